@@ -1,0 +1,1 @@
+"""The judges: one pytest file per feature and one exit gate per phase. They import neither `lab` nor `phases`."""

@@ -1,0 +1,1 @@
+"""The LLM learning lab: instruments measure, experiments ask, `present` shows. `python -m lab` lists them."""

@@ -1,0 +1,74 @@
+"""`python -m lab`: list the experiments. Reads the sources without importing them, so torch is never loaded."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from lab.config import ConfigError, read_document
+
+ROOT = Path(__file__).resolve().parent
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One experiment: its module, the first line of its docstring, the question it asks, the profiles of its config."""
+
+    module: str
+    title: str
+    question: str
+    profiles: tuple[str, ...]
+
+
+def experiments(root: Path = ROOT) -> Iterator[Listed]:
+    """Give the experiments below a package folder: every module that has the constant QUESTION and a function `run`."""
+    for path in sorted(root.rglob("*.py")):
+        tree = ast.parse(path.read_text("utf-8"), str(path))
+        question = _constant(tree, "QUESTION")
+        if question is None or not any(isinstance(node, ast.FunctionDef) and node.name == "run" for node in tree.body):
+            continue
+        title = (ast.get_docstring(tree) or "(no docstring)").splitlines()[0]
+        module = ".".join((root.name, *path.relative_to(root).with_suffix("").parts))
+        yield Listed(module, title, question, _profiles(path))
+
+
+def _constant(tree: ast.Module, name: str) -> str | None:
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in node.targets):
+            return str(ast.literal_eval(node.value))
+    return None
+
+
+def _profiles(module: Path) -> tuple[str, ...]:
+    """Read the profiles from NAME.yaml beside NAME.py, else from config.yaml."""
+    for place in (module.with_suffix(".yaml"), module.with_name("config.yaml")):
+        if place.exists():
+            return tuple(read_document(place)["profiles"])
+    return ()
+
+
+def main(argv: list[str] | None = None) -> None:
+    """List the experiments as text, or as one JSON list with --json."""
+    parser = argparse.ArgumentParser(prog="python -m lab", description="List the experiments of the lab.")
+    parser.add_argument("--json", action="store_true", help="one JSON list on stdout")
+    args = parser.parse_args(argv)
+    try:
+        listed = list(experiments())
+    except ConfigError as error:
+        sys.exit(f"error: {error}")
+    if args.json:
+        sys.stdout.write(json.dumps([asdict(item) for item in listed], ensure_ascii=False) + "\n")
+        return
+    for item in listed:
+        profiles = ", ".join(item.profiles) or "none"
+        sys.stdout.write(f"{item.module}\n  {item.title}\n  asks: {item.question}\n  profiles: {profiles}\n\n")
+    sys.stdout.write(f"{len(listed)} experiments. Run one: python -m MODULE --config FILE --profile NAME --out DIR\n")
+
+
+if __name__ == "__main__":
+    main()

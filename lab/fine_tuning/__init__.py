@@ -1,0 +1,1 @@
+"""Fine-tuning: what QLoRA learns, how, and against which control."""

@@ -1,0 +1,1 @@
+"""Foundation: the documents, the open questions and the template that every later experiment stands on."""

@@ -1,0 +1,1 @@
+"""What measures: models, data, training, evaluation, memory, quantisation. Nothing here asks a question or draws."""

@@ -1,0 +1,99 @@
+"""LoRA adapters: attaching, counting, saving and putting back. ΔW = (α/r)·B·A (Hu et al. 2021, arXiv:2106.09685)."""
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from lab.instruments.models import Loaded, architecture
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+WEIGHTS = "adapter_model.safetensors"  # PEFT's name: PeftModel.from_pretrained finds it
+
+
+class AdapterError(RuntimeError):
+    """The adapter is not where it should be."""
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    """Names are those of PEFT's LoraConfig. r: rank; lora_alpha: ΔW is scaled by lora_alpha / r."""
+
+    r: int
+    lora_alpha: float
+    lora_dropout: float = 0.0
+
+
+def attach(loaded: Loaded, settings: LoraSettings, seed: int) -> "PeftModel":
+    """Freeze the model and give each of its linear layers (the head excepted) an adapter with random A and B = 0.
+
+    The seed is set first: A is drawn here, and a seed set later would leave it to chance.
+
+    Raises:
+        AdapterError: some linear layer got no adapter, or anything but adapters would be trained.
+    """
+    from peft import LoraConfig, get_peft_model
+
+    known = architecture(loaded.model.config)
+    config = LoraConfig(
+        r=settings.r,
+        lora_alpha=settings.lora_alpha,
+        lora_dropout=settings.lora_dropout,
+        target_modules=sorted({name.rpartition(".")[2] for name in known.linears}),
+        fan_in_fan_out=loaded.model.config.model_type == "gpt2",  # its Conv1D keeps weights as [in, out]
+        task_type="CAUSAL_LM",
+    )
+    torch.manual_seed(seed)
+    with warnings.catch_warnings():
+        # PEFT 0.21 still asks transformers 5.23 for the old name of this property
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
+        model = get_peft_model(loaded.model, config)
+    model.peft_config["default"].base_model_name_or_path = loaded.name  # a folder's path would differ by machine
+    _check_attached(model, len(known.linears) * loaded.model.config.num_hidden_layers)
+    return model
+
+
+def _check_attached(model: "PeftModel", wanted: int) -> None:
+    trained = [name for name, p in model.named_parameters() if p.requires_grad]
+    pairs = sum("lora_B" in name for name in trained)
+    if pairs != wanted or len(trained) != 2 * wanted:
+        msg = f"{pairs} linear layers have an adapter, {len(trained)} tensors are trained; wanted {wanted} and twice it"
+        raise AdapterError(msg)
+
+
+def parameters(model: "PeftModel") -> dict[str, torch.nn.Parameter]:
+    """The trained tensors by name, in the model's order."""
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+def state(model: "PeftModel") -> dict[str, torch.Tensor]:
+    """A copy of the adapter's tensors under the names that PEFT's files have."""
+    from peft import get_peft_model_state_dict
+
+    found = get_peft_model_state_dict(model, save_embedding_layers=False)  # "auto" would look for the base on the hub
+    return {name: tensor.detach().cpu().clone() for name, tensor in found.items()}
+
+
+def restore(model: "PeftModel", tensors: Mapping[str, torch.Tensor]) -> None:
+    """Put back what `state` gave."""
+    from peft import set_peft_model_state_dict
+
+    outcome = set_peft_model_state_dict(model, dict(tensors))
+    if outcome.unexpected_keys:
+        msg = f"{len(outcome.unexpected_keys)} tensors belong to no adapter here, such as {outcome.unexpected_keys[0]}"
+        raise AdapterError(msg)
+
+
+def save(model: "PeftModel", folder: Path) -> None:
+    """Write the adapter so that PEFT loads it from `folder`: its tensors and its config, no model card."""
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(state(model), folder / WEIGHTS, metadata={"format": "pt"})
+    (folder / WEIGHTS).chmod(0o644)
+    model.peft_config["default"].save_pretrained(str(folder))

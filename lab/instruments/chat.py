@@ -1,0 +1,94 @@
+"""Chat messages to token ids, with the completion alone supervised."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Message = Mapping[str, str]  # {"role": "user" | "assistant" | "system", "content": text}
+
+IGNORE = -100  # the label that torch's cross-entropy leaves out
+
+CHATML = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+class ChatError(ValueError):
+    """Messages cannot be turned into a prompt and a completion."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One example as tokens.
+
+    `ids` holds prompt and completion; `labels` (same length) repeats the id where the loss counts, else it is -100.
+    `labels[t]` is the token at t, predicted from position t - 1: the shift is made where the loss is computed.
+    """
+
+    ids: tuple[int, ...]
+    labels: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        """A label for every token."""
+        if len(self.ids) != len(self.labels):
+            msg = f"{len(self.ids)} ids but {len(self.labels)} labels; wanted one label per id"
+            raise ChatError(msg)
+
+    @property
+    def supervised(self) -> int:
+        """Number of tokens that the loss counts; the first has no position before it and never counts."""
+        return sum(label != IGNORE for label in self.labels[1:])
+
+    @property
+    def prompt(self) -> tuple[int, ...]:
+        """The ids before the first supervised one: what a generation starts from."""
+        first = next((t for t, label in enumerate(self.labels) if label != IGNORE), len(self.ids))
+        return self.ids[:first]
+
+
+def template_for(tokenizer: Any) -> str:
+    """The tokenizer's chat template, without the system prompt that some ChatML templates add by themselves.
+
+    SmolLM2's adds "You are a helpful AI assistant named SmolLM…": 24 tokens before every example that teach nothing and
+    would double the cost of a short one. Where the template's output ends in plain ChatML, plain ChatML is used.
+    """
+    own = tokenizer.chat_template
+    if own is None:
+        msg = f"tokenizer {tokenizer.name_or_path!r} has no chat template; wanted an instruction-tuned model"
+        raise ChatError(msg)
+    probe = [{"role": "user", "content": "probe"}]
+    with_own = tokenizer.apply_chat_template(probe, tokenize=False, add_generation_prompt=True)
+    plain = tokenizer.apply_chat_template(probe, chat_template=CHATML, tokenize=False, add_generation_prompt=True)
+    return CHATML if with_own.endswith(plain) else own
+
+
+def encode(tokenizer: Any, messages: Sequence[Message], template: str) -> Encoded:
+    """Tokens of a conversation, with only its last message (the assistant's) and the end-of-turn token supervised.
+
+    `template` is what `template_for` gave. Prompt and completion are tokenised apart, as at generation, where there is
+    no completion yet.
+
+    Raises:
+        ChatError: the last message is not the assistant's, or the template changes the prompt once it is answered.
+    """
+    if not messages or messages[-1]["role"] != "assistant":
+        msg = f"{messages[-1]['role'] if messages else 'nobody'} speaks last; wanted the assistant"
+        raise ChatError(msg)
+
+    def render(part: Sequence[Message], *, open_turn: bool) -> str:
+        return tokenizer.apply_chat_template(
+            list(part), chat_template=template, tokenize=False, add_generation_prompt=open_turn
+        )
+
+    prompt, whole = render(messages[:-1], open_turn=True), render(messages, open_turn=False)
+    if not whole.startswith(prompt):
+        msg = f"the chat template renders the prompt as {prompt!r}, but differently once it is answered"
+        raise ChatError(msg)
+    completion = whole[len(prompt) :]
+    end = completion.rfind(tokenizer.eos_token)
+    if end >= 0:  # what follows the end of the turn (ChatML: a line break) is the template's, not the model's to say
+        completion = completion[: end + len(tokenizer.eos_token)]
+    before = tokenizer.encode(prompt, add_special_tokens=False)
+    after = tokenizer.encode(completion, add_special_tokens=False)
+    return Encoded(ids=(*before, *after), labels=(*[IGNORE] * len(before), *after))

@@ -1,0 +1,196 @@
+"""Examples to learn from: where they come from, how they are split, frozen, checked, and shuffled for the control."""
+
+import hashlib
+import json
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from lab.instruments import docstrings
+from lab.instruments.chat import IGNORE, Encoded, Message, encode, template_for
+
+
+class DataError(ValueError):
+    """The examples cannot be used: too few, leaking, or without supervised tokens."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """One conversation: its name, the `group` that no split may cut, its messages and its tokens."""
+
+    name: str
+    group: str
+    messages: tuple[Message, ...]
+    encoded: Encoded
+
+    @property
+    def target(self) -> str:
+        """The text that is learnt: the last message."""
+        return self.messages[-1]["content"]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Training and evaluation examples with no group and no target in common."""
+
+    train: tuple[Example, ...]
+    evaluation: tuple[Example, ...]
+
+
+def load(source: str, tokenizer: Any, *, max_tokens: int) -> list[Example]:
+    """Examples of at most `max_tokens` tokens from "python-docstrings" or from a JSONL file of chat messages.
+
+    A line of the file is {"messages": [{"role", "content"}, …]} with, if wanted, "name" and "group" (a source that must
+    not be cut by a split; without it every line is a group of its own).
+    """
+    rows = _docstring_rows() if source == "python-docstrings" else _jsonl_rows(Path(source))
+    template = template_for(tokenizer)
+    examples = (
+        Example(row["name"], row["group"], tuple(row["messages"]), encode(tokenizer, row["messages"], template))
+        for row in rows
+    )
+    return [example for example in examples if len(example.encoded.ids) <= max_tokens]
+
+
+def _docstring_rows() -> Iterable[Mapping[str, Any]]:
+    for pair in docstrings.pairs():
+        messages = ({"role": "user", "content": pair.signature}, {"role": "assistant", "content": pair.summary})
+        yield {"name": f"{pair.module}.{pair.signature}", "group": pair.package, "messages": messages}
+
+
+def _jsonl_rows(path: Path) -> Iterable[Mapping[str, Any]]:
+    if not path.is_file():
+        msg = f'data source {str(path)!r} is no file; wanted "python-docstrings" or a JSONL file of messages'
+        raise DataError(msg)
+    for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
+        try:
+            row = json.loads(line)
+            messages = [{"role": str(m["role"]), "content": str(m["content"])} for m in row["messages"]]
+        except (ValueError, KeyError, TypeError) as fault:
+            msg = f'{path}:{number}: {fault!r}; wanted {{"messages": [{{"role", "content"}}, …]}}'
+            raise DataError(msg) from fault
+        name = str(row.get("name", f"{path.name}:{number}"))
+        yield {"name": name, "group": str(row.get("group", name)), "messages": messages}
+
+
+def split(examples: Sequence[Example], *, train: int, evaluation: int) -> Split:
+    """Draw `evaluation` and `train` examples from different groups, the same ones on every machine and for every seed.
+
+    Groups are ordered by the SHA-256 of their name, and the first of them go to evaluation until they hold twice the
+    number wanted; within each side examples are drawn in the order of the SHA-256 of their name.
+
+    Raises:
+        DataError: a side cannot be filled, or the two share a group or a target.
+    """
+    groups: dict[str, list[Example]] = {}
+    for example in examples:
+        groups.setdefault(example.group, []).append(example)
+    held_out: list[Example] = []
+    rest: list[Example] = []
+    for group in sorted(groups, key=_hash):
+        (held_out if len(held_out) < 2 * evaluation else rest).extend(groups[group])
+    for side, found, wanted in (("evaluation", held_out, evaluation), ("training", rest, train)):
+        if len(found) < wanted:
+            msg = f"{len(found)} examples are left for {side}, wanted {wanted}; give more data or raise max_tokens"
+            raise DataError(msg)
+    drawn = Split(tuple(_draw(rest, train)), tuple(_draw(held_out, evaluation)))
+    check(drawn)
+    return drawn
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _draw(examples: Sequence[Example], count: int) -> list[Example]:
+    return sorted(examples, key=lambda example: _hash(example.name))[:count]
+
+
+def check(drawn: Split) -> None:
+    """Refuse evaluation data in the training data, and labels that supervise nothing or everything.
+
+    Both faults are silent otherwise: a leak gives a good evaluation loss, an empty mask a plausible training curve.
+    """
+    shared = {e.group for e in drawn.train} & {e.group for e in drawn.evaluation}
+    if shared:
+        msg = f"training and evaluation share {len(shared)} groups, such as {min(shared)!r}; wanted none"
+        raise DataError(msg)
+    targets = {_words(e.target) for e in drawn.train} & {_words(e.target) for e in drawn.evaluation}
+    if targets:
+        msg = f"training and evaluation share {len(targets)} targets, such as {min(targets)!r}; wanted none"
+        raise DataError(msg)
+    for side in (drawn.train, drawn.evaluation):
+        supervised_share(side)
+
+
+def _words(text: str) -> str:
+    return " ".join(text.casefold().split())
+
+
+def supervised_share(examples: Sequence[Example]) -> float:
+    """Supervised tokens / all tokens.
+
+    Raises:
+        DataError: the share is 0 (nothing is learnt) or all tokens that can be (the prompt is learnt too).
+    """
+    total = sum(len(e.encoded.ids) for e in examples)
+    supervised = sum(e.encoded.supervised for e in examples)
+    can_be = total - len(examples)  # nothing predicts a first token
+    if supervised == 0 or supervised >= can_be:
+        msg = (
+            f"{supervised} of {can_be} tokens are supervised; wanted some and not all: the completion alone. "
+            "Check the chat template"
+        )
+        raise DataError(msg)
+    return supervised / total
+
+
+def shuffled(examples: Sequence[Example], seed: int) -> tuple[Example, ...]:
+    """The control: every prompt keeps its place and gets the target of another example, all of them used once.
+
+    The order of targets is one random cycle (Sattolo 1986), so none stays where it was.
+
+    Raises:
+        DataError: fewer than two examples, or a target that many share came back to its own prompt.
+    """
+    if len(examples) < 2:
+        msg = f"{len(examples)} examples cannot be shuffled; wanted at least 2"
+        raise DataError(msg)
+    order = list(range(len(examples)))
+    draw = random.Random(seed)
+    for i in range(len(order) - 1, 0, -1):
+        j = draw.randrange(i)
+        order[i], order[j] = order[j], order[i]
+    mixed = tuple(_with_target(example, examples[j]) for example, j in zip(examples, order, strict=True))
+    same = [m.name for e, m in zip(examples, mixed, strict=True) if e.target == m.target]
+    if same:
+        msg = f"{len(same)} shuffled targets equal the true one, such as that of {same[0]!r}; drop repeats"
+        raise DataError(msg)
+    return mixed
+
+
+def _with_target(example: Example, donor: Example) -> Example:
+    prompt, completion = example.encoded.prompt, donor.encoded.ids[len(donor.encoded.prompt) :]
+    labels = (*[IGNORE] * len(prompt), *completion)
+    messages = (*example.messages[:-1], donor.messages[-1])
+    return replace(example, messages=messages, encoded=Encoded((*prompt, *completion), labels))
+
+
+def freeze(path: Path, examples: Sequence[Example]) -> None:
+    """Write examples as JSONL, tokens included: who judges them later needs no tokenizer and no data source."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8") as file:
+        for e in examples:
+            row = {"name": e.name, "group": e.group, "messages": list(e.messages)}
+            row |= {"ids": list(e.encoded.ids), "labels": list(e.encoded.labels)}
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def thaw(path: Path) -> tuple[Example, ...]:
+    """Read what `freeze` wrote."""
+    rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    return tuple(
+        Example(r["name"], r["group"], tuple(r["messages"]), Encoded(tuple(r["ids"]), tuple(r["labels"]))) for r in rows
+    )

@@ -1,0 +1,257 @@
+"""Models: what is known of each architecture, loading, and a tiny random one for tests. All such knowledge is here.
+
+`python -m lab.instruments.models fetch smollm2-135m` brings the default model into the cache and loads no torch when it
+is there already; so torch and transformers are imported where they are used.
+"""
+
+import argparse
+import hashlib
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from lab.instruments import chat, pretrained
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+Quantisation = Literal["nf4", "fp4"]
+
+WEIGHTS = "model.safetensors"
+
+
+class ModelError(ValueError):
+    """A model cannot be loaded or is of an architecture that this lab does not know."""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Where one model family keeps its parts: dotted paths below the causal language model; `linears` below a layer."""
+
+    layers: str
+    embedding: str
+    final_norm: str
+    attention: str
+    mlp: str
+    linears: tuple[str, ...]
+    head: str = "lm_head"
+
+
+_LLAMA = Architecture(
+    layers="model.layers",
+    embedding="model.embed_tokens",
+    final_norm="model.norm",
+    attention="self_attn",
+    mlp="mlp",
+    linears=(
+        "self_attn.q_proj",
+        "self_attn.k_proj",
+        "self_attn.v_proj",
+        "self_attn.o_proj",
+        "mlp.gate_proj",
+        "mlp.up_proj",
+        "mlp.down_proj",
+    ),
+)
+
+ARCHITECTURES: Mapping[str, Architecture] = {  # by config.model_type
+    "llama": _LLAMA,
+    "mistral": _LLAMA,
+    "qwen2": _LLAMA,
+    "qwen3": _LLAMA,
+    # GPT-2 stores its linear layers as Conv1D, transposed; bitsandbytes quantises them nevertheless
+    "gpt2": Architecture(
+        layers="transformer.h",
+        embedding="transformer.wte",
+        final_norm="transformer.ln_f",
+        attention="attn",
+        mlp="mlp",
+        linears=("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"),
+    ),
+    "gpt_neox": Architecture(
+        layers="gpt_neox.layers",
+        embedding="gpt_neox.embed_in",
+        final_norm="gpt_neox.final_layer_norm",
+        attention="attention",
+        mlp="mlp",
+        linears=("attention.query_key_value", "attention.dense", "mlp.dense_h_to_4h", "mlp.dense_4h_to_h"),
+    ),
+}
+
+
+def architecture(config: "PretrainedConfig") -> Architecture:
+    """What is known of the family of a model with this config.
+
+    Raises:
+        ModelError: the family is unknown; the message lists the known ones.
+    """
+    kind = config.model_type
+    if kind not in ARCHITECTURES:
+        known = ", ".join(sorted(ARCHITECTURES))
+        msg = f"architecture {kind!r} is not known; known: {known}. Add it to ARCHITECTURES in {__file__}"
+        raise ModelError(msg)
+    return ARCHITECTURES[kind]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model with its tokenizer, in evaluation mode; `folder` is None for a model from the hub or from a seed."""
+
+    model: "PreTrainedModel"
+    tokenizer: "PreTrainedTokenizerBase"
+    name: str
+    folder: Path | None = None
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 (hex) of the weights: of their one file, else of all tensors' names and bytes. Made when asked."""
+        if self.folder and (self.folder / WEIGHTS).is_file():
+            return pretrained.sha256(self.folder / WEIGHTS)
+        return _digest_of_tensors(self.model)
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether the known values of this lab were measured on exactly these weights."""
+        return self.digest == pretrained.FILES[WEIGHTS]
+
+
+def load(
+    path_or_hub_id: str | Path,
+    *,
+    dtype: "torch.dtype",
+    quantisation: Quantisation | None = None,
+    double_quant: bool = True,
+    attn: str = "sdpa",
+    device: str = "cpu",
+) -> Loaded:
+    """Load a causal language model and its tokenizer; with `quantisation` its linear layers in 4 bits (bitsandbytes).
+
+    Args:
+        path_or_hub_id: a folder with config.json, safetensors and tokenizer, or a name on the hub.
+        dtype: of the weights that stay whole (embedding, norms) and of the computation.
+        quantisation: data type of the 4-bit weights, in blocks of 64; None leaves all weights whole.
+        double_quant: quantise the blocks' scales too, to 8 bits in blocks of 256 (Dettmers et al. 2023, QLoRA).
+        attn: name of transformers' attention implementation.
+        device: where the model computes.
+
+    Raises:
+        ModelError: nothing there, or an architecture that is not known.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    source = str(path_or_hub_id)
+    try:
+        config = AutoConfig.from_pretrained(source)
+    except (OSError, ValueError) as fault:
+        msg = f"no model at {source!r}: {fault}. The default: python -m lab.instruments.models fetch {pretrained.NAME}"
+        raise ModelError(msg) from fault
+    architecture(config)
+    quantiser = quantisation and BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=quantisation,
+        bnb_4bit_use_double_quant=double_quant,
+        bnb_4bit_compute_dtype=dtype,
+    )
+    model = AutoModelForCausalLM.from_pretrained(
+        source, config=config, dtype=dtype, quantization_config=quantiser, attn_implementation=attn, device_map=device
+    )
+    folder = Path(source) if Path(source).is_dir() else None
+    return Loaded(model.eval(), AutoTokenizer.from_pretrained(source), Path(source).name, folder)
+
+
+def tiny(seed: int) -> Loaded:
+    """A random Llama of 2 layers, width 64, 4 query and 2 key-value heads, with a byte-level tokenizer; no network.
+
+    It computes as the real one does and knows nothing: the stage on which instruments and gates are tested in seconds.
+    """
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tokenizer = _byte_tokenizer()
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        attn_implementation="sdpa",
+    )
+    with torch.random.fork_rng():  # the caller's random state is the caller's
+        torch.manual_seed(seed)
+        model = LlamaForCausalLM(config)
+    return Loaded(model.eval(), tokenizer, f"tiny-{seed}")
+
+
+def linear_weights(model: "PreTrainedModel") -> Iterator[tuple[str, "torch.Tensor"]]:
+    """Name and weight of every linear layer but the head: what QLoRA quantises and adapts."""
+    known = architecture(model.config)
+    for number in range(model.config.num_hidden_layers):
+        for linear in known.linears:
+            name = f"{known.layers}.{number}.{linear}"
+            yield name, model.get_submodule(name).weight.detach()
+
+
+def save(loaded: Loaded, folder: Path) -> None:
+    """Write model and tokenizer so that transformers loads them from `folder`."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    loaded.model.save_pretrained(folder)
+    loaded.tokenizer.save_pretrained(folder)
+
+
+def _byte_tokenizer() -> "PreTrainedTokenizerBase":
+    """One token per byte, three special tokens of ChatML, no merges."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: i for i, token in enumerate([*special, *letters])}
+    core = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    core.add_special_tokens(special)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core, unk_token=special[0], bos_token=special[1], eos_token=special[2], pad_token=special[2]
+    )
+    tokenizer.chat_template = chat.CHATML
+    return tokenizer
+
+
+def _digest_of_tensors(model: "PreTrainedModel") -> str:
+    import torch
+
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def main() -> None:
+    """Command line: `fetch smollm2-135m`."""
+    parser = argparse.ArgumentParser(prog="python -m lab.instruments.models")
+    commands = parser.add_subparsers(required=True)
+    commands.add_parser("fetch", help="bring a model into the cache").add_argument("name", choices=[pretrained.NAME])
+    parser.parse_args()
+    try:
+        sys.stdout.write(pretrained.fetch(pretrained.cache_folder()) + "\n")
+    except pretrained.FetchError as fault:
+        sys.exit(f"error: {fault}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,183 @@
+"""One explicit training loop: packed batches, loss on the completion only, checkpoints that resume bit for bit.
+
+train(model, examples, settings)
+    for each step: set the rate → for each micro-batch: pack → logits → loss → backward → clip → AdamW → record
+"""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch.nn import functional
+
+from lab.instruments import adapters, checkpoint
+from lab.instruments.chat import Encoded
+from lab.instruments.packing import Pack, pack, supervised_logits
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+
+class TrainingError(RuntimeError):
+    """Training went wrong in a way that would else stay silent."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run does. steps, warmup_steps: optimizer steps; batch_size: examples per step; learning_rate: its peak."""
+
+    steps: int
+    batch_size: int
+    learning_rate: float
+    warmup_steps: int
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    accumulation: int = 1  # micro-batches per step; divides batch_size
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    betas: tuple[float, float] = (0.9, 0.999)
+
+    def __post_init__(self) -> None:
+        """Refuse what would silently do something else."""
+        if self.batch_size % self.accumulation:
+            msg = f"batch_size {self.batch_size} cannot be split into {self.accumulation} equal micro-batches"
+            raise TrainingError(msg)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one optimizer step measured, on its own batch, before its update.
+
+    loss, entropy: nats per supervised token; token_accuracy: share of them whose most likely token is right;
+    grad_norm: L2 norm over all adapters before clipping; learning_rate: the one used; tokens: of the batch's examples.
+    """
+
+    loss: float
+    token_accuracy: float
+    entropy: float
+    grad_norm: float
+    learning_rate: float
+    supervised_tokens: int
+    total_tokens: int
+    seconds: float
+
+
+AfterStep = Callable[[int, Step, torch.optim.Optimizer], None]  # steps done; the last one; gradients are still there
+
+
+def learning_rate(step: int, settings: Settings) -> float:
+    """Rate of step 0, 1, …: a linear rise over `warmup_steps`, then the schedule, down to 0 after the last step."""
+    if step < settings.warmup_steps:
+        return settings.learning_rate * (step + 1) / settings.warmup_steps
+    progress = (step - settings.warmup_steps) / max(1, settings.steps - settings.warmup_steps)  # 0 … <1
+    factor = {"cosine": (1 + math.cos(math.pi * progress)) / 2, "linear": 1 - progress, "constant": 1.0}
+    return settings.learning_rate * factor[settings.schedule]
+
+
+def train(
+    model: "PeftModel",
+    examples: Sequence[Encoded],
+    settings: Settings,
+    *,
+    after_step: AfterStep = lambda done, step, optimizer: None,
+    resume: Path | None = None,
+    save_every: int = 0,
+) -> list[Step]:
+    """Train the adapters on `examples` in their order, from the first again when they are used up; give all steps.
+
+    Args:
+        after_step: called with the number of steps done, the last step's record and the optimizer.
+        resume: checkpoint file; where it exists, training goes on from it as if it had never stopped.
+        save_every: write the checkpoint after every so many steps; 0: never.
+
+    Raises:
+        TrainingError: no supervised token in a batch, a loss that is not a number, or gradients that are all zero.
+    """
+    trained = adapters.parameters(model)
+    optimizer = torch.optim.AdamW(
+        trained.values(), lr=0.0, betas=settings.betas, weight_decay=settings.weight_decay, fused=True
+    )
+    rows: list[list[float]] = []
+    if resume and resume.is_file():
+        rows = checkpoint.load(resume, trained, optimizer)
+    steps = [Step(*row) for row in rows]
+    model.train()
+    for number in range(len(steps), settings.steps):
+        batch = [examples[i % len(examples)] for i in _indices(number, settings.batch_size)]
+        steps.append(_step(model, trained, optimizer, batch=batch, number=number, settings=settings))
+        done = number + 1
+        if resume and save_every and done % save_every == 0:
+            checkpoint.save(resume, trained, optimizer, [_row(step) for step in steps])
+        after_step(done, steps[-1], optimizer)
+        model.train()  # an evaluation in between has switched dropout off
+    optimizer.zero_grad()
+    model.eval()
+    return steps
+
+
+def _indices(step: int, batch_size: int) -> range:
+    return range(step * batch_size, (step + 1) * batch_size)
+
+
+def _row(step: Step) -> list[float]:
+    return [getattr(step, field.name) for field in fields(Step)]
+
+
+def _step(
+    model: "PeftModel",
+    trained: dict[str, torch.nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    *,
+    batch: Sequence[Encoded],
+    number: int,
+    settings: Settings,
+) -> Step:
+    """One optimizer step. The loss is the mean over the batch's supervised tokens, however it is split."""
+    began = time.perf_counter()
+    rate = learning_rate(number, settings)
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    supervised = sum(example.supervised for example in batch)
+    if supervised == 0:
+        msg = f"step {number}: none of the batch's tokens is supervised; check the labels of the data"
+        raise TrainingError(msg)
+    device = next(iter(trained.values())).device
+    optimizer.zero_grad()
+    size = len(batch) // settings.accumulation
+    sums = torch.zeros(3, dtype=torch.float64)  # of loss, hits, entropy over the supervised tokens
+    for first in range(0, len(batch), size):
+        sums += _backward(model, pack(batch[first : first + size], device), supervised)
+    loss, accuracy, entropy = (sums / supervised).tolist()
+    norm = float(torch.nn.utils.clip_grad_norm_(trained.values(), settings.max_grad_norm))
+    _trip_wires(number, loss, norm)
+    optimizer.step()
+    total = sum(len(example.ids) for example in batch)
+    return Step(loss, accuracy, entropy, norm, rate, supervised, total, time.perf_counter() - began)
+
+
+def _backward(model: "PeftModel", micro: Pack, supervised: int) -> torch.Tensor:
+    """Add this micro-batch's share of the gradient; give the sums [3] of loss, hits and entropy over its tokens."""
+    logits = supervised_logits(model, micro)  # [S, V]
+    losses = functional.cross_entropy(logits, micro.targets, reduction="none")  # [S]
+    (losses.sum() / supervised).backward()
+    with torch.no_grad():
+        hits = logits.argmax(-1) == micro.targets
+        return torch.stack([losses.sum(), hits.sum(), entropies(logits).sum()]).double().cpu()
+
+
+def entropies(logits: torch.Tensor) -> torch.Tensor:
+    """Entropy in nats of each row of logits [S, V]: H = −Σ p·log p; 0 (sure) to log V (knows nothing)."""
+    log_p = logits.log_softmax(-1)
+    return -(log_p.exp() * log_p).sum(-1)
+
+
+def _trip_wires(number: int, loss: float, norm: float) -> None:
+    if not math.isfinite(loss) or not math.isfinite(norm):
+        msg = f"step {number}: loss {loss}, gradient norm {norm}; wanted finite numbers. Lower the learning rate"
+        raise TrainingError(msg)
+    if norm == 0.0:
+        msg = f"step {number}: all gradients are zero; the adapter is not part of what the loss was computed from"
+        raise TrainingError(msg)

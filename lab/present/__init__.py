@@ -1,0 +1,8 @@
+"""What shows: figures from frozen numbers, and the report made from result.json alone. Never imports torch."""
+
+from lab.present.figure import Figure, Series
+from lab.present.numbers import count, number, quantity
+from lab.present.report import report
+from lab.present.write import write
+
+__all__ = ["Figure", "Series", "count", "number", "quantity", "report", "write"]

@@ -1,0 +1,167 @@
+"""What an experiment hands back: measurements, tables and sentences, as they stand in result.json."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+Scalar = bool | int | float | str | None
+
+
+class ContractError(ValueError):
+    """A result or an input breaks the contract; the message names the thing, the value met and the value wanted."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One measured quantity.
+
+    `exact` marks a count, an identity or a choice; every other value is an estimate with the standard error `stderr`
+    (in `unit`) over `n` repetitions, whose single `values` are kept where they are few. `value` None means "could not
+    be measured": NaN and infinity are refused, because JSON has no word for them and a comparison with NaN is false.
+    """
+
+    value: Scalar
+    unit: str = ""
+    exact: bool = False
+    stderr: float | None = None
+    n: int | None = None
+    values: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        """Turn numpy and torch scalars into plain ones and refuse what JSON cannot say."""
+        object.__setattr__(self, "value", plain(self.value))
+        object.__setattr__(self, "stderr", plain(self.stderr))
+        if self.values is not None:
+            object.__setattr__(self, "values", tuple(plain(v) for v in self.values))
+        _refuse_infinite(self.unit, (self.value, self.stderr, *(self.values or ())))
+
+    @classmethod
+    def of_exact(cls, value: Scalar, unit: str = "") -> Measurement:
+        """Give a count, an identity or a choice: repeating the run cannot change it by chance."""
+        return cls(value, unit, exact=True)
+
+    @classmethod
+    def of_sample(cls, values: Sequence[float], unit: str) -> Measurement:
+        """Give the mean of repeated values; stderr = sd / sqrt(n) with the n - 1 denominator, None for n = 1."""
+        kept = tuple(float(plain(v)) for v in values)  # type: ignore[arg-type]
+        if not kept:
+            msg = "a sample of 0 values has no mean; wanted at least 1"
+            raise ContractError(msg)
+        _refuse_infinite(unit, kept)  # before the deviation: `stdev` breaks on NaN with a message of its own
+        spread = statistics.stdev(kept) / math.sqrt(len(kept)) if len(kept) > 1 else None
+        return cls(statistics.fmean(kept), unit, stderr=spread, n=len(kept), values=kept)
+
+    @classmethod
+    def of_estimate(cls, value: Scalar, unit: str, *, stderr: float | None = None, n: int | None = None) -> Measurement:
+        """Give an estimate whose single values stand elsewhere (in artifacts/), or that was taken once."""
+        return cls(value, unit, stderr=stderr, n=n)
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the object that stands in result.json."""
+        if self.exact:
+            return {"value": self.value, "unit": self.unit, "exact": True}
+        values = None if self.values is None else list(self.values)
+        return {"value": self.value, "unit": self.unit, "stderr": self.stderr, "n": self.n, "values": values}
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Measurement:
+        """Read what `to_json` wrote."""
+        values = raw.get("values")
+        kept = None if values is None else tuple(values)
+        return cls(raw["value"], raw["unit"], raw.get("exact", False), raw.get("stderr"), raw.get("n"), kept)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of a report: `rows` hold one cell (text or number) per column."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Scalar, ...], ...]
+
+    def __post_init__(self) -> None:
+        """Make the rows plain and check their length."""
+        object.__setattr__(self, "columns", tuple(self.columns))
+        object.__setattr__(self, "rows", tuple(tuple(plain(c) for c in row) for row in self.rows))
+        for row in self.rows:
+            if len(row) != len(self.columns):
+                msg = f"table {self.title!r}: row {row} has {len(row)} cells, wanted {len(self.columns)}"
+                raise ContractError(msg)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What an experiment found, before it is shown.
+
+    `learnings` are sentences made from the numbers of `measurements`, so that another number makes another sentence.
+    `figures` (name, title, caption of each) and `files` (path below the output folder -> sha256) are filled in by
+    `lab.present.write`.
+    """
+
+    experiment: str
+    question: str
+    hypothesis: str
+    method: str
+    measurements: Mapping[str, Measurement]
+    tables: tuple[Table, ...] = ()
+    learnings: tuple[str, ...] = ()
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    figures: tuple[Mapping[str, str], ...] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check the names: they are keys of predictions and placeholders."""
+        for name in self.measurements:
+            if not (name.isidentifier() and name == name.lower()):
+                msg = f"measurement name {name!r}; wanted snake_case such as 'eval_loss'"
+                raise ContractError(msg)
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the object that stands in result.json."""
+        return {
+            "experiment": self.experiment,
+            "question": self.question,
+            "hypothesis": self.hypothesis,
+            "method": self.method,
+            "measurements": {name: m.to_json() for name, m in self.measurements.items()},
+            "tables": [
+                {"title": t.title, "columns": list(t.columns), "rows": [list(row) for row in t.rows]}
+                for t in self.tables
+            ],
+            "learnings": list(self.learnings),
+            "environment": dict(self.environment),
+            "figures": [dict(figure) for figure in self.figures],
+            "files": dict(self.files),
+        }
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> Result:
+        """Read what `to_json` wrote."""
+        return cls(
+            experiment=raw["experiment"],
+            question=raw["question"],
+            hypothesis=raw["hypothesis"],
+            method=raw["method"],
+            measurements={name: Measurement.from_json(m) for name, m in raw["measurements"].items()},
+            tables=tuple(Table(t["title"], t["columns"], t["rows"]) for t in raw["tables"]),
+            learnings=tuple(raw["learnings"]),
+            environment=raw["environment"],
+            figures=tuple(raw["figures"]),
+            files=raw["files"],
+        )
+
+
+def _refuse_infinite(unit: str, numbers: Iterable[Scalar]) -> None:
+    for number in numbers:
+        if isinstance(number, float) and not math.isfinite(number):
+            msg = f"measurement in {unit!r} is {number}; wanted a finite number, or None"
+            raise ContractError(msg)
+
+
+def plain(value: Any) -> Any:
+    """Turn a numpy or torch scalar into the Python number it holds; leave everything else as it is."""
+    return value.item() if hasattr(value, "item") else value

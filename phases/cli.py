@@ -1,0 +1,315 @@
+"""Commands and exit codes, nothing else. `--json` prints one object on stdout; everything else goes to stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from phases import __version__
+from phases.errors import PhasesError, UsageError, WaitingForHumanError
+
+if TYPE_CHECKING:
+    from phases.project import Project
+    from phases.runner import Outcome
+
+JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+
+
+def main() -> None:
+    """Entry point of `python -m phases`: errors for people, a documented exit code, no traceback unless asked for."""
+    debug = "--debug" in sys.argv
+    try:
+        # Without standalone mode click hands the code of `context.exit` back as the return value.
+        sys.exit(cli.main(standalone_mode=False) or 0)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        sys.stderr.write("interrupted\n")
+        sys.exit(130)
+    except PhasesError as error:
+        if debug:
+            raise
+        word = "" if isinstance(error, WaitingForHumanError) else "error: "
+        sys.stderr.write(f"{word}{error}\n" + (f"next: {error.remedy}\n" if error.remedy else ""))
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        # The reader of our output is gone; Python would complain once more while flushing at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--root", type=click.Path(path_type=Path), default=Path(), help="The repository to run; default: here.")
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+@click.version_option(__version__, prog_name="phases")
+@click.pass_context
+def cli(context: click.Context, root: Path, debug: bool) -> None:
+    """Run phases of experiments, each judged by a gate that can fail, each phase opened by a person.
+
+    Exit codes: 0 done, 1 a gate failed or an experiment errored, 2 usage or invalid PRD, 3 the record does not hold,
+    4 waiting for a person, 5 a limit was reached, 6 another runner is at work, 7 the environment is at fault,
+    130 interrupted.
+    """
+    del debug
+    context.obj = root
+
+
+def _open(context: click.Context) -> Project:
+    from phases.project import open_project
+
+    return open_project(context.obj)
+
+
+def _print_json(document: Any) -> None:
+    click.echo(json.dumps(document, indent=1, ensure_ascii=False))
+
+
+@cli.command()
+@JSON
+@click.pass_context
+def status(context: click.Context, as_json: bool) -> None:
+    """Where the project stands, and the one command to type next."""
+    from phases import project, state, views
+
+    opened = project.open_view(context.obj)
+    book = project.glance(opened)
+    _warn(opened, book)
+    step = state.next_step(opened.outline, book.state)
+    if as_json:
+        _print_json(views.status_json(opened.outline, book, step))
+    else:
+        ascii_only = "utf" not in (sys.stdout.encoding or "").lower()
+        click.echo(views.status_text(opened.outline, book, step, opened.outline.results, ascii_only))
+
+
+def _warn(opened: Project, book: Any) -> None:
+    """What does not hold is said before anything else; reading commands go on."""
+    from phases import project
+
+    if opened.probe.rewound:
+        error = project.rewound(opened.probe)
+        click.echo(f"warning: {error.code}: {error}\nnext: {error.remedy}", err=True)
+    for problem in book.reconciled.problems:
+        click.echo(f"warning: {problem.code}: {problem.message}", err=True)
+
+
+@cli.command()
+@JSON
+@click.pass_context
+def plan(context: click.Context, as_json: bool) -> None:
+    """What `run --next` would do and why, with expected minutes and memory."""
+    _show_plan(_open(context), as_json)
+
+
+def _show_plan(opened: Project, as_json: bool) -> None:
+    from phases import project, state, views
+
+    book = project.glance(opened)
+    _warn(opened, book)
+    step = state.next_step(opened.prd, book.state)
+    if as_json:
+        _print_json(views.plan_json(opened.prd, book, step))
+    else:
+        click.echo(views.plan_text(opened.prd, book, step))
+
+
+@cli.command()
+@click.option("--next", "next_phase", is_flag=True, help="The next phase, up to its checkpoint.")
+@click.option("--feature", metavar="ID", help="One feature of the open phase.")
+@click.option("--force", is_flag=True, help="With --feature: run it again although it is verified.")
+@click.option("--scratch", is_flag=True, help="With --feature: run and judge in staging; nothing is recorded.")
+@click.option("--profile", metavar="NAME", help="With --scratch: another profile of the feature's config.")
+@click.option("--dry-run", "-n", is_flag=True, help="Show the plan only.")
+@click.option("--keep-going", "-k", is_flag=True, help="After a feature failed, run those that do not need it.")
+@JSON
+@click.pass_context
+def run(
+    context: click.Context,
+    next_phase: bool,
+    feature: str | None,
+    force: bool,
+    scratch: bool,
+    profile: str | None,
+    dry_run: bool,
+    keep_going: bool,
+    as_json: bool,
+) -> None:
+    """Run the next phase up to its checkpoint, or one feature of it."""
+    if next_phase == (feature is not None):
+        raise UsageError("say what to run: --next, or --feature ID", remedy="python -m phases run --next")
+    if (scratch or force) and feature is None:
+        raise UsageError(
+            "--scratch and --force go with --feature ID", remedy="python -m phases run --feature ID --scratch"
+        )
+    if profile and not scratch:
+        raise UsageError("--profile goes with --scratch: what counts runs the PRD's profile", remedy="add --scratch")
+    opened = _open(context)
+    if dry_run:
+        _show_plan(opened, as_json)
+        return
+    from phases import live
+
+    with live.choose(silent=as_json) as view:
+        if scratch and feature:
+            from phases import rehearse
+
+            told = rehearse.scratch(opened, view, feature, profile)
+            if as_json:
+                _print_json({"scratch": True, "features": [told.json()]})
+            context.exit(0 if told.state == "verified" else 1)
+        from phases.runner import run_next
+
+        outcome = run_next(opened, view, only=feature, force=force, keep_going=keep_going)
+    _report(opened, outcome, as_json)
+    context.exit(_exit_code(outcome))
+
+
+def _report(opened: Project, outcome: Outcome, as_json: bool) -> None:
+    if as_json:
+        features = [
+            {
+                "id": item.id,
+                "state": item.state,
+                "seconds": item.seconds,
+                "receipt": item.receipt and f"sha256:{item.receipt}",
+                "checks": {"passed": item.passed, "failed": len(item.failing), "failing": list(item.failing)},
+            }
+            for item in outcome.features
+        ]
+        _print_json({"phase": outcome.phase, "state": outcome.state, "features": features})
+        return
+    if outcome.state == "awaiting_approval":
+        click.echo(f"Phase {outcome.phase} awaits your approval: `python -m phases approve {outcome.phase}`", err=True)
+        click.echo(f"To review: {opened.prd.results}/, progress.txt, git log", err=True)
+    elif outcome.state == "done":
+        click.echo("Every phase is approved; nothing is left to do.", err=True)
+    else:
+        click.echo(f"Phase {outcome.phase} is {outcome.state}; python -m phases status says what is next", err=True)
+
+
+def _exit_code(outcome: Outcome) -> int:
+    if any(item.timed_out for item in outcome.features):
+        return 5
+    failed = outcome.exit_failing or any(item.state != "verified" for item in outcome.features)
+    return 1 if failed or outcome.state == "failed" else 0
+
+
+@cli.command()
+@click.argument("feature_ids", nargs=-1, metavar="[ID]...")
+@JSON
+@click.pass_context
+def verify(context: click.Context, feature_ids: tuple[str, ...], as_json: bool) -> None:
+    """Run gates again on what is stored; nothing is recorded."""
+    from phases import live, rehearse
+
+    opened = _open(context)
+    with live.choose(silent=as_json) as view:
+        told = rehearse.verify(opened, view, feature_ids)
+    ok = all(item.state == "verified" for item in told)
+    if as_json:
+        _print_json({"ok": ok, "features": [item.json() for item in told]})
+    if not told:
+        click.echo("nothing is verified yet", err=True)
+    context.exit(0 if ok else 1)
+
+
+@cli.command()
+@click.argument("phase", type=int)
+@click.pass_context
+def approve(context: click.Context, phase: int) -> None:
+    """Approve a phase that waits, by words typed at the controlling terminal. Starts nothing."""
+    from phases import decide
+
+    opened = _open(context)
+    path = decide.approve(opened, phase, _summary(opened, phase))
+    click.echo(f"Phase {phase} is approved; recorded in {path}.\nnext: python -m phases run --next", err=True)
+
+
+@cli.command()
+@click.argument("phase", type=int)
+@click.option("--reason", required=True, help="Why; it stands in the record.")
+@click.option("--feature", metavar="ID", help="Only this feature and what depends on it run again.")
+@click.pass_context
+def reject(context: click.Context, phase: int, reason: str, feature: str | None) -> None:
+    """Send a phase back: its lock is released and its features run again."""
+    from phases import decide
+
+    opened = _open(context)
+    path = decide.reject(opened, phase, _one_line(reason), feature, _summary(opened, phase))
+    click.echo(f"Phase {phase} is rejected; recorded in {path}.\nnext: python -m phases run --next", err=True)
+
+
+@cli.command()
+@click.argument("phase", type=int)
+@click.option("--reason", required=True, help="Why; it stands in the record.")
+@click.pass_context
+def relock(context: click.Context, phase: int, reason: str) -> None:
+    """Lock a changed plan within a phase; what it changes runs again."""
+    from phases import decide
+
+    opened = _open(context)
+    path = decide.relock(opened, phase, _one_line(reason), _summary(opened, phase))
+    click.echo(f"Phase {phase} is locked anew; recorded in {path}.\nnext: python -m phases run --next", err=True)
+
+
+def _one_line(reason: str) -> str:
+    from phases.text import is_printable
+
+    if not reason.strip() or not is_printable(reason) or len(reason) > 280:
+        raise UsageError("--reason: wanted one printable line of at most 280 characters", remedy="shorten or retype it")
+    return reason.strip()
+
+
+def _summary(opened: Project, phase_id: int) -> str:
+    """What a person reads before a decision: features, checks, coverage, predictions, digests."""
+    from phases import decide, project, strict_json, views
+
+    phase = decide.known_phase(opened, phase_id)
+    current = project.glance(opened).state.phase(phase_id)
+    details = {}
+    for item in current.features:
+        path = opened.root / opened.paths.results(item.id) / "verdict.json"
+        if item.receipt and path.is_file():
+            details[item.id] = views.verdict_details(strict_json.loads(path.read_bytes()))
+    return views.checkpoint_text(phase, current, details, opened.prd.results)
+
+
+@cli.command()
+@JSON
+@click.pass_context
+def audit(context: click.Context, as_json: bool) -> None:
+    """Prove ledger, journal, commits, receipts, approvals and artifacts, offline."""
+    from phases import audit as auditing
+
+    report = auditing.audit(_open(context))
+    if as_json:
+        _print_json(report.json())
+    else:
+        click.echo(auditing.text(report))
+    context.exit(0 if report.ok else 3)
+
+
+@cli.command()
+@click.option("--last", "-l", type=click.IntRange(min=1), help="Only the last N entries.")
+@click.option("--feature", metavar="ID", help="Only entries of this feature.")
+@JSON
+@click.pass_context
+def log(context: click.Context, last: int | None, feature: str | None, as_json: bool) -> None:
+    """The entries of progress.txt."""
+    from phases import project, views
+
+    opened = project.open_view(context.obj)
+    book = project.glance(opened)
+    _warn(opened, book)
+    entries = [entry for entry in book.ledger.entries if feature is None or entry.feature == feature]
+    entries = entries[-last:] if last else entries
+    if as_json:
+        _print_json(views.log_json(entries))
+    else:
+        click.echo(views.log_text(entries) or "no entries yet; next: python -m phases run --next")

@@ -1,0 +1,318 @@
+"""Everything that touches git.
+
+Reading and the audited commit go through GitPython's command interface (`repo.git`), that is through the git program:
+`index.commit` would ignore commit.gpgsign and never fsync. Every call runs without hooks, fsmonitor and the user's
+GIT_* variables, with `core.fsync=all` and literal path names: `.git/config` is code for whoever runs git next.
+
+`probe` alone uses a plain child process, because `status` must start without loading GitPython.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from phases.errors import EnvironmentFaultError, IntegrityError
+
+if TYPE_CHECKING:
+    import git
+
+LOG_REF = "refs/phases/log"
+_SAFE = (
+    "core.hooksPath=/dev/null",
+    "core.fsmonitor=false",
+    "core.fsync=all",
+    "core.quotePath=false",
+    "core.commitGraph=false",
+    "gc.auto=0",
+    "protocol.allow=never",
+)
+
+
+_IDENTITY = ("GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL")
+_OURS = {"GIT_TERMINAL_PROMPT": "0", "GIT_LITERAL_PATHSPECS": "1", "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
+
+
+def _environment() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_") or name in _IDENTITY}
+    return kept | _OURS
+
+
+def _scrub() -> None:
+    """Takes GIT_DIR and its like out of this process: GitPython adds to the environment and cannot take away."""
+    for name in [name for name in os.environ if name.startswith("GIT_") and name not in _IDENTITY]:
+        del os.environ[name]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """The few facts of a repository that `status` needs."""
+
+    common_dir: Path
+    head: str | None
+    """HEAD's commit; None before the first commit."""
+    rewound: bool
+    """Whether HEAD is not at or after `refs/phases/log`, the runner's last commit."""
+    log: str | None
+    """The commit of `refs/phases/log`; None before the runner's first commit."""
+    progress: Blob | None
+    """HEAD's progress.txt; None where it has none."""
+
+
+@dataclass(frozen=True)
+class Blob:
+    """A file of a commit, by its id and size in bytes."""
+
+    id: str
+    size: int
+
+    def begins(self, data: bytes) -> bool:
+        """Whether `data` is this file, or this file and more after it."""
+        head = data[: self.size]
+        algorithm = "sha1" if len(self.id) == 40 else "sha256"
+        digest = hashlib.new(algorithm, b"blob %d\0" % len(head) + head, usedforsecurity=False)
+        return digest.hexdigest() == self.id
+
+
+def probe(root: Path) -> Probe:
+    """Reads the facts with two or three calls of git; EnvironmentFaultError where there is no repository."""
+    if not root.is_dir():
+        raise EnvironmentFaultError(f"{root} is not a folder", remedy="give an existing one with --root")
+    first = _plain(root, "rev-parse", "--show-toplevel", "--git-common-dir")
+    if first.returncode:
+        reason = first.stderr.strip().splitlines()[-1] if first.stderr.strip() else "git failed"
+        raise EnvironmentFaultError(f"{root}: {reason}", remedy="run inside a git clone, or give one with --root")
+    top, common = first.stdout.strip().split("\n")
+    if Path(top).resolve() != root.resolve():
+        raise EnvironmentFaultError(f"{root} is not the top of its repository, {top} is", remedy=f"--root {top}")
+    objects = _objects(root, "HEAD^{commit}", LOG_REF + "^{commit}", "HEAD:progress.txt")
+    head, log = (found.id if found else None for found in objects[:2])
+    at_or_after = log is None or (
+        head is not None and (log == head or _plain(root, "merge-base", "--is-ancestor", log, head).returncode == 0)
+    )
+    return Probe((root / common).resolve(), head, not at_or_after, log, objects[2])
+
+
+def _objects(root: Path, *names: str) -> list[Blob | None]:
+    """What each name stands for, in one call of git; None where there is nothing."""
+    asked = "".join(f"{name}\n" for name in names)
+    answers = _plain(root, "cat-file", "--batch-check=%(objectname) %(objectsize)", asked=asked).stdout.splitlines()
+    pairs = (answer.rsplit(" ", 1) for answer in answers)
+    return [Blob(name, int(size)) if size.isdigit() else None for name, size in pairs]
+
+
+def _plain(root: Path, *arguments: str, asked: str = "") -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(
+            ["git", *_options(), *arguments],
+            cwd=root,
+            env=_environment(),
+            text=True,
+            capture_output=True,
+            input=asked,
+            timeout=60,
+            check=False,
+        )
+    except FileNotFoundError:
+        raise EnvironmentFaultError("the program git was not found on PATH", remedy="install git") from None
+
+
+def _options() -> list[str]:
+    return [word for setting in _SAFE for word in ("-c", setting)]
+
+
+@dataclass(frozen=True)
+class Commit:
+    """A commit as the audit sees it."""
+
+    sha: str
+    parents: tuple[str, ...]
+    message: str
+    trailers: Mapping[str, str]
+
+
+class Repo:
+    """The repository of the project, through GitPython."""
+
+    def __init__(self, root: Path):
+        import git
+
+        _scrub()
+        self.root = root
+        self.probe = probe(root)
+        self._repo: git.Repo = git.Repo(root)
+
+    @property
+    def common_dir(self) -> Path:
+        """The git common directory, shared by all worktrees."""
+        return self.probe.common_dir
+
+    def head(self) -> str:
+        """HEAD's commit; EnvironmentFaultError before the first commit."""
+        sha = self._text("rev-parse", "--verify", "--quiet", "HEAD^{commit}", ok=(0, 1))
+        if not sha:
+            raise EnvironmentFaultError("the repository has no commit yet", remedy="commit the project first")
+        return sha
+
+    def branch(self) -> str | None:
+        """The branch that HEAD is on; None when detached."""
+        return self._text("symbolic-ref", "--quiet", "--short", "HEAD", ok=(0, 1)) or None
+
+    def root_commit(self) -> str:
+        """The first commit of the history; names the project across clones."""
+        return self._text("rev-list", "--max-parents=0", "--first-parent", "HEAD").splitlines()[-1]
+
+    def tree(self, commit: str) -> str:
+        """The id of a commit's tree."""
+        return self._text("rev-parse", "--verify", f"{commit}^{{tree}}")
+
+    def log_ref(self) -> str | None:
+        """The commit of `refs/phases/log`, or None."""
+        return self._text("rev-parse", "--verify", "--quiet", LOG_REF + "^{commit}", ok=(0, 1)) or None
+
+    def move_log_ref(self, commit: str) -> None:
+        """Moves `refs/phases/log`, the anchor against a rewind, to the commit."""
+        self._run("update-ref", LOG_REF, commit)
+
+    def is_ancestor(self, older: str, newer: str) -> bool:
+        """Whether `older` is `newer` or one of its ancestors; False also when it does not exist."""
+        status, _ = self._status("merge-base", "--is-ancestor", older, newer)
+        return status == 0
+
+    def blob(self, commit: str, path: str) -> bytes | None:
+        """A file's bytes in a commit, or None where it is not there."""
+        status, data = self._status("cat-file", "blob", f"{commit}:{path}")
+        return data if status == 0 else None
+
+    def files(self, commit: str, path: str) -> dict[str, str]:
+        """Every file below a path in a commit, with its blob id; symlinks and submodules are not files."""
+        found = {}
+        for record in self._run("ls-tree", "-r", "-z", "--full-tree", commit, "--", path).split(b"\0"):
+            if record:
+                facts, name = record.split(b"\t", 1)
+                mode, kind, blob = facts.decode().split()
+                if kind == "blob" and mode != "120000":
+                    found[name.decode("utf-8", "surrogateescape")] = blob
+        return found
+
+    def object_id(self, commit: str, path: str) -> str | None:
+        """The git id of a file or folder in a commit, or None."""
+        return self._text("rev-parse", "--verify", "--quiet", f"{commit}:{path}", ok=(0, 1, 128)) or None
+
+    def changed(self, commit: str, paths: Sequence[str]) -> list[str]:
+        """Files below the paths whose bytes in index or work tree are not the commit's.
+
+        Compared by content (`hash-object` inside git diff), so that an untouched file with a new time is not listed.
+        """
+        if not paths:
+            return []
+        self._status("update-index", "-q", "--refresh")
+        raw = self._run("diff", "--name-only", "-z", "--no-ext-diff", "--no-textconv", commit, "--", *paths)
+        return sorted({name.decode("utf-8", "replace") for name in raw.split(b"\0") if name})
+
+    def untracked(self, paths: Sequence[str]) -> list[str]:
+        """Files below the paths that git does not track and does not ignore."""
+        raw = self._run("ls-files", "--others", "--exclude-standard", "-z", "--", *paths)
+        return sorted({name.decode("utf-8", "replace") for name in raw.split(b"\0") if name})
+
+    def diff(self, commit: str, paths: Sequence[str]) -> str:
+        """The textual difference from a commit to the work tree, for a person to read."""
+        return self._text("diff", "--no-color", "--no-ext-diff", "--no-textconv", commit, "--", *paths)
+
+    def identity_problem(self) -> str | None:
+        """Why a commit could not be made for want of an identity; None if it can."""
+        status, data = self._status("var", "GIT_COMMITTER_IDENT")
+        return None if status == 0 else data.decode("utf-8", "replace").strip() or "no user.name and user.email"
+
+    def identity(self) -> str:
+        """`Name <mail>` of whoever would commit now."""
+        return self._text("var", "GIT_COMMITTER_IDENT").rsplit(" ", 2)[0]
+
+    def unfinished(self) -> str | None:
+        """The operation that a user left half done in this work tree, such as a merge; None if none."""
+        marks = {
+            "MERGE_HEAD": "merge",
+            "CHERRY_PICK_HEAD": "cherry-pick",
+            "REVERT_HEAD": "revert",
+            "rebase-merge": "rebase",
+            "rebase-apply": "rebase",
+            "BISECT_LOG": "bisect",
+        }
+        git_dir = Path(self._repo.git_dir)
+        return next((word for name, word in marks.items() if (git_dir / name).exists()), None)
+
+    def commit(self, paths: Sequence[str], message: str, trailers: Mapping[str, str]) -> str:
+        """Commits exactly these paths, whatever else is staged or changed, and returns the new commit.
+
+        `commit --only` leaves every other entry of the user's index and every other byte of the work tree as it was.
+
+        Raises:
+            EnvironmentFaultError: if git refuses (no identity, a signing key that does not work, a full disk, a lock).
+        """
+        block = "\n".join(f"{name}: {value}" for name, value in trailers.items())
+        text = f"{message}\n\n{block}\n"
+        known = self.files("HEAD", ".") if len(paths) > 200 else self._tracked(paths)
+        new = [path for path in paths if path not in known]
+        try:
+            if new:
+                self._run("add", "-f", "--", *new)
+            self._run("commit", "--only", "--no-verify", "--quiet", "--cleanup=verbatim", "-m", text, "--", *paths)
+        except EnvironmentFaultError:
+            if new:
+                self._status("reset", "-q", "--", *new)
+            raise
+        return self.head()
+
+    def _tracked(self, paths: Sequence[str]) -> Collection[str]:
+        raw = self._run("ls-tree", "-r", "-z", "--name-only", "--full-tree", "HEAD", "--", *paths)
+        return {name.decode("utf-8", "surrogateescape") for name in raw.split(b"\0") if name}
+
+    def history(self, *, since: str | None = None, paths: Sequence[str] = ()) -> Iterator[Commit]:
+        """Commits from HEAD backwards, newest first, with their trailers; `since` itself is left out."""
+        revisions = ["HEAD", f"^{since}"] if since else ["HEAD"]
+        form = "%x1e%H%x1f%P%x1f%B%x1f%(trailers:only,unfold)"
+        for record in self._text("log", f"--format={form}", *revisions, "--", *paths).split("\x1e")[1:]:
+            sha, parents, message, block = record.split("\x1f")
+            pairs = (line.split(":", 1) for line in block.split("\n") if ":" in line)
+            trailers = {name.strip(): value.strip() for name, value in pairs}
+            yield Commit(sha, tuple(parents.split()), message.rstrip("\n"), trailers)
+
+    def count_outside(self, older: str) -> list[str]:
+        """One line per commit after `older`, for a person to read."""
+        return self._text("log", "--format=%h %s", "HEAD", f"^{older}").splitlines()
+
+    def _run(self, *arguments: str) -> bytes:
+        status, data = self._status(*arguments)
+        if status:
+            reason = data.decode("utf-8", "replace").strip() or f"exit {status}"
+            message = f"git {arguments[0]} failed: {reason}"
+            if "fatal: bad object" in reason or "corrupt" in reason:
+                raise IntegrityError("git-object", message, remedy="git fsck --full")
+            raise EnvironmentFaultError(message, remedy="mend what git names, then run the same command again")
+        return data
+
+    def _text(self, *arguments: str, ok: tuple[int, ...] = (0,)) -> str:
+        status, data = self._status(*arguments)
+        if status not in ok:
+            reason = data.decode("utf-8", "replace").strip()
+            raise EnvironmentFaultError(f"git {arguments[0]} failed: {reason}", remedy="mend what git names")
+        return data.decode("utf-8", "replace").strip("\n") if status == 0 else ""
+
+    def _status(self, *arguments: str) -> tuple[int, bytes]:
+        """Exit status and stdout (stderr when it failed); never raises for a status."""
+        git_command: Any = self._repo.git
+        status, out, err = git_command.execute(
+            ["git", *_options(), *arguments],
+            with_extended_output=True,
+            with_exceptions=False,
+            stdout_as_string=False,
+            strip_newline_in_stdout=False,
+            env=_OURS,
+        )
+        failed = err if isinstance(err, bytes) else str(err).encode()
+        return int(status), bytes(out) if status == 0 else failed or bytes(out)

@@ -1,0 +1,423 @@
+"""run_next(): the path of a phase from the plan to its checkpoint, as one visible list of verbs.
+
+    run_next
+      load        project.read: plan, chain, journal, history and approvals must hold
+      lock        one_runner: one runner per repository
+      recover     finish or undo what a killed run left half done
+      choose      state.next_step: RunFeature | RunExit | AwaitApproval | Done | …
+      prepare     preflight, sandbox tier, setup, entry gates: a refusal comes before any work
+      run_feature
+        plan_lock   at a phase's first feature: LOCKED
+        start       STARTED
+        work        attempt.work: a child process, only its staging folder is its own
+        collect     outputs against the declaration, hashed
+        judge       gate.judge on a read-only copy, then on the negative copies
+        record      receipt, verdict, results, entry
+        commit      one commit with trailers; refs/phases/log moves
+      halt        exit gates, review request, HALTED, commit; nothing more runs
+
+FAILED (the gate said no), ERRORED (it could not be run or judged) and waiting are three different things.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from phases import (
+    approval,
+    attempt,
+    checkpoint,
+    durable,
+    entries,
+    ledger,
+    plan_lock,
+    preflight,
+    process,
+    project,
+    record,
+    sandbox,
+    setup,
+    state,
+)
+from phases.errors import (
+    EnvironmentFaultError,
+    IntegrityError,
+    InterruptedRunError,
+    LimitReachedError,
+    UsageError,
+    WaitingForHumanError,
+)
+from phases.ledger import Entry, Ledger
+from phases.live import View
+from phases.one_runner import one_runner
+from phases.outcome import outcome_of
+from phases.prd import Feature, Phase
+from phases.project import Book, Project
+from phases.repo import Repo
+from phases.state import AttemptsSpent, AwaitApproval, Done, RunExit, RunFeature, Step, Stuck
+
+
+@dataclass(frozen=True)
+class FeatureOutcome:
+    """What became of one feature in this run."""
+
+    id: str
+    state: str
+    seconds: int
+    passed: int = 0
+    failing: tuple[str, ...] = ()
+    receipt: str | None = None
+    timed_out: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What this run did."""
+
+    phase: int | None
+    state: str
+    features: tuple[FeatureOutcome, ...] = ()
+    exit_failing: tuple[str, ...] = ()
+
+
+@dataclass
+class Session:
+    """One run: the project, its repository, the ledger as it grows, and who watches."""
+
+    project: Project
+    repo: Repo
+    book: Book
+    view: View
+    tier: sandbox.Sandbox
+    ran: list[FeatureOutcome] = field(default_factory=list)
+
+    @property
+    def prd(self) -> Any:
+        """The plan."""
+        return self.project.prd
+
+    def append(self, kind: str, lines: Sequence[str], phase: int | None = None, feature: Feature | None = None) -> None:
+        """Appends an entry that is committed with the outcome that it leads to."""
+        entry = self.seal(kind, lines, phase, feature)
+        self.advance(ledger.append(self.project.paths.progress, self.project.paths.journal, self.book.ledger, entry))
+
+    def seal(self, kind: str, lines: Sequence[str], phase: int | None = None, feature: Feature | None = None) -> Entry:
+        """The next entry, not yet written."""
+        return ledger.seal(
+            self.book.ledger,
+            kind,
+            tuple(lines),
+            time=ledger.now(),
+            phase=phase,
+            feature=feature.id if feature else None,
+            title=feature.title if feature else "",
+        )
+
+    def commit(self, outcome: record.Record) -> None:
+        """Records an outcome: prepared, applied, committed."""
+        self.advance(record.commit(self.project.paths, self.repo, self.book.ledger, outcome))
+
+    def advance(self, book: Ledger) -> None:
+        """Takes over a ledger that has grown, and folds the state anew."""
+        records = approval.committed_records(self.repo, book)
+        self.book = Book(replace(self.book.reconciled, ledger=book), project.fold(self.project, book, records))
+
+
+def run_next(
+    opened: Project, view: View, *, only: str | None = None, force: bool = False, keep_going: bool = False
+) -> Outcome:
+    """Runs the next phase up to its checkpoint (or `only` one feature of the open phase).
+
+    Raises:
+        WaitingForHumanError: a phase awaits its approval; nothing was run.
+        IntegrityError, EnvironmentFaultError, LimitReachedError, LockedError, UsageError: as errors.py says.
+    """
+    glanced = project.glance(opened)
+    if not (opened.probe.rewound or glanced.reconciled.problems or approval.unrecorded(opened.root, glanced.ledger)):
+        # A loop that calls again and again at a checkpoint is turned away before git is loaded; this can only refuse.
+        _refuse_while_waiting(opened, state.next_step(opened.prd, glanced.state), only, force)
+    repo = opened.repo()
+    book = project.read(opened, repo)
+    _refuse_while_waiting(opened, state.next_step(opened.prd, book.state), only, force)
+    with one_runner(opened.paths), process.signals_forwarded():
+        session = Session(opened, repo, project.read(opened, repo), view, sandbox.choose(opened.prd.defaults.sandbox))
+        recover(session)
+        step = choose(session, only, force)
+        _refuse_while_waiting(opened, step, only, force)
+        if isinstance(step, Done):
+            return Outcome(None, "done")
+        _refuse_spent(step)
+        phase = opened.prd.phase(step.phase)
+        prepare(session, phase)
+        return _run_phase(session, phase, step, only, keep_going)
+
+
+def _run_phase(session: Session, phase: Phase, step: Step, only: str | None, keep_going: bool) -> Outcome:
+    left = [item for item in session.book.state.phase(phase.id).features if not item.is_done]
+    session.view.phase_started(phase.id, phase.name, 1 if only else len(left))
+    failed: set[str] = set()
+    while isinstance(step, RunFeature) and step.phase == phase.id:
+        outcome = run_feature(session, phase, session.prd.feature(step.feature)[1])
+        session.ran.append(outcome)
+        if outcome.state != "verified":
+            failed.add(outcome.id)
+            if not keep_going or outcome.timed_out:
+                return _stopped(session, phase)
+        if only:
+            step = state.next_step(session.prd, session.book.state)
+            if not isinstance(step, RunExit):
+                return _stopped(session, phase)
+            break
+        step = state.next_step(session.prd, session.book.state, failed)
+    if isinstance(step, RunExit):
+        failing = halt(session, phase)
+        return Outcome(phase.id, session.book.state.phase(phase.id).state, tuple(session.ran), failing)
+    return _stopped(session, phase)
+
+
+def _stopped(session: Session, phase: Phase) -> Outcome:
+    return Outcome(phase.id, session.book.state.phase(phase.id).state, tuple(session.ran))
+
+
+#### recover
+
+
+def recover(session: Session) -> None:
+    """Finishes or undoes what a killed run left half done; each repair is an entry of its own."""
+    paths, found = session.project.paths, session.book.reconciled
+    if found.torn:
+        torn = paths.private / "quarantine" / f"journal-{durable.sha256(found.torn)[:12]}.torn"
+        durable.write(torn, found.torn)
+        durable.write(paths.journal, found.ledger.data)
+    if found.restored:
+        durable.write(paths.progress, found.ledger.data)
+    book, completed = record.complete_pending(paths, session.repo, session.book.ledger)
+    session.advance(book)
+    for message in completed:
+        session.view.message(f"completed what a killed run had prepared: {message}")
+    if found.torn:
+        session.append(
+            "REPAIRED",
+            (
+                f"reason the journal ended in {len(found.torn)} bytes that were no entry",
+                f"quarantined sha256:{durable.sha256(found.torn)}",
+            ),
+        )
+    if found.restored:
+        session.append(
+            "RECOVERED", (f"reason progress.txt lacked its last {found.restored} entries; restored from the journal",)
+        )
+    for phase in session.book.state.phases:
+        for item in phase.features:
+            if item.state == "running":
+                interrupted(
+                    session,
+                    session.prd.phase(phase.id),
+                    session.prd.feature(item.id)[1],
+                    "the runner was killed before it could record an outcome",
+                )
+
+
+def interrupted(session: Session, phase: Phase, feature: Feature, reason: str) -> None:
+    """Records a started feature that has no outcome; it does not count as an attempt."""
+    entry = session.seal("INTERRUPTED", entries.reasons([reason]), phase.id, feature)
+    files = checkpoint.lock_file(session.project.paths, session.book.state.phase(phase.id))
+    session.commit(
+        record.Record(
+            record.new_txn(),
+            (entry,),
+            f"{feature.id} {feature.title}: interrupted",
+            checkpoint.trailers(phase.id, feature.id),
+            files,
+        )
+    )
+
+
+#### choose
+
+
+def choose(session: Session, only: str | None, force: bool) -> Step:
+    """What to do now: the next step, or the one feature that was asked for."""
+    step = state.next_step(session.prd, session.book.state)
+    if only is None:
+        return step
+    phase, feature = _known_feature(session.project, only)
+    current = session.book.state.phase(phase.id)
+    opened = step.phase if isinstance(step, RunFeature | RunExit | AwaitApproval | AttemptsSpent | Stuck) else None
+    if current.state == "approved":
+        raise UsageError(
+            f"{only} is in phase {phase.id}, which is approved: its results stand",
+            remedy=f"python -m phases reject {phase.id} --reason '…' reopens it",
+        )
+    if phase.id != opened:
+        raise UsageError(
+            f"{only} is in phase {phase.id}, which is not open yet; phase {opened} is", remedy="python -m phases status"
+        )
+    known = current.feature(only)
+    if known.is_done and not force:
+        raise UsageError(f"{only} is {known.state} already", remedy=f"python -m phases run --feature {only} --force")
+    missing = [need for need in feature.needs if not _is_done(session.book.state, need)]
+    if missing:
+        raise UsageError(
+            f"{only} needs {', '.join(missing)} first", remedy=f"python -m phases run --feature {missing[0]}"
+        )
+    if known.attempts >= session.prd.defaults.attempts:
+        return AttemptsSpent(phase.id, only, known.attempts)
+    return RunFeature(phase.id, only)
+
+
+def _known_feature(opened: Project, feature_id: str) -> tuple[Phase, Feature]:
+    try:
+        return opened.prd.feature(feature_id)
+    except KeyError:
+        known = ", ".join(feature.id for phase in opened.prd.phases for feature in phase.features)
+        raise UsageError(
+            f"no feature {feature_id!r} in the PRD; it has {known}", remedy="python -m phases status"
+        ) from None
+
+
+def _is_done(now: state.State, feature_id: str) -> bool:
+    return any(item.is_done for phase in now.phases for item in phase.features if item.id == feature_id)
+
+
+def _refuse_while_waiting(opened: Project, step: Step, only: str | None, force: bool) -> None:
+    if isinstance(step, AwaitApproval) and not (only and force):
+        name, results = opened.prd.phase(step.phase).name, opened.prd.results
+        raise WaitingForHumanError(
+            f"Phase {step.phase} ({name}) awaits your approval; nothing was run. "
+            f"To review: {results}/, progress.txt, git log",
+            remedy=f"python -m phases approve {step.phase}",
+        )
+
+
+def _refuse_spent(step: Step) -> None:
+    if isinstance(step, AttemptsSpent):
+        what = step.feature or "the exit gates"
+        raise LimitReachedError(
+            f"{what} of phase {step.phase} failed {step.attempts} times under this plan lock",
+            remedy=f"mend what it names, then python -m phases relock {step.phase} --reason '…'",
+        )
+
+
+#### prepare
+
+
+def prepare(session: Session, phase: Phase) -> None:
+    """Everything that can refuse a run does so here, before any work and before any entry about it."""
+    preflight.check_repository(session.repo)
+    preflight.check_machine(session.project.paths)
+    preflight.check_equals_head(session.repo, session.prd, phase, None)
+    check_lock(session, phase)
+    setup.run_setup(session.project, phase, session.tier, session.view)
+    setup.run_entry_gates(session.project, phase, session.tier, session.view)
+
+
+def check_lock(session: Session, phase: Phase) -> None:
+    """Stops where the plan is not what the open phase was locked on."""
+    current = session.book.state.phase(phase.id)
+    if current.lock is None:
+        return
+    locked = checkpoint.read_lock(session.project.paths, current)
+    differing = plan_lock.differences(locked, checkpoint.compose_lock(session.project, session.repo, phase))
+    if differing:
+        shown = checkpoint.lock_diff(session.repo, session.book.ledger, phase.id, differing)
+        raise IntegrityError(
+            "plan-changed",
+            f"the plan of phase {phase.id} is not what was locked at its start: {', '.join(differing)}{shown}",
+            remedy=f"bring it back, or python -m phases relock {phase.id} --reason '…'",
+        )
+
+
+#### run_feature
+
+
+def run_feature(session: Session, phase: Phase, feature: Feature) -> FeatureOutcome:
+    """One attempt at one feature, from its lock to its commit."""
+    preflight.check_equals_head(session.repo, session.prd, phase, feature)
+    preflight.check_publish(session.repo, list(feature.publish.values()))
+    lock_plan(session, phase)
+    expected = feature.expect.minutes
+    session.view.feature_started(feature.id, feature.title, expected)
+    txn = record.new_txn()
+    with attempt.plan(session.project, session.repo, session.book.state, phase, feature, session.tier, txn) as planned:
+        session.append(
+            "STARTED",
+            entries.started(
+                planned.what, planned.number, planned.seed, planned.profile, session.tier.tier, planned.commit, txn
+            ),
+            phase.id,
+            feature,
+        )
+        try:
+            judged = attempt.run(planned, session.view)
+            project.read(session.project, session.repo)
+            preflight.check_equals_head(session.repo, session.prd, phase, feature)
+        except (InterruptedRunError, EnvironmentFaultError) as error:
+            interrupted(session, phase, feature, str(error))
+            raise
+        session.view.stage("record")
+        outcome = outcome_of(planned, judged, session.book)
+        entry = session.seal(outcome.kind, outcome.lines, phase.id, feature)
+        session.view.stage("commit")
+        files = {**outcome.files, **checkpoint.lock_file(session.project.paths, session.book.state.phase(phase.id))}
+        session.commit(record.Record(txn, (entry,), outcome.message, outcome.trailers, files, outcome.removed))
+    session.view.feature_finished(feature.id, outcome.kind.lower(), outcome.lines)
+    return FeatureOutcome(
+        feature.id,
+        outcome.kind.lower(),
+        outcome.seconds,
+        outcome.passed,
+        outcome.failing,
+        outcome.receipt,
+        outcome.timed_out,
+    )
+
+
+def lock_plan(session: Session, phase: Phase) -> None:
+    """LOCKED, at a phase's first feature and after a rejection."""
+    if session.book.state.phase(phase.id).lock is not None:
+        check_lock(session, phase)
+        return
+    if not session.book.ledger.entries:
+        session.append("GENESIS", entries.genesis(session.prd.project, session.repo.root_commit()))
+    lock = checkpoint.compose_lock(session.project, session.repo, phase)
+    path = checkpoint.lock_path(session.project.paths, phase.id)
+    durable.write(session.project.root / path, lock.data)
+    session.append("LOCKED", entries.locked(entries.Located(lock.digest, path), session.repo.head()), phase.id)
+
+
+#### halt
+
+
+def halt(session: Session, phase: Phase) -> tuple[str, ...]:
+    """Exit gates, review request, HALTED entry, commit. Returns the failing checks; empty at a checkpoint."""
+    preflight.check_equals_head(session.repo, session.prd, phase, None)
+    check_lock(session, phase)
+    judged = checkpoint.judge_exit(session.project, session.repo, session.book.state, phase, session.tier, session.view)
+    if judged.reasons:
+        entry = session.seal("FAILED", (*judged.lines, *entries.reasons(judged.reasons)), phase.id)
+        session.commit(
+            record.Record(
+                judged.txn,
+                (entry,),
+                f"Phase {phase.id} {phase.name}: exit gates failed",
+                checkpoint.trailers(phase.id),
+                judged.files,
+            )
+        )
+        session.view.message(f"phase {phase.id}: the exit gates said no: {judged.reasons[0]}")
+        return judged.failing
+    files, lines = checkpoint.ask_review(session.project, session.repo, session.book, phase, judged)
+    entry = session.seal("HALTED", (*judged.lines, *lines), phase.id)
+    session.commit(
+        record.Record(
+            judged.txn,
+            (entry,),
+            f"Phase {phase.id} {phase.name}: awaiting approval",
+            checkpoint.trailers(phase.id),
+            files,
+        )
+    )
+    return ()

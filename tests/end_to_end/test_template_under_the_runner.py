@@ -1,0 +1,152 @@
+"""A new experiment, copied from the template, under the runner: verified as it is, refused when it lies or breaks."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests/phases"))
+from toy import Toy  # noqa: E402
+
+GATE = '''
+"""Computes the template's numbers again from its stored logits."""
+import math
+
+import pytest
+
+from gates import outputs
+
+ARRAYS = ("artifacts/arrays.safetensors",)
+
+
+def numbers():
+    return outputs.cached("numbers", ARRAYS, compute)
+
+
+def compute():
+    import numpy as np
+    from safetensors.numpy import load_file
+
+    arrays = load_file(outputs.out() / ARRAYS[0])
+    logits, tokens = arrays["logits"].astype(np.float64), arrays["tokens"]
+    picked = np.take_along_axis(logits[:, :-1], tokens[:, 1:, None], 2)[..., 0]
+    losses = (np.log(np.exp(logits).sum(-1))[:, :-1] - picked).mean(1)
+    return {"vocabulary": logits.shape[-1], "loss": losses.tolist()}
+
+
+def agrees(name, values):
+    met, mean = outputs.measurement(name), sum(values) / len(values)
+    spread = math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1) / len(values))
+    assert met["n"] == len(values)
+    assert met["values"] == pytest.approx(values, rel=1e-4)
+    assert met["value"] == pytest.approx(mean, rel=1e-4)
+    assert met["stderr"] == pytest.approx(spread, rel=1e-3, abs=1e-6)
+
+
+def test_vocabulary():
+    assert outputs.value("vocabulary") == numbers()["vocabulary"]
+
+
+def test_chance():
+    assert outputs.value("chance_loss") == pytest.approx(math.log(numbers()["vocabulary"]))
+
+
+def test_loss():
+    agrees("loss", numbers()["loss"])
+
+
+def test_control_is_a_fair_guess():
+    agrees("control_loss", [math.log(numbers()["vocabulary"])] * len(numbers()["loss"]))
+
+
+@pytest.mark.integrity
+def test_files():
+    outputs.assert_files_match()
+
+
+@pytest.mark.integrity
+def test_report():
+    outputs.assert_report_matches()
+
+
+@pytest.mark.integrity
+def test_figures():
+    outputs.assert_figures_match()
+'''
+
+PLAN = {
+    "schema": 1, "project": "A learner's own", "results": "results",
+    "defaults": {"timeout_s": 120, "gate_timeout_s": 120, "env": {"OMP_NUM_THREADS": "2", "HF_HUB_OFFLINE": "1"}},
+    "phases": [{"id": 1, "name": "First steps", "features": [{
+        "id": "MINE-001", "title": "My first experiment", "module": "lab.mine.first", "config": "lab/mine/first.yaml",
+        "profile": "smoke", "outputs": ["result.json", "report.md", "figures/*", "artifacts/**"],
+        "expect": {"minutes": 0.5, "memory_gb": 1}, "gate": {"pytest": "gates/test_first.py"},
+        "predictions": [{"id": "near-chance", "claim": "an untrained model's loss is within 0.1 of ln 259",
+                         "measurement": "loss", "comparator": "within", "value": [5.457, 5.657]}]}]}],
+}  # fmt: skip
+
+
+@pytest.fixture
+def learner(tmp_path: Path) -> Callable[[], Toy]:
+    """A repository with this lab and an experiment copied from the template, as the template's text says."""
+
+    def make() -> Toy:
+        root = tmp_path / "learner"
+        toy = Toy(root, PLAN | {"phases": [dict(PLAN["phases"][0])]})
+        ignore = shutil.ignore_patterns("__pycache__", "results")
+        shutil.copytree(ROOT / "lab", root / "lab", ignore=ignore)
+        for name in ("__init__.py", "outputs.py", "images.py"):
+            shutil.copy(ROOT / "gates" / name, root / "gates" / name)
+        toy.write("gates/test_first.py", GATE)
+        toy.write("lab/mine/__init__.py", '"""My own experiments."""\n')
+        for suffix in ("py", "yaml"):
+            shutil.copy(ROOT / f"lab/EXPERIMENT_TEMPLATE.{suffix}", root / f"lab/mine/first.{suffix}")
+        toy.commit("my first experiment")
+        return toy
+
+    return make
+
+
+def change(toy: Toy, old: str, new: str) -> None:
+    """Changes the learner's experiment and commits it."""
+    text = (toy.root / "lab/mine/first.py").read_text()
+    assert text.count(old) == 1
+    toy.write("lab/mine/first.py", text.replace(old, new))
+    toy.commit("a change")
+
+
+def test_the_template_as_it_is_is_verified(learner: Callable[[], Toy]) -> None:
+    toy = learner()
+    toy.run("run", "--next")
+    feature = toy.status()["phases"][0]["features"][0]
+    assert (feature["state"], feature["coverage"]) == ("verified", 1.0)
+    verdict = json.loads((toy.root / "results/MINE-001/verdict.json").read_text())
+    assert [item["outcome"] for item in verdict["predicate"]["phases/predictions/v1"]] == ["HELD"]
+    assert (toy.root / "results/MINE-001/figures/loss_per_sequence.png").stat().st_size > 10_000
+    toy.run("audit")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "state", "said"),
+    [
+        ('Measurement.of_sample(arrays["losses"].mean(1), "nats/token")',
+         'Measurement.of_sample(arrays["losses"].mean(1) * 0.9, "nats/token")', "failed", "test_loss"),
+        ("    store(ctx.out / \"artifacts\", arrays)\n", "", "failed", "arrays.safetensors"),
+        ("    present.write(ctx.out, result, [figure(measurements)])\n", "", "errored", "result.json"),
+        ("    arrays = measure(ctx)\n", "    raise SystemExit(3)\n", "errored", "exit 3"),
+    ],
+    ids=["a better number than measured", "no arrays", "no result", "a crash"],
+)  # fmt: skip
+def test_a_broken_copy_is_refused(learner: Callable[[], Toy], old: str, new: str, state: str, said: str) -> None:
+    toy = learner()
+    change(toy, old, new)
+    toy.run("run", "--next", code=1)
+    assert toy.states() == {"MINE-001": state}
+    assert said in toy.progress
+    assert not (toy.root / "results/MINE-001/result.json").exists()

@@ -1,0 +1,57 @@
+"""Small real things to measure: a random model of each family, and the pretrained one for tests marked `model`."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+# One thread: models this small gain nothing from two, and two that wait for each other beside other work lose a lot.
+os.environ["OMP_NUM_THREADS"] = "1"
+
+FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "gpt2", "gpt_neox")
+VOCABULARY = 259  # that of the tiny model's byte tokenizer
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Any:
+    """The tiny random Llama; tests that change a model make their own."""
+    from lab.instruments import models
+
+    return models.tiny(0)
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny random Llama as transformers loads it from disk."""
+    from lab.instruments import models
+
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    models.save(models.tiny(0), folder)
+    return folder
+
+
+@pytest.fixture(params=FAMILIES)
+def family_model(request: pytest.FixtureRequest) -> Any:
+    """A random model of 2 layers of every family that the lab knows."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    sizes: dict[str, Any] = {"vocab_size": VOCABULARY, "bos_token_id": 1, "eos_token_id": 2}
+    if request.param == "gpt2":
+        sizes |= {"n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 128}
+        sizes |= {"embd_pdrop": 0.0, "attn_pdrop": 0.0, "resid_pdrop": 0.0}
+    else:
+        sizes |= {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
+        sizes |= {} if request.param == "gpt_neox" else {"num_key_value_heads": 2, "head_dim": 16}
+    torch.manual_seed(0)
+    return AutoModelForCausalLM.from_config(AutoConfig.for_model(request.param, **sizes)).eval()
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Path:
+    """The folder of the pretrained default model, fetched if it is not there."""
+    from lab.instruments import pretrained
+
+    pretrained.fetch(pretrained.cache_folder())
+    return pretrained.cache_folder() / pretrained.NAME

@@ -1,0 +1,116 @@
+"""Models: loading, what is known of each family, the tiny one."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from transformers.pytorch_utils import Conv1D
+
+from lab.instruments import models
+
+LINEAR = (torch.nn.Linear, Conv1D)
+
+
+def logits(model: torch.nn.Module) -> torch.Tensor:
+    with torch.no_grad():
+        return model(torch.arange(3, 40)[None]).logits
+
+
+def test_what_is_known_of_a_family_is_where_the_model_has_it(family_model):
+    known = models.architecture(family_model.config)
+    layers = family_model.get_submodule(known.layers)
+    assert len(layers) == 2
+    assert family_model.get_submodule(known.embedding) is family_model.get_input_embeddings()
+    assert family_model.get_submodule(known.head) is family_model.get_output_embeddings()
+    for part in (known.attention, known.mlp):
+        layers[0].get_submodule(part)
+    assert family_model.get_submodule(known.final_norm).weight.shape == (64,)
+    found = {name for name, module in layers[0].named_modules() if isinstance(module, LINEAR)}
+    assert found == set(known.linears), "a linear layer that is not listed would get no adapter"
+    assert len(list(models.linear_weights(family_model))) == 2 * len(known.linears)
+
+
+def test_tiny_is_the_same_for_a_seed_and_another_for_another(tiny):
+    again, other = models.tiny(0), models.tiny(1)
+    assert torch.equal(logits(tiny.model), logits(again.model))
+    assert tiny.digest == again.digest != other.digest
+    assert tiny.model.config.num_key_value_heads < tiny.model.config.num_attention_heads
+    assert not tiny.calibrated
+
+
+def test_tiny_leaves_the_random_state_alone():
+    torch.manual_seed(5)
+    wanted = torch.rand(3)
+    torch.manual_seed(5)
+    models.tiny(0)
+    assert torch.equal(torch.rand(3), wanted)
+
+
+def test_tiny_tokenizer_holds_any_text(tiny):
+    text = "def naïve(x): → 'y'\n\t"
+    assert tiny.tokenizer.decode(tiny.tokenizer.encode(text)) == text
+    assert len(tiny.tokenizer.encode("<|im_end|>")) == 1
+
+
+def test_loading_from_a_folder_changes_nothing(tiny, tiny_folder):
+    loaded = models.load(tiny_folder, dtype=torch.float32)
+    assert torch.equal(logits(loaded.model), logits(tiny.model))
+    assert loaded.model.config._attn_implementation == "sdpa"
+    assert not loaded.model.training
+    assert loaded.tokenizer.chat_template == tiny.tokenizer.chat_template
+
+
+@pytest.mark.parametrize("kind", ["nf4", "fp4"])
+def test_quantised_loading_quantises_the_linear_layers_and_nothing_else(tiny, tiny_folder, kind):
+    loaded = models.load(tiny_folder, dtype=torch.float32, quantisation=kind)
+    quantised = {n for n, p in loaded.model.named_parameters() if getattr(p, "quant_state", None) is not None}
+    assert quantised == {f"{name}.weight" for name, _ in models.linear_weights(loaded.model)}
+    states = [p.quant_state for p in loaded.model.parameters() if hasattr(p, "quant_state")]
+    assert all(state.nested and state.quant_type == kind and state.blocksize == 64 for state in states)
+    off = (logits(loaded.model) - logits(tiny.model)).norm() / logits(tiny.model).norm()
+    assert 0.001 < off < 0.3  # it is not the same model, and not another one
+
+
+def test_an_unknown_architecture_is_refused_with_the_known_ones(tiny_folder, tmp_path):
+    shutil.copytree(tiny_folder, tmp_path / "other")
+    config = json.loads((tmp_path / "other/config.json").read_text())
+    config |= {"model_type": "opt", "architectures": ["OPTForCausalLM"]}
+    (tmp_path / "other/config.json").write_text(json.dumps(config))
+    with pytest.raises(models.ModelError, match=r"'opt' is not known; known: gpt2, gpt_neox, llama, mistral, qwen2"):
+        models.load(tmp_path / "other", dtype=torch.float32)
+
+
+def test_a_missing_model_names_the_command_that_fetches_it(tmp_path):
+    with pytest.raises(models.ModelError, match=r"python -m lab\.instruments\.models fetch smollm2-135m"):
+        models.load(tmp_path / "nowhere", dtype=torch.float32)
+
+
+@pytest.mark.model
+def test_fetch_of_what_is_there_loads_no_torch(smollm2: Path):
+    code = (
+        "import runpy, sys; sys.argv = ['models', 'fetch', 'smollm2-135m'];"
+        "runpy.run_module('lab.instruments.models', run_name='__main__');"
+        "assert not {'torch', 'transformers', 'numpy'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "already at" in done.stdout
+
+
+@pytest.mark.model
+def test_the_default_model_is_calibrated_and_knows_paris(smollm2: Path):
+    loaded = models.load(smollm2, dtype=torch.float32)
+    assert loaded.calibrated
+    assert loaded.model.num_parameters() == 134_515_008
+    prompt = loaded.tokenizer.apply_chat_template(
+        [{"role": "user", "content": "What is the capital of France?"}],
+        add_generation_prompt=True,
+        return_tensors="pt",
+        return_dict=True,
+    )
+    answer = loaded.model.generate(**prompt, max_new_tokens=10, do_sample=False)
+    assert "Paris" in loaded.tokenizer.decode(answer[0])

@@ -1,0 +1,80 @@
+"""Reports that are not what they should be are never believed."""
+
+import pytest
+
+from phases.junit import ReportError, check_id, read_report
+
+CASE = '<testcase classname="gates.test_x" name="test_a" />'
+
+
+def report(cases=CASE, *, tests=1, name="nonce", before=""):
+    suite = f'<testsuite name="{name}" tests="{tests}">{cases}</testsuite>'
+    return f'<?xml version="1.0"?>{before}<testsuites>{suite}</testsuites>'
+
+
+def read(tmp_path, text):
+    path = tmp_path / "report.xml"
+    path.write_text(text)
+    return read_report(path, "nonce", "gates/test_x.py")
+
+
+def test_a_whole_report(tmp_path):
+    cases = (
+        CASE
+        + '<testcase classname="gates.test_x.TestB" name="test_c[1]"><failure message="no&#10;way" /></testcase>'
+        + '<testcase classname="gates.test_x" name="test_d"><error message="late" /></testcase>'
+        + '<testcase classname="gates.test_x" name="test_e"><skipped message="not now" /></testcase>'
+    )
+    checks, silent = read(tmp_path, report(cases, tests=4))
+    assert [(check.id, check.passed, check.message) for check in checks] == [
+        ("test_a", True, ""),
+        ("TestB::test_c[1]", False, "no way"),
+        ("test_d", False, "late"),
+    ]
+    assert silent == ("test_e",)
+
+
+def test_a_check_that_stands_there_twice_failed_if_one_of_them_did(tmp_path):
+    bad = CASE.replace(" />", "><error message='teardown' /></testcase>")
+    for cases in (CASE + bad, bad + CASE):
+        checks, _ = read(tmp_path, report(cases, tests=2))
+        assert [check.passed for check in checks] == [False]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (report(name="other"), "nonce"),
+        (report() + "x", "no XML"),
+        (report()[:-5], "no XML"),
+        ("", "no XML"),
+        ("<testsuites />", "nonce"),
+        (report(tests=2), "2 checks that lists 1"),
+        (report(before='<!DOCTYPE x [<!ENTITY a "b">]>'), "document type"),
+        (report().replace("</testsuite>", '</testsuite><testsuite name="nonce" tests="0"></testsuite>'), "nonce"),
+    ],
+)
+def test_not_believed(tmp_path, text, words):
+    with pytest.raises(ReportError, match=words):
+        read(tmp_path, text)
+
+
+def test_no_report_and_a_link_are_no_report(tmp_path):
+    (tmp_path / "planted.xml").write_text(report())
+    (tmp_path / "report.xml").symlink_to(tmp_path / "planted.xml")
+    for name in ("report.xml", "absent.xml"):
+        with pytest.raises(ReportError, match="no report"):
+            read_report(tmp_path / name, "nonce", "gates/test_x.py")
+
+
+@pytest.mark.parametrize(
+    ("node", "wanted"),
+    [
+        ("gates/test_x.py::test_a", "test_a"),
+        ("gates/test_x.py::test_a[b::c[d]]", "test_a[b::c[d]]"),
+        ("gates/test_x.py::TestA::TestB::test_c", "TestA.TestB::test_c"),
+        ("gates/sub/test_x.py::test_a", "test_a"),
+    ],
+)
+def test_check_id(node, wanted):
+    assert check_id(node) == wanted

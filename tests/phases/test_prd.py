@@ -1,0 +1,258 @@
+"""The plan: every problem at once, each with its place, the value met and the value wanted."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from toy import prd as toy_plan
+
+from phases import prd, strict_json
+from phases.errors import InvalidPrdError
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A folder that holds everything that `plan` refers to."""
+    for path in ("gates/test_count.py", "gates/test_exit.py", "lab/__init__.py", "lab/count.py", "lab/config.yaml",
+                 "lab/talk/__main__.py", "docs/a.md"):  # fmt: skip
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text("")
+    (tmp_path / "prd").mkdir()
+    return tmp_path
+
+
+def plan(**feature: Any) -> dict[str, Any]:
+    """A valid plan of two phases with two features each; `feature` changes the first one."""
+    document = copy.deepcopy(toy_plan(phases=2))
+    document["inputs"] = [{"name": "texts", "path": "docs"},
+                          {"name": "model", "path": "$PHASES_CACHE/model", "sha256": {"w.bin": "0" * 64}}]  # fmt: skip
+    document["phases"][0]["features"][0].update(feature)
+    return document
+
+
+def module(**more: Any) -> dict[str, Any]:
+    """A first feature that runs a module."""
+    return {"command": None, "module": "lab.count", "config": "lab/config.yaml", **more}
+
+
+def problems(root: Path, document: Any) -> list[str]:
+    """What `load` says of it; empty if it is valid."""
+    text = document if isinstance(document, str) else json.dumps(document)
+    (root / "prd/plan.json").write_text(text)
+    try:
+        prd.load(root)
+    except InvalidPrdError as error:
+        assert error.exit_code == 2
+        assert all(problem in str(error) for problem in error.problems)
+        return error.problems
+    return []
+
+
+def test_a_valid_plan_is_loaded_and_round_trips(root: Path) -> None:
+    document = plan(**module(inputs=["texts", "model"], publish={"note.md": "docs/note.md"}, seed=3, timeout_s=5))
+    document["phases"][0]["features"][0].pop("command")
+    assert problems(root, document) == []
+    loaded = prd.load(root)
+    again = prd.parse(loaded.model_dump_json(by_alias=True).encode())
+    assert again == loaded
+    assert loaded.phase(2).features[0].id == "TOY-003"
+    assert loaded.feature("TOY-004") == (loaded.phase(2), loaded.phase(2).features[1])
+    assert loaded.input("model").is_cached
+    assert not loaded.input("texts").is_cached
+    for missing in (lambda: loaded.phase(9), lambda: loaded.feature("X"), lambda: loaded.input("x")):
+        with pytest.raises(KeyError):
+            missing()
+
+
+FIRST = "phases[0].features[0]"
+WRONG = [
+    # what is changed in the first feature, the problem's beginning, what it also says
+    ({"id": "-x"}, f"{FIRST}.id: met '-x'", "pattern"),
+    ({"id": "a/b"}, f"{FIRST}.id: met 'a/b'", "pattern"),
+    ({"id": "A" * 65}, f"{FIRST}.id: met ", "pattern"),
+    ({"id": 7}, f"{FIRST}.id: met 7", "string"),
+    ({"id": "TOY-002"}, "features: met 'TOY-002' 2 times", "each id once"),
+    ({"title": "two\nlines"}, f"{FIRST}.title: met 'two\\nlines'", "pattern"),
+    ({"colour": "red"}, f"{FIRST}.colour: met 'red'", "Extra inputs are not permitted"),
+    ({"command": None}, f"{FIRST}: met ", "exactly one of module and command"),
+    (module(command="true"), f"{FIRST}: met ", "exactly one of module and command"),
+    (module(config=None), f"{FIRST}: met ", "a module needs a config"),
+    (module(module="lab.gone"), f"{FIRST}.module: met 'lab.gone'", "lab/gone.py"),
+    (module(module="lab/count.py"), f"{FIRST}.module: met 'lab/count.py'", "pattern"),
+    (module(config="lab/gone.yaml"), f"{FIRST}.config: met 'lab/gone.yaml'", "no such file"),
+    (module(config="../x.yaml"), f"{FIRST}.config: met '../x.yaml'", "inside the repository"),
+    ({"outputs": []}, f"{FIRST}.outputs: met []", "at least 1"),
+    ({"outputs": ["/etc/passwd"]}, f"{FIRST}.outputs: met '/etc/passwd'", "inside the repository"),
+    ({"outputs": ["a/../../b"]}, f"{FIRST}.outputs: met 'a/../../b'", "inside the repository"),
+    ({"outputs": ["~/x"]}, f"{FIRST}.outputs: met '~/x'", "inside the repository"),
+    ({"outputs": [".git/config"]}, f"{FIRST}.outputs: met '.git/config'", "inside the repository"),
+    ({"publish": {"note.md": "note.md"}}, f"{FIRST}.publish: met 'note.md'", "below docs/"),
+    ({"publish": {"note.md": "docs/../x"}}, f"{FIRST}.publish: met 'docs/../x'", "inside the repository"),
+    ({"inputs": ["nothing"]}, f"{FIRST}.inputs: met 'nothing'", "model, texts"),
+    ({"needs": ["TOY-009"]}, f"{FIRST}.needs: met 'TOY-009'", "this or an earlier phase"),
+    ({"needs": ["TOY-003"]}, f"{FIRST}.needs: met 'TOY-003'", "this or an earlier phase"),
+    ({"needs": ["TOY-001"]}, "phases[0].features: needs form a circle", "TOY-001"),
+    ({"gate": {}}, f"{FIRST}.gate: met {{}}", "exactly one of"),
+    ({"gate": {"pytest": "gates/test_count.py", "shell": "true"}}, f"{FIRST}.gate: met ", "exactly one of"),
+    ({"gate": {"pytest": "gates/test_gone.py"}}, f"{FIRST}.gate.pytest: met 'gates/test_gone.py'", "no such file"),
+    ({"gate": {"pytest": "lab/count.py"}}, f"{FIRST}.gate.pytest: met 'lab/count.py'", "gates/test_NAME.py"),
+    ({"gate": {"pytest": "gates/../lab/test_x.py"}}, f"{FIRST}.gate.pytest: met ", "gates/test_NAME.py"),
+    ({"unjudged": ["everything"]}, f"{FIRST}.unjudged[0]: met 'everything'", "measurements"),
+    ({"timeout_s": 0}, f"{FIRST}.timeout_s: met 0", "greater than 0"),
+    ({"timeout_s": "60"}, f"{FIRST}.timeout_s: met '60'", "number"),
+    ({"seed": -1}, f"{FIRST}.seed: met -1", "greater than or equal to 0"),
+    ({"seed": 1.5}, f"{FIRST}.seed: met 1.5", "integer"),
+    ({"expect": {"minutes": 1}}, f"{FIRST}.expect.memory_gb: met ", "required"),
+    ({"profile": "Big One"}, f"{FIRST}.profile: met 'Big One'", "pattern"),
+]
+
+
+@pytest.mark.parametrize(("change", "begins", "also"), WRONG)
+def test_a_problem_names_its_place_the_value_met_and_the_value_wanted(
+    root: Path, change: dict[str, Any], begins: str, also: str
+) -> None:
+    assert problems(root, plan()) == []  # the control
+    found = [problem for problem in problems(root, plan(**change)) if problem.startswith(begins)]
+    assert found
+    assert also in found[0]
+
+
+def prediction(**change: Any) -> dict[str, Any]:
+    known = {"id": "p", "claim": "it is so", "measurement": "m", "comparator": "==", "value": 1}
+    return {"predictions": [known | change]}
+
+
+@pytest.mark.parametrize(
+    ("change", "also"),
+    [({"comparator": "~"}, "Input should be"), ({"comparator": "within"}, "[low, high]"),
+     ({"value": [0, 1]}, "[low, high]"), ({"comparator": "within", "value": [2, 1]}, "low <= high"),
+     ({"comparator": "<", "value": "high"}, "== or != for text"), ({"value": None}, ""),
+     ({"id": "Best LR"}, "pattern")],
+)  # fmt: skip
+def test_predictions_say_what_can_be_scored(root: Path, change: dict[str, Any], also: str) -> None:
+    for sound in ({}, {"value": True}, {"value": "adamw"}, {"comparator": "within", "value": [1, 2.5]}):
+        assert problems(root, plan(**prediction(**sound))) == []
+    found = problems(root, plan(**prediction(**change)))
+    assert any(f"{FIRST}.predictions[0]" in problem and also in problem for problem in found)
+
+
+def test_every_problem_is_told_at_once(root: Path) -> None:
+    document = plan(inputs=["nothing"], needs=["TOY-004"], outputs=["../x"], gate={"pytest": "gates/test_gone.py"})
+    document["phases"][1]["id"] = 3
+    document["phases"][1]["features"][1]["id"] = "TOY-002"
+    document["inputs"][0]["path"] = "gone"
+    document["inputs"][1]["sha256"] = {}
+    found = problems(root, document)
+    for place in ("features: met 'TOY-002' 2 times", "phases[1].id: met 3; wanted 2", f"{FIRST}.inputs: ",
+                  f"{FIRST}.needs: ", f"{FIRST}.outputs: ", f"{FIRST}.gate.pytest: ", "inputs[0].path: met 'gone'",
+                  "inputs[1].sha256: met none"):  # fmt: skip
+        assert sum(problem.startswith(place) for problem in found) == 1, place
+    assert len(found) == 8
+    document["phases"][0]["features"][0] |= {"id": 1, "title": 2, "colour": 3}
+    document["project"] = ""
+    assert len(problems(root, document)) == 4  # the schema's own problems come first, all of them
+
+
+def test_a_circle_over_several_features_is_named(root: Path) -> None:
+    document = plan(needs=["TOY-002"])
+    document["phases"][0]["features"][1]["needs"] = ["TOY-001"]
+    assert problems(root, document) == ["phases[0].features: needs form a circle among TOY-001, TOY-002"]
+    document["phases"][0]["features"][1]["needs"] = []
+    assert problems(root, document) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "sha256", "also"),
+    [("$PHASES_CACHE/../x", {"a": "0" * 64}, "inside the repository"), ("/etc", {}, "inside the repository"),
+     ("docs", {"a.md": "0" * 64}, "git names its content"), ("$PHASES_CACHE/x", {"a": "0" * 63}, "pattern"),
+     ("$PHASES_CACHE/x", {}, "digests of its files")],
+)  # fmt: skip
+def test_inputs_are_pinned_or_tracked(root: Path, path: str, sha256: dict[str, str], also: str) -> None:
+    document = plan()
+    document["inputs"][0] = {"name": "texts", "path": path, "sha256": sha256}
+    found = problems(root, document)
+    assert any(problem.startswith("inputs[0].") and also in problem for problem in found), found
+
+
+def test_a_module_may_be_a_package_that_can_be_run(root: Path) -> None:
+    changed = plan(**module(module="lab.talk"))
+    assert problems(root, changed) == []
+    assert prd.module_file(root, "lab.talk") == root / "lab/talk/__main__.py"
+    assert prd.module_file(root, "lab") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "also"),
+    [('{"schema": 1, "schema": 1}', "the key stands twice"), ('{"schema": NaN}', "NaN is not a number of JSON"),
+     ('{"a": 1e999}', "too large"), ("{", "line 1, column 2"), ("", "line 1, column 1"), ("\x00", "line 1"),
+     ("[" * 200, "nested deeper than 32"), ('"' + "x" * (1 << 20) + '"', "at most 1048576"),
+     ('{"schema": 2}', "schema: met 2"), ("[]", "the document: met []"), ('{"schema": true}', "schema: met True"),
+     ('{"schema": 1.0}', "schema: met 1.0")],
+)  # fmt: skip
+def test_what_is_no_plan_at_all(root: Path, text: str, also: str) -> None:
+    assert any(also in problem for problem in problems(root, text))
+
+
+def test_not_utf8_and_no_or_two_plans(root: Path) -> None:
+    (root / "prd/plan.json").write_bytes(b"\xff\xfe")
+    with pytest.raises(InvalidPrdError, match="not UTF-8"):
+        prd.load(root)
+    (root / "prd/second.json").write_text("{}")
+    with pytest.raises(InvalidPrdError, match=r"plan\.json, second\.json; wanted exactly one"):
+        prd.load(root)
+    for path in (root / "prd").glob("*.json"):
+        path.unlink()
+    with pytest.raises(InvalidPrdError, match="found none; wanted exactly one"):
+        prd.load(root)
+
+
+#### any JSON at all
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+def places(node: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Every place in a document."""
+    members = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    return [at, *(place for key, value in members for place in places(value, (*at, key)))]
+
+
+def exchanged(document: Any, place: tuple[Any, ...], value: Any) -> Any:
+    """The document with another value at one place."""
+    if not place:
+        return value
+    changed = copy.copy(document)
+    changed[place[0]] = exchanged(document[place[0]], place[1:], value)
+    return changed
+
+
+@given(data=st.data(), value=JSON)
+@settings(deadline=None, max_examples=200)
+def test_any_value_at_any_place_is_taken_or_refused_in_words(
+    data: st.DataObject, value: Any, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    root = tmp_path_factory.getbasetemp() / "any-json"
+    (root / "prd").mkdir(parents=True, exist_ok=True)
+    document = plan(**prediction())
+    place = data.draw(st.sampled_from(places(document)))
+    for problem in problems(root, exchanged(document, place, value)):
+        assert problem.strip()
+        assert len(problem) < 10_000
+
+
+@given(st.binary(max_size=60) | st.text(max_size=60).map(str.encode))
+@settings(deadline=None)
+def test_any_bytes_are_refused_in_words(data: bytes) -> None:
+    with pytest.raises((ValidationError, strict_json.StrictJsonError)):
+        prd.parse(data)
