@@ -95,7 +95,10 @@ def test_the_job_has_default_signals(tmp_path):
         timeout_s=60,
     )
     assert run.exit_code == 0
-    assert int((tmp_path / "log").read_text().split()[1], 16) == 0
+    ignored = int((tmp_path / "log").read_text().split()[1], 16)
+    # Bit n - 1 stands for signal n. 32 and 33 belong to the C library, which lets no program change them:
+    # where the caller's own parent ignored them, so does every process below it.
+    assert ignored & ~(1 << 31 | 1 << 32) == 0
 
 
 def test_time_and_memory_are_those_of_the_job(tmp_path):
