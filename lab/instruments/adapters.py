@@ -22,11 +22,12 @@ class AdapterError(RuntimeError):
 
 @dataclass(frozen=True)
 class LoraSettings:
-    """Names are those of PEFT's LoraConfig. r: rank; lora_alpha: ΔW is scaled by lora_alpha / r."""
+    """Names are those of PEFT's LoraConfig. r: rank; ΔW is scaled by lora_alpha / r, with use_rslora by α/√r."""
 
     r: int
     lora_alpha: float
     lora_dropout: float = 0.0
+    use_rslora: bool = False  # rank-stabilised: Kalajdzievski 2023, arXiv:2312.03732
 
 
 def attach(loaded: Loaded, settings: LoraSettings, seed: int) -> "PeftModel":
@@ -44,6 +45,7 @@ def attach(loaded: Loaded, settings: LoraSettings, seed: int) -> "PeftModel":
         r=settings.r,
         lora_alpha=settings.lora_alpha,
         lora_dropout=settings.lora_dropout,
+        use_rslora=settings.use_rslora,
         target_modules=sorted({name.rpartition(".")[2] for name in known.linears}),
         fan_in_fan_out=loaded.model.config.model_type == "gpt2",  # its Conv1D keeps weights as [in, out]
         task_type="CAUSAL_LM",
