@@ -1,4 +1,7 @@
-"""`python -m lab`: list the experiments. Reads the sources without importing them, so torch is never loaded."""
+"""`python -m lab`: list the experiments; `python -m lab quiz TRACK`: be asked about a track's results.
+
+The list reads the sources without importing them, so torch is never loaded.
+"""
 
 from __future__ import annotations
 
@@ -53,10 +56,19 @@ def _profiles(module: Path) -> tuple[str, ...]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """List the experiments as text, or as one JSON list with --json."""
-    parser = argparse.ArgumentParser(prog="python -m lab", description="List the experiments of the lab.")
+    """List the experiments as text, or as one JSON list with --json; `quiz` has arguments of its own."""
+    given = sys.argv[1:] if argv is None else argv
+    if given[:1] == ["quiz"]:
+        from lab import quiz
+
+        sys.exit(quiz.main(given[1:]))
+    parser = argparse.ArgumentParser(
+        prog="python -m lab",
+        description="List the experiments of the lab.",
+        epilog="`python -m lab quiz track-a` asks about the results of a track, and grades by them.",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON list on stdout")
-    args = parser.parse_args(argv)
+    args = parser.parse_args(given)
     try:
         listed = list(experiments())
     except ConfigError as error:
