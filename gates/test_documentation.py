@@ -13,7 +13,17 @@ from typing import Any
 import pytest
 
 from gates import outputs
-from gates.documents import Page, citations, fillings, links, placeholders, read, shows, sources
+from gates.documents import (
+    Page,
+    citations,
+    fillings,
+    is_published_report,
+    links,
+    placeholders,
+    read,
+    shows,
+    sources,
+)
 
 TEMPLATE = "TEMPLATE.md"
 WORDS_PER_SECTION = 20
@@ -106,7 +116,8 @@ def test_count(name: str) -> None:
 
 
 def test_copies_are_the_documents_that_were_given() -> None:
-    given = {path.name: path.read_bytes() for path in outputs.inputs()["concepts"].glob("*.md")}
+    every = {path.name: path.read_bytes() for path in outputs.inputs()["concepts"].glob("*.md")}
+    given = {name: data for name, data in every.items() if not is_published_report(data)}
     stored = {path.name: path.read_bytes() for path in (outputs.out() / "documents").iterdir()}
     assert stored.keys() == given.keys()
     assert [name for name in given if stored[name] != given[name]] == []

@@ -9,7 +9,7 @@ from typing import Any
 
 from lab import present
 from lab.experiment import Context, ContractError, Inputs, Measurement, Result, Table, environment, main
-from lab.foundation.markdown import Document, parse, problems
+from lab.foundation.markdown import Document, is_report, parse, problems
 
 QUESTION = "Does every concept document say what it must, and is every number that it takes from this lab measured?"
 HYPOTHESIS = (
@@ -20,7 +20,8 @@ METHOD = (
     "Every document beside TEMPLATE.md is copied byte by byte, read with its code blanked out, and held against the "
     "template: sections and their order, words per section, links, citations against sources, placeholders against the "
     "results that were given. Whatever is wrong is listed, not repaired. The documents are then written once more with "
-    "their placeholders filled."
+    "their placeholders filled. Reports that a feature published there are left out, told by the digest in their last "
+    "line: their numbers come from a result already."
 )
 TEMPLATE = "TEMPLATE.md"
 COUNTS = ("words", "sections", "links", "citations", "sources", "placeholders")
@@ -51,8 +52,9 @@ def run(ctx: Context) -> None:
 
 
 def read(folder: Path) -> tuple[list[Document], Document]:
-    """Give the concept documents of a folder, by name, and the template."""
-    found = {path.name: parse(path.name, path.read_text("utf-8")) for path in sorted(folder.glob("*.md"))}
+    """Give the concept documents of a folder, by name, and the template; reports published there are left out."""
+    texts = {path.name: path.read_text("utf-8") for path in sorted(folder.glob("*.md"))}
+    found = {name: parse(name, text) for name, text in texts.items() if not is_report(text)}
     if TEMPLATE not in found:
         msg = f"{folder} holds no {TEMPLATE}; the documents are judged by it"
         raise ContractError(msg)

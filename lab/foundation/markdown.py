@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ CITATION = re.compile(r"\[([A-Z][A-Za-z0-9-]*)\](?!\()")
 SOURCE = re.compile(r"^- \[([A-Z][A-Za-z0-9-]*)\] (.+)$", re.MULTILINE)
 PLACEHOLDER = re.compile(r"\{\{([A-Za-z0-9][A-Za-z0-9._-]*)\.([a-z][a-z0-9_]*)\}\}")
 REFERENCE = re.compile(r"https://[^\s)]+\.[^\s)]+")
+SEAL = re.compile(r"<!-- result\.json sha256:[0-9a-f]{64} body sha256:([0-9a-f]{64}) -->\n\Z")
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,15 @@ def parse(name: str, source: str) -> Document:
         return re.sub(r"[^\n]", " ", match[0])
 
     return Document(name, source, INLINE.sub(blank, FENCE.sub(blank, source)))
+
+
+def is_report(source: str) -> bool:
+    """Say whether a text is a report, whole: its last line names the digest of all that stands above it.
+
+    A report that was edited is none. It is then judged like any other document, and does not pass for one.
+    """
+    seal = SEAL.search(source)
+    return seal is not None and seal[1] == hashlib.sha256(source[: seal.start()].encode()).hexdigest()
 
 
 def anchor(heading: str) -> str:

@@ -1,5 +1,6 @@
 """LoRA adapters: attaching, counting, saving and putting back. ΔW = (α/r)·B·A (Hu et al. 2021, arXiv:2106.09685)."""
 
+import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,6 +30,11 @@ class LoraSettings:
     lora_dropout: float = 0.0
     use_rslora: bool = False  # rank-stabilised: Kalajdzievski 2023, arXiv:2312.03732
 
+    @property
+    def scale(self) -> float:
+        """s of ΔW = s·B·A."""
+        return self.lora_alpha / (math.sqrt(self.r) if self.use_rslora else self.r)
+
 
 def attach(loaded: Loaded, settings: LoraSettings, seed: int) -> "PeftModel":
     """Freeze the model and give each of its linear layers (the head excepted) an adapter with random A and B = 0.
@@ -39,6 +45,8 @@ def attach(loaded: Loaded, settings: LoraSettings, seed: int) -> "PeftModel":
         AdapterError: some linear layer got no adapter, or anything but adapters would be trained.
     """
     from peft import LoraConfig, get_peft_model
+
+    from lab.instruments import lora_linear  # loads PEFT
 
     known = architecture(loaded.model.config)
     config = LoraConfig(
@@ -57,6 +65,7 @@ def attach(loaded: Loaded, settings: LoraSettings, seed: int) -> "PeftModel":
         model = get_peft_model(loaded.model, config)
     model.peft_config["default"].base_model_name_or_path = loaded.name  # a folder's path would differ by machine
     _check_attached(model, len(known.linears) * loaded.model.config.num_hidden_layers)
+    lora_linear.quicken(model)
     return model
 
 

@@ -6,11 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from lab.instruments.chat import Encoded
-from lab.instruments.packing import fill, pack, supervised_logits
-from lab.instruments.training import entropies
+from lab.instruments.packing import fill, pack, supervised_tokens
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -49,13 +47,8 @@ def evaluate(model: "PreTrainedModel | PeftModel", examples: Sequence[Encoded]) 
     offset = 0
     for group in fill(examples, TOKENS_PER_PACK):
         packed = pack(group, device)
-        logits = supervised_logits(model, packed)  # [S, V]
-        found = (
-            functional.cross_entropy(logits, packed.targets, reduction="none"),
-            entropies(logits),
-            (logits.argmax(-1) == packed.targets).to(torch.uint8),
-            (packed.owner + offset).to(torch.int32),
-        )
+        said = supervised_tokens(model, packed)
+        found = (said.losses, said.entropies, said.hits.to(torch.uint8), (packed.owner + offset).to(torch.int32))
         for column, part in zip(columns, found, strict=True):
             column.append(part.cpu().numpy())
         offset += len(group)

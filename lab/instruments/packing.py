@@ -14,7 +14,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from lab.instruments import head, packed_attention
 from lab.instruments.chat import IGNORE, Encoded
+from lab.instruments.head import Tokens
+from lab.instruments.packed_attention import Apart
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -27,7 +30,7 @@ class Pack:
 
     ids: [1, T]; positions: [1, T], each token's place in its example; mask: [1, 1, T, T], True where q may see k;
     before: [S], where in the row a supervised token is predicted; targets: [S], those tokens; owner: [S], whose they
-    are (index among the pack's examples).
+    are (index among the pack's examples); apart: the tokens as one row per example, where attention is cheaper so.
     """
 
     ids: torch.Tensor
@@ -36,6 +39,7 @@ class Pack:
     before: torch.Tensor
     targets: torch.Tensor
     owner: torch.Tensor
+    apart: Apart | None = None
 
 
 _SHARED = -1  # owner of the beginning that all examples have in common
@@ -55,7 +59,8 @@ def pack(examples: Sequence[Encoded], device: torch.device | str = "cpu") -> Pac
     visible = (owner[:, None] == owner[None, :]) | (owner == _SHARED)[None, :]
     mask = visible & (order[:, None] >= order[None, :])  # [T, T]
     parts = (ids[None], positions[None], mask[None, None], before, labels[before], owner[before])
-    return Pack(*(part.to(device) for part in parts))
+    rows = packed_attention.apart(owner, positions, len(examples), shared)
+    return Pack(*(part.to(device) for part in parts), rows and rows.to(device))
 
 
 def _shared_length(examples: Sequence[Encoded]) -> int:
@@ -88,9 +93,27 @@ def supervised_logits(model: "PreTrainedModel | PeftModel", pack: Pack) -> torch
     The head is the widest layer (V = 49,152 against a width of 576 in SmolLM2): computing it for the prompt too would
     cost as much as six of the thirty layers, and its logits would be the peak of memory.
     """
-    language_model = model.get_base_model() if hasattr(model, "get_base_model") else model
-    backbone = language_model.base_model
-    hidden = backbone(
-        input_ids=pack.ids, position_ids=pack.positions, attention_mask=pack.mask, use_cache=False
-    ).last_hidden_state  # [1, T, d]
-    return language_model.get_output_embeddings()(hidden[0, pack.before]).float()
+    return _language_model(model).get_output_embeddings()(supervised_hidden(model, pack)).float()
+
+
+def supervised_tokens(model: "PreTrainedModel | PeftModel", pack: Pack) -> Tokens:
+    """Loss, entropy and hit of each token that the loss counts [S]: what its logits say, without keeping them."""
+    return head.measure(supervised_hidden(model, pack), _language_model(model).get_output_embeddings(), pack.targets)
+
+
+def supervised_hidden(model: "PreTrainedModel | PeftModel", pack: Pack) -> torch.Tensor:
+    """What the head gets [S, d] where it predicts a token that the loss counts."""
+    language_model = _language_model(model)
+    with packed_attention.switched_on(language_model.config):
+        hidden = language_model.base_model(
+            input_ids=pack.ids,
+            position_ids=pack.positions,
+            attention_mask=pack.mask,
+            use_cache=False,
+            apart=pack.apart,
+        ).last_hidden_state  # [1, T, d]
+    return hidden[0, pack.before]
+
+
+def _language_model(model: "PreTrainedModel | PeftModel") -> "PreTrainedModel":
+    return model.get_base_model() if hasattr(model, "get_base_model") else model

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import torch
-from torch.nn import functional
 
-from lab.instruments import adapters, checkpoint
+from lab.instruments import adapters, allocator, checkpoint
 from lab.instruments.chat import Encoded
-from lab.instruments.packing import Pack, pack, supervised_logits
+from lab.instruments.packing import Pack, pack, supervised_tokens
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -96,6 +95,7 @@ def train(
     Raises:
         TrainingError: no supervised token in a batch, a loss that is not a number, or gradients that are all zero.
     """
+    allocator.keep_memory()
     trained = adapters.parameters(model)
     optimizer = torch.optim.AdamW(
         trained.values(), lr=0.0, betas=settings.betas, weight_decay=settings.weight_decay, fused=True
@@ -160,18 +160,9 @@ def _step(
 
 def _backward(model: "PeftModel", micro: Pack, supervised: int) -> torch.Tensor:
     """Add this micro-batch's share of the gradient; give the sums [3] of loss, hits and entropy over its tokens."""
-    logits = supervised_logits(model, micro)  # [S, V]
-    losses = functional.cross_entropy(logits, micro.targets, reduction="none")  # [S]
-    (losses.sum() / supervised).backward()
-    with torch.no_grad():
-        hits = logits.argmax(-1) == micro.targets
-        return torch.stack([losses.sum(), hits.sum(), entropies(logits).sum()]).double().cpu()
-
-
-def entropies(logits: torch.Tensor) -> torch.Tensor:
-    """Entropy in nats of each row of logits [S, V]: H = −Σ p·log p; 0 (sure) to log V (knows nothing)."""
-    log_p = logits.log_softmax(-1)
-    return -(log_p.exp() * log_p).sum(-1)
+    found = supervised_tokens(model, micro)
+    (found.losses.sum() / supervised).backward()
+    return torch.stack([x.detach().double().sum() for x in (found.losses, found.hits, found.entropies)]).cpu()
 
 
 def _trip_wires(number: int, loss: float, norm: float) -> None:

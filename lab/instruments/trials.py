@@ -17,16 +17,20 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from safetensors.numpy import load_file, save_file
+from safetensors.torch import load_file as load_torch
 
 from lab.instruments import adapters, data, evaluation, models, training
 from lab.instruments.adapters import LoraSettings
 from lab.instruments.evaluation import Evaluation
 from lab.instruments.training import Settings, Step
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 FOLDER = "trials"  # below artifacts/
 DESCRIPTION = "trial.json"
@@ -209,6 +213,13 @@ class Stage:
     def examples(self, trial: Trial) -> tuple[data.Example, ...]:
         """The training examples of a trial, in the order of use."""
         return ordered(self.pool, trial)
+
+    def adapted(self, trial: Trial, folder: Path | None) -> "PeftModel":
+        """The model with the adapter stored in `folder`, or with the one that the trial starts from."""
+        model = adapters.attach(self.loaded, trial.lora, trial.seed)
+        if folder is not None:
+            adapters.restore(model, load_torch(folder / adapters.WEIGHTS))
+        return model
 
 
 def ordered(pool: Sequence[data.Example], trial: Trial) -> tuple[data.Example, ...]:

@@ -87,6 +87,26 @@ def test_an_honest_run_on_a_broken_document_is_refused(inputs: Path, tmp_path: P
     assert "test_no_document_has_a_fault" in failing("test_documentation.py", out, changed)
 
 
+def test_a_published_report_is_no_concept_document_and_a_forged_one_is_refused(
+    foundation: Callable[[str], Path], inputs: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "concepts"
+    shutil.copytree(Path(json.loads(inputs.read_text())["concepts"]["path"]), folder)
+    report = (foundation("questions") / "report.md").read_text("utf-8")
+    changed = given(inputs, tmp_path, concepts={"kind": "input", "path": str(folder)})
+
+    def judged(text: str, name: str) -> tuple[list[str], set[str]]:
+        (folder / "published.md").write_text(text, "utf-8")
+        config = "lab/foundation/documentation.yaml"
+        out = run_experiment("lab.foundation.documentation", config, changed, tmp_path / name)
+        return failing("test_documentation.py", out, changed), {path.name for path in (out / "documents").iterdir()}
+
+    checks, stored = judged(report, "whole")
+    assert checks == [] and "published.md" not in stored and "qlora.md" in stored
+    checks, stored = judged(report.replace("## Learnings", "## Lessons"), "forged")
+    assert "test_no_document_has_a_fault" in checks and "published.md" in stored
+
+
 def test_an_answer_without_a_receipt_is_refused_and_one_with_it_is_not(inputs: Path, tmp_path: Path) -> None:
     text = Path(json.loads(inputs.read_text())["questions"]["path"]).read_text("utf-8")
 

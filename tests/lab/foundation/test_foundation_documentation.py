@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.experiment import ContractError, Measurement
+from lab import present
+from lab.experiment import ContractError, Measurement, Result
 from lab.foundation import documentation
-from lab.foundation.markdown import Document, anchor, parse, problems
+from lab.foundation.markdown import Document, anchor, is_report, parse, problems
 
 ROOT = Path(__file__).resolve().parents[3]
 TEMPLATE = parse("TEMPLATE.md", "# Name\n\n## Idea\n\n<!-- say it -->\n\n## Sources\n\n<!-- list them -->\n")
@@ -110,6 +111,26 @@ def test_a_folder_without_the_template_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.md").write_text("# A")
     with pytest.raises(ContractError, match=r"holds no TEMPLATE\.md"):
         documentation.read(tmp_path)
+
+
+def test_a_published_report_is_left_out_and_an_edited_one_is_not(tmp_path: Path) -> None:
+    made, concepts = tmp_path / "made", tmp_path / "concepts"
+    made.mkdir()
+    present.write(made, Result("lab.some", "Why?", "h", "m", {"n": Measurement.of_exact(7)}))
+    report = (made / "report.md").read_text("utf-8")
+    concepts.mkdir()
+    (concepts / "TEMPLATE.md").write_text(TEMPLATE.source, "utf-8")
+    (concepts / "good.md").write_text(GOOD, "utf-8")
+    (concepts / "published.md").write_text(report, "utf-8")
+    assert [document.name for document in documentation.read(concepts)[0]] == ["good.md"]
+    assert is_report(report) and "| 7 |" in report
+    for edited in (report.replace("| 7 |", "| 8 |"), report + "More.\n", report[: report.rfind("<!--")], "", GOOD):
+        assert not is_report(edited)
+    (concepts / "published.md").write_text(report.replace("| 7 |", "| 8 |"), "utf-8")
+    documents, template = documentation.read(concepts)
+    assert [document.name for document in documents] == ["good.md", "published.md"]
+    found = list(problems(documents[1], template, set(), lambda *_: True, 1))
+    assert any("sections are" in text for text in found)  # it does not pass for a concept document either
 
 
 def test_the_shipped_documents_lack_nothing_but_their_numbers() -> None:

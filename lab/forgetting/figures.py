@@ -1,0 +1,88 @@
+"""The figures of catastrophic_forgetting."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from lab import present
+from lab.experiment import Measurement
+from lab.forgetting import comparing
+from lab.forgetting.compared import BASE, Compared, compare, over_items, suites
+
+if TYPE_CHECKING:
+    from lab.forgetting.catastrophic_forgetting import Measured
+
+
+def figures(measured: Measured, numbers: Mapping[str, Measurement]) -> list[present.Figure]:
+    """All figures of the report."""
+    found = compare(measured)
+    return [frontier(found), divergence(found, numbers), by_suite(measured)]
+
+
+def frontier(found: Mapping[str, Compared]) -> present.Figure:
+    """What each adapter learnt and forgot; two standard errors up and down."""
+    names, ones = list(found), list(found.values())
+    gains, losses = [one.learning.value for one in ones], [one.forgetting.value for one in ones]
+    best = sorted(comparing.frontier(gains, losses), key=lambda i: gains[i])
+    edge = present.Series("not beaten", [gains[i] for i in best], [losses[i] for i in best], style="dotted")
+    points = [
+        present.Series(name, [gain], [loss], kind="points")
+        for name, gain, loss in zip(names, gains, losses, strict=True)
+    ]
+    widest = 2 * max(one.forgetting.stderr for one in ones)
+    return present.Figure(
+        name="frontier",
+        title="Learning against forgetting",
+        caption=(
+            f"Right is more learnt, up is more forgotten. Not beaten by another adapter: "
+            f"{', '.join(names[i] for i in best)}. Twice the standard error of forgetting is at most "
+            f"{present.number(widest, 2)} nats/byte; neighbours closer than that are not told apart."
+        ),
+        x_label="learning: held-out loss taken off (nats/token)",
+        y_label="forgetting: margin lost (nats/byte)",
+        series=(*points, edge),
+    )
+
+
+def divergence(found: Mapping[str, Compared], numbers: Mapping[str, Measurement]) -> present.Figure:
+    """How far from the base each adapter is on the base's own text, against the size of its update."""
+    points = [present.Series(name, [one.norm], [one.divergence.value], kind="points") for name, one in found.items()]
+    least, most = (pick(found.values(), key=lambda one: one.divergence.value) for pick in (min, max))
+    return present.Figure(
+        name="divergence",
+        title="Divergence from the base against the norm of the update",
+        caption=(
+            f"From {present.number(least.divergence.value, 2)} to {present.number(most.divergence.value, 2)} "
+            f"nats/token while the norm goes from {present.number(least.norm, 3)} to {present.number(most.norm, 3)}; "
+            f"Spearman over the adapters {present.number(numbers['spearman_kl_norm'].value, 2)}."
+        ),
+        x_label="‖ΔW‖ over all linear layers (Frobenius)",
+        y_label="KL(base‖adapter) (nats/token)",
+        series=tuple(points),
+        x_scale="log",
+        y_scale="log",
+    )
+
+
+def by_suite(measured: Measured) -> present.Figure:
+    """What the adapters with a role forgot in each suite, with one standard error."""
+    of, before = suites(measured), measured.scores[BASE].margin
+    series, told = [], []
+    for name in measured.roles.values():
+        lost = [over_items((before - measured.scores[name].margin)[items]) for items in of.values()]
+        values, errors = [mean.value for mean in lost], [mean.stderr for mean in lost]
+        band = (
+            [v - e for v, e in zip(values, errors, strict=True)],
+            [v + e for v, e in zip(values, errors, strict=True)],
+        )
+        series.append(present.Series(name, list(of), values, band=band, kind="bar"))
+        told.append(f"{name} most in {list(of)[values.index(max(values))]} ({present.number(max(values), 2)})")
+    return present.Figure(
+        name="suites",
+        title="Forgetting by suite",
+        caption=f"Margin lost in nats/byte, with one standard error over items: {'; '.join(told)}.",
+        x_label="suite",
+        y_label="forgetting (nats/byte)",
+        series=tuple(series),
+    )

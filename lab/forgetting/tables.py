@@ -1,0 +1,63 @@
+"""The two tables of catastrophic_forgetting: every model, and every model on every suite."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lab.experiment import Table
+from lab.forgetting import comparing
+from lab.forgetting.compared import BASE, compare, over_items, suites
+
+if TYPE_CHECKING:
+    from lab.forgetting.catastrophic_forgetting import Measured
+
+MODELS = (
+    "adapter",
+    "rate",
+    "update norm",
+    "learning (nats/token)",
+    "forgetting (nats/byte)",
+    "stderr",
+    "p (Holm)",
+    "items lost",
+    "items won",
+    "McNemar p",
+    "KL (nats/token)",
+    "loss on base text",
+    "intruders",
+)
+SUITES = ("model", "suite", "margin (nats/byte)", "stderr", "acc", "acc_stderr", "acc_norm", "acc_norm_stderr", "p")
+
+
+def tables(measured: Measured) -> tuple[Table, ...]:
+    """Both."""
+    rows = [
+        (
+            name,
+            one.rate,
+            one.norm,
+            one.learning.value,
+            one.forgetting.value,
+            one.forgetting.stderr,
+            one.adjusted_p,
+            one.lost,
+            one.won,
+            one.mcnemar_p,
+            one.divergence.value,
+            one.text_loss.value,
+            one.intruders,
+        )
+        for name, one in compare(measured).items()
+    ]
+    return (Table("Adapters", MODELS, tuple(rows)), Table("Suites", SUITES, tuple(_suites(measured))))
+
+
+def _suites(measured: Measured) -> list[tuple[str | float, ...]]:
+    """One row per model and suite; p is McNemar's against the base, not adjusted (1 for the base itself)."""
+    rows: list[tuple[str | float, ...]] = []
+    for name, scores in measured.scores.items():
+        for suite, items in suites(measured).items():
+            parts = [over_items(getattr(scores, part)[items]) for part in ("margin", "acc", "acc_norm")]
+            p = comparing.mcnemar(measured.scores[BASE].acc[items], scores.acc[items])[2]
+            rows.append((name, suite, *(number for mean in parts for number in (mean.value, mean.stderr)), p))
+    return rows

@@ -1,0 +1,17 @@
+"""The C library's memory allocator, told to keep what a training step frees for the next one.
+
+glibc hands freed memory back to the kernel, which gives it out again page by page, cleared: some 37,000 page faults a
+step, an eighth of its time on the machine where this was measured. A step needs the same memory as the one before it.
+"""
+
+import ctypes
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
+_NEVER = 2**31 - 1  # bytes on top of the heap that are given back; the largest value the interface takes
+_LARGEST = 32 * 2**20  # a larger request is mapped, and given back, on its own; the largest value glibc takes
+
+
+def keep_memory() -> bool:
+    """Do so for the rest of the process; False where the C library is not glibc, and nothing happens."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    return mallopt is not None and all((mallopt(_M_MMAP_THRESHOLD, _LARGEST), mallopt(_M_TRIM_THRESHOLD, _NEVER)))

@@ -1,0 +1,73 @@
+"""The tables: every run, every neighbouring pair of rates, every seed's optimum."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lab.experiment import Table
+from lab.learning_rate.instability import instability
+from lab.learning_rate.learning_rate_exploration_report import Spikes, optima, stability, winners
+
+if TYPE_CHECKING:
+    from lab.learning_rate.learning_rate_exploration import Measured, Setting
+
+
+def tables(measured: Measured, spikes: Spikes) -> tuple[Table, ...]:
+    """All tables of the report."""
+    return (runs(measured, spikes), neighbours(measured), optimum(measured))
+
+
+def runs(measured: Measured, spikes: Spikes) -> Table:
+    """Every run; the control's batches hold other answers, so there is no run to compare its training loss with."""
+    columns = ("rank", "rate", "answers", "seed", "held-out loss", "instability", "instability on the same batches")
+    columns += ("gradient spikes", "loss spikes", "taken over")
+    plan = measured.plan
+    rows: list[tuple[Any, ...]] = []
+    for s in plan.true:
+        for i, (found, loss) in enumerate(zip(stability(measured, s, spikes), measured.losses(s), strict=True)):
+            stable = (found.instability, found.same_batches, found.gradient_spikes, found.loss_spikes)
+            rows.append((s.rank, s.rate, "true", plan.seeds[i], loss, *stable, _taken_over(measured, s, i)))
+    s = plan.control
+    for i, (curve, loss) in enumerate(zip(measured.training_losses(s), measured.losses(s), strict=True)):
+        stable = (instability(curve), None, None, None)
+        rows.append((s.rank, s.rate, "shuffled", plan.seeds[i], loss, *stable, _taken_over(measured, s, i)))
+    return Table("Runs", columns, tuple(rows))
+
+
+def _taken_over(measured: Measured, setting: Setting, seed: int) -> str:
+    return "yes" if measured.runs[setting][seed].reused else "no"
+
+
+def neighbours(measured: Measured) -> Table:
+    """What one step of the grid changes, by seed and by example."""
+    from lab.instruments.paired import paired
+    from lab.instruments.statistics import token_mean
+
+    plan = measured.plan
+    seeds = tuple(f"seed {seed}" for seed in plan.seeds)
+    columns = ("rank", "from", "to", *seeds, "mean", "low", "high", "p", "by example", "its stderr")
+    rows: list[tuple[Any, ...]] = []
+    for one, other in (*itertools.pairwise(plan.first), *itertools.pairwise(plan.second)):
+        found = paired(measured.losses(other), measured.losses(one))
+        by_example = token_mean(_tokens(measured, other) - _tokens(measured, one), measured.base.owners)
+        numbers = (*found.differences, found.mean, *found.interval, found.p_value, by_example.value, by_example.stderr)
+        rows.append((one.rank, one.rate, other.rate, *numbers))
+    return Table("Neighbouring rates: change of the held-out loss", columns, tuple(rows))
+
+
+def _tokens(measured: Measured, setting: Setting) -> np.ndarray:
+    """Loss of each held-out token [N], mean over the seeds."""
+    return np.mean([run.evaluation.losses.astype(np.float64) for run in measured.runs[setting]], axis=0)
+
+
+def optimum(measured: Measured) -> Table:
+    """The best of three rates and the vertex of the parabola through them."""
+    rows: list[tuple[Any, ...]] = []
+    for settings in (measured.plan.shared, measured.plan.second):
+        found = zip(measured.plan.seeds, winners(measured, settings), optima(measured, settings), strict=True)
+        for seed, best, log_rate in found:
+            rows.append((settings[0].rank, seed, best, None if log_rate is None else 10**log_rate))
+    return Table("Optimum of each seed", ("rank", "seed", "best of three rates", "vertex of the parabola"), tuple(rows))

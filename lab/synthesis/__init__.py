@@ -1,0 +1,1 @@
+"""Synthesis: what a whole track found, asked as questions and held against what was predicted."""

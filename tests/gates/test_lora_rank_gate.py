@@ -1,0 +1,209 @@
+"""FEAT-007's gate on a real comparison of the tiny model: it believes it, and nothing that was changed in it."""
+
+import copy
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from safetensors.numpy import load_file, save_file
+
+from gates import lora_ranks, outputs
+from lab.config import read_document
+from tests.gates import warm
+from tests.gates.conftest import ROOT, run_experiment
+from tests.gates.test_learning_rate_gate import chats
+
+GATE = "test_lora_rank_comparison.py"
+
+
+@pytest.fixture(scope="session")
+def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Give the outputs of a comparison at the planned size that took some trials over, and the file of its inputs."""
+    folder = tmp_path_factory.mktemp("lora_ranks")
+    config = read_document(ROOT / "lab/lora_rank/lora_rank_comparison.yaml")
+    config["common"]["data"] |= {"source": str(chats(folder)), "max_tokens": 80}
+    config["profiles"]["cpu"]["workers"] = 1
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    earlier(folder, config["common"])
+    entries = {
+        "smollm2-135m": {"kind": "input", "path": str(folder / "model")},
+        "FEAT-005": {"kind": "feature", "path": str(folder / "FEAT-005"), "receipt": "sha256:00"},
+        "FEAT-006": {"kind": "feature", "path": str(folder / "FEAT-006"), "receipt": "sha256:00"},
+    }
+    inputs = folder / "inputs.json"
+    inputs.write_text(json.dumps(entries))
+    return run_experiment(
+        "lab.lora_rank.lora_rank_comparison", str(folder / "config.yaml"), inputs, folder / "out"
+    ), inputs
+
+
+def earlier(folder: Path, config: dict) -> None:
+    """Freeze the data and run r = 16 as the track's first feature does, r = 64 as its second."""
+    from lab.instruments import data, models, trials
+    from lab.instruments.adapters import LoraSettings
+    from lab.instruments.training import Settings
+
+    model, sizes = models.tiny(0), config["data"]
+    models.save(model, folder / "model")
+    pool = data.load(sizes["source"], model.tokenizer, max_tokens=sizes["max_tokens"])
+    drawn = data.split(pool, train=sizes["train"], evaluation=sizes["evaluation"])
+    for feature, rank in (("FEAT-005", 16), ("FEAT-006", 64)):
+        artifacts = folder / feature / "artifacts"
+        artifacts.mkdir(parents=True)
+        frozen = [folder / f"FEAT-005/artifacts/{kind}.jsonl" for kind in ("train", "evaluation")]
+        if rank == 16:
+            data.freeze(frozen[0], drawn.train)
+            data.freeze(frozen[1], drawn.evaluation)
+        bench = trials.Bench(folder / "model", *frozen, "float32", "cpu", sizes["curve"])
+        if rank == 16:
+            trials.base(bench, artifacts)
+        settings = Settings(**config["training"])
+        wanted = [trials.Trial(seed, settings, LoraSettings(rank, 32), config["examples"]) for seed in config["seeds"]]
+        trials.run(wanted, bench, artifacts, workers=1)
+
+
+@pytest.fixture
+def damaged(judged: tuple[Path, Path], tmp_path: Path) -> Path:
+    """Give a copy to damage."""
+    return Path(shutil.copytree(judged[0], tmp_path / "copy"))
+
+
+def change(path: Path, by: Callable[[dict[str, np.ndarray]], None]) -> None:
+    arrays = load_file(path)
+    by(arrays)
+    save_file(arrays, path)
+
+
+def own(out: Path) -> list[Path]:
+    return sorted((out / "artifacts/trials").iterdir())
+
+
+def test_six_trials_were_taken_over_and_the_others_run(judged):
+    told = json.loads((judged[0] / "result.json").read_text())["environment"]
+    assert len(told["taken_over"]) == 6
+    assert len(own(judged[0])) == 12
+
+
+def test_a_true_comparison_passes(judged):
+    assert warm.failing(GATE, *judged) == set()
+
+
+def test_nothing_at_all_fails_every_check(judged, tmp_path):
+    (tmp_path / "empty").mkdir()
+    names = warm.failing(GATE, tmp_path / "empty", judged[1])
+    assert {f"test_measurement_follows_from_what_was_stored[{name}]" for name in lora_ranks.RECOMPUTED} < names
+
+
+@pytest.mark.parametrize(
+    ("file", "check"),
+    [
+        ("updates", "test_spectra_are_those_of_the_adapters"),
+        ("overlaps", "test_overlaps_are_those_of_the_adapters"),
+        ("first_step", "test_first_steps_follow_from_the_real_gradient"),
+        ("full/training", "test_full_spectrum_is_that_of_the_update"),
+        ("full/evaluation", "test_full_evaluation_agrees_with_the_update[full]"),
+    ],
+)
+def test_noise_in_an_array_is_seen_by_the_check_made_for_it(judged, damaged, file, check):
+    draw = np.random.default_rng(0)
+
+    def noise(arrays: dict[str, np.ndarray]) -> None:
+        for name, t in arrays.items():
+            spread = t.std() or 1.0
+            arrays[name] = (
+                t if name == "owners" else (draw.standard_normal(t.shape) * spread + t.mean()).astype(t.dtype)
+            )
+
+    change(damaged / f"artifacts/{file}.safetensors", noise)
+    warm.forge(damaged)
+    assert check in warm.failing(GATE, damaged, judged[1])
+
+
+def test_an_update_that_was_not_evaluated_is_seen(judged, damaged):
+    """The whole update twice as large: other losses, another spectrum, larger steps than the rates allow."""
+    from safetensors.torch import load_file as load_torch
+    from safetensors.torch import save_file as save_torch
+
+    path = damaged / "artifacts/full/update.safetensors"
+    save_torch({name: 2 * delta for name, delta in load_torch(path).items()}, path)
+    warm.forge(damaged)
+    names = warm.failing(GATE, damaged, judged[1])
+    assert {"test_full_evaluation_agrees_with_the_update[full]", "test_full_spectrum_is_that_of_the_update"} <= names
+
+
+def test_better_losses_than_the_weights_give_are_seen(judged, damaged):
+    for folder in own(damaged):
+        change(folder / "evaluation.safetensors", lambda a: a.update(losses=a["losses"] - np.float32(0.02)))
+    warm.forge(damaged)
+    assert "test_evaluations_agree_with_the_weights" in warm.failing(GATE, damaged, judged[1])
+
+
+def test_first_steps_of_another_gradient_than_the_trials_had_are_seen(judged, damaged):
+    def other(arrays: dict[str, np.ndarray]) -> None:
+        arrays["adapter_gradient"] = arrays["adapter_gradient"] * 1.05
+
+    change(damaged / "artifacts/first_step.safetensors", other)
+    warm.forge(damaged)
+    names = warm.failing(GATE, damaged, judged[1])
+    assert {"test_trials_began_with_that_gradient", "test_first_steps_follow_from_the_real_gradient"} <= names
+
+
+def test_a_control_in_no_random_directions_is_seen(judged, damaged):
+    def best(arrays: dict[str, np.ndarray]) -> None:
+        arrays["null"] = arrays["learned"]
+
+    change(damaged / "artifacts/overlaps.safetensors", best)
+    warm.forge(damaged)
+    assert "test_random_directions_overlap_as_chance_has_it" in warm.failing(GATE, damaged, judged[1])
+
+
+def test_a_trial_that_was_left_out_is_seen(judged, damaged):
+    shutil.rmtree(own(damaged)[0])
+    assert "test_trials_are_those_of_the_plan" in warm.failing(GATE, damaged, judged[1])
+
+
+def test_another_sentence_than_the_numbers_make_is_seen(judged, damaged):
+    text = (damaged / "result.json").read_text()
+    swapped = text.replace("could not be shown to be equivalent within", "are equivalent within")
+    if swapped == text:
+        swapped = text.replace("are equivalent within", "could not be shown to be equivalent within")
+    (damaged / "result.json").write_text(swapped)
+    assert warm.failing(GATE, damaged, judged[1]) == {"test_sentences_say_what_the_numbers_do"}
+
+
+@pytest.fixture(scope="module")
+def place(judged: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a copy whose result.json is changed again and again."""
+    return Path(shutil.copytree(judged[0], tmp_path_factory.mktemp("changed") / "out"))
+
+
+@pytest.mark.parametrize("name", lora_ranks.RECOMPUTED)
+def test_a_measurement_changed_alone_is_seen(name, judged, place, monkeypatch):
+    monkeypatch.setenv("PHASES_OUT", str(place))
+    monkeypatch.setenv("PHASES_INPUTS", str(judged[1]))
+    true = json.loads((judged[0] / "result.json").read_text())
+    (place / "result.json").write_text(json.dumps(true))
+    wanted = lora_ranks.found()["numbers"][name]
+    outputs.assert_agrees(name, wanted)
+    value = true["measurements"][name]["value"]
+    changed = copy.deepcopy(true)
+    changed["measurements"][name]["value"] = value + 1 if isinstance(value, int) else (value or 1) * 1.05
+    (place / "result.json").write_text(json.dumps(changed))
+    with pytest.raises(AssertionError, match=name):
+        outputs.assert_agrees(name, wanted)
+
+
+def test_every_cell_and_every_point_is_judged(judged, monkeypatch):
+    """Each number of the tables, changed alone by 5 %; in this process, as each takes milliseconds."""
+    monkeypatch.setenv("PHASES_OUT", str(judged[0]))
+    monkeypatch.setenv("PHASES_INPUTS", str(judged[1]))
+    for table, right in zip(outputs.result()["tables"], lora_ranks.found()["tables"], strict=True):
+        assert outputs.same(table["rows"], right, 1e-5)
+        for row, wanted in zip(table["rows"], right, strict=True):
+            for i, cell in enumerate(row):
+                other = f"{cell}!" if isinstance(cell, str) else (cell or 1) * 1.05
+                assert not outputs.same([*row[:i], other, *row[i + 1 :]], wanted, 1e-5)

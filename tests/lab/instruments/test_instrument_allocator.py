@@ -1,0 +1,31 @@
+"""The allocator: told to keep memory, it hands out the same pages again. In a process of its own, as it stays so."""
+
+import subprocess
+import sys
+
+PROGRAM = """
+import resource, sys, torch
+from lab.instruments import allocator
+torch.set_num_threads(1)
+if sys.argv[1] == "keep":
+    assert allocator.keep_memory()
+def step():
+    for _ in range(3):
+        parts = [torch.zeros(5 * 2**20 // 4) for _ in range(8)]
+        del parts
+step()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(5):
+    step()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def faults(way: str) -> int:
+    done = subprocess.run([sys.executable, "-c", PROGRAM, way], capture_output=True, text=True, check=True)
+    return int(done.stdout)
+
+
+def test_kept_memory_is_not_asked_for_again():
+    assert faults("leave") > 10_000, "control: left alone, 600 MB in 4 KiB pages are asked for again and again"
+    assert faults("keep") < 1000

@@ -1,0 +1,86 @@
+"""Attention by rows: every family computes the same with it as with the mask, and it is what computes."""
+
+import random
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.nn import functional
+
+from lab.instruments import packed_attention, packing
+from lab.instruments.chat import IGNORE, Encoded
+
+
+def example(length, prompt, seed, beginning=()):
+    draw = random.Random(seed)
+    ids = (*beginning, *(draw.randrange(3, 259) for _ in range(length - len(beginning))))
+    return Encoded(ids, (*[IGNORE] * prompt, *ids[prompt:]))
+
+
+DIFFERENT = [example(7, 3, 1), example(10, 8, 2), example(4, 1, 3), example(12, 11, 4)]
+CHATS = [example(9, 5, 1, (1, 2, 3)), example(14, 11, 2, (1, 2, 3)), example(8, 4, 3, (1, 2, 3))]
+
+
+def loss_and_gradient(model, packed):
+    model.zero_grad()
+    loss = functional.cross_entropy(packing.supervised_logits(model, packed), packed.targets, reduction="sum")
+    loss.backward()
+    return loss.detach(), torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+
+@pytest.mark.parametrize("examples", [DIFFERENT, CHATS], ids=["different", "same beginning"])
+def test_rows_and_mask_agree(family_model, examples, monkeypatch):
+    called = []
+    own = packed_attention.attention
+    monkeypatch.setattr(
+        packed_attention, "attention", lambda *a, **k: called.append(k["apart"] is not None) or own(*a, **k)
+    )
+    packed = packing.pack(examples)
+    assert packed.apart is not None
+    by_rows = loss_and_gradient(family_model, packed)
+    assert called == [True] * 2, "one call in each of the two layers, with the rows"
+    by_mask = loss_and_gradient(family_model, replace(packed, apart=None))
+    assert called == [True] * 2 + [False] * 2
+    assert torch.allclose(by_rows[0], by_mask[0], rtol=1e-5)
+    assert (by_rows[1] - by_mask[1]).norm() < 1e-4 * by_mask[1].norm()
+
+
+def test_a_token_in_the_wrong_place_is_seen(family_model):
+    """Control: rows that mix two examples give another loss."""
+    packed = packing.pack(DIFFERENT)
+    assert packed.apart is not None
+    wrong = replace(packed, apart=replace(packed.apart, tokens=packed.apart.tokens.roll(1)))
+    one, two = loss_and_gradient(family_model, packed)[0], loss_and_gradient(family_model, wrong)[0]
+    assert abs(one - two) > 1e-3
+
+
+def test_where_tokens_stand():
+    one, two = Encoded((1, 2, 5, 6, 7), (IGNORE,) * 3 + (6, 7)), Encoded((1, 2, 8, 9), (IGNORE,) * 3 + (9,))
+    packed = packing.pack([one, two])
+    assert packed.ids.tolist() == [[1, 2, 5, 6, 8]]
+    owner, positions = torch.tensor([-1, -1, 0, 0, 1]), packed.positions[0]
+    rows = packed_attention.apart(owner, positions, examples=2, shared=2)
+    assert rows is not None
+    assert rows.tokens.view(2, 4).tolist() == [[0, 1, 2, 3], [0, 1, 4, 0]]
+    assert rows.places.tolist() == [0, 1, 2, 3, 6]
+
+
+def test_one_long_example_among_short_ones_keeps_the_mask():
+    short = [example(4, 2, seed) for seed in range(20)]
+    assert packing.pack([*short, example(60, 5, 99)]).apart is None
+    assert packing.pack([*short, example(6, 5, 99)]).apart is not None
+
+
+def test_the_model_keeps_the_attention_it_was_loaded_with(tiny):
+    config = tiny.model.config
+    before = config._attn_implementation
+    with pytest.raises(KeyError), packed_attention.switched_on(config):
+        assert config._attn_implementation == packed_attention.NAME
+        raise KeyError
+    assert config._attn_implementation == before == "sdpa"
+    config._attn_implementation = "eager"
+    try:
+        with packed_attention.switched_on(config):
+            assert config._attn_implementation == "eager"
+    finally:
+        config._attn_implementation = "sdpa"
