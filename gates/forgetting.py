@@ -14,6 +14,7 @@ from typing import Any
 from gates import outputs, trials
 from gates.forgetting_items import FILES as ITEMS
 from gates.forgetting_items import SUITES, items
+from gates.forgetting_statistics import correlation, holm, mcnemar, mean, per_token
 from gates.qlora_arrays import cached
 
 EARLIER = ("FEAT-005", "FEAT-006", "FEAT-007")
@@ -123,7 +124,7 @@ class _Run:
             self.intruders[name] = int(less.sum())
         before = trials.load(BASE, "evaluation", known)
         self.gain = {
-            name: _per_token(before["losses"].astype(np.float64) - after["losses"], before["owners"])
+            name: per_token(before["losses"].astype(np.float64) - after["losses"], before["owners"])
             for name, after in ((n, trials.load(t, "evaluation", known)) for n, t in adapters().items())
         }
         self.rate = {name: settings["learning_rate"] for name, settings in config()["adapters"].items()}
@@ -135,64 +136,6 @@ class _Run:
         return [i for i, name in enumerate(self.suites) if name == suite]
 
 
-def _mean(values: Any) -> dict[str, Any]:
-    count = len(values)
-    centre = math.fsum(values) / count
-    spread = math.sqrt(math.fsum((v - centre) ** 2 for v in values) / (count - 1) / count)
-    return {"value": centre, "stderr": spread, "n": count}
-
-
-def _per_token(values: Any, owners: Any) -> dict[str, Any]:
-    """Give the mean over tokens with its standard error over owners: Cochran's linearised ratio of two sums."""
-    sums: dict[int, list[float]] = {}
-    for value, owner in zip(values.tolist(), owners.tolist(), strict=True):
-        sums.setdefault(owner, []).append(value)
-    groups, count = len(sums), len(values)
-    mean = math.fsum(values) / count
-    spread = math.fsum((math.fsum(group) - mean * len(group)) ** 2 for group in sums.values())
-    return {"value": mean, "stderr": math.sqrt(groups / (groups - 1) * spread) / count, "n": groups}
-
-
-def mcnemar(before: Any, after: Any) -> tuple[int, int, float]:
-    """Give items lost, won, and twice the chance of so few of the rarer in as many throws of a coin."""
-    lost = int(sum(a > b for a, b in zip(before, after, strict=True)))
-    won = int(sum(a < b for a, b in zip(before, after, strict=True)))
-    tail = sum(math.comb(lost + won, i) for i in range(min(lost, won) + 1)) / 2 ** (lost + won)
-    return lost, won, min(1.0, 2 * tail)
-
-
-def _holm(p_values: dict[str, float]) -> dict[str, float]:
-    ordered, found, before = sorted(p_values, key=lambda name: p_values[name]), {}, 0.0
-    for place, name in enumerate(ordered):
-        before = found[name] = max(before, min(1.0, p_values[name] * (len(ordered) - place)))
-    return found
-
-
-def _ranks(values: Any) -> Any:
-    """Give ranks along the last axis, equal values at the middle of theirs."""
-    below = (values[..., None, :] < values[..., :, None]).sum(-1)
-    upto = (values[..., None, :] <= values[..., :, None]).sum(-1)
-    return (below + upto + 1) / 2
-
-
-def _spearman(x: Sequence[float], y: Any) -> Any:
-    import numpy as np
-
-    a, b = _ranks(np.array(x)), _ranks(y)
-    a, b = a - a.mean(), b - b.mean(-1, keepdims=True)
-    scale = np.sqrt((a * a).sum() * (b * b).sum(-1))
-    return np.where(scale > 0, (a * b).sum(-1) / np.where(scale > 0, scale, 1), 0.0)
-
-
-def _correlation(x: Sequence[float], units: int, means: Callable[[Any], Any]) -> dict[str, Any]:
-    """Give Spearman of x with means(units drawn [D, units]) -> [D, models], and its spread over 1000 draws."""
-    import numpy as np
-
-    drawn = np.random.default_rng(0).integers(0, units, (1000, units))
-    value = float(_spearman(x, means(np.arange(units)[None]))[0])
-    return {"value": value, "stderr": float(np.std(_spearman(x, means(drawn)), ddof=1)), "n": units}
-
-
 def _found(run: _Run) -> dict[str, Any]:
     from scipy import stats
 
@@ -202,10 +145,10 @@ def _found(run: _Run) -> dict[str, Any]:
         moved = run.lost(name).any()
         p_values[name] = float(stats.ttest_rel(run.margin[BASE], run.margin[name]).pvalue) if moved else 1.0
     told: dict[str, Any] = {
-        "lost": {name: _mean(run.lost(name)) for name in names},
-        "p": _holm(p_values),
-        "kl": {name: _per_token(run.kl[name], run.owners[name]) for name in names},
-        "text": {name: _per_token(run.loss[name], run.owners[name]) for name in (BASE, *names)},
+        "lost": {name: mean(run.lost(name)) for name in names},
+        "p": holm(p_values),
+        "kl": {name: per_token(run.kl[name], run.owners[name]) for name in names},
+        "text": {name: per_token(run.loss[name], run.owners[name]) for name in (BASE, *names)},
     }
     told["forgot"] = [name for name in names if told["lost"][name]["value"] > 0 and told["p"][name] < 0.05]
     return {
@@ -221,30 +164,34 @@ def _numbers(run: _Run, told: dict[str, Any], roles: dict[str, str]) -> dict[str
     return {
         "items": len(run.suites),
         "adapters": len(adapters()),
-        "margin_base": _mean(run.margin[BASE]),
-        "acc_base": _mean(run.acc[BASE]),
-        "acc_norm_base": _mean(run.norm_acc[BASE]),
+        "margin_base": mean(run.margin[BASE]),
+        "acc_base": mean(run.acc[BASE]),
+        "acc_norm_base": mean(run.norm_acc[BASE]),
         **{f"forgetting_{role}": told["lost"][roles[role]] for role in ROLES},
-        "forgetting_rate_gap": _mean(run.margin[low] - run.margin[high]),
-        **{f"forgetting_{suite.removeprefix('lab_')}": _mean(run.lost(standard)[run.of(suite)]) for suite in SUITES},
-        "acc_change_standard": _mean(run.acc[standard] - run.acc[BASE]),
+        "forgetting_rate_gap": mean(run.margin[low] - run.margin[high]),
+        **{f"forgetting_{suite.removeprefix('lab_')}": mean(run.lost(standard)[run.of(suite)]) for suite in SUITES},
+        "acc_change_standard": mean(run.acc[standard] - run.acc[BASE]),
         "mcnemar_p_standard": mcnemar(run.acc[BASE], run.acc[standard])[2],
         "adapters_that_forgot": len(told["forgot"]),
         "kl_standard": told["kl"][standard],
         "kl_high_rate": told["kl"][high],
         "text_loss_base": told["text"][BASE],
-        "text_loss_change_standard": _per_token(run.loss[standard] - run.loss[BASE], run.owners[BASE]),
+        "text_loss_change_standard": per_token(run.loss[standard] - run.loss[BASE], run.owners[BASE]),
         **_correlations(run, standard),
         **{f"intruders_{role}": run.intruders[roles[role]] for role in ROLES},
     }
 
 
+def _alike(standard: str) -> list[str]:
+    """Give the adapters that differ from the standard one in the rate alone."""
+    shapes = {n: {k: v for k, v in of.items() if k != "learning_rate"} for n, of in config()["adapters"].items()}
+    return [name for name, shape in shapes.items() if shape == shapes[standard]]
+
+
 def _correlations(run: _Run, standard: str) -> dict[str, Any]:
     import numpy as np
 
-    names, plan = list(adapters()), config()["adapters"]
-    shape = {key: value for key, value in plan[standard].items() if key != "learning_rate"}
-    alike = [n for n in names if {k: v for k, v in plan[n].items() if k != "learning_rate"} == shape]
+    names, alike = list(adapters()), _alike(standard)
     norms = [run.norm[name] for name in names]
     texts = int(run.owners[BASE].max()) + 1
     counts = np.array([(run.owners[BASE] == t).sum() for t in range(texts)])
@@ -255,11 +202,9 @@ def _correlations(run: _Run, standard: str) -> dict[str, Any]:
         return lambda drawn: table[drawn].mean(1)
 
     return {
-        "spearman_rate": _correlation([run.rate[n] for n in alike], len(run.suites), lost(alike)),
-        "spearman_norm": _correlation(norms, len(run.suites), lost(names)),
-        "spearman_kl_norm": _correlation(
-            norms, texts, lambda drawn: sums[drawn].sum(1) / counts[drawn].sum(1)[:, None]
-        ),
+        "spearman_rate": correlation([run.rate[n] for n in alike], len(run.suites), lost(alike)),
+        "spearman_norm": correlation(norms, len(run.suites), lost(names)),
+        "spearman_kl_norm": correlation(norms, texts, lambda drawn: sums[drawn].sum(1) / counts[drawn].sum(1)[:, None]),
     }
 
 
@@ -287,9 +232,9 @@ def _suite_rows(run: _Run) -> list[list[Any]]:
     for name in (BASE, *adapters()):
         for suite in SUITES:
             at = run.of(suite)
-            means = [_mean(part[name][at]) for part in (run.margin, run.acc, run.norm_acc)]
+            means = [mean(part[name][at]) for part in (run.margin, run.acc, run.norm_acc)]
             p = mcnemar(run.acc[BASE][at], run.acc[name][at])[2]
-            rows.append([name, suite, *(mean[key] for mean in means for key in ("value", "stderr")), p])
+            rows.append([name, suite, *(part[key] for part in means for key in ("value", "stderr")), p])
     return rows
 
 
@@ -307,21 +252,27 @@ def _apart(run: _Run) -> dict[str, list[float]]:
     """Give adapter -> mean and standard error of (rise of the loss on the base's text) − KL, which is 0 in the mean."""
     found = {}
     for name in adapters():
-        mean = _per_token(run.loss[name] - run.loss[BASE] - run.kl[name], run.owners[name])
-        found[name] = [mean["value"], mean["stderr"]]
+        rise = per_token(run.loss[name] - run.loss[BASE] - run.kl[name], run.owners[name])
+        found[name] = [rise["value"], rise["stderr"]]
     return found
 
 
 def _figures(run: _Run, told: dict[str, Any], roles: dict[str, str]) -> dict[str, dict[str, Any]]:
     """Give figure -> label -> the x and y of its series."""
+    names, alike = list(adapters()), _alike(roles["standard"])
+    norm, told_kl = run.norm, {name: told["kl"][name]["value"] for name in names}
     gain, lost = ({n: v["value"] for n, v in of.items()} for of in (run.gain, told["lost"]))
-    edge = sorted(_best(run, told), key=lambda name: gain[name])
-    bars = {roles[role]: [_mean(run.lost(roles[role])[run.of(suite)]) for suite in SUITES] for role in ROLES}
+    bars = {
+        roles[role]: [mean(run.lost(roles[role])[run.of(suite)]) for suite in SUITES]
+        for role in ("standard", "high_rate")
+    }
+
+    def points(x: dict[str, float], y: dict[str, float]) -> dict[str, Any]:
+        joined = {f"{alike[0]} to {alike[-1]}": [[x[n] for n in alike], [y[n] for n in alike]]}
+        return joined | {n: [[x[n]], [y[n]]] for n in names if n not in alike}
+
     return {
-        "frontier": {
-            **{name: [[gain[name]], [lost[name]]] for name in adapters()},
-            "not beaten": [[gain[name] for name in edge], [lost[name] for name in edge]],
-        },
-        "divergence": {name: [[run.norm[name]], [told["kl"][name]["value"]]] for name in adapters()},
+        "frontier": points(gain, lost),
+        "divergence": points(norm, told_kl),
         "suites": {name: [list(SUITES), [bar["value"] for bar in of]] for name, of in bars.items()},
     }

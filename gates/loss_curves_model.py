@@ -42,10 +42,10 @@ def product_rows(point: str) -> list[list[float]]:
 
 
 def _lists(name: str) -> dict[str, Any]:
-    from safetensors import numpy
-
     def compute() -> dict[str, Any]:
-        found = numpy.load_file(trials.artifacts() / f"{name}.safetensors")
+        from safetensors.numpy import load_file
+
+        found = load_file(trials.artifacts() / f"{name}.safetensors")
         return {key: array.tolist() for key, array in found.items()}
 
     return dict(cached(f"{name} as lists", [f"artifacts/{name}.safetensors"], compute))

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lab.experiment import Config, Context, Result, main
 
@@ -110,14 +110,13 @@ def measure(ctx: Context) -> Measured:
         found = _studies(
             bench, {n: ran[t] for n, t in shapes.items()}, ran[grid["low", *_standard(ctx.config)]], ctx.config
         )
-        repeated = _repeated(bench, shapes["overfitting"])
         facts = bench.description()
     return Measured(
         facts,
         base,
         {name: ran[trial] for name, trial in shapes.items()},
         {key: ran[trial] for key, trial in grid.items()},
-        repeated,
+        found["repeated"],
         at,
         {name: found[f"line {name}"] for name in ON_A_LINE},
         {point: found[f"products {point}"] for point in POINTS},
@@ -165,14 +164,15 @@ def _standard(config: Config) -> tuple[int, int]:
     return config["batches"][len(config["batches"]) // 2], config["seeds"][0]
 
 
-def _studies(bench: Bench, shapes: Mapping[str, Ran], low: Ran, config: Config) -> dict[str, np.ndarray]:
-    """Lines and products, `workers` at a time; each loads the model anew, which is a small part of its time."""
+def _studies(bench: Bench, shapes: Mapping[str, Ran], low: Ran, config: Config) -> dict[str, Any]:
+    """Lines, products, the base on repeated examples, `workers` at a time; each loads the model anew."""
     from lab.instruments import aside
 
     count, at = config["noise"]["examples"], along(config)
     adapters = {"start": None, "low": low.folder, "healthy": shapes["healthy"].folder}
     tasks = {f"line {name}": (line, bench, shapes[name].folder, at) for name in ON_A_LINE}
     tasks |= {f"products {p}": (products, bench, shapes["healthy"].trial, adapters[p], count) for p in POINTS}
+    tasks["repeated"] = (repeated, bench, shapes["overfitting"].trial)
     return aside.run(tasks, workers=config["workers"], threads=bench.threads)
 
 
@@ -194,7 +194,7 @@ def products(bench: Bench, trial: Trial, folder: Path | None, count: int) -> np.
     return gradient_noise.products(model, [e.encoded for e in stage.evaluation[:count]])
 
 
-def _repeated(bench: Bench, trial: Trial) -> Evaluation:
+def repeated(bench: Bench, trial: Trial) -> Evaluation:
     """The base on the examples that a trial repeats, in their order."""
     from lab.instruments import evaluation, trials
 

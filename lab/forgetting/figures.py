@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from lab import present
 from lab.experiment import Measurement
 from lab.forgetting import comparing
-from lab.forgetting.compared import BASE, Compared, compare, over_items, suites
+from lab.forgetting.compared import BASE, Compared, compare, of_one_shape, over_items, suites
 
 if TYPE_CHECKING:
     from lab.forgetting.catastrophic_forgetting import Measured
@@ -17,37 +17,42 @@ if TYPE_CHECKING:
 def figures(measured: Measured, numbers: Mapping[str, Measurement]) -> list[present.Figure]:
     """All figures of the report."""
     found = compare(measured)
-    return [frontier(found), divergence(found, numbers), by_suite(measured)]
+    return [frontier(measured, found), divergence(measured, found, numbers), by_suite(measured)]
 
 
-def frontier(found: Mapping[str, Compared]) -> present.Figure:
-    """What each adapter learnt and forgot; two standard errors up and down."""
-    names, ones = list(found), list(found.values())
-    gains, losses = [one.learning.value for one in ones], [one.forgetting.value for one in ones]
-    best = sorted(comparing.frontier(gains, losses), key=lambda i: gains[i])
-    edge = present.Series("not beaten", [gains[i] for i in best], [losses[i] for i in best], style="dotted")
-    points = [
-        present.Series(name, [gain], [loss], kind="points")
-        for name, gain, loss in zip(names, gains, losses, strict=True)
-    ]
-    widest = 2 * max(one.forgetting.stderr for one in ones)
+def _points(measured: Measured, x: Mapping[str, float], y: Mapping[str, float]) -> tuple[present.Series, ...]:
+    """One series for the adapters that differ in the rate alone, joined in its order, and one for each other."""
+    alike = of_one_shape(measured)
+    joined = present.Series(f"{alike[0]} to {alike[-1]}", [x[name] for name in alike], [y[name] for name in alike])
+    others = (name for name in x if name not in alike)
+    return (joined, *(present.Series(name, [x[name]], [y[name]], kind="points") for name in others))
+
+
+def frontier(measured: Measured, found: Mapping[str, Compared]) -> present.Figure:
+    """What each adapter learnt and forgot."""
+    gains = {name: one.learning.value for name, one in found.items()}
+    losses = {name: one.forgetting.value for name, one in found.items()}
+    best = comparing.frontier(list(gains.values()), list(losses.values()))
+    names = list(found)
+    widest = 2 * max(one.forgetting.stderr for one in found.values())
     return present.Figure(
         name="frontier",
         title="Learning against forgetting",
         caption=(
-            f"Right is more learnt, up is more forgotten. Not beaten by another adapter: "
+            f"Right is more learnt, up is more forgotten; the line joins rates in their order. Beaten by no other: "
             f"{', '.join(names[i] for i in best)}. Twice the standard error of forgetting is at most "
             f"{present.number(widest, 2)} nats/byte; neighbours closer than that are not told apart."
         ),
         x_label="learning: held-out loss taken off (nats/token)",
         y_label="forgetting: margin lost (nats/byte)",
-        series=(*points, edge),
+        series=_points(measured, gains, losses),
     )
 
 
-def divergence(found: Mapping[str, Compared], numbers: Mapping[str, Measurement]) -> present.Figure:
+def divergence(measured: Measured, found: Mapping[str, Compared], numbers: Mapping[str, Measurement]) -> present.Figure:
     """How far from the base each adapter is on the base's own text, against the size of its update."""
-    points = [present.Series(name, [one.norm], [one.divergence.value], kind="points") for name, one in found.items()]
+    norms = {name: one.norm for name, one in found.items()}
+    distances = {name: one.divergence.value for name, one in found.items()}
     least, most = (pick(found.values(), key=lambda one: one.divergence.value) for pick in (min, max))
     return present.Figure(
         name="divergence",
@@ -59,17 +64,17 @@ def divergence(found: Mapping[str, Compared], numbers: Mapping[str, Measurement]
         ),
         x_label="‖ΔW‖ over all linear layers (Frobenius)",
         y_label="KL(base‖adapter) (nats/token)",
-        series=tuple(points),
+        series=_points(measured, norms, distances),
         x_scale="log",
         y_scale="log",
     )
 
 
 def by_suite(measured: Measured) -> present.Figure:
-    """What the adapters with a role forgot in each suite, with one standard error."""
+    """What the standard adapter and that of the high rate forgot in each suite, with one standard error."""
     of, before = suites(measured), measured.scores[BASE].margin
     series, told = [], []
-    for name in measured.roles.values():
+    for name in (measured.roles["standard"], measured.roles["high_rate"]):
         lost = [over_items((before - measured.scores[name].margin)[items]) for items in of.values()]
         values, errors = [mean.value for mean in lost], [mean.stderr for mean in lost]
         band = (

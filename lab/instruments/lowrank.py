@@ -23,10 +23,10 @@ class Directions:
 
 
 def of_factors(B: torch.Tensor, A: torch.Tensor, scale: float) -> Directions:
-    """Singular value decomposition of scale·B·A, for B [m, r] and A [r, n], r at most m and n."""
+    """Singular value decomposition of scale·B·A, for B [m, r] and A [r, n]; k = min(m, n, r)."""
     left, above = torch.linalg.qr(B)  # [m, r], [r, r]
     right, below = torch.linalg.qr(A.T)  # [n, r], [r, r]
-    U, values, Vh = torch.linalg.svd(scale * above @ below.T)
+    U, values, Vh = torch.linalg.svd(scale * above @ below.T, full_matrices=False)
     return Directions(left @ U, values, right @ Vh.T)
 
 

@@ -1,4 +1,4 @@
-"""Full fine-tuning: only the linear layers move, the update is what was done, and what is evaluated is what is stored."""
+"""Full fine-tuning: only the linear layers move, and what is evaluated is what is stored."""
 
 import pytest
 import torch

@@ -18,7 +18,7 @@ def example(length, prompt, seed, beginning=()):
 
 
 DIFFERENT = [example(7, 3, 1), example(10, 8, 2), example(4, 1, 3), example(12, 11, 4)]
-CHATS = [example(9, 5, 1, (1, 2, 3)), example(14, 11, 2, (1, 2, 3)), example(8, 4, 3, (1, 2, 3))]
+CHATS = [example(11, 5, 1, (1, 2, 3)), example(14, 11, 2, (1, 2, 3)), example(13, 4, 3, (1, 2, 3))]
 
 
 def loss_and_gradient(model, packed):
@@ -55,14 +55,13 @@ def test_a_token_in_the_wrong_place_is_seen(family_model):
 
 
 def test_where_tokens_stand():
-    one, two = Encoded((1, 2, 5, 6, 7), (IGNORE,) * 3 + (6, 7)), Encoded((1, 2, 8, 9), (IGNORE,) * 3 + (9,))
-    packed = packing.pack([one, two])
-    assert packed.ids.tolist() == [[1, 2, 5, 6, 8]]
-    owner, positions = torch.tensor([-1, -1, 0, 0, 1]), packed.positions[0]
-    rows = packed_attention.apart(owner, positions, examples=2, shared=2)
+    """A shared token, then four tokens of one example and three of another: two rows of five places."""
+    owner = torch.tensor([-1, 0, 0, 0, 0, 1, 1, 1])
+    positions = torch.tensor([0, 1, 2, 3, 4, 1, 2, 3])
+    rows = packed_attention.apart(owner, positions, examples=2, shared=1)
     assert rows is not None
-    assert rows.tokens.view(2, 4).tolist() == [[0, 1, 2, 3], [0, 1, 4, 0]]
-    assert rows.places.tolist() == [0, 1, 2, 3, 6]
+    assert rows.tokens.view(2, 5).tolist() == [[0, 1, 2, 3, 4], [0, 5, 6, 7, 0]]
+    assert rows.places.tolist() == [0, 1, 2, 3, 4, 6, 7, 8]
 
 
 def test_one_long_example_among_short_ones_keeps_the_mask():

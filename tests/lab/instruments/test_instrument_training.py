@@ -169,8 +169,3 @@ def test_gradients_that_are_all_zero_stop_the_run(model):
 def test_a_batch_that_cannot_be_split_evenly_is_refused():
     with pytest.raises(training.TrainingError, match="batch_size 4 cannot be split into 3"):
         replace(SETTINGS, accumulation=3)
-
-
-def test_entropy_of_what_knows_nothing_and_of_what_is_sure():
-    assert training.entropies(torch.zeros(1, 50)).item() == pytest.approx(math.log(50))
-    assert training.entropies(torch.tensor([[100.0, 0.0]])).item() == pytest.approx(0.0, abs=1e-6)
