@@ -11,7 +11,20 @@ import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from phases import approval, checkpoint, durable, entries, ledger, plan_lock, preflight, project, record, terminal
+from phases import (
+    approval,
+    checkpoint,
+    durable,
+    entries,
+    fault,
+    ledger,
+    plan_lock,
+    preflight,
+    project,
+    record,
+    recovery,
+    terminal,
+)
 from phases.approval import Checkpoint
 from phases.errors import EnvironmentFaultError, IntegrityError, UsageError
 from phases.ledger import Entry
@@ -46,11 +59,13 @@ def approve(opened: Project, phase_id: int, summary: str) -> str:
     phase = known_phase(opened, phase_id)
     refuse_signed(opened)
     repo = opened.repo()
+    _refuse_half_done(opened)
     book = project.read(opened, repo)
     _require_waiting(book, phase)
     terminal_summary = f"{summary}\n{_outside(waiting_checkpoint(opened, repo, book, phase), repo)}"
     tty = terminal.challenge(terminal_summary, phase.name)
-    with one_runner(opened.paths):
+    with one_runner(opened.paths, repo):
+        _refuse_half_done(opened)
         book = project.read(opened, repo)
         _require_waiting(book, phase)
         case = _Case(
@@ -64,12 +79,14 @@ def reject(opened: Project, phase_id: int, reason: str, feature: str | None, sum
     phase = known_phase(opened, phase_id)
     again = _runs_again(phase, feature)
     repo = opened.repo()
+    _refuse_half_done(opened)
     book = project.read(opened, repo)
     _require_begun(book, phase)
     tty = terminal.challenge(
         f"{summary}\nReject phase {phase_id}; runs again: {', '.join(again)}\nReason: {reason}", phase.name
     )
-    with one_runner(opened.paths):
+    with one_runner(opened.paths, repo):
+        _refuse_half_done(opened)
         book = project.read(opened, repo)
         case = _Case(opened, repo, book, phase, book.state.phase(phase_id), _now(opened, repo, book, phase))
         return _decide(case, "fail", "REJECTED", reason, tty, again, f"Phase {phase_id} {phase.name}: rejected")
@@ -79,6 +96,7 @@ def relock(opened: Project, phase_id: int, reason: str, summary: str) -> str:
     """Locks a changed plan within a phase; features whose part of the plan changed run again."""
     phase = known_phase(opened, phase_id)
     repo = opened.repo()
+    _refuse_half_done(opened)
     book = project.read(opened, repo)
     _require_locked(book, phase)
     preflight.check_equals_head(repo, opened.prd, phase, None)
@@ -89,12 +107,22 @@ def relock(opened: Project, phase_id: int, reason: str, summary: str) -> str:
         f"runs again: {', '.join(again) or 'none'}\nReason: {reason}",
         phase.name,
     )
-    with one_runner(opened.paths):
+    with one_runner(opened.paths, repo):
+        _refuse_half_done(opened)
         book = project.read(opened, repo)
         _require_locked(book, phase)
         differing, again = _relock_facts(opened, repo, book, phase)
         case = _Case(opened, repo, book, phase, book.state.phase(phase_id), _now(opened, repo, book, phase))
         return _decide(case, "relock", "LOCKED", reason, tty, again, f"Phase {phase_id} {phase.name}: relocked")
+
+
+def _refuse_half_done(opened: Project) -> None:
+    """What a killed run left has to be finished before it can be decided on."""
+    if recovery.is_due(opened.paths):
+        raise EnvironmentFaultError(
+            "a run is at work here, or was killed and left an outcome half recorded",
+            remedy="python -m phases run --next finishes it; then decide",
+        )
 
 
 def known_phase(opened: Project, phase_id: int) -> Phase:
@@ -302,6 +330,7 @@ def _decide(case: _Case, result: str, kind: str, reason: str, tty: str, again: l
             located.line("record"),
             *entries.runs_again(again),
         )
+    fault.point("decided")
     entry: Entry = ledger.seal(case.book.ledger, kind, tuple(lines), time=ledger.now(), phase=phase.id)
     trailers = checkpoint.trailers(phase.id)
     record.commit(

@@ -109,6 +109,9 @@ def fold(prd: PlanLike, entries: Iterable[Entry], records: Collection[str]) -> S
     """
     phases = {phase.id: _blank(phase) for phase in prd.phases}
     for entry in entries:
+        if entry.kind in ("REPAIRED", "RECOVERED"):
+            # An approval binds progress.txt as it was at the checkpoint: what waits has to halt anew.
+            phases = {key: replace(phase, halted=None, request=None) for key, phase in phases.items()}
         if entry.phase in phases:
             phases[entry.phase] = _step(phases[entry.phase], entry, records)
     return State(tuple(phases.values()))
