@@ -66,6 +66,12 @@ def complete_pending(paths: Paths, repo: Repo, book: Ledger) -> tuple[Ledger, li
     return book, completed
 
 
+def prepared(paths: Paths) -> set[Entry]:
+    """The entries of outcomes that a killed run had prepared whole."""
+    folders = paths.pending.glob("*/record.json") if paths.pending.is_dir() else ()
+    return {entry for path in folders for entry in _load(path.parent).entries}
+
+
 def _prepare(folder: Path, record: Record) -> None:
     for number, data in enumerate(record.files.values()):
         durable.write(folder / str(number), data)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from phases import checkpoint, durable, entries, fault, git_locks, record
+from phases import checkpoint, durable, entries, fault, git_locks, record, worker
 from phases.paths import Paths
 from phases.prd import Feature, Phase
 from phases.session import Session
@@ -27,11 +27,14 @@ def recover(session: Session) -> None:
     fault.point("recover")
     paths, found = session.project.paths, session.book.reconciled
     git_locks.clear(paths.common_dir)
+    worker.sweep()
     for name, torn, path in (("journal", found.torn, paths.journal), ("progress", found.torn_end, paths.progress)):
         if torn:
             after = f"{name}-{len(found.ledger.entries):04d}-{durable.sha256(torn)}.torn"
             durable.write(_torn_folder(paths) / after, torn)
             durable.write(path, found.ledger.data)
+    lost = found.ledger.entries[len(found.ledger.entries) - found.restored :]
+    missing = [entry for entry in lost if entry not in record.prepared(paths)]  # those are completed, and not lost
     if found.restored:
         durable.write(paths.progress, found.ledger.data)
     book, completed = record.complete_pending(paths, session.repo, session.book.ledger)
@@ -39,9 +42,9 @@ def recover(session: Session) -> None:
     for message in completed:
         session.view.message(f"completed what a killed run had prepared: {message}")
     _tell_of_torn(session)
-    if found.restored:
+    if missing:
         session.append(
-            "RECOVERED", (f"reason progress.txt lacked its last {found.restored} entries; restored from the journal",)
+            "RECOVERED", (f"reason progress.txt lacked its last {len(missing)} entries; restored from the journal",)
         )
     for phase in session.book.state.phases:
         for item in phase.features:

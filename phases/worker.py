@@ -104,7 +104,7 @@ def staging(root: Path, base: Path | None = None) -> Iterator[Staging]:
             message,
             remedy="set TMPDIR to a folder outside the repository, then run the same command again",
         )
-    _sweep(base)
+    sweep(base)
     place = Staging(Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base)))
     lock = _hold(place.folder)
     try:
@@ -218,8 +218,9 @@ def _hold(folder: Path) -> int:
     return descriptor
 
 
-def _sweep(base: Path) -> None:
+def sweep(base: Path | None = None) -> None:
     """Removes staging folders of this user whose runner is dead."""
+    base = Path(tempfile.gettempdir() if base is None else base).resolve()
     for folder in base.glob(f"{_PREFIX}*"):
         with suppress(OSError):
             status = folder.lstat()

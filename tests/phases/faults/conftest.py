@@ -11,7 +11,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 from invariants import shape
-from quick import Quick, plan
+from quick import Quick
 
 
 @pytest.fixture
@@ -21,14 +21,30 @@ def make_quick(tmp_path: Path) -> Callable[..., Quick]:
 
 
 @pytest.fixture(scope="session")
-def pristine(tmp_path_factory: pytest.TempPathFactory) -> Quick:
-    """A quick repository of one phase and two features where nothing was run yet; copy it."""
-    return Quick(tmp_path_factory.mktemp("pristine") / "quick", plan(features=2))
+def _pristine(tmp_path_factory: pytest.TempPathFactory) -> Quick:
+    return Quick(tmp_path_factory.mktemp("pristine") / "quick")
+
+
+@pytest.fixture
+def quick(_pristine: Quick, tmp_path: Path) -> Quick:
+    """A quick repository of one phase and one feature where nothing was run yet."""
+    return _pristine.copy(tmp_path / "quick")
 
 
 @pytest.fixture(scope="session")
-def undisturbed(pristine: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The end of a run of it that nobody disturbs."""
-    quick = pristine.copy(tmp_path_factory.mktemp("undisturbed") / "quick")
-    quick.run("run", "--next")
-    return shape(quick.root)
+def _waiting(_pristine: Quick, tmp_path_factory: pytest.TempPathFactory) -> Quick:
+    world = _pristine.copy(tmp_path_factory.mktemp("waiting") / "quick")
+    world.run("run", "--next")
+    return world
+
+
+@pytest.fixture
+def waiting(_waiting: Quick, tmp_path: Path) -> Quick:
+    """The same, run to its checkpoint."""
+    return _waiting.copy(tmp_path / "quick")
+
+
+@pytest.fixture(scope="session")
+def undisturbed(_waiting: Quick) -> dict[str, Any]:
+    """The end of a run that nobody disturbed."""
+    return shape(_waiting.root)

@@ -6,6 +6,8 @@ The worker writes one measurement and one artifact; the gate reads the number an
 from __future__ import annotations
 
 import json
+import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +76,29 @@ class Quick(Toy):
     def run(self, *arguments: str, code: int | None = 0, env: dict[str, str] | None = None, stdin: str = "") -> Any:
         """As Toy.run, with this world's TMPDIR."""
         return super().run(*arguments, code=code, env={"TMPDIR": str(self.temporary), **(env or {})}, stdin=stdin)
+
+    def environment(self, **more: str) -> dict[str, str]:
+        """What a runner in the background is started with."""
+        path = {"PYTHONPATH": str(Path(__file__).parents[3]), "TMPDIR": str(self.temporary)}
+        return {**os.environ, **path, **more}
+
+    def wait_for_worker(self) -> int:
+        """Waits until the worker hangs; returns its pid."""
+        for _ in range(300):
+            for folder in Path("/proc").iterdir():
+                if not folder.name.isdecimal():
+                    continue
+                try:
+                    words = (folder / "cmdline").read_bytes().split(b"\0")
+                    if words[:2] == [b"sh", b"-c"] or words[:2] != [b"sh", b"worker.sh"]:
+                        continue
+                    if Path(os.readlink(folder / "cwd")) == self.root:
+                        time.sleep(0.1)
+                        return int(folder.name)
+                except OSError:
+                    continue
+            time.sleep(0.05)
+        raise AssertionError("no worker")
 
     def copy(self, target: Path) -> Quick:
         """The whole repository copied, journal and all."""
