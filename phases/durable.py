@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -61,6 +62,16 @@ def write(path: Path, data: bytes, mode: int = 0o644) -> None:
             temporary.unlink(missing_ok=True)
             raise
         _sync_folder(path.parent)
+
+
+_TEMPORARY = re.compile(r"\..+\.\d+\.tmp")
+
+
+def sweep(folder: Path) -> None:
+    """Removes the temporary files that a killed `write` or `copy` left in this very folder; only under the lock."""
+    for path in folder.glob(".*.tmp") if folder.is_dir() else ():
+        if _TEMPORARY.fullmatch(path.name) and path.is_file() and not path.is_symlink():
+            remove(path)
 
 
 def append(path: Path, data: bytes) -> None:

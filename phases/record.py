@@ -72,6 +72,12 @@ def prepared(paths: Paths) -> set[Entry]:
     return {entry for path in folders for entry in _load(path.parent).entries}
 
 
+def prepared_files(paths: Paths) -> set[str]:
+    """The repository paths that such outcomes write."""
+    folders = paths.pending.glob("*/record.json") if paths.pending.is_dir() else ()
+    return {name for path in folders for name in _load(path.parent).files}
+
+
 def _prepare(folder: Path, record: Record) -> None:
     for number, data in enumerate(record.files.values()):
         durable.write(folder / str(number), data)

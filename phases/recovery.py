@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from phases import checkpoint, durable, entries, fault, git_locks, record, worker
+from phases import approval, checkpoint, durable, entries, fault, git_locks, record, worker
 from phases.paths import Paths
 from phases.prd import Feature, Phase
 from phases.session import Session
@@ -28,6 +28,8 @@ def recover(session: Session) -> None:
     paths, found = session.project.paths, session.book.reconciled
     git_locks.clear(paths.common_dir)
     worker.sweep()
+    for folder in _written_folders(paths):
+        durable.sweep(folder)
     for name, torn, path in (("journal", found.torn, paths.journal), ("progress", found.torn_end, paths.progress)):
         if torn:
             after = f"{name}-{len(found.ledger.entries):04d}-{durable.sha256(torn)}.torn"
@@ -56,6 +58,15 @@ def recover(session: Session) -> None:
                     "the runner was killed before it could record an outcome",
                 )
     fault.point("recovered")
+
+
+def _written_folders(paths: Paths) -> set[Path]:
+    """Every folder in which a killed runner may have left a temporary file."""
+    results = paths.root / paths.results_name
+    inner = [*results.rglob("*"), *paths.artifacts.glob("*")]
+    outcomes = {(paths.root / name).parent for name in record.prepared_files(paths)}
+    own = {paths.root, paths.root / approval.FOLDER, paths.lock.parent, paths.private, results, _torn_folder(paths)}
+    return {folder for folder in inner if folder.is_dir()} | own | outcomes
 
 
 def _torn_folder(paths: Paths) -> Path:

@@ -77,6 +77,11 @@ class Quick(Toy):
         """As Toy.run, with this world's TMPDIR."""
         return super().run(*arguments, code=code, env={"TMPDIR": str(self.temporary), **(env or {})}, stdin=stdin)
 
+    @property
+    def progress_or_nothing(self) -> str:
+        """progress.txt, empty where there is none yet."""
+        return self.progress if (self.root / "progress.txt").exists() else ""
+
     def environment(self, **more: str) -> dict[str, str]:
         """What a runner in the background is started with."""
         path = {"PYTHONPATH": str(Path(__file__).parents[3]), "TMPDIR": str(self.temporary)}

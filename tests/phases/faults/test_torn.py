@@ -93,3 +93,17 @@ def test_a_kill_between_repair_and_its_entry_is_made_good(halfway: Quick, undist
     converges(halfway, {**undisturbed}, progress(halfway.root))
     told = [block.kind for block in entries(halfway.root)]
     assert told.count("REPAIRED") == 1
+
+
+LEFT = ["results/phase-1/.request.json.77.tmp", "results/Q-001/.result.json.77.tmp", ".phases/.writable.77.tmp",
+        ".git/phases/.journal.77.tmp", ".progress.txt.77.tmp"]  # fmt: skip
+
+
+def test_temporary_files_of_a_killed_runner_are_swept(halfway: Quick, undisturbed: dict[str, Any]) -> None:
+    for name in LEFT:
+        halfway.write(name, "half")
+    mine = ".notes.tmp"  # not of the runner's making
+    halfway.write(mine, "mine")
+    halfway.run("run", "--next")
+    assert [name for name in LEFT if (halfway.root / name).exists()] == []
+    assert (halfway.root / mine).read_text() == "mine"
