@@ -61,6 +61,6 @@ def converges(quick: Quick, end: dict[str, Any], before: bytes = b"", codes: tup
     assert done.returncode in codes, done.stderr
     assert exit_violations(done) == []
     assert violations(quick.root, before) == []
-    assert leftovers(quick.root, quick.temporary) == []
+    assert not (left := leftovers(quick.root, quick.temporary)), left
     assert user_violations(quick.root, mine) == []
-    assert shape(quick.root) == end
+    assert shape(quick.root) == end, shape(quick.root)

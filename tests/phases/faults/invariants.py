@@ -148,9 +148,9 @@ def _commits(root: Path) -> Iterator[str]:
 def _evidence(root: Path) -> Iterator[str]:
     at = {
         line.partition(" ")[2]: line.partition(" ")[0]
-        for line in git(
-            root, "log", "--format=%H %(trailers:key=Phases-Entry,valueonly,separator=%x2C)"
-        ).decode().splitlines()
+        for line in git(root, "log", "--format=%H %(trailers:key=Phases-Entry,valueonly,separator=%x2C)")
+        .decode()
+        .splitlines()
     }
     committed = len(read(git(root, "show", "HEAD:progress.txt"))[0])
     for block in entries(root):
@@ -259,7 +259,7 @@ def _processes(root: Path, temporary: Path | None) -> Iterator[str]:
         if not folder.name.isdecimal() or int(folder.name) == os.getpid():
             continue
         try:
-            where, command = os.readlink(folder / "cwd"), (folder / "cmdline").read_bytes()
+            where, command = str((folder / "cwd").readlink()), (folder / "cmdline").read_bytes()
             zombie = (folder / "stat").read_text().rpartition(")")[2].split()[0] == "Z"
         except OSError:
             continue
@@ -309,9 +309,7 @@ def shape(root: Path) -> dict[str, Any]:
         if name.startswith("results/") and name.endswith(("result.json", "lock.json"))
     }
     subjects = [
-        line
-        for line in git(root, "log", "--format=%s").decode().splitlines()
-        if not line.endswith(": interrupted")
+        line for line in git(root, "log", "--format=%s").decode().splitlines() if not line.endswith(": interrupted")
     ]
     return {
         "entries": kept,

@@ -97,7 +97,7 @@ class Quick(Toy):
                     words = (folder / "cmdline").read_bytes().split(b"\0")
                     if words[:2] == [b"sh", b"-c"] or words[:2] != [b"sh", b"worker.sh"]:
                         continue
-                    if Path(os.readlink(folder / "cwd")) == self.root:
+                    if (folder / "cwd").readlink() == self.root:
                         time.sleep(0.1)
                         return int(folder.name)
                 except OSError:

@@ -22,11 +22,20 @@ from pathlib import Path
 from typing import Any
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
-from invariants import entries, exit_violations, leftovers, progress, shape, untouched, user_violations, violations
-from quick import Quick, plan
-from terminal_user import as_asked, at_terminal
+from invariants import (  # noqa: E402
+    entries,
+    exit_violations,
+    leftovers,
+    progress,
+    shape,
+    untouched,
+    user_violations,
+    violations,
+)
+from quick import Quick, plan  # noqa: E402
+from terminal_user import as_asked, at_terminal  # noqa: E402
 
-from phases.fault import PLACES
+from phases.fault import PLACES  # noqa: E402
 
 WAITS = 4
 IN_DECISION = ("decided", *PLACES[PLACES.index("prepared") :])

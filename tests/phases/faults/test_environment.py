@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -20,7 +21,7 @@ from test_git_faults import needs_strace
 
 def traced(quick: Quick, injection: str) -> subprocess.CompletedProcess[str]:
     """A run with a fault in the runner's own system calls; its children are not traced."""
-    call = injection.split(":")[0]
+    call = injection.split(":", maxsplit=1)[0]
     return subprocess.run(
         ["strace", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e", f"inject={injection}",
          sys.executable, "-m", "phases", "run", "--next"],
@@ -65,10 +66,11 @@ def test_killed_inside_a_durable_write(call: str, number: int, quick: Quick, und
 
 
 @needs_strace
-def test_short_writes_and_interrupted_calls_change_nothing(quick: Quick, undisturbed: dict[str, Any]) -> None:
-    done = traced(quick, "fsync:error=EINTR:when=3")  # no retry of a failed fsync, whatever failed it
-    assert done.returncode == 7
-    converges(quick, undisturbed, progress(quick.root))
+def test_an_interrupted_call_is_gone_on_with(quick: Quick, undisturbed: dict[str, Any]) -> None:
+    """EINTR is no failure of the disk: Python itself calls again, for fsync too."""
+    done = traced(quick, "fsync:error=EINTR:when=3")
+    assert done.returncode == 0, done.stderr
+    converges(quick, undisturbed, progress(quick.root), codes=(4,))
 
 
 @pytest.mark.parametrize("limit", ["ulimit -f 2", "ulimit -n 24"], ids=["file size", "open files"])
@@ -103,17 +105,15 @@ def test_too_little_room_is_found_before_any_work(small_disk: Path) -> None:
     assert not (quick.root / "progress.txt").exists()
 
 
-def test_a_full_folder_for_temporary_files_is_named(small_disk: Path, quick: Quick, undisturbed: dict[str, Any]) -> None:
+def test_a_full_folder_for_temporary_files_is_named(
+    small_disk: Path, quick: Quick, undisturbed: dict[str, Any]
+) -> None:
     shutil.rmtree(quick.temporary)
     quick.temporary.symlink_to(small_disk)
     (small_disk / "filler").write_bytes(b"x" * 1_000_000)
-    with (small_disk / "filler").open("ab") as file:
-        try:
-            while True:
-                file.write(b"x" * 4096)
-                file.flush()
-        except OSError:
-            pass
+    with (small_disk / "filler").open("ab", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(b"x" * 4096)
     failed = quick.run("run", "--next", code=None)
     assert failed.returncode in (1, 7), failed.stderr  # the experiment's disk is the same one
     assert exit_violations(failed) == []

@@ -15,7 +15,8 @@ from invariants import entries, progress
 from quick import Quick
 
 needs_strace = pytest.mark.skipif(
-    not shutil.which("strace") or subprocess.run(["strace", "-qq", "true"], capture_output=True, check=False).returncode,
+    not shutil.which("strace")
+    or subprocess.run(["strace", "-qq", "true"], capture_output=True, check=False).returncode,
     reason="strace is not here, or may not trace",
 )
 CALLS = {"link": range(1, 4), "rename": range(1, 6), "unlink": range(1, 4)}
@@ -81,7 +82,9 @@ def test_a_git_that_outlives_its_runner_is_waited_for(
     env = quick.environment(**git_shim(tmp_path / "bin", "kill -9 $PPID; sleep 4"))
     command = [sys.executable, "-m", "phases", "run", "--next"]
     nowhere = subprocess.DEVNULL  # a pipe would wait for git too
-    assert subprocess.run(command, cwd=quick.root, env=env, stdout=nowhere, stderr=nowhere, check=False).returncode == -9
+    assert (
+        subprocess.run(command, cwd=quick.root, env=env, stdout=nowhere, stderr=nowhere, check=False).returncode == -9
+    )
     begin = time.monotonic()
     busy = quick.run("run", "--next", code=6)
     assert time.monotonic() - begin < 3

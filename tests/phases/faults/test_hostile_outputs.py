@@ -11,6 +11,9 @@ import pytest
 from invariants import entries, leftovers, violations
 from quick import WORKER, Quick, plan
 
+from phases import entries as recorded
+from phases import ledger
+
 BOMB = """python3 -c 'print("[" * 200000)' > "$PHASES_OUT/result.json" """
 HOSTILE = {
     "undeclared": ('echo x > "$PHASES_OUT/stray.txt"', "stray.txt: written and not declared"),
@@ -31,7 +34,10 @@ HOSTILE = {
     "a pickle": ('echo x > "$PHASES_OUT/artifacts/model.pkl"', "not a kind of file that is kept"),
     "no memory": ('(ulimit -v 100000; python3 -c "bytearray(10**9)")', "ended with exit"),
     "a full disk": ("echo no space left >&2; exit 28", "ended with exit 28"),
-    "a writer that lives on": ('(while :; do echo x >> "$PHASES_OUT/artifacts/numbers.json"; done) & sleep 0.2', "gate "),
+    "a writer that lives on": (
+        '(while :; do echo x >> "$PHASES_OUT/artifacts/numbers.json"; done) & sleep 0.2',
+        "gate ",
+    ),
 }
 
 
@@ -97,3 +103,18 @@ def test_a_plan_that_is_edited_while_a_feature_runs_stops_it(quick: Quick) -> No
     quick.git("checkout", "-q", "prd/plan.json")
     quick.write("worker.sh", WORKER)
     quick.run("run", "--next")
+
+
+@pytest.mark.parametrize("words", ["", " ", "said \n", "x" * 299 + " " + "y" * 20], ids=["none", "blank", "end", "cut"])
+def test_whatever_a_gate_says_its_no_is_recorded(words: str) -> None:
+    book = ledger.Ledger(ledger.header("Quick"), ())
+    lines = [*recorded.failing([("check", words), (words, words)]), *recorded.reasons([words])]
+    lines += recorded.found({words: {"value": words, "unit": ""}})
+    entry = ledger.seal(book, "FAILED", tuple(lines), time=ledger.now(), phase=1, feature="Q-001", title="Count")
+    assert ledger.parse(book.data + entry.block).entries == (entry,)
+
+
+def test_a_gate_that_says_no_without_a_word_is_recorded(quick: Quick) -> None:
+    quick.write("worker.sh", WORKER.replace("[14]", "[15]"))
+    quick.run("run", "--next", code=1)
+    assert entries(quick.root)[-1].kind == "FAILED"

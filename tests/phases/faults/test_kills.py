@@ -73,9 +73,7 @@ def soaked(cases: list[Any], quickly: set[Any]) -> list[Any]:
 
 
 @pytest.mark.parametrize(("place", "count"), soaked(ONCE, QUICKLY))
-def test_killed_once_the_next_run_converges(
-    place: str, count: int, quick: Quick, undisturbed: dict[str, Any]
-) -> None:
+def test_killed_once_the_next_run_converges(place: str, count: int, quick: Quick, undisturbed: dict[str, Any]) -> None:
     quick.run("run", "--next", code=-signal.SIGKILL, env=fault(place, count=count))
     converges(quick, undisturbed, progress(quick.root))
 
