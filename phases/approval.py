@@ -129,20 +129,22 @@ def record(
     reason: str,
     presence: Mapping[str, Any],
     features: Sequence[str],
+    waived: Sequence[str] = (),
     time: str,
 ) -> bytes:
     """The record of one decision.
 
     Args:
         checkpoint: what is decided on.
-        result: `pass`, `fail` or `relock`.
+        result: `pass`, `fail`, `relock` or `waive`.
         number: of this decision within the phase.
         phase_name: as the PRD has it.
         root_commit: the history's first commit, so that the record means nothing in another repository.
         genesis: the first entry's hash, so that it means nothing in another run.
         reason: the person's words; may be empty for `pass`.
         presence: user, uid, tty and host.
-        features: the features that run again after a rejection.
+        features: the features that run again after a rejection or relock.
+        waived: the features that the phase goes on without.
         time: when.
     """
     return encode(
@@ -158,6 +160,7 @@ def record(
                 "request": {"digest": {"sha256": checkpoint.request_sha256}},
                 "reason": reason,
                 "runsAgain": list(features),
+                **({"waived": list(waived)} if waived else {}),
                 "decidedOn": time,
                 "by": dict(presence),
                 "assurance": "presence",
@@ -175,7 +178,7 @@ def record_files(root: Path) -> dict[str, str]:
 
 
 def recorded(book: Ledger) -> dict[str, str]:
-    """Record path -> SHA-256 as the APPROVED, REJECTED and LOCKED entries name them."""
+    """Record path -> SHA-256 as the APPROVED, REJECTED, WAIVED and LOCKED entries name them."""
     from phases.state import RECORD
 
     facts = (entry.fact(RECORD) for entry in book.entries)

@@ -229,7 +229,7 @@ def ask_review(
             "id": item.id,
             "title": item.title,
             "state": item.state,
-            "receipt": item.receipt,
+            "receipt": item.receipt if item.state == "verified" else None,
             "attempts": item.attempts,
             "coverage": list(item.coverage) if item.coverage else None,
         }
