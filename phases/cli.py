@@ -15,7 +15,7 @@ from phases.errors import PhasesError, UsageError, WaitingForHumanError
 
 if TYPE_CHECKING:
     from phases.project import Project
-    from phases.runner import Outcome
+    from phases.session import Outcome
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 
@@ -42,6 +42,14 @@ def main() -> None:
         # The reader of our output is gone; Python would complain once more while flushing at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as error:
+        if debug:
+            raise
+        from phases import durable
+
+        where = f"{error.filename}: " if error.filename else ""
+        sys.stderr.write(f"error: {where}{error.strerror or error}\nnext: {durable.remedy(error)}\n")
+        sys.exit(7)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from phases import approval, checkpoint, decision, durable, preflight, project, terminal
 from phases.approval import Checkpoint
-from phases.decision import Case, Decision, dependants, known_phase, refuse_signed, standing
+from phases.decision import Case, Decision, dependants, known_phase, refuse_half_done, refuse_signed, standing
 from phases.errors import IntegrityError, UsageError
 from phases.one_runner import one_runner
 from phases.prd import Phase
@@ -26,11 +26,13 @@ def approve(opened: Project, phase_id: int, summary: str) -> str:
     phase = known_phase(opened, phase_id)
     refuse_signed(opened)
     repo = opened.repo()
+    refuse_half_done(opened)
     book = project.read(opened, repo)
     _require_waiting(book, phase)
     terminal_summary = f"{summary}\n{_outside(waiting_checkpoint(opened, repo, book, phase), repo)}"
     tty = terminal.challenge(terminal_summary, phase.name)
-    with one_runner(opened.paths):
+    with one_runner(opened.paths, repo):
+        refuse_half_done(opened)
         book = project.read(opened, repo)
         _require_waiting(book, phase)
         case = Case(opened, repo, book, phase, waiting_checkpoint(opened, repo, book, phase))
@@ -42,12 +44,14 @@ def reject(opened: Project, phase_id: int, reason: str, feature: str | None, sum
     phase = known_phase(opened, phase_id)
     again = _runs_again(phase, feature)
     repo = opened.repo()
+    refuse_half_done(opened)
     book = project.read(opened, repo)
     _require_begun(book, phase)
     tty = terminal.challenge(
         f"{summary}\nReject phase {phase_id}; runs again: {', '.join(again)}\nReason: {reason}", phase.name
     )
-    with one_runner(opened.paths):
+    with one_runner(opened.paths, repo):
+        refuse_half_done(opened)
         book = project.read(opened, repo)
         _require_begun(book, phase)
         case = Case(opened, repo, book, phase, standing(opened, repo, book, phase))
@@ -59,6 +63,7 @@ def relock(opened: Project, phase_id: int, reason: str, summary: str) -> str:
     """Locks a changed plan within a phase; features whose part of the plan changed run again."""
     phase = known_phase(opened, phase_id)
     repo = opened.repo()
+    refuse_half_done(opened)
     book = project.read(opened, repo)
     _require_locked(book, phase)
     preflight.check_equals_head(repo, opened.prd, phase, None)
@@ -69,7 +74,8 @@ def relock(opened: Project, phase_id: int, reason: str, summary: str) -> str:
         f"runs again: {', '.join(again) or 'none'}\nReason: {reason}",
         phase.name,
     )
-    with one_runner(opened.paths):
+    with one_runner(opened.paths, repo):
+        refuse_half_done(opened)
         book = project.read(opened, repo)
         _require_locked(book, phase)
         decision.refuse_moved((differing, again), decision.relock_facts(opened, repo, book, phase))

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from phases import approval, checkpoint, durable, entries, ledger, plan_lock, prd, preflight, record
+from phases import approval, checkpoint, durable, entries, fault, ledger, plan_lock, prd, preflight, record, recovery
 from phases.approval import Checkpoint
 from phases.entries import Located
 from phases.errors import EnvironmentFaultError, IntegrityError, UsageError
@@ -122,6 +122,15 @@ def relock_facts(opened: Project, repo: Repo, book: Book, phase: Phase) -> tuple
     return differing, [name for name in dependants(phase.features, touched) if name in done]
 
 
+def refuse_half_done(opened: Project) -> None:
+    """What a killed run left has to be finished before it can be decided on."""
+    if recovery.is_due(opened.paths):
+        raise EnvironmentFaultError(
+            "a run is at work here, or was killed and left an outcome half recorded",
+            remedy="python -m phases run --next finishes it; then decide",
+        )
+
+
 def refuse_moved(seen: object, now: object) -> None:
     """What a person said yes to is what is recorded, and nothing that came in between."""
     if seen != now:
@@ -154,6 +163,7 @@ def record_it(case: Case, made: Decision) -> str:
             draft.add("WAIVED", lines, opened.prd.feature(name)[1])
     else:
         draft.add(made.kind, _decided(case, made, facts))
+    fault.point("decided")
     trailers = checkpoint.trailers(phase.id, next(iter(made.waived)) if made.waived else None)
     sealed = record.Record(record.new_txn(), tuple(draft.entries), made.message, trailers, files)
     record.commit(opened.paths, repo, case.book.ledger, sealed)

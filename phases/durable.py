@@ -23,7 +23,14 @@ _REMEDIES = {
     errno.EROFS: "make the file system writable, then run the same command again",
     errno.EACCES: "make the folder writable for this user, then run the same command again",
     errno.EIO: "check the disk (dmesg); then run the same command again",
+    errno.EFBIG: "raise the limit on file sizes (ulimit -f), then run the same command again",
+    errno.EMFILE: "raise the limit on open files (ulimit -n), then run the same command again",
 }
+
+
+def remedy(error: OSError) -> str:
+    """What a person does about a fault of the environment."""
+    return _REMEDIES.get(error.errno or 0, "mend the cause named above, then run the same command again")
 
 
 @contextmanager
@@ -34,8 +41,7 @@ def faults_named(path: Path, action: str) -> Iterator[None]:
     except OSError as error:
         code = error.errno or 0
         reason = os.strerror(code) if code else str(error)
-        remedy = _REMEDIES.get(code, "mend the cause named above, then run the same command again")
-        raise EnvironmentFaultError(f"cannot {action} {path}: {reason}", remedy=remedy) from error
+        raise EnvironmentFaultError(f"cannot {action} {path}: {reason}", remedy=remedy(error)) from error
 
 
 def write(path: Path, data: bytes, mode: int = 0o644) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from phases import durable, prd, repo_state
@@ -41,15 +42,18 @@ def digested_paths(repo: Repo, prd_: Prd, phase: Phase, feature: Feature | None)
     return sorted(paths)
 
 
-def check_repository(repo: Repo) -> None:
-    """A state of the repository in which a commit of ours would be a surprise, or impossible, is refused."""
+def check_repository(repo: Repo, *, with_locks: bool = True) -> None:
+    """A state of the repository in which a commit of ours would be a surprise, or impossible, is refused.
+
+    `with_locks` is off before recovery, which itself removes the locks that are proved to be a killed runner's.
+    """
     state = repo_state.read(repo.root)
-    for _ in range(LOCK_TRIES):
+    for _ in range(LOCK_TRIES if with_locks else 0):
         if not state.locks:
             break
         time.sleep(LOCK_WAIT_S / LOCK_TRIES)  # a user's git at work is over in a moment; a lock is never removed
         state = repo_state.read(repo.root, sign=False)
-    for problem in repo_state.problems(state):
+    for problem in repo_state.problems(state if with_locks else replace(state, locks=())):
         raise problem
 
 

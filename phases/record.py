@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from phases import durable, ledger
+from phases import durable, fault, ledger
 from phases.errors import IntegrityError
 from phases.ledger import Entry, Ledger
 from phases.paths import Paths
@@ -46,6 +46,7 @@ def commit(paths: Paths, repo: Repo, book: Ledger, record: Record) -> Ledger:
     """Prepares the record, then applies it; returns the ledger afterwards."""
     folder = paths.pending / record.txn
     _prepare(folder, record)
+    fault.point("prepared")
     return _apply(paths, repo, book, record, folder)
 
 
@@ -106,6 +107,7 @@ def _apply(paths: Paths, repo: Repo, book: Ledger, record: Record, folder: Path)
             durable.write(target, data)
     for path in record.removed:
         durable.remove(paths.root / path)
+    fault.point("files")
     last = record.entries[-1]
     trailers = {
         **record.trailers,
@@ -113,8 +115,15 @@ def _apply(paths: Paths, repo: Repo, book: Ledger, record: Record, folder: Path)
         "Phases-Head": last.self_hash,
         "Phases-Txn": record.txn,
     }
-    repo.move_log_ref(_committed(repo, record) or repo.commit(_own_paths(repo, record), record.message, trailers))
+    made = _committed(repo, record)
+    if made is not None:
+        repo.unstage(_own_paths(repo, record))  # git may have died between its new commit and its new index
+    commit = made or repo.commit(_own_paths(repo, record), record.message, trailers)
+    fault.point("committed")
+    repo.move_log_ref(commit)
+    fault.point("ref_moved")
     durable.remove(folder)
+    fault.point("recorded")
     return book
 
 

@@ -9,6 +9,7 @@ GIT_* variables, with `core.fsync=all` and literal path names: `.git/config` is 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import subprocess
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from phases import git_locks
 from phases.errors import EnvironmentFaultError, IntegrityError
 
 if TYPE_CHECKING:
@@ -172,6 +174,10 @@ class Repo:
         self.root = root
         self.probe = probe(root)
         self._repo: git.Repo = git.Repo(root)
+        self._last_status = 0
+        self.runner_lock: int | None = None
+        """Descriptor of the runner's lock while it is held; every git inherits it, so that no second runner begins
+        while a git that a killed runner had started is still at work."""
 
     @property
     def common_dir(self) -> Path:
@@ -199,7 +205,13 @@ class Repo:
 
     def move_log_ref(self, commit: str) -> None:
         """Moves `refs/phases/log`, the anchor against a rewind, to the commit."""
-        self._run("update-ref", LOG_REF, commit)
+        with self._locks_noted():
+            self._run("update-ref", LOG_REF, commit)
+
+    def unstage(self, paths: Sequence[str]) -> None:
+        """Makes the index hold HEAD's version of these paths."""
+        with self._locks_noted():
+            self._run("reset", "-q", "--", *paths)
 
     def is_ancestor(self, older: str, newer: str) -> bool:
         """Whether `older` is `newer` or one of its ancestors; False also when it does not exist."""
@@ -265,9 +277,10 @@ class Repo:
         self._check_exact(paths)
         words = ("commit", "--only", "--no-verify", "--quiet", "--cleanup=verbatim", "-m", text, "--", *paths)
         try:
-            if new:
-                self._run("add", "-f", "--sparse", "--", *new, exact=True)
-            self._run(*words, exact=True)
+            with self._locks_noted():
+                if new:
+                    self._run("add", "-f", "--sparse", "--", *new, exact=True)
+                self._run(*words, exact=True)
         except EnvironmentFaultError:
             if new:
                 self._status("reset", "-q", "--", *new)
@@ -292,6 +305,11 @@ class Repo:
                     remedy=f"add `{path.split('/')[0]}/** -text -filter` to .gitattributes, commit, run again; "
                     "what was done is kept and recorded then",
                 )
+
+    def _locks_noted(self) -> contextlib.AbstractContextManager[None]:
+        git_dir = Path(self._repo.git_dir)
+        locks = git_locks.names(git_dir, self.common_dir, LOG_REF)
+        return git_locks.noted(self.common_dir, git_dir, locks, lambda: self._last_status < 0)
 
     def _tracked(self, paths: Sequence[str]) -> Collection[str]:
         raw = self._run("ls-tree", "-r", "-z", "--name-only", "--full-tree", "HEAD", "--", *paths)
@@ -339,6 +357,8 @@ class Repo:
             stdout_as_string=False,
             strip_newline_in_stdout=False,
             env=_OURS,
+            pass_fds=() if self.runner_lock is None else (self.runner_lock,),
         )
+        self._last_status = int(status)
         failed = err if isinstance(err, bytes) else str(err).encode()
         return int(status), bytes(out) if status == 0 else failed or bytes(out)

@@ -3,7 +3,7 @@
     run_next
       load        project.read: plan, chain, journal, history and approvals must hold
       lock        one_runner: one runner per repository
-      recover     finish or undo what a killed run left half done
+      recover     recovery.recover: finish or undo what a killed run left half done
       choose      state.next_step: RunFeature | RunExit | AwaitApproval | Done | …
       prepare     preflight, sandbox tier, setup, entry gates: a refusal comes before any work
       run_feature
@@ -21,22 +21,19 @@ FAILED (the gate said no), ERRORED (it could not be run or judged) and waiting a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
-
 from phases import (
     approval,
     attempt,
     checkpoint,
     durable,
     entries,
-    ledger,
+    fault,
     plan_lock,
     preflight,
     process,
     project,
     record,
+    recovery,
     sandbox,
     setup,
     state,
@@ -49,81 +46,14 @@ from phases.errors import (
     UsageError,
     WaitingForHumanError,
 )
-from phases.ledger import Entry, Ledger
 from phases.live import View
 from phases.one_runner import one_runner
 from phases.outcome import outcome_of
 from phases.prd import Feature, Phase
-from phases.project import Book, Project
-from phases.repo import Repo
+from phases.project import Project
+from phases.session import FeatureOutcome, Outcome, Session
 from phases.state import AttemptsSpent, AwaitApproval, Blocked, Done, RunExit, RunFeature, Step
 from phases.steps import ways_on
-
-
-@dataclass(frozen=True)
-class FeatureOutcome:
-    """What became of one feature in this run."""
-
-    id: str
-    state: str
-    seconds: int
-    passed: int = 0
-    failing: tuple[str, ...] = ()
-    receipt: str | None = None
-    timed_out: bool = False
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What this run did."""
-
-    phase: int | None
-    state: str
-    features: tuple[FeatureOutcome, ...] = ()
-    exit_failing: tuple[str, ...] = ()
-
-
-@dataclass
-class Session:
-    """One run: the project, its repository, the ledger as it grows, and who watches."""
-
-    project: Project
-    repo: Repo
-    book: Book
-    view: View
-    tier: sandbox.Sandbox
-    ran: list[FeatureOutcome] = field(default_factory=list)
-
-    @property
-    def prd(self) -> Any:
-        """The plan."""
-        return self.project.prd
-
-    def append(self, kind: str, lines: Sequence[str], phase: int | None = None, feature: Feature | None = None) -> None:
-        """Appends an entry that is committed with the outcome that it leads to."""
-        entry = self.seal(kind, lines, phase, feature)
-        self.advance(ledger.append(self.project.paths.progress, self.project.paths.journal, self.book.ledger, entry))
-
-    def seal(self, kind: str, lines: Sequence[str], phase: int | None = None, feature: Feature | None = None) -> Entry:
-        """The next entry, not yet written."""
-        return ledger.seal(
-            self.book.ledger,
-            kind,
-            tuple(lines),
-            time=ledger.now(),
-            phase=phase,
-            feature=feature.id if feature else None,
-            title=feature.title if feature else "",
-        )
-
-    def commit(self, outcome: record.Record) -> None:
-        """Records an outcome: prepared, applied, committed."""
-        self.advance(record.commit(self.project.paths, self.repo, self.book.ledger, outcome))
-
-    def advance(self, book: Ledger) -> None:
-        """Takes over a ledger that has grown, and folds the state anew."""
-        records = approval.committed_records(self.repo, book)
-        self.book = Book(replace(self.book.reconciled, ledger=book), project.fold(self.project, book, records))
 
 
 def run_next(
@@ -135,18 +65,23 @@ def run_next(
         WaitingForHumanError: a phase awaits its approval; nothing was run.
         IntegrityError, EnvironmentFaultError, LimitReachedError, LockedError, UsageError: as errors.py says.
     """
-    glanced = project.glance(opened)
-    if not (opened.probe.rewound or glanced.reconciled.problems or approval.unrecorded(opened.root, glanced.ledger)):
+    fault.point("load")
+    glanced, due = project.glance(opened), recovery.is_due(opened.paths)
+    doubtful = opened.probe.rewound or glanced.reconciled.problems or approval.unrecorded(opened.root, glanced.ledger)
+    if not (due or doubtful):
         # A loop that calls again and again at a checkpoint is turned away before git is loaded; this can only refuse.
         _refuse_while_waiting(opened, state.next_step(opened.prd, glanced.state), only, force)
     repo = opened.repo()
     book = project.read(opened, repo)
-    _refuse_while_waiting(opened, state.next_step(opened.prd, book.state), only, force)
-    with one_runner(opened.paths), process.signals_forwarded():
+    if not (due or book.reconciled.is_half_written):
+        _refuse_while_waiting(opened, state.next_step(opened.prd, book.state), only, force)
+    fault.point("lock")
+    with one_runner(opened.paths, repo), process.signals_forwarded():
         session = Session(opened, repo, project.read(opened, repo), view, sandbox.choose(opened.prd.defaults.sandbox))
-        if recovery_is_due(session):
-            preflight.check_repository(repo)  # recovery commits: not onto a detached HEAD, not amid a merge
-        recover(session)
+        if recovery.will_commit(session):
+            preflight.check_repository(repo, with_locks=False)  # not onto a detached HEAD, not amid a merge
+        recovery.recover(session)
+        fault.point("choose")
         step = choose(session, only, force)
         _refuse_while_waiting(opened, step, only, force)
         if isinstance(step, Done):
@@ -184,67 +119,6 @@ def _run_phase(session: Session, phase: Phase, step: Step, only: str | None, kee
 
 def _stopped(session: Session, phase: Phase) -> Outcome:
     return Outcome(phase.id, session.book.state.phase(phase.id).state, tuple(session.ran))
-
-
-#### recover
-
-
-def recovery_is_due(session: Session) -> bool:
-    """Whether a killed run left something to finish or undo."""
-    found, pending = session.book.reconciled, session.project.paths.pending
-    left = any(item.state == "running" for phase in session.book.state.phases for item in phase.features)
-    return bool(found.torn or found.restored or left or (pending.is_dir() and any(pending.iterdir())))
-
-
-def recover(session: Session) -> None:
-    """Finishes or undoes what a killed run left half done; each repair is an entry of its own."""
-    paths, found = session.project.paths, session.book.reconciled
-    if found.torn:
-        torn = paths.private / "quarantine" / f"journal-{durable.sha256(found.torn)[:12]}.torn"
-        durable.write(torn, found.torn)
-        durable.write(paths.journal, found.ledger.data)
-    if found.restored:
-        durable.write(paths.progress, found.ledger.data)
-    book, completed = record.complete_pending(paths, session.repo, session.book.ledger)
-    session.advance(book)
-    for message in completed:
-        session.view.message(f"completed what a killed run had prepared: {message}")
-    if found.torn:
-        session.append(
-            "REPAIRED",
-            (
-                f"reason the journal ended in {len(found.torn)} bytes that were no entry",
-                f"quarantined sha256:{durable.sha256(found.torn)}",
-            ),
-        )
-    if found.restored:
-        session.append(
-            "RECOVERED", (f"reason progress.txt lacked its last {found.restored} entries; restored from the journal",)
-        )
-    for phase in session.book.state.phases:
-        for item in phase.features:
-            if item.state == "running":
-                interrupted(
-                    session,
-                    session.prd.phase(phase.id),
-                    session.prd.feature(item.id)[1],
-                    "the runner was killed before it could record an outcome",
-                )
-
-
-def interrupted(session: Session, phase: Phase, feature: Feature, reason: str) -> None:
-    """Records a started feature that has no outcome; it does not count as an attempt."""
-    entry = session.seal("INTERRUPTED", entries.reasons([reason]), phase.id, feature)
-    files = checkpoint.lock_file(session.project.paths, session.book.state.phase(phase.id))
-    session.commit(
-        record.Record(
-            record.new_txn(),
-            (entry,),
-            f"{feature.id} {feature.title}: interrupted",
-            checkpoint.trailers(phase.id, feature.id),
-            files,
-        )
-    )
 
 
 #### choose
@@ -326,6 +200,7 @@ def _refuse_blocked(step: Step) -> None:
 
 def prepare(session: Session, phase: Phase) -> None:
     """Everything that can refuse a run does so here, before any work and before any entry about it."""
+    fault.point("prepare")
     preflight.check_repository(session.repo)
     preflight.check_places(session.repo, session.project.paths)
     preflight.check_machine(session.project.paths)
@@ -358,10 +233,13 @@ def run_feature(session: Session, phase: Phase, feature: Feature) -> FeatureOutc
     """One attempt at one feature, from its lock to its commit."""
     preflight.check_equals_head(session.repo, session.prd, phase, feature)
     preflight.check_publish(session.repo, list(feature.publish.values()))
+    fault.point("plan_lock")
     lock_plan(session, phase)
+    fault.point("locked")
     expected = feature.expect.minutes
     session.view.feature_started(feature.id, feature.title, expected)
     txn = record.new_txn()
+    fault.point("start")
     with attempt.plan(session.project, session.repo, session.book.state, phase, feature, session.tier, txn) as planned:
         session.append(
             "STARTED",
@@ -371,17 +249,20 @@ def run_feature(session: Session, phase: Phase, feature: Feature) -> FeatureOutc
             phase.id,
             feature,
         )
+        fault.point("started")
         try:
             judged = attempt.run(planned, session.view)
             project.read(session.project, session.repo)
             preflight.check_equals_head(session.repo, session.prd, phase, feature)
-        except (InterruptedRunError, EnvironmentFaultError) as error:
-            interrupted(session, phase, feature, str(error))
+        except (InterruptedRunError, EnvironmentFaultError, OSError) as error:
+            recovery.interrupted(session, phase, feature, str(error))
             raise
         session.view.stage("record")
+        fault.point("record")
         outcome = outcome_of(planned, judged, session.book)
         entry = session.seal(outcome.kind, outcome.lines, phase.id, feature)
         session.view.stage("commit")
+        fault.point("commit")
         files = {**outcome.files, **checkpoint.lock_file(session.project.paths, session.book.state.phase(phase.id))}
         session.commit(record.Record(txn, (entry,), outcome.message, outcome.trailers, files, outcome.removed))
     session.view.feature_finished(feature.id, outcome.kind.lower(), outcome.lines)
@@ -406,6 +287,7 @@ def lock_plan(session: Session, phase: Phase) -> None:
     lock = checkpoint.compose_lock(session.project, session.repo, phase)
     path = checkpoint.lock_path(session.project.paths, phase.id)
     durable.write(session.project.root / path, lock.data)
+    fault.point("lock_written")
     session.append("LOCKED", entries.locked(entries.Located(lock.digest, path), session.repo.head()), phase.id)
 
 
@@ -414,6 +296,7 @@ def lock_plan(session: Session, phase: Phase) -> None:
 
 def halt(session: Session, phase: Phase) -> tuple[str, ...]:
     """Exit gates, review request, HALTED entry, commit. Returns the failing checks; empty at a checkpoint."""
+    fault.point("halt")
     preflight.check_equals_head(session.repo, session.prd, phase, None)
     check_lock(session, phase)
     judged = checkpoint.judge_exit(session.project, session.repo, session.book.state, phase, session.tier, session.view)

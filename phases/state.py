@@ -124,6 +124,9 @@ def fold(prd: PlanLike, entries: Iterable[Entry], records: Collection[str]) -> S
     """
     phases = {phase.id: _blank(phase) for phase in prd.phases}
     for entry in entries:
+        if entry.kind in ("REPAIRED", "RECOVERED"):
+            # An approval binds progress.txt as it was at the checkpoint: what waits has to halt anew.
+            phases = {key: replace(phase, halted=None, request=None) for key, phase in phases.items()}
         if entry.phase in phases:
             phase = _step(phases[entry.phase], entry, records)
             note = note_of(entry) if _is_recorded(entry, records) else None

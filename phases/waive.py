@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from phases import checkpoint, decision, preflight, project, state, terminal
-from phases.decision import Case, Decision, dependants, known_phase, refuse_signed, standing
+from phases.decision import Case, Decision, dependants, known_phase, refuse_half_done, refuse_signed, standing
 from phases.errors import IntegrityError, UsageError
 from phases.one_runner import one_runner
 from phases.prd import Phase
@@ -34,6 +34,7 @@ def waive(opened: Project, phase_id: int, feature: str, reason: str, summary: st
     phase = known_phase(opened, phase_id)
     refuse_signed(opened)
     repo = opened.repo()
+    refuse_half_done(opened)
     book = project.read(opened, repo)
     waived = _checked(opened, repo, book, phase, feature)
     listing = "".join(f"\n  {name}: {stood}" for name, stood in waived.items())
@@ -43,7 +44,8 @@ def waive(opened: Project, phase_id: int, feature: str, reason: str, summary: st
         f"{MEANING}\nReason: {reason}",
         phase.name,
     )
-    with one_runner(opened.paths):
+    with one_runner(opened.paths, repo):
+        refuse_half_done(opened)
         book = project.read(opened, repo)
         decision.refuse_moved(waived, _checked(opened, repo, book, phase, feature))
         case = Case(opened, repo, book, phase, standing(opened, repo, book, phase))
