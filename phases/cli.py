@@ -305,12 +305,13 @@ def _summary(opened: Project, phase_id: int) -> str:
 def audit(context: click.Context, as_json: bool) -> None:
     """Prove ledger, journal, commits, receipts, approvals and artifacts, offline."""
     from phases import audit as auditing
+    from phases import findings
 
     report = auditing.audit(_open(context))
     if as_json:
         _print_json(report.json())
     else:
-        click.echo(auditing.text(report))
+        click.echo(findings.text(report))
     context.exit(0 if report.ok else 3)
 
 

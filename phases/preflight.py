@@ -14,8 +14,7 @@ from phases.paths import Paths
 from phases.prd import Feature, Phase, Prd
 from phases.repo import Repo
 
-LOCK_WAIT_S = 5.0
-LOCK_TRIES = 10
+LOCK_WAIT_S = 3.0
 FREE_BYTES = 1 << 30
 """Room that staging, artifacts and gate copies of a feature need at least."""
 
@@ -48,13 +47,18 @@ def check_repository(repo: Repo, *, with_locks: bool = True) -> None:
     `with_locks` is off before recovery, which itself removes the locks that are proved to be a killed runner's.
     """
     state = repo_state.read(repo.root)
-    for _ in range(LOCK_TRIES if with_locks else 0):
-        if not state.locks:
-            break
-        time.sleep(LOCK_WAIT_S / LOCK_TRIES)  # a user's git at work is over in a moment; a lock is never removed
-        state = repo_state.read(repo.root, sign=False)
+    if with_locks and state.locks:
+        state = replace(state, locks=_still_there(state.locks))
     for problem in repo_state.problems(state if with_locks else replace(state, locks=())):
         raise problem
+
+
+def _still_there(locks: tuple[Path, ...]) -> tuple[Path, ...]:
+    """The locks that are left after a moment: a user's git at work is mostly over by then. None is ever removed."""
+    end = time.monotonic() + LOCK_WAIT_S
+    while any(path.exists() for path in locks) and time.monotonic() < end:
+        time.sleep(0.05)
+    return tuple(path for path in locks if path.exists())
 
 
 def check_places(repo: Repo, paths: Paths) -> None:

@@ -130,10 +130,11 @@ def problems(found: RepoState) -> list[PhasesError]:
                 remedy="git switch -c my-branch, then run again",
             )
         )
-    return told + _of_the_clone(found) + _of_the_user(found)
+    return told + of_the_clone(found) + _of_the_lock(found) + _of_the_user(found)
 
 
-def _of_the_clone(found: RepoState) -> list[PhasesError]:
+def of_the_clone(found: RepoState) -> list[PhasesError]:
+    """What is not here at all, so that neither a run nor an audit can rest on it. Pure."""
     told: list[PhasesError] = []
     if found.is_shallow:
         told.append(
@@ -149,14 +150,17 @@ def _of_the_clone(found: RepoState) -> list[PhasesError]:
                 remedy="clone again without --filter",
             )
         )
-    told += [
+    return told
+
+
+def _of_the_lock(found: RepoState) -> list[PhasesError]:
+    return [
         EnvironmentFaultError(
             f"{path} is there: a git is at work in this repository, or one was killed",
             remedy=f"wait until no git is at work here; if none is, delete {path} yourself, then run again",
         )
         for path in found.locks
     ]
-    return told
 
 
 def _of_the_user(found: RepoState) -> list[PhasesError]:
