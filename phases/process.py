@@ -155,7 +155,9 @@ def _follow(child: _Supervised, limits: _Limits, on_tick: Callable[[], None] | N
     while not child.finished:
         child.drain(_TICK)
         now = time.monotonic()
-        if not child.has_reported:  # a runner that was stopped sees late what ended in time
+        if now - child.begin >= limits.timeout_s:
+            child.drain(0)  # a runner that was itself stopped sees late what ended in time
+        if not child.has_reported:
             child.order(limits.order(now - child.begin, _Signals.count))
         if now >= next_tick:
             child.sample()

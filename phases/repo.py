@@ -36,6 +36,8 @@ _SAFE = (
     "log.showSignature=false",
     "log.follow=false",
     "trailer.separators=:",
+    "core.commentChar=#",
+    "advice.graftFileDeprecated=false",
     "i18n.commitEncoding=utf-8",
     "i18n.logOutputEncoding=utf-8",
 )

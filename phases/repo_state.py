@@ -101,8 +101,8 @@ def _signing_problem(root: Path) -> str | None:
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         return f"the signing program did not end within {SIGN_S:.0f} s"
-    said = [line for line in done.stderr.splitlines() if line.strip()]
-    return None if done.returncode == 0 else (said[0] if said else f"git commit-tree -S ended with {done.returncode}")
+    said = "; ".join(line.strip() for line in done.stderr.splitlines() if line.strip())
+    return None if done.returncode == 0 else said or f"git commit-tree -S ended with {done.returncode}"
 
 
 def problems(found: RepoState) -> list[PhasesError]:
