@@ -197,6 +197,9 @@ def _read(block: bytes) -> Entry | None:
 
 def problems(ledger: Ledger) -> tuple[Problem, ...]:
     """Everything in the chain that does not hold, in the order of the file."""
+    if b"\r\n" in ledger.header:
+        said = "its line ends are CRLF: git changed them at checkout; `progress.txt -text` in .gitattributes forbids it"
+        return (Problem("chain-format", 0, said),)
     found = []
     if b"### " in ledger.header or b"- chain prev=" in ledger.header or not ledger.header.endswith(b"\n"):
         found.append(Problem("chain-header", 0, "the header holds parts of an entry, or does not end its line"))

@@ -22,6 +22,13 @@ def is_due(paths: Paths) -> bool:
     return not paths.progress.exists() or paths.progress.stat().st_size != paths.journal.stat().st_size
 
 
+def will_commit(session: Session) -> bool:
+    """Whether recovering means commits: something is half recorded, or a feature began and has no outcome."""
+    found = session.book.reconciled
+    begun = any(item.state == "running" for phase in session.book.state.phases for item in phase.features)
+    return bool(begun or found.torn or found.torn_end or found.restored or is_due(session.project.paths))
+
+
 def recover(session: Session) -> None:
     """Finishes or undoes what a killed run left half done."""
     fault.point("recover")

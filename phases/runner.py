@@ -52,7 +52,8 @@ from phases.outcome import outcome_of
 from phases.prd import Feature, Phase
 from phases.project import Project
 from phases.session import FeatureOutcome, Outcome, Session
-from phases.state import AttemptsSpent, AwaitApproval, Done, RunExit, RunFeature, Step, Stuck
+from phases.state import AttemptsSpent, AwaitApproval, Blocked, Done, RunExit, RunFeature, Step
+from phases.steps import ways_on
 
 
 def run_next(
@@ -77,6 +78,8 @@ def run_next(
     fault.point("lock")
     with one_runner(opened.paths, repo), process.signals_forwarded():
         session = Session(opened, repo, project.read(opened, repo), view, sandbox.choose(opened.prd.defaults.sandbox))
+        if recovery.will_commit(session):
+            preflight.check_repository(repo, with_locks=False)  # not onto a detached HEAD, not amid a merge
         recovery.recover(session)
         fault.point("choose")
         step = choose(session, only, force)
@@ -84,6 +87,7 @@ def run_next(
         if isinstance(step, Done):
             return Outcome(None, "done")
         _refuse_spent(step)
+        _refuse_blocked(step)
         phase = opened.prd.phase(step.phase)
         prepare(session, phase)
         return _run_phase(session, phase, step, only, keep_going)
@@ -109,6 +113,7 @@ def _run_phase(session: Session, phase: Phase, step: Step, only: str | None, kee
     if isinstance(step, RunExit):
         failing = halt(session, phase)
         return Outcome(phase.id, session.book.state.phase(phase.id).state, tuple(session.ran), failing)
+    _refuse_blocked(step)
     return _stopped(session, phase)
 
 
@@ -126,7 +131,7 @@ def choose(session: Session, only: str | None, force: bool) -> Step:
         return step
     phase, feature = _known_feature(session.project, only)
     current = session.book.state.phase(phase.id)
-    opened = step.phase if isinstance(step, RunFeature | RunExit | AwaitApproval | AttemptsSpent | Stuck) else None
+    opened = None if isinstance(step, Done) else step.phase
     if current.state == "approved":
         raise UsageError(
             f"{only} is in phase {phase.id}, which is approved: its results stand",
@@ -139,12 +144,15 @@ def choose(session: Session, only: str | None, force: bool) -> Step:
     known = current.feature(only)
     if known.is_done and not force:
         raise UsageError(f"{only} is {known.state} already", remedy=f"python -m phases run --feature {only} --force")
-    missing = [need for need in feature.needs if not _is_done(session.book.state, need)]
+    states = {item.id: item.state for each in session.book.state.phases for item in each.features}
+    missing = [need for need in feature.needs if states[need] != "verified"]
+    if missing and states[missing[0]] == "waived":
+        return Blocked(phase.id, only, missing[0], session.project.prd.feature(missing[0])[0].id)
     if missing:
         raise UsageError(
             f"{only} needs {', '.join(missing)} first", remedy=f"python -m phases run --feature {missing[0]}"
         )
-    if known.attempts >= session.prd.defaults.attempts:
+    if state.is_spent(session.prd, current, known):
         return AttemptsSpent(phase.id, only, known.attempts)
     return RunFeature(phase.id, only)
 
@@ -157,10 +165,6 @@ def _known_feature(opened: Project, feature_id: str) -> tuple[Phase, Feature]:
         raise UsageError(
             f"no feature {feature_id!r} in the PRD; it has {known}", remedy="python -m phases status"
         ) from None
-
-
-def _is_done(now: state.State, feature_id: str) -> bool:
-    return any(item.is_done for phase in now.phases for item in phase.features if item.id == feature_id)
 
 
 def _refuse_while_waiting(opened: Project, step: Step, only: str | None, force: bool) -> None:
@@ -177,8 +181,17 @@ def _refuse_spent(step: Step) -> None:
     if isinstance(step, AttemptsSpent):
         what = step.feature or "the exit gates"
         raise LimitReachedError(
-            f"{what} of phase {step.phase} failed {step.attempts} times under this plan lock",
-            remedy=f"mend what it names, then python -m phases relock {step.phase} --reason '…'",
+            f"{what} of phase {step.phase} failed {step.attempts} times under this plan lock, as often as the plan "
+            "allows (attempts); nothing was run",
+            remedy="a person types one of: " + "; ".join(ways_on(step)),
+        )
+
+
+def _refuse_blocked(step: Step) -> None:
+    if isinstance(step, Blocked):
+        raise WaitingForHumanError(
+            f"{step.feature} of phase {step.phase} needs {step.waived}, which was waived and gives nothing",
+            remedy="a person types one of: " + "; ".join(ways_on(step)),
         )
 
 
@@ -189,6 +202,7 @@ def prepare(session: Session, phase: Phase) -> None:
     """Everything that can refuse a run does so here, before any work and before any entry about it."""
     fault.point("prepare")
     preflight.check_repository(session.repo)
+    preflight.check_places(session.repo, session.project.paths)
     preflight.check_machine(session.project.paths)
     preflight.check_equals_head(session.repo, session.prd, phase, None)
     check_lock(session, phase)
