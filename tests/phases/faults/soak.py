@@ -82,10 +82,12 @@ class Soak:
     def run(self, quick: Quick) -> int | None:
         """One run, killed after a random time unless it ends before; its exit code, or None if it was killed."""
         self.runs += 1
-        child = subprocess.Popen(
-            [sys.executable, "-m", "phases", "run", "--next"], cwd=quick.root, stdout=subprocess.DEVNULL,
-            stderr=(quick.temporary.parent / "stderr").open("wb"), env=quick.environment(), start_new_session=True,
-        )  # fmt: skip
+        errors = quick.temporary.parent / "stderr"
+        with errors.open("wb") as file:
+            child = subprocess.Popen(
+                [sys.executable, "-m", "phases", "run", "--next"], cwd=quick.root, stdout=subprocess.DEVNULL,
+                stderr=file, env=quick.environment(), start_new_session=True,
+            )  # fmt: skip
         try:
             code = child.wait(self.chance.uniform(0, self.seconds))
         except subprocess.TimeoutExpired:
@@ -96,7 +98,7 @@ class Soak:
                 child.kill()
             child.wait()
             return None
-        told = (quick.temporary.parent / "stderr").read_text()
+        told = errors.read_text()
         self.check(f"exit {code}", exit_violations(subprocess.CompletedProcess([], code, "", told)))
         if code not in (0, WAITS, 6):
             self.check("an exit that nothing explains", [f"I10 exit {code}: {told[-500:]}"])
