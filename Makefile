@@ -40,6 +40,7 @@ format: $(VENV)/.test
 
 soak: $(VENV)/.test
 	$(BIN)/python -m pytest -m soak
+	$(BIN)/python tests/phases/faults/soak.py
 
 bench: $(VENV)/.test
 	$(BIN)/python -m tests.benchmarks

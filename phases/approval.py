@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from phases import durable, ledger, strict_json
-from phases.ledger import Ledger
+from phases.ledger import Entry, Ledger
 from phases.paths import Paths
 from phases.receipt import STATEMENT, encode
 from phases.repo import Repo
@@ -23,6 +23,9 @@ REQUEST_TYPE = "phases/review-request/v1"
 DECISION_TYPE = "phases/decision/v1"
 FROZEN = ("prd", "gates", "phases", "constraints.txt")
 """What must not differ from C when a phase is approved, besides the phase's own results."""
+
+KINDS = {"pass": "APPROVED", "fail": "REJECTED", "relock": "LOCKED", "waive": "WAIVED"}
+"""A record's result -> the kind of the entry that may name it."""
 
 NOT_PROVED = (
     "A person's presence at the terminal is what this record states, not who the person was: a process of the "
@@ -129,20 +132,22 @@ def record(
     reason: str,
     presence: Mapping[str, Any],
     features: Sequence[str],
+    waived: Sequence[str] = (),
     time: str,
 ) -> bytes:
     """The record of one decision.
 
     Args:
         checkpoint: what is decided on.
-        result: `pass`, `fail` or `relock`.
+        result: `pass`, `fail`, `relock` or `waive`.
         number: of this decision within the phase.
         phase_name: as the PRD has it.
         root_commit: the history's first commit, so that the record means nothing in another repository.
         genesis: the first entry's hash, so that it means nothing in another run.
         reason: the person's words; may be empty for `pass`.
         presence: user, uid, tty and host.
-        features: the features that run again after a rejection.
+        features: the features that run again after a rejection or relock.
+        waived: the features that the phase goes on without.
         time: when.
     """
     return encode(
@@ -158,6 +163,7 @@ def record(
                 "request": {"digest": {"sha256": checkpoint.request_sha256}},
                 "reason": reason,
                 "runsAgain": list(features),
+                **({"waived": list(waived)} if waived else {}),
                 "decidedOn": time,
                 "by": dict(presence),
                 "assurance": "presence",
@@ -175,11 +181,30 @@ def record_files(root: Path) -> dict[str, str]:
 
 
 def recorded(book: Ledger) -> dict[str, str]:
-    """Record path -> SHA-256 as the APPROVED, REJECTED and LOCKED entries name them."""
+    """Record path -> SHA-256 as the APPROVED, REJECTED, WAIVED and LOCKED entries name them."""
     from phases.state import RECORD
 
     facts = (entry.fact(RECORD) for entry in book.entries)
     return {fact["path"]: fact["digest"] for fact in facts if fact}
+
+
+def named_kinds(book: Ledger) -> dict[str, set[str]]:
+    """Digest of a record -> the kinds of the entries that name it: one decision cannot count as another."""
+    from phases.state import RECORD
+
+    found: dict[str, set[str]] = {}
+    for entry in book.entries:
+        if fact := entry.fact(RECORD):
+            found.setdefault(fact["digest"], set()).add(entry.kind)
+    return found
+
+
+def _kind(data: bytes) -> str:
+    """The kind of entry that a record is for; empty where it is no record."""
+    try:
+        return KINDS.get(strict_json.loads(data)["predicate"]["result"], "")
+    except (strict_json.StrictJsonError, KeyError, TypeError):
+        return ""
 
 
 def unrecorded(root: Path, book: Ledger) -> list[str]:
@@ -194,9 +219,10 @@ def committed_records(repo: Repo, book: Ledger) -> set[str]:
     The commit must itself have brought the record, and its progress.txt must hold the entry that names it.
     """
     counted: set[str] = set()
+    kinds = named_kinds(book)
     for path, digest in recorded(book).items():
         data = repo.blob("HEAD", path)
-        if data is None or durable.sha256(data) != digest:
+        if data is None or durable.sha256(data) != digest or kinds[digest] != {_kind(data)}:
             continue
         for commit in repo.history(paths=[path]):
             progress = repo.blob(commit.sha, "progress.txt") or b""
@@ -205,7 +231,7 @@ def committed_records(repo: Repo, book: Ledger) -> set[str]:
     return counted
 
 
-def check_record(repo: Repo, data: bytes, checkpoint_entry: Mapping[str, int], book: Ledger) -> list[str]:
+def check_record(repo: Repo, data: bytes, named_by: Entry, book: Ledger) -> list[str]:
     """Why a decision's record does not hold: what it binds is computed anew from the commit it names."""
     try:
         document = strict_json.loads(data)
@@ -224,8 +250,15 @@ def check_record(repo: Repo, data: bytes, checkpoint_entry: Mapping[str, int], b
     now = checkpoint_at(repo, commit, phase, entry, request_path)
     if now is None or now.subject != document["subject"]:
         found.append(f"what it binds is not what commit {commit[:12]} holds")
-    if checkpoint_entry.get("phase") != phase:
-        found.append(f"it is about phase {phase}, its entry about phase {checkpoint_entry.get('phase')}")
+    if named_by.phase != phase:
+        found.append(f"it is about phase {phase}, its entry about phase {named_by.phase}")
+    if KINDS.get(predicate.get("result")) != named_by.kind:
+        found.append(f"it says {predicate.get('result')!r}, its entry says {named_by.kind}")
+    stated = sorted(line.removeprefix("runs again: ") for line in named_by.lines if line.startswith("runs again: "))
+    if stated != sorted(predicate.get("runsAgain", [])):
+        found.append(f"it lets {predicate.get('runsAgain')} run again, its entry {stated}")
+    if named_by.kind == "WAIVED" and named_by.feature not in predicate.get("waived", []):
+        found.append(f"it waives {predicate.get('waived', [])}, its entry {named_by.feature}")
     if repository != {"rootCommit": repo.root_commit(), "genesis": book.entries[0].self_hash}:
         found.append("it was made for another repository or another run")
     return found

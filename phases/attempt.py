@@ -16,6 +16,7 @@ from phases import (
     checkpoint,
     collect,
     durable,
+    fault,
     gate,
     inputs,
     ledger,
@@ -206,6 +207,7 @@ def materials(prd_: Prd, repo: Repo, feature: Feature, given: Sequence[inputs.Gi
 def run(planned: Planned, view: View) -> Judged:
     """Work, collect, judge. What the experiment does wrong is data; only the environment's faults are raised."""
     view.stage("work")
+    fault.point("work")
     env = {
         **planned.env,
         "PHASES_OUT": str(planned.place.out),
@@ -226,6 +228,7 @@ def run(planned: Planned, view: View) -> Judged:
     began = ledger.now()
     finished = worker.run(job, view)
     ended = ledger.now()
+    fault.point("collect")
     inputs.check(planned.given)
     reasons, outputs = how_it_ended(finished, planned.timeout_s), {}
     if not reasons:
@@ -236,6 +239,7 @@ def run(planned: Planned, view: View) -> Judged:
     if reasons:
         return Judged(began, ended, finished, outputs, None, reasons)
     view.stage("judge")
+    fault.point("judge")
     judgement = gate.judge(
         setup.spec(planned.feature.gate, planned.gate_timeout_s),
         gates_dir=planned.gates_dir,
@@ -248,6 +252,7 @@ def run(planned: Planned, view: View) -> Judged:
         unjudged=planned.feature.unjudged,
         on_progress=view.progress,
     )
+    fault.point("judged")
     inputs.check(planned.given)
     return Judged(began, ended, finished, outputs, judgement, ())
 

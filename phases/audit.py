@@ -8,11 +8,23 @@ what is stored on this machine. Reads only. What cannot be covered here is liste
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from phases import approval, durable, inputs, ledger, prd, project, receipt, state, strict_json
+from phases import (
+    approval,
+    audit_locks,
+    durable,
+    inputs,
+    ledger,
+    project,
+    receipt,
+    repo_state,
+    state,
+    strict_json,
+)
+from phases.findings import Finding, Report
 from phases.ledger import Entry, Ledger
 from phases.outcome import score
 from phases.project import Project
@@ -21,43 +33,6 @@ from phases.repo import Commit, Repo
 NAMED = r"(?P<word>verdict|request|attempt-record) sha256:(?P<digest>[0-9a-f]{64}) (?P<path>\S+)"
 BEGINNINGS = ("GENESIS", "LOCKED", "STARTED", "INTERRUPTED", "RECOVERED", "REPAIRED")
 """Kinds of entries that are no outcome."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that does not hold."""
-
-    code: str
-    message: str
-    entry: int | None = None
-    commit: str | None = None
-    path: str | None = None
-    severity: str = "error"
-
-
-@dataclass
-class Report:
-    """What was looked at, what does not hold, and what could not be looked at."""
-
-    checked: dict[str, int] = field(
-        default_factory=lambda: dict.fromkeys(("entries", "commits", "receipts", "approvals", "artifacts"), 0)
-    )
-    findings: list[Finding] = field(default_factory=list)
-    uncovered: list[dict[str, str]] = field(default_factory=list)
-
-    @property
-    def ok(self) -> bool:
-        """Whether everything that was looked at holds."""
-        return not any(item.severity == "error" for item in self.findings)
-
-    def json(self) -> dict[str, Any]:
-        """`audit --json`, as docs/cli.md gives it."""
-        return {
-            "ok": self.ok,
-            "checked": self.checked,
-            "uncovered": self.uncovered,
-            "findings": [vars(item) for item in self.findings],
-        }
 
 
 @dataclass(frozen=True)
@@ -70,6 +45,8 @@ class _History:
 
 def audit(opened: Project) -> Report:
     """Replays everything; raises only where the repository itself cannot be read."""
+    for missing in repo_state.of_the_clone(repo_state.read(opened.root, sign=False)):
+        raise missing
     repo, report = opened.repo(), Report()
     if opened.probe.rewound:
         problem = project.rewound(opened.probe)
@@ -105,7 +82,7 @@ def audit(opened: Project) -> Report:
             }
         )
     _receipts(opened, repo, report, book, history)
-    _locks(opened, repo, report, book, history)
+    audit_locks.locks(opened, repo, report, book, {seq: commit.sha for seq, commit in history.holder.items()})
     _named_files(repo, report, book, history)
     _approvals(opened, repo, report, book)
     _order(opened, repo, report, book)
@@ -267,20 +244,33 @@ def _prediction_findings(
 ) -> Iterator[Finding]:
     """Predictions are scored again from the committed numbers and the plan of that time."""
     ran_on = (receipt.dependency(made, "git") or {}).get("gitCommit", commit.sha)
-    plans = [path for path in repo.files(ran_on, "prd") if path.endswith(".json") and path.count("/") == 1]
-    if len(plans) != 1:
-        yield bad("plan-missing", f"commit {ran_on[:12]} holds {len(plans)} plans")
-        return
     try:
-        _, feature = prd.parse(repo.blob(ran_on, plans[0]) or b"").feature(entry.feature or "")
+        _, feature = audit_locks.plan_at(repo, ran_on).feature(entry.feature or "")
     except (ValueError, KeyError) as error:
-        yield bad("plan-missing", f"the plan in commit {ran_on[:12]} cannot be read: {type(error).__name__}")
+        yield bad("plan-missing", f"the plan in commit {ran_on[:12]} cannot be read: {error}")
         return
+    for output, target in feature.publish.items():
+        data = repo.blob(commit.sha, target)
+        if data is None or durable.sha256(data) != receipt.subjects(made).get(output):
+            yield bad("published-changed", f"the published copy of {output} is not what the receipt names", target)
     measured = strict_json.loads(result)["measurements"] if result else {}
     again = [(item["id"], item["outcome"]) for item in score(feature, measured)]
     stated = [(item["id"], item["outcome"]) for item in judged["predicate"].get("phases/predictions/v1", [])]
     if again != stated:
         yield bad("prediction-score", f"predictions scored again give {again}, the verdict states {stated}")
+
+
+def _published_since(opened: Project, entry: Entry, outputs: Mapping[str, str]) -> Iterator[Finding]:
+    """A published copy that a person edited later is theirs to edit; that it is no longer the result is said."""
+    try:
+        publish = opened.prd.feature(entry.feature or "")[1].publish
+    except KeyError:
+        return
+    for output, target in publish.items():
+        path = opened.root / target
+        if output in outputs and (not path.is_file() or durable.sha256_file(path) != outputs[output]):
+            message = f"{entry.feature}: the published copy of {output} was changed since it was recorded"
+            yield Finding("published-changed", message, entry.seq, path=target, severity="warning")
 
 
 def _work_tree_findings(opened: Project, entry: Entry) -> Iterator[Finding]:
@@ -296,7 +286,9 @@ def _work_tree_findings(opened: Project, entry: Entry) -> Iterator[Finding]:
             path=path.relative_to(opened.root).as_posix(),
         )
         return
-    for name, digest in receipt.subjects(strict_json.loads(path.read_bytes())).items():
+    outputs = receipt.subjects(strict_json.loads(path.read_bytes()))
+    yield from _published_since(opened, entry, outputs)
+    for name, digest in outputs.items():
         file = home / name
         if not inputs.is_artifact(name) and (not file.is_file() or durable.sha256_file(file) != digest):
             yield Finding(
@@ -349,32 +341,6 @@ def _named_files(repo: Repo, report: Report, book: Ledger, history: _History) ->
                 report.findings.append(Finding("named-file-changed", message, entry.seq, commit.sha, named["path"]))
 
 
-def _locks(opened: Project, repo: Repo, report: Report, book: Ledger, history: _History) -> None:
-    """Every lock in the commit that recorded it; a phase's newest one also in the work tree."""
-    newest = {entry.phase: entry for entry in book.entries if entry.kind == "LOCKED"}
-    for entry in book.entries:
-        commit = history.holder.get(entry.seq)
-        if entry.kind != "LOCKED" or commit is None:
-            continue
-        named = entry.fact(state.LOCK)
-        if named and newest[entry.phase] is entry:
-            file = opened.root / named["path"]
-            if not file.is_file() or durable.sha256_file(file) != named["digest"]:
-                message = "the plan lock in the work tree is not the one that the entry names"
-                report.findings.append(Finding("lock-changed", message, entry.seq, path=named["path"]))
-        data = repo.blob(commit.sha, named["path"]) if named else None
-        if named is None or data is None or durable.sha256(data) != named["digest"]:
-            report.findings.append(
-                Finding(
-                    "lock-changed",
-                    "the commit does not hold the plan lock that the entry names",
-                    entry.seq,
-                    commit.sha,
-                    named["path"] if named else None,
-                )
-            )
-
-
 def _approvals(opened: Project, repo: Repo, report: Report, book: Ledger) -> None:
     for path in approval.unrecorded(opened.root, book):
         report.findings.append(
@@ -387,7 +353,7 @@ def _approvals(opened: Project, repo: Repo, report: Report, book: Ledger) -> Non
     for entry in book.entries:
         named = entry.fact(state.RECORD)
         if named is None:
-            if entry.kind in ("APPROVED", "REJECTED"):
+            if entry.kind in ("APPROVED", "REJECTED", "WAIVED"):
                 report.findings.append(Finding("approval-missing", f"{entry.kind} without a record", entry.seq))
             continue
         if named["digest"] not in counted:
@@ -402,7 +368,7 @@ def _approvals(opened: Project, repo: Repo, report: Report, book: Ledger) -> Non
             continue
         report.checked["approvals"] += 1
         data = repo.blob("HEAD", named["path"]) or b""
-        for reason in approval.check_record(repo, data, {"phase": entry.phase or 0}, book):
+        for reason in approval.check_record(repo, data, entry, book):
             report.findings.append(Finding("approval-invalid", reason, entry.seq, path=named["path"]))
 
 
@@ -414,7 +380,12 @@ def _order(opened: Project, repo: Repo, report: Report, book: Ledger) -> None:
         named = entry.fact(state.RECORD)
         if entry.kind == "APPROVED" and entry.phase and named and named["digest"] in counted:
             approved.add(entry.phase)
-        if entry.kind in ("LOCKED", "STARTED") and entry.phase and entry.phase > 1 and entry.phase - 1 not in approved:
+        if (
+            entry.kind in ("LOCKED", "STARTED", "WAIVED")
+            and entry.phase
+            and entry.phase > 1
+            and entry.phase - 1 not in approved
+        ):
             report.findings.append(
                 Finding(
                     "phase-unapproved",
@@ -422,23 +393,3 @@ def _order(opened: Project, repo: Repo, report: Report, book: Ledger) -> None:
                     entry.seq,
                 )
             )
-
-
-def text(report: Report) -> str:
-    """The report for a person."""
-    checked = ", ".join(f"{count} {name}" for name, count in report.checked.items())
-    lines = [f"checked {checked}"]
-    for item in report.findings:
-        where = " ".join(
-            f"{word} {value}"
-            for word, value in (
-                ("entry", f"{item.entry:04d}" if item.entry else None),
-                ("commit", item.commit and item.commit[:12]),
-                ("path", item.path),
-            )
-            if value
-        )
-        lines.append(f"{item.severity.upper()} {item.code}: {item.message}" + (f"  [{where}]" if where else ""))
-    lines += [f"uncovered {item['code']}: {item['message']}" for item in report.uncovered]
-    lines.append("everything that was checked holds" if report.ok else f"{len(report.findings)} things do not hold")
-    return "\n".join(lines)

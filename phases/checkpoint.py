@@ -150,6 +150,7 @@ def judge_exit(opened: Project, repo: Repo, state: State, phase: Phase, tier: Sa
     current = state.phase(phase.id)
     files = lock_file(opened.paths, current)
     done = [item for item in current.features if item.state == "verified"]
+    waived = [item.id for item in current.features if item.state == "waived"]
     if not phase.exit:
         return ExitJudged(record.new_txn(), (), (), (), files, None)
     view.message(f"phase {phase.id}: exit gates")
@@ -169,7 +170,7 @@ def judge_exit(opened: Project, repo: Repo, state: State, phase: Phase, tier: Sa
                 inputs_file=place.inputs_file,
                 workspace=place.folder / f"exit-{number}",
                 sandbox=tier,
-                env={**opened.prd.defaults.env, **place.environment},
+                env={**opened.prd.defaults.env, **place.environment, "PHASES_WAIVED": " ".join(waived)},
             )
             for number, item in enumerate(phase.exit)
         ]
@@ -229,7 +230,7 @@ def ask_review(
             "id": item.id,
             "title": item.title,
             "state": item.state,
-            "receipt": item.receipt,
+            "receipt": item.receipt if item.state == "verified" else None,
             "attempts": item.attempts,
             "coverage": list(item.coverage) if item.coverage else None,
         }

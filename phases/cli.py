@@ -15,7 +15,7 @@ from phases.errors import PhasesError, UsageError, WaitingForHumanError
 
 if TYPE_CHECKING:
     from phases.project import Project
-    from phases.runner import Outcome
+    from phases.session import Outcome
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 
@@ -42,6 +42,14 @@ def main() -> None:
         # The reader of our output is gone; Python would complain once more while flushing at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as error:
+        if debug:
+            raise
+        from phases import durable
+
+        where = f"{error.filename}: " if error.filename else ""
+        sys.stderr.write(f"error: {where}{error.strerror or error}\nnext: {durable.remedy(error)}\n")
+        sys.exit(7)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -75,11 +83,9 @@ def _print_json(document: Any) -> None:
 @click.pass_context
 def status(context: click.Context, as_json: bool) -> None:
     """Where the project stands, and the one command to type next."""
-    from phases import project, state, views
+    from phases import state, views
 
-    opened = project.open_view(context.obj)
-    book = project.glance(opened)
-    _warn(opened, book)
+    opened, book = _book(context)
     step = state.next_step(opened.outline, book.state)
     if as_json:
         _print_json(views.status_json(opened.outline, book, step))
@@ -221,12 +227,25 @@ def verify(context: click.Context, feature_ids: tuple[str, ...], as_json: bool) 
 
 @cli.command()
 @click.argument("phase", type=int)
+@click.option("--waive", metavar="ID", help="Do not approve: let the phase go on without this feature, which failed.")
+@click.option("--reason", help="With --waive: why; it stands in the record.")
 @click.pass_context
-def approve(context: click.Context, phase: int) -> None:
+def approve(context: click.Context, phase: int, waive: str | None, reason: str | None) -> None:
     """Approve a phase that waits, by words typed at the controlling terminal. Starts nothing."""
     from phases import decide
 
+    if (waive is None) != (reason is None):
+        raise UsageError(
+            "--waive ID and --reason TEXT go together, and approving a phase takes neither",
+            remedy=f"python -m phases approve {phase} --waive ID --reason '…'",
+        )
     opened = _open(context)
+    if waive is not None:
+        from phases import waive as waiving
+
+        path = waiving.waive(opened, phase, waive, _one_line(reason or ""), _summary(opened, phase))
+        click.echo(f"{waive} is waived; recorded in {path}.\nnext: python -m phases run --next", err=True)
+        return
     path = decide.approve(opened, phase, _summary(opened, phase))
     click.echo(f"Phase {phase} is approved; recorded in {path}.\nnext: python -m phases run --next", err=True)
 
@@ -268,14 +287,14 @@ def _one_line(reason: str) -> str:
 
 def _summary(opened: Project, phase_id: int) -> str:
     """What a person reads before a decision: features, checks, coverage, predictions, digests."""
-    from phases import decide, project, strict_json, views
+    from phases import decision, project, strict_json, views
 
-    phase = decide.known_phase(opened, phase_id)
+    phase = decision.known_phase(opened, phase_id)
     current = project.glance(opened).state.phase(phase_id)
     details = {}
     for item in current.features:
         path = opened.root / opened.paths.results(item.id) / "verdict.json"
-        if item.receipt and path.is_file():
+        if item.receipt and item.state == "verified" and path.is_file():
             details[item.id] = views.verdict_details(strict_json.loads(path.read_bytes()))
     return views.checkpoint_text(phase, current, details, opened.prd.results)
 
@@ -286,30 +305,79 @@ def _summary(opened: Project, phase_id: int) -> str:
 def audit(context: click.Context, as_json: bool) -> None:
     """Prove ledger, journal, commits, receipts, approvals and artifacts, offline."""
     from phases import audit as auditing
+    from phases import findings
 
     report = auditing.audit(_open(context))
     if as_json:
         _print_json(report.json())
     else:
-        click.echo(auditing.text(report))
+        click.echo(findings.text(report))
     context.exit(0 if report.ok else 3)
 
 
 @cli.command()
 @click.option("--last", "-l", type=click.IntRange(min=1), help="Only the last N entries.")
 @click.option("--feature", metavar="ID", help="Only entries of this feature.")
+@click.option("--raw", is_flag=True, help="As progress.txt has them, digests and all.")
 @JSON
 @click.pass_context
-def log(context: click.Context, last: int | None, feature: str | None, as_json: bool) -> None:
-    """The entries of progress.txt."""
-    from phases import project, views
+def log(context: click.Context, last: int | None, feature: str | None, raw: bool, as_json: bool) -> None:
+    """The entries of progress.txt, in sentences."""
+    from phases import sentences
+
+    book = _book(context)[1]
+    entries = [entry for entry in book.ledger.entries if feature is None or entry.feature == feature]
+    entries = entries[-last:] if last else entries
+    if as_json:
+        _print_json(sentences.as_json(entries))
+    else:
+        told = sentences.raw(entries) if raw else sentences.text(entries)
+        click.echo(told or "no entries yet; next: python -m phases run --next")
+
+
+@cli.command()
+@click.argument("feature_id", metavar="ID")
+@JSON
+@click.pass_context
+def show(context: click.Context, feature_id: str, as_json: bool) -> None:
+    """A feature: its entries, receipt, verdict, measurements, predictions, and where its files are."""
+    from phases import show as showing
+
+    opened, book = _book(context)
+    told = showing.show(opened, book, feature_id)
+    _print_json(told) if as_json else click.echo(showing.text(told))
+
+
+@cli.command()
+@click.argument("feature_id", metavar="ID")
+@JSON
+@click.pass_context
+def why(context: click.Context, feature_id: str, as_json: bool) -> None:
+    """Why a feature is in its state, and whether it would run now."""
+    from phases import why as explaining
+
+    opened, book = _book(context)
+    told = explaining.why(opened.outline, book, feature_id)
+    _print_json(told) if as_json else click.echo(explaining.text(told))
+
+
+@cli.command()
+@JSON
+@click.pass_context
+def doctor(context: click.Context, as_json: bool) -> None:
+    """What is missing on this machine, and what is lost without it."""
+    from phases import doctor as examining
+
+    checks = examining.examine(context.obj.absolute())
+    _print_json(examining.as_json(checks)) if as_json else click.echo(examining.text(checks))
+    context.exit(0 if examining.is_fit(checks) else 7)
+
+
+def _book(context: click.Context) -> tuple[Project, Any]:
+    """The project and its ledger for a command that only reads, with warnings about what does not hold."""
+    from phases import project
 
     opened = project.open_view(context.obj)
     book = project.glance(opened)
     _warn(opened, book)
-    entries = [entry for entry in book.ledger.entries if feature is None or entry.feature == feature]
-    entries = entries[-last:] if last else entries
-    if as_json:
-        _print_json(views.log_json(entries))
-    else:
-        click.echo(views.log_text(entries) or "no entries yet; next: python -m phases run --next")
+    return opened, book

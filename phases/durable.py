@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +24,14 @@ _REMEDIES = {
     errno.EROFS: "make the file system writable, then run the same command again",
     errno.EACCES: "make the folder writable for this user, then run the same command again",
     errno.EIO: "check the disk (dmesg); then run the same command again",
+    errno.EFBIG: "raise the limit on file sizes (ulimit -f), then run the same command again",
+    errno.EMFILE: "raise the limit on open files (ulimit -n), then run the same command again",
 }
+
+
+def remedy(error: OSError) -> str:
+    """What a person does about a fault of the environment."""
+    return _REMEDIES.get(error.errno or 0, "mend the cause named above, then run the same command again")
 
 
 @contextmanager
@@ -34,8 +42,7 @@ def faults_named(path: Path, action: str) -> Iterator[None]:
     except OSError as error:
         code = error.errno or 0
         reason = os.strerror(code) if code else str(error)
-        remedy = _REMEDIES.get(code, "mend the cause named above, then run the same command again")
-        raise EnvironmentFaultError(f"cannot {action} {path}: {reason}", remedy=remedy) from error
+        raise EnvironmentFaultError(f"cannot {action} {path}: {reason}", remedy=remedy(error)) from error
 
 
 def write(path: Path, data: bytes, mode: int = 0o644) -> None:
@@ -55,6 +62,16 @@ def write(path: Path, data: bytes, mode: int = 0o644) -> None:
             temporary.unlink(missing_ok=True)
             raise
         _sync_folder(path.parent)
+
+
+_TEMPORARY = re.compile(r"\..+\.\d+\.tmp")
+
+
+def sweep(folder: Path) -> None:
+    """Removes the temporary files that a killed `write` or `copy` left in this very folder; only under the lock."""
+    for path in folder.glob(".*.tmp") if folder.is_dir() else ():
+        if _TEMPORARY.fullmatch(path.name) and path.is_file() and not path.is_symlink():
+            remove(path)
 
 
 def append(path: Path, data: bytes) -> None:

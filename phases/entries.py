@@ -67,7 +67,7 @@ def found(measurements: Mapping[str, Any]) -> tuple[str, ...]:
     more = len(measurements) - len(shown)
     if not shown:
         return ()
-    return (printable("found " + " · ".join(shown) + (f" · {more} more" if more > 0 else ""), 500),)
+    return (printable("found " + " · ".join(shown) + (f" · {more} more" if more > 0 else ""), 500).strip(),)
 
 
 def number(measurement: Mapping[str, Any]) -> str:
@@ -116,13 +116,18 @@ def gate(
     return ("; ".join(parts), *waived)
 
 
+def _worded(word: str, text: str) -> str:
+    """A fixed word and a worker's text; an entry's line has no blanks at its end, and a text may be empty."""
+    return f"{word} {printable(text, 300).strip() or '(without a word)'}"
+
+
 def failing(checks: Sequence[tuple[str, str]]) -> tuple[str, ...]:
     """One line per failed check (id, message), at most three."""
-    lines = [f"failing {printable(f'{name}: {message}', 300)}" for name, message in checks[:3]]
+    lines = [_worded("failing", f"{name}: {message}") for name, message in checks[:3]]
     return (*lines, f"failing … and {len(checks) - 3} more") if len(checks) > 3 else tuple(lines)
 
 
 def reasons(texts: Sequence[str]) -> tuple[str, ...]:
     """One line per reason, at most five."""
-    lines = [f"reason {printable(text, 300)}" for text in texts[:5]]
+    lines = [_worded("reason", text) for text in texts[:5]]
     return (*lines, f"reason … and {len(texts) - 5} more") if len(texts) > 5 else tuple(lines)

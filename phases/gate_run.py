@@ -198,7 +198,9 @@ def _judge_shell(spec: GateSpec, finished: process.Finished, tail: str) -> GateR
         return GateRun("errored", reason=reason)
     if code >= 126:
         return GateRun("errored", reason=f"the command could not be run or died by a signal (exit {code}): {last}")
-    check = Check(shell_check(spec), code == 0, "" if code == 0 else f"exit {code}: {last}")
+    check = Check(
+        shell_check(spec), code == 0, "" if code == 0 else f"exit {code}: {last}" if last.strip() else f"exit {code}"
+    )
     return GateRun("passed" if code == 0 else "failed", (check,))
 
 

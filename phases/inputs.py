@@ -124,7 +124,7 @@ def tracked(item: Input, paths: Paths, repo: Repo) -> Given:
 
 
 def _needed(feature: FeatureState, paths: Paths, target: Path) -> Given:
-    if feature.receipt is None:
+    if feature.state == "waived" or feature.receipt is None:
         raise EnvironmentFaultError(
             f"{feature.id} is {feature.state} and has no verified results to give",
             remedy=f"python -m phases run --feature {feature.id}",

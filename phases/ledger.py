@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from phases import durable
+from phases import durable, fault
 from phases.errors import IntegrityError
 from phases.text import is_printable
 
@@ -197,6 +197,9 @@ def _read(block: bytes) -> Entry | None:
 
 def problems(ledger: Ledger) -> tuple[Problem, ...]:
     """Everything in the chain that does not hold, in the order of the file."""
+    if b"\r\n" in ledger.header:
+        said = "its line ends are CRLF: git changed them at checkout; `progress.txt -text` in .gitattributes forbids it"
+        return (Problem("chain-format", 0, said),)
     found = []
     if b"### " in ledger.header or b"- chain prev=" in ledger.header or not ledger.header.endswith(b"\n"):
         found.append(Problem("chain-header", 0, "the header holds parts of an entry, or does not end its line"))
@@ -253,8 +256,15 @@ class Reconciled:
     """Entries that progress.txt lacked and the journal had."""
     torn: bytes = b""
     """A last piece of the journal that never became an entry."""
+    torn_end: bytes = b""
+    """NUL bytes at the end of progress.txt: a file that had grown when the power went, and its bytes had not come."""
     has_journal: bool = True
     problems: tuple[Problem, ...] = ()
+
+    @property
+    def is_half_written(self) -> bool:
+        """Whether the next run has something to restore or to set aside."""
+        return bool(self.restored or self.torn or self.torn_end)
 
 
 def reconcile(progress: bytes, journal: bytes | None, committed: bytes | None) -> Reconciled:
@@ -292,10 +302,12 @@ def reconcile(progress: bytes, journal: bytes | None, committed: bytes | None) -
                 ),
             ),
         )
-    if progress == whole:
-        return Reconciled(kept, torn=torn)
-    if whole.startswith(progress) and progress.startswith(committed):
-        return Reconciled(kept, restored=len(kept.entries) - len(mine.entries), torn=torn)
+    text = progress.rstrip(b"\0")
+    nul = progress[len(text) :]
+    if text == whole:
+        return Reconciled(kept, torn=torn, torn_end=nul)
+    if whole.startswith(text) and text.startswith(committed):
+        return Reconciled(kept, restored=len(kept.entries) - len(mine.entries), torn=torn, torn_end=nul)
     if progress.startswith(whole):
         return Reconciled(mine, problems=problems(mine) or (_beyond(mine, kept, "the journal"),))
     first = _first_difference(mine, kept)
@@ -338,7 +350,7 @@ def append(progress: Path, journal: Path, ledger: Ledger, entry: Entry) -> Ledge
     complete them.
     """
     before = ledger.header + b"".join(known.block for known in ledger.entries)
-    for path in (journal, progress):
+    for path, place in ((journal, "journalled"), (progress, "entered")):
         met = path.read_bytes() if path.exists() else None
         if met is None:
             durable.write(path, before)
@@ -350,4 +362,5 @@ def append(progress: Path, journal: Path, ledger: Ledger, entry: Entry) -> Ledge
                 "ledger-moved",
                 f"{path} changed while the runner was at work: expected {len(before)} bytes, met {len(met)}",
             )
+        fault.point(place)
     return Ledger(ledger.header, (*ledger.entries, entry))

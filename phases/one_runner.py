@@ -17,12 +17,13 @@ from contextlib import contextmanager
 from phases import durable, ledger
 from phases.errors import LockedError
 from phases.paths import Paths
+from phases.repo import Repo
 from phases.text import printable
 
 
 @contextmanager
-def one_runner(paths: Paths) -> Iterator[None]:
-    """Holds the lock for the block; LockedError at once if another process holds it."""
+def one_runner(paths: Paths, repo: Repo) -> Iterator[None]:
+    """Holds the lock for the block; LockedError at once if another process holds it. `repo`'s gits hold it too."""
     durable.make_folder(paths.lock.parent)
     with durable.faults_named(paths.lock, "open"):
         descriptor = os.open(paths.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
@@ -41,8 +42,10 @@ def one_runner(paths: Paths) -> Iterator[None]:
             "since": ledger.now(),
         }
         durable.write(paths.lock_holder, json.dumps(holder).encode())
+        repo.runner_lock = descriptor
         yield
     finally:
+        repo.runner_lock = None
         os.close(descriptor)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from stat import S_ISDIR, S_ISLNK, S_ISREG
 from typing import Any
 
-from phases import checkpoint, durable, entries, gate, inputs, predictions, receipt
+from phases import checkpoint, collect, durable, entries, gate, inputs, predictions, receipt
 from phases.attempt import Judged, Planned
 from phases.errors import EnvironmentFaultError, IntegrityError
 from phases.paths import Paths
@@ -19,6 +19,8 @@ from phases.prd import Feature
 from phases.project import Book
 from phases.text import printable
 
+KEPT_BYTES = 4_000_000_000
+"""At most so much of a failed attempt's outputs is kept."""
 LOG_LINES = 20
 """Lines of a failed attempt's log that are committed with it."""
 
@@ -273,10 +275,31 @@ def _log_bytes(planned: Planned) -> bytes:
     return planned.log.read_bytes() if planned.log.is_file() else b""
 
 
-def _special(folder: str, names: list[str]) -> list[str]:
-    """What is neither file, folder nor link: a FIFO or a device would be read for ever."""
-    modes = {name: Path(folder, name).lstat().st_mode for name in names}
-    return [name for name, mode in modes.items() if not (S_ISREG(mode) or S_ISDIR(mode) or S_ISLNK(mode))]
+class _Kept:
+    """Chooses what of a failed attempt's outputs is kept: a hostile one could fill the disk, or never end.
+
+    What is neither file, folder nor link (a FIFO or a device would be read for ever), what lies too deep, and what
+    would go beyond half of the free room is left out.
+    """
+
+    def __init__(self, out: Path, target: Path):
+        self._depth = len(out.parts)
+        self._bytes = min(KEPT_BYTES, shutil.disk_usage(target.parent).free // 2)
+        self._entries = collect.MAX_ENTRIES
+
+    def left_out(self, folder: str, names: list[str]) -> list[str]:
+        """The names in this folder that are not kept; `ignore` of shutil.copytree."""
+        return [name for name in sorted(names) if not self._takes(Path(folder, name))]
+
+    def _takes(self, path: Path) -> bool:
+        met = path.lstat()
+        if self._entries == 0 or len(path.parts) - self._depth > collect.MAX_DEPTH:
+            return False
+        self._entries -= 1
+        if S_ISREG(met.st_mode) and met.st_size <= self._bytes:
+            self._bytes -= met.st_size
+            return True
+        return S_ISDIR(met.st_mode) or S_ISLNK(met.st_mode)
 
 
 def _quarantine(planned: Planned) -> None:
@@ -284,6 +307,8 @@ def _quarantine(planned: Planned) -> None:
     target = planned.paths.quarantine(planned.feature.id, planned.number)
     try:
         if any(planned.place.out.iterdir()):
-            shutil.copytree(planned.place.out, target, symlinks=True, dirs_exist_ok=True, ignore=_special)
+            durable.make_folder(target.parent)
+            kept = _Kept(planned.place.out, target)
+            shutil.copytree(planned.place.out, target, symlinks=True, dirs_exist_ok=True, ignore=kept.left_out)
     except (OSError, shutil.Error) as error:
         raise EnvironmentFaultError(f"cannot keep the failed attempt's outputs in {target}: {error}") from error

@@ -155,7 +155,10 @@ def _follow(child: _Supervised, limits: _Limits, on_tick: Callable[[], None] | N
     while not child.finished:
         child.drain(_TICK)
         now = time.monotonic()
-        child.order(limits.order(now - child.begin, _Signals.count))
+        if now - child.begin >= limits.timeout_s:
+            child.drain(0)  # a runner that was itself stopped sees late what ended in time
+        if not child.has_reported:
+            child.order(limits.order(now - child.begin, _Signals.count))
         if now >= next_tick:
             child.sample()
             if on_tick is not None:
@@ -249,6 +252,11 @@ class _Supervised:
                 self._read_report()
             elif not self._copy_output():
                 self._selector.unregister(self._output)
+
+    @property
+    def has_reported(self) -> bool:
+        """Whether the supervisor has said how the job ended."""
+        return b"\n" in self._report
 
     def order(self, order: bytes) -> None:
         """Sends an order to the supervisor; one that has just ended needs none."""

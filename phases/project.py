@@ -103,7 +103,8 @@ def _apart(project: Project, mine: Ledger, kept: Ledger) -> tuple[Problem, ...]:
         return ()
     if kept.entries[:count] == mine.entries:
         missing = len(kept.entries) - count
-        message = f"progress.txt lacks its last {missing} entries, which the journal has; the next run restores them"
+        restores = "" if project.probe.rewound else "; the next run restores them"
+        message = f"progress.txt lacks its last {missing} entries, which the journal has{restores}"
         return (Problem("ledger-differs", count + 1, message),)
     return (Problem("ledger-differs", None, "progress.txt differs from the journal"),)
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from phases import durable, ledger
+from phases import durable, fault, ledger
 from phases.errors import IntegrityError
 from phases.ledger import Entry, Ledger
 from phases.paths import Paths
@@ -46,6 +46,7 @@ def commit(paths: Paths, repo: Repo, book: Ledger, record: Record) -> Ledger:
     """Prepares the record, then applies it; returns the ledger afterwards."""
     folder = paths.pending / record.txn
     _prepare(folder, record)
+    fault.point("prepared")
     return _apply(paths, repo, book, record, folder)
 
 
@@ -63,6 +64,18 @@ def complete_pending(paths: Paths, repo: Repo, book: Ledger) -> tuple[Ledger, li
         else:
             durable.remove(folder)
     return book, completed
+
+
+def prepared(paths: Paths) -> set[Entry]:
+    """The entries of outcomes that a killed run had prepared whole."""
+    folders = paths.pending.glob("*/record.json") if paths.pending.is_dir() else ()
+    return {entry for path in folders for entry in _load(path.parent).entries}
+
+
+def prepared_files(paths: Paths) -> set[str]:
+    """The repository paths that such outcomes write."""
+    folders = paths.pending.glob("*/record.json") if paths.pending.is_dir() else ()
+    return {name for path in folders for name in _load(path.parent).files}
 
 
 def _prepare(folder: Path, record: Record) -> None:
@@ -106,6 +119,7 @@ def _apply(paths: Paths, repo: Repo, book: Ledger, record: Record, folder: Path)
             durable.write(target, data)
     for path in record.removed:
         durable.remove(paths.root / path)
+    fault.point("files")
     last = record.entries[-1]
     trailers = {
         **record.trailers,
@@ -113,8 +127,15 @@ def _apply(paths: Paths, repo: Repo, book: Ledger, record: Record, folder: Path)
         "Phases-Head": last.self_hash,
         "Phases-Txn": record.txn,
     }
-    repo.move_log_ref(_committed(repo, record) or repo.commit(_own_paths(repo, record), record.message, trailers))
+    made = _committed(repo, record)
+    if made is not None:
+        repo.unstage(_own_paths(repo, record))  # git may have died between its new commit and its new index
+    commit = made or repo.commit(_own_paths(repo, record), record.message, trailers)
+    fault.point("committed")
+    repo.move_log_ref(commit)
+    fault.point("ref_moved")
     durable.remove(folder)
+    fault.point("recorded")
     return book
 
 

@@ -9,6 +9,7 @@ GIT_* variables, with `core.fsync=all` and literal path names: `.git/config` is 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import subprocess
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from phases import git_locks
 from phases.errors import EnvironmentFaultError, IntegrityError
 
 if TYPE_CHECKING:
@@ -31,14 +33,33 @@ _SAFE = (
     "core.commitGraph=false",
     "gc.auto=0",
     "protocol.allow=never",
+    "log.showSignature=false",
+    "log.follow=false",
+    "trailer.separators=:",
+    "core.commentChar=#",
+    "advice.graftFileDeprecated=false",
+    "i18n.commitEncoding=utf-8",
+    "i18n.logOutputEncoding=utf-8",
 )
+_EXACT = ("-c", "core.autocrlf=false", "-c", "core.eol=lf", "-c", "core.safecrlf=false")
+"""For commits: what was hashed is stored byte for byte, whatever line ends the user prefers."""
+COMMIT_S = 120.0
+"""Seconds that a commit may take; a signing program that waits for somebody must not hold a run for ever."""
 
 
 _IDENTITY = ("GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL")
-_OURS = {"GIT_TERMINAL_PROMPT": "0", "GIT_LITERAL_PATHSPECS": "1", "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
+_OURS = {
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_LITERAL_PATHSPECS": "1",
+    "GIT_OPTIONAL_LOCKS": "0",
+    "GIT_NO_REPLACE_OBJECTS": "1",  # a replace ref or a graft would show another history than the commits hold
+    "GIT_GRAFT_FILE": os.devnull,
+    "LC_ALL": "C",
+}
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
+    """The user's variables without GIT_* (but the identity), and ours."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_") or name in _IDENTITY}
     return kept | _OURS
 
@@ -83,35 +104,43 @@ def probe(root: Path) -> Probe:
     """Reads the facts with two or three calls of git; EnvironmentFaultError where there is no repository."""
     if not root.is_dir():
         raise EnvironmentFaultError(f"{root} is not a folder", remedy="give an existing one with --root")
-    first = _plain(root, "rev-parse", "--show-toplevel", "--git-common-dir")
+    first = plain(root, "rev-parse", "--show-toplevel", "--git-common-dir")
     if first.returncode:
-        reason = first.stderr.strip().splitlines()[-1] if first.stderr.strip() else "git failed"
-        raise EnvironmentFaultError(f"{root}: {reason}", remedy="run inside a git clone, or give one with --root")
+        raise _no_repository(root, first.stderr.strip() or f"git ended with {first.returncode}")
     top, common = first.stdout.strip().split("\n")
     if Path(top).resolve() != root.resolve():
         raise EnvironmentFaultError(f"{root} is not the top of its repository, {top} is", remedy=f"--root {top}")
     objects = _objects(root, "HEAD^{commit}", LOG_REF + "^{commit}", "HEAD:progress.txt")
     head, log = (found.id if found else None for found in objects[:2])
     at_or_after = log is None or (
-        head is not None and (log == head or _plain(root, "merge-base", "--is-ancestor", log, head).returncode == 0)
+        head is not None and (log == head or plain(root, "merge-base", "--is-ancestor", log, head).returncode == 0)
     )
     return Probe((root / common).resolve(), head, not at_or_after, log, objects[2])
+
+
+def _no_repository(root: Path, said: str) -> EnvironmentFaultError:
+    reason = next((line for line in said.splitlines() if line.startswith("fatal:")), said.splitlines()[-1])
+    remedy = "run inside a git clone, or give one with --root"
+    if "dubious ownership" in said:
+        remedy = f"if you trust it: git config --global --add safe.directory {root.resolve()}"
+    return EnvironmentFaultError(f"{root}: {reason}", remedy=remedy)
 
 
 def _objects(root: Path, *names: str) -> list[Blob | None]:
     """What each name stands for, in one call of git; None where there is nothing."""
     asked = "".join(f"{name}\n" for name in names)
-    answers = _plain(root, "cat-file", "--batch-check=%(objectname) %(objectsize)", asked=asked).stdout.splitlines()
+    answers = plain(root, "cat-file", "--batch-check=%(objectname) %(objectsize)", asked=asked).stdout.splitlines()
     pairs = (answer.rsplit(" ", 1) for answer in answers)
     return [Blob(name, int(size)) if size.isdigit() else None for name, size in pairs]
 
 
-def _plain(root: Path, *arguments: str, asked: str = "") -> subprocess.CompletedProcess[str]:
+def plain(root: Path, *arguments: str, asked: str = "") -> subprocess.CompletedProcess[str]:
+    """One call of git without GitPython, for the few facts that views and refusals need."""
     try:
         return subprocess.run(
-            ["git", *_options(), *arguments],
+            ["git", *options(), *arguments],
             cwd=root,
-            env=_environment(),
+            env=environment(),
             text=True,
             capture_output=True,
             input=asked,
@@ -122,7 +151,8 @@ def _plain(root: Path, *arguments: str, asked: str = "") -> subprocess.Completed
         raise EnvironmentFaultError("the program git was not found on PATH", remedy="install git") from None
 
 
-def _options() -> list[str]:
+def options() -> list[str]:
+    """What every call of git is given before its command."""
     return [word for setting in _SAFE for word in ("-c", setting)]
 
 
@@ -146,6 +176,10 @@ class Repo:
         self.root = root
         self.probe = probe(root)
         self._repo: git.Repo = git.Repo(root)
+        self._last_status = 0
+        self.runner_lock: int | None = None
+        """Descriptor of the runner's lock while it is held; every git inherits it, so that no second runner begins
+        while a git that a killed runner had started is still at work."""
 
     @property
     def common_dir(self) -> Path:
@@ -158,10 +192,6 @@ class Repo:
         if not sha:
             raise EnvironmentFaultError("the repository has no commit yet", remedy="commit the project first")
         return sha
-
-    def branch(self) -> str | None:
-        """The branch that HEAD is on; None when detached."""
-        return self._text("symbolic-ref", "--quiet", "--short", "HEAD", ok=(0, 1)) or None
 
     def root_commit(self) -> str:
         """The first commit of the history; names the project across clones."""
@@ -177,7 +207,13 @@ class Repo:
 
     def move_log_ref(self, commit: str) -> None:
         """Moves `refs/phases/log`, the anchor against a rewind, to the commit."""
-        self._run("update-ref", LOG_REF, commit)
+        with self._locks_noted():
+            self._run("update-ref", LOG_REF, commit)
+
+    def unstage(self, paths: Sequence[str]) -> None:
+        """Makes the index hold HEAD's version of these paths."""
+        with self._locks_noted():
+            self._run("reset", "-q", "--", *paths)
 
     def is_ancestor(self, older: str, newer: str) -> bool:
         """Whether `older` is `newer` or one of its ancestors; False also when it does not exist."""
@@ -224,27 +260,9 @@ class Repo:
         """The textual difference from a commit to the work tree, for a person to read."""
         return self._text("diff", "--no-color", "--no-ext-diff", "--no-textconv", commit, "--", *paths)
 
-    def identity_problem(self) -> str | None:
-        """Why a commit could not be made for want of an identity; None if it can."""
-        status, data = self._status("var", "GIT_COMMITTER_IDENT")
-        return None if status == 0 else data.decode("utf-8", "replace").strip() or "no user.name and user.email"
-
     def identity(self) -> str:
         """`Name <mail>` of whoever would commit now."""
         return self._text("var", "GIT_COMMITTER_IDENT").rsplit(" ", 2)[0]
-
-    def unfinished(self) -> str | None:
-        """The operation that a user left half done in this work tree, such as a merge; None if none."""
-        marks = {
-            "MERGE_HEAD": "merge",
-            "CHERRY_PICK_HEAD": "cherry-pick",
-            "REVERT_HEAD": "revert",
-            "rebase-merge": "rebase",
-            "rebase-apply": "rebase",
-            "BISECT_LOG": "bisect",
-        }
-        git_dir = Path(self._repo.git_dir)
-        return next((word for name, word in marks.items() if (git_dir / name).exists()), None)
 
     def commit(self, paths: Sequence[str], message: str, trailers: Mapping[str, str]) -> str:
         """Commits exactly these paths, whatever else is staged or changed, and returns the new commit.
@@ -258,15 +276,42 @@ class Repo:
         text = f"{message}\n\n{block}\n"
         known = self.files("HEAD", ".") if len(paths) > 200 else self._tracked(paths)
         new = [path for path in paths if path not in known]
+        self._check_exact(paths)
+        words = ("commit", "--only", "--no-verify", "--quiet", "--cleanup=verbatim", "-m", text, "--", *paths)
         try:
-            if new:
-                self._run("add", "-f", "--", *new)
-            self._run("commit", "--only", "--no-verify", "--quiet", "--cleanup=verbatim", "-m", text, "--", *paths)
+            with self._locks_noted():
+                if new:
+                    self._run("add", "-f", "--sparse", "--", *new, exact=True)
+                self._run(*words, exact=True)
         except EnvironmentFaultError:
             if new:
                 self._status("reset", "-q", "--", *new)
             raise
         return self.head()
+
+    def attributes(self, paths: Sequence[str]) -> Iterator[tuple[str, str, str]]:
+        """(path, attribute, value) of what makes git store or check out other bytes than a file has."""
+        names = ("filter", "ident", "working-tree-encoding", "eol")
+        words = self._run("check-attr", "-z", *names, "--", *paths).decode().split("\0")
+        yield from zip(words[0::3], words[1::3], words[2::3], strict=False)
+
+    def _check_exact(self, paths: Sequence[str]) -> None:
+        """Refuses to commit what git would store changed: a filter or `text` in .gitattributes reaches our files."""
+        there = [path for path in paths if (self.root / path).is_file()]
+        wanted = self._run("hash-object", "--no-filters", "--", *there).split()
+        stored = self._run("hash-object", "--", *there, exact=True).split()
+        for path, one, other in zip(there, wanted, stored, strict=True):
+            if one != other:
+                raise EnvironmentFaultError(
+                    f"git would store {path} with other bytes than it has: .gitattributes gives it a filter or text",
+                    remedy=f"add `{path.split('/')[0]}/** -text -filter` to .gitattributes, commit, run again; "
+                    "what was done is kept and recorded then",
+                )
+
+    def _locks_noted(self) -> contextlib.AbstractContextManager[None]:
+        git_dir = Path(self._repo.git_dir)
+        locks = git_locks.names(git_dir, self.common_dir, LOG_REF)
+        return git_locks.noted(self.common_dir, git_dir, locks, lambda: self._last_status < 0)
 
     def _tracked(self, paths: Sequence[str]) -> Collection[str]:
         raw = self._run("ls-tree", "-r", "-z", "--name-only", "--full-tree", "HEAD", "--", *paths)
@@ -286,8 +331,8 @@ class Repo:
         """One line per commit after `older`, for a person to read."""
         return self._text("log", "--format=%h %s", "HEAD", f"^{older}").splitlines()
 
-    def _run(self, *arguments: str) -> bytes:
-        status, data = self._status(*arguments)
+    def _run(self, *arguments: str, exact: bool = False) -> bytes:
+        status, data = self._status(*arguments, exact=exact)
         if status:
             reason = data.decode("utf-8", "replace").strip() or f"exit {status}"
             message = f"git {arguments[0]} failed: {reason}"
@@ -303,16 +348,19 @@ class Repo:
             raise EnvironmentFaultError(f"git {arguments[0]} failed: {reason}", remedy="mend what git names")
         return data.decode("utf-8", "replace").strip("\n") if status == 0 else ""
 
-    def _status(self, *arguments: str) -> tuple[int, bytes]:
+    def _status(self, *arguments: str, exact: bool = False) -> tuple[int, bytes]:
         """Exit status and stdout (stderr when it failed); never raises for a status."""
         git_command: Any = self._repo.git
         status, out, err = git_command.execute(
-            ["git", *_options(), *arguments],
+            ["git", *options(), *(_EXACT if exact else ()), *arguments],
+            kill_after_timeout=COMMIT_S if arguments[0] == "commit" else None,
             with_extended_output=True,
             with_exceptions=False,
             stdout_as_string=False,
             strip_newline_in_stdout=False,
             env=_OURS,
+            pass_fds=() if self.runner_lock is None else (self.runner_lock,),
         )
+        self._last_status = int(status)
         failed = err if isinstance(err, bytes) else str(err).encode()
         return int(status), bytes(out) if status == 0 else failed or bytes(out)

@@ -3,7 +3,7 @@
     run_next
       load        project.read: plan, chain, journal, history and approvals must hold
       lock        one_runner: one runner per repository
-      recover     finish or undo what a killed run left half done
+      recover     recovery.recover: finish or undo what a killed run left half done
       choose      state.next_step: RunFeature | RunExit | AwaitApproval | Done | …
       prepare     preflight, sandbox tier, setup, entry gates: a refusal comes before any work
       run_feature
@@ -21,22 +21,19 @@ FAILED (the gate said no), ERRORED (it could not be run or judged) and waiting a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
-
 from phases import (
     approval,
     attempt,
     checkpoint,
     durable,
     entries,
-    ledger,
+    fault,
     plan_lock,
     preflight,
     process,
     project,
     record,
+    recovery,
     sandbox,
     setup,
     state,
@@ -49,80 +46,14 @@ from phases.errors import (
     UsageError,
     WaitingForHumanError,
 )
-from phases.ledger import Entry, Ledger
 from phases.live import View
 from phases.one_runner import one_runner
 from phases.outcome import outcome_of
 from phases.prd import Feature, Phase
-from phases.project import Book, Project
-from phases.repo import Repo
-from phases.state import AttemptsSpent, AwaitApproval, Done, RunExit, RunFeature, Step, Stuck
-
-
-@dataclass(frozen=True)
-class FeatureOutcome:
-    """What became of one feature in this run."""
-
-    id: str
-    state: str
-    seconds: int
-    passed: int = 0
-    failing: tuple[str, ...] = ()
-    receipt: str | None = None
-    timed_out: bool = False
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What this run did."""
-
-    phase: int | None
-    state: str
-    features: tuple[FeatureOutcome, ...] = ()
-    exit_failing: tuple[str, ...] = ()
-
-
-@dataclass
-class Session:
-    """One run: the project, its repository, the ledger as it grows, and who watches."""
-
-    project: Project
-    repo: Repo
-    book: Book
-    view: View
-    tier: sandbox.Sandbox
-    ran: list[FeatureOutcome] = field(default_factory=list)
-
-    @property
-    def prd(self) -> Any:
-        """The plan."""
-        return self.project.prd
-
-    def append(self, kind: str, lines: Sequence[str], phase: int | None = None, feature: Feature | None = None) -> None:
-        """Appends an entry that is committed with the outcome that it leads to."""
-        entry = self.seal(kind, lines, phase, feature)
-        self.advance(ledger.append(self.project.paths.progress, self.project.paths.journal, self.book.ledger, entry))
-
-    def seal(self, kind: str, lines: Sequence[str], phase: int | None = None, feature: Feature | None = None) -> Entry:
-        """The next entry, not yet written."""
-        return ledger.seal(
-            self.book.ledger,
-            kind,
-            tuple(lines),
-            time=ledger.now(),
-            phase=phase,
-            feature=feature.id if feature else None,
-            title=feature.title if feature else "",
-        )
-
-    def commit(self, outcome: record.Record) -> None:
-        """Records an outcome: prepared, applied, committed."""
-        self.advance(record.commit(self.project.paths, self.repo, self.book.ledger, outcome))
-
-    def advance(self, book: Ledger) -> None:
-        """Takes over a ledger that has grown, and folds the state anew."""
-        records = approval.committed_records(self.repo, book)
-        self.book = Book(replace(self.book.reconciled, ledger=book), project.fold(self.project, book, records))
+from phases.project import Project
+from phases.session import FeatureOutcome, Outcome, Session
+from phases.state import AttemptsSpent, AwaitApproval, Blocked, Done, RunExit, RunFeature, Step
+from phases.steps import ways_on
 
 
 def run_next(
@@ -134,21 +65,29 @@ def run_next(
         WaitingForHumanError: a phase awaits its approval; nothing was run.
         IntegrityError, EnvironmentFaultError, LimitReachedError, LockedError, UsageError: as errors.py says.
     """
-    glanced = project.glance(opened)
-    if not (opened.probe.rewound or glanced.reconciled.problems or approval.unrecorded(opened.root, glanced.ledger)):
+    fault.point("load")
+    glanced, due = project.glance(opened), recovery.is_due(opened.paths)
+    doubtful = opened.probe.rewound or glanced.reconciled.problems or approval.unrecorded(opened.root, glanced.ledger)
+    if not (due or doubtful):
         # A loop that calls again and again at a checkpoint is turned away before git is loaded; this can only refuse.
         _refuse_while_waiting(opened, state.next_step(opened.prd, glanced.state), only, force)
     repo = opened.repo()
     book = project.read(opened, repo)
-    _refuse_while_waiting(opened, state.next_step(opened.prd, book.state), only, force)
-    with one_runner(opened.paths), process.signals_forwarded():
+    if not (due or book.reconciled.is_half_written):
+        _refuse_while_waiting(opened, state.next_step(opened.prd, book.state), only, force)
+    fault.point("lock")
+    with one_runner(opened.paths, repo), process.signals_forwarded():
         session = Session(opened, repo, project.read(opened, repo), view, sandbox.choose(opened.prd.defaults.sandbox))
-        recover(session)
+        if recovery.will_commit(session):
+            preflight.check_repository(repo, with_locks=False)  # not onto a detached HEAD, not amid a merge
+        recovery.recover(session)
+        fault.point("choose")
         step = choose(session, only, force)
         _refuse_while_waiting(opened, step, only, force)
         if isinstance(step, Done):
             return Outcome(None, "done")
         _refuse_spent(step)
+        _refuse_blocked(step)
         phase = opened.prd.phase(step.phase)
         prepare(session, phase)
         return _run_phase(session, phase, step, only, keep_going)
@@ -174,65 +113,12 @@ def _run_phase(session: Session, phase: Phase, step: Step, only: str | None, kee
     if isinstance(step, RunExit):
         failing = halt(session, phase)
         return Outcome(phase.id, session.book.state.phase(phase.id).state, tuple(session.ran), failing)
+    _refuse_blocked(step)
     return _stopped(session, phase)
 
 
 def _stopped(session: Session, phase: Phase) -> Outcome:
     return Outcome(phase.id, session.book.state.phase(phase.id).state, tuple(session.ran))
-
-
-#### recover
-
-
-def recover(session: Session) -> None:
-    """Finishes or undoes what a killed run left half done; each repair is an entry of its own."""
-    paths, found = session.project.paths, session.book.reconciled
-    if found.torn:
-        torn = paths.private / "quarantine" / f"journal-{durable.sha256(found.torn)[:12]}.torn"
-        durable.write(torn, found.torn)
-        durable.write(paths.journal, found.ledger.data)
-    if found.restored:
-        durable.write(paths.progress, found.ledger.data)
-    book, completed = record.complete_pending(paths, session.repo, session.book.ledger)
-    session.advance(book)
-    for message in completed:
-        session.view.message(f"completed what a killed run had prepared: {message}")
-    if found.torn:
-        session.append(
-            "REPAIRED",
-            (
-                f"reason the journal ended in {len(found.torn)} bytes that were no entry",
-                f"quarantined sha256:{durable.sha256(found.torn)}",
-            ),
-        )
-    if found.restored:
-        session.append(
-            "RECOVERED", (f"reason progress.txt lacked its last {found.restored} entries; restored from the journal",)
-        )
-    for phase in session.book.state.phases:
-        for item in phase.features:
-            if item.state == "running":
-                interrupted(
-                    session,
-                    session.prd.phase(phase.id),
-                    session.prd.feature(item.id)[1],
-                    "the runner was killed before it could record an outcome",
-                )
-
-
-def interrupted(session: Session, phase: Phase, feature: Feature, reason: str) -> None:
-    """Records a started feature that has no outcome; it does not count as an attempt."""
-    entry = session.seal("INTERRUPTED", entries.reasons([reason]), phase.id, feature)
-    files = checkpoint.lock_file(session.project.paths, session.book.state.phase(phase.id))
-    session.commit(
-        record.Record(
-            record.new_txn(),
-            (entry,),
-            f"{feature.id} {feature.title}: interrupted",
-            checkpoint.trailers(phase.id, feature.id),
-            files,
-        )
-    )
 
 
 #### choose
@@ -245,7 +131,7 @@ def choose(session: Session, only: str | None, force: bool) -> Step:
         return step
     phase, feature = _known_feature(session.project, only)
     current = session.book.state.phase(phase.id)
-    opened = step.phase if isinstance(step, RunFeature | RunExit | AwaitApproval | AttemptsSpent | Stuck) else None
+    opened = None if isinstance(step, Done) else step.phase
     if current.state == "approved":
         raise UsageError(
             f"{only} is in phase {phase.id}, which is approved: its results stand",
@@ -258,12 +144,15 @@ def choose(session: Session, only: str | None, force: bool) -> Step:
     known = current.feature(only)
     if known.is_done and not force:
         raise UsageError(f"{only} is {known.state} already", remedy=f"python -m phases run --feature {only} --force")
-    missing = [need for need in feature.needs if not _is_done(session.book.state, need)]
+    states = {item.id: item.state for each in session.book.state.phases for item in each.features}
+    missing = [need for need in feature.needs if states[need] != "verified"]
+    if missing and states[missing[0]] == "waived":
+        return Blocked(phase.id, only, missing[0], session.project.prd.feature(missing[0])[0].id)
     if missing:
         raise UsageError(
             f"{only} needs {', '.join(missing)} first", remedy=f"python -m phases run --feature {missing[0]}"
         )
-    if known.attempts >= session.prd.defaults.attempts:
+    if state.is_spent(session.prd, current, known):
         return AttemptsSpent(phase.id, only, known.attempts)
     return RunFeature(phase.id, only)
 
@@ -276,10 +165,6 @@ def _known_feature(opened: Project, feature_id: str) -> tuple[Phase, Feature]:
         raise UsageError(
             f"no feature {feature_id!r} in the PRD; it has {known}", remedy="python -m phases status"
         ) from None
-
-
-def _is_done(now: state.State, feature_id: str) -> bool:
-    return any(item.is_done for phase in now.phases for item in phase.features if item.id == feature_id)
 
 
 def _refuse_while_waiting(opened: Project, step: Step, only: str | None, force: bool) -> None:
@@ -296,8 +181,17 @@ def _refuse_spent(step: Step) -> None:
     if isinstance(step, AttemptsSpent):
         what = step.feature or "the exit gates"
         raise LimitReachedError(
-            f"{what} of phase {step.phase} failed {step.attempts} times under this plan lock",
-            remedy=f"mend what it names, then python -m phases relock {step.phase} --reason '…'",
+            f"{what} of phase {step.phase} failed {step.attempts} times under this plan lock, as often as the plan "
+            "allows (attempts); nothing was run",
+            remedy="a person types one of: " + "; ".join(ways_on(step)),
+        )
+
+
+def _refuse_blocked(step: Step) -> None:
+    if isinstance(step, Blocked):
+        raise WaitingForHumanError(
+            f"{step.feature} of phase {step.phase} needs {step.waived}, which was waived and gives nothing",
+            remedy="a person types one of: " + "; ".join(ways_on(step)),
         )
 
 
@@ -306,7 +200,9 @@ def _refuse_spent(step: Step) -> None:
 
 def prepare(session: Session, phase: Phase) -> None:
     """Everything that can refuse a run does so here, before any work and before any entry about it."""
+    fault.point("prepare")
     preflight.check_repository(session.repo)
+    preflight.check_places(session.repo, session.project.paths)
     preflight.check_machine(session.project.paths)
     preflight.check_equals_head(session.repo, session.prd, phase, None)
     check_lock(session, phase)
@@ -337,10 +233,13 @@ def run_feature(session: Session, phase: Phase, feature: Feature) -> FeatureOutc
     """One attempt at one feature, from its lock to its commit."""
     preflight.check_equals_head(session.repo, session.prd, phase, feature)
     preflight.check_publish(session.repo, list(feature.publish.values()))
+    fault.point("plan_lock")
     lock_plan(session, phase)
+    fault.point("locked")
     expected = feature.expect.minutes
     session.view.feature_started(feature.id, feature.title, expected)
     txn = record.new_txn()
+    fault.point("start")
     with attempt.plan(session.project, session.repo, session.book.state, phase, feature, session.tier, txn) as planned:
         session.append(
             "STARTED",
@@ -350,17 +249,20 @@ def run_feature(session: Session, phase: Phase, feature: Feature) -> FeatureOutc
             phase.id,
             feature,
         )
+        fault.point("started")
         try:
             judged = attempt.run(planned, session.view)
             project.read(session.project, session.repo)
             preflight.check_equals_head(session.repo, session.prd, phase, feature)
-        except (InterruptedRunError, EnvironmentFaultError) as error:
-            interrupted(session, phase, feature, str(error))
+        except (InterruptedRunError, EnvironmentFaultError, OSError) as error:
+            recovery.interrupted(session, phase, feature, str(error))
             raise
         session.view.stage("record")
+        fault.point("record")
         outcome = outcome_of(planned, judged, session.book)
         entry = session.seal(outcome.kind, outcome.lines, phase.id, feature)
         session.view.stage("commit")
+        fault.point("commit")
         files = {**outcome.files, **checkpoint.lock_file(session.project.paths, session.book.state.phase(phase.id))}
         session.commit(record.Record(txn, (entry,), outcome.message, outcome.trailers, files, outcome.removed))
     session.view.feature_finished(feature.id, outcome.kind.lower(), outcome.lines)
@@ -385,6 +287,7 @@ def lock_plan(session: Session, phase: Phase) -> None:
     lock = checkpoint.compose_lock(session.project, session.repo, phase)
     path = checkpoint.lock_path(session.project.paths, phase.id)
     durable.write(session.project.root / path, lock.data)
+    fault.point("lock_written")
     session.append("LOCKED", entries.locked(entries.Located(lock.digest, path), session.repo.head()), phase.id)
 
 
@@ -393,6 +296,7 @@ def lock_plan(session: Session, phase: Phase) -> None:
 
 def halt(session: Session, phase: Phase) -> tuple[str, ...]:
     """Exit gates, review request, HALTED entry, commit. Returns the failing checks; empty at a checkpoint."""
+    fault.point("halt")
     preflight.check_equals_head(session.repo, session.prd, phase, None)
     check_lock(session, phase)
     judged = checkpoint.judge_exit(session.project, session.repo, session.book.state, phase, session.tier, session.view)

@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from phases.ledger import Entry
+from phases.notes import Note, note_of
 from phases.outline import PhaseLike, PlanLike
+from phases.steps import AttemptsSpent, AwaitApproval, Blocked, Done, RunExit, RunFeature, Step, Stuck
+
+__all__ = [
+    "AttemptsSpent",
+    "AwaitApproval",
+    "Blocked",
+    "Done",
+    "RunExit",
+    "RunFeature",
+    "Step",
+    "Stuck",
+    "fold",
+    "next_step",
+]
 
 RAN = r"ran .+ for (?P<seconds>\d+) s: attempt (?P<attempt>\d+), .*"
 COVERAGE = r"gate .+; coverage (?P<recomputed>\d+) \+ (?P<bounded>\d+) of (?P<total>\d+)(; .*)?"
@@ -61,8 +76,8 @@ class PhaseState:
     """Number of the HALTED entry that waits for an answer."""
     exit_failed: bool = False
     exit_attempts: int = 0
-    decisions: int = 0
-    """Approvals and rejections so far; the next record's number is one more."""
+    notes: tuple[Note, ...] = ()
+    """What persons decided beside approving, in order: relocks, rejections, waivers."""
     approved: bool = False
 
     @property
@@ -109,8 +124,13 @@ def fold(prd: PlanLike, entries: Iterable[Entry], records: Collection[str]) -> S
     """
     phases = {phase.id: _blank(phase) for phase in prd.phases}
     for entry in entries:
+        if entry.kind in ("REPAIRED", "RECOVERED"):
+            # An approval binds progress.txt as it was at the checkpoint: what waits has to halt anew.
+            phases = {key: replace(phase, halted=None, request=None) for key, phase in phases.items()}
         if entry.phase in phases:
-            phases[entry.phase] = _step(phases[entry.phase], entry, records)
+            phase = _step(phases[entry.phase], entry, records)
+            note = note_of(entry) if _is_recorded(entry, records) else None
+            phases[entry.phase] = replace(phase, notes=(*phase.notes, note)) if note else phase
     return State(tuple(phases.values()))
 
 
@@ -134,7 +154,7 @@ def _step(phase: PhaseState, entry: Entry, records: Collection[str]) -> PhaseSta
             replace(phase, exit_failed=True, exit_attempts=phase.exit_attempts + 1) if entry.kind == "FAILED" else phase
         )
     features = tuple(_feature_step(item, entry) if item.id == entry.feature else item for item in phase.features)
-    if entry.kind in (*OUTCOMES, "STARTED"):
+    if entry.kind in (*OUTCOMES, "STARTED", "WAIVED"):
         # Any new outcome voids a request that waits: what was reviewed is no longer what stands.
         return replace(phase, features=features, halted=None, request=None, exit_failed=False)
     return replace(phase, features=features)
@@ -158,7 +178,6 @@ def _locked(phase: PhaseState, entry: Entry) -> PhaseState:
 def _decided(phase: PhaseState, entry: Entry, records: Collection[str]) -> PhaseState:
     if not _is_recorded(entry, records):
         return phase
-    phase = replace(phase, decisions=phase.decisions + 1)
     if entry.kind == "APPROVED":
         return replace(phase, approved=True, halted=None)
     again = {match["feature"] for line in entry.lines if (match := re.fullmatch(AGAIN, line))}
@@ -206,54 +225,6 @@ def _feature_step(feature: FeatureState, entry: Entry) -> FeatureState:
     )
 
 
-@dataclass(frozen=True)
-class RunFeature:
-    """Run this feature next."""
-
-    phase: int
-    feature: str
-    reason: str = field(default="not run yet", compare=False)
-
-
-@dataclass(frozen=True)
-class RunExit:
-    """All features are done: run the exit gates and halt."""
-
-    phase: int
-
-
-@dataclass(frozen=True)
-class AwaitApproval:
-    """A human's turn; nothing runs."""
-
-    phase: int
-
-
-@dataclass(frozen=True)
-class AttemptsSpent:
-    """A feature (None: the exit gates) has used up its attempts under this lock."""
-
-    phase: int
-    feature: str | None
-    attempts: int
-
-
-@dataclass(frozen=True)
-class Stuck:
-    """Features are left, but all of them failed in this run or wait for one that did."""
-
-    phase: int
-    features: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Done:
-    """Every phase is approved."""
-
-
-Step = RunFeature | RunExit | AwaitApproval | AttemptsSpent | Stuck | Done
-
-
 def next_step(prd: PlanLike, state: State, failed_now: Collection[str] = ()) -> Step:
     """What `run --next` does now. Pure.
 
@@ -269,23 +240,29 @@ def next_step(prd: PlanLike, state: State, failed_now: Collection[str] = ()) -> 
             return AwaitApproval(phase.id)
         left = [item for item in phase.features if not item.is_done]
         if not left:
-            spent = phase.exit_attempts >= prd.defaults.attempts
+            spent = phase.lock is not None and phase.exit_attempts >= prd.defaults.attempts
             return AttemptsSpent(phase.id, None, phase.exit_attempts) if spent else RunExit(phase.id)
-        done = {item.id for known in state.phases for item in known.features if item.is_done}
         needs = {feature.id: feature.needs for feature in plan.features}
-        ready = [item for item in left if item.id not in failed_now and done.issuperset(needs[item.id])]
+        verified = {item.id for known in state.phases for item in known.features if item.state == "verified"}
+        ready = [item for item in left if item.id not in failed_now and verified.issuperset(needs[item.id])]
         if not ready:
+            if not failed_now and (blocked := _blocked(state, phase.id, {item.id: needs[item.id] for item in left})):
+                return blocked
             return Stuck(phase.id, tuple(item.id for item in left))
         chosen = ready[0]
-        if chosen.attempts >= prd.defaults.attempts:
+        if is_spent(prd, phase, chosen):
             return AttemptsSpent(phase.id, chosen.id, chosen.attempts)
-        return RunFeature(phase.id, chosen.id, _reason(chosen))
+        return RunFeature(phase.id, chosen.id)
     return Done()
 
 
-def _reason(feature: FeatureState) -> str:
-    if feature.state in ("failed", "errored"):
-        return f"attempt {feature.started} {feature.state}; a new attempt"
-    if feature.state == "running":
-        return "the last run was killed; a new attempt"
-    return "not run yet" if feature.started == 0 else "runs again"
+def is_spent(prd: PlanLike, phase: PhaseState, feature: FeatureState) -> bool:
+    """Whether a feature has used up its attempts; a rejection released the lock that they were counted under."""
+    return phase.lock is not None and feature.attempts >= prd.defaults.attempts
+
+
+def _blocked(state: State, phase: int, needs: Mapping[str, Collection[str]]) -> Blocked | None:
+    """The first of the features that are left that needs a waived one."""
+    waived = {item.id: known.id for known in state.phases for item in known.features if item.state == "waived"}
+    found = ((name, need) for name, needed in needs.items() for need in needed if need in waived)
+    return next((Blocked(phase, name, need, waived[need]) for name, need in found), None)

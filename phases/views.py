@@ -1,15 +1,16 @@
-"""What status, plan, log and approve show: text and JSON made from the state alone. Pure."""
+"""What status, plan and approve show: text and JSON made from the state alone. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from phases.ledger import Entry
+from phases.notes import Note
 from phases.outline import PlanLike
 from phases.state import (
     AttemptsSpent,
     AwaitApproval,
+    Blocked,
     Done,
     FeatureState,
     PhaseState,
@@ -18,6 +19,7 @@ from phases.state import (
     Step,
     Stuck,
 )
+from phases.steps import ways_on
 from phases.text import printable
 
 if TYPE_CHECKING:
@@ -45,13 +47,9 @@ def next_action(step: Step) -> dict[str, Any]:
         }
     if isinstance(step, Done):
         return {"action": "done", "phase": None, "feature": None, "command": None}
-    if isinstance(step, AttemptsSpent):
-        return {
-            "action": "run",
-            "phase": step.phase,
-            "feature": step.feature,
-            "command": f"python -m phases relock {step.phase} --reason '…'",
-        }
+    if isinstance(step, AttemptsSpent | Blocked):
+        action = "run" if isinstance(step, AttemptsSpent) else "approve"
+        return {"action": action, "phase": step.phase, "feature": step.feature, "command": ways_on(step)[0]}
     feature = step.feature if isinstance(step, RunFeature) else None
     return {"action": "run", "phase": step.phase, "feature": feature, "command": "python -m phases run --next"}
 
@@ -94,13 +92,18 @@ def status_json(prd: PlanLike, book: Book, step: Step) -> dict[str, Any]:
 
 def status_text(prd: PlanLike, book: Book, step: Step, results: str, ascii_only: bool = False) -> str:
     """Where the project stands, for a person; the last line is the command to type next."""
-    lines = [prd.project]
+    lines = [prd.project, *_decided([note for phase in book.state.phases for note in phase.notes])]
     for phase in book.state.phases:
         lines += ["", f"Phase {phase.id} · {phase.name} · {WORDS[phase.state]}"]
         lines += [_feature_line(item) for item in phase.features]
     lines += ["", *_next_lines(book, step, results)]
     text = "\n".join(lines)
     return text if not ascii_only else text.translate({ord("✓"): "+", ord("✗"): "x", ord("·"): "-", ord("…"): "."})
+
+
+def _decided(notes: Sequence[Note]) -> list[str]:
+    """Relocks, rejections and waivers, before anything else; nothing where there are none."""
+    return ["", "Decided by a person:", *(f"  {printable(note.sentence, 400)}" for note in notes)] if notes else []
 
 
 def _feature_line(feature: FeatureState) -> str:
@@ -127,7 +130,11 @@ def _next_lines(book: Book, step: Step, results: str) -> list[str]:
         return ["Every phase is approved; nothing is left to do."]
     if isinstance(step, AttemptsSpent):
         what = step.feature or "the exit gates"
-        return [f"{what} failed {step.attempts} times under this plan lock.", f"next: {command}"]
+        said = f"{what} failed {step.attempts} times under this plan lock; a person decides how to go on."
+        return [said, *(f"or: {way}" for way in ways_on(step)[1:]), f"next: {command}"]
+    if isinstance(step, Blocked):
+        said = f"{step.feature} needs {step.waived}, which was waived and gives nothing; a person decides how to go on."
+        return [said, *(f"or: {way}" for way in ways_on(step)[1:]), f"next: {command}"]
     if isinstance(step, Stuck):
         return [f"left in phase {step.phase}: {', '.join(step.features)}.", f"next: {command}"]
     return [f"next: {command}"]
@@ -135,14 +142,14 @@ def _next_lines(book: Book, step: Step, results: str) -> list[str]:
 
 def plan_json(prd: Prd, book: Book, step: Step) -> dict[str, Any]:
     """`plan --json`: what `run --next` would do."""
-    if not isinstance(step, RunFeature | RunExit | AttemptsSpent | Stuck):
+    if not isinstance(step, RunFeature | RunExit | AttemptsSpent | Blocked | Stuck):
         return {"phase": getattr(step, "phase", None), "features": [], "next": next_action(step)}
     phase, state = prd.phase(step.phase), book.state.phase(step.phase)
     features = [
         {
             "id": item.id,
             "title": item.title,
-            "reason": _reason(state, item.id),
+            "reason": reason(state.feature(item.id)),
             "runs": item.module or item.command,
             "minutes": item.expect.minutes,
             "memory_gb": item.expect.memory_gb,
@@ -161,6 +168,8 @@ def plan_text(prd: Prd, book: Book, step: Step) -> str:
         )
     if isinstance(step, Done):
         return "run --next would run nothing: every phase is approved."
+    if isinstance(step, AttemptsSpent | Blocked):
+        return "run --next would run nothing: " + "\n".join(_next_lines(book, step, prd.results))
     plan = plan_json(prd, book, step)
     phase = prd.phase(step.phase)
     lines = [f"run --next would run phase {phase.id}, {phase.name}, up to its checkpoint:"]
@@ -176,8 +185,8 @@ def plan_text(prd: Prd, book: Book, step: Step) -> str:
     return "\n".join(lines)
 
 
-def _reason(state: PhaseState, feature_id: str) -> str:
-    item = state.feature(feature_id)
+def reason(item: FeatureState) -> str:
+    """Why a feature that is not done would run."""
     if item.state in ("failed", "errored"):
         return f"attempt {item.started} {item.state}"
     if item.state == "running":
@@ -194,7 +203,7 @@ def checkpoint_text(phase: Phase, state: PhaseState, details: Mapping[str, Mappi
         details: feature id -> checks, predictions, unjudged kinds, claimed measurements, as the stored verdicts say.
         results: the folder where the results lie.
     """
-    lines = [f"Phase {phase.id} · {phase.name} · {WORDS[state.state]}", ""]
+    lines = [f"Phase {phase.id} · {phase.name} · {WORDS[state.state]}", *_decided(state.notes), *_repeated(state), ""]
     for item in state.features:
         found = details.get(item.id, {})
         lines.append(f"{item.id} {item.title}: {item.state}, attempt {item.started}")
@@ -209,11 +218,18 @@ def checkpoint_text(phase: Phase, state: PhaseState, details: Mapping[str, Mappi
                 + (f"; only claimed: {', '.join(found['claimed'])}" if found.get("claimed") else "")
             )
         lines += [f"    prediction {text}" for text in found.get("predictions", ())]
-        if item.receipt:
+        if item.receipt and item.state == "verified":
             lines.append(f"    receipt sha256:{item.receipt}  {results}/{item.id}/receipt.json")
     if state.request:
         lines += ["", f"review request sha256:{state.request}"]
     return "\n".join(printable(line, 400) for line in lines)
+
+
+def _repeated(state: PhaseState) -> list[str]:
+    """Features that took more than one attempt: whoever approves should know that it was tried until it passed."""
+    again = [f"  {item.id}: {item.started} attempts in all" for item in state.features if item.started > 1]
+    exits = [f"  exit gates: said no {state.exit_attempts} times"] if state.exit_attempts else []
+    return ["", "Tried more than once:", *again, *exits] if again or exits else []
 
 
 def verdict_details(verdict: Mapping[str, Any]) -> dict[str, Any]:
@@ -228,26 +244,3 @@ def verdict_details(verdict: Mapping[str, Any]) -> dict[str, Any]:
         "claimed": (proof.get("coverage") or {}).get("claimed", []),
         "predictions": [f"{item['outcome']}: {item['claim']}" for item in predicate.get("phases/predictions/v1", [])],
     }
-
-
-def log_text(entries: Sequence[Entry]) -> str:
-    """The entries as progress.txt has them."""
-    return "\n".join(entry.block.decode().strip("\n") + "\n" for entry in entries).rstrip("\n")
-
-
-def log_json(entries: Sequence[Entry]) -> list[dict[str, Any]]:
-    """The entries as data."""
-    return [
-        {
-            "seq": e.seq,
-            "time": e.time,
-            "kind": e.kind,
-            "phase": e.phase,
-            "feature": e.feature,
-            "title": e.title,
-            "lines": list(e.lines),
-            "prev": e.prev,
-            "self": e.self_hash,
-        }
-        for e in entries
-    ]

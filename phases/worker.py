@@ -104,8 +104,8 @@ def staging(root: Path, base: Path | None = None) -> Iterator[Staging]:
             message,
             remedy="set TMPDIR to a folder outside the repository, then run the same command again",
         )
-    _sweep(base)
-    place = Staging(Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base)))
+    sweep(base)
+    place = Staging(Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=base)))
     lock = _hold(place.folder)
     try:
         for folder in (place.out, place.home, place.tmp):
@@ -218,12 +218,31 @@ def _hold(folder: Path) -> int:
     return descriptor
 
 
-def _sweep(base: Path) -> None:
+def _began_and_died(folder: Path) -> bool:
+    """Whether the runner in the folder's name was killed before it could lock the folder; a living one is about to."""
+    pid = folder.name.removeprefix(_PREFIX).partition("-")[0]
+    if {path.name for path in folder.iterdir()} - {".lock"}:
+        return False  # somebody else's, by chance of that name
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except (ValueError, OSError):
+        return False
+    return False
+
+
+def sweep(base: Path | None = None) -> None:
     """Removes staging folders of this user whose runner is dead."""
+    base = Path(tempfile.gettempdir() if base is None else base).resolve()
     for folder in base.glob(f"{_PREFIX}*"):
         with suppress(OSError):
             status = folder.lstat()
             if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
+                continue
+            if not (folder / "lock").exists():
+                if _began_and_died(folder):
+                    _remove(folder)
                 continue
             descriptor = os.open(folder / "lock", os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
             try:

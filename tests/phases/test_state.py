@@ -12,7 +12,7 @@ from story import DIGEST
 from story import Story as Told
 
 from phases import entries, prd, state
-from phases.state import AttemptsSpent, AwaitApproval, Done, RunExit, RunFeature, Stuck
+from phases.state import AttemptsSpent, AwaitApproval, Blocked, Done, RunExit, RunFeature, Stuck
 
 ATTEMPTS = 3
 
@@ -145,7 +145,9 @@ def test_waived_without_its_record_counts_for_nothing() -> None:
     assert story.state == before
     story.records.add("12" * 32)
     assert story.state.phase(1).feature("A").state == "waived"
-    assert story.next == RunFeature(1, "B")
+    assert story.next == RunFeature(1, "C")  # B needs A, and what was waived gives nothing
+    story.attempt("C")
+    assert story.next == Blocked(1, "B", "A", 1)
 
 
 def test_entries_about_what_the_plan_no_longer_has_are_passed_over() -> None:

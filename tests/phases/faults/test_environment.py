@@ -1,0 +1,163 @@
+"""The runner's own system calls fail or are killed; limits, signals and a stopped runner."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from converging import converges
+from invariants import entries, exit_violations, leftovers, progress, violations
+from quick import Quick
+from test_git_faults import needs_strace
+
+
+def traced(quick: Quick, injection: str) -> subprocess.CompletedProcess[str]:
+    """A run with a fault in the runner's own system calls; its children are not traced."""
+    call = injection.split(":", maxsplit=1)[0]
+    return subprocess.run(
+        ["strace", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e", f"inject={injection}",
+         sys.executable, "-m", "phases", "run", "--next"],
+        cwd=quick.root, env=quick.environment(), capture_output=True, text=True, check=False, start_new_session=True,
+    )  # fmt: skip
+
+
+ERRORS = [(call, error, number) for call, error in (("fsync", "EIO"), ("rename", "ENOSPC"), ("rename", "EIO"),
+          ("mkdir", "EROFS"), ("ftruncate", "EIO")) for number in range(1, 30)]  # fmt: skip
+KILLS = [(call, number) for call in ("fsync", "rename") for number in range(1, 45)]
+
+
+def soaked(cases: list[Any], quickly: set[Any]) -> list[Any]:
+    return [pytest.param(*case, marks=() if case in quickly else pytest.mark.soak) for case in cases]
+
+
+@needs_strace
+@pytest.mark.parametrize(
+    ("call", "error", "number"), soaked(ERRORS, {("fsync", "EIO", 5), ("fsync", "EIO", 12), ("rename", "ENOSPC", 6)})
+)
+def test_an_error_of_the_disk_is_named(
+    call: str, error: str, number: int, quick: Quick, undisturbed: dict[str, Any]
+) -> None:
+    before = quick.git("rev-parse", "HEAD")
+    failed = traced(quick, f"{call}:error={error}:when={number}")
+    assert exit_violations(failed) == []
+    assert failed.returncode in (0, 7), failed.stderr
+    if failed.returncode == 7:
+        assert "error: " in failed.stderr
+        assert violations(quick.root) == []
+        if "STARTED" not in quick.progress_or_nothing:
+            assert quick.git("rev-parse", "HEAD") == before
+    converges(quick, undisturbed, progress(quick.root))
+
+
+@needs_strace
+@pytest.mark.parametrize(("call", "number"), soaked(KILLS, {("fsync", 14), ("rename", 8)}))
+def test_killed_inside_a_durable_write(call: str, number: int, quick: Quick, undisturbed: dict[str, Any]) -> None:
+    killed = traced(quick, f"{call}:signal=SIGKILL:when={number}")
+    assert killed.returncode in (-9, 137, 0)
+    converges(quick, undisturbed, progress(quick.root))
+
+
+@needs_strace
+def test_an_interrupted_call_is_gone_on_with(quick: Quick, undisturbed: dict[str, Any]) -> None:
+    """EINTR is no failure of the disk: Python itself calls again, for fsync too."""
+    done = traced(quick, "fsync:error=EINTR:when=3")
+    assert done.returncode == 0, done.stderr
+    converges(quick, undisturbed, progress(quick.root), codes=(4,))
+
+
+@pytest.mark.parametrize("limit", ["ulimit -f 2", "ulimit -n 24"], ids=["file size", "open files"])
+def test_limits_are_named(limit: str, quick: Quick, undisturbed: dict[str, Any]) -> None:
+    words = f"{limit}; exec {sys.executable} -m phases run --next"
+    done = subprocess.run(
+        ["sh", "-c", words], cwd=quick.root, env=quick.environment(), capture_output=True, text=True, check=False,
+        start_new_session=True,
+    )  # fmt: skip
+    assert done.returncode in ((7,) if "-f" in limit else (0, 7)), done.stderr
+    assert exit_violations(done) == []
+    assert violations(quick.root) == []
+    converges(quick, undisturbed, progress(quick.root))
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(folder)], check=False)
+    if mounted.returncode:
+        pytest.skip("no right to mount a file system here")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_too_little_room_is_found_before_any_work(small_disk: Path) -> None:
+    quick = Quick(small_disk / "quick")
+    refused = quick.run("run", "--next", code=7)
+    assert "GB free, wanted at least" in refused.stderr
+    assert "next: free space there" in refused.stderr
+    assert not (quick.root / "progress.txt").exists()
+
+
+def test_a_full_folder_for_temporary_files_is_named(
+    small_disk: Path, quick: Quick, undisturbed: dict[str, Any]
+) -> None:
+    shutil.rmtree(quick.temporary)
+    quick.temporary.symlink_to(small_disk)
+    (small_disk / "filler").write_bytes(b"x" * 1_000_000)
+    with (small_disk / "filler").open("ab", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(b"x" * 4096)
+    os.truncate(
+        small_disk / "filler", (small_disk / "filler").stat().st_size - 12_288
+    )  # Python passes by a full TMPDIR
+    failed = quick.run("run", "--next", code=None)
+    assert failed.returncode in (1, 7), failed.stderr  # the experiment's disk is the same one
+    assert exit_violations(failed) == []
+    assert violations(quick.root) == []
+    assert "VERIFIED" not in [block.kind for block in entries(quick.root)]
+
+
+def start(quick: Quick) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "phases", "run", "--next"], cwd=quick.root, stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE, text=True, env=quick.environment(), start_new_session=True,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("number", "times"), [(signal.SIGTERM, 1), (signal.SIGHUP, 1), (signal.SIGINT, 2)])
+def test_a_stop_signal_is_recorded_and_leaves_nothing(
+    number: signal.Signals, times: int, quick: Quick, undisturbed: dict[str, Any]
+) -> None:
+    quick.write("MODE", "hang")
+    child = start(quick)
+    quick.wait_for_worker()
+    for _ in range(times):
+        os.killpg(child.pid, number)  # as a terminal does: to the whole group
+    child.communicate(timeout=60)
+    assert child.returncode == 130
+    assert entries(quick.root)[-1].kind == "INTERRUPTED"
+    assert leftovers(quick.root, quick.temporary) == []
+    (quick.root / "MODE").unlink()
+    converges(quick, undisturbed, progress(quick.root))
+
+
+def test_a_stopped_runner_keeps_its_lock(quick: Quick) -> None:
+    quick.write("MODE", "slow")
+    child = start(quick)
+    try:
+        while not (quick.root / ".git/phases/lock.json").exists():
+            pass
+        child.send_signal(signal.SIGSTOP)
+        assert f"pid {child.pid} on " in quick.run("run", "--next", code=6).stderr
+    finally:
+        child.send_signal(signal.SIGCONT)
+        child.communicate(timeout=60)
+    assert child.returncode == 0
+    assert violations(quick.root) == []
