@@ -118,11 +118,11 @@ def gate(
 
 def failing(checks: Sequence[tuple[str, str]]) -> tuple[str, ...]:
     """One line per failed check (id, message), at most three."""
-    lines = [f"failing {printable(f'{name}: {message}', 300)}" for name, message in checks[:3]]
+    lines = [f"failing {printable(f'{name}: {message}', 300)}".strip() for name, message in checks[:3]]
     return (*lines, f"failing … and {len(checks) - 3} more") if len(checks) > 3 else tuple(lines)
 
 
 def reasons(texts: Sequence[str]) -> tuple[str, ...]:
     """One line per reason, at most five."""
-    lines = [f"reason {printable(text, 300)}" for text in texts[:5]]
+    lines = [f"reason {printable(text, 300)}".strip() for text in texts[:5]]
     return (*lines, f"reason … and {len(texts) - 5} more") if len(texts) > 5 else tuple(lines)
