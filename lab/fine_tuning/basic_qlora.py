@@ -236,7 +236,8 @@ def _learn(ctx: Context, model: PeftModel, sets: Sets, name: str, clock: Stopwat
 
     memory.reset_peak()
     with clock("training"):
-        steps = training.train(model, [e.encoded for e in getattr(sets, name)], settings, after_step=after_step)
+        examples = [e.encoded for e in getattr(sets, name)]
+        steps = training.train(model, examples, settings, after_step=after_step, held_out=held_out)
     _tell(ctx, before + settings.steps, f"{name} answers: evaluating")
     with clock("evaluation"):
         found = evaluation.evaluate(model, held_out)

@@ -13,16 +13,13 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from lab.instruments import adapters, allocator, checkpoint
+from lab.instruments import adapters, allocator, checkpoint, trip_wires
 from lab.instruments.chat import Encoded
 from lab.instruments.packing import Pack, pack, supervised_tokens
+from lab.instruments.trip_wires import TrainingError
 
 if TYPE_CHECKING:
     from peft import PeftModel
-
-
-class TrainingError(RuntimeError):
-    """Training went wrong in a way that would else stay silent."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +81,7 @@ def train(
     after_step: AfterStep = lambda done, step, optimizer: None,
     resume: Path | None = None,
     save_every: int = 0,
+    held_out: Sequence[Encoded] = (),
 ) -> list[Step]:
     """Train the adapters on `examples` in their order, from the first again when they are used up; give all steps.
 
@@ -91,12 +89,15 @@ def train(
         after_step: called with the number of steps done, the last step's record and the optimizer.
         resume: checkpoint file; where it exists, training goes on from it as if it had never stopped.
         save_every: write the checkpoint after every so many steps; 0: never.
+        held_out: what the model will be evaluated on; none of their answers may be learnt.
 
     Raises:
-        TrainingError: no supervised token in a batch, a loss that is not a number, or gradients that are all zero.
+        TrainingError: nothing is trained, all labels are equal, a held-out answer is among the examples, no supervised
+            token in a batch, a loss that is not a number, or gradients that are all zero.
     """
     allocator.keep_memory()
     trained = adapters.parameters(model)
+    trip_wires.before(trained, examples, held_out)
     optimizer = torch.optim.AdamW(
         trained.values(), lr=0.0, betas=settings.betas, weight_decay=settings.weight_decay, fused=True
     )
@@ -141,9 +142,7 @@ def _step(
     for group in optimizer.param_groups:
         group["lr"] = rate
     supervised = sum(example.supervised for example in batch)
-    if supervised == 0:
-        msg = f"step {number}: none of the batch's tokens is supervised; check the labels of the data"
-        raise TrainingError(msg)
+    trip_wires.batch(number, supervised)
     device = next(iter(trained.values())).device
     optimizer.zero_grad()
     size = len(batch) // settings.accumulation
@@ -152,7 +151,7 @@ def _step(
         sums += _backward(model, pack(batch[first : first + size], device), supervised)
     loss, accuracy, entropy = (sums / supervised).tolist()
     norm = float(torch.nn.utils.clip_grad_norm_(trained.values(), settings.max_grad_norm))
-    _trip_wires(number, loss, norm)
+    trip_wires.step(number, loss, norm)
     optimizer.step()
     total = sum(len(example.ids) for example in batch)
     return Step(loss, accuracy, entropy, norm, rate, supervised, total, time.perf_counter() - began)
@@ -163,12 +162,3 @@ def _backward(model: "PeftModel", micro: Pack, supervised: int) -> torch.Tensor:
     found = supervised_tokens(model, micro)
     (found.losses.sum() / supervised).backward()
     return torch.stack([x.detach().double().sum() for x in (found.losses, found.hits, found.entropies)]).cpu()
-
-
-def _trip_wires(number: int, loss: float, norm: float) -> None:
-    if not math.isfinite(loss) or not math.isfinite(norm):
-        msg = f"step {number}: loss {loss}, gradient norm {norm}; wanted finite numbers. Lower the learning rate"
-        raise TrainingError(msg)
-    if norm == 0.0:
-        msg = f"step {number}: all gradients are zero; the adapter is not part of what the loss was computed from"
-        raise TrainingError(msg)

@@ -260,7 +260,7 @@ def _one(stage: Stage, trial: Trial, folder: Path, common: Mapping[str, Any]) ->
                 curve.append((done, float(losses.mean(dtype="float64"))))
 
         examples = [example.encoded for example in stage.examples(trial)]
-        steps = training.train(model, examples, trial.training, after_step=after_step)
+        steps = training.train(model, examples, trial.training, after_step=after_step, held_out=held_out)
         found = evaluation.evaluate(model, held_out)
         _store(folder / trial.name, trial, common, steps, curve, found)
         adapters.save(model, folder / trial.name)

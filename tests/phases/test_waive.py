@@ -16,14 +16,19 @@ from phases import ledger
 WAIVE = ("approve", "1", "--waive", "TOY-001", "--reason", "no such data here")
 
 
+EXIT = (
+    '{ test "$PHASES_WAIVED" = "TOY-001 TOY-002" || test -e TOY-001/result.json; } || exit 1; '
+    'for file in */result.json; do grep -q \'"value": 14,\' "$file" || exit 1; done'
+)
+"""An exit gate that knows which features were waived."""
+
+
 def failing(**changes: Any) -> dict[str, Any]:
     """A plan whose first feature crashes."""
     plan = prd(features=3, attempts=1)
     plan["phases"][0]["features"][0]["command"] = "echo no luck; exit 3"
     plan["phases"][0]["features"][1]["needs"] = ["TOY-001"]
-    plan["phases"][0]["exit"].append(
-        {"shell": 'test "$PHASES_WAIVED" = "TOY-001 TOY-002" && test -e TOY-003/result.json'}
-    )
+    plan["phases"][0]["exit"].append({"shell": EXIT})
     plan["phases"][0].pop("entry")
     return plan | changes
 
