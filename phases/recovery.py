@@ -17,9 +17,9 @@ def is_due(paths: Paths) -> bool:
     """Whether a killed run left something that only a run can finish; reads next to nothing."""
     if paths.pending.is_dir() and any(paths.pending.iterdir()):
         return True
-    if not paths.journal.exists():
-        return False
-    return not paths.progress.exists() or paths.progress.stat().st_size != paths.journal.stat().st_size
+    if not (paths.journal.exists() and paths.progress.exists()):
+        return False  # no kill removes progress.txt: somebody did, and that waits for a person as everything else does
+    return paths.progress.stat().st_size != paths.journal.stat().st_size
 
 
 def will_commit(session: Session) -> bool:
