@@ -261,11 +261,6 @@ class Reconciled:
     has_journal: bool = True
     problems: tuple[Problem, ...] = ()
 
-    @property
-    def is_half_written(self) -> bool:
-        """Whether the next run has something to restore or to set aside."""
-        return bool(self.restored or self.torn or self.torn_end)
-
 
 def reconcile(progress: bytes, journal: bytes | None, committed: bytes | None) -> Reconciled:
     """Compares the work tree's progress.txt with the journal and with HEAD's version. Pure.

@@ -73,7 +73,7 @@ def run_next(
         _refuse_while_waiting(opened, state.next_step(opened.prd, glanced.state), only, force)
     repo = opened.repo()
     book = project.read(opened, repo)
-    if not (due or book.reconciled.is_half_written):
+    if not due:
         _refuse_while_waiting(opened, state.next_step(opened.prd, book.state), only, force)
     fault.point("lock")
     with one_runner(opened.paths, repo), process.signals_forwarded():
