@@ -26,7 +26,7 @@ next: $(VENV)/.run
 	@$(BIN)/python -m phases run --next || { code=$$?; [ $$code -eq 4 ] || exit $$code; }
 
 test: lint
-	$(BIN)/python -m pytest -m "not soak"
+	$(BIN)/python -m pytest -m "not soak" -n 2 --dist loadfile
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

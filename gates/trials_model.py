@@ -81,7 +81,9 @@ def base_model() -> Any:
     import torch
     from transformers import AutoModelForCausalLM
 
-    return AutoModelForCausalLM.from_pretrained(outputs.inputs()[trials.model_name()], dtype=torch.float32, device_map="cpu")
+    return AutoModelForCausalLM.from_pretrained(
+        outputs.inputs()[trials.model_name()], dtype=torch.float32, device_map="cpu"
+    )
 
 
 def _again(names: Sequence[str], features: Sequence[str]) -> dict[str, dict[str, list[float]]]:

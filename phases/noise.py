@@ -4,8 +4,8 @@ Format: 8 bytes length of the header (little-endian), the header as JSON
 ({name: {"dtype", "shape", "data_offsets": [begin, end]}}), then the raw little-endian data
 (https://github.com/huggingface/safetensors#format).
 
-A hundred million numbers must take seconds: one block of gaussians is drawn per file and laid like tiles, each turned by a
-random offset, and mean and deviation of a large tensor are those of numbers spread evenly over it.
+A hundred million numbers must take seconds: one block of gaussians is drawn per file and laid like tiles, each turned
+by a random offset, and mean and deviation of a large tensor are those of numbers spread evenly over it.
 """
 
 from __future__ import annotations

@@ -73,8 +73,8 @@ def first_step(measured: Measured, numbers: Mapping[str, Measurement]) -> presen
         name="first_step",
         title="First step along the gradient (derivation checked)",
         caption=(
-            f"Slopes on these logarithmic axes: {told}. Where the lines cross, the three scales are the same number. "
-            "Mean over seeds, whose lines could not be told apart by eye."
+            f"Slopes on these logarithmic axes: {told}. Where two lines cross, their scales are the same number. Mean "
+            "over seeds."
         ),
         x_label="rank r",
         y_label="⟨ΔW, −G⟩ / ‖G‖",

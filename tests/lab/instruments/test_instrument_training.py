@@ -2,6 +2,9 @@
 
 import math
 import random
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -164,6 +167,93 @@ def test_gradients_that_are_all_zero_stop_the_run(model):
             p.zero_()  # A = B = 0: neither can ever move
     with pytest.raises(training.TrainingError, match="all gradients are zero"):
         training.train(model, EXAMPLES, SETTINGS)
+
+
+def test_a_model_without_an_adapter_is_refused(tiny_folder, model):
+    bare = models.load(tiny_folder, dtype=torch.float32).model.requires_grad_(False)
+    with pytest.raises(training.TrainingError, match="nothing is trained: no adapter is attached"):
+        training.train(bare, EXAMPLES, SETTINGS)
+    with model.disable_adapter(), pytest.raises(training.TrainingError, match="or it is switched off"):
+        training.train(model, EXAMPLES, SETTINGS)
+
+
+def test_labels_that_are_all_equal_are_refused(model):
+    same = [replace(e, ids=(*e.ids[:3], 9, 9), labels=(IGNORE, IGNORE, IGNORE, 9, 9)) for e in EXAMPLES]
+    with pytest.raises(training.TrainingError, match="every supervised token is the same, id 9"):
+        training.train(model, same, SETTINGS)
+    other = [*same[1:], replace(same[0], ids=(*same[0].ids[:3], 9, 8), labels=(IGNORE, IGNORE, IGNORE, 9, 8))]
+    training.train(model, other, replace(SETTINGS, steps=1))
+
+
+def test_a_held_out_answer_among_the_examples_is_refused(model):
+    """Also behind another prompt: the answer is what is learnt."""
+    known = EXAMPLES[2]
+    leak = Encoded((*known.ids[:3][::-1], *known.ids[3:]), known.labels)
+    wanted = "1 of 2 held-out examples have the answer of a training example, the first is number 1"
+    with pytest.raises(training.TrainingError, match=wanted):
+        training.train(model, EXAMPLES, SETTINGS, held_out=[example(99), leak])
+    training.train(model, EXAMPLES, replace(SETTINGS, steps=1), held_out=[example(99)])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_base_weights_may_be_bfloat16_beside_float32_adapters(tiny_folder, dtype):
+    model = adapters.attach(models.load(tiny_folder, dtype=dtype), LoraSettings(4, 8), seed=0)
+    assert {p.dtype for p in adapters.parameters(model).values()} == {torch.float32}
+    steps = training.train(model, EXAMPLES[:4], replace(SETTINGS, steps=30, learning_rate=2e-2))
+    assert steps[-1].loss < 0.95 * steps[0].loss
+    assert {p.dtype for p in model.parameters() if not p.requires_grad} == {dtype}
+
+
+CHILD = """
+import sys
+from pathlib import Path
+import torch
+from lab.instruments import adapters, models, training
+from tests.lab.instruments.test_instrument_training import EXAMPLES, SETTINGS
+torch.set_num_threads(1)
+model = adapters.attach(models.load(Path(sys.argv[1]), dtype=torch.float32), adapters.LoraSettings(4, 8), seed=0)
+steps = training.train(model, EXAMPLES, SETTINGS, resume=Path(sys.argv[2]), save_every=1,
+                       after_step=lambda done, *rest: print("done", done, flush=True))
+print(*(step.loss.hex() for step in steps), flush=True)
+for name, tensor in adapters.state(model).items():
+    print(name, tensor.double().sum().item().hex(), tensor.double().norm().item().hex(), flush=True)
+"""
+
+
+def in_a_process(folder, checkpoint, *, kill_at=None):
+    """Lines that a training process prints; with kill_at it is killed as soon as it says that this step is done."""
+    argv = [sys.executable, "-W", "ignore", "-c", CHILD, str(folder), str(checkpoint)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as child:
+        lines = []
+        for line in child.stdout:
+            lines.append(line.strip())
+            if lines[-1] == f"done {kill_at}":
+                child.kill()  # SIGKILL: somewhere in the next step, or in the writing of its checkpoint
+                break
+        child.stdout.read()
+    assert child.returncode == (0 if kill_at is None else -signal.SIGKILL)
+    return lines
+
+
+def test_processes_killed_on_the_way_end_where_an_undisturbed_one_does(tiny_folder, tmp_path):
+    whole = in_a_process(tiny_folder, tmp_path / "whole.safetensors")
+    assert whole[:8] == [f"done {n}" for n in range(1, 9)]
+    broken = tmp_path / "broken.safetensors"
+    for kill_at in (1, 4):
+        in_a_process(tiny_folder, broken, kill_at=kill_at)
+    rest = in_a_process(tiny_folder, broken)
+    assert len([line for line in rest if line.startswith("done")]) <= 4, "it went on and did not begin anew"
+    assert [line for line in rest if not line.startswith("done")] == whole[8:]
+    assert len(set(whole[8].split())) == SETTINGS.steps, "the losses differ from step to step"
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_does_not(tiny_folder):
+    def losses(seed):
+        model = adapters.attach(models.load(tiny_folder, dtype=torch.float32), LoraSettings(4, 8), seed=seed)
+        return [step.loss for step in training.train(model, EXAMPLES, SETTINGS)]
+
+    assert losses(0) == losses(0)
+    assert losses(0)[2:] != losses(1)[2:]
 
 
 def test_a_batch_that_cannot_be_split_evenly_is_refused():
