@@ -24,15 +24,9 @@ from phases import cli, ledger
 Change = Callable[[Quick], object]
 
 
-@pytest.fixture
-def quick(pristine: Quick, tmp_path: Path) -> Quick:
-    """A repository of two features where nothing was run yet."""
-    return pristine.copy(tmp_path / "quick")
-
-
 @pytest.fixture(scope="session")
-def _begun(pristine: Quick, tmp_path_factory: pytest.TempPathFactory) -> Quick:
-    world = pristine.copy(tmp_path_factory.mktemp("begun") / "quick")
+def _begun(_pristine: Quick, tmp_path_factory: pytest.TempPathFactory) -> Quick:
+    world = _pristine.copy(tmp_path_factory.mktemp("begun") / "quick")
     world.run("run", "--feature", "Q-001")
     return world
 
