@@ -25,8 +25,28 @@ Change = Callable[[Quick], object]
 
 
 @pytest.fixture(scope="session")
-def _begun(_pristine: Quick, tmp_path_factory: pytest.TempPathFactory) -> Quick:
-    world = _pristine.copy(tmp_path_factory.mktemp("begun") / "quick")
+def pristine(tmp_path_factory: pytest.TempPathFactory) -> Quick:
+    """A quick repository of one phase and two features where nothing was run yet; copy it."""
+    return Quick(tmp_path_factory.mktemp("two") / "quick", plan(features=2))
+
+
+@pytest.fixture(scope="session")
+def undisturbed(pristine: Quick, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The end of a run of it that nobody disturbs."""
+    world = pristine.copy(tmp_path_factory.mktemp("undisturbed") / "quick")
+    world.run("run", "--next")
+    return shape(world.root)
+
+
+@pytest.fixture
+def quick(pristine: Quick, tmp_path: Path) -> Quick:
+    """A repository of two features where nothing was run yet."""
+    return pristine.copy(tmp_path / "quick")
+
+
+@pytest.fixture(scope="session")
+def _begun(pristine: Quick, tmp_path_factory: pytest.TempPathFactory) -> Quick:
+    world = pristine.copy(tmp_path_factory.mktemp("begun") / "quick")
     world.run("run", "--feature", "Q-001")
     return world
 
