@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import assume, given, settings
@@ -257,8 +258,11 @@ def test_the_fold_is_deterministic_and_goes_on_where_it_stopped(story: Story) ->
         last = story.book.entries[-1]
         others = [place for place in (1, 2) if place != last.phase]
         before = state.fold(PLAN, story.book.entries[:-1], story.records)
-        for place in others:  # an entry bears on its own phase only
-            assert story.state.phase(place) == before.phase(place)
+        for place in others:  # an entry bears on its own phase only; a repair also voids whatever waits
+            wanted = before.phase(place)
+            if last.kind in ("REPAIRED", "RECOVERED"):
+                wanted = replace(wanted, halted=None, request=None)
+            assert story.state.phase(place) == wanted
 
 
 @given(stories())
