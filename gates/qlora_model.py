@@ -76,6 +76,9 @@ def _losses(files: Iterable[str]) -> dict[str, Any]:
     base = AutoModelForCausalLM.from_pretrained(
         path, dtype=torch.float32, quantization_config=four_bits, device_map="cpu"
     )
+    for module in base.modules():  # AVX512-BF16: bitsandbytes' kernel for evaluation would round to bfloat16
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
     model = PeftModel.from_pretrained(base, artifact("adapter_initial"), adapter_name="initial").eval()
     for name in RUNS:
         model.load_adapter(artifact(f"adapter_{name}"), adapter_name=name)

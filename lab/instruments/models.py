@@ -161,8 +161,21 @@ def load(
     model = AutoModelForCausalLM.from_pretrained(
         source, config=config, dtype=dtype, quantization_config=quantiser, attn_implementation=attn, device_map=device
     )
+    _keep_precision(model)
     folder = Path(source) if Path(source).is_dir() else None
     return Loaded(model.eval(), AutoTokenizer.from_pretrained(source), Path(source).name, folder)
+
+
+def _keep_precision(model: "PreTrainedModel") -> None:
+    """Let 4-bit layers compute in the dtype that was asked for, also in evaluation, and keep their gradients.
+
+    On a CPU with AVX512-BF16, bitsandbytes 0.50 repacks a layer at its first forward pass in evaluation mode for a
+    kernel that rounds to bfloat16 (0.008 nats here) and has no backward pass. The layer stays so: training that begins
+    after an evaluation would lose, without a word, every gradient that goes through a frozen layer.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
 
 
 def tiny(seed: int) -> Loaded:
