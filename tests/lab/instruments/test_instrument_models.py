@@ -75,6 +75,23 @@ def test_quantised_loading_quantises_the_linear_layers_and_nothing_else(tiny, ti
     assert 0.001 < off < 0.3  # it is not the same model, and not another one
 
 
+def test_quantised_layers_keep_precision_and_gradients_after_an_evaluation(tiny_folder):
+    """Where the processor has AVX512-BF16, bitsandbytes by itself would round in evaluation and then train wrongly."""
+    loaded = models.load(tiny_folder, dtype=torch.float32, quantisation="nf4")
+    inputs = loaded.model.get_input_embeddings().weight[None, 3:40].detach().requires_grad_()
+
+    def gradient() -> torch.Tensor:
+        loaded.model.train()
+        return torch.autograd.grad(loaded.model(inputs_embeds=inputs).logits.square().mean(), inputs)[0]
+
+    before = gradient()
+    loaded.model.eval()
+    evaluated = logits(loaded.model)
+    assert torch.equal(gradient(), before)
+    in_training = loaded.model(torch.arange(3, 40)[None]).logits.detach()
+    assert (evaluated - in_training).abs().max() < 1e-5 * in_training.abs().max()
+
+
 def test_an_unknown_architecture_is_refused_with_the_known_ones(tiny_folder, tmp_path):
     shutil.copytree(tiny_folder, tmp_path / "other")
     config = json.loads((tmp_path / "other/config.json").read_text())
