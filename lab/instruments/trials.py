@@ -88,6 +88,7 @@ class Bench:
             "curve": self.curve,
             "threads": self.threads,
             "torch": torch.__version__,
+            "code_sha256": _code(),
         }
 
 
@@ -295,6 +296,17 @@ def _write_evaluation(folder: Path, found: Evaluation) -> None:
 def _save(arrays: Mapping[str, np.ndarray], path: Path) -> None:
     save_file(dict(arrays), path)
     path.chmod(0o644)  # safetensors makes it private to its owner
+
+
+def _code() -> str:
+    """SHA-256 (hex) of the instruments, so that no trial of other code is taken over.
+
+    Of all of them: some changes make a trial run again for nothing, but none lets an old number stand as a new one.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(f"{path.name} {_digest(path)}\n".encode())
+    return digest.hexdigest()
 
 
 def _digest(path: Path) -> str:

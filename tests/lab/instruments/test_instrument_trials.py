@@ -102,7 +102,7 @@ def test_a_known_trial_is_read_in_place_and_not_run(bench: Bench, tmp_path: Path
     assert told == [(0, 4), (4, 4)]
 
 
-@pytest.mark.parametrize("change", ["model_sha256", "train_sha256", "torch", "dtype"])
+@pytest.mark.parametrize("change", ["model_sha256", "train_sha256", "torch", "dtype", "code_sha256"])
 def test_a_trial_on_another_bench_is_not_taken_over(bench: Bench, tmp_path: Path, change: str):
     common = bench.description()
     trials.run([TRIAL], bench, tmp_path / "first", workers=1)
