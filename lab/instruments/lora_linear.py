@@ -22,7 +22,8 @@ ADAPTER = "default"  # PEFT's name for the only adapter of a model
 class LoraProduct(torch.autograd.Function):
     """x [..., in], weight [out, in] and bias [out] (frozen), a [r, in], b [out, r], scale → y [..., out].
 
-    y has the dtype of `weight`; the adapter's part is computed in its own (float32 beside a bfloat16 base).
+    All products are made in the dtype of `weight`. Adapters beside a bfloat16 base stay float32, as do their gradients:
+    they are rounded for each product anew, as autocast does, so that small steps are not lost.
     """
 
     @staticmethod
@@ -36,33 +37,23 @@ class LoraProduct(torch.autograd.Function):
         scale: float,
     ) -> torch.Tensor:
         rows = x.reshape(-1, x.shape[-1])  # [T, in]
+        low_a, low_b = a.to(weight.dtype), b.to(weight.dtype)  # themselves where the dtype is the same
         y = functional.linear(rows, weight, bias)
-        u = (rows.to(a.dtype) @ a.t()).mul_(scale)
-        _add_product(y, u, b.t())
-        ctx.save_for_backward(rows, u, weight, a, b)
-        ctx.scale, ctx.shape = scale, x.shape
+        u = (rows @ low_a.t()).mul_(scale)
+        y.addmm_(u, low_b.t())
+        ctx.save_for_backward(rows, u, weight, low_a, low_b)
+        ctx.scale, ctx.shape, ctx.dtype = scale, x.shape, a.dtype
         return y.view(*x.shape[:-1], -1)
 
     @staticmethod
     def backward(ctx: Any, dy: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # noqa: D102
         rows, u, weight, a, b = ctx.saved_tensors
         dy = dy.reshape(-1, dy.shape[-1])
-        wide = dy.to(b.dtype)
-        du = (wide @ b).mul_(ctx.scale)
+        du = (dy @ b).mul_(ctx.scale)
         dx = None
         if ctx.needs_input_grad[0]:  # not in the first layer: nothing below it is trained
-            dx = dy @ weight
-            _add_product(dx, du, a)
-            dx = dx.view(ctx.shape)
-        return dx, None, None, du.t() @ rows.to(a.dtype), wide.t() @ u, None
-
-
-def _add_product(total: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> None:
-    """total += left·right, in the product itself where the dtypes allow it."""
-    if total.dtype == left.dtype:
-        total.addmm_(left, right)
-    else:
-        total.add_(left @ right)
+            dx = (dy @ weight).addmm_(du, a).view(ctx.shape)
+        return dx, None, None, (du.t() @ rows).to(ctx.dtype), (dy.t() @ u).to(ctx.dtype), None
 
 
 class LoraLinear(PeftLinear):

@@ -36,10 +36,12 @@ ROWS = (OURS, *TRL, PLAIN)
 
 @dataclass(frozen=True)
 class Job:
-    """What a row does. model: its folder; steps: optimizer steps; max_tokens: longest example; threads: of torch."""
+    """What a row does. model: its folder; dtype: of the frozen weights, adapters are float32; steps: optimizer steps;
+    max_tokens: longest example; threads: of torch."""
 
     row: str
     model: str
+    dtype: str
     steps: int
     max_tokens: int
     threads: int
@@ -67,7 +69,7 @@ def run(job: Job, evaluation_file: Path) -> Ran:
     from lab.instruments import data, evaluation, memory, models
 
     torch.set_num_threads(job.threads)
-    loaded = models.load(job.model, dtype=torch.float32)
+    loaded = models.load(job.model, dtype=getattr(torch, job.dtype))
     pool = data.load("python-docstrings", loaded.tokenizer, max_tokens=job.max_tokens)
     drawn = data.split(pool, train=BATCH * job.steps, evaluation=EVALUATION)
     examples = [e.encoded for e in drawn.train]
@@ -152,7 +154,7 @@ def _trl(model: Any, examples: Sequence[Encoded], job: Job, tick: Callable[..., 
             weight_decay=0.0,
             max_grad_norm=1.0,
             max_length=None,
-            bf16=False,
+            bf16=job.dtype == "bfloat16",
             use_cpu=True,
             report_to="none",
             save_strategy="no",
@@ -215,15 +217,17 @@ def gemm_peak(threads: int) -> dict[str, float]:
 
     torch.set_num_threads(threads)
     found = {}
-    for dtype, sizes in ((torch.float32, (768, 1024, 1536, 2048)), (torch.bfloat16, (512, 1024))):
+    for dtype in (torch.float32, torch.bfloat16):
         rates = []
-        for size in sizes:
+        for size in (512, 768, 1024, 1536, 2048):
             a, b = (torch.randn(size, size).to(dtype) for _ in range(2))
             a @ b
-            for _ in range(10 if dtype == torch.float32 else 2):
+            for _ in range(10):
                 begin = time.perf_counter()
                 a @ b
                 rates.append(2 * size**3 / (time.perf_counter() - begin))
+            if max(rates) < 1e10:  # bfloat16 without instructions for it: the next size would take minutes
+                break
         found[str(dtype).removeprefix("torch.")] = max(rates)
     return found
 

@@ -1,9 +1,10 @@
 """LoRA training: this loop against trl.SFTTrainer and a plain PEFT loop, in tokens/s at equal evaluation loss.
 
-Same model, examples, order, adapters, optimizer, steps and precision (float32); every row runs in a process of its own,
-and the rows take turns, so that a machine that slows down slows down all. Tokens are real ones: padding is not counted,
-nor what a row saves by computing less. Needs `pip install -e '.[bench]'`, the pretrained model, and the machine alone
-for about twenty minutes.
+Same model, examples, order, adapters, optimizer and steps. The frozen weights are bfloat16 where this machine
+multiplies bfloat16 matrices faster than float32 ones, else float32, for all rows alike; adapters are float32. Every row
+runs in a process of its own, and the rows take turns, so that a machine that slows down slows down all. Tokens are real
+ones: padding is not counted, nor what a row saves by computing less. Needs `pip install -e '.[bench]'`, the pretrained
+model, and the machine alone for about twenty minutes.
 """
 
 from __future__ import annotations
@@ -38,8 +39,9 @@ class Outcome:
         peaks: Sequence[Mapping[str, float]],
         losses: Mapping[str, Mapping[str, np.ndarray]],
         threads: int,
+        dtype: str,
     ) -> None:
-        self.ran, self.peaks, self.losses, self.threads = ran, peaks, losses, threads
+        self.ran, self.peaks, self.losses, self.threads, self.dtype = ran, peaks, losses, threads, dtype
         self.best = max(TRL, key=self.speed)
 
     def speed(self, row: str) -> float:
@@ -52,9 +54,9 @@ class Outcome:
         return [speed(a) / speed(b) for a, b in zip(self.ran[OURS], self.ran[self.best], strict=True)]
 
     def share(self) -> float:
-        """Of the measured float32 matrix product, what this loop's matrix products made use of."""
+        """Of the measured matrix product in the benchmark's dtype, what this loop's matrix products made use of."""
         rates = [sum(one.flops[UNCOUNTED:]) / sum(one.seconds[UNCOUNTED:]) for one in self.ran[OURS]]
-        return statistics.median(rates) / max(peak["float32"] for peak in self.peaks)
+        return statistics.median(rates) / max(peak[self.dtype] for peak in self.peaks)
 
     def difference(self, row: str) -> tuple[float, float, float]:
         """Evaluation loss of `row` minus ours in nats/token, paired, and its 95 % interval over examples."""
@@ -67,7 +69,8 @@ class Outcome:
     def lines(self) -> list[str]:
         """The table."""
         made = [
-            f"{self.threads} threads, medians of {len(self.peaks)} rounds of {len(self.ran[OURS][0].seconds)} steps",
+            f"{self.dtype} weights, {self.threads} threads, medians of {len(self.peaks)} rounds of "
+            f"{len(self.ran[OURS][0].seconds)} steps",
             f"{'':<31} {'tokens/s':>8} {'superv./s':>9} {'s/step':>6} {'peak MB':>7} {'added':>6} {'eval':>7}  "
             f"minus ours [95 %]",
         ]
@@ -83,7 +86,7 @@ class Outcome:
                 f"{value:+.4f} [{low:+.4f}, {high:+.4f}]"
             )
         rates = ", ".join(f"{d} {max(p[d] for p in self.peaks) / 1e9:.1f} GFLOP/s" for d in ("float32", "bfloat16"))
-        made.append(f"matrix product: {rates}; this loop uses {self.share():.0%} of the first, aim {SHARE:.0%}")
+        made.append(f"matrix product: {rates}; this loop uses {self.share():.0%} of {self.dtype}, aim {SHARE:.0%}")
         each = " ".join(f"{ratio:.2f}" for ratio in self.ratios)
         made.append(
             f"against '{self.best}': {statistics.median(self.ratios):.2f} times ({each}); limit {LIMIT}, aim {AIM}"
@@ -100,19 +103,21 @@ def measure(model: Path, *, steps: int = STEPS, rounds: int = ROUNDS, threads: i
     """All rows, in turn, `rounds` times; each second round backwards. The first round also evaluates."""
     threads = threads or len(os.sched_getaffinity(0))
     ran: dict[str, list[Ran]] = {row: [] for row in ROWS}
-    peaks, losses = [], {}
+    peaks: list[dict[str, float]] = []
+    losses = {}
     with tempfile.TemporaryDirectory() as folder:
         for number in range(rounds):
             peaks.append(_child({"row": "gemm", "threads": threads}, Path(folder) / "gemm.json"))
+            dtype = max(peaks[0], key=peaks[0].__getitem__)
             for row in ROWS if number % 2 == 0 else reversed(ROWS):
                 out = Path(folder) / "row.json"
-                job = Job(row, str(model), steps, MAX_TOKENS, threads, evaluate=number == 0)
+                job = Job(row, str(model), dtype, steps, MAX_TOKENS, threads, evaluate=number == 0)
                 ran[row].append(Ran(**_child(asdict(job), out)))
                 if number == 0:
                     with np.load(out.with_suffix(".npz")) as arrays:
                         losses[row] = dict(arrays)
                 print(f"  round {number + 1}: {row}, {speed(ran[row][-1]):.1f} tokens/s", file=sys.stderr, flush=True)
-    return Outcome(ran, peaks, losses, threads)
+    return Outcome(ran, peaks, losses, threads, dtype)
 
 
 def _child(told: Mapping[str, object], out: Path) -> dict:

@@ -22,7 +22,7 @@ def test_rows_start_from_the_same_adapters(tiny_folder):
 def test_this_loop_and_the_plain_one_learn_the_same(tiny_folder, tmp_path):
     ran, losses = {}, {}
     for row in (OURS, PLAIN):
-        job = Job(row, str(tiny_folder), steps=3, max_tokens=120, threads=1, evaluate=True)
+        job = Job(row, str(tiny_folder), "float32", steps=3, max_tokens=120, threads=1, evaluate=True)
         ran[row] = run(job, tmp_path / "losses.npz")
         with np.load(tmp_path / "losses.npz") as arrays:
             losses[row] = arrays["losses"]
@@ -46,7 +46,7 @@ def outcome(trl_seconds, shift):
         row: {"losses": losses + (row != OURS) * (shift + 0.01 * rng.normal(size=40)), "owners": owners} for row in ROWS
     }
     peaks = [{"float32": 10e9, "bfloat16": 1e9}] * 2
-    return training_vs_trl.Outcome({row: ran(seconds[row], 6e9) for row in ROWS}, peaks, evaluated, 2)
+    return training_vs_trl.Outcome({row: ran(seconds[row], 6e9) for row in ROWS}, peaks, evaluated, 2, "float32")
 
 
 def test_the_table_is_made_of_what_was_measured():
