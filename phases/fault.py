@@ -15,7 +15,7 @@ import signal
 PLACES = (
     *("load", "lock", "recover", "recovered", "choose", "prepare", "plan_lock", "lock_written", "locked"),
     *("start", "started", "work", "collect", "judge", "judged", "record", "commit", "halt", "decided"),
-    *("prepared", "journalled", "entered", "files", "committed", "ref_moved", "recorded"),
+    *("prepared", "journalled", "entered", "files", "committed", "ref_moved", "withdrawn", "recorded"),
 )
 """Every place, in the order in which a run passes them; the last line stands inside each record."""
 

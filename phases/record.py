@@ -134,6 +134,8 @@ def _apply(paths: Paths, repo: Repo, book: Ledger, record: Record, folder: Path)
     fault.point("committed")
     repo.move_log_ref(commit)
     fault.point("ref_moved")
+    durable.remove(folder / "record.json")  # first: a folder with its record is whole, and would be applied again
+    fault.point("withdrawn")
     durable.remove(folder)
     fault.point("recorded")
     return book

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,7 +75,7 @@ def effects(patch: pytest.MonkeyPatch, scene: Scene, die_at: int | None) -> list
         patch.setattr(owner, name, step)
 
     for owner, name in ((durable, "write"), (durable, "append"), (durable, "remove"), (scene.repo, "commit"),
-                        (scene.repo, "move_log_ref"), (repo.Repo, "_run")):  # fmt: skip
+                        (scene.repo, "move_log_ref"), (repo.Repo, "_run"), (os, "unlink"), (os, "rmdir")):  # fmt: skip
         watch(owner, name)
     return seen
 
@@ -128,7 +129,7 @@ def test_killed_at_any_step_it_converges(scene: Scene, tmp_path: Path, monkeypat
         steps = effects(patch, control, None)
         record.commit(control.paths, control.repo, control.book, control.outcome)
     names = {step.split()[0] for step in steps}
-    assert names == {"write", "append", "remove", "commit", "move_log_ref", "_run"}
+    assert names == {"write", "append", "remove", "commit", "move_log_ref", "_run", "unlink", "rmdir"}
     assert len(steps) >= 12
     prepared = False
     for number, step in enumerate(steps):
