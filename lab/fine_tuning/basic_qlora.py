@@ -172,7 +172,7 @@ def _load(ctx: Context) -> Loaded:
 
     _tell(ctx, 0, "loading the model")
     if ctx.config["model"] != "tiny":
-        return quantised(ctx.inputs.path(ctx.config["model"]))
+        return quantised(models.locate(ctx.config["model"], ctx.inputs))
     with tempfile.TemporaryDirectory() as folder:
         models.save(models.tiny(ctx.seed), Path(folder) / "tiny")
         loaded = quantised(Path(folder) / "tiny")
@@ -261,7 +261,7 @@ def _weigh(ctx: Context) -> dict[str, dict[str, np.ndarray]]:
     from lab.instruments import models, quantisation
 
     tiny, name = ctx.config["model"] == "tiny", ctx.config["model"]
-    whole = models.tiny(ctx.seed) if tiny else models.load(ctx.inputs.path(name), dtype=torch.float32)
+    whole = models.tiny(ctx.seed) if tiny else models.load(models.locate(name, ctx.inputs), dtype=torch.float32)
     weights = [weight for _, weight in models.linear_weights(whole.model)]
     shape = max((weight.shape for weight in weights), key=lambda shape: shape.numel())
     gaussian = torch.randn(shape, generator=torch.Generator().manual_seed(ctx.seed))

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import torch
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+    from lab.experiment import Inputs
+
 Quantisation = Literal["nf4", "fp4"]
 
 WEIGHTS = "model.safetensors"
@@ -108,15 +110,33 @@ class Loaded:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 (hex) of the weights: of their one file, else of all tensors' names and bytes. Made when asked."""
-        if self.folder and (self.folder / WEIGHTS).is_file():
-            return pretrained.sha256(self.folder / WEIGHTS)
-        return _digest_of_tensors(self.model)
+        """SHA-256 (hex) of the weights: of their files, else of all tensors' names and bytes. Made when asked."""
+        return digest_of(self.folder) if self.folder else _digest_of_tensors(self.model)
 
     @property
     def calibrated(self) -> bool:
         """Whether the known values of this lab were measured on exactly these weights."""
         return self.digest == pretrained.FILES[WEIGHTS]
+
+
+def locate(name: str, inputs: "Inputs") -> Path:
+    """The folder of the model that a config names: one of the run's inputs, or `owner/name` on the hub.
+
+    A model of the hub is brought into the hub's own cache, unless it is there; HF_HUB_OFFLINE=1 forbids to fetch it.
+
+    Raises:
+        ContractError: neither an input nor a name on the hub.
+        ModelError: the hub cannot be asked, or does not know the model.
+    """
+    if name in inputs.entries or "/" not in name:
+        return inputs.path(name)
+    import huggingface_hub
+
+    try:
+        return Path(huggingface_hub.snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.jinja"]))
+    except (OSError, ValueError, huggingface_hub.errors.HfHubHTTPError) as fault:
+        msg = f"model {name!r} is no input of this run and cannot be had from the hub: {fault}"
+        raise ModelError(msg) from fault
 
 
 def load(
@@ -242,6 +262,14 @@ def _byte_tokenizer() -> "PreTrainedTokenizerBase":
     )
     tokenizer.chat_template = chat.CHATML
     return tokenizer
+
+
+def digest_of(folder: Path) -> str:
+    """SHA-256 (hex) of the weights stored in a folder: of their one file; of several, of their names and digests."""
+    if (folder / WEIGHTS).is_file():
+        return pretrained.sha256(folder / WEIGHTS)
+    lines = (f"{path.name} {pretrained.sha256(path)}\n" for path in sorted(folder.glob("*.safetensors")))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def _digest_of_tensors(model: "PreTrainedModel") -> str:

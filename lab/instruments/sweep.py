@@ -40,7 +40,7 @@ def bench(ctx: Context, earlier: Sequence[str] = ()) -> Iterator[tuple[Bench, li
 def _model(ctx: Context, scratch: Path) -> Path:
     """The folder of the profile's model; the tiny one is written to `scratch`."""
     if ctx.config["model"] != "tiny":
-        return ctx.inputs.path(ctx.config["model"])
+        return models.locate(ctx.config["model"], ctx.inputs)
     models.save(models.tiny(ctx.seed), scratch / "tiny")
     return scratch / "tiny"
 

@@ -80,9 +80,10 @@ class Bench:
 
     def description(self) -> dict[str, Any]:
         """What of it a trial's numbers depend on, by content and not by place."""
-        digests = {"model": self.model / models.WEIGHTS, "train": self.train, "evaluation": self.evaluation}
         return {
-            **{f"{name}_sha256": _digest(path) for name, path in digests.items()},
+            "model_sha256": models.digest_of(self.model),
+            "train_sha256": _digest(self.train),
+            "evaluation_sha256": _digest(self.evaluation),
             "dtype": self.dtype,
             "device": self.device,
             "curve": self.curve,

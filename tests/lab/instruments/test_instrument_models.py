@@ -1,6 +1,7 @@
 """Models: loading, what is known of each family, the tiny one."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -104,6 +105,33 @@ def test_an_unknown_architecture_is_refused_with_the_known_ones(tiny_folder, tmp
 def test_a_missing_model_names_the_command_that_fetches_it(tmp_path):
     with pytest.raises(models.ModelError, match=r"python -m lab\.instruments\.models fetch smollm2-135m"):
         models.load(tmp_path / "nowhere", dtype=torch.float32)
+
+
+def test_a_model_of_the_hub_is_found_in_its_cache_and_an_input_goes_first(tiny, tiny_folder, tmp_path):
+    """A cache as huggingface_hub lays it out, with the weights in several files, as large models have them."""
+    place = tmp_path / "hub/models--owner--name"
+    (place / "refs").mkdir(parents=True)
+    (place / "refs/main").write_text("0" * 40)
+    snapshot = place / "snapshots" / ("0" * 40)
+    tiny.model.save_pretrained(snapshot, max_shard_size="100KB")
+    tiny.tokenizer.save_pretrained(snapshot)
+    assert len(list(snapshot.glob("*.safetensors"))) > 1
+    code = (
+        "import sys, torch; from lab.experiment import Inputs; from lab.instruments import models;"
+        "given = Inputs({'other/one': {'kind': 'input', 'path': sys.argv[1]}});"
+        "assert str(models.locate('other/one', given)) == sys.argv[1];"
+        "found = models.load(models.locate('owner/name', given), dtype=torch.float32);"
+        "print(found.digest, float(found.model(torch.arange(3, 40)[None]).logits.abs().sum()));"
+        "models.locate('owner/unknown', given)"
+    )
+    env = os.environ | {"HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tiny_folder)], capture_output=True, text=True, check=False, env=env
+    )
+    digest, total = done.stdout.split()
+    assert digest == models.digest_of(snapshot) != models.digest_of(tiny_folder)
+    assert float(total) == pytest.approx(float(logits(tiny.model).abs().sum()), rel=1e-5)
+    assert "ModelError: model 'owner/unknown' is no input of this run and cannot be had from the hub" in done.stderr
 
 
 @pytest.mark.model
