@@ -253,10 +253,20 @@ def sweep(base: Path | None = None) -> None:
 
 
 def _remove(folder: Path) -> None:
-    """Removes a tree, also where the worker took its own permissions away; what resists is left to the next sweep."""
+    """Removes a tree, also where the worker took its own permissions away; what resists is left to the next sweep.
+
+    The lock goes last: without it a folder that a kill left half removed would be nobody's, and stay for ever.
+    """
     for path, folders, _files in os.walk(folder):
         for name in folders:
             inner = Path(path, name)
             if not inner.is_symlink():
                 inner.chmod(0o700)
-    shutil.rmtree(folder, ignore_errors=True)
+    with suppress(OSError):
+        for path in folder.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name != "lock":
+                path.unlink()
+        (folder / "lock").unlink(missing_ok=True)
+        folder.rmdir()

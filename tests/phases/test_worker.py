@@ -246,6 +246,47 @@ with worker.staging(Path({str(ROOT)!r}), Path({str(tmp_path)!r})) as place:
     assert not living.exists()
 
 
+def test_what_a_kill_left_half_removed_is_swept(tmp_path, monkeypatch):
+    """Killed before each file and folder that a removal takes away: the next sweep takes the rest."""
+
+    class Killed(BaseException):
+        pass
+
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    removals = 0
+    for number in range(50):
+        folder = tmp_path / f"phases-run-{ended.pid}-abc"
+        for name in ("out/artifacts", "home", "judge"):
+            (folder / name).mkdir(parents=True)
+        for name in ("events.jsonl", "lock", "out/result.json", "judge/verdict"):
+            (folder / name).write_text("")
+        left = number
+
+        def dying(real):
+            def step(*arguments, **more):
+                nonlocal left
+                if left == 0:
+                    raise Killed
+                left -= 1
+                return real(*arguments, **more)
+
+            return step
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "unlink", dying(os.unlink))
+            patch.setattr(os, "rmdir", dying(os.rmdir))
+            try:
+                worker.sweep(tmp_path)
+            except Killed:
+                removals += 1
+        worker.sweep(tmp_path)
+        assert not folder.exists(), f"killed at removal {number}"
+        if left:
+            break
+    assert removals >= 9  # files and folders
+
+
 def test_a_folder_without_its_lock_held_is_never_visible_as_free(tmp_path):
     with worker.staging(ROOT, tmp_path) as place:
         descriptor = os.open(place.folder / "lock", os.O_RDWR)
