@@ -211,7 +211,8 @@ class Untouched:
     config: bytes
 
 
-RUNNERS = ("progress.txt", "results/", ".phases/", ".git/", "prd/approvals/")
+RUNNERS = ("progress.txt", ".progress.txt.", "results/", ".phases/", ".git/", "prd/approvals/")
+"""What is not the user's; the second is a temporary file between a kill and the next run, which I8 asks about."""
 
 
 def untouched(root: Path) -> Untouched:
