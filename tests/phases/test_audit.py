@@ -393,3 +393,24 @@ def test_a_record_bound_to_another_commit_is_invalid(approved: Toy) -> None:
     code, report = audited(approved)
     assert code == 3
     assert {item["code"] for item in report["findings"]} == {"approval-invalid"}
+
+
+def test_a_rejection_does_not_count_as_an_approval(halted: Toy) -> None:
+    """Who can rewrite everything turns a person's "no" into a "yes": the record still says what was decided."""
+    code, screen = at_terminal(halted.root, "reject", "1", "--reason", "count twice", answer=as_asked)
+    assert code == 0, screen
+    book = ledger.parse(halted.progress.encode())
+    said = book.entries[-1]
+    assert said.kind == "REJECTED"
+    forged = ledger.Ledger(book.header, book.entries[:-1])
+    yes = ledger.seal(forged, "APPROVED", said.lines, time=said.time, phase=said.phase)
+    for file in (progress(halted), journal(halted)):
+        file.write_bytes(forged.data + yes.block)
+    halted.git("reset", "-q", "--soft", "HEAD~1")
+    halted.commit(f"approved\n\nPhases-Phase: 1\nPhases-Entry: {yes.seq:04d}\nPhases-Head: {yes.self_hash}")
+    halted.git("update-ref", "refs/phases/log", "HEAD")
+    ended, report = audited(halted)
+    assert ended == 3
+    assert "approval-missing" in {item["code"] for item in report["findings"]}
+    assert json.loads(phases(halted, "status", "--json").out)["phases"][0]["state"] == "awaiting_approval"
+    assert phases(halted, "run", "--next").code in (3, 4)
