@@ -207,6 +207,16 @@ def _kind(data: bytes) -> str:
         return ""
 
 
+def standing_records(root: Path, book: Ledger) -> set[str]:
+    """Digests of the record files that say what their entry says; whether they were committed so, only git can tell."""
+    kinds = named_kinds(book)
+    return {
+        digest
+        for path, digest in record_files(root).items()
+        if kinds.get(digest) == {_kind((root / path).read_bytes())}
+    }
+
+
 def unrecorded(root: Path, book: Ledger) -> list[str]:
     """Files under `prd/approvals/` that no entry names with the digest they have."""
     named = recorded(book)

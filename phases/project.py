@@ -82,12 +82,12 @@ def open_view(root: Path) -> Project:
 def glance(project: Project) -> Book:
     """The ledger and state as the work tree has them: for views, which warn and never refuse.
 
-    Approval records count by their digest alone; `read` also asks git for their commits.
+    Approval records count by their digest and by what they say; `read` also asks git for their commits.
     """
     progress, journal = _bytes(project.paths.progress), _bytes(project.paths.journal)
     parsed = ledger.parse(progress or ledger.header(project.outline.project))
     found = ledger.problems(parsed) or _apart(project, parsed, ledger.parse(journal) if journal is not None else parsed)
-    records = set(approval.record_files(project.root).values())
+    records = approval.standing_records(project.root, parsed)
     return Book(
         Reconciled(parsed, has_journal=journal is not None, problems=found),
         state.fold(project.outline, parsed.entries, records),

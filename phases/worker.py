@@ -263,10 +263,10 @@ def _remove(folder: Path) -> None:
             if not inner.is_symlink():
                 inner.chmod(0o700)
     with suppress(OSError):
-        for path in folder.iterdir():
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path, ignore_errors=True)
-            elif path.name != "lock":
-                path.unlink()
+        for entry in folder.iterdir():
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry, ignore_errors=True)
+            elif entry.name != "lock":
+                entry.unlink()
         (folder / "lock").unlink(missing_ok=True)
         folder.rmdir()
