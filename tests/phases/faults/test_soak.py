@@ -9,8 +9,8 @@ from quick import Quick
 
 
 def test_a_short_soak_finds_nothing() -> None:
-    done = soak.main(runs=6, seed=20261123)
-    assert done.runs == 6
+    done = soak.main(runs=12, seed=20261123)
+    assert done.runs == 12
     assert done.kills > 0
     assert done.found == []
 
