@@ -12,6 +12,8 @@ from lab.present.figure import Figure, Series
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DASHES = {"solid": "-", "dashed": "--", "dotted": ":"}
+LEGEND = 4  # entries for which there is room among the data; a longer legend stands beside them
+TICKS = 6  # places on a logarithmic axis whose labels do not run into each other
 STYLE = {
     "font.size": 11,
     "axes.titlesize": 12,
@@ -49,7 +51,8 @@ def _picture(figure: Figure) -> Any:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as Canvas
 
-    picture = Canvas(figsize=(7.2, 4.2), layout="constrained")
+    crowded = len(figure.series) > LEGEND
+    picture = Canvas(figsize=(9.2 if crowded else 7.2, 4.2), layout="constrained")
     FigureCanvasAgg(picture)
     axes = picture.add_subplot()
     bars = [series for series in figure.series if series.kind == "bar"]
@@ -61,9 +64,26 @@ def _picture(figure: Figure) -> Any:
     axes.set(title=figure.title, xlabel=figure.x_label, ylabel=figure.y_label, yscale=figure.y_scale)
     if not bars:
         axes.set_xscale(figure.x_scale)
-    if len(figure.series) > 1:
+        _ticks_where_measured(axes, figure)
+    if crowded:
+        picture.legend(frameon=False, loc="outside right upper")
+    elif len(figure.series) > 1:
         axes.legend(frameon=False)
     return picture
+
+
+def _ticks_where_measured(axes: Any, figure: Figure) -> None:
+    """On a logarithmic axis with few places, such as ranks or rates: these places and no powers of ten.
+
+    A place closer than a factor 1.5 to the one before gets no label, which would stand on the other's.
+    """
+    places: list[float] = []
+    for place in sorted({float(x) for series in figure.series for x in series.x}) if figure.x_scale == "log" else ():
+        if not places or place >= 1.5 * places[-1]:
+            places.append(place)
+    if 0 < len(places) <= TICKS:
+        axes.set_xticks(places, [f"{place:g}" for place in places])
+        axes.set_xticks([], minor=True)
 
 
 def _line(axes: Any, series: Series, place: int) -> None:

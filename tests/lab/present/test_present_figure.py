@@ -102,3 +102,26 @@ def test_nine_categories_keep_their_names_apart(tmp_path: Path) -> None:
     wide = replace(BARS, series=(Series("a", names, tuple(range(1, 10)), kind="bar"),))
     svg = (written(tmp_path / "out", wide) / "memory.svg").read_text()
     assert all(name in svg for name in names) and svg.count("rotate(-30") >= 9
+
+
+def test_few_places_on_a_logarithmic_axis_are_its_ticks(tmp_path: Path) -> None:
+    def labels(*ranks: float) -> set[str]:
+        series = (Series("loss", ranks, tuple(range(len(ranks))), kind="points"),)
+        folder = written(tmp_path / str(len(ranks)), replace(LINE, series=series, x_scale="log"))
+        return set(re.findall(r">([^<>]+)</text>", (folder / "curve.svg").read_text()))
+
+    assert {"8", "16", "64"} <= labels(8, 16, 64)
+    assert {"12", "20", "40"} & labels(8, 12, 20, 30, 40, 60, 90) == set()  # control: too many, so powers of ten
+
+
+def test_a_close_neighbour_gets_no_label_and_a_long_legend_leaves_the_data_free(tmp_path: Path) -> None:
+    near = tuple(Series(f"run {n}", (0.001, 0.0013, 0.005), (n, n, n)) for n in range(5))
+    folder = written(tmp_path / "out", replace(LINE, series=near, x_scale="log"))
+    drawn = re.findall(r">([^<>]+)</text>", (folder / "curve.svg").read_text())
+    assert "0.001" in drawn
+    assert "0.0013" not in drawn
+    width, other = (
+        struct.unpack(">I", data[16:20])[0]
+        for data in ((folder / "curve.png").read_bytes(), (written(tmp_path / "few", LINE) / "curve.png").read_bytes())
+    )
+    assert width > other
