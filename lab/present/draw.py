@@ -103,14 +103,15 @@ def _bars(axes: Any, series: Series, colour: str, place: int, of: int) -> None:
 
     width = 0.8 / of
     x = [i + (place - (of - 1) / 2) * width for i in range(len(series.x))]
-    drawn = axes.bar(x, series.y, width, color=colour, label=series.label)
+    error = None
     if series.band is not None:
         low, high = series.band
         error = [
             [y - a for y, a in zip(series.y, low, strict=True)],
             [b - y for y, b in zip(series.y, high, strict=True)],
         ]
-        axes.errorbar(x, series.y, yerr=error, fmt="none", ecolor="black", capsize=3, linewidth=1)
+    kept = {"ecolor": "black", "capsize": 3, "error_kw": {"linewidth": 1}}
+    drawn = axes.bar(x, series.y, width, yerr=error, color=colour, label=series.label, **kept)
     axes.bar_label(drawn, [number(y, 3) for y in series.y], padding=2, fontsize=9)
     names = [str(name) for name in series.x]
     turn = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if len("".join(names)) > 55 else {}
