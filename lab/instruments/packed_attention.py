@@ -16,6 +16,7 @@ import torch
 from torch.nn import functional
 
 NAME = "packed"
+SHORT = 48  # tokens of a row up to which plain products beat the fused kernel on a CPU: its blocks are longer
 
 
 @dataclass(frozen=True)
@@ -78,10 +79,27 @@ def attention(
     # On a CPU the kernel's backward pass takes two to three times as long in bfloat16 as in float32.
     dtype = torch.float32 if query.device.type == "cpu" and query.dtype == torch.bfloat16 else query.dtype
     rows = [_rows(x.to(dtype), apart) for x in (query, key, value)]
-    found = functional.scaled_dot_product_attention(
-        *rows, dropout_p=dropout, is_causal=True, scale=scaling, enable_gqa=query.shape[1] != key.shape[1]
-    )  # [E, H, L, D]
+    if query.device.type == "cpu" and rows[0].shape[2] <= SHORT and not dropout:
+        found = _short(*rows, scaling)
+    else:
+        found = functional.scaled_dot_product_attention(
+            *rows, dropout_p=dropout, is_causal=True, scale=scaling, enable_gqa=query.shape[1] != key.shape[1]
+        )  # [E, H, L, D]
     return found.transpose(1, 2).flatten(0, 1).index_select(0, apart.places)[None].to(query.dtype), None
+
+
+def _short(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float | None) -> torch.Tensor:
+    """softmax(s·Q·Kᵀ)·V with all scores in memory; [E, H, L, D] and [E, H', L, D] twice → [E, H, L, D].
+
+    The query heads that share a key head stand in one matrix, so keys and values are not repeated.
+    """
+    examples, heads, length, width = query.shape
+    shared = key.shape[1]  # H'
+    scale = width**-0.5 if scaling is None else scaling
+    later = torch.full((length, length), -torch.inf, dtype=query.dtype, device=query.device).triu(1)
+    grouped = query.reshape(examples, shared, -1, width)  # [E, H', H/H'·L, D]
+    scores = (grouped @ key.transpose(2, 3)).mul(scale).view(examples, heads, length, length) + later
+    return (scores.softmax(-1).view(examples, shared, -1, length) @ value).view(examples, heads, length, width)
 
 
 def _rows(x: torch.Tensor, apart: Apart) -> torch.Tensor:

@@ -106,15 +106,16 @@ def train(
         rows = checkpoint.load(resume, trained, optimizer)
     steps = [Step(*row) for row in rows]
     model.train()
-    for number in range(len(steps), settings.steps):
-        batch = [examples[i % len(examples)] for i in _indices(number, settings.batch_size)]
-        steps.append(_step(model, trained, optimizer, batch=batch, number=number, settings=settings))
-        done = number + 1
-        if resume and save_every and done % save_every == 0:
-            checkpoint.save(resume, trained, optimizer, [_row(step) for step in steps])
-        after_step(done, steps[-1], optimizer)
-        if not model.training:  # an evaluation in between has switched dropout off; asking all layers takes 40 ms
-            model.train()
+    with allocator.nothing_old_collected():
+        for number in range(len(steps), settings.steps):
+            batch = [examples[i % len(examples)] for i in _indices(number, settings.batch_size)]
+            steps.append(_step(model, trained, optimizer, batch=batch, number=number, settings=settings))
+            done = number + 1
+            if resume and save_every and done % save_every == 0:
+                checkpoint.save(resume, trained, optimizer, [_row(step) for step in steps])
+            after_step(done, steps[-1], optimizer)
+            if not model.training:  # an evaluation in between has switched dropout off; asking all layers takes 40 ms
+                model.train()
     optimizer.zero_grad()
     model.eval()
     return steps

@@ -1,8 +1,14 @@
 """The allocator: told to keep memory, it hands out the same pages again. In a process of its own, as it stays so."""
 
+import gc
 import statistics
 import subprocess
 import sys
+import weakref
+
+import pytest
+
+from lab.instruments import allocator
 
 PROGRAM = """
 import resource, sys, torch
@@ -30,3 +36,26 @@ def faults(way: str) -> float:
 def test_kept_memory_is_not_asked_for_again():
     assert faults("leave") > 5000, "control: left alone, the kernel hands out the same 450 MB again and again"
     assert faults("keep") < 100
+
+
+class Ring:
+    """Garbage that only the collector finds."""
+
+    def __init__(self):
+        self.me = self
+        self.watched = weakref.ref(self)
+
+
+def test_a_loops_own_garbage_is_collected_and_nothing_stays_set_aside():
+    before = gc.get_freeze_count()
+    old = Ring().watched  # garbage already
+    with allocator.nothing_old_collected():
+        assert old() is None
+        assert gc.get_freeze_count() > 10_000, "control: the modules' objects are set aside"
+        new = Ring().watched
+        gc.collect()
+        assert new() is None
+    assert gc.get_freeze_count() == before == 0
+    with pytest.raises(RuntimeError), allocator.nothing_old_collected():
+        raise RuntimeError
+    assert gc.get_freeze_count() == 0

@@ -45,6 +45,28 @@ def test_rows_and_mask_agree(family_model, examples, monkeypatch):
     assert (by_rows[1] - by_mask[1]).norm() < 1e-4 * by_mask[1].norm()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("length", [packed_attention.SHORT, packed_attention.SHORT + 1])
+def test_short_rows_and_long_ones_are_computed_alike(length, dtype):
+    """Just below and just above the limit between the two ways, with shared key heads and a scale of its own."""
+    torch.manual_seed(0)
+    packed = packing.pack([example(length + 1, 5, 1), example(length, 3, 2), example(length - 9, 8, 3)])
+    total = packed.ids.shape[1]
+    query, key, value = (torch.randn(1, heads, total, 16).to(dtype).requires_grad_() for heads in (6, 2, 2))
+    found = packed_attention.attention(None, query, key, value, None, apart=packed.apart, scaling=0.3)[0]
+    wanted = functional.scaled_dot_product_attention(
+        *(x.float() for x in (query, key, value)), attn_mask=packed.mask, scale=0.3, enable_gqa=True
+    ).transpose(1, 2)
+    assert found.dtype == dtype
+    near = {"rtol": 1e-4, "atol": 1e-5} if dtype == torch.float32 else {"rtol": 1e-2, "atol": 1e-2}
+    assert torch.allclose(found.float(), wanted, **near)
+    weight = torch.randn_like(wanted)
+    ours = torch.autograd.grad((found.float() * weight).sum(), (query, key, value))
+    theirs = torch.autograd.grad((wanted * weight).sum(), (query, key, value))
+    for mine, right in zip(ours, theirs, strict=True):
+        assert (mine.float() - right.float()).norm() < (1e-5 if dtype == torch.float32 else 1e-2) * right.float().norm()
+
+
 def test_a_token_in_the_wrong_place_is_seen(family_model):
     """Control: rows that mix two examples give another loss."""
     packed = packing.pack(DIFFERENT)
