@@ -124,13 +124,14 @@ def run(ctx: Context) -> None:
 
 def measure(ctx: Context) -> Measured:
     """Do the whole experiment; write data and adapters below the output folder."""
-    import bitsandbytes  # noqa: F401 - loaded now, so that the process is whole when its memory is read
-    import peft  # noqa: F401
-
     from lab.instruments import adapters, memory, quantisation
     from lab.instruments.stopwatch import Stopwatch
 
-    clock, process_bytes = Stopwatch(), memory.resident_bytes()
+    clock = Stopwatch()
+    import bitsandbytes  # noqa: F401 - loaded now, so that the process is whole when its memory is read
+    import peft  # noqa: F401
+
+    process_bytes = memory.resident_bytes()
     with clock("loading"):
         loaded = _load(ctx)
     with clock("data"):

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from invariants import exit_violations, leftovers, shape, untouched, user_violations, violations
+from invariants import exit_violations, leftovers, processes, shape, untouched, user_violations, violations
 from quick import Quick
 
 SHIM = """#!/bin/sh
@@ -51,6 +51,14 @@ def run_until_free(quick: Quick, seconds: float = 20) -> Any:
     while (done := quick.run("run", "--next", code=None)).returncode == 6 and time.monotonic() < end:
         time.sleep(0.1)
     return done
+
+
+def wait_for_rest(quick: Quick, seconds: float = 20) -> None:
+    """Until no process is at work in the repository: what is read while a git still writes is neither old nor new."""
+    end = time.monotonic() + seconds
+    while (busy := list(processes(quick.root, None))) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not busy, busy
 
 
 def converges(quick: Quick, end: dict[str, Any], before: bytes = b"", codes: tuple[int, ...] = (0, 4)) -> None:

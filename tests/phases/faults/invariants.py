@@ -238,7 +238,7 @@ def user_violations(root: Path, before: Untouched) -> list[str]:
 
 def leftovers(root: Path, temporary: Path | None = None) -> list[str]:
     """I8, I11, I12 once a run has ended by itself."""
-    return [*_partial(root), *_processes(root, temporary), *_locks(root)]
+    return [*_partial(root), *processes(root, temporary), *_locks(root)]
 
 
 def _partial(root: Path) -> Iterator[str]:
@@ -254,7 +254,7 @@ def _partial(root: Path) -> Iterator[str]:
             yield f"I8 {item!r} is not as committed"
 
 
-def _processes(root: Path, temporary: Path | None) -> Iterator[str]:
+def processes(root: Path, temporary: Path | None) -> Iterator[str]:
     places = [str(place) for place in (root, temporary) if place]
     for folder in Path("/proc").iterdir():
         if not folder.name.isdecimal() or int(folder.name) == os.getpid():

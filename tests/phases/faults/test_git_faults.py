@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from converging import converges, git_shim, strace
+from converging import converges, git_shim, strace, wait_for_rest
 from invariants import entries, progress
 from quick import Quick
 
@@ -33,9 +33,10 @@ def soaked(cases: list[Any], quickly: set[Any]) -> list[Any]:
 def test_runner_and_git_killed_inside_a_commit(
     call: str, number: int, quick: Quick, undisturbed: dict[str, Any], tmp_path: Path
 ) -> None:
-    """A commit that makes fewer such calls ends by itself after its runner died: the next run waits for it."""
+    """A commit that makes fewer such calls ends by itself after its runner died."""
     action = f"kill -9 $PPID; {strace(f'{call}:signal=SIGKILL:when={number}')}"
     quick.run("run", "--next", code=-9, env=git_shim(tmp_path / "bin", action))
+    wait_for_rest(quick)
     converges(quick, undisturbed, progress(quick.root))
 
 
