@@ -268,5 +268,6 @@ def _remove(folder: Path) -> None:
                 shutil.rmtree(entry, ignore_errors=True)
             elif entry.name != "lock":
                 entry.unlink()
-        (folder / "lock").unlink(missing_ok=True)
-        folder.rmdir()
+        if all(entry.name == "lock" for entry in folder.iterdir()):  # else something resisted, and keeps its lock
+            (folder / "lock").unlink(missing_ok=True)
+            folder.rmdir()
