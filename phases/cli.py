@@ -14,8 +14,8 @@ from phases import __version__
 from phases.errors import PhasesError, UsageError, WaitingForHumanError
 
 if TYPE_CHECKING:
-    from phases.project import Project
-    from phases.session import Outcome
+    from phases.record.project import Project
+    from phases.run.session import Outcome
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 
@@ -45,7 +45,7 @@ def main() -> None:
     except OSError as error:
         if debug:
             raise
-        from phases import durable
+        from phases.base import durable
 
         where = f"{error.filename}: " if error.filename else ""
         sys.stderr.write(f"error: {where}{error.strerror or error}\nnext: {durable.remedy(error)}\n")
@@ -69,7 +69,7 @@ def cli(context: click.Context, root: Path, debug: bool) -> None:
 
 
 def _open(context: click.Context) -> Project:
-    from phases.project import open_project
+    from phases.record.project import open_project
 
     return open_project(context.obj)
 
@@ -83,7 +83,8 @@ def _print_json(document: Any) -> None:
 @click.pass_context
 def status(context: click.Context, as_json: bool) -> None:
     """Where the project stands, and the one command to type next."""
-    from phases import state, views
+    from phases.record import state
+    from phases.views import status as views
 
     opened, book = _book(context)
     step = state.next_step(opened.outline, book.state)
@@ -96,7 +97,7 @@ def status(context: click.Context, as_json: bool) -> None:
 
 def _warn(opened: Project, book: Any) -> None:
     """What does not hold is said before anything else; reading commands go on."""
-    from phases import project
+    from phases.record import project
 
     if opened.probe.rewound:
         error = project.rewound(opened.probe)
@@ -114,7 +115,8 @@ def plan(context: click.Context, as_json: bool) -> None:
 
 
 def _show_plan(opened: Project, as_json: bool) -> None:
-    from phases import project, state, views
+    from phases.record import project, state
+    from phases.views import status as views
 
     book = project.glance(opened)
     _warn(opened, book)
@@ -159,17 +161,17 @@ def run(
     if dry_run:
         _show_plan(opened, as_json)
         return
-    from phases import live
+    from phases.views import live
 
     with live.choose(silent=as_json) as view:
         if scratch and feature:
-            from phases import rehearse
+            from phases.run import scratch as rehearse
 
             told = rehearse.scratch(opened, view, feature, profile)
             if as_json:
                 _print_json({"scratch": True, "features": [told.json()]})
             context.exit(0 if told.state == "verified" else 1)
-        from phases.runner import run_next
+        from phases.run.runner import run_next
 
         outcome = run_next(opened, view, only=feature, force=force, keep_going=keep_going)
     _report(opened, outcome, as_json)
@@ -212,7 +214,8 @@ def _exit_code(outcome: Outcome) -> int:
 @click.pass_context
 def verify(context: click.Context, feature_ids: tuple[str, ...], as_json: bool) -> None:
     """Run gates again on what is stored; nothing is recorded."""
-    from phases import live, rehearse
+    from phases.run import scratch as rehearse
+    from phases.views import live
 
     opened = _open(context)
     with live.choose(silent=as_json) as view:
@@ -232,7 +235,7 @@ def verify(context: click.Context, feature_ids: tuple[str, ...], as_json: bool) 
 @click.pass_context
 def approve(context: click.Context, phase: int, waive: str | None, reason: str | None) -> None:
     """Approve a phase that waits, by words typed at the controlling terminal. Starts nothing."""
-    from phases import decide
+    from phases.decisions import decide
 
     if (waive is None) != (reason is None):
         raise UsageError(
@@ -241,7 +244,7 @@ def approve(context: click.Context, phase: int, waive: str | None, reason: str |
         )
     opened = _open(context)
     if waive is not None:
-        from phases import waive as waiving
+        from phases.decisions import waive as waiving
 
         path = waiving.waive(opened, phase, waive, _one_line(reason or ""), _summary(opened, phase))
         click.echo(f"{waive} is waived; recorded in {path}.\nnext: python -m phases run --next", err=True)
@@ -257,7 +260,7 @@ def approve(context: click.Context, phase: int, waive: str | None, reason: str |
 @click.pass_context
 def reject(context: click.Context, phase: int, reason: str, feature: str | None) -> None:
     """Send a phase back: its lock is released and its features run again."""
-    from phases import decide
+    from phases.decisions import decide
 
     opened = _open(context)
     path = decide.reject(opened, phase, _one_line(reason), feature, _summary(opened, phase))
@@ -270,7 +273,7 @@ def reject(context: click.Context, phase: int, reason: str, feature: str | None)
 @click.pass_context
 def relock(context: click.Context, phase: int, reason: str) -> None:
     """Lock a changed plan within a phase; what it changes runs again."""
-    from phases import decide
+    from phases.decisions import decide
 
     opened = _open(context)
     path = decide.relock(opened, phase, _one_line(reason), _summary(opened, phase))
@@ -278,7 +281,7 @@ def relock(context: click.Context, phase: int, reason: str) -> None:
 
 
 def _one_line(reason: str) -> str:
-    from phases.text import is_printable
+    from phases.base.text import is_printable
 
     if not reason.strip() or not is_printable(reason) or len(reason) > 280:
         raise UsageError("--reason: wanted one printable line of at most 280 characters", remedy="shorten or retype it")
@@ -287,7 +290,10 @@ def _one_line(reason: str) -> str:
 
 def _summary(opened: Project, phase_id: int) -> str:
     """What a person reads before a decision: features, checks, coverage, predictions, digests."""
-    from phases import decision, project, strict_json, views
+    from phases.base import strict_json
+    from phases.decisions import decision
+    from phases.record import project
+    from phases.views import status as views
 
     phase = decision.known_phase(opened, phase_id)
     current = project.glance(opened).state.phase(phase_id)
@@ -304,8 +310,8 @@ def _summary(opened: Project, phase_id: int) -> str:
 @click.pass_context
 def audit(context: click.Context, as_json: bool) -> None:
     """Prove ledger, journal, commits, receipts, approvals and artifacts, offline."""
-    from phases import audit as auditing
-    from phases import findings
+    from phases.audit import audit as auditing
+    from phases.audit import findings
 
     report = auditing.audit(_open(context))
     if as_json:
@@ -323,7 +329,7 @@ def audit(context: click.Context, as_json: bool) -> None:
 @click.pass_context
 def log(context: click.Context, last: int | None, feature: str | None, raw: bool, as_json: bool) -> None:
     """The entries of progress.txt, in sentences."""
-    from phases import sentences
+    from phases.views import sentences
 
     book = _book(context)[1]
     entries = [entry for entry in book.ledger.entries if feature is None or entry.feature == feature]
@@ -341,7 +347,7 @@ def log(context: click.Context, last: int | None, feature: str | None, raw: bool
 @click.pass_context
 def show(context: click.Context, feature_id: str, as_json: bool) -> None:
     """A feature: its entries, receipt, verdict, measurements, predictions, and where its files are."""
-    from phases import show as showing
+    from phases.views import show as showing
 
     opened, book = _book(context)
     told = showing.show(opened, book, feature_id)
@@ -354,7 +360,7 @@ def show(context: click.Context, feature_id: str, as_json: bool) -> None:
 @click.pass_context
 def why(context: click.Context, feature_id: str, as_json: bool) -> None:
     """Why a feature is in its state, and whether it would run now."""
-    from phases import why as explaining
+    from phases.views import why as explaining
 
     opened, book = _book(context)
     told = explaining.why(opened.outline, book, feature_id)
@@ -366,7 +372,7 @@ def why(context: click.Context, feature_id: str, as_json: bool) -> None:
 @click.pass_context
 def doctor(context: click.Context, as_json: bool) -> None:
     """What is missing on this machine, and what is lost without it."""
-    from phases import doctor as examining
+    from phases.views import doctor as examining
 
     checks = examining.examine(context.obj.absolute())
     _print_json(examining.as_json(checks)) if as_json else click.echo(examining.text(checks))
@@ -375,7 +381,7 @@ def doctor(context: click.Context, as_json: bool) -> None:
 
 def _book(context: click.Context) -> tuple[Project, Any]:
     """The project and its ledger for a command that only reads, with warnings about what does not hold."""
-    from phases import project
+    from phases.record import project
 
     opened = project.open_view(context.obj)
     book = project.glance(opened)

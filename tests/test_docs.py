@@ -14,9 +14,14 @@ import click
 import pytest
 from pydantic import BaseModel
 
-from phases import approval, collect, errors, ledger, negative, prd, receipt, state, verdict, views
+from phases import errors
+from phases.execution import collect
+from phases.judge import mutants as negative, verdict
+from phases.plan import schema as prd
+from phases.record import approvals as approval, ledger, receipt, state
+from phases.views import status as views
 from phases.cli import cli
-from phases.project import Book
+from phases.record.project import Book
 
 ROOT = Path(__file__).resolve().parents[1]
 FENCED = re.compile(r"^( *)```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)

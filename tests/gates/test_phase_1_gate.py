@@ -12,8 +12,8 @@ from safetensors.numpy import load_file, save_file
 
 from lab import present
 from lab.experiment import Measurement, Result
-from phases import gate
-from phases.sandbox import Unconfined
+from phases.judge import gate
+from phases.execution.sandbox import Unconfined
 from tests.gates.conftest import ROOT, failing, run_experiment
 
 GATE = "test_phase_1.py"

@@ -16,8 +16,8 @@ from lab.experiment import Measurement, Result
 from lab.instruments.adapters import LoraSettings
 from lab.instruments.training import Settings
 from lab.instruments.trials import Trial
-from phases import gate
-from phases.sandbox import Unconfined
+from phases.judge import gate
+from phases.execution.sandbox import Unconfined
 from tests.gates.conftest import ROOT, failing, run_experiment
 from tests.lab.synthesis import track
 

@@ -10,8 +10,8 @@ import pytest
 
 from lab import present
 from lab.experiment import Measurement, Result
-from phases import gate
-from phases.sandbox import Unconfined
+from phases.judge import gate
+from phases.execution.sandbox import Unconfined
 from tests.gates.conftest import ROOT, failing, run_experiment
 from tests.lab.synthesis import track
 

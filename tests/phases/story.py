@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Self
 
-from phases import entries, ledger
-from phases.ledger import Ledger
+from phases.record import entries, ledger
+from phases.record.ledger import Ledger
 
 DIGEST = "ab" * 32
 

@@ -137,7 +137,8 @@ def test_a_record_that_nobody_decided_is_refused(halted: Toy) -> None:
 
 def test_a_forged_entry_is_refused(halted: Toy) -> None:
     """An agent that writes a well-formed APPROVED entry with the right hashes into progress.txt."""
-    from phases import durable, ledger
+    from phases.base import durable
+    from phases.record import ledger
 
     record = b'{"result": "pass"}'
     halted.write("prd/approvals/phase-1.1.json", record.decode())

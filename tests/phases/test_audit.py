@@ -18,7 +18,9 @@ import pytest
 from terminal_user import as_asked, at_terminal
 from toy import Toy
 
-from phases import cli, durable, ledger
+from phases import cli
+from phases.base import durable
+from phases.record import ledger
 
 Tamper = Callable[[Toy], object]
 

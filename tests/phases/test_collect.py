@@ -10,9 +10,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from phases import collect
+from phases.execution import collect
 from phases.errors import PhasesError
-from phases.text import is_printable
+from phases.base.text import is_printable
 
 DECLARED = ("result.json", "report.md", "figures/*", "artifacts/**")
 

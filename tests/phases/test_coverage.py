@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phases.coverage import Coverage, classify, collect
+from phases.judge.coverage import Coverage, classify, collect
 
 CHANGES = ("small", "large", "negative")
 

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phases import durable
+from phases.base import durable
 from phases.errors import EnvironmentFaultError
 
 ROOM = 256 * 1024  # bytes of the small file system

@@ -13,8 +13,8 @@ import zlib
 import pytest
 
 from phases.errors import IntegrityError, InterruptedRunError
-from phases.gate import GateSpec, judge, judge_exit, run_entry, verdict
-from phases.sandbox import Unconfined
+from phases.judge.gate import GateSpec, judge, judge_exit, run_entry, verdict
+from phases.execution.sandbox import Unconfined
 
 LOSSES = [2.0, 2.5, 3.0, 3.5]
 

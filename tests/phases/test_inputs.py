@@ -9,13 +9,15 @@ from pathlib import Path
 import pytest
 from toy import Toy, prd
 
-from phases import durable, inputs, state
+from phases.base import durable
+from phases.execution import inputs
+from phases.record import state
 from phases.errors import EnvironmentFaultError, IntegrityError
-from phases.inputs import Given
-from phases.paths import Paths
-from phases.prd import Prd, parse
-from phases.project import glance, open_project
-from phases.repo import Repo
+from phases.execution.inputs import Given
+from phases.base.paths import Paths
+from phases.plan.schema import Prd, parse
+from phases.record.project import glance, open_project
+from phases.git.repo import Repo
 
 
 def pinned(path: Path, **files: str) -> Given:

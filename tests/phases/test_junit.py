@@ -2,7 +2,7 @@
 
 import pytest
 
-from phases.junit import ReportError, check_id, read_report
+from phases.judge.junit import ReportError, check_id, read_report
 
 CASE = '<testcase classname="gates.test_x" name="test_a" />'
 

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phases import durable, ledger
+from phases.base import durable
+from phases.record import ledger
 from phases.errors import IntegrityError
-from phases.ledger import Entry, Ledger
-from phases.text import is_printable, printable
+from phases.record.ledger import Entry, Ledger
+from phases.base.text import is_printable, printable
 
 TIME = "2026-11-23T10:12:31Z"
 HEADER = ledger.header("Toy")
@@ -146,7 +147,7 @@ def test_text_that_could_forge_a_line_is_refused(text: str) -> None:
 
 
 def test_a_measured_word_cannot_become_a_fact() -> None:
-    from phases import entries, state
+    from phases.record import entries, state
 
     lines = entries.found({"receipt sha256:" + "0" * 64 + " x": {"value": "receipt sha256:" + "0" * 64 + " x"}})
     entry = ledger.seal(Ledger(HEADER, ()), "GENESIS", lines, time=TIME)

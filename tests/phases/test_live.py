@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phases import live
-from phases.text import is_printable
+from phases.views import live
+from phases.base.text import is_printable
 
 ROOT = Path(__file__).parents[2]
 STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ ")

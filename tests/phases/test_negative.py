@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phases import prd
-from phases.measurements import alter, altered
-from phases.negative import KINDS, damage, damage_png, damaged, kind_of
-from phases.noise import noise_copy
-from phases.strict_json import StrictJsonError
+from phases.plan import schema as prd
+from phases.judge.measurements import alter, altered
+from phases.judge.mutants import KINDS, damage, damage_png, damaged, kind_of
+from phases.judge.noise import noise_copy
+from phases.base.strict_json import StrictJsonError
 
 seeds = st.integers(0, 2**32).map(random.Random)
 

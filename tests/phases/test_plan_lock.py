@@ -17,7 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toy import prd as toy_plan
 
-from phases import durable, plan_lock, prd
+from phases.base import durable
+from phases.plan import lock as plan_lock, schema as prd
 
 FILES = {
     "gates/test_count.py": b"gate", "gates/test_exit.py": b"exit gate", "gates/outputs.py": b"shared",

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from toy import prd as toy_plan
 
-from phases import prd, strict_json
+from phases.base import strict_json
+from phases.plan import schema as prd
 from phases.errors import InvalidPrdError
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phases.predictions import Claim, score, t_central, t_quantile
+from phases.judge.predictions import Claim, score, t_central, t_quantile
 
 
 def exact(value):

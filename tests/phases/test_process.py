@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phases import capped_log, process
+from phases.execution import capped_log, process
 from phases.errors import InterruptedRunError
 
 ROOT = Path(__file__).parents[2]

@@ -9,7 +9,8 @@ import pytest
 from test_audit import audited, chained_anew, journal, progress
 from toy import Toy, feature, prd
 
-from phases import durable, ledger
+from phases.base import durable
+from phases.record import ledger
 
 TARGET = "docs/found/note.md"
 

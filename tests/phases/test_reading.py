@@ -12,7 +12,8 @@ from test_startup import HEAVY, loaded
 from test_views import told
 from toy import Toy
 
-from phases import doctor, repo_state, sentences, why
+from phases.git import checks as repo_state
+from phases.views import doctor, sentences, why
 from phases.errors import UsageError
 
 
@@ -52,7 +53,7 @@ def test_why_of_an_unknown_feature_names_those_that_there_are() -> None:
 
 
 def test_every_kind_of_entry_has_a_sentence(halted: Toy) -> None:
-    from phases.ledger import KINDS
+    from phases.record.ledger import KINDS
 
     for kind in KINDS:
         place = (

@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 from toy import Toy
 
-from phases import durable, ledger, record, repo
+from phases.base import durable
+from phases.git import repo
+from phases.record import ledger, transaction as record
 from phases.errors import IntegrityError
-from phases.ledger import Ledger
-from phases.paths import Paths
-from phases.record import Record
-from phases.repo import Repo
+from phases.record.ledger import Ledger
+from phases.base.paths import Paths
+from phases.record.transaction import Record
+from phases.git.repo import Repo
 
 
 class Killed(BaseException):

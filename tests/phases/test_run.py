@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from toy import Toy, prd
 
-from phases import durable, ledger
+from phases.base import durable
+from phases.record import ledger
 
 
 def test_a_phase_runs_to_its_checkpoint(make_toy: Callable[..., Toy]) -> None:

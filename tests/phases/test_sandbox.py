@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from phases import sandbox
+from phases.execution import sandbox
 from phases.errors import EnvironmentFaultError
 
 

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from story import DIGEST
 from story import Story as Told
 
-from phases import entries, prd, state
-from phases.state import AttemptsSpent, AwaitApproval, Blocked, Done, RunExit, RunFeature, Stuck
+from phases.plan import schema as prd
+from phases.record import entries, state
+from phases.record.state import AttemptsSpent, AwaitApproval, Blocked, Done, RunExit, RunFeature, Stuck
 
 ATTEMPTS = 3
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phases import strict_json
-from phases.strict_json import StrictJsonError, loads
+from phases.base import strict_json
+from phases.base.strict_json import StrictJsonError, loads
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,11 @@ import pytest
 from story import DIGEST, Story
 from toy import Toy, prd
 
-from phases import entries, ledger, sentences, state, views
-from phases.ledger import Reconciled
-from phases.prd import Prd, parse
-from phases.project import Book
+from phases.record import entries, ledger, state
+from phases.views import sentences, status as views
+from phases.record.ledger import Reconciled
+from phases.plan.schema import Prd, parse
+from phases.record.project import Book
 
 
 def plan(**defaults: Any) -> Prd:

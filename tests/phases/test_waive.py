@@ -11,7 +11,7 @@ import pytest
 from terminal_user import as_asked, at_terminal
 from toy import Toy, prd
 
-from phases import ledger
+from phases.record import ledger
 
 WAIVE = ("approve", "1", "--waive", "TOY-001", "--reason", "no such data here")
 

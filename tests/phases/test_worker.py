@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phases import sandbox, worker
+from phases.execution import sandbox, worker
 from phases.errors import EnvironmentFaultError
 
 ROOT = Path(__file__).parents[2]

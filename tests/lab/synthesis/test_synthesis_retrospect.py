@@ -10,7 +10,7 @@ from gates import self_assessment
 from lab.experiment import ContractError, Measurement
 from lab.synthesis import retrospect
 from lab.synthesis.retrospect import Claim
-from phases import predictions
+from phases.judge import predictions
 from tests.lab.synthesis import track
 
 numbers = st.one_of(st.integers(-5, 5), st.floats(-5, 5).map(lambda x: round(x, 2)))

@@ -36,7 +36,7 @@ from invariants import (  # noqa: E402
 from quick import Quick, plan  # noqa: E402
 from terminal_user import as_asked, at_terminal  # noqa: E402
 
-from phases.fault import PLACES  # noqa: E402
+from phases.base.failpoint import PLACES  # noqa: E402
 
 WAITS = 4
 IN_DECISION = ("decided", *PLACES[PLACES.index("prepared") :])

@@ -11,8 +11,8 @@ import pytest
 from invariants import entries, leftovers, violations
 from quick import WORKER, Quick, plan
 
-from phases import entries as recorded
-from phases import ledger
+from phases.record import entries as recorded
+from phases.record import ledger
 
 BOMB = """python3 -c 'print("[" * 200000)' > "$PHASES_OUT/result.json" """
 HOSTILE = {

@@ -17,7 +17,7 @@ from invariants import entries, leftovers, progress, shape, violations
 from quick import Quick
 from terminal_user import as_asked, at_terminal
 
-from phases.fault import PLACES
+from phases.base.failpoint import PLACES
 
 IN_RECORD = PLACES[PLACES.index("prepared") :]
 IN_LEDGER = ("journalled", "entered")

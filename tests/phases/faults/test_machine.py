@@ -17,7 +17,7 @@ from invariants import entries, exit_violations, leftovers, progress, violations
 from quick import Quick, plan
 from terminal_user import as_asked, at_terminal
 
-from phases.fault import PLACES
+from phases.base.failpoint import PLACES
 
 
 class Life(RuleBasedStateMachine):

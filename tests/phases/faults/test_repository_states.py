@@ -19,7 +19,8 @@ import pytest
 from invariants import shape, violations
 from quick import WORKER, Quick, plan
 
-from phases import cli, ledger
+from phases import cli
+from phases.record import ledger
 
 Change = Callable[[Quick], object]
 
@@ -413,7 +414,7 @@ def test_a_signature_that_cannot_be_made_is_found_before_the_work(
     begun.git("config", "commit.gpgsign", "true")
     begun.git("config", "gpg.program", str(program))
     if name == "hangs":
-        from phases import repo_state
+        from phases.git import checks as repo_state
 
         monkeypatch.setattr(repo_state, "SIGN_S", 1.0)
         problems = repo_state.problems(repo_state.read(begun.root))

@@ -1,0 +1,1 @@
+"""Replay the whole record offline."""

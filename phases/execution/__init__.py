@@ -1,0 +1,1 @@
+"""Inputs in, one child process, outputs out."""

@@ -1,0 +1,1 @@
+"""Run a gate, and prove that it can fail."""

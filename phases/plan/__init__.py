@@ -1,0 +1,1 @@
+"""The plan: its schema, how it is loaded, how it is locked."""

@@ -1,0 +1,1 @@
+"""Run a phase up to its checkpoint."""
