@@ -1,7 +1,7 @@
 """Every exception of the runner on one page, each with its exit code.
 
 The codes are part of the command line's contract (docs/cli.md); scripts and agents branch on them.
-An error names the thing, the value met, the value wanted and, in `remedy`, the next command to type.
+An error names the thing, the value met, the value wanted and, in `hint`, the next command to type.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ class PhasesError(Exception):
 
     exit_code = 1
 
-    def __init__(self, message: str, *, remedy: str = ""):
+    def __init__(self, message: str, *, hint: str = ""):
         super().__init__(message)
-        self.remedy = remedy
+        self.hint = hint
 
 
 #### exit 1: the work was done and the answer is no
@@ -35,7 +35,7 @@ class UsageError(PhasesError):
     exit_code = 2
 
 
-class InvalidPrdError(PhasesError):
+class InvalidPlanError(PhasesError):
     """The PRD, or a config that it names, is invalid; `problems` holds all of them."""
 
     exit_code = 2
@@ -44,7 +44,9 @@ class InvalidPrdError(PhasesError):
         self.problems = problems
         listing = "\n".join(f"  {problem}" for problem in problems)
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        super().__init__(f"{path}: {count}\n{listing}", remedy="mend the places named above; nothing was run")
+        super().__init__(
+            f"{path}: {count}\n{listing}", hint="mend the places named above; nothing was run"
+        )
 
 
 #### exit 3: the record does not hold
@@ -55,8 +57,8 @@ class IntegrityError(PhasesError):
 
     exit_code = 3
 
-    def __init__(self, code: str, message: str, *, remedy: str = "python -m phases audit"):
-        super().__init__(message, remedy=remedy)
+    def __init__(self, code: str, message: str, *, hint: str = "python -m phases audit"):
+        super().__init__(message, hint=hint)
         self.code = code
 
 

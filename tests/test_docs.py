@@ -15,13 +15,17 @@ import pytest
 from pydantic import BaseModel
 
 from phases import errors
-from phases.execution import collect
-from phases.judge import mutants as negative, verdict
-from phases.plan import schema as prd
-from phases.record import approvals as approval, ledger, receipt, state
-from phases.views import status as views
 from phases.cli import cli
-from phases.record.project import Book
+from phases.execution import collect
+from phases.judge import mutants, verdict
+from phases.plan import schema
+from phases.plan.load import load_plan, parse_plan
+from phases.record import approvals, receipt
+from phases.record.ledger import KINDS, Ledger, chain_problems, new_header, parse_ledger
+from phases.record.project import Snapshot
+from phases.record.reconcile import Reconciled
+from phases.record.state import fold_state, next_step
+from phases.views import status as views
 
 ROOT = Path(__file__).resolve().parents[1]
 FENCED = re.compile(r"^( *)```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
@@ -32,12 +36,22 @@ TEMPLATE = re.compile(r"\{\{[^}]*\}\}")
 def documents() -> list[Path]:
     """Every Markdown file that is or could be committed, without the results of runs."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z", "--", "*.md"]
-    names = subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout.decode().split("\0")
-    return [ROOT / name for name in names if name and not name.startswith("lab/results/") and (ROOT / name).exists()]
+    names = (
+        subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
+        .stdout.decode()
+        .split("\0")
+    )
+    return [
+        ROOT / name
+        for name in names
+        if name and not name.startswith("lab/results/") and (ROOT / name).exists()
+    ]
 
 
 DOCUMENTS = documents()
-every_document = pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+every_document = pytest.mark.parametrize(
+    "path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix()
+)
 
 
 def doc(name: str) -> str:
@@ -52,7 +66,9 @@ def prose(text: str) -> str:
 def section(text: str, heading: str) -> str:
     """What stands between a heading and the next one of its level or above."""
     level = heading.split(" ", maxsplit=1)[0]
-    found = re.search(rf"^{re.escape(heading)}\n(.*?)(?=^#{{1,{len(level)}}} |\Z)", text, re.MULTILINE | re.DOTALL)
+    found = re.search(
+        rf"^{re.escape(heading)}\n(.*?)(?=^#{{1,{len(level)}}} |\Z)", text, re.MULTILINE | re.DOTALL
+    )
     assert found, f"no heading {heading!r}"
     return found[1]
 
@@ -86,7 +102,9 @@ def broken_links(path: Path) -> Iterator[str]:
         file = (path.parent / name).resolve() if name else path
         if not file.exists():
             yield f"{target}: no such file"
-        elif anchor and anchor not in map(slug, re.findall(r"^#+ (.+)$", prose(file.read_text("utf-8")), re.MULTILINE)):
+        elif anchor and anchor not in map(
+            slug, re.findall(r"^#+ (.+)$", prose(file.read_text("utf-8")), re.MULTILINE)
+        ):
             yield f"{target}: no such heading"
 
 
@@ -97,7 +115,9 @@ def test_links_lead_somewhere(path: Path) -> None:
 
 def test_a_dead_link_is_seen(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    page.write_text("# One two\n[a](page.md#one-two) [b](gone.md) [c](#three) [d](https://example.org)\n")
+    page.write_text(
+        "# One two\n[a](page.md#one-two) [b](gone.md) [c](#three) [d](https://example.org)\n"
+    )
     assert list(broken_links(page)) == ["gone.md: no such file", "#three: no such heading"]
 
 
@@ -114,7 +134,10 @@ def test_no_path_of_one_machine(path: Path) -> None:
 
 def test_a_path_of_one_machine_is_seen() -> None:
     text = "in /data/me/lab and `/opt/x/y`, not /tmp/first, https://a.org/b/c, <dir>/phases/lock, and/or/not"
-    assert [found[0] for found in ABSOLUTE.finditer(text) if found[1] not in SYSTEM] == ["/data/m", "/opt/x"]
+    assert [found[0] for found in ABSOLUTE.finditer(text) if found[1] not in SYSTEM] == [
+        "/data/m",
+        "/opt/x",
+    ]
 
 
 @every_document
@@ -134,7 +157,9 @@ def options(command: click.Command) -> set[str]:
 
 
 def test_every_command_is_documented_and_no_other() -> None:
-    headings = set(re.findall(r"^### `([a-z-]+)`$", section(doc("cli.md"), "## Commands"), re.MULTILINE))
+    headings = set(
+        re.findall(r"^### `([a-z-]+)`$", section(doc("cli.md"), "## Commands"), re.MULTILINE)
+    )
     assert headings == set(commands())
 
 
@@ -156,7 +181,9 @@ def mentioned(text: str) -> Iterator[tuple[str, list[str]]]:
     """Commands of the runner in code, as (name, options)."""
     code = [match[3] for match in FENCED.finditer(text)] + re.findall(r"`([^`\n]+)`", prose(text))
     for line in "\n".join(code).splitlines():
-        for found in re.finditer(r"(?:python -m phases|(?:^|\$ |&& )toy)((?: --root \S+)?) ([a-z]+)([^#`;&|]*)", line):
+        for found in re.finditer(
+            r"(?:python -m phases|(?:^|\$ |&& )toy)((?: --root \S+)?) ([a-z]+)([^#`;&|]*)", line
+        ):
             yield found[2], re.findall(r"(?<= )(--?[a-z][a-z-]*)", found[3])
 
 
@@ -178,7 +205,9 @@ def test_make_targets_in_documents_exist(path: Path) -> None:
 def test_readme_names_both_commands_and_the_way_to_approve() -> None:
     text = (ROOT / "README.md").read_text("utf-8")
     assert {"make next", "make test"} <= set(re.findall(r"^make \w+", text, re.MULTILINE))
-    assert {"status", "plan", "run", "log", "audit", "approve", "reject"} <= {name for name, _ in mentioned(text)}
+    assert {"status", "plan", "run", "log", "audit", "approve", "reject"} <= {
+        name for name, _ in mentioned(text)
+    }
 
 
 #### exit codes
@@ -188,7 +217,9 @@ def exit_codes(kind: type[errors.PhasesError]) -> set[int]:
     return {kind.exit_code}.union(*map(exit_codes, kind.__subclasses__()))
 
 
-@pytest.mark.parametrize("text", [doc("cli.md"), (ROOT / "AGENTS.md").read_text("utf-8")], ids=["cli.md", "AGENTS.md"])
+@pytest.mark.parametrize(
+    "text", [doc("cli.md"), (ROOT / "AGENTS.md").read_text("utf-8")], ids=["cli.md", "AGENTS.md"]
+)
 def test_every_exit_code_is_documented_and_no_other(text: str) -> None:
     stated = {int(code) for code in re.findall(r"^\| (\d+) \|", text, re.MULTILINE)}
     assert stated == exit_codes(errors.PhasesError) | {0}
@@ -230,7 +261,11 @@ def codes(source: str) -> Iterator[str]:
 
 
 def all_codes() -> set[str]:
-    return {code for path in sorted((ROOT / "phases").rglob("*.py")) for code in codes(path.read_text("utf-8"))}
+    return {
+        code
+        for path in sorted((ROOT / "phases").rglob("*.py"))
+        for code in codes(path.read_text("utf-8"))
+    }
 
 
 def test_every_finding_code_is_documented_and_no_other() -> None:
@@ -249,7 +284,15 @@ Finding("e-f" if x else "g-h", "…"), bad(f"{w}-i", "…"), Problem("j-" + p.co
 u = {"code": "k-l", "message": "…"}
 other("m-n")
 """
-    assert set(codes(source)) == {r"a\-b", r"c\-d", r"e\-f", r"g\-h", r"[a-z]+\-i", r"j\-.+", r"k\-l"}
+    assert set(codes(source)) == {
+        r"a\-b",
+        r"c\-d",
+        r"e\-f",
+        r"g\-h",
+        r"[a-z]+\-i",
+        r"j\-.+",
+        r"k\-l",
+    }
 
 
 #### formats
@@ -262,24 +305,28 @@ def test_every_field_of_the_plan_is_documented() -> None:
         return {item.alias or name for name, item in model.model_fields.items()}
 
     for heading, model in {
-        "## The document": prd.Prd, "## `approval`": prd.Approval, "## `defaults`": prd.Defaults,
-        "## `inputs`": prd.Input, "## `phases`": prd.Phase, "## `features`": prd.Feature,
-        "## `predictions`": prd.Prediction,
+        "## The document": schema.Plan, "## `approval`": schema.Approval, "## `defaults`": schema.Defaults,
+        "## `inputs`": schema.Input, "## `phases`": schema.Phase, "## `features`": schema.Feature,
+        "## `predictions`": schema.Prediction,
     }.items():  # fmt: skip
         assert first_cells(section(text, heading)) == fields(model), heading
-    for name in (*fields(prd.Expect), *fields(prd.Gate), *prd.DAMAGE_KINDS):
+    for name in (*fields(schema.Expect), *fields(schema.Gate), *schema.DAMAGE_KINDS):
         assert re.search(rf"[`\"]{name}[`\"]", section(text, "## `features`")), name
 
 
 def test_defaults_are_what_the_document_says() -> None:
     text = doc("prd-format.md")
     for heading, model in {
-        "## The document": prd.Prd,
-        "## `approval`": prd.Approval,
-        "## `defaults`": prd.Defaults,
+        "## The document": schema.Plan,
+        "## `approval`": schema.Approval,
+        "## `defaults`": schema.Defaults,
     }.items():
-        for name, default in re.findall(r"^\| `(\w+)` \| ([^|]+) \|", section(text, heading), re.MULTILINE):
-            met = next(item for key, item in model.model_fields.items() if (item.alias or key) == name)
+        for name, default in re.findall(
+            r"^\| `(\w+)` \| ([^|]+) \|", section(text, heading), re.MULTILINE
+        ):
+            met = next(
+                item for key, item in model.model_fields.items() if (item.alias or key) == name
+            )
             if default in ("required", "see below", "none"):
                 assert met.is_required() == (default == "required"), name
             else:
@@ -292,21 +339,23 @@ def plain(value: Any) -> str:
 
 
 def test_the_example_of_a_plan_is_one() -> None:
-    plan = prd.parse(block(doc("prd-format.md"), "json").encode())
+    plan = parse_plan(block(doc("prd-format.md"), "json").encode())
     assert plan.phases[0].features[0].predictions[0].comparator == ">"
 
 
 def test_the_example_of_a_ledger_holds() -> None:
     data = block(doc("progress-format.md"), "progress").encode()
-    book = ledger.parse(data)
-    assert [entry.kind for entry in book.entries] == ["GENESIS", "LOCKED", "STARTED", "VERIFIED"]
-    assert ledger.problems(book) == ()
-    assert ledger.problems(ledger.parse(data.replace(b"total 14", b"total 15"))) != ()
+    ledger = parse_ledger(data)
+    assert [entry.kind for entry in ledger.entries] == ["GENESIS", "LOCKED", "STARTED", "VERIFIED"]
+    assert chain_problems(ledger) == ()
+    assert chain_problems(parse_ledger(data.replace(b"total 14", b"total 15"))) != ()
 
 
 def test_every_kind_of_entry_is_documented_and_no_other() -> None:
-    rows = re.findall(r"^\| `([A-Z]+)` \|", section(doc("progress-format.md"), "## Kinds"), re.MULTILINE)
-    assert rows == list(ledger.KINDS)
+    rows = re.findall(
+        r"^\| `([A-Z]+)` \|", section(doc("progress-format.md"), "## Kinds"), re.MULTILINE
+    )
+    assert rows == list(KINDS)
 
 
 def test_types_trailers_and_names_of_records_are_documented() -> None:
@@ -314,9 +363,12 @@ def test_types_trailers_and_names_of_records_are_documented() -> None:
     sources = "".join(path.read_text("utf-8") for path in (ROOT / "phases").rglob("*.py"))
     trailers = set(re.findall(r'"(Phases-[A-Z][a-z]+)"', sources))
     assert len(trailers) >= 7
-    for word in {*trailers, *set(re.findall(r'"(phases/[a-z-]+/v\d)"', sources)) - {receipt.BUILD_TYPE}}:
+    for word in {
+        *trailers,
+        *set(re.findall(r'"(phases/[a-z-]+/v\d)"', sources)) - {receipt.BUILD_TYPE},
+    }:
         assert word in text, word
-    for url in (receipt.STATEMENT, receipt.PROVENANCE, verdict.TEST_RESULT, approval.FOLDER):
+    for url in (receipt.STATEMENT, receipt.PROVENANCE, verdict.TEST_RESULT, approvals.FOLDER):
         assert url in text, url
 
 
@@ -324,20 +376,27 @@ def test_every_variable_is_documented() -> None:
     sources = "".join(path.read_text("utf-8") for path in (ROOT / "phases").rglob("*.py"))
     used = set(re.findall(r"\bPHASES_[A-Z_]*[A-Z]\b", sources))
     assert "PHASES_OUT" in used
-    assert {name for name in used if name not in doc("experiments.md") + doc("gates.md") + doc("cli.md")} == set()
+    assert {
+        name for name in used if name not in doc("experiments.md") + doc("gates.md") + doc("cli.md")
+    } == set()
 
 
 def test_kinds_of_files_are_documented() -> None:
     assert [
-        suffix for suffix in collect.SUFFIXES if suffix not in section(doc("experiments.md"), "## What it writes")
+        suffix
+        for suffix in collect.SUFFIXES
+        if suffix not in section(doc("experiments.md"), "## What it writes")
     ] == []
     rows = section(doc("gates.md"), "## The proof that it can fail")
-    assert first_cells(rows) == {"empty", *negative.KINDS}
-    assert [suffix for suffix in negative.TEXT_SUFFIXES if f"`{suffix}`" not in rows] == []
+    assert first_cells(rows) == {"empty", *mutants.KINDS}
+    assert [suffix for suffix in mutants.TEXT_SUFFIXES if f"`{suffix}`" not in rows] == []
 
 
 def test_the_walkthrough_shows_the_plan_that_there_is() -> None:
-    plan = prd.load(ROOT)
-    fresh = Book(ledger.Reconciled(ledger.Ledger(ledger.header(plan.project), ())), state.fold(plan, (), ()))
-    shown = views.plan_text(plan, fresh, state.next_step(plan, fresh.state))
+    plan = load_plan(ROOT)
+    fresh = Snapshot(
+        Reconciled(Ledger(new_header(plan.project), ())),
+        fold_state(plan, (), ()),
+    )
+    shown = views.plan_text(plan, fresh, next_step(plan, fresh.state))
     assert block(doc("walkthrough.md"), "plan").strip() == shown.strip()

@@ -23,7 +23,9 @@ class Report:
     """What was looked at, what does not hold, and what could not be looked at."""
 
     checked: dict[str, int] = field(
-        default_factory=lambda: dict.fromkeys(("entries", "commits", "receipts", "approvals", "artifacts"), 0)
+        default_factory=lambda: dict.fromkeys(
+            ("entries", "commits", "receipts", "approvals", "artifacts"), 0
+        )
     )
     findings: list[Finding] = field(default_factory=list)
     uncovered: list[dict[str, str]] = field(default_factory=list)
@@ -57,7 +59,14 @@ def text(report: Report) -> str:
             )
             if value
         )
-        lines.append(f"{item.severity.upper()} {item.code}: {item.message}" + (f"  [{where}]" if where else ""))
+        lines.append(
+            f"{item.severity.upper()} {item.code}: {item.message}"
+            + (f"  [{where}]" if where else "")
+        )
     lines += [f"uncovered {item['code']}: {item['message']}" for item in report.uncovered]
-    lines.append("everything that was checked holds" if report.ok else f"{len(report.findings)} things do not hold")
+    lines.append(
+        "everything that was checked holds"
+        if report.ok
+        else f"{len(report.findings)} things do not hold"
+    )
     return "\n".join(lines)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from phases.errors import EnvironmentFaultError
 
-_REMEDIES = {
+_HINTS = {
     errno.ENOSPC: "free space there, then run the same command again",
     errno.EDQUOT: "raise the quota or free space, then run the same command again",
     errno.EROFS: "make the file system writable, then run the same command again",
@@ -29,20 +29,24 @@ _REMEDIES = {
 }
 
 
-def remedy(error: OSError) -> str:
+def hint_for(error: OSError) -> str:
     """What a person does about a fault of the environment."""
-    return _REMEDIES.get(error.errno or 0, "mend the cause named above, then run the same command again")
+    return _HINTS.get(
+        error.errno or 0, "mend the cause named above, then run the same command again"
+    )
 
 
 @contextmanager
 def faults_named(path: Path, action: str) -> Iterator[None]:
-    """Turns an OSError into the environment's fault, with the path and the remedy."""
+    """Turns an OSError into the environment's fault, with the path and the hint."""
     try:
         yield
     except OSError as error:
         code = error.errno or 0
         reason = os.strerror(code) if code else str(error)
-        raise EnvironmentFaultError(f"cannot {action} {path}: {reason}", remedy=remedy(error)) from error
+        raise EnvironmentFaultError(
+            f"cannot {action} {path}: {reason}", hint=hint_for(error)
+        ) from error
 
 
 def write(path: Path, data: bytes, mode: int = 0o644) -> None:
@@ -50,7 +54,9 @@ def write(path: Path, data: bytes, mode: int = 0o644) -> None:
     with faults_named(path, "write"):
         make_folder(path.parent)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+        descriptor = os.open(
+            temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, mode
+        )
         try:
             try:
                 _write_all(descriptor, data)
@@ -79,7 +85,9 @@ def append(path: Path, data: bytes) -> None:
     with faults_named(path, "append to"):
         make_folder(path.parent)
         is_new = not path.exists()
-        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        descriptor = os.open(
+            path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644
+        )
         try:
             before = os.fstat(descriptor).st_size
             written = os.write(descriptor, data)
@@ -115,7 +123,7 @@ def _copy_checked(source: Path, target: Path, expected_sha256: str) -> None:
     if met != expected_sha256:
         raise EnvironmentFaultError(
             f"{source}: sha256 {met} where {expected_sha256} was hashed before: it changed while it was copied",
-            remedy="stop whatever writes there, then run the same command again",
+            hint="stop whatever writes there, then run the same command again",
         )
 
 

@@ -1,4 +1,4 @@
-"""Named places where a test can let the runner die or fail: PHASES_FAULT=PLACE:HOW[:N].
+"""Named places where a test can let the runner die or fail: PHASES_FAILPOINT=PLACE:HOW[:N].
 
 HOW is `kill` (SIGKILL to this very process), `raise` (an I/O error) or `enospc` (a full disk); N counts how often the
 place is passed before, 1 for the first time. Nothing can be approved, skipped or passed by it: a runner can only die
@@ -12,10 +12,40 @@ import errno
 import os
 import signal
 
-PLACES = (
-    *("load", "lock", "recover", "recovered", "choose", "prepare", "plan_lock", "lock_written", "locked"),
-    *("start", "started", "work", "collect", "judge", "judged", "record", "commit", "halt", "decided"),
-    *("prepared", "journalled", "entered", "files", "committed", "ref_moved", "withdrawn", "recorded"),
+FAILPOINTS = (
+    *(
+        "load",
+        "lock",
+        "recover",
+        "recovered",
+        "choose",
+        "prepare",
+        "plan_lock",
+        "lock_written",
+        "locked",
+    ),
+    *(
+        "start",
+        "started",
+        "work",
+        "collect",
+        "judge",
+        "judged",
+        "record",
+        "commit",
+        "halt",
+        "decided",
+    ),
+    *(
+        "prepared",
+        "journalled",
+        "entered",
+        "files",
+        "committed",
+        "ref_moved",
+        "withdrawn",
+        "recorded",
+    ),
 )
 """Every place, in the order in which a run passes them; the last line stands inside each record."""
 
@@ -27,18 +57,20 @@ def _wanted(text: str) -> tuple[str, str, int] | None:
     how, _, count = how.partition(":")
     if not text:
         return None
-    if place not in PLACES or how not in HOWS or not (count or "1").isdecimal():
-        raise SystemExit(f"PHASES_FAULT={text!r}: wanted PLACE:HOW[:N] with one of {', '.join(PLACES)}")
+    if place not in FAILPOINTS or how not in HOWS or not (count or "1").isdecimal():
+        raise SystemExit(
+            f"PHASES_FAILPOINT={text!r}: wanted PLACE:HOW[:N] with one of {', '.join(FAILPOINTS)}"
+        )
     return place, how, int(count or "1")
 
 
-_WANTED = _wanted(os.environ.pop("PHASES_FAULT", ""))
+_WANTED = _wanted(os.environ.pop("PHASES_FAILPOINT", ""))
 _passed = 0
 
 
-def point(place: str) -> None:
-    """Dies or fails here if PHASES_FAULT asks for it."""
-    if _WANTED is not None and place == _WANTED[0]:
+def failpoint(name: str) -> None:
+    """Dies or fails here if PHASES_FAILPOINT asks for it."""
+    if _WANTED is not None and name == _WANTED[0]:
         _hit(*_WANTED)
 
 
@@ -50,4 +82,4 @@ def _hit(place: str, how: str, count: int) -> None:
     if how == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     number = errno.ENOSPC if how == "enospc" else errno.EIO
-    raise OSError(number, os.strerror(number), f"(PHASES_FAULT at {place})")
+    raise OSError(number, os.strerror(number), f"(PHASES_FAILPOINT at {place})")

@@ -76,3 +76,18 @@ class Paths:
 def cache_dir() -> Path:
     """`$PHASES_CACHE`, or `~/.cache/phases`: models and data fetched once for all checkouts."""
     return Path(os.environ.get("PHASES_CACHE") or Path.home() / ".cache" / "phases").absolute()
+
+
+def lock_path(paths: Paths, phase: int) -> str:
+    """The committed file that says what is locked."""
+    return f"{paths.phase_results(phase)}/lock.json"
+
+
+def request_path(paths: Paths, phase: int) -> str:
+    """The committed review request of a phase."""
+    return f"{paths.phase_results(phase)}/request.json"
+
+
+def is_artifact(name: str) -> bool:
+    """Whether an output is stored by digest and not committed."""
+    return name.startswith("artifacts/")

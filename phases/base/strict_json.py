@@ -70,9 +70,13 @@ def loads(data: bytes, *, max_bytes: int = MAX_BYTES, max_depth: int = MAX_DEPTH
     except json.JSONDecodeError as error:
         raise StrictJsonError([f"line {error.lineno}, column {error.colno}: {error.msg}"]) from None
     except RecursionError:
-        raise StrictJsonError([f"(file): nested too deep for this process (limit asked for: {max_depth})"]) from None
+        raise StrictJsonError(
+            [f"(file): nested too deep for this process (limit asked for: {max_depth})"]
+        ) from None
     if problems:
-        more = [f"… and {len(problems) - MAX_PROBLEMS} more"] if len(problems) > MAX_PROBLEMS else []
+        more = (
+            [f"… and {len(problems) - MAX_PROBLEMS} more"] if len(problems) > MAX_PROBLEMS else []
+        )
         raise StrictJsonError(problems[:MAX_PROBLEMS] + more)
     return value
 
@@ -87,7 +91,9 @@ def _refuse_depth(text: str, max_depth: int) -> None:
             if depth > max_depth:
                 line = text.count("\n", 0, token.start()) + 1
                 column = token.start() - text.rfind("\n", 0, token.start())
-                raise StrictJsonError([f"line {line}, column {column}: nested deeper than {max_depth}"])
+                raise StrictJsonError(
+                    [f"line {line}, column {column}: nested deeper than {max_depth}"]
+                )
         elif first in "]}":
             depth -= 1
 
@@ -96,12 +102,18 @@ def _integer(digits: str) -> int | _Refused:
     # The length is looked at first: int() of millions of digits is slow, and beyond 4300 it raises ValueError.
     if len(digits) <= 21 and abs(number := int(digits)) <= MAX_INTEGER:
         return number
-    return _Refused(f"an integer of {len(digits.lstrip('-'))} digits ({digits[:12]}…); at most 64 bits are read")
+    return _Refused(
+        f"an integer of {len(digits.lstrip('-'))} digits ({digits[:12]}…); at most 64 bits are read"
+    )
 
 
 def _float(digits: str) -> float | _Refused:
     number = float(digits)
-    return number if math.isfinite(number) else _Refused(f"{digits[:24]} is too large for a 64-bit float")
+    return (
+        number
+        if math.isfinite(number)
+        else _Refused(f"{digits[:24]} is too large for a 64-bit float")
+    )
 
 
 def _settle(node: Any, place: str, problems: list[str]) -> Any:
@@ -117,7 +129,9 @@ def _settle(node: Any, place: str, problems: list[str]) -> Any:
     return node
 
 
-def _settle_members(members: _Members, place: str, problems: list[str]) -> Iterator[tuple[str, Any]]:
+def _settle_members(
+    members: _Members, place: str, problems: list[str]
+) -> Iterator[tuple[str, Any]]:
     seen: set[str] = set()
     for key, value in members:
         here = member_place(place, key)
@@ -139,4 +153,8 @@ def member_place(place: str, key: str) -> str:
 
 def _half_surrogate(text: str) -> bool:
     """JSON can spell "\\ud800" alone; such a string can be written to no UTF-8 file later."""
-    return any("\ud800" <= character <= "\udfff" for character in text) if not text.isascii() else False
+    return (
+        any("\ud800" <= character <= "\udfff" for character in text)
+        if not text.isascii()
+        else False
+    )

@@ -8,6 +8,7 @@ passes through `printable`.
 from __future__ import annotations
 
 import unicodedata
+from datetime import UTC, datetime
 
 _UNSAFE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 """Unicode categories of controls, formats (bidi among them), surrogates, private use, unassigned, separators."""
@@ -31,3 +32,8 @@ def _escape(char: str) -> str:
     if code < 0x100:
         return f"\\x{code:02x}"
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def utc_now() -> str:
+    """The present moment as an entry states it."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

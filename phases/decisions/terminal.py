@@ -27,20 +27,20 @@ def challenge(summary: str, phrase: str) -> str:
     if os.environ.get(WITHHOLD):
         raise WaitingForHumanError(
             f"{WITHHOLD} is set: nobody is asked, nothing was recorded",
-            remedy="a person types this command at a terminal, without that variable",
+            hint="a person types this command at a terminal, without that variable",
         )
     try:
         descriptor = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError:
         raise WaitingForHumanError(
             "no controlling terminal: a person has to type this; nothing was recorded",
-            remedy="type the command at a terminal; standard input is not read",
+            hint="type the command at a terminal; standard input is not read",
         ) from None
     try:
         if os.tcgetpgrp(descriptor) != os.getpgrp():
             raise WaitingForHumanError(
                 "not in the terminal's foreground; nothing was recorded",
-                remedy="bring the command to the foreground (fg)",
+                hint="bring the command to the foreground (fg)",
             )
         termios.tcflush(descriptor, termios.TCIFLUSH)
         wanted = f"{phrase} {draw_code()}"
@@ -49,7 +49,7 @@ def challenge(summary: str, phrase: str) -> str:
         if " ".join(answer.split()) != wanted:
             raise WaitingForHumanError(
                 f"the answer was not {wanted!r}; nothing was recorded",
-                remedy="read the summary and type the command again",
+                hint="read the summary and type the command again",
             )
         return _name()
     finally:

@@ -1,6 +1,6 @@
 """Checks what an experiment left in its output folder, before any of it is hashed into a receipt or committed.
 
-Nothing that a worker wrote is followed or believed: each entry is opened relative to its folder without following
+Nothing that a worker wrote is followed or believed: each entry is project relative to its folder without following
 links, and must be an ordinary file of its own with an ordinary name that the PRD declared. All problems are told at
 once. The rules on names and patterns are pure functions; only `_walk` and `_take` touch the disk.
 """
@@ -19,10 +19,21 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from phases.base import strict_json
-from phases.errors import PhasesError
 from phases.base.text import printable
+from phases.errors import PhasesError
 
-SUFFIXES = (".safetensors", ".json", ".jsonl", ".txt", ".md", ".png", ".svg", ".csv", ".yaml", ".py")
+SUFFIXES = (
+    ".safetensors",
+    ".json",
+    ".jsonl",
+    ".txt",
+    ".md",
+    ".png",
+    ".svg",
+    ".csv",
+    ".yaml",
+    ".py",
+)
 """What outputs may be. Never pickles (.pt .pkl .bin .npy …): to read one is to run it."""
 
 MAX_COMMITTED = 5_000_000  # bytes of everything outside artifacts/, which goes into git
@@ -51,15 +62,19 @@ class OutputsError(PhasesError):
 
     def __init__(self, problems: Sequence[str]):
         beyond = len(problems) - MAX_PROBLEMS
-        self.problems = [*problems[:MAX_PROBLEMS], *([f"… and {beyond} more"] if beyond > 0 else [])]
+        self.problems = [
+            *problems[:MAX_PROBLEMS],
+            *([f"… and {beyond} more"] if beyond > 0 else []),
+        ]
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         listing = "\n".join(f"  {problem}" for problem in self.problems)
         super().__init__(
-            f"outputs: {count}\n{listing}", remedy="mend the experiment, or its `outputs` in the PRD; then run it again"
+            f"outputs: {count}\n{listing}",
+            hint="mend the experiment, or its `outputs` in the PRD; then run it again",
         )
 
 
-def check(out: Path, declared: Sequence[str]) -> Outputs:
+def collect_outputs(out: Path, declared: Sequence[str]) -> Outputs:
     """Reads every file below `out` once and returns digests and sizes; raises OutputsError with all problems.
 
     Nothing is read before every name and every kind is in order.
@@ -75,7 +90,9 @@ def check(out: Path, declared: Sequence[str]) -> Outputs:
     problems += declaration_problems([entry.path for entry in files], declared)
     problems += size_problems({entry.path: entry.size for entry in files})
     if len(entries) > MAX_ENTRIES:
-        problems.append(f"more than {MAX_ENTRIES} files and folders, the rest was not looked at; wanted fewer")
+        problems.append(
+            f"more than {MAX_ENTRIES} files and folders, the rest was not looked at; wanted fewer"
+        )
     if problems:
         raise OutputsError(problems)
     outputs = {entry.path: _read(out / entry.path, entry.size) for entry in sorted(files)}
@@ -110,7 +127,9 @@ def _compiled(pattern: str) -> re.Pattern[str]:
         if part == "**":
             regex += ".+" if is_last else "(?:[^/]+/)*"
         else:
-            regex += "".join({"*": "[^/]*", "?": "[^/]"}.get(char, re.escape(char)) for char in part)
+            regex += "".join(
+                {"*": "[^/]*", "?": "[^/]"}.get(char, re.escape(char)) for char in part
+            )
             regex += "" if is_last else "/"
     return re.compile(regex, re.DOTALL)
 
@@ -192,7 +211,11 @@ def result_problems(data: bytes) -> list[str]:
         value = strict_json.loads(data)
     except strict_json.StrictJsonError as error:
         return [f"result.json: {printable(problem)}" for problem in error.problems]
-    return [] if isinstance(value, dict) else [f"result.json: a {type(value).__name__}; wanted an object"]
+    return (
+        []
+        if isinstance(value, dict)
+        else [f"result.json: a {type(value).__name__}; wanted an object"]
+    )
 
 
 #### the disk
@@ -208,11 +231,13 @@ class _Entry(NamedTuple):
 
 
 def _walk(out: Path) -> Iterator[_Entry]:
-    """Every entry below `out`; a folder is opened through its parent's descriptor, so a link is never crossed."""
+    """Every entry below `out`; a folder is project through its parent's descriptor, so a link is never crossed."""
     try:
         descriptor = os.open(out, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
-        raise OutputsError([f"the output folder itself cannot be read: {error.strerror}"]) from error
+        raise OutputsError(
+            [f"the output folder itself cannot be read: {error.strerror}"]
+        ) from error
     try:
         yield from islice(_walk_folder(descriptor, "", MAX_DEPTH), MAX_ENTRIES + 1)
     finally:
@@ -233,7 +258,11 @@ def _walk_folder(descriptor: int, prefix: str, depth: int) -> Iterator[_Entry]:
             yield _Entry(path, True, 0, f"folders nested deeper than {MAX_DEPTH}")
         else:
             try:
-                inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=descriptor)
+                inner = os.open(
+                    name,
+                    os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC,
+                    dir_fd=descriptor,
+                )
             except OSError as error:
                 yield _Entry(path, True, 0, f"the folder cannot be read: {error.strerror}")
                 continue
@@ -272,6 +301,8 @@ def _read(path: Path, size: int) -> Output:
         met = os.fstat(descriptor)
         if _kind_problem(met) or met.st_size != size or file.tell() != size:
             raise OutputsError(
-                [f"{printable(path.name)}: changed while it was read ({size}, then {met.st_size} bytes)"]
+                [
+                    f"{printable(path.name)}: changed while it was read ({size}, then {met.st_size} bytes)"
+                ]
             )
     return Output(digest, size)

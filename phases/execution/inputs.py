@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from phases.base import durable, strict_json
+from phases.base.paths import Paths, cache_dir, is_artifact
 from phases.errors import EnvironmentFaultError, IntegrityError
-from phases.base.paths import Paths, cache_dir
-from phases.plan.schema import CACHE_PREFIX, Feature, Input, Prd
-from phases.record.receipt import subjects
 from phases.git.repo import Repo
-from phases.record.state import FeatureState, State
+from phases.plan.schema import CACHE_PREFIX, Feature, Input, Plan
+from phases.record.receipt import subjects
+from phases.record.state import FeatureStatus, State
 
 
 @dataclass(frozen=True)
-class Given:
+class ResolvedInput:
     """One input as the experiment and the gate see it."""
 
     name: str
@@ -34,15 +34,20 @@ class Given:
     receipt: str | None = None
 
 
-def resolve(prd: Prd, feature: Feature, state: State, paths: Paths, repo: Repo, folder: Path) -> tuple[Given, ...]:
+def resolve_inputs(
+    plan: Plan, feature: Feature, state: State, paths: Paths, repo: Repo, folder: Path
+) -> tuple[ResolvedInput, ...]:
     """Finds every input of a feature; outputs of needed features are laid out as copies below `folder`."""
-    given = [cached(item) if item.is_cached else tracked(item, paths, repo) for item in map(prd.input, feature.inputs)]
+    given = [
+        cached_input(item) if item.is_cached else tracked_input(item, paths, repo)
+        for item in map(plan.input, feature.inputs)
+    ]
     states = {item.id: item for phase in state.phases for item in phase.features}
     given += [_needed(states[need], paths, folder / need) for need in feature.needs]
     return tuple(given)
 
 
-def check(given: Sequence[Given]) -> None:
+def check_inputs(given: Sequence[ResolvedInput]) -> None:
     """Hashes the files that decide; EnvironmentFaultError names the first that is missing or differs."""
     for item in given:
         for name, wanted in item.files.items():
@@ -50,17 +55,17 @@ def check(given: Sequence[Given]) -> None:
             if not path.is_file():
                 raise EnvironmentFaultError(
                     f"input {item.name}: {path} is missing",
-                    remedy="the phase's setup fetches it: python -m phases run --next",
+                    hint="the phase's setup fetches it: python -m phases run --next",
                 )
             met = durable.sha256_file(path)
             if met != wanted:
                 raise EnvironmentFaultError(
                     f"input {item.name}: {path} has sha256 {met}, the PRD wants {wanted}",
-                    remedy=f"delete {item.path} and run again; setup fetches it anew",
+                    hint=f"delete {item.path} and run again; setup fetches it anew",
                 )
 
 
-def document(given: Sequence[Given]) -> bytes:
+def encode_inputs(given: Sequence[ResolvedInput]) -> bytes:
     """The file of `--inputs` and `PHASES_INPUTS`."""
     entries = {}
     for item in given:
@@ -71,7 +76,9 @@ def document(given: Sequence[Given]) -> bytes:
     return (json.dumps(entries, indent=1) + "\n").encode()
 
 
-def lay_out(paths: Paths, feature: str, receipt_sha256: str | None, target: Path) -> dict[str, str]:
+def lay_out_outputs(
+    paths: Paths, feature: str, receipt_sha256: str | None, target: Path
+) -> dict[str, str]:
     """Copies a verified feature's outputs into `target` in their original shape; returns path -> SHA-256.
 
     Raises:
@@ -82,7 +89,9 @@ def lay_out(paths: Paths, feature: str, receipt_sha256: str | None, target: Path
     receipt_path = home / "receipt.json"
     data = receipt_path.read_bytes() if receipt_path.is_file() else b""
     if receipt_sha256 is None or durable.sha256(data) != receipt_sha256:
-        raise IntegrityError("receipt-changed", f"{receipt_path} is not the receipt that the ledger names")
+        raise IntegrityError(
+            "receipt-changed", f"{receipt_path} is not the receipt that the ledger names"
+        )
     outputs = subjects(strict_json.loads(data))
     for name, digest in outputs.items():
         source = paths.artifact(digest) if is_artifact(name) else home / name
@@ -90,44 +99,48 @@ def lay_out(paths: Paths, feature: str, receipt_sha256: str | None, target: Path
             if is_artifact(name):
                 raise EnvironmentFaultError(
                     f"{feature}: artifact {name} (sha256 {digest[:12]}…) is not on this machine",
-                    remedy="copy .phases/artifacts/ from the machine that has it",
+                    hint="copy .phases/artifacts/ from the machine that has it",
                 )
             raise IntegrityError("result-missing", f"{source} is gone; the receipt names it")
         durable.make_folder((target / name).parent)
         (target / name).write_bytes(source.read_bytes())
         if durable.sha256_file(target / name) != digest:
-            raise IntegrityError("result-changed", f"{source} is not what the receipt names (sha256 {digest[:12]}…)")
+            raise IntegrityError(
+                "result-changed", f"{source} is not what the receipt names (sha256 {digest[:12]}…)"
+            )
     return outputs
 
 
-def is_artifact(name: str) -> bool:
-    """Whether an output is stored by digest and not committed."""
-    return name.startswith("artifacts/")
-
-
-def cached(item: Input) -> Given:
+def cached_input(item: Input) -> ResolvedInput:
     """An input that lies in the user's cache."""
     path = cache_dir() / item.path.removeprefix(CACHE_PREFIX)
-    return Given(
-        item.name, "input", path, dict(item.sha256), {f"sha256:{name}": digest for name, digest in item.sha256.items()}
+    return ResolvedInput(
+        item.name,
+        "input",
+        path,
+        dict(item.sha256),
+        {f"sha256:{name}": digest for name, digest in item.sha256.items()},
     )
 
 
-def tracked(item: Input, paths: Paths, repo: Repo) -> Given:
+def tracked_input(item: Input, paths: Paths, repo: Repo) -> ResolvedInput:
     """An input that is a path of the repository."""
     identity = repo.object_id("HEAD", item.path)
     if identity is None:
         raise EnvironmentFaultError(
-            f"input {item.name}: {item.path} is not in HEAD", remedy=f"git add {item.path}, then commit"
+            f"input {item.name}: {item.path} is not in HEAD",
+            hint=f"git add {item.path}, then commit",
         )
-    return Given(item.name, "input", paths.root / item.path, {}, {"gitObject": identity})
+    return ResolvedInput(item.name, "input", paths.root / item.path, {}, {"gitObject": identity})
 
 
-def _needed(feature: FeatureState, paths: Paths, target: Path) -> Given:
+def _needed(feature: FeatureStatus, paths: Paths, target: Path) -> ResolvedInput:
     if feature.state == "waived" or feature.receipt is None:
         raise EnvironmentFaultError(
             f"{feature.id} is {feature.state} and has no verified results to give",
-            remedy=f"python -m phases run --feature {feature.id}",
+            hint=f"python -m phases run --feature {feature.id}",
         )
-    files = lay_out(paths, feature.id, feature.receipt, target)
-    return Given(feature.id, "feature", target, files, {"sha256": feature.receipt}, feature.receipt)
+    files = lay_out_outputs(paths, feature.id, feature.receipt, target)
+    return ResolvedInput(
+        feature.id, "feature", target, files, {"sha256": feature.receipt}, feature.receipt
+    )

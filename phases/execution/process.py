@@ -28,9 +28,9 @@ from types import FrameType
 
 import psutil
 
-from phases.execution.capped_log import CappedLog
-from phases.errors import InterruptedRunError
 from phases.base.paths import cache_dir
+from phases.errors import InterruptedRunError
+from phases.execution.capped_log import CappedLog
 
 _SUPERVISOR = Path(__file__).absolute().with_name("supervisor.py")
 _TICK = 0.1  # seconds between two calls of on_tick
@@ -43,7 +43,7 @@ _SET_BY_RUNNER = {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", "PYTHON
 
 
 @dataclass(frozen=True)
-class Finished:
+class ProcessResult:
     """How a process ended and what it used."""
 
     exit_code: int | None
@@ -70,7 +70,11 @@ def clean_environment(extra: Mapping[str, str]) -> dict[str, str]:
     Nothing of the user's GIT_*, LD_*, PYTHON* and no secrets pass. HOME and TMPDIR are left out: the caller gives
     folders of the staging area. The folder of the running interpreter leads PATH, so `python` means this one.
     """
-    kept = {name: value for name, value in os.environ.items() if name in _ALLOWED or name.startswith("LC_")}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name in _ALLOWED or name.startswith("LC_")
+    }
     path = [str(Path(sys.executable).parent), *kept.get("PATH", os.defpath).split(os.pathsep)]
     kept["PATH"] = os.pathsep.join(dict.fromkeys(path))
     return {**kept, "PHASES_CACHE": str(cache_dir()), **_SET_BY_RUNNER, **extra}
@@ -128,7 +132,7 @@ def run(
     timeout_s: float,
     grace_s: float = 10.0,
     on_tick: Callable[[], None] | None = None,
-) -> Finished:
+) -> ProcessResult:
     """Runs `argv` in a session of its own, stdin from /dev/null, stdout and stderr into `log` (capped, see CappedLog).
 
     After `timeout_s` seconds its group gets SIGTERM, `grace_s` later the whole tree SIGKILL. A stop signal to the
@@ -234,7 +238,9 @@ class _Supervised:
         return self
 
     def __exit__(self, *_exc: object) -> None:
-        os.close(self._lifeline)  # a supervisor that is still there kills the tree when the pipe ends
+        os.close(
+            self._lifeline
+        )  # a supervisor that is still there kills the tree when the pipe ends
         while not self.finished:
             self._read_report()
         self._process.wait()
@@ -277,7 +283,7 @@ class _Supervised:
         self._peak = max(self._peak, total)
         self._sample_at = now + max(0.25, 20 * (time.monotonic() - now))
 
-    def result(self, *, timed_out: bool) -> Finished:
+    def result(self, *, timed_out: bool) -> ProcessResult:
         if b"\n" in self._report:
             _leader, status_, seconds_, cpu_, peak_, left = self._report.split()
             status, seconds, cpu, peak = int(status_), float(seconds_), float(cpu_), int(peak_)
@@ -287,7 +293,7 @@ class _Supervised:
             status, seconds, cpu, peak = int(signal.SIGKILL), time.monotonic() - self.begin, 0.0, 0
             self._log.note("the supervisor of this process was killed")
         died = os.WIFSIGNALED(status)
-        return Finished(
+        return ProcessResult(
             exit_code=None if died else os.WEXITSTATUS(status),
             signal=os.WTERMSIG(status) if died else None,
             timed_out=timed_out,
@@ -301,7 +307,9 @@ class _Supervised:
     def _read_report(self) -> None:
         chunk = os.read(self._report_pipe, 4096)
         if not self._report:
-            self.begin = time.monotonic()  # the leader's pid: the job has started, and its time runs from here
+            self.begin = (
+                time.monotonic()
+            )  # the leader's pid: the job has started, and its time runs from here
         self._report += chunk
         self.finished = not chunk
 
@@ -331,3 +339,8 @@ class _Supervised:
         for process in doomed:
             with contextlib.suppress(psutil.Error):
                 process.kill()  # psutil compares the start time: a reused process id is not hit
+
+
+def log_tail(log: Path, limit: int = 1500) -> str:
+    """The last characters of a log, for a message."""
+    return log.read_bytes()[-limit:].decode("utf-8", "replace") if log.is_file() else ""

@@ -37,7 +37,12 @@ class Sandbox(Protocol):
         """What was tried inside it and held: property -> how it was seen."""
 
     def command(
-        self, argv: Sequence[str], *, writable: Sequence[Path], read_only: Sequence[Path], network: bool
+        self,
+        argv: Sequence[str],
+        *,
+        writable: Sequence[Path],
+        read_only: Sequence[Path],
+        network: bool,
     ) -> list[str]:
         """The command that runs `argv` inside; only `writable` can be written, `read_only` is at least readable."""
 
@@ -53,7 +58,12 @@ class Unconfined:
     probes: Mapping[str, str] = MappingProxyType({})
 
     def command(
-        self, argv: Sequence[str], *, writable: Sequence[Path], read_only: Sequence[Path], network: bool
+        self,
+        argv: Sequence[str],
+        *,
+        writable: Sequence[Path],
+        read_only: Sequence[Path],
+        network: bool,
     ) -> list[str]:
         """`argv`, unchanged."""
         del writable, read_only, network
@@ -65,7 +75,7 @@ def available() -> tuple[Sandbox, ...]:
     return (Unconfined(),)
 
 
-def choose(required: str) -> Sandbox:
+def choose_sandbox(required: str) -> Sandbox:
     """The strongest tier there is, if it is `best` or at least as strong as `required`.
 
     Raises EnvironmentFaultError where the machine has less, and ValueError for a word that is not a tier.
@@ -82,6 +92,6 @@ def choose(required: str) -> Sandbox:
     )
     raise EnvironmentFaultError(
         message,
-        remedy='set "sandbox": "none" in the PRD\'s defaults if you trust this code with your account; '
+        hint='set "sandbox": "none" in the PRD\'s defaults if you trust this code with your account; '
         "this version builds no stronger tier",
     )

@@ -23,7 +23,9 @@ def supervise(lifeline: int, report: int, argv: list[str]) -> None:
     largest process, pids that could not be killed or `-`.
     """
     if sys.platform.startswith("linux"):
-        ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER: orphans of the tree come to this process
+        ctypes.CDLL(None).prctl(
+            36, 1, 0, 0, 0
+        )  # PR_SET_CHILD_SUBREAPER: orphans of the tree come to this process
     wake, wake_w = os.pipe()
     os.set_blocking(wake_w, False)
     signal.set_wakeup_fd(wake_w, warn_on_full_buffer=False)
@@ -49,13 +51,23 @@ def _start_job(argv: list[str], report: int) -> int:
     if leader:
         os.write(report, str(leader).encode())
         os.close(started_w)
-        os.read(started, 1)  # ends when exec has closed the pipe: from here on SIGTERM reaches the job's own group
+        os.read(
+            started, 1
+        )  # ends when exec has closed the pipe: from here on SIGTERM reaches the job's own group
         os.close(started)
         return leader
     try:
         os.setsid()
-        for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_DFL)  # Python ignores the first two, and exec would keep that
+        for number in (
+            signal.SIGPIPE,
+            signal.SIGXFSZ,
+            signal.SIGINT,
+            signal.SIGTERM,
+            signal.SIGHUP,
+        ):
+            signal.signal(
+                number, signal.SIG_DFL
+            )  # Python ignores the first two, and exec would keep that
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:  # noqa: PTH123
@@ -109,9 +121,14 @@ def _descendants() -> list[int]:
     """Process ids of all descendants of this process, as /proc tells at this moment."""
     children: dict[int, list[int]] = {}
     for name in os.listdir("/proc") if sys.platform.startswith("linux") else ():  # noqa: PTH208
-        with contextlib.suppress(OSError, ValueError), open(f"/proc/{int(name)}/stat", "rb") as file:  # noqa: PTH123
+        with (
+            contextlib.suppress(OSError, ValueError),
+            open(f"/proc/{int(name)}/stat", "rb") as file,
+        ):  # noqa: PTH123
             stat = file.read()
-            parent = int(stat[stat.rindex(b")") :].split()[2])  # the name before it may hold spaces and brackets
+            parent = int(
+                stat[stat.rindex(b")") :].split()[2]
+            )  # the name before it may hold spaces and brackets
             children.setdefault(parent, []).append(int(name))
     found = list(children.get(os.getpid(), ()))
     for pid in found:

@@ -1,6 +1,6 @@
 """Runs a feature's experiment: a private staging folder, the child process, its progress.
 
-A crash, a time-out or a flood of output is data that stands in `Finished`, never an exception; what the experiment
+A crash, a time-out or a flood of output is data that stands in `ProcessResult`, never an exception; what the experiment
 left in `out` is judged by `collect` and the gate, not here.
 """
 
@@ -18,13 +18,15 @@ from pathlib import Path
 from typing import Protocol
 
 from phases.base import strict_json
-from phases.execution import process
 from phases.errors import EnvironmentFaultError
-from phases.execution.process import Finished
+from phases.execution import process
+from phases.execution.process import ProcessResult
 from phases.execution.sandbox import Sandbox
 
 _PREFIX = "phases-run-"
-_EVENTS_READ = 16 * 1024 * 1024  # bytes of progress that are read; what a worker writes beyond is not looked at
+_EVENTS_READ = (
+    16 * 1024 * 1024
+)  # bytes of progress that are read; what a worker writes beyond is not looked at
 _EVENT_LINE = 64 * 1024  # bytes of one progress line
 
 
@@ -103,7 +105,7 @@ def staging(root: Path, base: Path | None = None) -> Iterator[Staging]:
         message = f"the folder for temporary files {base} lies inside the repository {root}; wanted one outside"
         raise EnvironmentFaultError(
             message,
-            remedy="set TMPDIR to a folder outside the repository, then run the same command again",
+            hint="set TMPDIR to a folder outside the repository, then run the same command again",
         )
     sweep(base)
     place = Staging(Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=base)))
@@ -118,7 +120,7 @@ def staging(root: Path, base: Path | None = None) -> Iterator[Staging]:
         os.close(lock)
 
 
-def run(job: Job, view: ProgressView) -> Finished:
+def run(job: Job, view: ProgressView) -> ProcessResult:
     """Runs the job in its sandbox and feeds its progress to `view`."""
     own = {"PHASES_INPUTS": str(job.inputs_file), "PHASES_EVENTS": str(job.events)}
     env = process.clean_environment({**job.env, **own})
@@ -169,7 +171,11 @@ def parse_event(line: bytes) -> Event | None:
     if not isinstance(value, dict):
         return None
     done, total, note = value.get("done"), value.get("total"), value.get("note", "")
-    if not isinstance(done, int | float) or not isinstance(total, int | float) or not isinstance(note, str):
+    if (
+        not isinstance(done, int | float)
+        or not isinstance(total, int | float)
+        or not isinstance(note, str)
+    ):
         return None
     if isinstance(done, bool) or isinstance(total, bool) or not 0 <= done <= total:
         return None
@@ -177,7 +183,7 @@ def parse_event(line: bytes) -> Event | None:
 
 
 class _Events:
-    """Reads what was appended to the events file since the last look, through the descriptor it opened at first.
+    """Reads what was appended to the events file since the last look, through the descriptor it project at first.
 
     The worker can replace the file by a link or a FIFO: then nothing more is read, and nothing hangs.
     """
@@ -200,8 +206,12 @@ class _Events:
         self._position += len(chunk)
         *lines, self._rest = (self._rest + chunk).split(b"\n")
         if len(self._rest) > _EVENT_LINE:
-            self._rest = self._rest[:1]  # too long to be an event; what follows cannot become one either
-        for line in reversed(lines[-100:]):  # a flood of malformed lines must not hold the runner up
+            self._rest = self._rest[
+                :1
+            ]  # too long to be an event; what follows cannot become one either
+        for line in reversed(
+            lines[-100:]
+        ):  # a flood of malformed lines must not hold the runner up
             if event := parse_event(line):
                 return [event]
         return []
@@ -245,9 +255,13 @@ def sweep(base: Path | None = None) -> None:
                 if _began_and_died(folder):
                     _remove(folder)
                 continue
-            descriptor = os.open(folder / "lock", os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            descriptor = os.open(
+                folder / "lock", os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            )
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # BlockingIOError: its runner lives
+                fcntl.flock(
+                    descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB
+                )  # BlockingIOError: its runner lives
                 _remove(folder)
             finally:
                 os.close(descriptor)
@@ -269,6 +283,8 @@ def _remove(folder: Path) -> None:
                 shutil.rmtree(entry, ignore_errors=True)
             elif entry.name != "lock":
                 entry.unlink()
-        if all(entry.name == "lock" for entry in folder.iterdir()):  # else something resisted, and keeps its lock
+        if all(
+            entry.name == "lock" for entry in folder.iterdir()
+        ):  # else something resisted, and keeps its lock
             (folder / "lock").unlink(missing_ok=True)
             folder.rmdir()

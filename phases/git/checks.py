@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from phases.errors import EnvironmentFaultError, PhasesError, UsageError
-from phases.git.repo import environment, options, plain
+from phases.git.probe import environment, options, run_git
 
 OLDEST_GIT = (2, 34)
 """`git add --sparse` came with it; older ones were not tried."""
@@ -35,7 +35,7 @@ _LOCKS = ("index.lock", "HEAD.lock")
 
 
 @dataclass(frozen=True)
-class RepoState:
+class RepositoryState:
     """What git says about itself, the repository and who would commit."""
 
     version: tuple[int, ...]
@@ -51,15 +51,19 @@ class RepoState:
     signing_problem: str | None
 
 
-def read(root: Path, *, sign: bool = True) -> RepoState:
+def read_repository_state(root: Path, *, sign: bool = True) -> RepositoryState:
     """Asks git; `sign` makes a trial signature where commits are to be signed."""
-    words = re.findall(r"\d+", plain(root, "version").stdout)
-    places = plain(root, "rev-parse", "--git-dir", "--git-common-dir", "--is-shallow-repository").stdout.split("\n")
+    words = re.findall(r"\d+", run_git(root, "version").stdout)
+    places = run_git(
+        root, "rev-parse", "--git-dir", "--git-common-dir", "--is-shallow-repository"
+    ).stdout.split("\n")
     git_dir, common = (root / place for place in places[:2])
-    branch = plain(root, "symbolic-ref", "--quiet", "HEAD").stdout.strip()
-    partial = plain(root, "config", "--get-regexp", r"^(extensions\.partialclone|remote\..*\.promisor)$").stdout
+    branch = run_git(root, "symbolic-ref", "--quiet", "HEAD").stdout.strip()
+    partial = run_git(
+        root, "config", "--get-regexp", r"^(extensions\.partialclone|remote\..*\.promisor)$"
+    ).stdout
     identity = _identity_problem(root)
-    return RepoState(
+    return RepositoryState(
         version=tuple(map(int, words[:3])),
         git_dir=git_dir,
         is_shallow=places[2] == "true",
@@ -80,18 +84,20 @@ def _locks(git_dir: Path, common: Path, branch: str) -> tuple[Path, ...]:
 
 def _identity_problem(root: Path) -> str | None:
     for who in ("GIT_COMMITTER_IDENT", "GIT_AUTHOR_IDENT"):
-        asked = plain(root, "var", who)
+        asked = run_git(root, "var", who)
         if asked.returncode:
-            lines = [line for line in asked.stderr.splitlines() if line.startswith(("fatal:", "error:"))]
+            lines = [
+                line for line in asked.stderr.splitlines() if line.startswith(("fatal:", "error:"))
+            ]
             return lines[-1] if lines else "no user.name and user.email"
     return None
 
 
 def _signing_problem(root: Path) -> str | None:
     """Why a commit could not be signed, seen by signing one that no branch holds."""
-    if plain(root, "config", "--type=bool", "commit.gpgsign").stdout.strip() != "true":
+    if run_git(root, "config", "--type=bool", "commit.gpgsign").stdout.strip() != "true":
         return None
-    if plain(root, "rev-parse", "--verify", "--quiet", "HEAD^{commit}").returncode:
+    if run_git(root, "rev-parse", "--verify", "--quiet", "HEAD^{commit}").returncode:
         return None
     words = ["git", *options(), "commit-tree", "-S", "-m", "a trial signature", "HEAD^{tree}"]
     try:
@@ -102,81 +108,85 @@ def _signing_problem(root: Path) -> str | None:
     except subprocess.TimeoutExpired:
         return f"the signing program did not end within {SIGN_S:.0f} s"
     said = "; ".join(line.strip() for line in done.stderr.splitlines() if line.strip())
-    return None if done.returncode == 0 else said or f"git commit-tree -S ended with {done.returncode}"
+    return (
+        None if done.returncode == 0 else said or f"git commit-tree -S ended with {done.returncode}"
+    )
 
 
-def problems(found: RepoState) -> list[PhasesError]:
+def repository_problems(found: RepositoryState) -> list[PhasesError]:
     """Everything because of which no run and no decision can be recorded here. Pure."""
     told: list[PhasesError] = []
     if found.version < OLDEST_GIT:
         told.append(
             EnvironmentFaultError(
                 f"git is version {_dotted(found.version)}, wanted {_dotted(OLDEST_GIT)} or newer",
-                remedy="install a newer git, then run again",
+                hint="install a newer git, then run again",
             )
         )
     if found.operation:
-        way_out = "git bisect reset" if found.operation == "bisect" else f"git {found.operation} --abort"
+        way_out = (
+            "git bisect reset" if found.operation == "bisect" else f"git {found.operation} --abort"
+        )
         told.append(
             EnvironmentFaultError(
                 f"a {found.operation} is in progress in this work tree",
-                remedy=f"finish it or abort it ({way_out}), then run again",
+                hint=f"finish it or abort it ({way_out}), then run again",
             )
         )
     if found.branch is None:
         told.append(
             UsageError(
                 "HEAD is detached: a commit made here would belong to no branch",
-                remedy="git switch -c my-branch, then run again",
+                hint="git switch -c my-branch, then run again",
             )
         )
-    return told + of_the_clone(found) + _of_the_lock(found) + _of_the_user(found)
+    return told + clone_problems(found) + _lock_problems(found) + _user_problems(found)
 
 
-def of_the_clone(found: RepoState) -> list[PhasesError]:
+def clone_problems(found: RepositoryState) -> list[PhasesError]:
     """What is not here at all, so that neither a run nor an audit can rest on it. Pure."""
     told: list[PhasesError] = []
     if found.is_shallow:
         told.append(
             EnvironmentFaultError(
                 "this clone is shallow: its first commit, which the record is bound to, is not here",
-                remedy="git fetch --unshallow, then run again",
+                hint="git fetch --unshallow, then run again",
             )
         )
     if found.is_partial:
         told.append(
             EnvironmentFaultError(
                 "this is a partial clone: files of earlier commits may be missing, and the record rests on them",
-                remedy="clone again without --filter",
+                hint="clone again without --filter",
             )
         )
     return told
 
 
-def _of_the_lock(found: RepoState) -> list[PhasesError]:
+def _lock_problems(found: RepositoryState) -> list[PhasesError]:
     return [
         EnvironmentFaultError(
             f"{path} is there: a git is at work in this repository, or one was killed",
-            remedy=f"wait until no git is at work here; if none is, delete {path} yourself, then run again",
+            hint=f"wait until no git is at work here; if none is, delete {path} yourself, then run again",
         )
         for path in found.locks
     ]
 
 
-def _of_the_user(found: RepoState) -> list[PhasesError]:
+def _user_problems(found: RepositoryState) -> list[PhasesError]:
     told: list[PhasesError] = []
     if found.identity_problem:
         told.append(
             EnvironmentFaultError(
                 f"git has no identity to commit with: {found.identity_problem}",
-                remedy='git config user.name "…"; git config user.email "…"',
+                hint='git config user.name "…"; git config user.email "…"',
             )
         )
     if found.signing_problem:
         told.append(
             EnvironmentFaultError(
                 f"commits are to be signed (commit.gpgsign) and that does not work: {found.signing_problem}",
-                remedy="mend the key or its agent; `git commit -S --allow-empty` must work. Nothing is left unsigned "
+                hint="mend the key or its agent; `git commit -S --allow-empty` must work. Nothing is left unsigned "
                 "silently",
             )
         )

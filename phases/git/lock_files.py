@@ -26,12 +26,17 @@ def names(git_dir: Path, common_dir: Path, log_ref: str) -> list[Path]:
 
 
 @contextlib.contextmanager
-def noted(common_dir: Path, git_dir: Path, locks: Sequence[Path], was_killed: Callable[[], bool]) -> Iterator[None]:
+def noted(
+    common_dir: Path, git_dir: Path, locks: Sequence[Path], was_killed: Callable[[], bool]
+) -> Iterator[None]:
     """Writes the note for as long as git works. A git that ends by itself takes its locks along; what one leaves that
     died by a signal is cleared at once."""
     temporary = sorted(path.name for path in git_dir.glob("next-index-*.lock"))
     absent = [str(path) for path in locks if not path.exists()]
-    durable.write(_note(common_dir), json.dumps({"absent": absent, "gitDir": str(git_dir), "kept": temporary}).encode())
+    durable.write(
+        _note(common_dir),
+        json.dumps({"absent": absent, "gitDir": str(git_dir), "kept": temporary}).encode(),
+    )
     try:
         yield
     finally:
@@ -60,7 +65,7 @@ def clear(common_dir: Path) -> None:
     if ours and (living := _gits_at_work(common_dir)):
         raise EnvironmentFaultError(
             f"{ours[0]} was left by a git that the runner started, or belongs to a git at work here: {living[0]}",
-            remedy="wait for it to end, then run the same command again",
+            hint="wait for it to end, then run the same command again",
         )
     for path in ours:
         durable.remove(path)
@@ -83,7 +88,9 @@ def _gits_at_work(common_dir: Path) -> list[str]:
         try:
             folder = Path(process.cwd())
             command = " ".join(process.cmdline())
-            if process.status() == psutil.STATUS_ZOMBIE or not any(map(folder.is_relative_to, places)):
+            if process.status() == psutil.STATUS_ZOMBIE or not any(
+                map(folder.is_relative_to, places)
+            ):
                 continue
         except (psutil.NoSuchProcess, psutil.ZombieProcess):
             continue

@@ -10,150 +10,29 @@ GIT_* variables, with `core.fsync=all` and literal path names: `.git/config` is 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
-import subprocess
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from phases.git import lock_files as git_locks
 from phases.errors import EnvironmentFaultError, IntegrityError
+from phases.git import lock_files
+from phases.git.probe import IDENTITY, LOG_REF, OURS, options, probe_repository
 
 if TYPE_CHECKING:
     import git
 
-LOG_REF = "refs/phases/log"
-_SAFE = (
-    "core.hooksPath=/dev/null",
-    "core.fsmonitor=false",
-    "core.fsync=all",
-    "core.quotePath=false",
-    "core.commitGraph=false",
-    "gc.auto=0",
-    "protocol.allow=never",
-    "log.showSignature=false",
-    "log.follow=false",
-    "trailer.separators=:",
-    "core.commentChar=#",
-    "advice.graftFileDeprecated=false",
-    "i18n.commitEncoding=utf-8",
-    "i18n.logOutputEncoding=utf-8",
-)
 _EXACT = ("-c", "core.autocrlf=false", "-c", "core.eol=lf", "-c", "core.safecrlf=false")
 """For commits: what was hashed is stored byte for byte, whatever line ends the user prefers."""
 COMMIT_S = 120.0
 """Seconds that a commit may take; a signing program that waits for somebody must not hold a run for ever."""
 
 
-_IDENTITY = ("GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL")
-_OURS = {
-    "GIT_TERMINAL_PROMPT": "0",
-    "GIT_LITERAL_PATHSPECS": "1",
-    "GIT_OPTIONAL_LOCKS": "0",
-    "GIT_NO_REPLACE_OBJECTS": "1",  # a replace ref or a graft would show another history than the commits hold
-    "GIT_GRAFT_FILE": os.devnull,
-    "LC_ALL": "C",
-}
-
-
-def environment() -> dict[str, str]:
-    """The user's variables without GIT_* (but the identity), and ours."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_") or name in _IDENTITY}
-    return kept | _OURS
-
-
 def _scrub() -> None:
     """Takes GIT_DIR and its like out of this process: GitPython adds to the environment and cannot take away."""
-    for name in [name for name in os.environ if name.startswith("GIT_") and name not in _IDENTITY]:
+    for name in [name for name in os.environ if name.startswith("GIT_") and name not in IDENTITY]:
         del os.environ[name]
-
-
-@dataclass(frozen=True)
-class Probe:
-    """The few facts of a repository that `status` needs."""
-
-    common_dir: Path
-    head: str | None
-    """HEAD's commit; None before the first commit."""
-    rewound: bool
-    """Whether HEAD is not at or after `refs/phases/log`, the runner's last commit."""
-    log: str | None
-    """The commit of `refs/phases/log`; None before the runner's first commit."""
-    progress: Blob | None
-    """HEAD's progress.txt; None where it has none."""
-
-
-@dataclass(frozen=True)
-class Blob:
-    """A file of a commit, by its id and size in bytes."""
-
-    id: str
-    size: int
-
-    def begins(self, data: bytes) -> bool:
-        """Whether `data` is this file, or this file and more after it."""
-        head = data[: self.size]
-        algorithm = "sha1" if len(self.id) == 40 else "sha256"
-        digest = hashlib.new(algorithm, b"blob %d\0" % len(head) + head, usedforsecurity=False)
-        return digest.hexdigest() == self.id
-
-
-def probe(root: Path) -> Probe:
-    """Reads the facts with two or three calls of git; EnvironmentFaultError where there is no repository."""
-    if not root.is_dir():
-        raise EnvironmentFaultError(f"{root} is not a folder", remedy="give an existing one with --root")
-    first = plain(root, "rev-parse", "--show-toplevel", "--git-common-dir")
-    if first.returncode:
-        raise _no_repository(root, first.stderr.strip() or f"git ended with {first.returncode}")
-    top, common = first.stdout.strip().split("\n")
-    if Path(top).resolve() != root.resolve():
-        raise EnvironmentFaultError(f"{root} is not the top of its repository, {top} is", remedy=f"--root {top}")
-    objects = _objects(root, "HEAD^{commit}", LOG_REF + "^{commit}", "HEAD:progress.txt")
-    head, log = (found.id if found else None for found in objects[:2])
-    at_or_after = log is None or (
-        head is not None and (log == head or plain(root, "merge-base", "--is-ancestor", log, head).returncode == 0)
-    )
-    return Probe((root / common).resolve(), head, not at_or_after, log, objects[2])
-
-
-def _no_repository(root: Path, said: str) -> EnvironmentFaultError:
-    reason = next((line for line in said.splitlines() if line.startswith("fatal:")), said.splitlines()[-1])
-    remedy = "run inside a git clone, or give one with --root"
-    if "dubious ownership" in said:
-        remedy = f"if you trust it: git config --global --add safe.directory {root.resolve()}"
-    return EnvironmentFaultError(f"{root}: {reason}", remedy=remedy)
-
-
-def _objects(root: Path, *names: str) -> list[Blob | None]:
-    """What each name stands for, in one call of git; None where there is nothing."""
-    asked = "".join(f"{name}\n" for name in names)
-    answers = plain(root, "cat-file", "--batch-check=%(objectname) %(objectsize)", asked=asked).stdout.splitlines()
-    pairs = (answer.rsplit(" ", 1) for answer in answers)
-    return [Blob(name, int(size)) if size.isdigit() else None for name, size in pairs]
-
-
-def plain(root: Path, *arguments: str, asked: str = "") -> subprocess.CompletedProcess[str]:
-    """One call of git without GitPython, for the few facts that views and refusals need."""
-    try:
-        return subprocess.run(
-            ["git", *options(), *arguments],
-            cwd=root,
-            env=environment(),
-            text=True,
-            capture_output=True,
-            input=asked,
-            timeout=60,
-            check=False,
-        )
-    except FileNotFoundError:
-        raise EnvironmentFaultError("the program git was not found on PATH", remedy="install git") from None
-
-
-def options() -> list[str]:
-    """What every call of git is given before its command."""
-    return [word for setting in _SAFE for word in ("-c", setting)]
 
 
 @dataclass(frozen=True)
@@ -174,7 +53,7 @@ class Repo:
 
         _scrub()
         self.root = root
-        self.probe = probe(root)
+        self.probe = probe_repository(root)
         self._repo: git.Repo = git.Repo(root)
         self._last_status = 0
         self.runner_lock: int | None = None
@@ -190,7 +69,9 @@ class Repo:
         """HEAD's commit; EnvironmentFaultError before the first commit."""
         sha = self._text("rev-parse", "--verify", "--quiet", "HEAD^{commit}", ok=(0, 1))
         if not sha:
-            raise EnvironmentFaultError("the repository has no commit yet", remedy="commit the project first")
+            raise EnvironmentFaultError(
+                "the repository has no commit yet", hint="commit the project first"
+            )
         return sha
 
     def root_commit(self) -> str:
@@ -203,7 +84,9 @@ class Repo:
 
     def log_ref(self) -> str | None:
         """The commit of `refs/phases/log`, or None."""
-        return self._text("rev-parse", "--verify", "--quiet", LOG_REF + "^{commit}", ok=(0, 1)) or None
+        return (
+            self._text("rev-parse", "--verify", "--quiet", LOG_REF + "^{commit}", ok=(0, 1)) or None
+        )
 
     def move_log_ref(self, commit: str) -> None:
         """Moves `refs/phases/log`, the anchor against a rewind, to the commit."""
@@ -228,7 +111,9 @@ class Repo:
     def files(self, commit: str, path: str) -> dict[str, str]:
         """Every file below a path in a commit, with its blob id; symlinks and submodules are not files."""
         found = {}
-        for record in self._run("ls-tree", "-r", "-z", "--full-tree", commit, "--", path).split(b"\0"):
+        for record in self._run("ls-tree", "-r", "-z", "--full-tree", commit, "--", path).split(
+            b"\0"
+        ):
             if record:
                 facts, name = record.split(b"\t", 1)
                 mode, kind, blob = facts.decode().split()
@@ -238,7 +123,10 @@ class Repo:
 
     def object_id(self, commit: str, path: str) -> str | None:
         """The git id of a file or folder in a commit, or None."""
-        return self._text("rev-parse", "--verify", "--quiet", f"{commit}:{path}", ok=(0, 1, 128)) or None
+        return (
+            self._text("rev-parse", "--verify", "--quiet", f"{commit}:{path}", ok=(0, 1, 128))
+            or None
+        )
 
     def changed(self, commit: str, paths: Sequence[str]) -> list[str]:
         """Files below the paths whose bytes in index or work tree are not the commit's.
@@ -248,7 +136,9 @@ class Repo:
         if not paths:
             return []
         self._status("update-index", "-q", "--refresh")
-        raw = self._run("diff", "--name-only", "-z", "--no-ext-diff", "--no-textconv", commit, "--", *paths)
+        raw = self._run(
+            "diff", "--name-only", "-z", "--no-ext-diff", "--no-textconv", commit, "--", *paths
+        )
         return sorted({name.decode("utf-8", "replace") for name in raw.split(b"\0") if name})
 
     def untracked(self, paths: Sequence[str]) -> list[str]:
@@ -258,7 +148,9 @@ class Repo:
 
     def diff(self, commit: str, paths: Sequence[str]) -> str:
         """The textual difference from a commit to the work tree, for a person to read."""
-        return self._text("diff", "--no-color", "--no-ext-diff", "--no-textconv", commit, "--", *paths)
+        return self._text(
+            "diff", "--no-color", "--no-ext-diff", "--no-textconv", commit, "--", *paths
+        )
 
     def identity(self) -> str:
         """`Name <mail>` of whoever would commit now."""
@@ -277,7 +169,17 @@ class Repo:
         known = self.files("HEAD", ".") if len(paths) > 200 else self._tracked(paths)
         new = [path for path in paths if path not in known]
         self._check_exact(paths)
-        words = ("commit", "--only", "--no-verify", "--quiet", "--cleanup=verbatim", "-m", text, "--", *paths)
+        words = (
+            "commit",
+            "--only",
+            "--no-verify",
+            "--quiet",
+            "--cleanup=verbatim",
+            "-m",
+            text,
+            "--",
+            *paths,
+        )
         try:
             with self._locks_noted():
                 if new:
@@ -304,14 +206,14 @@ class Repo:
             if one != other:
                 raise EnvironmentFaultError(
                     f"git would store {path} with other bytes than it has: .gitattributes gives it a filter or text",
-                    remedy=f"add `{path.split('/')[0]}/** -text -filter` to .gitattributes, commit, run again; "
+                    hint=f"add `{path.split('/')[0]}/** -text -filter` to .gitattributes, commit, run again; "
                     "what was done is kept and recorded then",
                 )
 
     def _locks_noted(self) -> contextlib.AbstractContextManager[None]:
         git_dir = Path(self._repo.git_dir)
-        locks = git_locks.names(git_dir, self.common_dir, LOG_REF)
-        return git_locks.noted(self.common_dir, git_dir, locks, lambda: self._last_status < 0)
+        locks = lock_files.names(git_dir, self.common_dir, LOG_REF)
+        return lock_files.noted(self.common_dir, git_dir, locks, lambda: self._last_status < 0)
 
     def _tracked(self, paths: Sequence[str]) -> Collection[str]:
         raw = self._run("ls-tree", "-r", "-z", "--name-only", "--full-tree", "HEAD", "--", *paths)
@@ -321,7 +223,9 @@ class Repo:
         """Commits from HEAD backwards, newest first, with their trailers; `since` itself is left out."""
         revisions = ["HEAD", f"^{since}"] if since else ["HEAD"]
         form = "%x1e%H%x1f%P%x1f%B%x1f%(trailers:only,unfold)"
-        for record in self._text("log", f"--format={form}", *revisions, "--", *paths).split("\x1e")[1:]:
+        for record in self._text("log", f"--format={form}", *revisions, "--", *paths).split("\x1e")[
+            1:
+        ]:
             sha, parents, message, block = record.split("\x1f")
             pairs = (line.split(":", 1) for line in block.split("\n") if ":" in line)
             trailers = {name.strip(): value.strip() for name, value in pairs}
@@ -337,15 +241,19 @@ class Repo:
             reason = data.decode("utf-8", "replace").strip() or f"exit {status}"
             message = f"git {arguments[0]} failed: {reason}"
             if "fatal: bad object" in reason or "corrupt" in reason:
-                raise IntegrityError("git-object", message, remedy="git fsck --full")
-            raise EnvironmentFaultError(message, remedy="mend what git names, then run the same command again")
+                raise IntegrityError("git-object", message, hint="git fsck --full")
+            raise EnvironmentFaultError(
+                message, hint="mend what git names, then run the same command again"
+            )
         return data
 
     def _text(self, *arguments: str, ok: tuple[int, ...] = (0,)) -> str:
         status, data = self._status(*arguments)
         if status not in ok:
             reason = data.decode("utf-8", "replace").strip()
-            raise EnvironmentFaultError(f"git {arguments[0]} failed: {reason}", remedy="mend what git names")
+            raise EnvironmentFaultError(
+                f"git {arguments[0]} failed: {reason}", hint="mend what git names"
+            )
         return data.decode("utf-8", "replace").strip("\n") if status == 0 else ""
 
     def _status(self, *arguments: str, exact: bool = False) -> tuple[int, bytes]:
@@ -358,7 +266,7 @@ class Repo:
             with_exceptions=False,
             stdout_as_string=False,
             strip_newline_in_stdout=False,
-            env=_OURS,
+            env=OURS,
             pass_fds=() if self.runner_lock is None else (self.runner_lock,),
         )
         self._last_status = int(status)

@@ -80,7 +80,9 @@ def tampering(copy: Copy, pristine: Copy) -> str:
     of the pristine copy, hashed by calling this with the pristine copy itself.
     """
     met = {
-        entry.relative_to(copy.folder).as_posix(): entry for entry in copy.folder.rglob("*") if not _is_folder(entry)
+        entry.relative_to(copy.folder).as_posix(): entry
+        for entry in copy.folder.rglob("*")
+        if not _is_folder(entry)
     }
     for path in sorted(met.keys() ^ copy.digests.keys()):
         return f"{path} was {'added' if path in met else 'removed'}"
@@ -117,11 +119,15 @@ def remove(folder: Path) -> None:
 
 
 def _open(source: Path, path: str) -> BinaryIO:
-    """A regular file opened for reading; a symbolic link is refused, and a pipe does not make us wait."""
+    """A regular file project for reading; a symbolic link is refused, and a pipe does not make us wait."""
     try:
-        return os.fdopen(os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK), "rb")
+        return os.fdopen(
+            os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK), "rb"
+        )
     except OSError as error:
-        raise IntegrityError(code="output-unreadable", message=f"output {path}: {error.strerror}") from error
+        raise IntegrityError(
+            code="output-unreadable", message=f"output {path}: {error.strerror}"
+        ) from error
 
 
 def _copy(file: BinaryIO, target: Path) -> str:

@@ -1,12 +1,12 @@
 """Judging outputs by a gate, and proving that the gate can fail.
 
-judge()      freeze     the declared outputs into a private pristine copy, for which a nonce is drawn
+judge_feature()      freeze     the declared outputs into a private pristine copy, for which a nonce is drawn
              collect    ask pytest which checks there are, on an empty folder
              true run   all of them must run and pass on an untouched, read-only copy
              negatives  on an empty copy and one damaged copy per kind of output, checks must fail
              coverage   each measurement changed alone: recomputed, bounded or only claimed
-judge_exit() the same for a phase: one folder per feature; empty, and each feature's measurements damaged
-run_entry()  a precondition, run in the repository root, without proof
+judge_phase() the same for a phase: one folder per feature; empty, and each feature's measurements damaged
+run_entry_gate()  a precondition, run in the repository root, without proof
 """
 
 from __future__ import annotations
@@ -17,21 +17,22 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from phases.judge import copies, gate_run, measurements, mutants as negative, mutation as proof
-from phases.judge.coverage import Coverage
-from phases.judge.gate_run import Bench, GateRun, GateSpec
-from phases.judge.junit import Check
-from phases.execution.process import signals_forwarded
-from phases.judge.mutation import WITHOUT_INTEGRITY, Case, Damage, Judgement, Negative, Progress
-from phases.execution.sandbox import Sandbox
 from phases.base.strict_json import StrictJsonError
-from phases.judge.verdict import verdict
+from phases.execution.process import signals_forwarded
+from phases.execution.sandbox import Sandbox
+from phases.judge import copies, gate_run, measurements, mutants, mutation
+from phases.judge.gate_run import GateContext, GateRun, GateSpec
+from phases.judge.mutation import (
+    WITHOUT_INTEGRITY,
+    Judgement,
+    Mutation,
+    MutationContext,
+    Progress,
+)
+from phases.plan.schema import Gate
 
-__all__ = ["Check", "Coverage", "GateRun", "GateSpec", "Judgement", "Negative", "judge", "judge_exit", "run_entry",
-           "verdict"]  # fmt: skip
 
-
-def judge(
+def judge_feature(
     spec: GateSpec,
     *,
     gates_dir: Path,
@@ -62,18 +63,27 @@ def judge(
         IntegrityError: an output is not what was collected.
         InterruptedRunError: a stop signal came.
     """
-    with _bench(spec, gates_dir=gates_dir, inputs_file=inputs_file, workspace=workspace, env=env, sandbox=sandbox) as b:
+    with _bench(
+        spec,
+        gates_dir=gates_dir,
+        inputs_file=inputs_file,
+        workspace=workspace,
+        env=env,
+        sandbox=sandbox,
+    ) as b:
         pristine = copies.freeze(out, outputs, b.scratch / "pristine")
-        case = Case(b, pristine, unjudged=tuple(unjudged), on_progress=on_progress)
+        case = MutationContext(b, pristine, unjudged=tuple(unjudged), on_progress=on_progress)
         try:
             names = _measurement_names(pristine)
         except StrictJsonError as error:
             return _unreadable(case, error)
         damages = tuple(_damages(pristine, b.nonce))
-        return proof.prove(Case(b, pristine, damages, names, tuple(unjudged), on_progress))
+        return mutation.prove(
+            MutationContext(b, pristine, damages, names, tuple(unjudged), on_progress)
+        )
 
 
-def judge_exit(
+def judge_phase(
     spec: GateSpec,
     *,
     gates_dir: Path,
@@ -88,27 +98,46 @@ def judge_exit(
     """Judge a phase: PHASES_OUT holds one folder per feature; the rest as in `judge`.
 
     `features` (id -> its output folder, artifacts filled in) and `outputs` (id -> path -> SHA-256) have the same keys.
-    Negative copies: empty, and per feature one with damaged measurements (kind `measurements:ID`). No coverage.
+    MutantResult copies: empty, and per feature one with damaged measurements (kind `measurements:ID`). No coverage.
     """
-    with _bench(spec, gates_dir=gates_dir, inputs_file=inputs_file, workspace=workspace, env=env, sandbox=sandbox) as b:
+    with _bench(
+        spec,
+        gates_dir=gates_dir,
+        inputs_file=inputs_file,
+        workspace=workspace,
+        env=env,
+        sandbox=sandbox,
+    ) as b:
         folder = b.scratch / "pristine"
-        parts = {name: copies.freeze(out, outputs[name], folder / name) for name, out in features.items()}
-        digests = {f"{name}/{path}": digest for name, part in parts.items() for path, digest in part.digests.items()}
+        parts = {
+            name: copies.freeze(out, outputs[name], folder / name) for name, out in features.items()
+        }
+        digests = {
+            f"{name}/{path}": digest
+            for name, part in parts.items()
+            for path, digest in part.digests.items()
+        }
         pristine = copies.Copy(folder, digests, frozenset(digests))
         try:
             damages = tuple(
-                Damage(f"measurements:{name}", partial(_damaged_feature, part, name), WITHOUT_INTEGRITY)
+                Mutation(
+                    f"measurements:{name}", partial(_damaged_feature, part, name), WITHOUT_INTEGRITY
+                )
                 for name, part in parts.items()
                 if _measurement_names(part)
             )
         except StrictJsonError as error:
-            return _unreadable(Case(b, pristine), error)
-        return proof.prove(Case(b, pristine, damages, on_progress=on_progress))
+            return _unreadable(MutationContext(b, pristine), error)
+        return mutation.prove(MutationContext(b, pristine, damages, on_progress=on_progress))
 
 
-def run_entry(spec: GateSpec, *, root: Path, workspace: Path, env: Mapping[str, str], sandbox: Sandbox) -> GateRun:
+def run_entry_gate(
+    spec: GateSpec, *, root: Path, workspace: Path, env: Mapping[str, str], sandbox: Sandbox
+) -> GateRun:
     """Run a precondition in the repository root; no outputs, no proof."""
-    with _bench(spec, gates_dir=root, inputs_file=None, workspace=workspace, env=env, sandbox=sandbox) as bench:
+    with _bench(
+        spec, gates_dir=root, inputs_file=None, workspace=workspace, env=env, sandbox=sandbox
+    ) as bench:
         return gate_run.run(bench, bench.gates_dir, name="entry")
 
 
@@ -121,9 +150,9 @@ def _bench(
     workspace: Path,
     env: Mapping[str, str],
     sandbox: Sandbox,
-) -> Iterator[Bench]:
+) -> Iterator[GateContext]:
     """What the runs share; stop signals reach the runs in all threads, and the copies are gone afterwards."""
-    bench = Bench(
+    bench = GateContext(
         spec=spec,
         gates_dir=gates_dir.absolute(),
         inputs_file=inputs_file.absolute() if inputs_file else None,
@@ -140,10 +169,10 @@ def _bench(
                 copies.remove(bench.scratch / folder)
 
 
-def _unreadable(case: Case, error: StrictJsonError) -> Judgement:
+def _unreadable(case: MutationContext, error: StrictJsonError) -> Judgement:
     """Measurements that cannot be read cannot be damaged: no proof is possible, whatever the gate would say."""
     run = GateRun("errored", reason=f"{measurements.RESULT} cannot be judged: {error.problems[0]}")
-    return proof.conclude(case, run, (), None, 0.0)
+    return mutation.conclude(case, run, (), None, 0.0)
 
 
 def _measurement_names(copy: copies.Copy) -> tuple[str, ...]:
@@ -152,15 +181,25 @@ def _measurement_names(copy: copies.Copy) -> tuple[str, ...]:
     return tuple(measurements.read(copy.read(measurements.RESULT)))
 
 
-def _damages(pristine: copies.Copy, seed: str) -> Iterator[Damage]:
+def _damages(pristine: copies.Copy, seed: str) -> Iterator[Mutation]:
     """One damaged copy for each kind that has files here."""
-    kinds = {negative.kind_of(path) for path in pristine.digests}
-    for kind in negative.KINDS:
+    kinds = {mutants.kind_of(path) for path in pristine.digests}
+    for kind in mutants.KINDS:
         if kind in kinds:
-            make = partial(negative.damaged, kind, pristine.digests, pristine.read, seed)
+            make = partial(mutants.damaged, kind, pristine.digests, pristine.read, seed)
             # A gate that only compares digests sees every damage and knows nothing: here it has to do without.
-            yield Damage(kind, make, WITHOUT_INTEGRITY if kind == "measurements" else ())
+            yield Mutation(kind, make, WITHOUT_INTEGRITY if kind == "measurements" else ())
 
 
 def _damaged_feature(part: copies.Copy, name: str) -> dict[str, bytes]:
-    return {f"{name}/{measurements.RESULT}": measurements.altered(part.read(measurements.RESULT), "large")}
+    return {
+        f"{name}/{measurements.RESULT}": measurements.altered(
+            part.read(measurements.RESULT), "large"
+        )
+    }
+
+
+def gate_spec(item: Gate, timeout_s: float) -> GateSpec:
+    """The plan's gate as it is run."""
+    kind, target = ("pytest", item.pytest) if item.pytest else ("shell", item.shell)
+    return GateSpec(kind, target or "", timeout_s)  # type: ignore[arg-type]

@@ -15,11 +15,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from phases.base.text import printable
 from phases.execution import process
+from phases.execution.sandbox import Sandbox
 from phases.judge import junit
 from phases.judge.junit import MAX_MESSAGE, Check
-from phases.execution.sandbox import Sandbox
-from phases.base.text import printable
 
 Outcome = Literal["passed", "failed", "errored"]
 
@@ -66,7 +66,7 @@ class GateRun:
 
 
 @dataclass(frozen=True)
-class Bench:
+class GateContext:
     """What all runs of one judgement share."""
 
     spec: GateSpec
@@ -86,7 +86,12 @@ class Bench:
 
 
 def run(
-    bench: Bench, folder: Path, *, name: str, digests: Mapping[str, str] | None = None, options: tuple[str, ...] = ()
+    bench: GateContext,
+    folder: Path,
+    *,
+    name: str,
+    digests: Mapping[str, str] | None = None,
+    options: tuple[str, ...] = (),
 ) -> GateRun:
     """Run the gate with `folder` as working directory; `digests` makes it PHASES_OUT. `options` go to pytest."""
     place = bench.scratch / "runs" / name
@@ -98,11 +103,15 @@ def run(
     else:
         outcome = _judge_pytest(bench, finished, report, tail)
     return replace(
-        outcome, exit_code=finished.exit_code, signal=finished.signal, seconds=finished.seconds, log_tail=tail
+        outcome,
+        exit_code=finished.exit_code,
+        signal=finished.signal,
+        seconds=finished.seconds,
+        log_tail=tail,
     )
 
 
-def collect(bench: Bench, folder: Path) -> tuple[str, ...] | GateRun:
+def collect(bench: GateContext, folder: Path) -> tuple[str, ...] | GateRun:
     """The ids of all checks of a pytest gate, told by pytest before any runs; an errored run if it cannot tell.
 
     `folder` is empty: a gate reads nothing of the outputs at import, so its checks are the same there.
@@ -120,13 +129,19 @@ def collect(bench: Bench, folder: Path) -> tuple[str, ...] | GateRun:
     if not reason and not found:
         reason = "pytest collected no checks"
     if reason:
-        return GateRun("errored", (), reason, finished.exit_code, finished.signal, finished.seconds, tail)
+        return GateRun(
+            "errored", (), reason, finished.exit_code, finished.signal, finished.seconds, tail
+        )
     return tuple(found)
 
 
 def _start(
-    bench: Bench, folder: Path, place: Path, digests: Mapping[str, str] | None, options: tuple[str, ...]
-) -> process.Finished:
+    bench: GateContext,
+    folder: Path,
+    place: Path,
+    digests: Mapping[str, str] | None,
+    options: tuple[str, ...],
+) -> process.ProcessResult:
     """Prepare the run's own folder, build the command and run it."""
     writable = place / "write"  # the report, HOME and TMPDIR
     for directory in (writable / "home", writable / "tmp", bench.cache):
@@ -152,7 +167,9 @@ def _start(
     else:
         (place / "gate.ini").write_text(INI.format(nonce=bench.nonce), "utf-8")
         argv = _pytest(bench, place, options)
-    command = bench.sandbox.command(argv, writable=[writable, bench.cache], read_only=read_only, network=False)
+    command = bench.sandbox.command(
+        argv, writable=[writable, bench.cache], read_only=read_only, network=False
+    )
     return process.run(
         command,
         cwd=folder,
@@ -162,7 +179,7 @@ def _start(
     )
 
 
-def _pytest(bench: Bench, place: Path, options: tuple[str, ...]) -> list[str]:
+def _pytest(bench: GateContext, place: Path, options: tuple[str, ...]) -> list[str]:
     """The command line; -I keeps out the user's PYTHON* variables and the working directory, -B writes no .pyc."""
     return [
         *(sys.executable, "-I", "-B", "-m", "pytest", "-c", str(place / "gate.ini")),
@@ -177,7 +194,7 @@ def _pytest(bench: Bench, place: Path, options: tuple[str, ...]) -> list[str]:
 #### judging what came back
 
 
-def _no_judgement(finished: process.Finished, spec: GateSpec, tail: str) -> str:
+def _no_judgement(finished: process.ProcessResult, spec: GateSpec, tail: str) -> str:
     """Why a process gave no answer at all; "" if it ended by itself."""
     if finished.timed_out:
         return f"timed out after {spec.timeout_s:g} s"
@@ -191,21 +208,28 @@ def shell_check(spec: GateSpec) -> str:
     return printable(spec.target, 120)
 
 
-def _judge_shell(spec: GateSpec, finished: process.Finished, tail: str) -> GateRun:
+def _judge_shell(spec: GateSpec, finished: process.ProcessResult, tail: str) -> GateRun:
     reason = _no_judgement(finished, spec, tail)
     code = finished.exit_code
     last = printable(tail.splitlines()[-1], MAX_MESSAGE) if tail.strip() else ""
     if reason or code is None:
         return GateRun("errored", reason=reason)
     if code >= 126:
-        return GateRun("errored", reason=f"the command could not be run or died by a signal (exit {code}): {last}")
+        return GateRun(
+            "errored",
+            reason=f"the command could not be run or died by a signal (exit {code}): {last}",
+        )
     check = Check(
-        shell_check(spec), code == 0, "" if code == 0 else f"exit {code}: {last}" if last.strip() else f"exit {code}"
+        shell_check(spec),
+        code == 0,
+        "" if code == 0 else f"exit {code}: {last}" if last.strip() else f"exit {code}",
     )
     return GateRun("passed" if code == 0 else "failed", (check,))
 
 
-def _judge_pytest(bench: Bench, finished: process.Finished, report: Path, tail: str) -> GateRun:
+def _judge_pytest(
+    bench: GateContext, finished: process.ProcessResult, report: Path, tail: str
+) -> GateRun:
     """Outcome from report and exit code together; where they do not say the same, there is no judgement."""
     code = finished.exit_code
     reason = _no_judgement(finished, bench.spec, tail)
@@ -229,7 +253,11 @@ def _judge_checks(checks: tuple[Check, ...], silent: tuple[str, ...], code: int 
     if not checks:
         return GateRun("errored", reason="no check ran")
     if code != (1 if failing else 0):
-        return GateRun("errored", checks, f"exit {code} disagrees with {failing} failed of {len(checks)} checks")
+        return GateRun(
+            "errored",
+            checks,
+            f"exit {code} disagrees with {failing} failed of {len(checks)} checks",
+        )
     if failing:
         return GateRun("failed", checks, f"{failing} of {len(checks)} checks failed")
     return GateRun("passed", checks)

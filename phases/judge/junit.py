@@ -45,9 +45,13 @@ def read_report(path: Path, nonce: str, target: str) -> tuple[tuple[Check, ...],
         if said is None and case.find("skipped") is not None:
             silent.append(name)
         elif said is not None:
-            met[name] = Check(name, False, printable(" ".join((said.get("message") or "").split()), MAX_MESSAGE))
+            met[name] = Check(
+                name, False, printable(" ".join((said.get("message") or "").split()), MAX_MESSAGE)
+            )
         else:
-            met.setdefault(name, Check(name, True))  # a check that failed in its teardown stands there twice
+            met.setdefault(
+                name, Check(name, True)
+            )  # a check that failed in its teardown stands there twice
     if suite.get("tests") != str(len(cases)):
         message = f"a report of {suite.get('tests')} checks that lists {len(cases)}"
         raise ReportError(message)

@@ -29,7 +29,9 @@ def read(result: bytes) -> dict[str, Any]:
     document = strict_json.loads(result, max_bytes=MAX_BYTES)
     measurements = document.get("measurements", {}) if isinstance(document, dict) else {}
     if not isinstance(measurements, dict):
-        raise strict_json.StrictJsonError([f"measurements: met a {type(measurements).__name__}; wanted an object"])
+        raise strict_json.StrictJsonError(
+            [f"measurements: met a {type(measurements).__name__}; wanted an object"]
+        )
     return measurements
 
 

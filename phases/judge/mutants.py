@@ -38,7 +38,9 @@ def kind_of(path: str) -> str | None:
     return "text" if path.endswith(TEXT_SUFFIXES) else None
 
 
-def damaged(kind: str, paths: Iterable[str], read: Callable[[str], bytes], seed: str) -> dict[str, bytes]:
+def damaged(
+    kind: str, paths: Iterable[str], read: Callable[[str], bytes], seed: str
+) -> dict[str, bytes]:
     """The files of one kind with their damaged bytes; only those whose bytes changed.
 
     Raises:
@@ -80,13 +82,17 @@ def damage_text(data: bytes, _rng: random.Random) -> bytes:
     written = [number for number, line in enumerate(lines) if line.strip()]
     if len(written) < 2:
         return b""
-    dropped = set(written[1::2])  # counted with blank lines, a text with one between its lines would lose no word
+    dropped = set(
+        written[1::2]
+    )  # counted with blank lines, a text with one between its lines would lose no word
     return b"".join(line for number, line in enumerate(lines) if number not in dropped)
 
 
 def damage_json(data: bytes, rng: random.Random) -> bytes:
     """One leaf, drawn at random, changed largely; a document without leaves stays as it is. ValueError: no JSON."""
-    document = [strict_json.loads(data, max_bytes=len(data))]  # in a list, so that a bare leaf has a container too
+    document = [
+        strict_json.loads(data, max_bytes=len(data))
+    ]  # in a list, so that a bare leaf has a container too
     leaves = list(_leaves(document))
     if not leaves:
         return data
@@ -97,7 +103,9 @@ def damage_json(data: bytes, rng: random.Random) -> bytes:
 
 def _leaves(container: Any) -> Iterator[tuple[Any, Any]]:
     """Every leaf as (its dict or list, its key or index)."""
-    for key, value in list(container.items() if isinstance(container, dict) else enumerate(container)):
+    for key, value in list(
+        container.items() if isinstance(container, dict) else enumerate(container)
+    ):
         if isinstance(value, dict | list):
             yield from _leaves(value)
         else:
@@ -121,7 +129,8 @@ def damage_png(data: bytes, rng: random.Random) -> bytes:
     kept = [chunk for chunk in chunks if chunk[0] != b"IDAT"]
     kept.insert(first, (b"IDAT", zlib.compress(bytes(pixels))))
     return PNG_SIGNATURE + b"".join(
-        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)) for name, body in kept
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        for name, body in kept
     )
 
 

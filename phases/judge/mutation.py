@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from phases.judge import copies, coverage, gate_run, measurements
-from phases.judge.coverage import Coverage, Level
-from phases.judge.gate_run import Bench, GateRun
+from phases.judge.coverage import CoverageLevel, MeasurementCoverage
+from phases.judge.gate_run import GateContext, GateRun
 
 State = Literal["verified", "failed", "errored"]
 Progress = Callable[[int, int, str], None]
@@ -25,7 +25,7 @@ WITHOUT_INTEGRITY = ("-m", "not integrity")
 
 
 @dataclass(frozen=True)
-class Negative:
+class MutantResult:
     """One damaged copy: `ok` if known checks said no to it."""
 
     kind: str
@@ -41,8 +41,8 @@ class Judgement:
     """What the gate said, and whether it could have said no."""
 
     true_run: GateRun
-    negatives: tuple[Negative, ...]
-    coverage: Coverage | None
+    negatives: tuple[MutantResult, ...]
+    coverage: MeasurementCoverage | None
     unjudged: tuple[str, ...]
     nonce: str
     state: State
@@ -51,7 +51,7 @@ class Judgement:
 
 
 @dataclass(frozen=True)
-class Damage:
+class Mutation:
     """A negative copy to be made: its bytes are built when its turn comes and dropped after it."""
 
     kind: str
@@ -60,23 +60,23 @@ class Damage:
     options: tuple[str, ...] = ()
 
 
-EMPTY = Damage("empty", dict)
+EMPTY = Mutation("empty", dict)
 
 
 @dataclass(frozen=True)
-class Case:
+class MutationContext:
     """What is to be proved about one gate and one set of outputs."""
 
-    bench: Bench
+    bench: GateContext
     pristine: copies.Copy
-    damages: tuple[Damage, ...] = ()
+    damages: tuple[Mutation, ...] = ()
     names: tuple[str, ...] | None = None
     """Measurements to change one by one; None: no coverage."""
     unjudged: tuple[str, ...] = ()
     on_progress: Progress | None = None
 
 
-def prove(case: Case) -> Judgement:
+def prove(case: MutationContext) -> Judgement:
     """True run, negative copies, coverage; the latter two only if the true run passed."""
     begin = time.monotonic()
     gates = copies.digests(case.bench.gates_dir / "gates")
@@ -93,22 +93,32 @@ def prove(case: Case) -> Judgement:
     try:
         tried = pool.map(trial.negative, (EMPTY, *case.damages))
         covered = pool.map(trial.level, names)
-        for done, (damage, found) in enumerate(zip((EMPTY, *case.damages), tried, strict=True), start=2):
+        for done, (damage, found) in enumerate(
+            zip((EMPTY, *case.damages), tried, strict=True), start=2
+        ):
             negatives += [found] if found else []
-            report(done, total, f"negative copy {damage.kind}: {found.outcome if found else 'nothing there'}")
-        for done, (name, level) in enumerate(zip(names, covered, strict=True), start=total - len(names) + 1):
+            report(
+                done,
+                total,
+                f"negative copy {damage.kind}: {found.outcome if found else 'nothing there'}",
+            )
+        for done, (name, level) in enumerate(
+            zip(names, covered, strict=True), start=total - len(names) + 1
+        ):
             levels.append((name, level))
             report(done, total, f"measurement {name}: {level}")
     finally:
         pool.shutdown(cancel_futures=True)
     true_run = _unless_tampered(true_run, case.pristine, case.pristine)
     if copies.digests(case.bench.gates_dir / "gates") != gates:
-        true_run = replace(true_run, outcome="errored", reason="the gate's own files were changed while it ran")
+        true_run = replace(
+            true_run, outcome="errored", reason="the gate's own files were changed while it ran"
+        )
     met = None if case.names is None else coverage.collect(levels)
     return conclude(case, true_run, tuple(negatives), met, time.monotonic() - begin)
 
 
-def _true_run(case: Case) -> tuple[frozenset[str], GateRun]:
+def _true_run(case: MutationContext) -> tuple[frozenset[str], GateRun]:
     """The ids of all checks, and how they judged the untouched outputs; each of them must have run."""
     expected = frozenset({gate_run.shell_check(case.bench.spec)})
     if case.bench.spec.kind == "pytest":
@@ -122,7 +132,9 @@ def _true_run(case: Case) -> tuple[frozenset[str], GateRun]:
     run = _unless_tampered(run, case.pristine, case.pristine)
     missing = sorted(expected.difference(check.id for check in run.checks))
     if missing and run.outcome != "errored":
-        run = replace(run, outcome="errored", reason=f"collected, but did not run: {', '.join(missing[:5])}")
+        run = replace(
+            run, outcome="errored", reason=f"collected, but did not run: {', '.join(missing[:5])}"
+        )
     return expected, run
 
 
@@ -130,10 +142,10 @@ def _true_run(case: Case) -> tuple[frozenset[str], GateRun]:
 class _Trial:
     """Runs on damaged copies; `expected` are the ids of all checks of the gate."""
 
-    case: Case
+    case: MutationContext
     expected: frozenset[str]
 
-    def negative(self, damage: Damage) -> Negative | None:
+    def negative(self, damage: Mutation) -> MutantResult | None:
         """One damaged copy; None if there was nothing to damage."""
         name = f"negative-{damage.kind.replace(':', '-')}"
         if damage.kind == EMPTY.kind:
@@ -142,17 +154,24 @@ class _Trial:
             run = self.run(name, copies.plant, changed, damage.options)
         else:
             return None
-        return Negative(damage.kind, run.outcome, run.failing, run.outcome == "failed", run.reason)
+        return MutantResult(
+            damage.kind, run.outcome, run.failing, run.outcome == "failed", run.reason
+        )
 
-    def level(self, name: str) -> Level:
+    def level(self, name: str) -> CoverageLevel:
         """How well the gate judges one measurement; a run that ended errored has caught nothing."""
         result = self.case.pristine.read(measurements.RESULT)
-        number = (self.case.names or ()).index(name)  # names of measurements are the experiment's: not for paths
+        number = (self.case.names or ()).index(
+            name
+        )  # names of measurements are the experiment's: not for paths
 
         def caught(change: measurements.Change) -> bool:
             changed = {measurements.RESULT: measurements.altered(result, change, name)}
             options = ("-x", *WITHOUT_INTEGRITY)
-            return self.run(f"coverage-{number}-{change}", copies.plant, changed, options).outcome == "failed"
+            return (
+                self.run(f"coverage-{number}-{change}", copies.plant, changed, options).outcome
+                == "failed"
+            )
 
         return coverage.classify(caught)
 
@@ -181,22 +200,34 @@ class _Trial:
 def _unless_tampered(run: GateRun, copy: copies.Copy, pristine: copies.Copy) -> GateRun:
     """The run, or an errored one if the gate changed what it was given to judge."""
     changed = copies.tampering(copy, pristine)
-    return replace(run, outcome="errored", reason=f"the gate changed its input: {changed}") if changed else run
+    return (
+        replace(run, outcome="errored", reason=f"the gate changed its input: {changed}")
+        if changed
+        else run
+    )
 
 
 def conclude(
-    case: Case, true_run: GateRun, negatives: tuple[Negative, ...], met: Coverage | None, seconds: float
+    case: MutationContext,
+    true_run: GateRun,
+    negatives: tuple[MutantResult, ...],
+    met: MeasurementCoverage | None,
+    seconds: float,
 ) -> Judgement:
     """The state that follows: verified only if the true run passed and every kind was caught or is excused."""
     reasons = [true_run.reason] if true_run.outcome != "passed" else []
     # The empty copy is no kind of output, so nothing can excuse a gate that passes on nothing.
     excused = set(case.unjudged) - {EMPTY.kind}
     reasons += [_accusation(item) for item in negatives if not item.ok and item.kind not in excused]
-    state: State = "errored" if true_run.outcome == "errored" else "failed" if reasons else "verified"
-    return Judgement(true_run, negatives, met, case.unjudged, case.bench.nonce, state, tuple(reasons), seconds)
+    state: State = (
+        "errored" if true_run.outcome == "errored" else "failed" if reasons else "verified"
+    )
+    return Judgement(
+        true_run, negatives, met, case.unjudged, case.bench.nonce, state, tuple(reasons), seconds
+    )
 
 
-def _accusation(item: Negative) -> str:
+def _accusation(item: MutantResult) -> str:
     kind, _, feature = item.kind.partition(":")
     words = {
         "empty": "an empty folder",

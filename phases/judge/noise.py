@@ -26,7 +26,16 @@ BLOCK = 1 << 16  # numbers in one tile
 MAX_HEADER = 100_000_000  # bytes; the format's own limit
 
 _FLOAT_LIMITS = {"F64": 1.7e308, "F32": 3.4e38, "BF16": 3.38e38, "F16": 65504.0}
-_INTEGER_CODES = {"I64": "q", "I32": "i", "I16": "h", "I8": "b", "U64": "Q", "U32": "I", "U16": "H", "U8": "B"}
+_INTEGER_CODES = {
+    "I64": "q",
+    "I32": "i",
+    "I16": "h",
+    "I8": "b",
+    "U64": "Q",
+    "U32": "I",
+    "U16": "H",
+    "U8": "B",
+}
 
 
 @dataclass(frozen=True)
@@ -106,7 +115,10 @@ def _gaussian(raw: bytes, dtype: str, block: Sequence[float], rng: random.Random
 
 
 def _tiled(
-    count: int, block: Sequence[float], encoded: Callable[[Sequence[float]], bytes], rng: random.Random
+    count: int,
+    block: Sequence[float],
+    encoded: Callable[[Sequence[float]], bytes],
+    rng: random.Random,
 ) -> bytes:
     """`count` numbers: whole tiles, each turned by a random offset, and a standardised piece for the rest."""
     whole, rest = divmod(count, BLOCK)
@@ -175,7 +187,9 @@ def _reordered(raw: bytes, dtype: str, _block: Sequence[float], rng: random.Rand
         return raw
     order: Any = list
     if len(numbers) >= BLOCK:
-        order = operator.itemgetter(*rng.sample(range(BLOCK), BLOCK))  # one order for all whole blocks: it is quick
+        order = operator.itemgetter(
+            *rng.sample(range(BLOCK), BLOCK)
+        )  # one order for all whole blocks: it is quick
     starts = list(range(0, len(numbers), BLOCK))
     rng.shuffle(starts)
     mixed = array.array(numbers.typecode)
@@ -195,4 +209,6 @@ def _moved_by_one(numbers: array.array[int], dtype: str) -> array.array[int]:
     """A constant tensor: every second element, the first among them, one up; one down at the end of the range."""
     last = 1 if dtype == "BOOL" else (1 << (8 * numbers.itemsize - numbers.typecode.islower())) - 1
     step = -1 if numbers[0] == last else 1
-    return array.array(numbers.typecode, [x + step if i % 2 == 0 else x for i, x in enumerate(numbers)])
+    return array.array(
+        numbers.typecode, [x + step if i % 2 == 0 else x for i, x in enumerate(numbers)]
+    )

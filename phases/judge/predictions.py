@@ -15,6 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeGuard
 
+from phases.plan.schema import Feature
+
 Outcome = Literal["HELD", "MISSED", "INCONCLUSIVE"]
 
 RTOL = 1e-9  # relative tolerance between exact floats
@@ -37,7 +39,7 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class Scored:
+class PredictionScore:
     """How a claim fared, with the sentence that says why in numbers."""
 
     id: str
@@ -58,7 +60,7 @@ class _UndecidedError(Exception):
     """Nothing can be said; the message says why."""
 
 
-def score(claim: Claim, measurements: Mapping[str, Any]) -> Scored:
+def score(claim: Claim, measurements: Mapping[str, Any]) -> PredictionScore:
     """Compare one claim with the measurements of a result.json; what cannot be compared is INCONCLUSIVE."""
     try:
         _require_margin(claim, measurements)
@@ -68,8 +70,8 @@ def score(claim: Claim, measurements: Mapping[str, Any]) -> Scored:
         else:
             held, words = _compare_interval(claim, _interval(claim.measurement, measurement))
     except _UndecidedError as error:
-        return Scored(claim.id, "INCONCLUSIVE", str(error))
-    return Scored(claim.id, "HELD" if held else "MISSED", words)
+        return PredictionScore(claim.id, "INCONCLUSIVE", str(error))
+    return PredictionScore(claim.id, "HELD" if held else "MISSED", words)
 
 
 def _find(measurements: Mapping[str, Any], name: str) -> Mapping[str, Any]:
@@ -84,7 +86,9 @@ def _require_margin(claim: Claim, measurements: Mapping[str, Any]) -> None:
         return
     lead = _interval(claim.margin, _find(measurements, claim.margin))
     if lead.low <= 0:
-        raise _UndecidedError(f"{lead.words} is not clearly above 0, so the best is not clearly the best")
+        raise _UndecidedError(
+            f"{lead.words} is not clearly above 0, so the best is not clearly the best"
+        )
 
 
 #### exact measurements
@@ -122,17 +126,29 @@ def _interval(name: str, measurement: Mapping[str, Any]) -> Interval:
     value, stderr, n = (measurement.get(field) for field in ("value", "stderr", "n"))
     if not is_number(value):
         raise _UndecidedError(f"{name} has no value that is a number, but {_show(value)}")
-    if not is_number(stderr) or stderr < 0 or not isinstance(n, int) or isinstance(n, bool) or n < 2:
-        raise _UndecidedError(f"{name} is {_show(value)} without a standard error of at least two values")
+    if (
+        not is_number(stderr)
+        or stderr < 0
+        or not isinstance(n, int)
+        or isinstance(n, bool)
+        or n < 2
+    ):
+        raise _UndecidedError(
+            f"{name} is {_show(value)} without a standard error of at least two values"
+        )
     half = t_quantile(CONFIDENCE, n - 1) * stderr
     low, high = value - half, value + half
-    return Interval(low, high, f"{name} {_show(value)} (95 % interval {_show(low)} to {_show(high)}, n = {n})")
+    return Interval(
+        low, high, f"{name} {_show(value)} (95 % interval {_show(low)} to {_show(high)}, n = {n})"
+    )
 
 
 def _compare_interval(claim: Claim, met: Interval) -> tuple[bool, str]:
     words = f"{met.words}; claimed {_claimed(claim)}"
     if claim.comparator in ("==", "!="):
-        raise _UndecidedError(f"{words}: a measurement with spread is never exactly a number; claim `within`")
+        raise _UndecidedError(
+            f"{words}: a measurement with spread is never exactly a number; claim `within`"
+        )
     if claim.comparator == "within":
         low, high = _bounds(claim)
         inside, outside = low <= met.low and met.high <= high, met.high < low or met.low > high
@@ -147,13 +163,17 @@ def _compare_interval(claim: Claim, met: Interval) -> tuple[bool, str]:
 
 def _order(claim: Claim) -> Any:
     if claim.comparator not in _ORDER:
-        raise _UndecidedError(f"comparator {claim.comparator!r}; wanted one of == != < <= > >= within")
+        raise _UndecidedError(
+            f"comparator {claim.comparator!r}; wanted one of == != < <= > >= within"
+        )
     return _ORDER[claim.comparator]
 
 
 def _limit(claim: Claim) -> float:
     if not is_number(claim.value):
-        raise _UndecidedError(f"claimed {_claimed(claim)}; wanted a number after {claim.comparator}")
+        raise _UndecidedError(
+            f"claimed {_claimed(claim)}; wanted a number after {claim.comparator}"
+        )
     return claim.value
 
 
@@ -211,9 +231,25 @@ def t_central(t: float, df: int) -> float:
     sine, cosine = math.sin(angle), math.cos(angle)
     if df == 1:
         return 2 * angle / math.pi
-    first = 1 + df % 2  # the series runs over cos^1, cos^3 … for odd df and over cos^0, cos^2 … for even df
+    first = (
+        1 + df % 2
+    )  # the series runs over cos^1, cos^3 … for odd df and over cos^0, cos^2 … for even df
     term = total = cosine if first == 2 else 1.0
     for k in range(first, df - 2, 2):
         term *= k / (k + 1) * cosine * cosine
         total += term
     return sine * total if first == 1 else 2 / math.pi * (angle + sine * total)
+
+
+def score_all(feature: Feature, measurements: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Every prediction of a feature, scored against its measurements."""
+    scored = []
+    for item in feature.predictions:
+        claim = Claim(
+            item.id, item.claim, item.measurement, item.comparator, item.value, item.margin
+        )
+        result = score(claim, measurements)
+        scored.append(
+            {"id": item.id, "claim": item.claim, "outcome": result.outcome, "reason": result.reason}
+        )
+    return scored

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from phases.judge.coverage import Coverage
+from phases.judge.coverage import MeasurementCoverage
 from phases.judge.mutation import Judgement
 from phases.record.receipt import STATEMENT
 
@@ -59,8 +59,18 @@ def verdict(
     }  # fmt: skip
 
 
-def _coverage(met: Coverage | None) -> dict[str, Any] | None:
+def _coverage(met: MeasurementCoverage | None) -> dict[str, Any] | None:
     if met is None:
         return None
     names = {"recomputed": met.recomputed, "bounded": met.bounded, "claimed": met.claimed}
     return {"fraction": met.fraction, **{level: list(listed) for level, listed in names.items()}}
+
+
+def coverage_counts(judgement: Judgement) -> tuple[int, int, int] | None:
+    """Measurements (recomputed, bounded, all); None without measurements or proof."""
+    covered = judgement.coverage
+    if covered is None:
+        return None
+    recomputed, bounded = len(covered.recomputed), len(covered.bounded)
+    total = recomputed + bounded + len(covered.claimed)
+    return (recomputed, bounded, total) if total else None

@@ -12,8 +12,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import phases
 from phases.base import durable
-from phases.plan.schema import Phase, Prd, canonical
+from phases.plan.schema import Phase, Plan, canonical
 
 Read = Callable[[str], bytes | None]
 """Gives a repository file's committed bytes, or None where there is no such file."""
@@ -40,7 +41,9 @@ class PlanLock:
         return durable.sha256(self.data)
 
 
-def compose(prd: Prd, phase: Phase, read: Read, gate_files: list[str], runner: str) -> PlanLock:
+def compose_lock(
+    plan: Plan, phase: Phase, read: Read, gate_files: list[str], runner: str
+) -> PlanLock:
     """The lock of a phase as the plan stands now.
 
     Args:
@@ -51,18 +54,22 @@ def compose(prd: Prd, phase: Phase, read: Read, gate_files: list[str], runner: s
         runner: digest of the runner's code as imported (`runner_digest`).
     """
     components = {
-        "prd: approval": _digest(prd.approval.model_dump(mode="json")),
-        "prd: defaults": _digest(prd.defaults.model_dump(mode="json")),
-        "prd: phase": _digest(phase.model_dump(mode="json", exclude={"features"})),
+        "plan: approval": _digest(plan.approval.model_dump(mode="json")),
+        "plan: defaults": _digest(plan.defaults.model_dump(mode="json")),
+        "plan: phase": _digest(phase.model_dump(mode="json", exclude={"features"})),
         "runner": runner,
     }
     for feature in phase.features:
-        components[f"prd: {feature.id}"] = _digest(feature.model_dump(mode="json"))
+        components[f"plan: {feature.id}"] = _digest(feature.model_dump(mode="json"))
         for name in feature.inputs:
-            components[f"input: {name}"] = _digest(prd.input(name).model_dump(mode="json"))
+            components[f"input: {name}"] = _digest(plan.input(name).model_dump(mode="json"))
         if feature.config:
             components[feature.config] = _file(read, feature.config)
-    gates = [gate.pytest for gate in (*phase.entry, *phase.exit, *(f.gate for f in phase.features)) if gate.pytest]
+    gates = [
+        gate.pytest
+        for gate in (*phase.entry, *phase.exit, *(f.gate for f in phase.features))
+        if gate.pytest
+    ]
     for path in (*gates, *shared_gate_files(gate_files), "prd/allowed_signers", "constraints.txt"):
         components[path] = _file(read, path)
     return PlanLock(phase.id, dict(sorted(components.items())))
@@ -73,7 +80,7 @@ def shared_gate_files(gate_files: list[str]) -> list[str]:
     return [path for path in gate_files if not path.rsplit("/", 1)[-1].startswith("test_")]
 
 
-def differences(locked: Mapping[str, str], now: PlanLock) -> list[str]:
+def lock_differences(locked: Mapping[str, str], now: PlanLock) -> list[str]:
     """Names of the things that are not as they were locked."""
     names = sorted({*locked, *now.components})
     return [name for name in names if locked.get(name) != now.components.get(name)]
@@ -81,9 +88,11 @@ def differences(locked: Mapping[str, str], now: PlanLock) -> list[str]:
 
 def runner_digest() -> str:
     """Digest over the runner's own modules and templates as imported, wherever they are installed."""
-    package = Path(__file__).parent
+    package = Path(phases.__file__).parent
     files = sorted(path for path in package.rglob("*") if path.suffix in (".py", ".j2"))
-    return _digest({path.relative_to(package).as_posix(): durable.sha256_file(path) for path in files})
+    return _digest(
+        {path.relative_to(package).as_posix(): durable.sha256_file(path) for path in files}
+    )
 
 
 def _file(read: Read, path: str) -> str:

@@ -45,7 +45,7 @@ class DefaultsLike(Protocol):
 
 
 class PlanLike(Protocol):
-    """What state and views need of a plan: a `prd.Prd`, or its outline."""
+    """What state and views need of a plan: a `prd.Plan`, or its outline."""
 
     @property
     def project(self) -> str: ...  # noqa: D102
@@ -64,7 +64,9 @@ def known(root: Path, common_dir: Path) -> PlanLike | None:
         return None
     document = json.loads(data)
     defaults = {"attempts": 3, **document.get("defaults", {})}
-    phases = tuple(SimpleNamespace(**{**phase, "features": _features(phase)}) for phase in document["phases"])
+    phases = tuple(
+        SimpleNamespace(**{**phase, "features": _features(phase)}) for phase in document["phases"]
+    )
     results = document.get("results", "results")
     return SimpleNamespace(project=document["project"], results=results, defaults=SimpleNamespace(**defaults),
                            phases=phases)  # fmt: skip
@@ -96,7 +98,7 @@ def _stamp(common_dir: Path) -> Path:
 
 
 def _digest(data: bytes) -> bytes:
-    checker = Path(__file__).with_name("prd.py").read_bytes()
+    checker = Path(__file__).with_name("schema.py").read_bytes()
     return hashlib.sha256(hashlib.sha256(checker).digest() + data).hexdigest().encode()
 
 

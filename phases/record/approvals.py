@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from phases.base import durable, strict_json
-from phases.record import ledger
-from phases.record.ledger import Entry, Ledger
 from phases.base.paths import Paths
-from phases.record.receipt import STATEMENT, encode
 from phases.git.repo import Repo
+from phases.record.ledger import Entry, Ledger, parse_ledger
+from phases.record.receipt import STATEMENT, encode
 
 FOLDER = "prd/approvals"
 REQUEST_TYPE = "phases/review-request/v1"
@@ -56,7 +55,11 @@ class Checkpoint:
             {
                 "name": "progress.txt",
                 "digest": {"sha256": self.progress_sha256},
-                "annotations": {"size": self.progress_size, "head": self.progress_head, "entry": self.entry},
+                "annotations": {
+                    "size": self.progress_size,
+                    "head": self.progress_head,
+                    "entry": self.entry,
+                },
             },
             {"name": self.request_path, "digest": {"sha256": self.request_sha256}},
         ]
@@ -79,14 +82,19 @@ def request(
         {
             "_type": STATEMENT,
             "subject": [
-                {"name": item["id"], "digest": {"sha256": item["receipt"]}} for item in features if item["receipt"]
+                {"name": item["id"], "digest": {"sha256": item["receipt"]}}
+                for item in features
+                if item["receipt"]
             ],
             "predicateType": REQUEST_TYPE,
             "predicate": {
                 "phase": {"id": phase, "name": name},
                 "attempt": number,
                 "lock": {"sha256": lock},
-                "gates": [{"name": path, "digest": {"sha256": digest}} for path, digest in sorted(gates.items())],
+                "gates": [
+                    {"name": path, "digest": {"sha256": digest}}
+                    for path, digest in sorted(gates.items())
+                ],
                 "features": [dict(item) for item in features],
                 "exitVerdict": {"sha256": exit_verdict} if exit_verdict else None,
                 "requestedOn": time,
@@ -99,12 +107,16 @@ def request(
 def find_checkpoint(repo: Repo, phase: int, entry: int, request_path: str) -> Checkpoint | None:
     """Commit C of the HALTED entry with this number, found by its `Phases-Entry` trailer; None if there is none."""
     for commit in repo.history():
-        if commit.trailers.get("Phases-Entry") == f"{entry:04d}" and commit.trailers.get("Phases-Phase") == str(phase):
+        if commit.trailers.get("Phases-Entry") == f"{entry:04d}" and commit.trailers.get(
+            "Phases-Phase"
+        ) == str(phase):
             return checkpoint_at(repo, commit.sha, phase, entry, request_path)
     return None
 
 
-def checkpoint_at(repo: Repo, commit: str, phase: int, entry: int, request_path: str) -> Checkpoint | None:
+def checkpoint_at(
+    repo: Repo, commit: str, phase: int, entry: int, request_path: str
+) -> Checkpoint | None:
     """The facts of a commit as a checkpoint; None if it lacks progress.txt or the request."""
     progress, asked = repo.blob(commit, "progress.txt"), repo.blob(commit, request_path)
     if progress is None or asked is None:
@@ -116,7 +128,7 @@ def checkpoint_at(repo: Repo, commit: str, phase: int, entry: int, request_path:
         repo.tree(commit),
         len(progress),
         durable.sha256(progress),
-        ledger.parse(progress).head,
+        parse_ledger(progress).head,
         request_path,
         durable.sha256(asked),
     )
@@ -181,20 +193,20 @@ def record_files(root: Path) -> dict[str, str]:
     return {path.relative_to(root).as_posix(): durable.sha256_file(path) for path in found}
 
 
-def recorded(book: Ledger) -> dict[str, str]:
+def recorded(ledger: Ledger) -> dict[str, str]:
     """Record path -> SHA-256 as the APPROVED, REJECTED, WAIVED and LOCKED entries name them."""
     from phases.record.state import RECORD
 
-    facts = (entry.fact(RECORD) for entry in book.entries)
+    facts = (entry.fact(RECORD) for entry in ledger.entries)
     return {fact["path"]: fact["digest"] for fact in facts if fact}
 
 
-def named_kinds(book: Ledger) -> dict[str, set[str]]:
+def named_kinds(ledger: Ledger) -> dict[str, set[str]]:
     """Digest of a record -> the kinds of the entries that name it: one decision cannot count as another."""
     from phases.record.state import RECORD
 
     found: dict[str, set[str]] = {}
-    for entry in book.entries:
+    for entry in ledger.entries:
         if fact := entry.fact(RECORD):
             found.setdefault(fact["digest"], set()).add(entry.kind)
     return found
@@ -208,9 +220,9 @@ def _kind(data: bytes) -> str:
         return ""
 
 
-def standing_records(root: Path, book: Ledger) -> set[str]:
+def standing_records(root: Path, ledger: Ledger) -> set[str]:
     """Digests of the record files that say what their entry says; whether they were committed so, only git can tell."""
-    kinds = named_kinds(book)
+    kinds = named_kinds(ledger)
     return {
         digest
         for path, digest in record_files(root).items()
@@ -218,31 +230,34 @@ def standing_records(root: Path, book: Ledger) -> set[str]:
     }
 
 
-def unrecorded(root: Path, book: Ledger) -> list[str]:
+def unrecorded(root: Path, ledger: Ledger) -> list[str]:
     """Files under `prd/approvals/` that no entry names with the digest they have."""
-    named = recorded(book)
+    named = recorded(ledger)
     return [path for path, digest in record_files(root).items() if named.get(path) != digest]
 
 
-def committed_records(repo: Repo, book: Ledger) -> set[str]:
+def committed_records(repo: Repo, ledger: Ledger) -> set[str]:
     """Digests of the decisions that count: file and entry both in a commit of the runner's, with its trailers.
 
     The commit must itself have brought the record, and its progress.txt must hold the entry that names it.
     """
     counted: set[str] = set()
-    kinds = named_kinds(book)
-    for path, digest in recorded(book).items():
+    kinds = named_kinds(ledger)
+    for path, digest in recorded(ledger).items():
         data = repo.blob("HEAD", path)
         if data is None or durable.sha256(data) != digest or kinds[digest] != {_kind(data)}:
             continue
         for commit in repo.history(paths=[path]):
             progress = repo.blob(commit.sha, "progress.txt") or b""
-            if commit.trailers.get("Phases-Head") == ledger.parse(progress).head and digest.encode() in progress:
+            if (
+                commit.trailers.get("Phases-Head") == parse_ledger(progress).head
+                and digest.encode() in progress
+            ):
                 counted.add(digest)
     return counted
 
 
-def check_record(repo: Repo, data: bytes, named_by: Entry, book: Ledger) -> list[str]:
+def check_record(repo: Repo, data: bytes, named_by: Entry, ledger: Ledger) -> list[str]:
     """Why a decision's record does not hold: what it binds is computed anew from the commit it names."""
     try:
         document = strict_json.loads(data)
@@ -265,12 +280,16 @@ def check_record(repo: Repo, data: bytes, named_by: Entry, book: Ledger) -> list
         found.append(f"it is about phase {phase}, its entry about phase {named_by.phase}")
     if KINDS.get(predicate.get("result")) != named_by.kind:
         found.append(f"it says {predicate.get('result')!r}, its entry says {named_by.kind}")
-    stated = sorted(line.removeprefix("runs again: ") for line in named_by.lines if line.startswith("runs again: "))
+    stated = sorted(
+        line.removeprefix("runs again: ")
+        for line in named_by.lines
+        if line.startswith("runs again: ")
+    )
     if stated != sorted(predicate.get("runsAgain", [])):
         found.append(f"it lets {predicate.get('runsAgain')} run again, its entry {stated}")
     if named_by.kind == "WAIVED" and named_by.feature not in predicate.get("waived", []):
         found.append(f"it waives {predicate.get('waived', [])}, its entry {named_by.feature}")
-    if repository != {"rootCommit": repo.root_commit(), "genesis": book.entries[0].self_hash}:
+    if repository != {"rootCommit": repo.root_commit(), "genesis": ledger.entries[0].self_hash}:
         found.append("it was made for another repository or another run")
     return found
 

@@ -18,7 +18,7 @@ MISSED_FIRST = {"MISSED": 0, "INCONCLUSIVE": 1, "HELD": 2}
 
 
 @dataclass(frozen=True)
-class Located:
+class RecordedFile:
     """A committed file by digest."""
 
     sha256: str
@@ -34,7 +34,9 @@ def genesis(project: str, root_commit: str) -> tuple[str, ...]:
     return (f"project {printable(project)}", f"root {root_commit}")
 
 
-def locked(lock: Located, head: str, again: Sequence[str] = (), why: Sequence[str] = ()) -> tuple[str, ...]:
+def locked(
+    lock: RecordedFile, head: str, again: Sequence[str] = (), why: Sequence[str] = ()
+) -> tuple[str, ...]:
     """LOCKED: what may not change from here on; after a relock also why, and what runs again."""
     return (*why, lock.line("lock"), f"head {head}", *runs_again(again))
 
@@ -44,7 +46,9 @@ def runs_again(features: Sequence[str]) -> tuple[str, ...]:
     return tuple(f"runs again: {feature}" for feature in features)
 
 
-def started(what: str, attempt: int, seed: int, profile: str, sandbox: str, head: str, txn: str) -> tuple[str, ...]:
+def started(
+    what: str, attempt: int, seed: int, profile: str, sandbox: str, head: str, txn: str
+) -> tuple[str, ...]:
     """STARTED: what is about to run, and on which commit."""
     return (
         f"attempt {attempt}, {printable(what)}, seed {seed}, profile {profile}, sandbox {sandbox}",
@@ -63,11 +67,18 @@ def ran(what: str, seconds: float, attempt: int, seed: int, profile: str, sandbo
 
 def found(measurements: Mapping[str, Any]) -> tuple[str, ...]:
     """The first measurements, as the experiment reported them."""
-    shown = [f"{printable(name, 60)} {number(item)}" for name, item in list(measurements.items())[:SHOWN_MEASUREMENTS]]
+    shown = [
+        f"{printable(name, 60)} {number(item)}"
+        for name, item in list(measurements.items())[:SHOWN_MEASUREMENTS]
+    ]
     more = len(measurements) - len(shown)
     if not shown:
         return ()
-    return (printable("found " + " · ".join(shown) + (f" · {more} more" if more > 0 else ""), 500).strip(),)
+    return (
+        printable(
+            "found " + " · ".join(shown) + (f" · {more} more" if more > 0 else ""), 500
+        ).strip(),
+    )
 
 
 def number(measurement: Mapping[str, Any]) -> str:

@@ -20,12 +20,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
-from phases.base import durable, failpoint as fault
-from phases.errors import IntegrityError
+from phases.base import durable
+from phases.base.failpoint import failpoint
 from phases.base.text import is_printable
+from phases.errors import IntegrityError
 
 KINDS = (
     "GENESIS",
@@ -49,7 +49,7 @@ _HEADING = re.compile(
 )
 _CHAIN = re.compile(r"- chain prev=(?P<prev>[0-9a-f]{64}) self=(?P<self>[0-9a-f]{64})")
 _BLOCK = re.compile(rb"\n### [^\n]*\n(?:- [^\n]*\n)*- chain prev=[0-9a-f]{64} self=[0-9a-f]{64}\n")
-_START = b"\n### "
+START = b"\n### "
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class Ledger:
         return self.entries[-1].self_hash if self.entries else durable.sha256(self.header)
 
 
-def header(project: str) -> bytes:
+def new_header(project: str) -> bytes:
     """The first bytes of a new progress.txt; they bind the ledger to the project's name."""
     return (
         f"# progress.txt of {project}\n"
@@ -126,12 +126,7 @@ def header(project: str) -> bytes:
     ).encode()
 
 
-def now() -> str:
-    """The present moment as an entry states it."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def seal(
+def seal_entry(
     ledger: Ledger,
     kind: str,
     lines: tuple[str, ...],
@@ -155,12 +150,14 @@ def seal(
         raise ValueError(msg)
     seq = ledger.entries[-1].seq + 1 if ledger.entries else 1
     draft = Entry(seq, time, kind, phase, feature, title, lines, ledger.head, "")
-    return Entry(seq, time, kind, phase, feature, title, lines, ledger.head, durable.sha256(draft.sealed))
+    return Entry(
+        seq, time, kind, phase, feature, title, lines, ledger.head, durable.sha256(draft.sealed)
+    )
 
 
-def parse(data: bytes) -> Ledger:
+def parse_ledger(data: bytes) -> Ledger:
     """Reads as many entries as can be read; what follows them is `rest`. Judges nothing: see `problems`."""
-    start = data.find(_START)
+    start = data.find(START)
     head = data if start < 0 else data[:start]
     position, entries = len(head), []
     while (match := _BLOCK.match(data, position)) and (entry := _read(match.group())):
@@ -195,14 +192,22 @@ def _read(block: bytes) -> Entry | None:
     return entry if texts_hold and entry.block == block else None
 
 
-def problems(ledger: Ledger) -> tuple[Problem, ...]:
+def chain_problems(ledger: Ledger) -> tuple[Problem, ...]:
     """Everything in the chain that does not hold, in the order of the file."""
     if b"\r\n" in ledger.header:
         said = "its line ends are CRLF: git changed them at checkout; `progress.txt -text` in .gitattributes forbids it"
         return (Problem("chain-format", 0, said),)
     found = []
-    if b"### " in ledger.header or b"- chain prev=" in ledger.header or not ledger.header.endswith(b"\n"):
-        found.append(Problem("chain-header", 0, "the header holds parts of an entry, or does not end its line"))
+    if (
+        b"### " in ledger.header
+        or b"- chain prev=" in ledger.header
+        or not ledger.header.endswith(b"\n")
+    ):
+        found.append(
+            Problem(
+                "chain-header", 0, "the header holds parts of an entry, or does not end its line"
+            )
+        )
     prev, seq = durable.sha256(ledger.header), 0
     for entry in ledger.entries:
         where = entry.seq
@@ -242,103 +247,15 @@ def problems(ledger: Ledger) -> tuple[Problem, ...]:
         prev, seq = entry.self_hash, entry.seq
     if ledger.rest:
         met = ledger.rest[:60].decode("utf-8", "replace")
-        found.append(Problem("chain-format", seq + 1, f"what follows entry {seq:04d} is not an entry: {met!r}"))
+        found.append(
+            Problem(
+                "chain-format", seq + 1, f"what follows entry {seq:04d} is not an entry: {met!r}"
+            )
+        )
     return tuple(found)
 
 
-@dataclass(frozen=True)
-class Reconciled:
-    """What progress.txt, journal and HEAD say together."""
-
-    ledger: Ledger
-    """The ledger that counts; equals progress.txt unless `restored` or `torn`."""
-    restored: int = 0
-    """Entries that progress.txt lacked and the journal had."""
-    torn: bytes = b""
-    """A last piece of the journal that never became an entry."""
-    torn_end: bytes = b""
-    """NUL bytes at the end of progress.txt: a file that had grown when the power went, and its bytes had not come."""
-    has_journal: bool = True
-    problems: tuple[Problem, ...] = ()
-
-
-def reconcile(progress: bytes, journal: bytes | None, committed: bytes | None) -> Reconciled:
-    """Compares the work tree's progress.txt with the journal and with HEAD's version. Pure.
-
-    progress.txt must equal the journal, or lack only its end where that end is not committed. It must start with
-    HEAD's version. Without a journal (a clone) it must equal HEAD's version.
-    """
-    committed = committed or b""
-    mine = parse(progress)
-    if journal is None:
-        found = problems(mine)
-        if not found and progress != committed and mine.entries:
-            found = (_beyond(mine, parse(committed), "HEAD's progress.txt, and there is no journal"),)
-        return Reconciled(mine, has_journal=False, problems=found)
-    kept = parse(journal)
-    torn, whole = b"", journal
-    if kept.rest and _START not in kept.rest[1:]:
-        torn, whole = kept.rest, journal[: len(journal) - len(kept.rest)]
-        kept = parse(whole)
-    found = problems(kept)
-    if found:
-        return Reconciled(
-            mine, problems=tuple(Problem("journal-" + p.code, p.entry, "journal: " + p.message) for p in found)
-        )
-    if not whole.startswith(committed):
-        first = _first_difference(parse(committed), kept)
-        return Reconciled(
-            mine,
-            problems=(
-                Problem(
-                    "journal-lacks-commit",
-                    first,
-                    f"HEAD's progress.txt and the journal differ from entry {first:04d} on",
-                ),
-            ),
-        )
-    text = progress.rstrip(b"\0")
-    nul = progress[len(text) :]
-    if text == whole:
-        return Reconciled(kept, torn=torn, torn_end=nul)
-    if whole.startswith(text) and text.startswith(committed):
-        return Reconciled(kept, restored=len(kept.entries) - len(mine.entries), torn=torn, torn_end=nul)
-    if progress.startswith(whole):
-        return Reconciled(mine, problems=problems(mine) or (_beyond(mine, kept, "the journal"),))
-    first = _first_difference(mine, kept)
-    return Reconciled(
-        mine,
-        problems=problems(mine)
-        or (Problem("ledger-differs", first, f"progress.txt differs from the journal from entry {first:04d} on"),),
-    )
-
-
-def _beyond(mine: Ledger, known: Ledger, what: str) -> Problem:
-    first = len(known.entries) + 1
-    count = len(mine.entries) - len(known.entries)
-    return Problem(
-        "entry-unknown",
-        first,
-        f"progress.txt holds {count} entries, from {first:04d} on, that the runner "
-        f"did not write: they are not in {what}",
-    )
-
-
-def _first_difference(a: Ledger, b: Ledger) -> int:
-    for index, (x, y) in enumerate(zip(a.entries, b.entries, strict=False)):
-        if x != y:
-            return index + 1
-    return min(len(a.entries), len(b.entries)) + 1
-
-
-def raise_first(found: tuple[Problem, ...]) -> None:
-    """Stops at the first problem; IntegrityError carries its code and the way back."""
-    if found:
-        remedy = "python -m phases audit lists all of it; `git checkout -- progress.txt` brings back the committed text"
-        raise IntegrityError(found[0].code, f"progress.txt: {found[0].message}", remedy=remedy)
-
-
-def append(progress: Path, journal: Path, ledger: Ledger, entry: Entry) -> Ledger:
+def append_entry(progress: Path, journal: Path, ledger: Ledger, entry: Entry) -> Ledger:
     """Writes the entry to the journal, then to progress.txt; the journal is made from the ledger where there is none.
 
     Idempotent: what already ends with the entry is left as it is, so that a run killed between the two writes can
@@ -357,5 +274,5 @@ def append(progress: Path, journal: Path, ledger: Ledger, entry: Entry) -> Ledge
                 "ledger-moved",
                 f"{path} changed while the runner was at work: expected {len(before)} bytes, met {len(met)}",
             )
-        fault.point(place)
+        failpoint(place)
     return Ledger(ledger.header, (*ledger.entries, entry))

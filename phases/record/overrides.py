@@ -16,7 +16,7 @@ STOOD = r"stood at (?P<text>.+)"
 
 
 @dataclass(frozen=True)
-class Note:
+class Override:
     """One such decision."""
 
     word: str
@@ -37,12 +37,16 @@ class Note:
         return f"{what} {self.word}{stood}: {self.reason or 'no reason given'} (entry {self.entry:04d})"
 
 
-def note_of(entry: Entry) -> Note | None:
+def override_of(entry: Entry) -> Override | None:
     """The note of an entry; None where it is no such decision (the first lock of a phase is the runner's)."""
-    if entry.kind not in WORDS or entry.phase is None or (entry.kind == "LOCKED" and not entry.fact(RELOCKED)):
+    if (
+        entry.kind not in WORDS
+        or entry.phase is None
+        or (entry.kind == "LOCKED" and not entry.fact(RELOCKED))
+    ):
         return None
     reason, stood = entry.fact(REASON), entry.fact(STOOD)
-    return Note(
+    return Override(
         WORDS[entry.kind],
         entry.phase,
         entry.feature,

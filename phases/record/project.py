@@ -1,4 +1,4 @@
-"""A project opened for work: plan, paths, repository, ledger; and the reading that every command shares."""
+"""A project project for work: plan, paths, repository, ledger; and the reading that every command shares."""
 
 from __future__ import annotations
 
@@ -8,16 +8,21 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from phases.plan import outline
-from phases.record import approvals as approval, ledger, state
-from phases.errors import IntegrityError
-from phases.record.ledger import Ledger, Problem, Reconciled
-from phases.plan.outline import PlanLike
 from phases.base.paths import Paths
-from phases.git.repo import Probe, Repo, probe
+from phases.errors import IntegrityError
+from phases.git.probe import Probe, probe_repository
+from phases.git.repo import Repo
+from phases.plan import outline
+from phases.plan.load import load_plan
+from phases.plan.outline import PlanLike
+from phases.record import approvals
+from phases.record.ledger import Ledger, Problem, chain_problems, new_header, parse_ledger
+from phases.record.reconcile import Reconciled, raise_first_problem
+from phases.record.reconcile import reconcile as reconcile
+from phases.record.state import State, fold_state
 
 if TYPE_CHECKING:
-    from phases.plan.schema import Prd
+    from phases.plan.schema import Plan
 
 
 @dataclass(frozen=True)
@@ -30,11 +35,10 @@ class Project:
     probe: Probe
 
     @cached_property
-    def prd(self) -> Prd:
-        """The plan, fully checked: loaded at the first use where the project was opened for a view."""
-        from phases.plan import schema as prd
+    def plan(self) -> Plan:
+        """The plan, fully checked: loaded at the first use where the project was project for a view."""
 
-        return prd.load(self.root)
+        return load_plan(self.root)
 
     @property
     def root(self) -> Path:
@@ -47,51 +51,56 @@ class Project:
 
 
 @dataclass(frozen=True)
-class Book:
+class Snapshot:
     """The ledger, reconciled with journal and HEAD, and the state that it folds to."""
 
     reconciled: Reconciled
-    state: state.State
+    state: State
 
     @property
-    def ledger(self) -> ledger.Ledger:
+    def ledger(self) -> Ledger:
         """The ledger that counts."""
         return self.reconciled.ledger
 
 
 def open_project(root: Path) -> Project:
     """Loads and fully checks the plan and finds the repository; touches neither torch nor GitPython."""
-    from phases.plan import schema as prd
 
     root = root.absolute()
-    found = probe(root)
-    plan = prd.load(root)
+    found = probe_repository(root)
+    plan = load_plan(root)
     outline.remember(root, found.common_dir)
-    opened = Project(plan, Paths(root, found.common_dir, plan.results), found)
-    vars(opened)["prd"] = plan  # the cached property's place: it is loaded already
-    return opened
+    project = Project(plan, Paths(root, found.common_dir, plan.results), found)
+    vars(project)["plan"] = plan  # the cached property's place: it is loaded already
+    return project
 
 
 def open_view(root: Path) -> Project:
     """Opens the project for a view, without pydantic where this very plan was fully checked before."""
     root = root.absolute()
-    found = probe(root)
+    found = probe_repository(root)
     plan = outline.known(root, found.common_dir)
-    return open_project(root) if plan is None else Project(plan, Paths(root, found.common_dir, plan.results), found)
+    return (
+        open_project(root)
+        if plan is None
+        else Project(plan, Paths(root, found.common_dir, plan.results), found)
+    )
 
 
-def glance(project: Project) -> Book:
+def load_unverified(project: Project) -> Snapshot:
     """The ledger and state as the work tree has them: for views, which warn and never refuse.
 
     Approval records count by their digest and by what they say; `read` also asks git for their commits.
     """
     progress, journal = _bytes(project.paths.progress), _bytes(project.paths.journal)
-    parsed = ledger.parse(progress or ledger.header(project.outline.project))
-    found = ledger.problems(parsed) or _apart(project, parsed, ledger.parse(journal) if journal is not None else parsed)
-    records = approval.standing_records(project.root, parsed)
-    return Book(
+    parsed = parse_ledger(progress or new_header(project.outline.project))
+    found = chain_problems(parsed) or _apart(
+        project, parsed, parse_ledger(journal) if journal is not None else parsed
+    )
+    records = approvals.standing_records(project.root, parsed)
+    return Snapshot(
         Reconciled(parsed, has_journal=journal is not None, problems=found),
-        state.fold(project.outline, parsed.entries, records),
+        fold_state(project.outline, parsed.entries, records),
     )
 
 
@@ -99,7 +108,9 @@ def _apart(project: Project, mine: Ledger, kept: Ledger) -> tuple[Problem, ...]:
     """Where progress.txt, the journal and HEAD's progress.txt tell different things."""
     count = len(mine.entries)
     if project.probe.progress is not None and not project.probe.progress.begins(mine.data):
-        return (Problem("ledger-differs", None, "progress.txt does not begin with HEAD's progress.txt"),)
+        return (
+            Problem("ledger-differs", None, "progress.txt does not begin with HEAD's progress.txt"),
+        )
     if kept.entries == mine.entries:
         return ()
     if kept.entries[:count] == mine.entries:
@@ -110,47 +121,49 @@ def _apart(project: Project, mine: Ledger, kept: Ledger) -> tuple[Problem, ...]:
     return (Problem("ledger-differs", None, "progress.txt differs from the journal"),)
 
 
-def read(project: Project, repo: Repo) -> Book:
+def load_verified(project: Project, repo: Repo) -> Snapshot:
     """The ledger and state as they can be proved: chain, journal, HEAD, history and approval records must hold.
 
     Raises:
         IntegrityError: naming the first thing that does not hold.
     """
     if project.probe.rewound:
-        raise rewound(project.probe)
-    found = reconcile(project, repo)
-    ledger.raise_first(found.problems)
-    loose = approval.unrecorded(project.root, found.ledger)
+        raise rewound_error(project.probe)
+    found = reconcile_project(project, repo)
+    raise_first_problem(found.problems)
+    loose = approvals.unrecorded(project.root, found.ledger)
     if loose:
         raise IntegrityError(
             "approval-unrecorded",
             f"{loose[0]} is not named by any APPROVED or REJECTED entry with its digest: nobody's decision",
-            remedy=f"move {loose[0]} out of the repository",
+            hint=f"move {loose[0]} out of the repository",
         )
-    return Book(found, fold(project, found.ledger, approval.committed_records(repo, found.ledger)))
+    return Snapshot(
+        found, fold_project(project, found.ledger, approvals.committed_records(repo, found.ledger))
+    )
 
 
-def reconcile(project: Project, repo: Repo) -> Reconciled:
+def reconcile_project(project: Project, repo: Repo) -> Reconciled:
     """progress.txt, journal and HEAD's version, compared."""
     committed = repo.blob("HEAD", "progress.txt")
     progress = _bytes(project.paths.progress)
     if progress is None:
-        progress = committed if committed is not None else ledger.header(project.outline.project)
-    return ledger.reconcile(progress, _bytes(project.paths.journal), committed)
+        progress = committed if committed is not None else new_header(project.outline.project)
+    return reconcile(progress, _bytes(project.paths.journal), committed)
 
 
-def fold(project: Project, book: ledger.Ledger, records: Collection[str]) -> state.State:
+def fold_project(project: Project, ledger: Ledger, records: Collection[str]) -> State:
     """The state that a ledger folds to."""
-    return state.fold(project.outline, book.entries, records)
+    return fold_state(project.outline, ledger.entries, records)
 
 
-def rewound(found: Probe) -> IntegrityError:
+def rewound_error(found: Probe) -> IntegrityError:
     """HEAD is not at or after the runner's last commit: a reset, amend, rebase or another branch."""
     log, head = (found.log or "")[:12], (found.head or "no commit")[:12]
     return IntegrityError(
         "history-rewound",
         f"HEAD ({head}) is not at or after the runner's last commit ({log})",
-        remedy=f"git log refs/phases/log shows what is missing; `git merge {log}` or `git reset "
+        hint=f"git log refs/phases/log shows what is missing; `git merge {log}` or `git reset "
         f"{log}` brings it back; to begin anew, clone anew",
     )
 

@@ -45,19 +45,24 @@ class Run:
 
 
 def statement(
-    run: Run, outputs: Mapping[str, str], materials: Mapping[str, Mapping[str, str]], log: Mapping[str, Any]
+    run: Run,
+    outputs: Mapping[str, str],
+    materials: Mapping[str, Mapping[str, str]],
+    log: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The receipt as a document.
 
     Args:
         run: what was started and how it ended.
         outputs: path below the feature's output folder -> SHA-256.
-        materials: name of everything that went in (code, config, prd, gate, inputs, commit) -> digest set.
+        materials: name of everything that went in (code, config, plan, gate, inputs, commit) -> digest set.
         log: digest, size and whether the log was cut.
     """
     return {
         "_type": STATEMENT,
-        "subject": [{"name": path, "digest": {"sha256": digest}} for path, digest in sorted(outputs.items())],
+        "subject": [
+            {"name": path, "digest": {"sha256": digest}} for path, digest in sorted(outputs.items())
+        ],
         "predicateType": PROVENANCE,
         "predicate": {
             "buildDefinition": {
@@ -75,7 +80,8 @@ def statement(
                     "env": sorted(run.env_names),
                 },
                 "resolvedDependencies": [
-                    {"uri": name, "digest": dict(digest)} for name, digest in sorted(materials.items())
+                    {"uri": name, "digest": dict(digest)}
+                    for name, digest in sorted(materials.items())
                 ],
             },
             "runDetails": {
@@ -126,7 +132,9 @@ def dependency(document: Mapping[str, Any], name: str) -> Mapping[str, str] | No
 def process_facts(document: Mapping[str, Any]) -> Mapping[str, Any]:
     """Exit code, seconds, processor seconds and peak memory of the attempt."""
     byproducts = document["predicate"]["runDetails"]["byproducts"]
-    found: Mapping[str, Any] = next(item["content"] for item in byproducts if item["name"] == "process")
+    found: Mapping[str, Any] = next(
+        item["content"] for item in byproducts if item["name"] == "process"
+    )
     return found
 
 

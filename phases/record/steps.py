@@ -63,10 +63,17 @@ class Done:
 Step = RunFeature | RunExit | AwaitApproval | AttemptsSpent | Stuck | Blocked | Done
 
 
-def ways_on(step: AttemptsSpent | Blocked) -> tuple[str, ...]:
+def next_commands(step: AttemptsSpent | Blocked) -> tuple[str, ...]:
     """The commands of which a person has to choose one; the first is what is usually wanted."""
     waive = f"python -m phases approve {step.phase} --waive {step.feature} --reason '…'"
     if isinstance(step, Blocked):
-        return (waive, f"python -m phases reject {step.waived_phase} --feature {step.waived} --reason '…'")
+        return (
+            waive,
+            f"python -m phases reject {step.waived_phase} --feature {step.waived} --reason '…'",
+        )
     relock = f"python -m phases relock {step.phase} --reason '…'"
-    return (relock, waive) if step.feature else (relock, f"python -m phases reject {step.phase} --reason '…'")
+    return (
+        (relock, waive)
+        if step.feature
+        else (relock, f"python -m phases reject {step.phase} --reason '…'")
+    )

@@ -12,25 +12,32 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from phases.base import durable, failpoint as fault
-from phases.execution import collect, inputs, worker
-from phases.judge import gate
-from phases.plan import lock as plan_lock, schema as prd
-from phases.record import ledger
-from phases.run import checkpoint, preflight, setup
-from phases.views.live import View
+from phases.base import durable
+from phases.base.failpoint import failpoint
 from phases.base.paths import Paths
-from phases.plan.schema import Feature, Phase, Prd
-from phases.execution.process import Finished
-from phases.record.project import Project
-from phases.git.repo import Repo
+from phases.base.text import utc_now
+from phases.execution import worker
+from phases.execution.collect import Output, OutputsError, collect_outputs
+from phases.execution.inputs import ResolvedInput, check_inputs, encode_inputs, resolve_inputs
+from phases.execution.process import ProcessResult
 from phases.execution.sandbox import Sandbox
-from phases.record.state import State
 from phases.execution.worker import Staging
+from phases.git.repo import Repo
+from phases.judge.committed_gates import gate_digest, materialise_gates
+from phases.judge.gate import gate_spec, judge_feature
+from phases.judge.mutation import Judgement
+from phases.plan import schema
+from phases.plan.load import find_plan
+from phases.plan.lock import runner_digest
+from phases.plan.schema import Feature, Phase, Plan
+from phases.record.project import Project
+from phases.record.state import State
+from phases.run import preflight
+from phases.views.live import View
 
 
 @dataclass(frozen=True)
-class Planned:
+class AttemptSpec:
     """Everything about an attempt that is known before it starts."""
 
     project: Project
@@ -42,7 +49,7 @@ class Planned:
     argv: tuple[str, ...]
     profile: str
     seed: int
-    given: tuple[inputs.Given, ...]
+    given: tuple[ResolvedInput, ...]
     materials: Mapping[str, Mapping[str, str]]
     gates_dir: Path
     place: Staging
@@ -58,17 +65,17 @@ class Planned:
     @property
     def env(self) -> dict[str, str]:
         """The PRD's variables, and HOME and TMPDIR in the staging folder."""
-        return {**self.project.prd.defaults.env, **self.place.environment}
+        return {**self.project.plan.defaults.env, **self.place.environment}
 
     @property
     def timeout_s(self) -> float:
         """Seconds that the experiment may take."""
-        return self.feature.timeout_s or self.project.prd.defaults.timeout_s
+        return self.feature.timeout_s or self.project.plan.defaults.timeout_s
 
     @property
     def gate_timeout_s(self) -> float:
         """Seconds that one run of the gate may take."""
-        return self.feature.gate_timeout_s or self.project.prd.defaults.gate_timeout_s
+        return self.feature.gate_timeout_s or self.project.plan.defaults.gate_timeout_s
 
     @property
     def paths(self) -> Paths:
@@ -77,14 +84,14 @@ class Planned:
 
 
 @dataclass(frozen=True)
-class Judged:
+class AttemptResult:
     """What was seen of an attempt."""
 
     began: str
     ended: str
-    finished: Finished
-    outputs: Mapping[str, collect.Output]
-    judgement: gate.Judgement | None
+    finished: ProcessResult
+    outputs: Mapping[str, Output]
+    judgement: Judgement | None
     reasons: tuple[str, ...]
     """Why it could not be judged; empty if it was."""
 
@@ -99,7 +106,7 @@ class Judged:
 
 @contextmanager
 def plan(
-    opened: Project,
+    project: Project,
     repo: Repo,
     state: State,
     phase: Phase,
@@ -108,24 +115,26 @@ def plan(
     txn: str,
     *,
     scratch_profile: str | None = None,
-) -> Iterator[Planned]:
+) -> Iterator[AttemptSpec]:
     """Makes the staging folder, resolves and checks the inputs, materialises the gates from HEAD.
 
     `scratch_profile` marks a run that leaves no trace: the plan's profile does not bind it, its log stays in staging.
     """
-    with worker.staging(opened.root) as place:
-        given = inputs.resolve(opened.prd, feature, state, opened.paths, repo, place.folder / "given")
-        inputs.check(given)
-        place.inputs_file.write_bytes(inputs.document(given))
+    with worker.staging(project.root) as place:
+        given = resolve_inputs(
+            project.plan, feature, state, project.paths, repo, place.folder / "given"
+        )
+        check_inputs(given)
+        place.inputs_file.write_bytes(encode_inputs(given))
         gates_dir = place.folder / "judge"
-        checkpoint.materialise_gates(repo, gates_dir)
+        materialise_gates(repo, gates_dir)
         number = state.phase(phase.id).feature(feature.id).started + 1
-        profile = scratch_profile or profile_of(opened.prd, feature)
-        seed = feature.seed if feature.seed is not None else opened.prd.defaults.seed
-        log = place.folder / "log" if scratch_profile else opened.paths.log(feature.id, number)
+        profile = scratch_profile or profile_of(project.plan, feature)
+        seed = feature.seed if feature.seed is not None else project.plan.defaults.seed
+        log = place.folder / "log" if scratch_profile else project.paths.log(feature.id, number)
         log.parent.mkdir(parents=True, exist_ok=True)
-        yield Planned(
-            project=opened,
+        yield AttemptSpec(
+            project=project,
             phase=phase,
             feature=feature,
             number=number,
@@ -135,7 +144,7 @@ def plan(
             profile=profile,
             seed=seed,
             given=given,
-            materials=materials(opened.prd, repo, feature, given),
+            materials=materials(project.plan, repo, feature, given),
             gates_dir=gates_dir,
             place=place,
             tier=tier,
@@ -143,9 +152,9 @@ def plan(
         )
 
 
-def profile_of(prd_: Prd, feature: Feature) -> str:
+def profile_of(plan: Plan, feature: Feature) -> str:
     """The profile that the plan names for a feature."""
-    return feature.profile or prd_.defaults.profile
+    return feature.profile or plan.defaults.profile
 
 
 def argv(feature: Feature, profile: str, seed: int, place: Staging) -> tuple[str, ...]:
@@ -169,37 +178,41 @@ def argv(feature: Feature, profile: str, seed: int, place: Staging) -> tuple[str
     )
 
 
-def materials(prd_: Prd, repo: Repo, feature: Feature, given: Sequence[inputs.Given]) -> dict[str, Mapping[str, str]]:
+def materials(
+    plan: Plan, repo: Repo, feature: Feature, given: Sequence[ResolvedInput]
+) -> dict[str, Mapping[str, str]]:
     """Digests of everything that goes in: commit, plan, code, config, gate, inputs."""
 
     def committed(path: str) -> dict[str, str]:
         data = repo.blob("HEAD", path)
         return {"sha256": durable.sha256(data)} if data is not None else {}
 
-    plan_path = prd.find(repo.root).relative_to(repo.root).as_posix()
+    plan_path = find_plan(repo.root).relative_to(repo.root).as_posix()
     found: dict[str, Mapping[str, str]] = {
         "git": {"gitCommit": repo.head()},
         plan_path: committed(plan_path),
-        "runner": {"sha256": plan_lock.runner_digest()},
+        "runner": {"sha256": runner_digest()},
     }
     if feature.config:
         found[feature.config] = committed(feature.config)
     if feature.module:
-        code = preflight.code_files(repo, "HEAD", prd_, feature.module)
+        code = preflight.code_files(repo, "HEAD", plan, feature.module)
         listing = {path: durable.sha256(repo.blob("HEAD", path) or b"") for path in sorted(code)}
-        found[f"code:{feature.module.split('.', 1)[0]}"] = {"sha256": durable.sha256(prd.canonical(listing))}
+        found[f"code:{feature.module.split('.', 1)[0]}"] = {
+            "sha256": durable.sha256(schema.canonical(listing))
+        }
     if feature.gate.pytest:
-        found[feature.gate.pytest] = {"sha256": checkpoint.gate_digest(repo, feature.gate.pytest)}
+        found[feature.gate.pytest] = {"sha256": gate_digest(repo, feature.gate.pytest)}
     return found | {f"{item.kind}:{item.name}": item.identity for item in given}
 
 
 #### run
 
 
-def run(planned: Planned, view: View) -> Judged:
+def run(planned: AttemptSpec, view: View) -> AttemptResult:
     """Work, collect, judge. What the experiment does wrong is data; only the environment's faults are raised."""
     view.stage("work")
-    fault.point("work")
+    failpoint("work")
     env = {
         **planned.env,
         "PHASES_OUT": str(planned.place.out),
@@ -217,23 +230,23 @@ def run(planned: Planned, view: View) -> Judged:
         planned.timeout_s,
         planned.tier,
     )
-    began = ledger.now()
+    began = utc_now()
     finished = worker.run(job, view)
-    ended = ledger.now()
-    fault.point("collect")
-    inputs.check(planned.given)
+    ended = utc_now()
+    failpoint("collect")
+    check_inputs(planned.given)
     reasons, outputs = how_it_ended(finished, planned.timeout_s), {}
     if not reasons:
         try:
-            outputs = dict(collect.check(planned.place.out, planned.feature.outputs))
-        except collect.OutputsError as error:
+            outputs = dict(collect_outputs(planned.place.out, planned.feature.outputs))
+        except OutputsError as error:
             reasons = tuple(error.problems)
     if reasons:
-        return Judged(began, ended, finished, outputs, None, reasons)
+        return AttemptResult(began, ended, finished, outputs, None, reasons)
     view.stage("judge")
-    fault.point("judge")
-    judgement = gate.judge(
-        setup.spec(planned.feature.gate, planned.gate_timeout_s),
+    failpoint("judge")
+    judgement = judge_feature(
+        gate_spec(planned.feature.gate, planned.gate_timeout_s),
         gates_dir=planned.gates_dir,
         out=planned.place.out,
         outputs={path: item.sha256 for path, item in outputs.items()},
@@ -244,15 +257,17 @@ def run(planned: Planned, view: View) -> Judged:
         unjudged=planned.feature.unjudged,
         on_progress=view.progress,
     )
-    fault.point("judged")
-    inputs.check(planned.given)
-    return Judged(began, ended, finished, outputs, judgement, ())
+    failpoint("judged")
+    check_inputs(planned.given)
+    return AttemptResult(began, ended, finished, outputs, judgement, ())
 
 
-def how_it_ended(finished: Finished, timeout_s: float) -> tuple[str, ...]:
+def how_it_ended(finished: ProcessResult, timeout_s: float) -> tuple[str, ...]:
     """Why the process did not end well; empty if it did."""
     if finished.timed_out:
         return (f"timeout: stopped after {timeout_s:.0f} s",)
     if finished.signal is not None:
         return (f"the experiment died by signal {finished.signal}",)
-    return () if finished.exit_code == 0 else (f"the experiment ended with exit {finished.exit_code}",)
+    return (
+        () if finished.exit_code == 0 else (f"the experiment ended with exit {finished.exit_code}",)
+    )

@@ -8,24 +8,25 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import phases
 from phases.base import durable
-from phases.git import checks as repo_state
-from phases.plan import schema as prd
-from phases.errors import EnvironmentFaultError
 from phases.base.paths import Paths
-from phases.plan.schema import Feature, Phase, Prd
+from phases.errors import EnvironmentFaultError
+from phases.git.checks import read_repository_state, repository_problems
 from phases.git.repo import Repo
+from phases.plan.load import find_plan, module_file
+from phases.plan.schema import Feature, Phase, Plan
 
 LOCK_WAIT_S = 3.0
 FREE_BYTES = 1 << 30
 """Room that staging, artifacts and gate copies of a feature need at least."""
 
 
-def code_files(repo: Repo, commit: str, prd_: Prd, module: str) -> dict[str, str]:
+def code_files(repo: Repo, commit: str, plan: Plan, module: str) -> dict[str, str]:
     """Tracked `*.py` and YAML of the module's top package without results: path -> git blob id."""
     package = module.split(".", 1)[0]
     files = repo.files(commit, package)
-    results = prd_.results + "/"
+    results = plan.results + "/"
     return {
         path: blob
         for path, blob in files.items()
@@ -33,13 +34,19 @@ def code_files(repo: Repo, commit: str, prd_: Prd, module: str) -> dict[str, str
     }
 
 
-def digested_paths(repo: Repo, prd_: Prd, phase: Phase, feature: Feature | None) -> list[str]:
+def digested_paths(repo: Repo, plan: Plan, phase: Phase, feature: Feature | None) -> list[str]:
     """Repository paths whose committed bytes a run of this feature (or of the exit gates) is judged by."""
     features = phase.features if feature is None else (feature,)
-    paths = {"prd", "gates", "constraints.txt", *_own_code(repo), *_named_files(repo, prd_, phase, feature)}
+    paths = {
+        "prd",
+        "gates",
+        "constraints.txt",
+        *_own_code(repo),
+        *_named_files(repo, plan, phase, feature),
+    }
     for item in features:
-        paths |= set(code_files(repo, "HEAD", prd_, item.module)) if item.module else set()
-        paths |= {given.path for given in map(prd_.input, item.inputs) if not given.is_cached}
+        paths |= set(code_files(repo, "HEAD", plan, item.module)) if item.module else set()
+        paths |= {given.path for given in map(plan.input, item.inputs) if not given.is_cached}
     return sorted(paths)
 
 
@@ -48,10 +55,10 @@ def check_repository(repo: Repo, *, with_locks: bool = True) -> None:
 
     `with_locks` is off before recovery, which itself removes the locks that are proved to be a killed runner's.
     """
-    state = repo_state.read(repo.root)
+    state = read_repository_state(repo.root)
     if with_locks and state.locks:
         state = replace(state, locks=_still_there(state.locks))
-    for problem in repo_state.problems(state if with_locks else replace(state, locks=())):
+    for problem in repository_problems(state if with_locks else replace(state, locks=())):
         raise problem
 
 
@@ -71,53 +78,57 @@ def check_places(repo: Repo, paths: Paths) -> None:
             if where.is_symlink():
                 raise EnvironmentFaultError(
                     f"{folder} is a symbolic link; results must lie in the repository itself",
-                    remedy=f"replace {folder} by a folder of its own",
+                    hint=f"replace {folder} by a folder of its own",
                 )
             if (where / ".git").exists():
                 raise EnvironmentFaultError(
                     f"{folder} is a repository of its own (it has {folder}/.git); what is written there cannot be "
                     "committed here",
-                    remedy=f"name another folder in the plan's field results, or move {folder}/.git away",
+                    hint=f"name another folder in the plan's field results, or move {folder}/.git away",
                 )
-    for path, name, value in repo.attributes((f"{paths.results_name}/x/result.json", "progress.txt", "prd/x.json")):
-        if (name, value) == ("eol", "crlf") or (name != "eol" and value not in ("unspecified", "unset")):
+    for path, name, value in repo.attributes(
+        (f"{paths.results_name}/x/result.json", "progress.txt", "prd/x.json")
+    ):
+        if (name, value) == ("eol", "crlf") or (
+            name != "eol" and value not in ("unspecified", "unset")
+        ):
             raise EnvironmentFaultError(
                 f".gitattributes gives {path} {name}={value}: git would store or check out other bytes than it has",
-                remedy=f"add `{path.rsplit('/', 2)[0]}{'/**' if '/' in path else ''} -{name}` to .gitattributes",
+                hint=f"add `{path.rsplit('/', 2)[0]}{'/**' if '/' in path else ''} -{name}` to .gitattributes",
             )
 
 
-def check_equals_head(repo: Repo, prd_: Prd, phase: Phase, feature: Feature | None) -> None:
+def check_equals_head(repo: Repo, plan: Plan, phase: Phase, feature: Feature | None) -> None:
     """Uncommitted changes to what will be digested are refused: a receipt must name bytes that are in a commit."""
     tracked = set(repo.files("HEAD", "."))
-    dirty = repo.changed("HEAD", digested_paths(repo, prd_, phase, feature))
-    new = [path for path in _named_files(repo, prd_, phase, feature) if path not in tracked]
+    dirty = repo.changed("HEAD", digested_paths(repo, plan, phase, feature))
+    new = [path for path in _named_files(repo, plan, phase, feature) if path not in tracked]
     if dirty or new:
         listing = "".join(f"\n  {path} (changed)" for path in dirty) + "".join(
             f"\n  {path} (not in HEAD)" for path in new
         )
         raise EnvironmentFaultError(
             "what this run is judged by differs from HEAD:" + listing,
-            remedy="commit these files (or git stash them), then run again",
+            hint="commit these files (or git stash them), then run again",
         )
 
 
-def _named_files(repo: Repo, prd_: Prd, phase: Phase, feature: Feature | None) -> list[str]:
+def _named_files(repo: Repo, plan: Plan, phase: Phase, feature: Feature | None) -> list[str]:
     """Files that must be tracked: modules, configs, gates and the plan itself."""
     features = phase.features if feature is None else (feature,)
     gates = (*phase.entry, *phase.exit, *(item.gate for item in features))
-    files = [prd.find(repo.root).relative_to(repo.root).as_posix()]
+    files = [find_plan(repo.root).relative_to(repo.root).as_posix()]
     files += [gate.pytest for gate in gates if gate.pytest]
     files += [item.config for item in features if item.config]
     for item in features:
-        found = prd.module_file(repo.root, item.module) if item.module else None
+        found = module_file(repo.root, item.module) if item.module else None
         files += [found.relative_to(repo.root).as_posix()] if found else []
     return sorted(set(files))
 
 
 def _own_code(repo: Repo) -> list[str]:
     """The runner itself, where it is imported from this repository: the lock holds its digest."""
-    package = Path(__file__).resolve().parent
+    package = Path(phases.__file__).resolve().parent
     root = repo.root.resolve()
     return [package.relative_to(root).as_posix()] if package.is_relative_to(root) else []
 
@@ -128,7 +139,7 @@ def check_publish(repo: Repo, targets: Sequence[str]) -> None:
     if dirty:
         raise EnvironmentFaultError(
             f"{dirty[0]} has uncommitted changes and would be overwritten by this feature",
-            remedy=f"commit or move {dirty[0]}, then run again",
+            hint=f"commit or move {dirty[0]}, then run again",
         )
 
 
@@ -138,7 +149,7 @@ def check_machine(paths: Paths) -> None:
     if free < FREE_BYTES:
         raise EnvironmentFaultError(
             f"{paths.root}: {free / 1e9:.1f} GB free, wanted at least {FREE_BYTES / 1e9:.1f} GB",
-            remedy="free space there, then run again",
+            hint="free space there, then run again",
         )
     for folder in (paths.private, paths.journal.parent, paths.root / paths.results_name):
         probe = folder / ".writable"

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from phases.execution import sandbox
-from phases.record import approvals as approval, ledger, project, transaction as record
-from phases.record.ledger import Entry, Ledger
-from phases.views.live import View
-from phases.plan.schema import Feature
-from phases.record.project import Book, Project
+from phases.base.text import utc_now
+from phases.execution.sandbox import Sandbox
 from phases.git.repo import Repo
+from phases.plan.schema import Feature
+from phases.record import approvals, transaction
+from phases.record.ledger import Entry, Ledger, append_entry, seal_entry
+from phases.record.project import Project, Snapshot, fold_project
+from phases.views.live import View
 
 
 @dataclass(frozen=True)
@@ -44,38 +45,59 @@ class Session:
 
     project: Project
     repo: Repo
-    book: Book
+    snapshot: Snapshot
     view: View
-    tier: sandbox.Sandbox
+    tier: Sandbox
     ran: list[FeatureOutcome] = field(default_factory=list)
 
     @property
-    def prd(self) -> Any:
+    def plan(self) -> Any:
         """The plan."""
-        return self.project.prd
+        return self.project.plan
 
-    def append(self, kind: str, lines: Sequence[str], phase: int | None = None, feature: Feature | None = None) -> None:
+    def append(
+        self,
+        kind: str,
+        lines: Sequence[str],
+        phase: int | None = None,
+        feature: Feature | None = None,
+    ) -> None:
         """Appends an entry that is committed with the outcome that it leads to."""
         entry = self.seal(kind, lines, phase, feature)
-        self.advance(ledger.append(self.project.paths.progress, self.project.paths.journal, self.book.ledger, entry))
+        self.advance(
+            append_entry(
+                self.project.paths.progress, self.project.paths.journal, self.snapshot.ledger, entry
+            )
+        )
 
-    def seal(self, kind: str, lines: Sequence[str], phase: int | None = None, feature: Feature | None = None) -> Entry:
+    def seal(
+        self,
+        kind: str,
+        lines: Sequence[str],
+        phase: int | None = None,
+        feature: Feature | None = None,
+    ) -> Entry:
         """The next entry, not yet written."""
-        return ledger.seal(
-            self.book.ledger,
+        return seal_entry(
+            self.snapshot.ledger,
             kind,
             tuple(lines),
-            time=ledger.now(),
+            time=utc_now(),
             phase=phase,
             feature=feature.id if feature else None,
             title=feature.title if feature else "",
         )
 
-    def commit(self, outcome: record.Record) -> None:
+    def commit(self, outcome: transaction.Transaction) -> None:
         """Records an outcome: prepared, applied, committed."""
-        self.advance(record.commit(self.project.paths, self.repo, self.book.ledger, outcome))
+        self.advance(
+            transaction.commit(self.project.paths, self.repo, self.snapshot.ledger, outcome)
+        )
 
-    def advance(self, book: Ledger) -> None:
+    def advance(self, ledger: Ledger) -> None:
         """Takes over a ledger that has grown, and folds the state anew."""
-        records = approval.committed_records(self.repo, book)
-        self.book = Book(replace(self.book.reconciled, ledger=book), project.fold(self.project, book, records))
+        records = approvals.committed_records(self.repo, ledger)
+        self.snapshot = Snapshot(
+            replace(self.snapshot.reconciled, ledger=ledger),
+            fold_project(self.project, ledger, records),
+        )

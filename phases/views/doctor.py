@@ -16,10 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from phases.execution import sandbox
-from phases.git import checks as repo_state, repo
-from phases.errors import EnvironmentFaultError
 from phases.base.paths import Paths, cache_dir
+from phases.errors import EnvironmentFaultError
+from phases.execution import sandbox
+from phases.git import checks
+from phases.git.checks import read_repository_state, repository_problems
+from phases.git.probe import probe_repository
 
 FREE_BYTES = 1 << 30
 PACKAGES = ("pydantic", "git", "click", "rich", "psutil", "pytest")
@@ -48,7 +50,7 @@ class Check:
     """`ok`, `lacks` or `broken`."""
     met: str
     lost: str = ""
-    remedy: str = ""
+    hint: str = ""
 
 
 def examine(root: Path) -> list[Check]:
@@ -72,9 +74,11 @@ def text(checks: list[Check]) -> str:
     for check in checks:
         lines.append(f"{check.state:<6} {check.name}: {check.met}")
         lines += [f"       lost: {check.lost}"] if check.lost else []
-        lines += [f"       next: {check.remedy}"] if check.remedy else []
+        lines += [f"       next: {check.hint}"] if check.hint else []
     broken = sum(check.state == "broken" for check in checks)
-    lines.append("fit to run" if not broken else f"not fit to run: {broken} of {len(checks)} are broken")
+    lines.append(
+        "fit to run" if not broken else f"not fit to run: {broken} of {len(checks)} are broken"
+    )
     return "\n".join(lines)
 
 
@@ -82,7 +86,13 @@ def _python() -> Iterator[Check]:
     yield Check("python", "ok", sys.version.split()[0])  # an older one cannot even load this
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
-        yield Check("packages", "broken", f"missing: {', '.join(missing)}", "runs, decisions and audits", "make next")
+        yield Check(
+            "packages",
+            "broken",
+            f"missing: {', '.join(missing)}",
+            "runs, decisions and audits",
+            "make next",
+        )
     else:
         yield Check("packages", "ok", ", ".join(PACKAGES))
 
@@ -93,28 +103,35 @@ def _repository(root: Path) -> Iterator[Check]:
         yield Check("git", "broken", "not found on PATH", "everything", "install git")
         return
     try:
-        probed = repo.probe(root)
+        probed = probe_repository(root)
     except EnvironmentFaultError as error:
-        yield Check("repository", "broken", str(error), "everything", error.remedy)
+        yield Check("repository", "broken", str(error), "everything", error.hint)
         return
-    found = repo_state.read(root)
+    found = read_repository_state(root)
     yield _git(found.version)
-    problems = repo_state.problems(found)
-    yield from (Check("repository", "broken", str(item), "runs and decisions", item.remedy) for item in problems)
+    problems = repository_problems(found)
+    yield from (
+        Check("repository", "broken", str(item), "runs and decisions", item.hint)
+        for item in problems
+    )
     if not problems:
         yield Check(
-            "repository", "ok", f"on {str(found.branch).removeprefix('refs/heads/')}, nothing half done, identity known"
+            "repository",
+            "ok",
+            f"on {str(found.branch).removeprefix('refs/heads/')}, nothing half done, identity known",
         )
     if probed.rewound:
         lost = "runs and decisions: HEAD is not at or after the runner's last commit"
         yield Check("history", "broken", "rewound", lost, "python -m phases status")
     yield _runner_lock(Paths(root, probed.common_dir, ""))
-    yield _file_system(probed.common_dir, Path("/proc/self/mountinfo").read_text("utf-8", "replace"))
+    yield _file_system(
+        probed.common_dir, Path("/proc/self/mountinfo").read_text("utf-8", "replace")
+    )
 
 
 def _git(version: tuple[int, ...]) -> Check:
     met = ".".join(map(str, version))
-    if version < repo_state.FSYNC_GIT:
+    if version < checks.FSYNC_GIT:
         lost = "commits are not forced to the disk; a power failure may take the newest"
         return Check("git", "lacks", met, lost, "install git 2.36 or newer")
     return Check("git", "ok", met)
@@ -145,21 +162,43 @@ def _file_system(common_dir: Path, mounts: str) -> Check:
             kind, best = name, len(where)
     if kind in NETWORK_FILE_SYSTEMS:
         lost = "the lock that keeps two runners apart may hold on one machine only"
-        return Check("file system", "lacks", kind, lost, "let runners of one machine alone work in this checkout")
+        return Check(
+            "file system",
+            "lacks",
+            kind,
+            lost,
+            "let runners of one machine alone work in this checkout",
+        )
     return Check("file system", "ok", kind)
 
 
 def _room(root: Path) -> Iterator[Check]:
     """Room and rights where the runner writes."""
-    places = {"repository": root, "cache": cache_dir(), "temporary files": Path(tempfile.gettempdir())}
+    places = {
+        "repository": root,
+        "cache": cache_dir(),
+        "temporary files": Path(tempfile.gettempdir()),
+    }
     for name, place in places.items():
         there = next(folder for folder in (place, *place.parents) if folder.exists())
         free = shutil.disk_usage(there).free
         met = f"{place}: {free / 1e9:.1f} GB free"
         if not os.access(there, os.W_OK):
-            yield Check(f"room for {name}", "broken", f"{place}: cannot be written", "runs", f"make {there} writable")
+            yield Check(
+                f"room for {name}",
+                "broken",
+                f"{place}: cannot be written",
+                "runs",
+                f"make {there} writable",
+            )
         elif free < FREE_BYTES:
-            yield Check(f"room for {name}", "broken", met, "runs need at least 1.1 GB", f"free space in {there}")
+            yield Check(
+                f"room for {name}",
+                "broken",
+                met,
+                "runs need at least 1.1 GB",
+                f"free space in {there}",
+            )
         else:
             yield Check(f"room for {name}", "ok", met)
     if Path(tempfile.gettempdir()).resolve().is_relative_to(root.resolve()):

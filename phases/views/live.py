@@ -53,7 +53,7 @@ class View(Protocol):
         """A sentence to the person."""
 
 
-def choose(*, silent: bool, stream: TextIO | None = None) -> View:
+def choose_view(*, silent: bool, stream: TextIO | None = None) -> View:
     """The view that fits: silent for --json, live on a terminal that can move its cursor, lines elsewhere."""
     stream = sys.stderr if stream is None else stream
     if silent:
@@ -108,7 +108,9 @@ class LineView(SilentView):
     def feature_started(self, feature: str, title: str, expected_minutes: float | None) -> None:
         """`FEAT-006 TITLE: started, about 14 min expected`."""
         self._feature, self._begin = feature, time.monotonic()
-        self._line(f"{printable(feature)} {printable(title)}: started{_expectation(expected_minutes)}")
+        self._line(
+            f"{printable(feature)} {printable(title)}: started{_expectation(expected_minutes)}"
+        )
 
     def stage(self, name: str) -> None:
         """`FEAT-006 judge`."""
@@ -127,7 +129,9 @@ class LineView(SilentView):
 
     def feature_finished(self, feature: str, state: str, lines: Sequence[str]) -> None:
         """`FEAT-006 verified after 6 min 52 s`, then the lines."""
-        self._line(f"{printable(feature)} {printable(state)} after {duration(time.monotonic() - self._begin)}")
+        self._line(
+            f"{printable(feature)} {printable(state)} after {duration(time.monotonic() - self._begin)}"
+        )
         for text in lines:
             self._line(f"  {printable(text)}")
 
@@ -140,7 +144,11 @@ class LineView(SilentView):
         stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         line = f"{stamp} {text}".rstrip()
         encoding = self._stream.encoding or "utf-8"  # an ASCII terminal must not end the run
-        print(line.encode(encoding, "backslashreplace").decode(encoding), file=self._stream, flush=True)
+        print(
+            line.encode(encoding, "backslashreplace").decode(encoding),
+            file=self._stream,
+            flush=True,
+        )
 
 
 class TerminalView(SilentView):
@@ -162,7 +170,9 @@ class TerminalView(SilentView):
 
     def phase_started(self, phase: int, name: str, features: int) -> None:
         """A headline."""
-        self._print(f"Phase {phase} · {printable(name)} · {count(features, 'feature')}", style="bold")
+        self._print(
+            f"Phase {phase} · {printable(name)} · {count(features, 'feature')}", style="bold"
+        )
 
     def feature_started(self, feature: str, title: str, expected_minutes: float | None) -> None:
         """Opens the moving part."""
@@ -195,7 +205,9 @@ class TerminalView(SilentView):
         self._stop()
         mark = _MARKS.get(state, ("-", "-"))[1 if self._ascii else 0]
         took = duration(time.monotonic() - self._begin)
-        line = f"{mark} {printable(feature)} {printable(self._title)}: {printable(state)} after {took}"
+        line = (
+            f"{mark} {printable(feature)} {printable(self._title)}: {printable(state)} after {took}"
+        )
         self._print(line, _STYLES.get(state, "bold"))
         for text in lines:
             self._print(f"    {printable(text)}")
@@ -225,7 +237,10 @@ class TerminalView(SilentView):
         from rich.table import Table
         from rich.text import Text
 
-        head = Text(f"{'>' if self._ascii else '▸'} {printable(self._feature)} {printable(self._title)}  ", "bold")
+        head = Text(
+            f"{'>' if self._ascii else '▸'} {printable(self._feature)} {printable(self._title)}  ",
+            "bold",
+        )
         for name in STAGES:
             head.append(f" {name} ", "reverse" if name == self._stage else "dim")
         seconds = time.monotonic() - self._begin
@@ -236,11 +251,15 @@ class TerminalView(SilentView):
         pulse = not self._total
         bar.add_row(
             "  ",
-            ProgressBar(1.0, part, width=40, pulse=pulse, complete_style="cyan", finished_style="cyan"),
+            ProgressBar(
+                1.0, part, width=40, pulse=pulse, complete_style="cyan", finished_style="cyan"
+            ),
             done,
             Text(times, "dim"),
         )
-        return Group(head, bar, Text(f"   {printable(self._note)}", no_wrap=True, overflow="ellipsis"))
+        return Group(
+            head, bar, Text(f"   {printable(self._note)}", no_wrap=True, overflow="ellipsis")
+        )
 
 
 _MARKS = {"verified": ("✓", "+"), "failed": ("✗", "x"), "errored": ("!", "!")}

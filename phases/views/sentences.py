@@ -26,7 +26,8 @@ _TOLD = (
 def text(entries: Sequence[Entry]) -> str:
     """The entries for a person: a sentence each, and below it what was found, judged and decided."""
     return "\n".join(
-        "\n".join((f"{entry.seq:04d} {_when(entry)}  {sentence(entry)}", *_below(entry))) for entry in entries
+        "\n".join((f"{entry.seq:04d} {_when(entry)}  {sentence(entry)}", *_below(entry)))
+        for entry in entries
     )
 
 
@@ -61,7 +62,9 @@ def sentence(entry: Entry) -> str:
     by = _fact(entry, r"(?:relocked )?by (.+), assurance \w+")
     said = {
         "GENESIS": f"The record of {_fact(entry, 'project (.+)')} begins.",
-        "LOCKED": f"{what} was locked anew by {by}." if by else f"The plan of phase {entry.phase} was locked.",
+        "LOCKED": f"{what} was locked anew by {by}."
+        if by
+        else f"The plan of phase {entry.phase} was locked.",
         "STARTED": f"{what}: attempt {_fact(entry, r'attempt (.+?), .*')} began.",
         "HALTED": f"{what} is done and waits for a person.",
         "APPROVED": f"{what} was approved by {by}.",
@@ -75,10 +78,15 @@ def sentence(entry: Entry) -> str:
 
 
 def _ended(entry: Entry, what: str) -> str:
-    ran = re.search(r"for (\d+) s: attempt (\d+),", next((line for line in entry.lines if line.startswith("ran ")), ""))
+    ran = re.search(
+        r"for (\d+) s: attempt (\d+),",
+        next((line for line in entry.lines if line.startswith("ran ")), ""),
+    )
     if entry.feature is None:
         return f"The exit gates of phase {entry.phase} said no."
-    return f"{what} {_ENDS[entry.kind]}" + (f", attempt {ran[2]}, after {ran[1]} s." if ran else ".")
+    return f"{what} {_ENDS[entry.kind]}" + (
+        f", attempt {ran[2]}, after {ran[1]} s." if ran else "."
+    )
 
 
 def _below(entry: Entry) -> Iterator[str]:

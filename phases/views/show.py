@@ -8,21 +8,21 @@ from __future__ import annotations
 from typing import Any
 
 from phases.base import durable, strict_json
-from phases.record import entries
-from phases.record.project import Book, Project
-from phases.views.sentences import sentence
-from phases.record.state import FeatureState
 from phases.base.text import printable
+from phases.record import entries
+from phases.record.project import Project, Snapshot
+from phases.record.state import FeatureStatus
+from phases.views.sentences import sentence
 from phases.views.status import coverage, verdict_details
 from phases.views.why import entries_of, find
 
 
-def show(opened: Project, book: Book, feature_id: str) -> dict[str, Any]:
+def show(project: Project, snapshot: Snapshot, feature_id: str) -> dict[str, Any]:
     """`show ID --json`."""
-    phase, feature = find(opened.outline, feature_id)
-    current = book.state.phase(phase.id)
+    phase, feature = find(project.outline, feature_id)
+    current = snapshot.state.phase(phase.id)
     item = current.feature(feature_id)
-    stored, problem = _stored(opened, item)
+    stored, problem = _stored(project, item)
     return {
         "id": item.id,
         "title": item.title,
@@ -34,23 +34,23 @@ def show(opened: Project, book: Book, feature_id: str) -> dict[str, Any]:
         "decisions": [note.sentence for note in current.notes if note.feature in (None, item.id)],
         "entries": [
             {"seq": entry.seq, "time": entry.time, "kind": entry.kind, "sentence": sentence(entry)}
-            for entry in entries_of(book, item.id)
+            for entry in entries_of(snapshot, item.id)
         ],
         "receipt": f"sha256:{item.receipt}" if item.receipt else None,
         "coverage": coverage(item),
         "verdict": verdict_details(stored["verdict.json"]) if stored else None,
         "predictions": _predictions(stored),
         "measurements": _measurements(stored),
-        "files": _files(opened, item),
+        "files": _files(project, item),
         "problem": problem,
     }
 
 
-def _stored(opened: Project, item: FeatureState) -> tuple[dict[str, Any], str | None]:
+def _stored(project: Project, item: FeatureStatus) -> tuple[dict[str, Any], str | None]:
     """Receipt, verdict and result of the newest verified attempt; empty, and why, where they are not what is named."""
     if item.receipt is None:
         return {}, None
-    home = opened.root / opened.paths.results(item.id)
+    home = project.root / project.paths.results(item.id)
     found = {}
     for name in ("receipt.json", "verdict.json", "result.json"):
         path = home / name
@@ -58,9 +58,17 @@ def _stored(opened: Project, item: FeatureState) -> tuple[dict[str, Any], str | 
             found[name] = path.read_bytes()
     receipt = found.get("receipt.json", b"")
     if durable.sha256(receipt) != item.receipt or "verdict.json" not in found:
-        return {}, f"{home / 'receipt.json'} is not the receipt that the ledger names, sha256 {item.receipt[:12]}…"
-    subjects = {entry["name"]: entry["digest"]["sha256"] for entry in strict_json.loads(receipt)["subject"]}
-    if "result.json" in subjects and durable.sha256(found.get("result.json", b"")) != subjects["result.json"]:
+        return (
+            {},
+            f"{home / 'receipt.json'} is not the receipt that the ledger names, sha256 {item.receipt[:12]}…",
+        )
+    subjects = {
+        entry["name"]: entry["digest"]["sha256"] for entry in strict_json.loads(receipt)["subject"]
+    }
+    if (
+        "result.json" in subjects
+        and durable.sha256(found.get("result.json", b"")) != subjects["result.json"]
+    ):
         return {}, f"{home / 'result.json'} is not what the receipt names"
     return {name: strict_json.loads(data) for name, data in found.items()}, None
 
@@ -72,19 +80,27 @@ def _predictions(stored: dict[str, Any]) -> list[dict[str, str]]:
 
 def _measurements(stored: dict[str, Any]) -> dict[str, str]:
     found = stored.get("result.json", {}).get("measurements", {})
-    return {printable(name, 80): entries.number(item) for name, item in found.items() if isinstance(item, dict)}
+    return {
+        printable(name, 80): entries.number(item)
+        for name, item in found.items()
+        if isinstance(item, dict)
+    }
 
 
-def _files(opened: Project, item: FeatureState) -> dict[str, str]:
+def _files(project: Project, item: FeatureStatus) -> dict[str, str]:
     """Where things lie: only what is there."""
-    paths = opened.paths
+    paths = project.paths
     places = {
-        "results": opened.root / paths.results(item.id),
-        "attempts": opened.root / paths.results(item.id) / "attempts",
+        "results": project.root / paths.results(item.id),
+        "attempts": project.root / paths.results(item.id) / "attempts",
         "logs": paths.log(item.id, 1).parent,
         "outputs that were not verified": paths.quarantine(item.id, 1).parent,
     }
-    return {word: place.relative_to(opened.root).as_posix() for word, place in places.items() if place.is_dir()}
+    return {
+        word: place.relative_to(project.root).as_posix()
+        for word, place in places.items()
+        if place.is_dir()
+    }
 
 
 def text(told: dict[str, Any]) -> str:
@@ -95,18 +111,37 @@ def text(told: dict[str, Any]) -> str:
         lines += [f"  DOES NOT HOLD: {told['problem']}; see python -m phases audit"]
     if told["needs"]:
         lines += [f"  needs {', '.join(told['needs'])}"]
-    lines += ["", "entries", *(f"  {item['seq']:04d} {item['time']}  {item['sentence']}" for item in told["entries"])]
+    lines += [
+        "",
+        "entries",
+        *(f"  {item['seq']:04d} {item['time']}  {item['sentence']}" for item in told["entries"]),
+    ]
     if not told["entries"]:
         lines += ["  none yet"]
     if verdict := told["verdict"]:
-        lines += ["", "verdict", f"  {verdict['passed']} checks passed; fails on {verdict['caught']} negative copies"]
+        lines += [
+            "",
+            "verdict",
+            f"  {verdict['passed']} checks passed; fails on {verdict['caught']} negative copies",
+        ]
         lines += [f"  only claimed: {', '.join(verdict['claimed'])}"] if verdict["claimed"] else []
-        lines += [f"  unjudged by the plan's own word: {', '.join(verdict['unjudged'])}"] if verdict["unjudged"] else []
+        lines += (
+            [f"  unjudged by the plan's own word: {', '.join(verdict['unjudged'])}"]
+            if verdict["unjudged"]
+            else []
+        )
     if told["predictions"]:
         lines += ["", "predictions"]
-        lines += [f"  {item['outcome']:<12} {item['claim']}: {item['reason']}" for item in told["predictions"]]
+        lines += [
+            f"  {item['outcome']:<12} {item['claim']}: {item['reason']}"
+            for item in told["predictions"]
+        ]
     if told["measurements"]:
-        lines += ["", "measurements", *(f"  {name:<32} {value}" for name, value in told["measurements"].items())]
+        lines += [
+            "",
+            "measurements",
+            *(f"  {name:<32} {value}" for name, value in told["measurements"].items()),
+        ]
     if told["files"]:
         lines += ["", "files", *(f"  {word}: {place}/" for word, place in told["files"].items())]
     if told["receipt"]:

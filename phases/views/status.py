@@ -5,28 +5,34 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from phases.record.overrides import Note
+from phases.base.text import printable
 from phases.plan.outline import PlanLike
-from phases.record.state import (
+from phases.record.overrides import Override
+from phases.record.state import FeatureStatus, PhaseStatus
+from phases.record.steps import (
     AttemptsSpent,
     AwaitApproval,
     Blocked,
     Done,
-    FeatureState,
-    PhaseState,
     RunExit,
     RunFeature,
     Step,
     Stuck,
+    next_commands,
 )
-from phases.record.steps import ways_on
-from phases.base.text import printable
 
 if TYPE_CHECKING:
-    from phases.plan.schema import Phase, Prd
-    from phases.record.project import Book
+    from phases.plan.schema import Phase, Plan
+    from phases.record.project import Snapshot
 
-MARKS = {"verified": "✓", "waived": "~", "failed": "✗", "errored": "!", "running": "…", "pending": "·"}
+MARKS = {
+    "verified": "✓",
+    "waived": "~",
+    "failed": "✗",
+    "errored": "!",
+    "running": "…",
+    "pending": "·",
+}
 WORDS = {
     "pending": "pending",
     "running": "running",
@@ -49,23 +55,33 @@ def next_action(step: Step) -> dict[str, Any]:
         return {"action": "done", "phase": None, "feature": None, "command": None}
     if isinstance(step, AttemptsSpent | Blocked):
         action = "run" if isinstance(step, AttemptsSpent) else "approve"
-        return {"action": action, "phase": step.phase, "feature": step.feature, "command": ways_on(step)[0]}
+        return {
+            "action": action,
+            "phase": step.phase,
+            "feature": step.feature,
+            "command": next_commands(step)[0],
+        }
     feature = step.feature if isinstance(step, RunFeature) else None
-    return {"action": "run", "phase": step.phase, "feature": feature, "command": "python -m phases run --next"}
+    return {
+        "action": "run",
+        "phase": step.phase,
+        "feature": feature,
+        "command": "python -m phases run --next",
+    }
 
 
-def coverage(feature: FeatureState) -> float | None:
+def coverage(feature: FeatureStatus) -> float | None:
     """Share of the measurements that the gate recomputes or bounds; None before there are any."""
     counts = feature.coverage
     return round((counts[0] + counts[1]) / counts[2], 4) if counts and counts[2] else None
 
 
-def status_json(prd: PlanLike, book: Book, step: Step) -> dict[str, Any]:
+def status_json(plan: PlanLike, snapshot: Snapshot, step: Step) -> dict[str, Any]:
     """`status --json`, as docs/cli.md gives it."""
-    entries = book.ledger.entries
+    entries = snapshot.ledger.entries
     return {
-        "project": prd.project,
-        "head": {"entry": entries[-1].seq if entries else 0, "hash": book.ledger.head},
+        "project": plan.project,
+        "head": {"entry": entries[-1].seq if entries else 0, "hash": snapshot.ledger.head},
         "phases": [
             {
                 "id": phase.id,
@@ -84,29 +100,42 @@ def status_json(prd: PlanLike, book: Book, step: Step) -> dict[str, Any]:
                     for item in phase.features
                 ],
             }
-            for phase in book.state.phases
+            for phase in snapshot.state.phases
         ],
         "next": next_action(step),
     }
 
 
-def status_text(prd: PlanLike, book: Book, step: Step, results: str, ascii_only: bool = False) -> str:
+def status_text(
+    plan: PlanLike, snapshot: Snapshot, step: Step, results: str, ascii_only: bool = False
+) -> str:
     """Where the project stands, for a person; the last line is the command to type next."""
-    lines = [prd.project, *_decided([note for phase in book.state.phases for note in phase.notes])]
-    for phase in book.state.phases:
+    lines = [
+        plan.project,
+        *_decided([note for phase in snapshot.state.phases for note in phase.notes]),
+    ]
+    for phase in snapshot.state.phases:
         lines += ["", f"Phase {phase.id} · {phase.name} · {WORDS[phase.state]}"]
         lines += [_feature_line(item) for item in phase.features]
-    lines += ["", *_next_lines(book, step, results)]
+    lines += ["", *_next_lines(snapshot, step, results)]
     text = "\n".join(lines)
-    return text if not ascii_only else text.translate({ord("✓"): "+", ord("✗"): "x", ord("·"): "-", ord("…"): "."})
+    return (
+        text
+        if not ascii_only
+        else text.translate({ord("✓"): "+", ord("✗"): "x", ord("·"): "-", ord("…"): "."})
+    )
 
 
-def _decided(notes: Sequence[Note]) -> list[str]:
+def _decided(notes: Sequence[Override]) -> list[str]:
     """Relocks, rejections and waivers, before anything else; nothing where there are none."""
-    return ["", "Decided by a person:", *(f"  {printable(note.sentence, 400)}" for note in notes)] if notes else []
+    return (
+        ["", "Decided by a person:", *(f"  {printable(note.sentence, 400)}" for note in notes)]
+        if notes
+        else []
+    )
 
 
-def _feature_line(feature: FeatureState) -> str:
+def _feature_line(feature: FeatureStatus) -> str:
     facts = []
     if feature.seconds is not None:
         facts.append(f"{feature.seconds} s")
@@ -119,7 +148,7 @@ def _feature_line(feature: FeatureState) -> str:
     return f"  {MARKS[feature.state]} {feature.id:<10} {feature.title:<36} {feature.state}{tail}"
 
 
-def _next_lines(book: Book, step: Step, results: str) -> list[str]:
+def _next_lines(snapshot: Snapshot, step: Step, results: str) -> list[str]:
     command = next_action(step)["command"]
     if isinstance(step, AwaitApproval):
         return [
@@ -131,20 +160,20 @@ def _next_lines(book: Book, step: Step, results: str) -> list[str]:
     if isinstance(step, AttemptsSpent):
         what = step.feature or "the exit gates"
         said = f"{what} failed {step.attempts} times under this plan lock; a person decides how to go on."
-        return [said, *(f"or: {way}" for way in ways_on(step)[1:]), f"next: {command}"]
+        return [said, *(f"or: {way}" for way in next_commands(step)[1:]), f"next: {command}"]
     if isinstance(step, Blocked):
         said = f"{step.feature} needs {step.waived}, which was waived and gives nothing; a person decides how to go on."
-        return [said, *(f"or: {way}" for way in ways_on(step)[1:]), f"next: {command}"]
+        return [said, *(f"or: {way}" for way in next_commands(step)[1:]), f"next: {command}"]
     if isinstance(step, Stuck):
         return [f"left in phase {step.phase}: {', '.join(step.features)}.", f"next: {command}"]
     return [f"next: {command}"]
 
 
-def plan_json(prd: Prd, book: Book, step: Step) -> dict[str, Any]:
+def plan_json(plan: Plan, snapshot: Snapshot, step: Step) -> dict[str, Any]:
     """`plan --json`: what `run --next` would do."""
     if not isinstance(step, RunFeature | RunExit | AttemptsSpent | Blocked | Stuck):
         return {"phase": getattr(step, "phase", None), "features": [], "next": next_action(step)}
-    phase, state = prd.phase(step.phase), book.state.phase(step.phase)
+    phase, state = plan.phase(step.phase), snapshot.state.phase(step.phase)
     features = [
         {
             "id": item.id,
@@ -160,32 +189,39 @@ def plan_json(prd: Prd, book: Book, step: Step) -> dict[str, Any]:
     return {"phase": step.phase, "features": features, "next": next_action(step)}
 
 
-def plan_text(prd: Prd, book: Book, step: Step) -> str:
+def plan_text(plan: Plan, snapshot: Snapshot, step: Step) -> str:
     """What `run --next` would do and why, with expected minutes and memory."""
     if isinstance(step, AwaitApproval):
-        return f"run --next would run nothing: phase {step.phase} awaits your approval.\nnext: " + str(
-            next_action(step)["command"]
+        return (
+            f"run --next would run nothing: phase {step.phase} awaits your approval.\nnext: "
+            + str(next_action(step)["command"])
         )
     if isinstance(step, Done):
         return "run --next would run nothing: every phase is approved."
     if isinstance(step, AttemptsSpent | Blocked):
-        return "run --next would run nothing: " + "\n".join(_next_lines(book, step, prd.results))
-    plan = plan_json(prd, book, step)
-    phase = prd.phase(step.phase)
+        return "run --next would run nothing: " + "\n".join(
+            _next_lines(snapshot, step, plan.results)
+        )
+    summary = plan_json(plan, snapshot, step)
+    phase = plan.phase(step.phase)
     lines = [f"run --next would run phase {phase.id}, {phase.name}, up to its checkpoint:"]
     lines += [f"  setup   {command}" for command in phase.setup]
     lines += [f"  entry   {item.name}" for item in phase.entry]
-    for item in plan["features"]:
+    for item in summary["features"]:
         lines.append(f"  {item['id']:<10} {item['title']:<36} {item['runs']}")
-        lines.append(f"             about {item['minutes']:g} min, {item['memory_gb']:g} GB; {item['reason']}")
+        lines.append(
+            f"             about {item['minutes']:g} min, {item['memory_gb']:g} GB; {item['reason']}"
+        )
     lines += [f"  exit    {item.name}" for item in phase.exit]
-    total = sum(item["minutes"] for item in plan["features"])
-    peak = max((item["memory_gb"] for item in plan["features"]), default=0)
-    lines += [f"in all about {total:g} min, at most {peak:g} GB; then it halts for your approval of phase {phase.id}"]
+    total = sum(item["minutes"] for item in summary["features"])
+    peak = max((item["memory_gb"] for item in summary["features"]), default=0)
+    lines += [
+        f"in all about {total:g} min, at most {peak:g} GB; then it halts for your approval of phase {phase.id}"
+    ]
     return "\n".join(lines)
 
 
-def reason(item: FeatureState) -> str:
+def reason(item: FeatureStatus) -> str:
     """Why a feature that is not done would run."""
     if item.state in ("failed", "errored"):
         return f"attempt {item.started} {item.state}"
@@ -194,7 +230,9 @@ def reason(item: FeatureState) -> str:
     return "not run yet" if item.started == 0 else "runs again"
 
 
-def checkpoint_text(phase: Phase, state: PhaseState, details: Mapping[str, Mapping[str, Any]], results: str) -> str:
+def checkpoint_text(
+    phase: Phase, state: PhaseStatus, details: Mapping[str, Mapping[str, Any]], results: str
+) -> str:
     """The summary that a person reads before a decision.
 
     Args:
@@ -203,14 +241,21 @@ def checkpoint_text(phase: Phase, state: PhaseState, details: Mapping[str, Mappi
         details: feature id -> checks, predictions, unjudged kinds, claimed measurements, as the stored verdicts say.
         results: the folder where the results lie.
     """
-    lines = [f"Phase {phase.id} · {phase.name} · {WORDS[state.state]}", *_decided(state.notes), *_repeated(state), ""]
+    lines = [
+        f"Phase {phase.id} · {phase.name} · {WORDS[state.state]}",
+        *_decided(state.notes),
+        *_repeated(state),
+        "",
+    ]
     for item in state.features:
         found = details.get(item.id, {})
         lines.append(f"{item.id} {item.title}: {item.state}, attempt {item.started}")
         if unjudged := found.get("unjudged"):
             lines.append(f"    UNJUDGED by the plan's own word: {', '.join(unjudged)}")
         if "passed" in found:
-            lines.append(f"    checks: {found['passed']} passed; fails on {found['caught']} negative copies")
+            lines.append(
+                f"    checks: {found['passed']} passed; fails on {found['caught']} negative copies"
+            )
         if item.coverage:
             recomputed, bounded, total = item.coverage
             lines.append(
@@ -225,9 +270,13 @@ def checkpoint_text(phase: Phase, state: PhaseState, details: Mapping[str, Mappi
     return "\n".join(printable(line, 400) for line in lines)
 
 
-def _repeated(state: PhaseState) -> list[str]:
+def _repeated(state: PhaseStatus) -> list[str]:
     """Features that took more than one attempt: whoever approves should know that it was tried until it passed."""
-    again = [f"  {item.id}: {item.started} attempts in all" for item in state.features if item.started > 1]
+    again = [
+        f"  {item.id}: {item.started} attempts in all"
+        for item in state.features
+        if item.started > 1
+    ]
     exits = [f"  exit gates: said no {state.exit_attempts} times"] if state.exit_attempts else []
     return ["", "Tried more than once:", *again, *exits] if again or exits else []
 
@@ -242,5 +291,8 @@ def verdict_details(verdict: Mapping[str, Any]) -> dict[str, Any]:
         "caught": f"{sum(bool(item['ok']) for item in negatives)} of {len(negatives)}",
         "unjudged": proof.get("unjudged", []),
         "claimed": (proof.get("coverage") or {}).get("claimed", []),
-        "predictions": [f"{item['outcome']}: {item['claim']}" for item in predicate.get("phases/predictions/v1", [])],
+        "predictions": [
+            f"{item['outcome']}: {item['claim']}"
+            for item in predicate.get("phases/predictions/v1", [])
+        ],
     }

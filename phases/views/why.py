@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from phases.record import state
 from phases.errors import UsageError
-from phases.record.ledger import Entry
 from phases.plan.outline import FeatureLike, PhaseLike, PlanLike
-from phases.record.project import Book
+from phases.record import state
+from phases.record.ledger import Entry
+from phases.record.project import Snapshot
+from phases.record.state import FeatureStatus, PhaseStatus, next_step
+from phases.record.steps import (
+    AttemptsSpent,
+    AwaitApproval,
+    Blocked,
+    Done,
+    RunFeature,
+    Step,
+    next_commands,
+)
 from phases.views.sentences import sentence
-from phases.record.state import AttemptsSpent, AwaitApproval, Blocked, Done, FeatureState, PhaseState, RunFeature
-from phases.record.steps import ways_on
 from phases.views.status import next_action, reason
 
 
@@ -22,21 +30,23 @@ def find(plan: PlanLike, feature_id: str) -> tuple[PhaseLike, FeatureLike]:
             if feature.id == feature_id:
                 return phase, feature
     known = ", ".join(feature.id for phase in plan.phases for feature in phase.features)
-    raise UsageError(f"no feature {feature_id!r} in the PRD; it has {known}", remedy="python -m phases status")
+    raise UsageError(
+        f"no feature {feature_id!r} in the PRD; it has {known}", hint="python -m phases status"
+    )
 
 
-def why(plan: PlanLike, book: Book, feature_id: str) -> dict[str, Any]:
+def why(plan: PlanLike, snapshot: Snapshot, feature_id: str) -> dict[str, Any]:
     """`why ID --json`: id, state, whether it would run now, and the sentences."""
     phase, feature = find(plan, feature_id)
-    current = book.state.phase(phase.id)
+    current = snapshot.state.phase(phase.id)
     item = current.feature(feature_id)
-    step = state.next_step(plan, book.state)
-    runs, told = _would_run(book, step, current, item, feature)
+    step = next_step(plan, snapshot.state)
+    runs, told = _would_run(snapshot, step, current, item, feature)
     return {
         "id": item.id,
         "state": item.state,
         "runs": runs,
-        "sentences": [_stands(book, item), told],
+        "sentences": [_stands(snapshot, item), told],
         "next": next_action(step),
     }
 
@@ -47,14 +57,14 @@ def text(told: dict[str, Any]) -> str:
     return "\n".join([*told["sentences"], *([f"next: {command}"] if command else [])])
 
 
-def entries_of(book: Book, feature_id: str) -> list[Entry]:
+def entries_of(snapshot: Snapshot, feature_id: str) -> list[Entry]:
     """Every entry about a feature."""
-    return [entry for entry in book.ledger.entries if entry.feature == feature_id]
+    return [entry for entry in snapshot.ledger.entries if entry.feature == feature_id]
 
 
-def _stands(book: Book, item: FeatureState) -> str:
+def _stands(snapshot: Snapshot, item: FeatureStatus) -> str:
     """Why it is in its state."""
-    newest = next(iter(reversed(entries_of(book, item.id))), None)
+    newest = next(iter(reversed(entries_of(snapshot, item.id))), None)
     if newest is None:
         return f"{item.id} is {item.state}: nothing is recorded of it yet."
     because = [line for line in newest.lines if line.startswith(("failing ", "reason "))]
@@ -65,28 +75,37 @@ def _stands(book: Book, item: FeatureState) -> str:
 
 
 def _would_run(
-    book: Book, step: state.Step, current: PhaseState, item: FeatureState, feature: FeatureLike
+    snapshot: Snapshot, step: Step, current: PhaseStatus, item: FeatureStatus, feature: FeatureLike
 ) -> tuple[bool, str]:
     """Whether `run --next` would run it, and why, in a sentence."""
     if isinstance(step, Done):
         return False, "It would not run: every phase is approved."
     if current.state == "approved":
-        return False, f"It would not run: phase {current.id} is approved; only `reject {current.id}` reopens it."
+        return (
+            False,
+            f"It would not run: phase {current.id} is approved; only `reject {current.id}` reopens it.",
+        )
     if isinstance(step, AwaitApproval) and step.phase == current.id:
         return False, f"It would not run: phase {current.id} waits for a person's approval."
     if step.phase != current.id:
-        return False, f"It would not run: phase {current.id} is not open yet; phase {step.phase} is."
+        return (
+            False,
+            f"It would not run: phase {current.id} is not open yet; phase {step.phase} is.",
+        )
     if item.is_done:
-        return False, f"It would not run: it is {item.state}; `run --feature {item.id} --force` runs it again."
+        return (
+            False,
+            f"It would not run: it is {item.state}; `run --feature {item.id} --force` runs it again.",
+        )
     if isinstance(step, AttemptsSpent) and step.feature == item.id:
-        ways = " or ".join(f"`{way}`" for way in ways_on(step))
+        ways = " or ".join(f"`{way}`" for way in next_commands(step))
         return (
             False,
             f"It would not run: its {step.attempts} attempts under this plan lock are spent; a person types {ways}.",
         )
-    missing = [need for need in feature.needs if _state_of(book, need) != "verified"]
+    missing = [need for need in feature.needs if _state_of(snapshot, need) != "verified"]
     if missing:
-        return _waits(book, step, missing)
+        return _waits(snapshot, step, missing)
     if isinstance(step, RunFeature) and step.feature == item.id:
         return True, f"It would run next: {reason(item)}."
     if isinstance(step, AttemptsSpent):
@@ -94,16 +113,26 @@ def _would_run(
             False,
             f"It would not run yet: the attempts of {step.feature} are spent, and a person decides about it first.",
         )
-    return True, f"It would run in the same run as {getattr(step, 'feature', 'the others')}, after it: {reason(item)}."
+    return (
+        True,
+        f"It would run in the same run as {getattr(step, 'feature', 'the others')}, after it: {reason(item)}.",
+    )
 
 
-def _waits(book: Book, step: state.Step, missing: list[str]) -> tuple[bool, str]:
-    needs = ", ".join(f"{name}, which is {_state_of(book, name)}" for name in missing)
-    if isinstance(step, Blocked) or "waived" in {_state_of(book, name) for name in missing}:
+def _waits(snapshot: Snapshot, step: Step, missing: list[str]) -> tuple[bool, str]:
+    needs = ", ".join(f"{name}, which is {_state_of(snapshot, name)}" for name in missing)
+    if isinstance(step, Blocked) or "waived" in {_state_of(snapshot, name) for name in missing}:
         return False, f"It cannot run: it needs {needs}, and a waived feature gives nothing."
     runs = isinstance(step, RunFeature)
-    return runs, f"It needs {needs}; " + ("it runs once they are verified." if runs else "it waits for them.")
+    return runs, f"It needs {needs}; " + (
+        "it runs once they are verified." if runs else "it waits for them."
+    )
 
 
-def _state_of(book: Book, feature_id: str) -> str:
-    return next(item.state for phase in book.state.phases for item in phase.features if item.id == feature_id)
+def _state_of(snapshot: Snapshot, feature_id: str) -> str:
+    return next(
+        item.state
+        for phase in snapshot.state.phases
+        for item in phase.features
+        if item.id == feature_id
+    )

@@ -1,8 +1,8 @@
 """`python -m phases status` in a toy repository against a bare `python -c pass`, as a ratio of wall times.
 
-Alternating runs: each pair is one of either, a moment apart, in an order that changes; so a machine that slows down
-slows down both. Both find their compiled modules, as they do in daily use. The A/A row times the bare interpreter
-against itself: what it shows beside 1 is noise.
+Alternating runs: each pair is one of either, a moment apart, in an order that changes; so a machine
+that slows down slows down both. Both find their compiled modules, as they do in daily use. The A/A
+row times the bare interpreter against itself: what it shows beside 1 is noise.
 """
 
 from __future__ import annotations
@@ -39,12 +39,17 @@ class Ratio:
 
     def __str__(self) -> str:
         low, _, high = statistics.quantiles(self.ratios, n=4)
-        spread = f"quartiles {low:.2f} to {high:.2f}, range {min(self.ratios):.2f} to {max(self.ratios):.2f}"
+        spread = (
+            f"quartiles {low:.2f} to {high:.2f}, range {min(self.ratios):.2f} to "
+            f"{max(self.ratios):.2f}"
+        )
         times = f"{self.first_s * 1e3:.0f} ms / {self.second_s * 1e3:.0f} ms"
         return f"{self.name:<26} {self.median:6.2f}  ({spread}, {len(self.ratios)} pairs, {times})"
 
 
-def compare(name: str, first: Callable[[], float], second: Callable[[], float], pairs: int = PAIRS) -> Ratio:
+def compare(
+    name: str, first: Callable[[], float], second: Callable[[], float], pairs: int = PAIRS
+) -> Ratio:
     """Times two things in turn, after one unmeasured run of either; each call gives seconds."""
     first(), second()
     times = []

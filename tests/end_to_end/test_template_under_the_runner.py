@@ -82,13 +82,17 @@ def test_figures():
 
 PLAN = {
     "schema": 1, "project": "A learner's own", "results": "results",
-    "defaults": {"timeout_s": 120, "gate_timeout_s": 120, "env": {"OMP_NUM_THREADS": "2", "HF_HUB_OFFLINE": "1"}},
+    "defaults": {"timeout_s": 120, "gate_timeout_s": 120,
+                 "env": {"OMP_NUM_THREADS": "2", "HF_HUB_OFFLINE": "1"}},
     "phases": [{"id": 1, "name": "First steps", "features": [{
-        "id": "MINE-001", "title": "My first experiment", "module": "lab.mine.first", "config": "lab/mine/first.yaml",
+        "id": "MINE-001", "title": "My first experiment",
+        "module": "lab.mine.first", "config": "lab/mine/first.yaml",
         "profile": "smoke", "outputs": ["result.json", "report.md", "figures/*", "artifacts/**"],
         "expect": {"minutes": 0.5, "memory_gb": 1}, "gate": {"pytest": "gates/test_first.py"},
-        "predictions": [{"id": "near-chance", "claim": "an untrained model's loss is within 0.1 of ln 259",
-                         "measurement": "loss", "comparator": "within", "value": [5.457, 5.657]}]}]}],
+        "predictions": [{"id": "near-chance",
+                         "claim": "an untrained model's loss is within 0.1 of ln 259",
+                         "measurement": "loss", "comparator": "within",
+                         "value": [5.457, 5.657]}]}]}],
 }  # fmt: skip
 
 
@@ -106,7 +110,9 @@ def learner(tmp_path: Path) -> Callable[[], Toy]:
         toy.write("gates/test_first.py", GATE)
         toy.write("lab/mine/__init__.py", '"""My own experiments."""\n')
         for suffix in ("py", "yaml"):
-            shutil.copy(ROOT / f"lab/EXPERIMENT_TEMPLATE.{suffix}", root / f"lab/mine/first.{suffix}")
+            shutil.copy(
+                ROOT / f"lab/EXPERIMENT_TEMPLATE.{suffix}", root / f"lab/mine/first.{suffix}"
+            )
         toy.commit("my first experiment")
         return toy
 
@@ -136,14 +142,18 @@ def test_the_template_as_it_is_is_verified(learner: Callable[[], Toy]) -> None:
     ("old", "new", "state", "said"),
     [
         ('Measurement.of_sample(arrays["losses"].mean(1), "nats/token")',
-         'Measurement.of_sample(arrays["losses"].mean(1) * 0.9, "nats/token")', "failed", "test_loss"),
+         'Measurement.of_sample(arrays["losses"].mean(1) * 0.9, "nats/token")',
+         "failed", "test_loss"),
         ("    store(ctx.out / \"artifacts\", arrays)\n", "", "failed", "arrays.safetensors"),
-        ("    present.write(ctx.out, result, [figure(measurements)])\n", "", "errored", "result.json"),
+        ("    present.write(ctx.out, result, [figure(measurements)])\n", "",
+         "errored", "result.json"),
         ("    arrays = measure(ctx)\n", "    raise SystemExit(3)\n", "errored", "exit 3"),
     ],
     ids=["a better number than measured", "no arrays", "no result", "a crash"],
 )  # fmt: skip
-def test_a_broken_copy_is_refused(learner: Callable[[], Toy], old: str, new: str, state: str, said: str) -> None:
+def test_a_broken_copy_is_refused(
+    learner: Callable[[], Toy], old: str, new: str, state: str, said: str
+) -> None:
     toy = learner()
     change(toy, old, new)
     toy.run("run", "--next", code=1)

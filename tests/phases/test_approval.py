@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from terminal_user import as_asked, at_terminal
-from toy import Toy, prd
+from toy import Toy, toy_plan
 
 
 def test_a_person_approves_and_nothing_starts(halted: Toy) -> None:
@@ -49,7 +49,9 @@ def test_any_other_answer_changes_nothing(halted: Toy, answer: Callable[[str], s
 
 def test_what_was_typed_ahead_is_thrown_away(halted: Toy) -> None:
     before = halted.snapshot()
-    code, _ = at_terminal(halted.root, "approve", "1", early="Counting 1 AAAA\nyes\n" * 20, answer=lambda _: "")
+    code, _ = at_terminal(
+        halted.root, "approve", "1", early="Counting 1 AAAA\nyes\n" * 20, answer=lambda _: ""
+    )
     assert code == 4
     assert halted.snapshot() == before
 
@@ -63,7 +65,9 @@ def test_the_code_is_drawn_anew_each_time(halted: Toy) -> None:
 
 def test_variables_can_only_withhold(halted: Toy) -> None:
     before = halted.snapshot()
-    code, screen = at_terminal(halted.root, "approve", "1", answer=as_asked, env={"PHASES_UNATTENDED": "1"})
+    code, screen = at_terminal(
+        halted.root, "approve", "1", answer=as_asked, env={"PHASES_UNATTENDED": "1"}
+    )
     assert code == 4
     assert "PHASES_UNATTENDED" in screen
     assert halted.snapshot() == before
@@ -138,20 +142,27 @@ def test_a_record_that_nobody_decided_is_refused(halted: Toy) -> None:
 def test_a_forged_entry_is_refused(halted: Toy) -> None:
     """An agent that writes a well-formed APPROVED entry with the right hashes into progress.txt."""
     from phases.base import durable
-    from phases.record import ledger
 
     record = b'{"result": "pass"}'
     halted.write("prd/approvals/phase-1.1.json", record.decode())
-    book = ledger.parse(halted.progress.encode())
+    ledger = parse_ledger(halted.progress.encode())
     line = f"record sha256:{durable.sha256(record)} prd/approvals/phase-1.1.json"
-    entry = ledger.seal(book, "APPROVED", (line,), time=ledger.now(), phase=1)
+    entry = seal_entry(ledger, "APPROVED", (line,), time=utc_now(), phase=1)
     (halted.root / "progress.txt").write_text(halted.progress + entry.block.decode())
     assert "the runner did not write" in halted.run("run", "--next", code=3).stderr
     halted.run("audit", code=3)
     halted.commit("Phase 1 Counting 1: approved")
     assert halted.run("run", "--next", code=3).stderr
-    findings = {item["code"] for item in json.loads(halted.run("audit", "--json", code=3).stdout)["findings"]}
-    assert findings & {"entry-unknown", "commit-untrailed", "approval-missing", "journal-lacks-commit"}
+    findings = {
+        item["code"]
+        for item in json.loads(halted.run("audit", "--json", code=3).stdout)["findings"]
+    }
+    assert findings & {
+        "entry-unknown",
+        "commit-untrailed",
+        "approval-missing",
+        "journal-lacks-commit",
+    }
 
 
 def test_rejecting_sends_the_phase_back(halted: Toy) -> None:
@@ -172,7 +183,7 @@ def test_rejecting_sends_the_phase_back(halted: Toy) -> None:
 
 
 def test_the_next_phase_opens_only_by_approval(make_toy: Callable[..., Toy]) -> None:
-    toy = make_toy(prd(phases=2, features=1))
+    toy = make_toy(toy_plan(phases=2, features=1))
     toy.run("run", "--feature", "TOY-002", code=2)
     toy.run("run", "--next")
     toy.run("run", "--feature", "TOY-002", code=4)
@@ -189,10 +200,14 @@ def test_the_next_phase_opens_only_by_approval(make_toy: Callable[..., Toy]) -> 
 
 
 def test_where_signatures_are_wanted_presence_is_not_taken(make_toy: Callable[..., Toy]) -> None:
-    document: dict[str, Any] = prd(features=1)
+    document: dict[str, Any] = toy_plan(features=1)
     document["approval"] = {"mode": "signed"}
     toy = make_toy(document)
     toy.run("run", "--next")
     code, screen = at_terminal(toy.root, "approve", "1", answer=as_asked)
     assert code == 7
     assert "wants signed approvals" in screen
+
+
+from phases.base.text import utc_now
+from phases.record.ledger import parse_ledger, seal_entry

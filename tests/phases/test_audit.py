@@ -20,7 +20,8 @@ from toy import Toy
 
 from phases import cli
 from phases.base import durable
-from phases.record import ledger
+from phases.base.text import utc_now
+from phases.record.ledger import Ledger, append_entry, chain_problems, parse_ledger, seal_entry
 
 Tamper = Callable[[Toy], object]
 
@@ -37,7 +38,11 @@ class Done:
 def phases(toy: Toy, *words: str) -> Done:
     """`python -m phases --root … WORDS`, in this process."""
     out, err = io.StringIO(), io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
         patch.setattr(sys, "argv", ["phases", "--root", str(toy.root), *words])
         with pytest.raises(SystemExit) as ended:
             cli.main()
@@ -88,14 +93,14 @@ def edit_a_byte(path: Callable[[Toy], Path]) -> Tamper:
 
 def chained_anew(text: str, old: str, new: str) -> str:
     """The ledger with a passage exchanged in one entry, and all hashes from there on made right again."""
-    book = ledger.parse(text.encode())
-    forged = ledger.Ledger(book.header, ())
-    for entry in book.entries:
+    ledger = parse_ledger(text.encode())
+    forged = Ledger(ledger.header, ())
+    for entry in ledger.entries:
         lines = tuple(line.replace(old, new) for line in entry.lines)
         place = {"phase": entry.phase, "feature": entry.feature, "title": entry.title}
-        again = ledger.seal(forged, entry.kind, lines, time=entry.time, **place)
-        forged = ledger.Ledger(book.header, (*forged.entries, again))
-    assert ledger.problems(forged) == ()
+        again = seal_entry(forged, entry.kind, lines, time=entry.time, **place)
+        forged = Ledger(ledger.header, (*forged.entries, again))
+    assert chain_problems(forged) == ()
     assert forged.data != text.encode()
     return forged.data.decode()
 
@@ -108,8 +113,10 @@ def rewrite(*paths: Callable[[Toy], Path], commit: bool = False) -> Tamper:
         for path in paths:
             path(toy).write_text(forged)
         if commit:
-            last = ledger.parse(forged.encode()).entries[-1]
-            trailers = f"Phases-Phase: 1\nPhases-Entry: {last.seq:04d}\nPhases-Head: {last.self_hash}"
+            last = parse_ledger(forged.encode()).entries[-1]
+            trailers = (
+                f"Phases-Phase: 1\nPhases-Entry: {last.seq:04d}\nPhases-Head: {last.self_hash}"
+            )
             toy.commit(f"Phase 1 Counting 1: awaiting approval\n\n{trailers}")
             toy.git("update-ref", "refs/phases/log", "HEAD")
 
@@ -120,17 +127,25 @@ def cut(*paths: Callable[[Toy], Path], entries: int = 1) -> Tamper:
     """The last entries taken away."""
 
     def tamper(toy: Toy) -> None:
-        book = ledger.parse(toy.progress.encode())
+        ledger = parse_ledger(toy.progress.encode())
         for path in paths:
-            path(toy).write_bytes(ledger.Ledger(book.header, book.entries[:-entries]).data)
+            path(toy).write_bytes(Ledger(ledger.header, ledger.entries[:-entries]).data)
 
     return tamper
 
 
 def add_an_entry(toy: Toy) -> None:
-    book = ledger.parse(toy.progress.encode())
-    entry = ledger.seal(book, "VERIFIED", ("found nothing",), time=ledger.now(), phase=1, feature="TOY-001", title="x")
-    progress(toy).write_bytes(book.data + entry.block)
+    ledger = parse_ledger(toy.progress.encode())
+    entry = seal_entry(
+        ledger,
+        "VERIFIED",
+        ("found nothing",),
+        time=utc_now(),
+        phase=1,
+        feature="TOY-001",
+        title="x",
+    )
+    progress(toy).write_bytes(ledger.data + entry.block)
 
 
 def rebase(toy: Toy) -> None:
@@ -193,38 +208,80 @@ LEDGER = {
     "both ends cut off": (cut(progress, journal), "journal-lacks-commit", 3),
     "half the entries cut off both": (cut(progress, journal, entries=4), "journal-lacks-commit", 3),
     "an entry that nobody wrote": (add_an_entry, "entry-unknown", 3),
-    "text after the end": (lambda toy: progress(toy).write_text(toy.progress + "approved by me\n"), "chain-format", 3),
-    "another header": (replaced("progress.txt", "# progress.txt of Toy", "# progress.txt of Joy"), "chain-prev", 3),
+    "text after the end": (
+        lambda toy: progress(toy).write_text(toy.progress + "approved by me\n"),
+        "chain-format",
+        3,
+    ),
+    "another header": (
+        replaced("progress.txt", "# progress.txt of Toy", "# progress.txt of Joy"),
+        "chain-prev",
+        3,
+    ),
     "progress.txt deleted": (removed("progress.txt"), "ledger-deleted", 4),
 }
 HISTORY = {
-    "the last commit dropped": (lambda toy: toy.git("reset", "-q", "--hard", "HEAD~1"), "history-rewound", 3),
+    "the last commit dropped": (
+        lambda toy: toy.git("reset", "-q", "--hard", "HEAD~1"),
+        "history-rewound",
+        3,
+    ),
     "the last commit amended": (
-        lambda toy: toy.git("commit", "-q", "--amend", "--no-edit", "--author", "Somebody <x@example.org>"),
+        lambda toy: toy.git(
+            "commit", "-q", "--amend", "--no-edit", "--author", "Somebody <x@example.org>"
+        ),
         "history-rewound",
         3,
     ),
     "a rebase": (rebase, "history-rewound", 3),
-    "another branch": (lambda toy: toy.git("switch", "-q", "-c", "other", "HEAD~2"), "history-rewound", 3),
+    "another branch": (
+        lambda toy: toy.git("switch", "-q", "-c", "other", "HEAD~2"),
+        "history-rewound",
+        3,
+    ),
 }
 COMMITTED = {
     "trailers taken away": (without_trailers, "commit-untrailed", 4),
-    "everything rewritten and committed": (rewrite(progress, journal, commit=True), "ledger-rewritten", 4),
+    "everything rewritten and committed": (
+        rewrite(progress, journal, commit=True),
+        "ledger-rewritten",
+        4,
+    ),
 }
 STORED = {
-    "a forged receipt": (replaced("results/TOY-001/receipt.json", '"seed": 0', '"seed": 1'), "receipt-changed", 4),
+    "a forged receipt": (
+        replaced("results/TOY-001/receipt.json", '"seed": 0', '"seed": 1'),
+        "receipt-changed",
+        4,
+    ),
     "a forged receipt in a commit": (
         replaced("results/TOY-001/receipt.json", '"exitCode": 0', '"exitCode": 00', commit=True),
         "receipt-changed",
         4,
     ),
     "a result": (replaced("results/TOY-001/result.json", "2.8", "2.9"), "result-changed", 4),
-    "a result in a commit": (replaced("results/TOY-002/note.md", "five", "six", commit=True), "result-changed", 4),
+    "a result in a commit": (
+        replaced("results/TOY-002/note.md", "five", "six", commit=True),
+        "result-changed",
+        4,
+    ),
     "a result deleted": (removed("results/TOY-001/note.md"), "result-changed", 4),
-    "the exit verdict, in its own commit": (amended("results/phase-1/verdict.json"), "named-file-changed", 4),
-    "the review request, in its own commit": (amended("results/phase-1/request.json"), "named-file-changed", 4),
+    "the exit verdict, in its own commit": (
+        amended("results/phase-1/verdict.json"),
+        "named-file-changed",
+        4,
+    ),
+    "the review request, in its own commit": (
+        amended("results/phase-1/request.json"),
+        "named-file-changed",
+        4,
+    ),
     "an artifact": (another_artifact, "artifact-changed", 4),
-    "the plan lock": (replaced("results/phase-1/lock.json", '"phase": 1', '"phase": 2'), "lock-changed", 4),
+    "the plan lock": (
+        replaced("results/phase-1/lock.json", '"phase": 1', '"phase": 2'),
+        "lock-changed",
+        4,
+    ),
     "the plan lock in a commit": (
         replaced("results/phase-1/lock.json", '"phase": 1', '"phase": 2', commit=True),
         "lock-changed",
@@ -302,7 +359,13 @@ def test_a_clone_says_what_it_cannot_cover(halted: Toy, tmp_path: Path) -> None:
     assert code == 0
     assert report["ok"] is True
     assert {item["code"] for item in report["uncovered"]} == {"no-journal", "artifact-absent"}
-    assert report["checked"] == {"entries": 7, "commits": 3, "receipts": 2, "approvals": 0, "artifacts": 0}
+    assert report["checked"] == {
+        "entries": 7,
+        "commits": 3,
+        "receipts": 2,
+        "approvals": 0,
+        "artifacts": 0,
+    }
     assert phases(clone, "status").err == ""
     assert phases(clone, "run", "--next").code == 4
     edit_a_byte(progress)(clone)
@@ -310,9 +373,9 @@ def test_a_clone_says_what_it_cannot_cover(halted: Toy, tmp_path: Path) -> None:
 
 
 def test_entries_of_a_run_that_is_not_over_are_listed(halted: Toy) -> None:
-    book = ledger.parse(halted.progress.encode())
-    entry = ledger.seal(book, "RECOVERED", ("reason a test",), time=ledger.now())
-    ledger.append(progress(halted), journal(halted), book, entry)
+    ledger = parse_ledger(halted.progress.encode())
+    entry = seal_entry(ledger, "RECOVERED", ("reason a test",), time=utc_now())
+    append_entry(progress(halted), journal(halted), ledger, entry)
     code, report = audited(halted)
     assert code == 0
     assert [item["code"] for item in report["uncovered"]] == ["uncommitted-entries"]
@@ -368,7 +431,9 @@ def test_an_approved_phase_holds(approved: Toy) -> None:
     ],
     ids=["record edited", "record deleted", "no trailers", "approval dropped", "a record that no entry names"],
 )  # fmt: skip
-def test_what_is_done_to_an_approval_is_named(approved: Toy, tamper: Tamper, code: str, run: int) -> None:
+def test_what_is_done_to_an_approval_is_named(
+    approved: Toy, tamper: Tamper, code: str, run: int
+) -> None:
     tamper(approved)
     ended, report = audited(approved)
     assert ended == 3
@@ -389,8 +454,10 @@ def test_a_record_bound_to_another_commit_is_invalid(approved: Toy) -> None:
     text = chained_anew(approved.progress, old, new)
     for file in (progress(approved), journal(approved)):
         file.write_text(text)
-    last = ledger.parse(text.encode()).entries[-1]
-    approved.commit(f"approved\n\nPhases-Phase: 1\nPhases-Entry: {last.seq:04d}\nPhases-Head: {last.self_hash}")
+    last = parse_ledger(text.encode()).entries[-1]
+    approved.commit(
+        f"approved\n\nPhases-Phase: 1\nPhases-Entry: {last.seq:04d}\nPhases-Head: {last.self_hash}"
+    )
     approved.git("update-ref", "refs/phases/log", "HEAD")
     code, report = audited(approved)
     assert code == 3
@@ -399,20 +466,27 @@ def test_a_record_bound_to_another_commit_is_invalid(approved: Toy) -> None:
 
 def test_a_rejection_does_not_count_as_an_approval(halted: Toy) -> None:
     """Who can rewrite everything turns a person's "no" into a "yes": the record still says what was decided."""
-    code, screen = at_terminal(halted.root, "reject", "1", "--reason", "count twice", answer=as_asked)
+    code, screen = at_terminal(
+        halted.root, "reject", "1", "--reason", "count twice", answer=as_asked
+    )
     assert code == 0, screen
-    book = ledger.parse(halted.progress.encode())
-    said = book.entries[-1]
+    ledger = parse_ledger(halted.progress.encode())
+    said = ledger.entries[-1]
     assert said.kind == "REJECTED"
-    forged = ledger.Ledger(book.header, book.entries[:-1])
-    yes = ledger.seal(forged, "APPROVED", said.lines, time=said.time, phase=said.phase)
+    forged = Ledger(ledger.header, ledger.entries[:-1])
+    yes = seal_entry(forged, "APPROVED", said.lines, time=said.time, phase=said.phase)
     for file in (progress(halted), journal(halted)):
         file.write_bytes(forged.data + yes.block)
     halted.git("reset", "-q", "--soft", "HEAD~1")
-    halted.commit(f"approved\n\nPhases-Phase: 1\nPhases-Entry: {yes.seq:04d}\nPhases-Head: {yes.self_hash}")
+    halted.commit(
+        f"approved\n\nPhases-Phase: 1\nPhases-Entry: {yes.seq:04d}\nPhases-Head: {yes.self_hash}"
+    )
     halted.git("update-ref", "refs/phases/log", "HEAD")
     ended, report = audited(halted)
     assert ended == 3
     assert "approval-missing" in {item["code"] for item in report["findings"]}
-    assert json.loads(phases(halted, "status", "--json").out)["phases"][0]["state"] == "awaiting_approval"
+    assert (
+        json.loads(phases(halted, "status", "--json").out)["phases"][0]["state"]
+        == "awaiting_approval"
+    )
     assert phases(halted, "run", "--next").code in (3, 4)

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from phases.execution import collect
-from phases.errors import PhasesError
 from phases.base.text import is_printable
+from phases.errors import PhasesError
+from phases.execution import collect
+from phases.execution.collect import OutputsError, collect_outputs
 
 DECLARED = ("result.json", "report.md", "figures/*", "artifacts/**")
 
@@ -30,14 +31,19 @@ def out(tmp_path):
 
 
 def problems(out, declared=DECLARED) -> str:
-    with pytest.raises(collect.OutputsError) as caught:
-        collect.check(out, declared)
+    with pytest.raises(OutputsError) as caught:
+        collect_outputs(out, declared)
     return "\n".join(caught.value.problems)
 
 
 def test_good_outputs_are_digested(out):
-    outputs = collect.check(out, DECLARED)
-    assert list(outputs) == ["artifacts/deep/weights.safetensors", "figures/loss.png", "report.md", "result.json"]
+    outputs = collect_outputs(out, DECLARED)
+    assert list(outputs) == [
+        "artifacts/deep/weights.safetensors",
+        "figures/loss.png",
+        "report.md",
+        "result.json",
+    ]
     for path, (digest, size) in outputs.items():
         data = (out / path).read_bytes()
         assert (digest, size) == (hashlib.sha256(data).hexdigest(), len(data))
@@ -46,9 +52,9 @@ def test_good_outputs_are_digested(out):
 
 
 def test_one_changed_byte_changes_the_digest(out):
-    before = collect.check(out, DECLARED)
+    before = collect_outputs(out, DECLARED)
     (out / "report.md").write_text("# report\n")
-    after = collect.check(out, DECLARED)
+    after = collect_outputs(out, DECLARED)
     assert {path for path in before if before[path] != after[path]} == {"report.md"}
 
 
@@ -57,7 +63,7 @@ def test_the_error_is_the_projects_and_says_everything(out):
     (out / "extra.txt").write_text("x")
     (out / "figures" / "link.png").symlink_to("/etc/passwd")
     with pytest.raises(PhasesError) as caught:
-        collect.check(out, DECLARED)
+        collect_outputs(out, DECLARED)
     assert caught.value.exit_code == 1
     message = str(caught.value)
     assert "outputs: 3 problems" in message
@@ -69,8 +75,8 @@ def test_the_error_is_the_projects_and_says_everything(out):
 def test_many_problems_are_counted_not_listed(out):
     for index in range(200):
         (out / f"extra-{index}.txt").touch()
-    with pytest.raises(collect.OutputsError, match="200 problems") as caught:
-        collect.check(out, DECLARED)
+    with pytest.raises(OutputsError, match="200 problems") as caught:
+        collect_outputs(out, DECLARED)
     assert len(caught.value.problems) == collect.MAX_PROBLEMS + 1
     assert caught.value.problems[-1] == "… and 150 more"
 
@@ -134,13 +140,17 @@ def test_hidden_names_are_refused(out, name):
     assert f"artifacts/{name}: hidden files and folders" in problems(out)
 
 
-@pytest.mark.parametrize("name", ["model.pt", "model.pkl", "model.bin", "array.npy", "run.sh", "README", "a.json.exe"])
+@pytest.mark.parametrize(
+    "name", ["model.pt", "model.pkl", "model.bin", "array.npy", "run.sh", "README", "a.json.exe"]
+)
 def test_kinds_that_are_not_kept(out, name):
     (out / "artifacts" / name).write_bytes(b"\x80")
     assert f"artifacts/{name}: not a kind of file that is kept" in problems(out)
 
 
-@pytest.mark.parametrize("name", ["receipt.json", "verdict.json", "Receipt.json", "attempts/1.json"])
+@pytest.mark.parametrize(
+    "name", ["receipt.json", "verdict.json", "Receipt.json", "attempts/1.json"]
+)
 def test_the_runners_own_names_are_reserved(out, name):
     (out / name).parent.mkdir(exist_ok=True)
     (out / name).write_text("{}")
@@ -163,12 +173,17 @@ def test_names_that_mislead(out):
     assert "artifacts/-rf.txt: the name begins or ends with a space, or begins with a dash" in met
     assert "artifacts/end.txt : the name begins or ends" in met
     assert r"artifacts/\udcff.txt: the name is not UTF-8" in met
-    assert len(met.splitlines()) == 8  # one for each name, and "end.txt " has no known suffix; none breaks its line
+    assert (
+        len(met.splitlines()) == 8
+    )  # one for each name, and "end.txt " has no known suffix; none breaks its line
 
 
 def test_names_that_are_one_on_other_systems(out):
     (out / "figures" / "Loss.png").touch()
-    assert "figures/Loss.png, figures/loss.png: names that differ only in upper and lower case" in problems(out)
+    assert (
+        "figures/Loss.png, figures/loss.png: names that differ only in upper and lower case"
+        in problems(out)
+    )
 
 
 def test_folders_collide_too(out):
@@ -182,11 +197,16 @@ def test_folders_collide_too(out):
 
 def test_what_is_committed_is_limited_and_artifacts_are_not(out):
     (out / "artifacts" / "big.safetensors").write_bytes(bytes(collect.MAX_COMMITTED + 1))
-    small = sum(path.stat().st_size for path in (out / "result.json", out / "report.md", out / "figures" / "loss.png"))
+    small = sum(
+        path.stat().st_size
+        for path in (out / "result.json", out / "report.md", out / "figures" / "loss.png")
+    )
     (out / "figures" / "big.png").write_bytes(bytes(collect.MAX_COMMITTED - small))
-    assert "figures/big.png" in collect.check(out, DECLARED)  # exactly at the limit
+    assert "figures/big.png" in collect_outputs(out, DECLARED)  # exactly at the limit
     (out / "figures" / "big.png").write_bytes(bytes(collect.MAX_COMMITTED - small + 1))
-    assert f"{collect.MAX_COMMITTED + 1} bytes outside artifacts/ would be committed" in problems(out)
+    assert f"{collect.MAX_COMMITTED + 1} bytes outside artifacts/ would be committed" in problems(
+        out
+    )
     assert "largest: figures/big.png" in problems(out)
 
 
@@ -254,7 +274,9 @@ def part_match(pattern: str, name: str) -> bool:
 
 PART = st.text("ab.", min_size=1, max_size=3)
 PATTERN = st.lists(
-    st.one_of(st.text("ab.*?", min_size=1, max_size=3).filter(lambda p: "**" not in p), st.just("**")),
+    st.one_of(
+        st.text("ab.*?", min_size=1, max_size=3).filter(lambda p: "**" not in p), st.just("**")
+    ),
     min_size=1,
     max_size=4,
 )
@@ -282,7 +304,9 @@ def test_special_characters_of_regular_expressions_mean_themselves(text):
     assert not collect.matches(literal, literal + "z")
 
 
-@pytest.mark.parametrize("pattern", ["../up.json", "/etc/passwd", "a//b", "", "a/./b", "figures/**.png", "a/"])
+@pytest.mark.parametrize(
+    "pattern", ["../up.json", "/etc/passwd", "a//b", "", "a/./b", "figures/**.png", "a/"]
+)
 def test_patterns_that_cannot_be_meant(out, pattern):
     assert "declared output" in problems(out, [*DECLARED, pattern])
 
@@ -293,6 +317,10 @@ def test_the_rules_on_names_never_crash_and_tell_in_one_printable_line(name):
         assert is_printable(problem)
 
 
-@given(st.text(string.ascii_letters + string.digits + "_.", min_size=1, max_size=20).filter(lambda t: t[0] != "."))
+@given(
+    st.text(string.ascii_letters + string.digits + "_.", min_size=1, max_size=20).filter(
+        lambda t: t[0] != "."
+    )
+)
 def test_ordinary_names_pass(name):
     assert list(collect.name_problems(f"artifacts/{name}")) == []

@@ -6,12 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phases.judge.coverage import Coverage, classify, collect
+from phases.judge.coverage import MeasurementCoverage, classify, collect
 
 CHANGES = ("small", "large", "negative")
 
 
-@pytest.mark.parametrize("caught", [set(c) for n in range(4) for c in itertools.combinations(CHANGES, n)])
+@pytest.mark.parametrize(
+    "caught", [set(c) for n in range(4) for c in itertools.combinations(CHANGES, n)]
+)
 def test_classify(caught):
     asked = []
 
@@ -19,20 +21,33 @@ def test_classify(caught):
         asked.append(change)
         return change in caught
 
-    wanted = "recomputed" if "small" in caught else "bounded" if {"large", "negative"} <= caught else "claimed"
+    wanted = (
+        "recomputed"
+        if "small" in caught
+        else "bounded"
+        if {"large", "negative"} <= caught
+        else "claimed"
+    )
     assert classify(gate) == wanted
     assert asked == (
-        ["small"] if "small" in caught else ["small", "large", "negative"][: 3 if "large" in caught else 2]
+        ["small"]
+        if "small" in caught
+        else ["small", "large", "negative"][: 3 if "large" in caught else 2]
     )
 
 
 def test_fraction_is_none_without_measurements():
-    assert collect([]) == Coverage()
-    assert Coverage().fraction is None
+    assert collect([]) == MeasurementCoverage()
+    assert MeasurementCoverage().fraction is None
 
 
 @settings(deadline=None)
-@given(st.lists(st.tuples(st.text(max_size=3), st.sampled_from(["recomputed", "bounded", "claimed"])), min_size=1))
+@given(
+    st.lists(
+        st.tuples(st.text(max_size=3), st.sampled_from(["recomputed", "bounded", "claimed"])),
+        min_size=1,
+    )
+)
 def test_every_measurement_is_counted_once(levels):
     met = collect(levels)
     assert sorted(met.recomputed + met.bounded + met.claimed) == sorted(name for name, _ in levels)

@@ -25,7 +25,9 @@ ROOM = 256 * 1024  # bytes of the small file system
 def _small_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("small")
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={ROOM}", "phases-test", str(folder)], capture_output=True, check=False
+        ["mount", "-t", "tmpfs", "-o", f"size={ROOM}", "phases-test", str(folder)],
+        capture_output=True,
+        check=False,
     )
     if mounted.returncode:
         pytest.skip(f"no small file system to fill: {mounted.stderr.decode().strip()}")
@@ -76,7 +78,7 @@ def test_a_full_disk_leaves_the_old_file(small_disk: Path) -> None:
     with pytest.raises(EnvironmentFaultError) as fault:
         durable.write(path, b"x" * (2 * ROOM))
     assert str(fault.value) == f"cannot write {path}: {os.strerror(errno.ENOSPC)}"
-    assert fault.value.remedy.startswith("free space there")
+    assert fault.value.hint.startswith("free space there")
     assert fault.value.exit_code == 7
     assert path.read_bytes() == b"old"
     assert names(small_disk) == ["ledger"]
@@ -87,7 +89,9 @@ def test_a_full_disk_leaves_no_half_entry(small_disk: Path) -> None:
     durable.append(path, b"first\n")
     durable.write(small_disk / "filler", b"x" * (ROOM - 3 * os.sysconf("SC_PAGE_SIZE")))
     with pytest.raises(EnvironmentFaultError, match="cannot append to"):
-        durable.append(path, b"y" * (4 * os.sysconf("SC_PAGE_SIZE")))  # the kernel takes the part that fits
+        durable.append(
+            path, b"y" * (4 * os.sysconf("SC_PAGE_SIZE"))
+        )  # the kernel takes the part that fits
     assert path.read_bytes() == b"first\n"
     (small_disk / "filler").unlink()
     durable.append(path, b"second\n")
@@ -186,7 +190,7 @@ def test_digests_are_sha256(tmp_path: Path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from phases import durable
+from phases.base import durable
 for number in range(1_000_000):
     durable.write(Path(sys.argv[1]), (f"{number:09d}\\n" * 2000).encode())
 """
@@ -195,7 +199,9 @@ for number in range(1_000_000):
 def test_a_killed_writer_leaves_the_old_or_the_new(tmp_path: Path) -> None:
     path = tmp_path / "file"
     for _ in range(5):
-        child = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], cwd=Path(__file__).parents[2])
+        child = subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(path)], cwd=Path(__file__).parents[2]
+        )
         end = time.monotonic() + 30
         while not path.exists() and time.monotonic() < end:
             time.sleep(0.01)

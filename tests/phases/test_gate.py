@@ -13,8 +13,9 @@ import zlib
 import pytest
 
 from phases.errors import IntegrityError, InterruptedRunError
-from phases.judge.gate import GateSpec, judge, judge_exit, run_entry, verdict
 from phases.execution.sandbox import Unconfined
+from phases.judge.gate import GateSpec, judge_feature, judge_phase, run_entry_gate
+from phases.judge.verdict import verdict
 
 LOSSES = [2.0, 2.5, 3.0, 3.5]
 
@@ -61,13 +62,17 @@ GOOD = RECOMPUTE + INTEGRITY
 
 def safetensors(values):
     raw = struct.pack(f"<{len(values)}f", *values)
-    header = json.dumps({"loss": {"dtype": "F32", "shape": [len(values)], "data_offsets": [0, len(raw)]}}).encode()
+    header = json.dumps(
+        {"loss": {"dtype": "F32", "shape": [len(values)], "data_offsets": [0, len(raw)]}}
+    ).encode()
     return struct.pack("<Q", len(header)) + header + raw
 
 
 def png():
     def chunk(name, body):
-        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        return (
+            struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        )
 
     pixels = b"".join(b"\0" + bytes(range(row, row + 6)) for row in range(3))
     head = struct.pack(">IIBBBBB", 2, 3, 8, 2, 0, 0, 0)
@@ -135,14 +140,14 @@ class World:
         (self.gates / "gates" / "test_x.py").write_text(PRELUDE + textwrap.dedent(source))
         return GateSpec("pytest", "gates/test_x.py", timeout_s)
 
-    def judge(self, source, *, timeout_s=30.0, **more):
+    def judge_feature(self, source, *, timeout_s=30.0, **more):
         return self.judge_spec(self.pytest_gate(source, timeout_s), **more)
 
     def judge_shell(self, command, *, timeout_s=30.0, **more):
         return self.judge_spec(GateSpec("shell", command, timeout_s), **more)
 
     def judge_spec(self, spec, **more):
-        return judge(spec, out=self.out, outputs=self.outputs, **self.common(), **more)
+        return judge_feature(spec, out=self.out, outputs=self.outputs, **self.common(), **more)
 
 
 @pytest.fixture
@@ -166,24 +171,41 @@ def test_a_good_gate_is_proved(world):
     seen = []
     found = world.judge(GOOD, on_progress=lambda *args: seen.append(args))
     assert (found.state, found.reasons) == ("verified", ())
-    caught = dict.fromkeys(("empty", "measurements", "json", "arrays", "images", "text"), ("failed", True))
+    caught = dict.fromkeys(
+        ("empty", "measurements", "json", "arrays", "images", "text"), ("failed", True)
+    )
     assert outcomes(found) == caught
     assert found.coverage.recomputed == ("mean_loss", "max_loss", "count", "best")
     assert found.coverage.bounded == ("seconds",)
     assert found.coverage.fraction == 1.0
-    assert {check.id for check in found.true_run.checks} >= {"test_recomputed[count]", "test_files_match"}
+    assert {check.id for check in found.true_run.checks} >= {
+        "test_recomputed[count]",
+        "test_files_match",
+    }
     assert all(check.passed for check in found.true_run.checks)
     by_kind = {item.kind: item.caught_by for item in found.negatives}
     assert {"test_recomputed[max_loss]", "test_files_match"} <= set(by_kind["arrays"])
-    assert "test_recomputed[mean_loss]" not in by_kind["arrays"], "the noise has the mean of what it replaces"
+    assert "test_recomputed[mean_loss]" not in by_kind["arrays"], (
+        "the noise has the mean of what it replaces"
+    )
     assert by_kind["text"] == ("test_report_matches",)
     assert "test_files_match" not in by_kind["measurements"]
-    assert [args[0] for args in seen] == list(range(1, seen[-1][1] + 1)), "progress goes up by one to its end"
-    assert {path.name for path in world.workspace.iterdir()} == {"runs"}, "copies and cache are gone, logs are kept"
-    document = verdict(found, outputs=world.outputs, configuration=[{"name": "gate", "digest": {"sha256": "0" * 64}}])
+    assert [args[0] for args in seen] == list(range(1, seen[-1][1] + 1)), (
+        "progress goes up by one to its end"
+    )
+    assert {path.name for path in world.workspace.iterdir()} == {"runs"}, (
+        "copies and cache are gone, logs are kept"
+    )
+    document = verdict(
+        found,
+        outputs=world.outputs,
+        configuration=[{"name": "gate", "digest": {"sha256": "0" * 64}}],
+    )
     assert json.loads(json.dumps(document, allow_nan=False)) == document
     assert document["predicate"]["result"] == "PASSED"
-    assert document["subject"][0]["digest"]["sha256"] == world.outputs[document["subject"][0]["name"]]
+    assert (
+        document["subject"][0]["digest"]["sha256"] == world.outputs[document["subject"][0]["name"]]
+    )
     extension = document["predicate"]["phases/gate/v1"]
     assert extension["nonce"] == found.nonce
     assert extension["coverage"]["bounded"] == ["seconds"]
@@ -203,7 +225,9 @@ def test_a_wrong_number_fails(world):
     document = verdict(found, outputs=world.outputs, configuration=[])
     assert document["predicate"]["result"] == "FAILED"
     assert document["predicate"]["failedTests"] == ["test_recomputed[mean_loss]"]
-    assert "2.76" in document["predicate"]["phases/gate/v1"]["messages"]["test_recomputed[mean_loss]"]
+    assert (
+        "2.76" in document["predicate"]["phases/gate/v1"]["messages"]["test_recomputed[mean_loss]"]
+    )
 
 
 def test_a_number_that_nothing_backs_is_claimed(small):
@@ -216,7 +240,9 @@ def test_a_number_that_nothing_backs_is_claimed(small):
 
 
 def test_outputs_without_measurements_have_no_coverage(world):
-    found = world.only("report.md").judge("def test_text(): assert 'mean 2.75' in (out() / 'report.md').read_text()")
+    found = world.only("report.md").judge(
+        "def test_text(): assert 'mean 2.75' in (out() / 'report.md').read_text()"
+    )
     assert found.state == "verified"
     assert found.coverage.fraction is None
     assert outcomes(found) == {"empty": ("failed", True), "text": ("failed", True)}
@@ -230,7 +256,10 @@ def test_a_gate_that_passes_on_nothing_is_refused(small):
     assert found.true_run.outcome == "passed"
     assert found.state == "failed"
     assert found.reasons[0] == "this gate cannot fail: it passes on an empty folder"
-    assert small.judge("def test_nothing(): assert True", unjudged=("empty", "measurements")).state == "failed"
+    assert (
+        small.judge("def test_nothing(): assert True", unjudged=("empty", "measurements")).state
+        == "failed"
+    )
 
 
 @pytest.mark.parametrize("kind", ["pytest", "shell"])
@@ -297,7 +326,10 @@ if (out() / "result.json").exists() and value("count") != 4:
 def test_a_gate_that_changes_itself_is_errored(small):
     source = "def test_count():\n    assert value('count') == 4\n    open(__file__, 'a').write('#')"
     found = small.judge(source)
-    assert (found.state, found.reasons) == ("errored", ("the gate's own files were changed while it ran",))
+    assert (found.state, found.reasons) == (
+        "errored",
+        ("the gate's own files were changed while it ran",),
+    )
 
 
 #### no judgement, and never a pass
@@ -335,7 +367,10 @@ NO_JUDGEMENT = {
         "@pytest.fixture\ndef f(): pytest.exit('done', returncode=0)\ndef test_a(): pass\ndef test_b(f): pass",
         "collected, but did not run: test_b",
     ),
-    "exit code changed": ("import atexit\natexit.register(os._exit, 0)\ndef test_a(): assert False", "disagrees"),
+    "exit code changed": (
+        "import atexit\natexit.register(os._exit, 0)\ndef test_a(): assert False",
+        "disagrees",
+    ),
     "killed": ("import signal\ndef test_a(): os.kill(os.getpid(), signal.SIGKILL)", "signal 9"),
 }
 
@@ -347,7 +382,9 @@ def test_no_judgement_is_errored(small, case):
     assert (found.state, found.true_run.outcome) == ("errored", "errored")
     assert words in found.reasons[0]
     assert found.negatives == ()
-    assert verdict(found, outputs=small.outputs, configuration=[])["predicate"]["result"] == "FAILED"
+    assert (
+        verdict(found, outputs=small.outputs, configuration=[])["predicate"]["result"] == "FAILED"
+    )
 
 
 def test_a_missing_gate_is_errored(small):
@@ -376,7 +413,11 @@ def test_time_out_is_errored(small):
 )
 def test_a_check_that_raises_has_failed(small, source):
     found = small.judge(source)
-    assert (found.state, found.true_run.outcome, found.true_run.failing) == ("failed", "failed", ("test_a",))
+    assert (found.state, found.true_run.outcome, found.true_run.failing) == (
+        "failed",
+        "failed",
+        ("test_a",),
+    )
 
 
 @pytest.mark.parametrize(
@@ -450,7 +491,9 @@ def test_home_is_private():
 
 def test_the_cache_is_shared_and_keyed_by_what_was_read(world, tmp_path):
     log = tmp_path / "computed"
-    found = world.only("artifacts/losses.safetensors", "result.json", measurements=measured(mean_loss=2.75)).judge(
+    found = world.only(
+        "artifacts/losses.safetensors", "result.json", measurements=measured(mean_loss=2.75)
+    ).judge(
         f"""
 def mean():
     key = json.loads(Path(os.environ["PHASES_DIGESTS"]).read_text())["artifacts/losses.safetensors"]
@@ -484,7 +527,9 @@ def test_a_gate_that_changes_its_input_is_errored(small, how):
     found = small.judge(source)
     assert found.state == "errored"
     assert "the gate changed its input" in found.reasons[0]
-    assert sha256((small.out / "result.json").read_bytes()) == small.outputs["result.json"], "the original is safe"
+    assert sha256((small.out / "result.json").read_bytes()) == small.outputs["result.json"], (
+        "the original is safe"
+    )
 
 
 def test_a_write_through_a_hard_link_in_a_damaged_copy_is_found(world):
@@ -510,12 +555,18 @@ def test_the_original_is_copied_not_linked(world):
     world.judge("def test_a(): assert False")
     for path, stat in before.items():
         after = (world.out / path).stat()
-        assert (after.st_nlink, after.st_mode, after.st_ctime_ns) == (1, stat.st_mode, stat.st_ctime_ns)
+        assert (after.st_nlink, after.st_mode, after.st_ctime_ns) == (
+            1,
+            stat.st_mode,
+            stat.st_ctime_ns,
+        )
 
 
 def test_only_declared_outputs_are_shown(small):
     (small.out / "extra.txt").write_text("undeclared")
-    found = small.judge("def test_a(): assert value('count') == 4 and os.listdir(out()) == ['result.json']")
+    found = small.judge(
+        "def test_a(): assert value('count') == 4 and os.listdir(out()) == ['result.json']"
+    )
     assert found.state == "verified"
 
 
@@ -525,9 +576,13 @@ def test_outputs_that_changed_since_they_were_collected_are_not_judged(small):
         small.judge("def test_a(): pass")
 
 
-@pytest.mark.parametrize("make", [lambda path: path.symlink_to("kept"), os.mkfifo, os.mkdir, lambda path: None])
+@pytest.mark.parametrize(
+    "make", [lambda path: path.symlink_to("kept"), os.mkfifo, os.mkdir, lambda path: None]
+)
 def test_an_output_that_is_no_regular_file_is_not_judged(small, make):
-    (small.out / "result.json").rename(small.out / "kept")  # a link to the very bytes that were collected is one too
+    (small.out / "result.json").rename(
+        small.out / "kept"
+    )  # a link to the very bytes that were collected is one too
     make(small.out / "result.json")
     with pytest.raises(IntegrityError, match=r"result\.json"):
         small.judge("def test_a(): pass")
@@ -576,12 +631,14 @@ def test_an_exit_gate_must_judge_every_feature(world):
 def test_count(name):
     assert json.loads((out() / name / "result.json").read_text())["measurements"]["count"]["value"] == 4
 """
-    both = judge_exit(world.pytest_gate(source.format(names="'FEAT-001', 'FEAT-002'")), **phase(world))
+    both = judge_phase(
+        world.pytest_gate(source.format(names="'FEAT-001', 'FEAT-002'")), **phase(world)
+    )
     assert (both.state, both.coverage) == ("verified", None)
     caught = {item.kind: item.caught_by for item in both.negatives}
     assert caught["measurements:FEAT-002"] == ("test_count[FEAT-002]",)
     assert set(caught) == {"empty", "measurements:FEAT-001", "measurements:FEAT-002"}
-    one = judge_exit(world.pytest_gate(source.format(names="'FEAT-001'")), **phase(world))
+    one = judge_phase(world.pytest_gate(source.format(names="'FEAT-001'")), **phase(world))
     assert one.state == "failed"
     assert one.reasons[0].endswith("FEAT-002")
 
@@ -594,9 +651,14 @@ def test_an_entry_gate_runs_in_the_repository_root(world):
         "env": {"OMP_NUM_THREADS": "2"},
         "sandbox": Unconfined(),
     }
-    assert run_entry(GateSpec("shell", "test -s VISION.md", 5), **common).outcome == "passed"
-    assert run_entry(GateSpec("shell", "test -s ABSENT.md", 5), **common).outcome == "failed"
-    assert run_entry(GateSpec("shell", "absent-command", 5), **common).outcome == "errored"
-    assert run_entry(GateSpec("shell", 'test "$OMP_NUM_THREADS" = 2', 5), **common).outcome == "passed"
-    spec = world.pytest_gate("def test_a(): assert Path('VISION.md').exists() and 'PHASES_OUT' not in os.environ")
-    assert run_entry(spec, **common).outcome == "passed"
+    assert run_entry_gate(GateSpec("shell", "test -s VISION.md", 5), **common).outcome == "passed"
+    assert run_entry_gate(GateSpec("shell", "test -s ABSENT.md", 5), **common).outcome == "failed"
+    assert run_entry_gate(GateSpec("shell", "absent-command", 5), **common).outcome == "errored"
+    assert (
+        run_entry_gate(GateSpec("shell", 'test "$OMP_NUM_THREADS" = 2', 5), **common).outcome
+        == "passed"
+    )
+    spec = world.pytest_gate(
+        "def test_a(): assert Path('VISION.md').exists() and 'PHASES_OUT' not in os.environ"
+    )
+    assert run_entry_gate(spec, **common).outcome == "passed"

@@ -51,7 +51,12 @@ def test_a_check_that_stands_there_twice_failed_if_one_of_them_did(tmp_path):
         ("<testsuites />", "nonce"),
         (report(tests=2), "2 checks that lists 1"),
         (report(before='<!DOCTYPE x [<!ENTITY a "b">]>'), "document type"),
-        (report().replace("</testsuite>", '</testsuite><testsuite name="nonce" tests="0"></testsuite>'), "nonce"),
+        (
+            report().replace(
+                "</testsuite>", '</testsuite><testsuite name="nonce" tests="0"></testsuite>'
+            ),
+            "nonce",
+        ),
     ],
 )
 def test_not_believed(tmp_path, text, words):

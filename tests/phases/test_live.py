@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phases.views import live
 from phases.base.text import is_printable
+from phases.views import live
+from phases.views.live import choose_view
 
 ROOT = Path(__file__).parents[2]
 STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ ")
@@ -115,27 +116,28 @@ def test_an_ascii_stream_ends_no_run():
 
 
 def test_silence_is_silent(capfd):
-    tell_everything(live.choose(silent=True))
+    tell_everything(choose_view(silent=True))
     assert capfd.readouterr() == ("", "")
 
 
 def test_everything_goes_to_stderr(capfd):
-    tell_everything(live.choose(silent=False))
+    tell_everything(choose_view(silent=False))
     out, err = capfd.readouterr()
     assert out == ""
     assert "FEAT-006 verified" in err
 
 
 @pytest.mark.parametrize(
-    ("term", "wanted"), [("xterm-256color", live.TerminalView), ("dumb", live.LineView), ("", live.LineView)]
+    ("term", "wanted"),
+    [("xterm-256color", live.TerminalView), ("dumb", live.LineView), ("", live.LineView)],
 )
 def test_a_terminal_that_can_move_its_cursor_gets_the_live_view(monkeypatch, term, wanted):
     monkeypatch.setenv("TERM", term)
     master, slave = pty.openpty()
     with os.fdopen(slave, "w") as stream:
-        assert type(live.choose(silent=False, stream=stream)) is wanted
+        assert type(choose_view(silent=False, stream=stream)) is wanted
     os.close(master)
-    assert type(live.choose(silent=False, stream=io.StringIO())) is live.LineView
+    assert type(choose_view(silent=False, stream=io.StringIO())) is live.LineView
 
 
 #### the terminal
@@ -144,7 +146,7 @@ SHOW = """
 import sys, time
 sys.path.insert(0, "tests/phases")
 import test_live
-from phases import live
+from phases.views import live
 CODE
 """
 
@@ -152,7 +154,13 @@ CODE
 def on_terminal(code: str, wanted_stdout: bytes = b"", **env: str) -> str:
     """What a program wrote on a pseudo-terminal of 100 columns."""
     master, slave = pty.openpty()
-    base = {"PATH": os.environ["PATH"], "TERM": "xterm-256color", "COLUMNS": "100", "LINES": "30", "LANG": "C.UTF-8"}
+    base = {
+        "PATH": os.environ["PATH"],
+        "TERM": "xterm-256color",
+        "COLUMNS": "100",
+        "LINES": "30",
+        "LANG": "C.UTF-8",
+    }
     process = subprocess.Popen(
         [sys.executable, "-c", SHOW.replace("CODE", code)],
         cwd=ROOT,
@@ -179,7 +187,7 @@ def plain(shown: str) -> str:
 
 
 WATCHED = """
-with live.choose(silent=False) as view:
+with choose_view(silent=False) as view:
     view.phase_started(2, "Track A", 1)
     view.feature_started("FEAT-006", "Learning rate", 14)
     view.stage("work")
@@ -192,7 +200,13 @@ with live.choose(silent=False) as view:
 def test_the_terminal_shows_the_running_feature_and_what_stays():
     shown = on_terminal(WATCHED)
     text = plain(shown)
-    for wanted in ("Phase 2 · Track A · 1 feature", "▸ FEAT-006 Learning rate", "3/4", "75%", "lr=1e-3 loss 2.71"):
+    for wanted in (
+        "Phase 2 · Track A · 1 feature",
+        "▸ FEAT-006 Learning rate",
+        "3/4",
+        "75%",
+        "lr=1e-3 loss 2.71",
+    ):
         assert wanted in text
     assert "about 14 min expected" in text
     assert "✓ FEAT-006 Learning rate: verified after 0 s" in text
@@ -217,7 +231,7 @@ def test_an_ascii_terminal_gets_ascii():
 def test_the_cursor_comes_back_after_an_error():
     shown = on_terminal("""
 try:
-    with live.choose(silent=False) as view:
+    with choose_view(silent=False) as view:
         view.feature_started("F", "t", None)
         time.sleep(0.3)
         raise ZeroDivisionError
@@ -229,7 +243,7 @@ except ZeroDivisionError:
 
 def test_no_escape_of_a_worker_reaches_the_terminal():
     shown = on_terminal("""
-with live.choose(silent=False) as view:
+with choose_view(silent=False) as view:
     view.feature_started("F", "[bold red]" + test_live.EVIL, 1)
     view.stage("work")
     view.progress(1, 2, "[link=x]" + test_live.EVIL)
@@ -244,13 +258,17 @@ with live.choose(silent=False) as view:
 
 
 def test_stdout_is_left_to_the_caller():
-    shown = on_terminal(WATCHED.replace("    time.sleep(0.8)", "    print('{}'); time.sleep(0.8)"), b"{}\n")
+    shown = on_terminal(
+        WATCHED.replace("    time.sleep(0.8)", "    print('{}'); time.sleep(0.8)"), b"{}\n"
+    )
     assert "{}" not in shown
 
 
 def test_rich_is_not_loaded_for_lines():
-    code = "import sys; from phases import live; live.choose(silent=False).message('x'); print('rich' in sys.modules)"
-    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    code = "import sys; from phases.views import live; choose_view(silent=False).message('x'); print('rich' in sys.modules)"
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert result.stdout == "False\n"
 
 
@@ -259,7 +277,9 @@ def test_rich_is_not_loaded_for_lines():
 
 @given(st.floats(0, 10**6))
 def test_a_duration_keeps_its_value(seconds):
-    numbers = {unit: int(value) for value, unit in re.findall(r"(\d+) (h|min|s)\b", live.duration(seconds))}
+    numbers = {
+        unit: int(value) for value, unit in re.findall(r"(\d+) (h|min|s)\b", live.duration(seconds))
+    }
     told = numbers.get("h", 0) * 3600 + numbers.get("min", 0) * 60 + numbers.get("s", 0)
     assert 0 <= seconds - told < (60 if "h" in numbers else 1)
 

@@ -12,17 +12,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phases.plan import schema as prd
+from phases.base.strict_json import StrictJsonError
 from phases.judge.measurements import alter, altered
 from phases.judge.mutants import KINDS, damage, damage_png, damaged, kind_of
 from phases.judge.noise import noise_copy
-from phases.base.strict_json import StrictJsonError
+from phases.plan import schema
 
 seeds = st.integers(0, 2**32).map(random.Random)
 
 
 def test_the_plan_names_the_same_kinds():
-    assert KINDS == prd.DAMAGE_KINDS
+    assert KINDS == schema.DAMAGE_KINDS
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,13 @@ def test_kinds(path, kind):
 
 
 def test_damaged_holds_the_changed_files_of_one_kind_only():
-    files = {"a.md": b"one\ntwo\n", "b.md": b"", "c.txt": b"\n\n", "d.json": b"{}", "e.json": b"[1]"}
+    files = {
+        "a.md": b"one\ntwo\n",
+        "b.md": b"",
+        "c.txt": b"\n\n",
+        "d.json": b"{}",
+        "e.json": b"[1]",
+    }
     assert damaged("text", files, files.get, "seed") == {"a.md": b"one\n", "c.txt": b""}
     assert damaged("json", files, files.get, "seed") == {"e.json": b"[\n  11\n]"}
     assert damaged("arrays", files, files.get, "seed") == {}
@@ -75,7 +81,11 @@ def test_text_with_bytes_always_changes(data, rng):
 
 numbers = st.integers(-(10**15), 10**15) | st.floats(allow_nan=False, allow_infinity=False)
 leaves = st.none() | st.booleans() | numbers | st.text(max_size=5)
-values = st.recursive(leaves, lambda inner: st.lists(inner) | st.dictionaries(st.text(max_size=3), inner), max_leaves=8)
+values = st.recursive(
+    leaves,
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=8,
+)
 changes = st.sampled_from(["small", "large", "negative"])
 
 
@@ -122,12 +132,19 @@ def test_small_is_five_percent_and_large_is_far(value):
 def test_a_measurement_is_changed_consistently_and_alone():
     sample = {"value": 2.0, "unit": "nats", "stderr": 0.5, "n": 2, "values": [1.5, 2.5]}
     other = {"value": 3, "unit": "", "exact": True}
-    result = json.dumps({"question": "?", "measurements": {"loss": sample, "count": other}}).encode()
+    result = json.dumps(
+        {"question": "?", "measurements": {"loss": sample, "count": other}}
+    ).encode()
     document = json.loads(altered(result, "small", "loss"))
     assert document == {
         "question": "?",
         "measurements": {
-            "loss": {**sample, "value": 2.1, "stderr": 0.525, "values": pytest.approx([1.575, 2.625])},
+            "loss": {
+                **sample,
+                "value": 2.1,
+                "stderr": 0.525,
+                "values": pytest.approx([1.575, 2.625]),
+            },
             "count": other,
         },
     }
@@ -139,7 +156,10 @@ def test_a_measurement_is_changed_consistently_and_alone():
 
 @settings(deadline=None, max_examples=30)
 @given(
-    st.dictionaries(st.text(max_size=4), st.dictionaries(st.sampled_from(["value", "unit", "values"]), values)), changes
+    st.dictionaries(
+        st.text(max_size=4), st.dictionaries(st.sampled_from(["value", "unit", "values"]), values)
+    ),
+    changes,
 )
 def test_every_measurement_changes_in_every_copy(measurements, change):
     result = json.dumps({"measurements": measurements}).encode()
@@ -181,14 +201,27 @@ def _differences(old, new):
 
 #### arrays
 
-CODES = {"F64": "d", "F32": "f", "I64": "q", "I32": "i", "I16": "h", "I8": "b", "U8": "B", "BOOL": "B"}
+CODES = {
+    "F64": "d",
+    "F32": "f",
+    "I64": "q",
+    "I32": "i",
+    "I16": "h",
+    "I8": "b",
+    "U8": "B",
+    "BOOL": "B",
+}
 
 
 def safetensors(**tensors):
     """name = (dtype, shape, raw bytes)"""
     header, body = {"__metadata__": {"made": "by hand"}}, b""
     for name, (dtype, shape, raw) in tensors.items():
-        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [len(body), len(body) + len(raw)]}
+        header[name] = {
+            "dtype": dtype,
+            "shape": shape,
+            "data_offsets": [len(body), len(body) + len(raw)],
+        }
         body += raw
     text = json.dumps(header).encode()
     return struct.pack("<Q", len(text)) + text + body
@@ -225,7 +258,9 @@ def moments(numbers):
     return mean, math.sqrt(math.fsum((x - mean) ** 2 for x in numbers) / len(numbers))
 
 
-@pytest.mark.parametrize(("dtype", "rtol"), [("F64", 1e-12), ("F32", 1e-6), ("F16", 2e-3), ("BF16", 1e-2)])
+@pytest.mark.parametrize(
+    ("dtype", "rtol"), [("F64", 1e-12), ("F32", 1e-6), ("F16", 2e-3), ("BF16", 1e-2)]
+)
 @pytest.mark.parametrize("count", [2, 1000, 65536, 70001])
 def test_noise_keeps_mean_and_deviation_of_floats(dtype, rtol, count):
     rng = random.Random(count)
@@ -246,7 +281,9 @@ def test_noise_keeps_mean_and_deviation_of_integers_exactly(dtype, count):
     assert different > (0 if count == 3 else count / 3)
 
 
-@pytest.mark.parametrize("dtype", ["F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "BOOL"])
+@pytest.mark.parametrize(
+    "dtype", ["F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "BOOL"]
+)
 @pytest.mark.parametrize("count", [1, 2, 7, 70_000])
 @pytest.mark.parametrize("value", [0, 1])
 def test_a_constant_tensor_changes_too(dtype, count, value):
@@ -269,7 +306,9 @@ def test_a_constant_is_not_moved_by_a_rounding_only():
 
 @settings(deadline=None)
 @given(
-    st.sampled_from(["F64", "F32", "F16", "BF16", "I64", "I16", "U8", "BOOL", "F8_E4M3", "U64", "I4?"]),
+    st.sampled_from(
+        ["F64", "F32", "F16", "BF16", "I64", "I16", "U8", "BOOL", "F8_E4M3", "U64", "I4?"]
+    ),
     st.binary(max_size=64).map(lambda raw: raw[: len(raw) // 8 * 8]),
     st.integers(0, 100),
 )
@@ -301,7 +340,9 @@ BROKEN = [
 
 @pytest.mark.parametrize("data", BROKEN)
 def test_what_is_no_safetensors_is_cut_like_text(data):
-    assert damage("arrays", data, random.Random(0)) == damage("text", data, random.Random(0)) != data
+    assert (
+        damage("arrays", data, random.Random(0)) == damage("text", data, random.Random(0)) != data
+    )
 
 
 #### images
@@ -309,7 +350,9 @@ def test_what_is_no_safetensors_is_cut_like_text(data):
 
 def png(width, height, depth, colour, pixels, *, interlace=0, parts=1):
     def chunk(name, body):
-        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        return (
+            struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        )
 
     packed = zlib.compress(pixels)
     step = -(-len(packed) // parts)
@@ -324,7 +367,9 @@ def png_chunks(data):
     while position < len(data):
         length = int.from_bytes(data[position : position + 4], "big")
         name, body = data[position + 4 : position + 8], data[position + 8 : position + 8 + length]
-        assert int.from_bytes(data[position + 8 + length : position + 12 + length], "big") == zlib.crc32(name + body)
+        assert int.from_bytes(
+            data[position + 8 + length : position + 12 + length], "big"
+        ) == zlib.crc32(name + body)
         found.append((name, body))
         position += 12 + length
     return found
@@ -345,7 +390,9 @@ def test_one_byte_of_pixel_data_changes(width, height, form, parts, rng):
     new = png_chunks(damage_png(png(width, height, depth, colour, pixels, parts=parts), rng))
     assert [name for name, _ in new] == [b"IHDR", b"tEXt", b"IDAT", b"IEND"]
     assert new[1] == (b"tEXt", b"Data\0sha256:00")
-    changed = [i for i, (a, b) in enumerate(zip(pixels, zlib.decompress(new[2][1]), strict=True)) if a != b]
+    changed = [
+        i for i, (a, b) in enumerate(zip(pixels, zlib.decompress(new[2][1]), strict=True)) if a != b
+    ]
     assert len(changed) == 1
     assert changed[0] % stride != 0, "the filter byte of a scan line is no pixel"
 
@@ -356,9 +403,13 @@ def test_interlaced_images_change_at_their_last_pixel():
     assert zlib.decompress(dict(new)[b"IDAT"]) == pixels[:-1] + b"\xfe"
 
 
-@pytest.mark.parametrize("data", [b"GIF89a", b"\x89PNG\r\n\x1a\n", png(1, 1, 8, 0, b""), png(1, 1, 8, 9, b"\0\1")[:-5]])
+@pytest.mark.parametrize(
+    "data", [b"GIF89a", b"\x89PNG\r\n\x1a\n", png(1, 1, 8, 0, b""), png(1, 1, 8, 9, b"\0\1")[:-5]]
+)
 def test_what_is_no_png_is_cut_like_text(data):
-    assert damage("images", data, random.Random(0)) == damage("text", data, random.Random(0)) != data
+    assert (
+        damage("images", data, random.Random(0)) == damage("text", data, random.Random(0)) != data
+    )
 
 
 #### all kinds
@@ -372,7 +423,9 @@ def test_arbitrary_bytes_never_crash_the_damage(kind, data, rng):
 
 @settings(deadline=None)
 @given(
-    st.sampled_from([*BROKEN, safetensors(x=("F32", [2], b"12345678")), png(2, 2, 8, 0, b"\0\1\2" * 2)]),
+    st.sampled_from(
+        [*BROKEN, safetensors(x=("F32", [2], b"12345678")), png(2, 2, 8, 0, b"\0\1\2" * 2)]
+    ),
     st.data(),
     seeds,
 )

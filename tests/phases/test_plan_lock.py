@@ -15,10 +15,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from toy import prd as toy_plan
+from toy import toy_plan as toy_plan
 
+import phases
 from phases.base import durable
-from phases.plan import lock as plan_lock, schema as prd
+from phases.plan.load import parse_plan
+from phases.plan.lock import PlanLock, compose_lock, lock_differences, runner_digest
 
 FILES = {
     "gates/test_count.py": b"gate", "gates/test_exit.py": b"exit gate", "gates/outputs.py": b"shared",
@@ -30,15 +32,21 @@ FILES = {
 def document() -> dict[str, Any]:
     plan = copy.deepcopy(toy_plan(phases=2))
     plan["inputs"] = [{"name": "texts", "path": "docs"}, {"name": "unused", "path": "docs"}]
-    plan["phases"][0]["features"][0] |= {"module": "lab.count", "config": "lab/config.yaml", "inputs": ["texts"]}
+    plan["phases"][0]["features"][0] |= {
+        "module": "lab.count",
+        "config": "lab/config.yaml",
+        "inputs": ["texts"],
+    }
     del plan["phases"][0]["features"][0]["command"]
     return plan
 
 
-def lock(plan: dict[str, Any], files: dict[str, bytes], runner: str = "0" * 64, phase: int = 1) -> plan_lock.PlanLock:
-    loaded = prd.parse(json.dumps(plan).encode())
+def lock(
+    plan: dict[str, Any], files: dict[str, bytes], runner: str = "0" * 64, phase: int = 1
+) -> PlanLock:
+    loaded = parse_plan(json.dumps(plan).encode())
     gates = sorted(path for path in files if path.startswith("gates/"))
-    return plan_lock.compose(loaded, loaded.phase(phase), files.get, gates, runner)
+    return compose_lock(loaded, loaded.phase(phase), files.get, gates, runner)
 
 
 def feature(plan: dict[str, Any], **changes: Any) -> None:
@@ -46,17 +54,17 @@ def feature(plan: dict[str, Any], **changes: Any) -> None:
 
 
 CHANGES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
-    "seed": (lambda plan: feature(plan, seed=1), "prd: TOY-001"),
-    "profile": (lambda plan: feature(plan, profile="gpu"), "prd: TOY-001"),
-    "prediction": (lambda plan: feature(plan, predictions=[]), "prd: TOY-001"),
-    "unjudged": (lambda plan: feature(plan, unjudged=["images"]), "prd: TOY-001"),
-    "gate": (lambda plan: feature(plan, gate={"shell": "true"}), "prd: TOY-001"),
-    "default time-out": (lambda plan: plan["defaults"].update(timeout_s=61), "prd: defaults"),
-    "attempts": (lambda plan: plan["defaults"].update(attempts=99), "prd: defaults"),
-    "sandbox": (lambda plan: plan["defaults"].update(sandbox="none"), "prd: defaults"),
-    "approval": (lambda plan: plan.update(approval={"mode": "presence"}), "prd: approval"),
-    "exit gates": (lambda plan: plan["phases"][0].update(exit=[]), "prd: phase"),
-    "setup": (lambda plan: plan["phases"][0].update(setup=["true"]), "prd: phase"),
+    "seed": (lambda plan: feature(plan, seed=1), "plan: TOY-001"),
+    "profile": (lambda plan: feature(plan, profile="gpu"), "plan: TOY-001"),
+    "prediction": (lambda plan: feature(plan, predictions=[]), "plan: TOY-001"),
+    "unjudged": (lambda plan: feature(plan, unjudged=["images"]), "plan: TOY-001"),
+    "gate": (lambda plan: feature(plan, gate={"shell": "true"}), "plan: TOY-001"),
+    "default time-out": (lambda plan: plan["defaults"].update(timeout_s=61), "plan: defaults"),
+    "attempts": (lambda plan: plan["defaults"].update(attempts=99), "plan: defaults"),
+    "sandbox": (lambda plan: plan["defaults"].update(sandbox="none"), "plan: defaults"),
+    "approval": (lambda plan: plan.update(approval={"mode": "presence"}), "plan: approval"),
+    "exit gates": (lambda plan: plan["phases"][0].update(exit=[]), "plan: phase"),
+    "setup": (lambda plan: plan["phases"][0].update(setup=["true"]), "plan: phase"),
     "input": (lambda plan: plan["inputs"][0].update(path="elsewhere"), "input: texts"),
 }
 
@@ -67,7 +75,7 @@ def test_a_change_of_the_plan_is_named(name: str) -> None:
     before, plan = lock(document(), FILES), document()
     change(plan)
     after = lock(plan, FILES)
-    assert component in plan_lock.differences(before.components, after)
+    assert component in lock_differences(before.components, after)
     assert after.digest != before.digest
 
 
@@ -77,14 +85,18 @@ def test_a_change_of_the_plan_is_named(name: str) -> None:
 )  # fmt: skip
 def test_a_change_of_a_file_is_named_and_so_is_its_absence(path: str) -> None:
     before = lock(document(), FILES)
-    assert plan_lock.differences(before.components, lock(document(), FILES | {path: b"changed"})) == [path]
+    assert lock_differences(before.components, lock(document(), FILES | {path: b"changed"})) == [
+        path
+    ]
     gone = {name: data for name, data in FILES.items() if name != path}
-    assert plan_lock.differences(before.components, lock(document(), gone)) == [path]
+    assert lock_differences(before.components, lock(document(), gone)) == [path]
 
 
 def test_another_runner_is_named() -> None:
     before = lock(document(), FILES)
-    assert plan_lock.differences(before.components, lock(document(), FILES, runner="1" * 64)) == ["runner"]
+    assert lock_differences(before.components, lock(document(), FILES, runner="1" * 64)) == [
+        "runner"
+    ]
 
 
 def test_what_does_not_bear_on_the_phase_does_not_change_its_lock() -> None:
@@ -99,7 +111,7 @@ def test_what_does_not_bear_on_the_phase_does_not_change_its_lock() -> None:
 def test_a_new_shared_gate_file_is_named() -> None:
     before = lock(document(), FILES)
     after = lock(document(), FILES | {"gates/helpers.py": b"more"})
-    assert plan_lock.differences(before.components, after) == ["gates/helpers.py"]
+    assert lock_differences(before.components, after) == ["gates/helpers.py"]
 
 
 def test_the_file_is_its_components_and_its_digest_is_the_files() -> None:
@@ -112,25 +124,27 @@ def test_the_file_is_its_components_and_its_digest_is_the_files() -> None:
 
 @given(st.dictionaries(st.sampled_from("abcd"), st.sampled_from("xy")),
        st.dictionaries(st.sampled_from("abcd"), st.sampled_from("xy")))  # fmt: skip
-def test_differences_are_the_names_that_are_not_alike(old: dict[str, str], new: dict[str, str]) -> None:
-    found = plan_lock.differences(old, plan_lock.PlanLock(1, new))
+def test_differences_are_the_names_that_are_not_alike(
+    old: dict[str, str], new: dict[str, str]
+) -> None:
+    found = lock_differences(old, PlanLock(1, new))
     assert found == [name for name in "abcd" if old.get(name) != new.get(name)]
 
 
 def test_the_runners_digest_is_that_of_the_code_that_runs(tmp_path: Path) -> None:
-    package = Path(plan_lock.__file__).parent
+    package = Path(phases.__file__).parent
     shutil.copytree(package, tmp_path / "phases", ignore=shutil.ignore_patterns("__pycache__"))
 
     def digest() -> str:
-        code = "from phases import plan_lock; print(plan_lock.runner_digest())"
+        code = "from phases.plan import lock as plan_lock; print(runner_digest())"
         env = {**os.environ, "PYTHONPATH": str(tmp_path)}
         return subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, check=True,
                               text=True).stdout.strip()  # fmt: skip
 
-    assert digest() == plan_lock.runner_digest()
-    with (tmp_path / "phases/supervisor.py").open("a") as file:
+    assert digest() == runner_digest()
+    with (tmp_path / "phases/execution/supervisor.py").open("a") as file:
         file.write("# weaker\n")
     changed = digest()
-    assert changed != plan_lock.runner_digest()
+    assert changed != runner_digest()
     (tmp_path / "phases/notes.txt").write_text("no code")
     assert digest() == changed

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from toy import prd as toy_plan
+from toy import toy_plan as toy_plan
 
 from phases.base import strict_json
-from phases.plan import schema as prd
-from phases.errors import InvalidPrdError
+from phases.errors import InvalidPlanError
+from phases.plan.load import load_plan, module_file, parse_plan
 
 
 @pytest.fixture
@@ -48,8 +48,8 @@ def problems(root: Path, document: Any) -> list[str]:
     text = document if isinstance(document, str) else json.dumps(document)
     (root / "prd/plan.json").write_text(text)
     try:
-        prd.load(root)
-    except InvalidPrdError as error:
+        load_plan(root)
+    except InvalidPlanError as error:
         assert error.exit_code == 2
         assert all(problem in str(error) for problem in error.problems)
         return error.problems
@@ -57,17 +57,25 @@ def problems(root: Path, document: Any) -> list[str]:
 
 
 def test_a_valid_plan_is_loaded_and_round_trips(root: Path) -> None:
-    document = plan(**module(inputs=["texts", "model"], publish={"note.md": "docs/note.md"}, seed=3, timeout_s=5))
+    document = plan(
+        **module(
+            inputs=["texts", "model"], publish={"note.md": "docs/note.md"}, seed=3, timeout_s=5
+        )
+    )
     document["phases"][0]["features"][0].pop("command")
     assert problems(root, document) == []
-    loaded = prd.load(root)
-    again = prd.parse(loaded.model_dump_json(by_alias=True).encode())
+    loaded = load_plan(root)
+    again = parse_plan(loaded.model_dump_json(by_alias=True).encode())
     assert again == loaded
     assert loaded.phase(2).features[0].id == "TOY-003"
     assert loaded.feature("TOY-004") == (loaded.phase(2), loaded.phase(2).features[1])
     assert loaded.input("model").is_cached
     assert not loaded.input("texts").is_cached
-    for missing in (lambda: loaded.phase(9), lambda: loaded.feature("X"), lambda: loaded.input("x")):
+    for missing in (
+        lambda: loaded.phase(9),
+        lambda: loaded.feature("X"),
+        lambda: loaded.input("x"),
+    ):
         with pytest.raises(KeyError):
             missing()
 
@@ -95,16 +103,36 @@ WRONG = [
     ({"outputs": ["~/x"]}, f"{FIRST}.outputs: met '~/x'", "inside the repository"),
     ({"outputs": [".git/config"]}, f"{FIRST}.outputs: met '.git/config'", "inside the repository"),
     ({"publish": {"note.md": "note.md"}}, f"{FIRST}.publish: met 'note.md'", "below docs/"),
-    ({"publish": {"note.md": "docs/../x"}}, f"{FIRST}.publish: met 'docs/../x'", "inside the repository"),
+    (
+        {"publish": {"note.md": "docs/../x"}},
+        f"{FIRST}.publish: met 'docs/../x'",
+        "inside the repository",
+    ),
     ({"inputs": ["nothing"]}, f"{FIRST}.inputs: met 'nothing'", "model, texts"),
     ({"needs": ["TOY-009"]}, f"{FIRST}.needs: met 'TOY-009'", "this or an earlier phase"),
     ({"needs": ["TOY-003"]}, f"{FIRST}.needs: met 'TOY-003'", "this or an earlier phase"),
     ({"needs": ["TOY-001"]}, "phases[0].features: needs form a circle", "TOY-001"),
     ({"gate": {}}, f"{FIRST}.gate: met {{}}", "exactly one of"),
-    ({"gate": {"pytest": "gates/test_count.py", "shell": "true"}}, f"{FIRST}.gate: met ", "exactly one of"),
-    ({"gate": {"pytest": "gates/test_gone.py"}}, f"{FIRST}.gate.pytest: met 'gates/test_gone.py'", "no such file"),
-    ({"gate": {"pytest": "lab/count.py"}}, f"{FIRST}.gate.pytest: met 'lab/count.py'", "gates/test_NAME.py"),
-    ({"gate": {"pytest": "gates/../lab/test_x.py"}}, f"{FIRST}.gate.pytest: met ", "gates/test_NAME.py"),
+    (
+        {"gate": {"pytest": "gates/test_count.py", "shell": "true"}},
+        f"{FIRST}.gate: met ",
+        "exactly one of",
+    ),
+    (
+        {"gate": {"pytest": "gates/test_gone.py"}},
+        f"{FIRST}.gate.pytest: met 'gates/test_gone.py'",
+        "no such file",
+    ),
+    (
+        {"gate": {"pytest": "lab/count.py"}},
+        f"{FIRST}.gate.pytest: met 'lab/count.py'",
+        "gates/test_NAME.py",
+    ),
+    (
+        {"gate": {"pytest": "gates/../lab/test_x.py"}},
+        f"{FIRST}.gate.pytest: met ",
+        "gates/test_NAME.py",
+    ),
     ({"unjudged": ["everything"]}, f"{FIRST}.unjudged[0]: met 'everything'", "measurements"),
     ({"timeout_s": 0}, f"{FIRST}.timeout_s: met 0", "greater than 0"),
     ({"timeout_s": "60"}, f"{FIRST}.timeout_s: met '60'", "number"),
@@ -138,14 +166,24 @@ def prediction(**change: Any) -> dict[str, Any]:
      ({"id": "Best LR"}, "pattern")],
 )  # fmt: skip
 def test_predictions_say_what_can_be_scored(root: Path, change: dict[str, Any], also: str) -> None:
-    for sound in ({}, {"value": True}, {"value": "adamw"}, {"comparator": "within", "value": [1, 2.5]}):
+    for sound in (
+        {},
+        {"value": True},
+        {"value": "adamw"},
+        {"comparator": "within", "value": [1, 2.5]},
+    ):
         assert problems(root, plan(**prediction(**sound))) == []
     found = problems(root, plan(**prediction(**change)))
     assert any(f"{FIRST}.predictions[0]" in problem and also in problem for problem in found)
 
 
 def test_every_problem_is_told_at_once(root: Path) -> None:
-    document = plan(inputs=["nothing"], needs=["TOY-004"], outputs=["../x"], gate={"pytest": "gates/test_gone.py"})
+    document = plan(
+        inputs=["nothing"],
+        needs=["TOY-004"],
+        outputs=["../x"],
+        gate={"pytest": "gates/test_gone.py"},
+    )
     document["phases"][1]["id"] = 3
     document["phases"][1]["features"][1]["id"] = "TOY-002"
     document["inputs"][0]["path"] = "gone"
@@ -164,7 +202,9 @@ def test_every_problem_is_told_at_once(root: Path) -> None:
 def test_a_circle_over_several_features_is_named(root: Path) -> None:
     document = plan(needs=["TOY-002"])
     document["phases"][0]["features"][1]["needs"] = ["TOY-001"]
-    assert problems(root, document) == ["phases[0].features: needs form a circle among TOY-001, TOY-002"]
+    assert problems(root, document) == [
+        "phases[0].features: needs form a circle among TOY-001, TOY-002"
+    ]
     document["phases"][0]["features"][1]["needs"] = []
     assert problems(root, document) == []
 
@@ -175,7 +215,9 @@ def test_a_circle_over_several_features_is_named(root: Path) -> None:
      ("docs", {"a.md": "0" * 64}, "git names its content"), ("$PHASES_CACHE/x", {"a": "0" * 63}, "pattern"),
      ("$PHASES_CACHE/x", {}, "digests of its files")],
 )  # fmt: skip
-def test_inputs_are_pinned_or_tracked(root: Path, path: str, sha256: dict[str, str], also: str) -> None:
+def test_inputs_are_pinned_or_tracked(
+    root: Path, path: str, sha256: dict[str, str], also: str
+) -> None:
     document = plan()
     document["inputs"][0] = {"name": "texts", "path": path, "sha256": sha256}
     found = problems(root, document)
@@ -185,8 +227,8 @@ def test_inputs_are_pinned_or_tracked(root: Path, path: str, sha256: dict[str, s
 def test_a_module_may_be_a_package_that_can_be_run(root: Path) -> None:
     changed = plan(**module(module="lab.talk"))
     assert problems(root, changed) == []
-    assert prd.module_file(root, "lab.talk") == root / "lab/talk/__main__.py"
-    assert prd.module_file(root, "lab") is None
+    assert module_file(root, "lab.talk") == root / "lab/talk/__main__.py"
+    assert module_file(root, "lab") is None
 
 
 @pytest.mark.parametrize(
@@ -203,29 +245,37 @@ def test_what_is_no_plan_at_all(root: Path, text: str, also: str) -> None:
 
 def test_not_utf8_and_no_or_two_plans(root: Path) -> None:
     (root / "prd/plan.json").write_bytes(b"\xff\xfe")
-    with pytest.raises(InvalidPrdError, match="not UTF-8"):
-        prd.load(root)
+    with pytest.raises(InvalidPlanError, match="not UTF-8"):
+        load_plan(root)
     (root / "prd/second.json").write_text("{}")
-    with pytest.raises(InvalidPrdError, match=r"plan\.json, second\.json; wanted exactly one"):
-        prd.load(root)
+    with pytest.raises(InvalidPlanError, match=r"plan\.json, second\.json; wanted exactly one"):
+        load_plan(root)
     for path in (root / "prd").glob("*.json"):
         path.unlink()
-    with pytest.raises(InvalidPrdError, match="found none; wanted exactly one"):
-        prd.load(root)
+    with pytest.raises(InvalidPlanError, match="found none; wanted exactly one"):
+        load_plan(root)
 
 
 #### any JSON at all
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4)
+    ),
     max_leaves=12,
 )
 
 
 def places(node: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """Every place in a document."""
-    members = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    members = (
+        node.items()
+        if isinstance(node, dict)
+        else enumerate(node)
+        if isinstance(node, list)
+        else ()
+    )
     return [at, *(place for key, value in members for place in places(value, (*at, key)))]
 
 
@@ -256,4 +306,4 @@ def test_any_value_at_any_place_is_taken_or_refused_in_words(
 @settings(deadline=None)
 def test_any_bytes_are_refused_in_words(data: bytes) -> None:
     with pytest.raises((ValidationError, strict_json.StrictJsonError)):
-        prd.parse(data)
+        parse_plan(data)

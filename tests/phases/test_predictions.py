@@ -142,7 +142,11 @@ def test_without_a_spread_nothing_is_decided(measurement):
 
 def test_an_unknown_measurement_is_named():
     scored = score(Claim("best-lr", "…", "best_lr", "==", 1), {})
-    assert (scored.id, scored.outcome, scored.reason) == ("best-lr", "INCONCLUSIVE", "no measurement best_lr")
+    assert (scored.id, scored.outcome, scored.reason) == (
+        "best-lr",
+        "INCONCLUSIVE",
+        "no measurement best_lr",
+    )
 
 
 def test_the_best_of_several_must_lead():
@@ -171,7 +175,10 @@ FLIPPED = {"HELD": "MISSED", "MISSED": "HELD", "INCONCLUSIVE": "INCONCLUSIVE"}
 def test_a_claim_and_its_opposite_exclude_each_other(value, stderr, n, limit):
     measurement = sample(value, stderr, n)
     for comparator, opposite in (("<", ">="), (">", "<=")):
-        assert outcome(opposite, limit, measurement) == FLIPPED[outcome(comparator, limit, measurement)]
+        assert (
+            outcome(opposite, limit, measurement)
+            == FLIPPED[outcome(comparator, limit, measurement)]
+        )
 
 
 @settings(deadline=None)
@@ -191,12 +198,22 @@ def test_within_is_both_of_its_sides(value, stderr, n, a, b):
         st.sampled_from(["m", "lead"]),
         st.dictionaries(
             st.sampled_from(["value", "stderr", "n", "exact", "values"]),
-            st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3) | st.lists(st.floats()),
+            st.none()
+            | st.booleans()
+            | st.integers()
+            | st.floats()
+            | st.text(max_size=3)
+            | st.lists(st.floats()),
         )
         | st.none(),
     ),
     st.sampled_from(["==", "!=", "<", "<=", ">", ">=", "within", ""]),
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3) | st.lists(st.floats(), max_size=2),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=3)
+    | st.lists(st.floats(), max_size=2),
     st.none() | st.just("lead"),
 )
 def test_scoring_never_raises(measurements, comparator, value, margin):

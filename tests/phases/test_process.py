@@ -15,13 +15,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phases.execution import capped_log, process
 from phases.errors import InterruptedRunError
+from phases.execution import capped_log, process
 
 ROOT = Path(__file__).parents[2]
 
 
-def python(code: str, folder: Path, *, timeout_s: float = 60, grace_s: float = 0.5, **options) -> process.Finished:
+def python(
+    code: str, folder: Path, *, timeout_s: float = 60, grace_s: float = 0.5, **options
+) -> process.ProcessResult:
     return process.run(
         [sys.executable, "-c", code],
         cwd=folder,
@@ -65,14 +67,22 @@ def test_death_by_a_signal_is_no_exit_code(tmp_path, number):
 def test_a_command_that_cannot_start_ends_as_in_a_shell(tmp_path):
     plain = tmp_path / "plain.txt"
     plain.write_text("not executable")
-    options = {"cwd": tmp_path, "env": process.clean_environment({}), "log": tmp_path / "log", "timeout_s": 60}
+    options = {
+        "cwd": tmp_path,
+        "env": process.clean_environment({}),
+        "log": tmp_path / "log",
+        "timeout_s": 60,
+    }
     assert process.run(["no-such-command-anywhere"], **options).exit_code == 127
     assert "cannot start 'no-such-command-anywhere': No such file" in (tmp_path / "log").read_text()
     assert process.run([str(plain)], **options).exit_code == 126
 
 
 def test_stdin_is_empty_and_output_and_errors_share_the_log(tmp_path):
-    finished = python("import sys; print(repr(sys.stdin.read())); sys.stdout.flush(); sys.stderr.write('oh')", tmp_path)
+    finished = python(
+        "import sys; print(repr(sys.stdin.read())); sys.stdout.flush(); sys.stderr.write('oh')",
+        tmp_path,
+    )
     assert (tmp_path / "log").read_bytes() == b"''\noh"
     assert (finished.log_bytes, finished.log_truncated) == (5, False)
 
@@ -169,7 +179,11 @@ def test_ticks_come_while_the_job_runs_and_their_error_ends_it(tmp_path):
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        python("import os, time; open('pid', 'w').write(str(os.getpid())); time.sleep(60)", tmp_path, on_tick=fail)
+        python(
+            "import os, time; open('pid', 'w').write(str(os.getpid())); time.sleep(60)",
+            tmp_path,
+            on_tick=fail,
+        )
     wait_until(lambda: not is_alive(int((tmp_path / "pid").read_text() or 0)))
 
 
@@ -237,7 +251,7 @@ def test_200_megabytes_of_output_leave_memory_flat_and_both_ends(tmp_path):
     script = f"""
 import resource, sys
 from pathlib import Path
-from phases import process
+from phases.execution import process
 job = '''
 import os
 os.write(1, b"FIRST")
@@ -250,7 +264,9 @@ finished = process.run([sys.executable, "-c", job], cwd=Path({str(tmp_path)!r}),
 grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
 print(grown // 1024, finished.log_bytes, finished.log_truncated)
 """
-    result = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    result = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     grown_mb, total, truncated = result.stdout.split()
     assert int(grown_mb) < 40
     assert (int(total), truncated) == (200 * 2**20 + 9, "True")
@@ -295,7 +311,7 @@ def test_a_log_is_never_written_through_a_link(tmp_path):
 RUNNER = """
 import json, sys
 from pathlib import Path
-from phases import process
+from phases.execution import process
 from phases.errors import InterruptedRunError
 folder = Path(sys.argv[1])
 job = '''
@@ -387,7 +403,9 @@ def test_an_ignored_signal_stays_ignored(tmp_path):
 def test_handlers_are_given_back(tmp_path):
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
     python("pass", tmp_path)
-    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)] == before
+    assert [
+        signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    ] == before
 
 
 def test_one_signal_stops_the_runs_of_all_threads(tmp_path):
@@ -429,7 +447,15 @@ def test_runs_in_two_threads_do_not_touch_each_other(tmp_path):
 
 
 def test_only_allowed_variables_pass(tmp_path, monkeypatch):
-    for name in ("GIT_DIR", "LD_PRELOAD", "PYTHONPATH", "PYTHONSTARTUP", "AWS_SECRET_ACCESS_KEY", "HF_TOKEN", "HOME"):
+    for name in (
+        "GIT_DIR",
+        "LD_PRELOAD",
+        "PYTHONPATH",
+        "PYTHONSTARTUP",
+        "AWS_SECRET_ACCESS_KEY",
+        "HF_TOKEN",
+        "HOME",
+    ):
         monkeypatch.setenv(name, "/secret")
     monkeypatch.setenv("LC_TIME", "C")
     monkeypatch.setenv("PHASES_CACHE", str(tmp_path / "cache"))
@@ -441,7 +467,11 @@ def test_only_allowed_variables_pass(tmp_path, monkeypatch):
     assert (env["HOME"], env["TZ"]) == ("/h", "UTC")
     assert (env["PYTHONHASHSEED"], env["PYTHONDONTWRITEBYTECODE"]) == ("0", "1")
     finished = process.run(
-        ["python", "-c", "import json, os, sys; print(json.dumps([sys.executable, dict(os.environ)]))"],
+        [
+            "python",
+            "-c",
+            "import json, os, sys; print(json.dumps([sys.executable, dict(os.environ)]))",
+        ],
         cwd=tmp_path,
         env=env,
         log=tmp_path / "log",
@@ -451,4 +481,7 @@ def test_only_allowed_variables_pass(tmp_path, monkeypatch):
     executable, met = json.loads((tmp_path / "log").read_text())
     assert Path(executable) == Path(sys.executable)  # `python` is the runner's own
     assert {name: met[name] for name in env} == env
-    assert set(met) - set(env) <= {"LC_CTYPE", "__CF_USER_TEXT_ENCODING"}  # Python's own coercion of the C locale
+    assert set(met) - set(env) <= {
+        "LC_CTYPE",
+        "__CF_USER_TEXT_ENCODING",
+    }  # Python's own coercion of the C locale

@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import pytest
 from test_audit import audited, chained_anew, journal, progress
-from toy import Toy, feature, prd
+from toy import Toy, feature, toy_plan
 
 from phases.base import durable
-from phases.record import ledger
+from phases.record.ledger import parse_ledger
 
 TARGET = "docs/found/note.md"
 
@@ -18,7 +18,7 @@ TARGET = "docs/found/note.md"
 @pytest.fixture
 def published(make_toy: Callable[..., Toy]) -> Toy:
     """A toy whose only feature publishes its note, run to the checkpoint."""
-    plan = prd(features=1)
+    plan = toy_plan(features=1)
     plan["phases"][0]["features"] = [feature(1, publish={"note.md": TARGET})]
     toy = make_toy(plan)
     assert not (toy.root / TARGET).exists()
@@ -31,8 +31,10 @@ def commit_all_as_the_runner(toy: Toy, text: str) -> None:
     for file in (progress(toy), journal(toy)):
         file.write_text(text)
     toy.git("reset", "-q", "--soft", toy.git("rev-list", "--max-parents=0", "HEAD"))
-    last = ledger.parse(text.encode()).entries[-1]
-    toy.commit(f"all of it\n\nPhases-Phase: 1\nPhases-Entry: {last.seq:04d}\nPhases-Head: {last.self_hash}")
+    last = parse_ledger(text.encode()).entries[-1]
+    toy.commit(
+        f"all of it\n\nPhases-Phase: 1\nPhases-Entry: {last.seq:04d}\nPhases-Head: {last.self_hash}"
+    )
     toy.git("update-ref", "refs/phases/log", "HEAD")
 
 
@@ -41,7 +43,9 @@ def codes(toy: Toy) -> set[tuple[str, str]]:
 
 
 def test_a_copy_is_published_in_the_commit_of_the_result(published: Toy) -> None:
-    assert published.git("show", f"HEAD~1:{TARGET}") == published.git("show", "HEAD~1:results/TOY-001/note.md")
+    assert published.git("show", f"HEAD~1:{TARGET}") == published.git(
+        "show", "HEAD~1:results/TOY-001/note.md"
+    )
     assert audited(published)[0] == 0
     assert codes(published) == set()
 
@@ -55,7 +59,9 @@ def test_a_person_may_edit_a_published_copy_and_the_audit_says_so(published: Toy
 
 def test_a_published_copy_that_was_recorded_otherwise_is_named(published: Toy) -> None:
     published.write(TARGET, "# Numbers\n\nsix of them\n")
-    published.git("commit", "-q", "--amend", "--no-edit", "--", TARGET)  # of the halt: the copy differs since then
+    published.git(
+        "commit", "-q", "--amend", "--no-edit", "--", TARGET
+    )  # of the halt: the copy differs since then
     published.git("update-ref", "refs/phases/log", "HEAD")
     assert codes(published) == {("published-changed", "warning")}
     commit_all_as_the_runner(published, published.progress)

@@ -12,14 +12,15 @@ from test_startup import HEAVY, loaded
 from test_views import told
 from toy import Toy
 
-from phases.git import checks as repo_state
-from phases.views import doctor, sentences, why
 from phases.errors import UsageError
+from phases.git import checks
+from phases.git.checks import repository_problems
+from phases.views import doctor, sentences, why
 
 
 def sentences_of(story: Story, feature: str) -> tuple[bool, str]:
-    toy, book, _ = told(story)
-    found = why.why(toy, book, feature)
+    toy, ledger, _ = told(story)
+    found = why.why(toy, ledger, feature)
     return found["runs"], " ".join(found["sentences"])
 
 
@@ -47,9 +48,9 @@ def test_why_says_why(name: str) -> None:
 
 
 def test_why_of_an_unknown_feature_names_those_that_there_are() -> None:
-    toy, book, _ = told(Story())
+    toy, ledger, _ = told(Story())
     with pytest.raises(UsageError, match="no feature 'NOPE' in the PRD; it has TOY-001, TOY-002"):
-        why.why(toy, book, "NOPE")
+        why.why(toy, ledger, "NOPE")
 
 
 def test_every_kind_of_entry_has_a_sentence(halted: Toy) -> None:
@@ -57,9 +58,11 @@ def test_every_kind_of_entry_has_a_sentence(halted: Toy) -> None:
 
     for kind in KINDS:
         place = (
-            (1, "TOY-001") if kind in ("STARTED", "VERIFIED", "FAILED", "ERRORED", "WAIVED", "INTERRUPTED") else (1,)
+            (1, "TOY-001")
+            if kind in ("STARTED", "VERIFIED", "FAILED", "ERRORED", "WAIVED", "INTERRUPTED")
+            else (1,)
         )
-        entry = Story().add(kind, *place).book.entries[0]
+        entry = Story().add(kind, *place).ledger.entries[0]
         assert sentences.sentence(entry).endswith(".")
     shown = halted.run("log").stdout
     assert "TOY-001 Count number 1 was verified, attempt 1, after 1 s." in shown
@@ -78,18 +81,26 @@ def test_show_tells_everything_about_a_feature(halted: Toy) -> None:
     assert [item["outcome"] for item in told_["predictions"]] == ["HELD", "MISSED"]
     assert told_["files"]["results"] == "results/TOY-001"
     shown = halted.run("show", "TOY-001").stdout
-    for word in ("3 checks passed; fails on 4 of 4 negative copies", "the total is 14", "results: results/TOY-001/"):
+    for word in (
+        "3 checks passed; fails on 4 of 4 negative copies",
+        "the total is 14",
+        "results: results/TOY-001/",
+    ):
         assert word in shown
     halted.write("results/TOY-001/result.json", '{"measurements": {"total": {"value": 15}}}')
     shown = halted.run("show", "TOY-001").stdout
     assert "DOES NOT HOLD" in shown
-    assert "15" not in shown.split("DOES NOT HOLD")[1].split("entries")[0].replace(str(halted.root), "")
+    assert "15" not in shown.split("DOES NOT HOLD")[1].split("entries")[0].replace(
+        str(halted.root), ""
+    )
     refused = halted.run("show", "NOPE", code=2)
     assert "no feature 'NOPE' in the PRD; it has TOY-001, TOY-002" in refused.stderr
 
 
 @pytest.mark.parametrize(
-    "words", [["show", "TOY-001"], ["why", "TOY-001"], ["doctor"], ["log"]], ids=lambda words: str(words[0])
+    "words",
+    [["show", "TOY-001"], ["why", "TOY-001"], ["doctor"], ["log"]],
+    ids=lambda words: str(words[0]),
 )
 def test_reading_loads_nothing_heavy(halted: Toy, tmp_path: Path, words: list[str]) -> None:
     code, packages = loaded(halted, tmp_path / "loaded", *words)
@@ -133,12 +144,12 @@ def test_a_network_file_system_is_named() -> None:
 
 
 def test_every_problem_of_a_repository_says_what_was_met_and_what_to_type() -> None:
-    found = repo_state.RepoState(
+    found = checks.RepositoryState(
         version=(2, 17, 1), git_dir=Path("/x/.git"), is_shallow=True, is_partial=True, branch=None, operation="bisect",
         locks=(Path("/x/.git/index.lock"),), identity_problem="no email", signing_problem="no key",
     )  # fmt: skip
-    problems = repo_state.problems(found)
+    problems = repository_problems(found)
     assert [item.exit_code for item in problems] == [7, 7, 2, 7, 7, 7, 7, 7]
-    assert all(item.remedy for item in problems)
+    assert all(item.hint for item in problems)
     assert len({str(item) for item in problems}) == 8
     assert "2.17.1, wanted 2.34" in str(problems[0])

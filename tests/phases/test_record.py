@@ -11,13 +11,15 @@ import pytest
 from toy import Toy
 
 from phases.base import durable
-from phases.git import repo
-from phases.record import ledger, transaction as record
-from phases.errors import IntegrityError
-from phases.record.ledger import Ledger
 from phases.base.paths import Paths
-from phases.record.transaction import Record
+from phases.base.text import utc_now
+from phases.errors import IntegrityError
+from phases.git import repo
 from phases.git.repo import Repo
+from phases.record import transaction
+from phases.record.ledger import Ledger, append_entry, new_header, parse_ledger, seal_entry
+from phases.record.reconcile import reconcile
+from phases.record.transaction import Transaction
 
 
 class Killed(BaseException):
@@ -31,13 +33,15 @@ class Scene:
     toy: Toy
     paths: Paths
     repo: Repo
-    book: Ledger
-    outcome: Record
+    ledger: Ledger
+    outcome: Transaction
 
     def reopened(self) -> Ledger:
         """The ledger as the next run finds it: journal and work tree, reconciled."""
-        found = ledger.reconcile(
-            self.paths.progress.read_bytes(), self.paths.journal.read_bytes(), self.repo.blob("HEAD", "progress.txt")
+        found = reconcile(
+            self.paths.progress.read_bytes(),
+            self.paths.journal.read_bytes(),
+            self.repo.blob("HEAD", "progress.txt"),
         )
         assert found.problems == ()
         if found.restored:
@@ -49,16 +53,22 @@ class Scene:
 def scene(make_toy: Callable[..., Toy]) -> Scene:
     toy = make_toy()
     paths = Paths(toy.root, toy.root / ".git", "results")
-    book = Ledger(ledger.header("Toy"), ())
+    ledger = Ledger(new_header("Toy"), ())
     opened = Repo(toy.root)
-    first = ledger.seal(book, "GENESIS", ("project Toy",), time=ledger.now())
+    first = seal_entry(ledger, "GENESIS", ("project Toy",), time=utc_now())
     files = {"results/A/old.md": b"of the attempt before\n", "results/A/same.md": b"same\n"}
-    book = record.commit(paths, opened, book, Record(record.new_txn(), (first,), "begun", {}, files))
-    entry = ledger.seal(book, "VERIFIED", ("found x 1",), time=ledger.now(), phase=1, feature="A", title="Count")
+    ledger = transaction.commit(
+        paths, opened, ledger, Transaction(transaction.new_txn(), (first,), "begun", {}, files)
+    )
+    entry = seal_entry(
+        ledger, "VERIFIED", ("found x 1",), time=utc_now(), phase=1, feature="A", title="Count"
+    )
     files = {"results/A/result.json": b"{}\n", "results/A/same.md": b"same\n"}
     trailers = {"Phases-Phase": "1", "Phases-Feature": "A"}
-    outcome = Record(record.new_txn(), (entry,), "A Count: verified", trailers, files, ("results/A/old.md",))
-    return Scene(toy, paths, opened, book, outcome)
+    outcome = Transaction(
+        transaction.new_txn(), (entry,), "A Count: verified", trailers, files, ("results/A/old.md",)
+    )
+    return Scene(toy, paths, opened, ledger, outcome)
 
 
 def effects(patch: pytest.MonkeyPatch, scene: Scene, die_at: int | None) -> list[str]:
@@ -87,13 +97,17 @@ def facts(scene: Scene) -> dict[str, object]:
     git = scene.toy.git
     return {
         "commits": git("log", "--format=%s").splitlines(),
-        "entries": [entry.kind for entry in ledger.parse(scene.paths.progress.read_bytes()).entries],
+        "entries": [
+            entry.kind for entry in parse_ledger(scene.paths.progress.read_bytes()).entries
+        ],
         "journal": scene.paths.journal.read_bytes() == scene.paths.progress.read_bytes(),
-        "committed": (git("show", "HEAD:progress.txt") + "\n").encode() == scene.paths.progress.read_bytes(),
+        "committed": (git("show", "HEAD:progress.txt") + "\n").encode()
+        == scene.paths.progress.read_bytes(),
         "ref": git("rev-parse", "refs/phases/log") == git("rev-parse", "HEAD"),
         "files": sorted(git("ls-tree", "-r", "--name-only", "HEAD", "results").split()),
         "status": git("status", "--porcelain"),
-        "txn": git("log", "-1", "--format=%(trailers:key=Phases-Txn,valueonly)").strip() == scene.outcome.txn,
+        "txn": git("log", "-1", "--format=%(trailers:key=Phases-Txn,valueonly)").strip()
+        == scene.outcome.txn,
         "pending": sorted(path.name for path in scene.paths.pending.glob("*")),
     }
 
@@ -119,19 +133,30 @@ NOTHING = WHOLE | {
 
 def test_an_outcome_is_recorded(scene: Scene) -> None:
     assert facts(scene) == NOTHING
-    book = record.commit(scene.paths, scene.repo, scene.book, scene.outcome)
+    ledger = transaction.commit(scene.paths, scene.repo, scene.ledger, scene.outcome)
     assert facts(scene) == WHOLE
-    assert book.data == scene.paths.progress.read_bytes()
-    assert record.complete_pending(scene.paths, scene.repo, book) == (book, [])
+    assert ledger.data == scene.paths.progress.read_bytes()
+    assert transaction.complete_pending(scene.paths, scene.repo, ledger) == (ledger, [])
 
 
-def test_killed_at_any_step_it_converges(scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_killed_at_any_step_it_converges(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with monkeypatch.context() as patch:
         control = clone_of(scene, tmp_path / "control")
         steps = effects(patch, control, None)
-        record.commit(control.paths, control.repo, control.book, control.outcome)
+        transaction.commit(control.paths, control.repo, control.ledger, control.outcome)
     names = {step.split()[0] for step in steps}
-    assert names == {"write", "append", "remove", "commit", "move_log_ref", "_run", "unlink", "rmdir"}
+    assert names == {
+        "write",
+        "append",
+        "remove",
+        "commit",
+        "move_log_ref",
+        "_run",
+        "unlink",
+        "rmdir",
+    }
     assert len(steps) >= 12
     prepared = False
     for number, step in enumerate(steps):
@@ -139,13 +164,13 @@ def test_killed_at_any_step_it_converges(scene: Scene, tmp_path: Path, monkeypat
         with monkeypatch.context() as patch:
             effects(patch, other, number)
             with pytest.raises(Killed):
-                record.commit(other.paths, other.repo, other.book, other.outcome)
+                transaction.commit(other.paths, other.repo, other.ledger, other.outcome)
         prepared = prepared or any(other.paths.pending.glob("*/record.json"))
-        book, completed = record.complete_pending(other.paths, other.repo, other.reopened())
+        ledger, completed = transaction.complete_pending(other.paths, other.repo, other.reopened())
         met = facts(other)
         assert met == (WHOLE if prepared else NOTHING), f"killed before {step}"
         assert completed in ([], ["A Count: verified"])
-        assert record.complete_pending(other.paths, other.repo, book) == (book, []), step
+        assert transaction.complete_pending(other.paths, other.repo, ledger) == (ledger, []), step
         assert facts(other) == met, step
     assert prepared
 
@@ -153,18 +178,26 @@ def test_killed_at_any_step_it_converges(scene: Scene, tmp_path: Path, monkeypat
 def clone_of(scene: Scene, target: Path) -> Scene:
     """The same scene in a folder of its own."""
     toy = scene.toy.copy(target)
-    return Scene(toy, Paths(toy.root, toy.root / ".git", "results"), Repo(toy.root), scene.book, scene.outcome)
+    return Scene(
+        toy,
+        Paths(toy.root, toy.root / ".git", "results"),
+        Repo(toy.root),
+        scene.ledger,
+        scene.outcome,
+    )
 
 
-def test_killed_again_while_it_recovers_it_converges(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_killed_again_while_it_recovers_it_converges(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for number in range(40):
         with monkeypatch.context() as patch:
             effects(patch, scene, number)
             try:
                 if number == 0 or not any(scene.paths.pending.glob("*/record.json")):
-                    record.commit(scene.paths, scene.repo, scene.reopened(), scene.outcome)
+                    transaction.commit(scene.paths, scene.repo, scene.reopened(), scene.outcome)
                 else:
-                    record.complete_pending(scene.paths, scene.repo, scene.reopened())
+                    transaction.complete_pending(scene.paths, scene.repo, scene.reopened())
             except Killed:
                 continue
         break
@@ -174,31 +207,31 @@ def test_killed_again_while_it_recovers_it_converges(scene: Scene, monkeypatch: 
 def test_what_the_user_had_staged_stays_staged(scene: Scene) -> None:
     scene.toy.write("mine.txt", "mine\n")
     scene.toy.git("add", "mine.txt")
-    record.commit(scene.paths, scene.repo, scene.book, scene.outcome)
+    transaction.commit(scene.paths, scene.repo, scene.ledger, scene.outcome)
     assert facts(scene) == WHOLE | {"status": "A  mine.txt"}
 
 
 def test_a_prepared_outcome_that_does_not_follow_is_refused(scene: Scene) -> None:
     folder = scene.paths.pending / scene.outcome.txn
-    record._prepare(folder, scene.outcome)
-    other = ledger.seal(scene.book, "RECOVERED", ("reason another",), time=ledger.now())
-    grown = ledger.append(scene.paths.progress, scene.paths.journal, scene.book, other)
+    transaction._prepare(folder, scene.outcome)
+    other = seal_entry(scene.ledger, "RECOVERED", ("reason another",), time=utc_now())
+    grown = append_entry(scene.paths.progress, scene.paths.journal, scene.ledger, other)
     with pytest.raises(IntegrityError, match="does not follow the ledger's last entry") as refused:
-        record.complete_pending(scene.paths, scene.repo, grown)
+        transaction.complete_pending(scene.paths, scene.repo, grown)
     assert refused.value.code == "pending-stale"
     assert folder.exists()
 
 
 def test_a_half_prepared_outcome_is_thrown_away(scene: Scene) -> None:
     durable.write(scene.paths.pending / "abc" / "0", b"half")
-    assert record.complete_pending(scene.paths, scene.repo, scene.book) == (scene.book, [])
+    assert transaction.complete_pending(scene.paths, scene.repo, scene.ledger) == (scene.ledger, [])
     assert facts(scene) == NOTHING
 
 
 def test_transactions_have_names_of_their_own() -> None:
     def names() -> Iterator[str]:
         while True:
-            yield record.new_txn()
+            yield transaction.new_txn()
 
     drawn = [name for name, _ in zip(names(), range(100), strict=False)]
     assert len(set(drawn)) == 100

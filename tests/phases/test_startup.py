@@ -11,7 +11,19 @@ from pathlib import Path
 import pytest
 from toy import Toy
 
-HEAVY = {"torch", "transformers", "numpy", "scipy", "matplotlib", "jinja2", "rich", "git", "psutil", "pytest", "yaml"}
+HEAVY = {
+    "torch",
+    "transformers",
+    "numpy",
+    "scipy",
+    "matplotlib",
+    "jinja2",
+    "rich",
+    "git",
+    "psutil",
+    "pytest",
+    "yaml",
+}
 
 CHILD = """
 import atexit, json, os, sys
@@ -31,7 +43,11 @@ def loaded(toy: Toy, place: Path, *words: str) -> tuple[int, set[str]]:
     """Runs the command in a process of its own; its exit code, and the packages it had loaded at its end."""
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "LOADED": str(place)}
     done = subprocess.run(
-        [sys.executable, "-c", CHILD, *words], cwd=toy.root, env=env, capture_output=True, check=False
+        [sys.executable, "-c", CHILD, *words],
+        cwd=toy.root,
+        env=env,
+        capture_output=True,
+        check=False,
     )
     return done.returncode, set(json.loads(place.read_text()))
 
@@ -53,7 +69,9 @@ def test_help_does_not_even_read_the_plan(halted: Toy, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("words", [["status"], ["log"]], ids=" ".join)
-def test_a_plan_that_was_checked_is_shown_without_pydantic(halted: Toy, tmp_path: Path, words: list[str]) -> None:
+def test_a_plan_that_was_checked_is_shown_without_pydantic(
+    halted: Toy, tmp_path: Path, words: list[str]
+) -> None:
     _, packages = loaded(halted, tmp_path / "loaded", *words)
     assert "pydantic" not in packages
     (halted.root / ".git/phases/plan-checked").unlink()

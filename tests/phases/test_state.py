@@ -12,9 +12,19 @@ from hypothesis import strategies as st
 from story import DIGEST
 from story import Story as Told
 
-from phases.plan import schema as prd
+from phases.plan.load import parse_plan
 from phases.record import entries, state
-from phases.record.state import AttemptsSpent, AwaitApproval, Blocked, Done, RunExit, RunFeature, Stuck
+from phases.record.state import State, fold_state, next_step
+from phases.record.steps import (
+    AttemptsSpent,
+    AwaitApproval,
+    Blocked,
+    Done,
+    RunExit,
+    RunFeature,
+    Step,
+    Stuck,
+)
 
 ATTEMPTS = 3
 
@@ -24,7 +34,7 @@ def feature(name: str, *needs: str) -> dict[str, object]:
             "expect": {"minutes": 1, "memory_gb": 1}, "gate": {"shell": "true"}}  # fmt: skip
 
 
-PLAN = prd.parse(
+PLAN = parse_plan(
     json.dumps({
         "schema": 1, "project": "Toy", "defaults": {"attempts": ATTEMPTS},
         "phases": [{"id": 1, "name": "One", "features": [feature("A"), feature("B", "A"), feature("C")]},
@@ -37,12 +47,12 @@ class Story(Told):
     """A story about PLAN."""
 
     @property
-    def state(self) -> state.State:
-        return state.fold(PLAN, self.book.entries, self.records)
+    def state(self) -> State:
+        return fold_state(PLAN, self.ledger.entries, self.records)
 
     @property
-    def next(self) -> state.Step:
-        return state.next_step(PLAN, self.state)
+    def next(self) -> Step:
+        return next_step(PLAN, self.state)
 
 
 def halted() -> Story:
@@ -133,9 +143,9 @@ def test_exit_gates_that_say_no_count_as_attempts() -> None:
 
 def test_a_feature_waits_for_what_it_needs() -> None:
     story = Story().lock().attempt("A", "FAILED")
-    assert state.next_step(PLAN, story.state, {"A"}) == RunFeature(1, "C")
+    assert next_step(PLAN, story.state, {"A"}) == RunFeature(1, "C")
     story.attempt("C")
-    assert state.next_step(PLAN, story.state, {"A"}) == Stuck(1, ("A", "B"))
+    assert next_step(PLAN, story.state, {"A"}) == Stuck(1, ("A", "B"))
     assert story.next == RunFeature(1, "A")
 
 
@@ -162,7 +172,7 @@ def test_the_facts_of_an_outcome_are_read_back() -> None:
     lines = (
         entries.ran("lab.x", 412.4, 1, 0, "cpu", "none"),
         *entries.gate("gates/test_x.py", 9, 0, (12, 3, 17), (6, 6), ()),
-        entries.Located(DIGEST, "results/A/receipt.json").line("receipt"),
+        entries.RecordedFile(DIGEST, "results/A/receipt.json").line("receipt"),
     )
     found = story.add("VERIFIED", 1, "A", *lines).state.phase(1).feature("A")
     assert (found.seconds, found.coverage, found.receipt) == (412, (12, 3, 17), DIGEST)
@@ -205,7 +215,7 @@ def test_no_phase_opens_without_a_recorded_approval(story: Story) -> None:
     for phase in range(1, opened):
         named = [
             entry.fact(state.RECORD)
-            for entry in story.book.entries
+            for entry in story.ledger.entries
             if entry.kind == "APPROVED" and entry.phase == phase
         ]
         assert any(fact and fact["digest"] in story.records for fact in named)
@@ -214,10 +224,12 @@ def test_no_phase_opens_without_a_recorded_approval(story: Story) -> None:
 @given(stories())
 @settings(deadline=None)
 def test_without_records_a_decision_changes_nothing(story: Story) -> None:
-    decided = [entry for entry in story.book.entries if entry.kind in ("APPROVED", "REJECTED", "WAIVED")]
+    decided = [
+        entry for entry in story.ledger.entries if entry.kind in ("APPROVED", "REJECTED", "WAIVED")
+    ]
     assume(decided)
-    without = [entry for entry in story.book.entries if entry not in decided]
-    assert state.fold(PLAN, story.book.entries, ()) == state.fold(PLAN, without, ())
+    without = [entry for entry in story.ledger.entries if entry not in decided]
+    assert fold_state(PLAN, story.ledger.entries, ()) == fold_state(PLAN, without, ())
 
 
 @given(stories(), st.sampled_from(["VERIFIED", "FAILED", "ERRORED"]), st.sampled_from("ABC"))
@@ -237,7 +249,7 @@ def test_any_new_outcome_voids_the_checkpoint(story: Story, kind: str, name: str
 def test_attempts_are_the_outcomes_since_the_last_counting_lock(story: Story) -> None:
     for phase, name in PLACES:
         since, locked = 0, False
-        for entry in story.book.entries:
+        for entry in story.ledger.entries:
             if entry.phase != phase:
                 continue
             fact = entry.fact(state.RECORD)
@@ -246,7 +258,7 @@ def test_attempts_are_the_outcomes_since_the_last_counting_lock(story: Story) ->
                 since, locked = entry.seq, True
             if entry.kind == "REJECTED" and recorded:
                 locked = False  # the lock is released; the next one is the runner's own again
-        outcomes = [entry for entry in story.book.entries if entry.feature == name and entry.phase == phase
+        outcomes = [entry for entry in story.ledger.entries if entry.feature == name and entry.phase == phase
                     and entry.kind in state.OUTCOMES and entry.seq > since]  # fmt: skip
         assert story.state.phase(phase).feature(name).attempts == len(outcomes)
 
@@ -255,11 +267,13 @@ def test_attempts_are_the_outcomes_since_the_last_counting_lock(story: Story) ->
 @settings(deadline=None)
 def test_the_fold_is_deterministic_and_goes_on_where_it_stopped(story: Story) -> None:
     assert story.state == story.state
-    if story.book.entries:
-        last = story.book.entries[-1]
+    if story.ledger.entries:
+        last = story.ledger.entries[-1]
         others = [place for place in (1, 2) if place != last.phase]
-        before = state.fold(PLAN, story.book.entries[:-1], story.records)
-        for place in others:  # an entry bears on its own phase only; a repair also voids whatever waits
+        before = fold_state(PLAN, story.ledger.entries[:-1], story.records)
+        for (
+            place
+        ) in others:  # an entry bears on its own phase only; a repair also voids whatever waits
             wanted = before.phase(place)
             if last.kind in ("REPAIRED", "RECOVERED"):
                 wanted = replace(wanted, halted=None, request=None)
@@ -272,6 +286,12 @@ def test_what_waits_has_a_halt_after_its_last_outcome(story: Story) -> None:
     for phase in story.state.phases:
         if phase.state == "awaiting_approval":
             later = [
-                entry for entry in story.book.entries if entry.phase == phase.id and entry.seq > (phase.halted or 0)
+                entry
+                for entry in story.ledger.entries
+                if entry.phase == phase.id and entry.seq > (phase.halted or 0)
             ]
-            assert not [entry for entry in later if entry.feature and entry.kind in ("STARTED", *state.OUTCOMES)]
+            assert not [
+                entry
+                for entry in later
+                if entry.feature and entry.kind in ("STARTED", *state.OUTCOMES)
+            ]

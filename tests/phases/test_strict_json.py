@@ -20,8 +20,14 @@ from phases.base.strict_json import StrictJsonError, loads
         ('{"a": [1, -Infinity]}', "a[1]: -Infinity is not a number of JSON"),
         ("[[1e999]]", "[0][0]: 1e999 is too large for a 64-bit float"),
         ('{"a b": -1e400}', '["a b"]: -1e400 is too large for a 64-bit float'),
-        ("18446744073709551616", "(document): an integer of 20 digits (184467440737…); at most 64 bits are read"),
-        ("9" * 5000, "(document): an integer of 5000 digits (999999999999…); at most 64 bits are read"),
+        (
+            "18446744073709551616",
+            "(document): an integer of 20 digits (184467440737…); at most 64 bits are read",
+        ),
+        (
+            "9" * 5000,
+            "(document): an integer of 5000 digits (999999999999…); at most 64 bits are read",
+        ),
         (r'{"a": "\ud800"}', "a: half a surrogate pair in a string"),
         (r'{"\udc00": 1}', r'["\udc00"]: half a surrogate pair in a key'),
         ('{"a": 1,}', "line 1, column 9: "),
@@ -111,13 +117,17 @@ json_values = st.recursive(
 @settings(deadline=None)
 @given(json_values, st.booleans())
 def test_takes_what_json_writes(value, ascii_only):
-    assert repr(loads(json.dumps(value, allow_nan=False, ensure_ascii=ascii_only).encode())) == repr(value)
+    assert repr(
+        loads(json.dumps(value, allow_nan=False, ensure_ascii=ascii_only).encode())
+    ) == repr(value)
 
 
 @settings(deadline=None)
 @given(
     st.binary()
-    | st.text(alphabet='{}[]",:\\ \n0123456789.eE+-truefalsnINity\ud7ff\U0001f600').map(lambda s: s.encode())
+    | st.text(alphabet='{}[]",:\\ \n0123456789.eE+-truefalsnINity\ud7ff\U0001f600').map(
+        lambda s: s.encode()
+    )
 )
 def test_raises_nothing_but_its_own_error_and_agrees_with_json(data):
     try:

@@ -7,35 +7,40 @@ from typing import Any
 
 import pytest
 from story import DIGEST, Story
-from toy import Toy, prd
+from toy import Toy, toy_plan
 
-from phases.record import entries, ledger, state
-from phases.views import sentences, status as views
-from phases.record.ledger import Reconciled
-from phases.plan.schema import Prd, parse
-from phases.record.project import Book
+from phases.plan.load import parse_plan
+from phases.plan.schema import Plan
+from phases.record import entries
+from phases.record.ledger import new_header, parse_ledger
+from phases.record.project import Snapshot
+from phases.record.reconcile import Reconciled
+from phases.record.state import fold_state, next_step
+from phases.record.steps import Step
+from phases.views import sentences
+from phases.views import status as views
 
 
-def plan(**defaults: Any) -> Prd:
-    return parse(json.dumps(prd(phases=2, **defaults)).encode())
+def plan(**defaults: Any) -> Plan:
+    return parse_plan(json.dumps(toy_plan(phases=2, **defaults)).encode())
 
 
-def told(story: Story, toy: Prd | None = None) -> tuple[Prd, Book, state.Step]:
+def told(story: Story, toy: Plan | None = None) -> tuple[Plan, Snapshot, Step]:
     """The state of the toy plan after a story."""
     toy = toy or plan()
-    now = state.fold(toy, story.book.entries, story.records)
-    return toy, Book(Reconciled(story.book), now), state.next_step(toy, now)
+    now = fold_state(toy, story.ledger.entries, story.records)
+    return toy, Snapshot(Reconciled(story.ledger), now), next_step(toy, now)
 
 
 def text(story: Story, ascii_only: bool = False) -> list[str]:
-    toy, book, step = told(story)
-    return views.status_text(toy, book, step, "results", ascii_only).splitlines()
+    toy, ledger, step = told(story)
+    return views.status_text(toy, ledger, step, "results", ascii_only).splitlines()
 
 
 def verified(story: Story, name: str, phase: int = 1) -> Story:
     lines = (entries.ran("x", 12.2, 1, 0, "cpu", "none"),
              *entries.gate("gates/test_count.py", 3, 0, (1, 1, 4), (4, 4), ()),
-             entries.Located(DIGEST, f"results/{name}/receipt.json").line("receipt"))  # fmt: skip
+             entries.RecordedFile(DIGEST, f"results/{name}/receipt.json").line("receipt"))  # fmt: skip
     return story.add("STARTED", phase, name).add("VERIFIED", phase, name, *lines)
 
 
@@ -45,10 +50,10 @@ def halted() -> Story:
 
 def test_status_json_is_the_contract() -> None:
     story = verified(Story().lock(), "TOY-001").attempt("TOY-002", "FAILED")
-    toy, book, step = told(story)
-    assert views.status_json(toy, book, step) == {
+    toy, ledger, step = told(story)
+    assert views.status_json(toy, ledger, step) == {
         "project": "Toy",
-        "head": {"entry": 5, "hash": story.book.head},
+        "head": {"entry": 5, "hash": story.ledger.head},
         "phases": [
             {"id": 1, "name": "Counting 1", "state": "failed", "features": [
                 {"id": "TOY-001", "title": "Count number 1", "state": "verified", "attempts": 1, "seconds": 12,
@@ -64,9 +69,9 @@ def test_status_json_is_the_contract() -> None:
 
 
 def test_an_empty_ledger_has_the_headers_hash() -> None:
-    toy, book, step = told(Story())
-    head = views.status_json(toy, book, step)["head"]
-    assert head == {"entry": 0, "hash": ledger.parse(ledger.header("Toy")).head}
+    toy, ledger, step = told(Story())
+    head = views.status_json(toy, ledger, step)["head"]
+    assert head == {"entry": 0, "hash": parse_ledger(new_header("Toy")).head}
 
 
 def approved(story: Story, phase: int = 1) -> Story:
@@ -91,11 +96,13 @@ NEXT = {
 @pytest.mark.parametrize("name", NEXT)
 def test_next_is_the_one_command_to_type(name: str) -> None:
     make, action, phase, feature, command = NEXT[name]
-    toy, book, step = told(make())
+    toy, ledger, step = told(make())
     wanted = {"action": action, "phase": phase, "feature": feature, "command": command}
-    assert views.status_json(toy, book, step)["next"] == wanted
+    assert views.status_json(toy, ledger, step)["next"] == wanted
     last = text(make())[-1]
-    assert last == (f"next: {command}" if command else "Every phase is approved; nothing is left to do.")
+    assert last == (
+        f"next: {command}" if command else "Every phase is approved; nothing is left to do."
+    )
 
 
 STATES = {
@@ -106,8 +113,8 @@ STATES = {
 
 @pytest.mark.parametrize("word", STATES)
 def test_every_state_of_a_phase_has_its_word(word: str) -> None:
-    toy, book, step = told(STATES[word])
-    assert views.status_json(toy, book, step)["phases"][0]["state"] == word
+    toy, ledger, step = told(STATES[word])
+    assert views.status_json(toy, ledger, step)["phases"][0]["state"] == word
     assert set(views.WORDS) == set(STATES)
     assert f"Phase 1 · Counting 1 · {views.WORDS[word]}" in text(STATES[word])
 
@@ -122,8 +129,8 @@ def test_every_state_of_a_feature_has_its_mark(kind: str | None, word: str) -> N
     if kind:
         story.records.add(DIGEST)
         story.add(kind, 1, "TOY-001", f"record sha256:{DIGEST} prd/approvals/phase-1.1.json")
-    toy, book, step = told(story)
-    assert views.status_json(toy, book, step)["phases"][0]["features"][0]["state"] == word
+    toy, ledger, step = told(story)
+    assert views.status_json(toy, ledger, step)["phases"][0]["features"][0]["state"] == word
     line = next(line for line in text(story) if line.split()[1:2] == ["TOY-001"])
     assert line.split()[0] == views.MARKS[word]
     assert word in line
@@ -131,18 +138,28 @@ def test_every_state_of_a_feature_has_its_mark(kind: str | None, word: str) -> N
 
 
 def test_the_text_shows_seconds_coverage_and_attempts() -> None:
-    story = verified(Story().lock().attempt("TOY-001", "FAILED"), "TOY-001").attempt("TOY-002", "FAILED")
+    story = verified(Story().lock().attempt("TOY-001", "FAILED"), "TOY-001").attempt(
+        "TOY-002", "FAILED"
+    )
     lines = text(story)
     assert (
-        "  ✓ TOY-001    Count number 1                       verified  (12 s, coverage 1 + 1 of 4, 2 attempts)" in lines
+        "  ✓ TOY-001    Count number 1                       verified  (12 s, coverage 1 + 1 of 4, 2 attempts)"
+        in lines
     )
     assert any(line.endswith("failed  (1 attempt)") for line in lines)
-    assert "awaits your approval. To review: results/, progress.txt, git log." in "\n".join(text(halted()))
+    assert "awaits your approval. To review: results/, progress.txt, git log." in "\n".join(
+        text(halted())
+    )
 
 
 def test_without_unicode_the_same_is_said_in_ascii() -> None:
     spent = NEXT["spent"][0]()
-    for story in (halted(), spent, approved(halted()), STATES["running"].add("STARTED", 1, "TOY-002")):
+    for story in (
+        halted(),
+        spent,
+        approved(halted()),
+        STATES["running"].add("STARTED", 1, "TOY-002"),
+    ):
         plain = "\n".join(text(story, ascii_only=True))
         assert plain.isascii()
         assert len(plain.splitlines()) == len(text(story))
@@ -167,24 +184,26 @@ def test_json_is_one_object_on_stdout(halted: Toy) -> None:
 
 def test_plan_says_what_would_run_and_why() -> None:
     story = Story().lock().attempt("TOY-001", "FAILED")
-    toy, book, step = told(story)
-    planned = views.plan_json(toy, book, step)
+    toy, ledger, step = told(story)
+    planned = views.plan_json(toy, ledger, step)
     assert [(item["id"], item["reason"]) for item in planned["features"]] == [
         ("TOY-001", "attempt 1 failed"), ("TOY-002", "not run yet")]  # fmt: skip
-    shown = views.plan_text(toy, book, step)
+    shown = views.plan_text(toy, ledger, step)
     assert "entry   `test -s experiment.py`" in shown
     assert "exit    gates/test_exit.py" in shown
-    assert "in all about 0.2 min, at most 0.1 GB; then it halts for your approval of phase 1" in shown
+    assert (
+        "in all about 0.2 min, at most 0.1 GB; then it halts for your approval of phase 1" in shown
+    )
     waiting = views.plan_text(*told(halted()))
     assert "would run nothing: phase 1 awaits your approval" in waiting
     assert views.plan_json(*told(halted()))["features"] == []
 
 
 def test_what_a_person_reads_before_a_decision() -> None:
-    toy, book, _ = told(halted())
+    toy, ledger, _ = told(halted())
     details = {"TOY-001": {"unjudged": ["images"], "passed": 3, "caught": "4 of 4", "claimed": ["time", "memory"],
                            "predictions": ["HELD: the total is 14"]}}  # fmt: skip
-    shown = views.checkpoint_text(toy.phase(1), book.state.phase(1), details, "results")
+    shown = views.checkpoint_text(toy.phase(1), ledger.state.phase(1), details, "results")
     for wanted in ("UNJUDGED by the plan's own word: images", "checks: 3 passed; fails on 4 of 4 negative copies",
                    "1 recomputed + 1 bounded of 4 measurements; only claimed: time, memory",
                    "prediction HELD: the total is 14", f"receipt sha256:{DIGEST}  results/TOY-001/receipt.json",
@@ -195,5 +214,7 @@ def test_what_a_person_reads_before_a_decision() -> None:
 
 def test_the_log_is_progress_txt() -> None:
     story = halted()
-    assert sentences.raw(story.book.entries).encode() + b"\n" in story.book.data
-    assert [item["self"] for item in sentences.as_json(story.book.entries)] == [e.self_hash for e in story.book.entries]
+    assert sentences.raw(story.ledger.entries).encode() + b"\n" in story.ledger.data
+    assert [item["self"] for item in sentences.as_json(story.ledger.entries)] == [
+        e.self_hash for e in story.ledger.entries
+    ]

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 from terminal_user import as_asked, at_terminal
-from toy import Toy, prd
+from toy import Toy, toy_plan
 
-from phases.record import ledger
+from phases.record.ledger import parse_ledger
 
 WAIVE = ("approve", "1", "--waive", "TOY-001", "--reason", "no such data here")
 
@@ -25,7 +25,7 @@ EXIT = (
 
 def failing(**changes: Any) -> dict[str, Any]:
     """A plan whose first feature crashes."""
-    plan = prd(features=3, attempts=1)
+    plan = toy_plan(features=3, attempts=1)
     plan["phases"][0]["features"][0]["command"] = "echo no luck; exit 3"
     plan["phases"][0]["features"][1]["needs"] = ["TOY-001"]
     plan["phases"][0]["exit"].append({"shell": EXIT})
@@ -72,7 +72,10 @@ def test_a_waived_feature_lets_the_phase_go_on_and_is_said_first(failed: Toy) ->
     failed.run("run", "--next")
     first = failed.run("status").stdout.splitlines()[:6]
     assert first[2] == "Decided by a person:"
-    assert "TOY-001 waived (errored, 1 attempt under this lock): no such data here (entry 0005)" in first[3]
+    assert (
+        "TOY-001 waived (errored, 1 attempt under this lock): no such data here (entry 0005)"
+        in first[3]
+    )
     assert "features: 1 verified, 2 waived" in failed.progress
     code, screen = at_terminal(failed.root, "approve", "1", answer=as_asked)
     assert code == 0, screen
@@ -120,10 +123,12 @@ def test_under_a_changed_plan_nothing_is_waived(failed: Toy) -> None:
 def test_a_waived_feature_that_verifies_later_is_verified(failed: Toy) -> None:
     assert at_terminal(failed.root, *WAIVE, answer=as_asked)[0] == 0
     document = json.loads((failed.root / "prd/plan.json").read_text())
-    document["phases"][0]["features"][0] = {**prd()["phases"][0]["features"][0]}
+    document["phases"][0]["features"][0] = {**toy_plan()["phases"][0]["features"][0]}
     failed.write("prd/plan.json", json.dumps(document))
     failed.commit("a command that works")
-    code, screen = at_terminal(failed.root, "relock", "1", "--reason", "it was the command", answer=as_asked)
+    code, screen = at_terminal(
+        failed.root, "relock", "1", "--reason", "it was the command", answer=as_asked
+    )
     assert code == 0, screen
     assert "runs again: TOY-001, TOY-002" in screen
     failed.run("run", "--next")
@@ -133,8 +138,10 @@ def test_a_waived_feature_that_verifies_later_is_verified(failed: Toy) -> None:
     failed.run("audit")
 
 
-def test_what_needs_a_waived_feature_of_an_earlier_phase_waits_for_a_person(make_toy: Callable[..., Toy]) -> None:
-    plan = prd(phases=2, features=2, attempts=1)
+def test_what_needs_a_waived_feature_of_an_earlier_phase_waits_for_a_person(
+    make_toy: Callable[..., Toy],
+) -> None:
+    plan = toy_plan(phases=2, features=2, attempts=1)
     plan["phases"][0]["features"][0]["command"] = "exit 3"
     plan["phases"][1]["features"] = [plan["phases"][1]["features"][0] | {"needs": ["TOY-001"]}]
     plan["phases"][1].pop("exit")
@@ -148,16 +155,22 @@ def test_what_needs_a_waived_feature_of_an_earlier_phase_waits_for_a_person(make
     assert "python -m phases approve 2 --waive TOY-003" in blocked.stderr
     assert toy.status()["next"]["action"] == "approve"
     assert "it needs TOY-001, which is waived" in toy.run("why", "TOY-003").stdout
-    code, screen = at_terminal(toy.root, "approve", "2", "--waive", "TOY-003", "--reason", "nor this", answer=as_asked)
+    code, screen = at_terminal(
+        toy.root, "approve", "2", "--waive", "TOY-003", "--reason", "nor this", answer=as_asked
+    )
     assert code == 0, screen
     toy.run("run", "--next")
-    assert [entry.kind for entry in ledger.parse(toy.progress.encode()).entries][-3:] == ["LOCKED", "WAIVED", "HALTED"]
+    assert [entry.kind for entry in parse_ledger(toy.progress.encode()).entries][-3:] == [
+        "LOCKED",
+        "WAIVED",
+        "HALTED",
+    ]
     toy.run("audit")
 
 
 def test_a_rejection_opens_attempts_anew(make_toy: Callable[..., Toy]) -> None:
     """Attempts count under a lock; a rejection releases it, so a feature at its last attempt can run again."""
-    toy = make_toy(prd(features=1, attempts=1))
+    toy = make_toy(toy_plan(features=1, attempts=1))
     toy.run("run", "--next")
     assert at_terminal(toy.root, "reject", "1", "--reason", "again", answer=as_asked)[0] == 0
     toy.run("run", "--next")

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phases.execution import sandbox, worker
 from phases.errors import EnvironmentFaultError
+from phases.execution import worker
+from phases.execution.sandbox import choose_sandbox
 
 ROOT = Path(__file__).parents[2]
 
@@ -44,7 +45,7 @@ def run(place, code, *, view=None, timeout_s=60.0, **env):
         events=place.events,
         log=place.folder / "log",
         timeout_s=timeout_s,
-        sandbox=sandbox.choose("none"),
+        sandbox=choose_sandbox("none"),
         grace_s=0.5,
     )
     return worker.run(job, view or Recorder())
@@ -140,7 +141,9 @@ progress(2, 2, "beyond the limit")
     assert view.events == [(1, 2, "before the flood")]
 
 
-@pytest.mark.parametrize("trick", ["os.mkfifo(path)", "os.symlink('/dev/zero', path)", "os.mkdir(path)", "pass"])
+@pytest.mark.parametrize(
+    "trick", ["os.mkfifo(path)", "os.symlink('/dev/zero', path)", "os.mkdir(path)", "pass"]
+)
 def test_an_events_file_that_was_replaced_holds_nothing_up(place, trick):
     view = Recorder()
     code = (
@@ -171,7 +174,10 @@ def test_an_error_of_the_view_ends_the_experiment(place):
         def progress(self, done, total, note):
             raise ZeroDivisionError
 
-    code = REPORT + "open(os.environ['OUT'] + '/pid', 'w').write(str(os.getpid())); progress(1, 2, ''); time.sleep(999)"
+    code = (
+        REPORT
+        + "open(os.environ['OUT'] + '/pid', 'w').write(str(os.getpid())); progress(1, 2, ''); time.sleep(999)"
+    )
     with pytest.raises(ZeroDivisionError):
         run(place, code, view=Broken(), OUT=str(place.out))
     assert not Path("/proc", (place.out / "pid").read_text()).exists()
@@ -184,7 +190,13 @@ def test_the_folder_is_private_and_goes_with_its_context(tmp_path):
     with worker.staging(ROOT, tmp_path) as place:
         assert place.folder.parent == tmp_path
         assert place.folder.stat().st_mode & 0o777 == 0o700
-        assert sorted(path.name for path in place.folder.iterdir()) == ["events.jsonl", "home", "lock", "out", "tmp"]
+        assert sorted(path.name for path in place.folder.iterdir()) == [
+            "events.jsonl",
+            "home",
+            "lock",
+            "out",
+            "tmp",
+        ]
         (place.out / "deep").mkdir()
         (place.out / "deep" / "file").write_text("x")
         (place.out / "deep").chmod(0)
@@ -211,7 +223,7 @@ def test_a_folder_inside_the_repository_is_refused(tmp_path):
             worker.staging(tmp_path, base),
         ):
             pass
-        assert "TMPDIR" in caught.value.remedy
+        assert "TMPDIR" in caught.value.hint
     assert sorted(path.name for path in tmp_path.iterdir()) == ["alias", "tmp"]
 
 
@@ -219,21 +231,27 @@ def test_what_a_killed_runner_left_is_swept_and_a_living_ones_is_not(tmp_path):
     script = f"""
 import os, sys
 from pathlib import Path
-from phases import worker
+from phases.execution import worker
 with worker.staging(Path({str(ROOT)!r}), Path({str(tmp_path)!r})) as place:
     print(place.folder, flush=True)
     sys.stdin.read()
 """
     runners = [
         subprocess.Popen(
-            [sys.executable, "-c", script], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", script],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         for _ in range(2)
     ]
     dead, living = (Path(runner.stdout.readline().strip()) for runner in runners)
     runners[0].kill()
     runners[0].wait()
-    stranger = tmp_path / "phases-run-notes"  # the user's own, by chance of that name: no lock, so not ours
+    stranger = (
+        tmp_path / "phases-run-notes"
+    )  # the user's own, by chance of that name: no lock, so not ours
     stranger.mkdir()
     assert dead.exists()
     with worker.staging(ROOT, tmp_path):

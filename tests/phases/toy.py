@@ -96,7 +96,7 @@ def feature(number: int, **changes: Any) -> dict[str, Any]:
     } | changes  # fmt: skip
 
 
-def prd(phases: int = 1, features: int = 2, **defaults: Any) -> dict[str, Any]:
+def toy_plan(phases: int = 1, features: int = 2, **defaults: Any) -> dict[str, Any]:
     """A PRD of quick phases."""
     number = iter(range(1, 100))
     return {
@@ -117,7 +117,7 @@ class Toy:
     def __init__(self, root: Path, plan: dict[str, Any] | None = None):
         self.root = root
         root.mkdir()
-        self.write("prd/plan.json", json.dumps(plan or prd(), indent=1))
+        self.write("prd/plan.json", json.dumps(plan or toy_plan(), indent=1))
         self.write("experiment.py", EXPERIMENT)
         self.write("gates/test_count.py", GATE)
         self.write("gates/test_exit.py", EXIT_GATE)
@@ -141,7 +141,9 @@ class Toy:
 
     def git(self, *arguments: str) -> str:
         """Runs git in the repository and returns what it printed."""
-        done = subprocess.run(["git", *arguments], cwd=self.root, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            ["git", *arguments], cwd=self.root, capture_output=True, text=True, check=True
+        )
         return done.stdout.strip()
 
     def commit(self, message: str) -> None:
@@ -149,7 +151,13 @@ class Toy:
         self.git("add", "-A")
         self.git("commit", "-q", "-m", message)
 
-    def run(self, *arguments: str, code: int | None = 0, env: dict[str, str] | None = None, stdin: str = "") -> Any:
+    def run(
+        self,
+        *arguments: str,
+        code: int | None = 0,
+        env: dict[str, str] | None = None,
+        stdin: str = "",
+    ) -> Any:
         """`python -m phases …` without a controlling terminal; checks the exit code."""
         done = subprocess.run(
             [sys.executable, "-m", "phases", *arguments], cwd=self.root, capture_output=True, text=True, input=stdin,
@@ -157,7 +165,9 @@ class Toy:
             check=False,
         )  # fmt: skip
         if code is not None:
-            assert done.returncode == code, f"exit {done.returncode}, wanted {code}\n{done.stdout}\n{done.stderr}"
+            assert done.returncode == code, (
+                f"exit {done.returncode}, wanted {code}\n{done.stdout}\n{done.stderr}"
+            )
         return done
 
     def status(self) -> Any:
@@ -166,7 +176,11 @@ class Toy:
 
     def states(self) -> dict[str, str]:
         """Feature id -> state."""
-        return {item["id"]: item["state"] for phase in self.status()["phases"] for item in phase["features"]}
+        return {
+            item["id"]: item["state"]
+            for phase in self.status()["phases"]
+            for item in phase["features"]
+        }
 
     @property
     def progress(self) -> str:
@@ -175,7 +189,11 @@ class Toy:
 
     def snapshot(self) -> tuple[str, str, str]:
         """What a run must not change when it runs nothing: HEAD, progress.txt, the journal."""
-        return self.git("rev-parse", "HEAD"), self.progress, (self.root / ".git/phases/journal").read_text()
+        return (
+            self.git("rev-parse", "HEAD"),
+            self.progress,
+            (self.root / ".git/phases/journal").read_text(),
+        )
 
     def copy(self, target: Path) -> Toy:
         """The whole repository copied, journal and all."""

@@ -6,7 +6,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-from invariants import exit_violations, leftovers, processes, shape, untouched, user_violations, violations
+from invariants import (
+    exit_violations,
+    leftovers,
+    processes,
+    shape,
+    untouched,
+    user_violations,
+    violations,
+)
 from quick import Quick
 
 SHIM = """#!/bin/sh
@@ -23,7 +31,7 @@ exec {git} "$@"
 
 def fault(place: str, how: str = "kill", count: int = 1) -> dict[str, str]:
     """The environment that lets the runner die or fail."""
-    return {"PHASES_FAULT": f"{place}:{how}:{count}"}
+    return {"PHASES_FAILPOINT": f"{place}:{how}:{count}"}
 
 
 def git_shim(folder: Path, action: str) -> dict[str, str]:
@@ -48,7 +56,9 @@ def strace(*injections: str) -> str:
 def run_until_free(quick: Quick, seconds: float = 20) -> Any:
     """`run --next`, again while a git that the killed runner had started still holds its lock."""
     end = time.monotonic() + seconds
-    while (done := quick.run("run", "--next", code=None)).returncode == 6 and time.monotonic() < end:
+    while (
+        done := quick.run("run", "--next", code=None)
+    ).returncode == 6 and time.monotonic() < end:
         time.sleep(0.1)
     return done
 
@@ -61,7 +71,9 @@ def wait_for_rest(quick: Quick, seconds: float = 20) -> None:
     assert not busy, busy
 
 
-def converges(quick: Quick, end: dict[str, Any], before: bytes = b"", codes: tuple[int, ...] = (0, 4)) -> None:
+def converges(
+    quick: Quick, end: dict[str, Any], before: bytes = b"", codes: tuple[int, ...] = (0, 4)
+) -> None:
     """The next run ends as an undisturbed one, and every invariant holds before and after it."""
     mine = untouched(quick.root)
     assert violations(quick.root, before) == []

@@ -5,7 +5,7 @@ the runner's cannot excuse itself. Each finding begins with the invariant's name
 
     I1  no acknowledged record is lost               I7  the user's unrelated changes are untouched
     I2  one VERIFIED per feature and attempt         I8  no partial file at a final place
-    I3  the chain is valid                           I9  a documented exit code, and one remedy on stderr
+    I3  the chain is valid                           I9  a documented exit code, and one hint on stderr
     I4  progress.txt only grows, commit by commit    I10 the same end as an undisturbed run
     I5  every VERIFIED has evidence that matches     I11 no process, temporary file or staging folder is left
     I6  nothing of phase k+1 before k's approval     I12 no leftover lock blocks
@@ -148,7 +148,9 @@ def _commits(root: Path) -> Iterator[str]:
 def _evidence(root: Path) -> Iterator[str]:
     at = {
         line.partition(" ")[2]: line.partition(" ")[0]
-        for line in git(root, "log", "--format=%H %(trailers:key=Phases-Entry,valueonly,separator=%x2C)")
+        for line in git(
+            root, "log", "--format=%H %(trailers:key=Phases-Entry,valueonly,separator=%x2C)"
+        )
         .decode()
         .splitlines()
     }
@@ -191,7 +193,11 @@ def _order(root: Path) -> Iterator[str]:
         named = block.named("record")
         if block.kind == "APPROVED":
             path = root / named[1] if named else None
-            if path is None or not path.exists() or sha256(path.read_bytes()) != (named or ("",))[0]:
+            if (
+                path is None
+                or not path.exists()
+                or sha256(path.read_bytes()) != (named or ("",))[0]
+            ):
                 yield f"I6 entry {block.seq} approves without its record"
             else:
                 approved.add(block.phase or 0)
@@ -230,7 +236,11 @@ def untouched(root: Path) -> Untouched:
 def user_violations(root: Path, before: Untouched) -> list[str]:
     """I7: what changed of the user's."""
     now = untouched(root)
-    changed = {name for name in {*before.files, *now.files} if before.files.get(name) != now.files.get(name)}
+    changed = {
+        name
+        for name in {*before.files, *now.files}
+        if before.files.get(name) != now.files.get(name)
+    }
     found = [f"I7 {name} of the user's changed" for name in sorted(changed)]
     found += ["I7 the user's part of the index changed"] if now.index != before.index else []
     return found + (["I7 .git/config changed"] if now.config != before.config else [])
@@ -248,9 +258,13 @@ def _partial(root: Path) -> Iterator[str]:
         yield f"I8 {path.name} was prepared and not recorded"
     status = git(root, "status", "--porcelain", "-z", "--", "results", "prd/approvals").decode()
     blocks, committed = entries(root), len(read(git(root, "show", "HEAD:progress.txt"))[0])
-    waiting = {named[1] for block in blocks[committed:] if (named := block.named("lock"))}  # LOCKED goes along later
+    waiting = {
+        named[1] for block in blocks[committed:] if (named := block.named("lock"))
+    }  # LOCKED goes along later
     for item in filter(None, status.split("\0")):
-        if item[3:].rstrip("/") not in waiting and not any(name.startswith(item[3:]) for name in waiting):
+        if item[3:].rstrip("/") not in waiting and not any(
+            name.startswith(item[3:]) for name in waiting
+        ):
             yield f"I8 {item!r} is not as committed"
 
 
@@ -264,7 +278,9 @@ def processes(root: Path, temporary: Path | None) -> Iterator[str]:
             zombie = (folder / "stat").read_text().rpartition(")")[2].split()[0] == "Z"
         except OSError:
             continue
-        if not zombie and any(where.startswith(place) or place.encode() in command for place in places):
+        if not zombie and any(
+            where.startswith(place) or place.encode() in command for place in places
+        ):
             yield f"I11 process {folder.name} is left: {command[:120]!r}"
     for path in temporary.iterdir() if temporary else ():
         yield f"I11 {path.name} is left in the folder for temporary files"
@@ -285,11 +301,13 @@ def _locks(root: Path) -> Iterator[str]:
 
 def exit_violations(done: Any) -> list[str]:
     """I9 of a finished process."""
-    found = [] if done.returncode in EXIT_CODES else [f"I9 exit {done.returncode} is not documented"]
+    found = (
+        [] if done.returncode in EXIT_CODES else [f"I9 exit {done.returncode} is not documented"]
+    )
     if "Traceback" in done.stderr:
         found.append(f"I9 a traceback: {done.stderr[-300:]!r}")
     if done.returncode in NEEDS_REMEDY and "next: " not in done.stderr:
-        found.append(f"I9 exit {done.returncode} without a remedy: {done.stderr[-300:]!r}")
+        found.append(f"I9 exit {done.returncode} without a hint: {done.stderr[-300:]!r}")
     return found
 
 
@@ -310,7 +328,9 @@ def shape(root: Path) -> dict[str, Any]:
         if name.startswith("results/") and name.endswith(("result.json", "lock.json"))
     }
     subjects = [
-        line for line in git(root, "log", "--format=%s").decode().splitlines() if not line.endswith(": interrupted")
+        line
+        for line in git(root, "log", "--format=%s").decode().splitlines()
+        if not line.endswith(": interrupted")
     ]
     return {
         "entries": kept,

@@ -193,8 +193,13 @@ ROWS = (
 
 def table() -> str:
     """The rows as docs/reliability.md shows them."""
-    lines = ["| | fault | brought about by | what comes of it | not executed |", "|---|---|---|---|---|"]
-    lines += [f"| {row.id} | {row.fault} | {row.by} | {row.outcome} | {row.reason} |" for row in ROWS]
+    lines = [
+        "| | fault | brought about by | what comes of it | not executed |",
+        "|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {row.id} | {row.fault} | {row.by} | {row.outcome} | {row.reason} |" for row in ROWS
+    ]
     return "\n".join(lines) + "\n"
 
 

@@ -27,7 +27,9 @@ printf '{"measurements": {"total": {"value": 14, "unit": "", "exact": true}}}\\n
 echo counted 14
 """
 
-GATE = "test \"$(cat artifacts/numbers.json)\" = '[14]' && grep -Eq '\"value\": ?14[,}]' result.json"
+GATE = (
+    "test \"$(cat artifacts/numbers.json)\" = '[14]' && grep -Eq '\"value\": ?14[,}]' result.json"
+)
 
 
 def feature(number: int, **changes: Any) -> dict[str, Any]:
@@ -73,9 +75,17 @@ class Quick(Toy):
         """TMPDIR of every run here: what a killed runner leaves can be seen in it."""
         return self.root.with_name(self.root.name + ".tmp")
 
-    def run(self, *arguments: str, code: int | None = 0, env: dict[str, str] | None = None, stdin: str = "") -> Any:
+    def run(
+        self,
+        *arguments: str,
+        code: int | None = 0,
+        env: dict[str, str] | None = None,
+        stdin: str = "",
+    ) -> Any:
         """As Toy.run, with this world's TMPDIR."""
-        return super().run(*arguments, code=code, env={"TMPDIR": str(self.temporary), **(env or {})}, stdin=stdin)
+        return super().run(
+            *arguments, code=code, env={"TMPDIR": str(self.temporary), **(env or {})}, stdin=stdin
+        )
 
     @property
     def progress_or_nothing(self) -> str:

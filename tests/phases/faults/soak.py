@@ -36,10 +36,10 @@ from invariants import (  # noqa: E402
 from quick import Quick, plan  # noqa: E402
 from terminal_user import as_asked, at_terminal  # noqa: E402
 
-from phases.base.failpoint import PLACES  # noqa: E402
+from phases.base.failpoint import FAILPOINTS  # noqa: E402
 
 WAITS = 4
-IN_DECISION = ("decided", *PLACES[PLACES.index("prepared") :])
+IN_DECISION = ("decided", *FAILPOINTS[FAILPOINTS.index("prepared") :])
 
 
 @dataclass
@@ -82,7 +82,11 @@ class Soak:
 
     def is_done(self, quick: Quick) -> bool:
         """Whether the last phase is approved: nothing is left to run."""
-        return [block.phase for block in entries(quick.root) if block.kind == "APPROVED"] == [1, 2, 3]
+        return [block.phase for block in entries(quick.root) if block.kind == "APPROVED"] == [
+            1,
+            2,
+            3,
+        ]
 
     def run(self, quick: Quick) -> int | None:
         """One run, killed after a random time unless it ends before; its exit code, or None if it was killed.
@@ -97,7 +101,9 @@ class Soak:
                 stderr=file, env=quick.environment(), start_new_session=True,
             )  # fmt: skip
         try:
-            code = child.wait(None if self.chance.random() < 1 / 4 else self.chance.uniform(0, self.seconds))
+            code = child.wait(
+                None if self.chance.random() < 1 / 4 else self.chance.uniform(0, self.seconds)
+            )
         except subprocess.TimeoutExpired:
             self.kills += 1
             if self.chance.random() < 0.5:
@@ -117,7 +123,7 @@ class Soak:
         halted = [block.phase for block in entries(quick.root) if block.kind == "HALTED"][-1]
         env = {"TMPDIR": str(quick.temporary)}
         if self.chance.random() < 1 / 3:
-            env["PHASES_FAULT"] = f"{self.chance.choice(IN_DECISION)}:kill"
+            env["PHASES_FAILPOINT"] = f"{self.chance.choice(IN_DECISION)}:kill"
         self.runs += 1
         code, screen = at_terminal(quick.root, "approve", str(halted), answer=as_asked, env=env)
         self.kills += code is None
@@ -156,5 +162,7 @@ def main(runs: int, seed: int) -> Soak:
 if __name__ == "__main__":
     chosen = int(os.environ.get("SOAK_SEED") or random.SystemRandom().randrange(10**6))
     done = main(int(os.environ.get("SOAK_RUNS") or 1000), chosen)
-    print(f"soak: runs={done.runs} kills={done.kills} ends={done.ends} violations={len(done.found)} seed={chosen}")
+    print(
+        f"soak: runs={done.runs} kills={done.kills} ends={done.ends} violations={len(done.found)} seed={chosen}"
+    )
     sys.exit(1 if done.found else 0)

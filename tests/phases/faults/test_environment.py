@@ -35,12 +35,15 @@ KILLS = [(call, number) for call in ("fsync", "rename") for number in range(1, 4
 
 
 def soaked(cases: list[Any], quickly: set[Any]) -> list[Any]:
-    return [pytest.param(*case, marks=() if case in quickly else pytest.mark.soak) for case in cases]
+    return [
+        pytest.param(*case, marks=() if case in quickly else pytest.mark.soak) for case in cases
+    ]
 
 
 @needs_strace
 @pytest.mark.parametrize(
-    ("call", "error", "number"), soaked(ERRORS, {("fsync", "EIO", 5), ("fsync", "EIO", 12), ("rename", "ENOSPC", 6)})
+    ("call", "error", "number"),
+    soaked(ERRORS, {("fsync", "EIO", 5), ("fsync", "EIO", 12), ("rename", "ENOSPC", 6)}),
 )
 def test_an_error_of_the_disk_is_named(
     call: str, error: str, number: int, quick: Quick, undisturbed: dict[str, Any]
@@ -59,7 +62,9 @@ def test_an_error_of_the_disk_is_named(
 
 @needs_strace
 @pytest.mark.parametrize(("call", "number"), soaked(KILLS, {("fsync", 14), ("rename", 8)}))
-def test_killed_inside_a_durable_write(call: str, number: int, quick: Quick, undisturbed: dict[str, Any]) -> None:
+def test_killed_inside_a_durable_write(
+    call: str, number: int, quick: Quick, undisturbed: dict[str, Any]
+) -> None:
     killed = traced(quick, f"{call}:signal=SIGKILL:when={number}")
     assert killed.returncode in (-9, 137, 0)
     converges(quick, undisturbed, progress(quick.root))
@@ -90,7 +95,9 @@ def test_limits_are_named(limit: str, quick: Quick, undisturbed: dict[str, Any])
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "disk"
     folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(folder)], check=False)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(folder)], check=False
+    )
     if mounted.returncode:
         pytest.skip("no right to mount a file system here")
     yield folder
@@ -131,7 +138,9 @@ def start(quick: Quick) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(("number", "times"), [(signal.SIGTERM, 1), (signal.SIGHUP, 1), (signal.SIGINT, 2)])
+@pytest.mark.parametrize(
+    ("number", "times"), [(signal.SIGTERM, 1), (signal.SIGHUP, 1), (signal.SIGINT, 2)]
+)
 def test_a_stop_signal_is_recorded_and_leaves_nothing(
     number: signal.Signals, times: int, quick: Quick, undisturbed: dict[str, Any]
 ) -> None:

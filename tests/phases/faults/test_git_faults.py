@@ -25,7 +25,9 @@ QUICKLY = {("link", 1), ("rename", 1), ("rename", 3)}
 
 
 def soaked(cases: list[Any], quickly: set[Any]) -> list[Any]:
-    return [pytest.param(*case, marks=() if case in quickly else pytest.mark.soak) for case in cases]
+    return [
+        pytest.param(*case, marks=() if case in quickly else pytest.mark.soak) for case in cases
+    ]
 
 
 @needs_strace
@@ -41,7 +43,9 @@ def test_runner_and_git_killed_inside_a_commit(
 
 
 @needs_strace
-def test_git_alone_killed_leaves_no_lock(quick: Quick, undisturbed: dict[str, Any], tmp_path: Path) -> None:
+def test_git_alone_killed_leaves_no_lock(
+    quick: Quick, undisturbed: dict[str, Any], tmp_path: Path
+) -> None:
     env = git_shim(tmp_path / "bin", strace("rename:signal=SIGKILL:when=2"))
     failed = quick.run("run", "--next", code=7, env=env)
     assert "git commit failed" in failed.stderr
@@ -72,7 +76,9 @@ def test_an_error_inside_git_moves_nothing(
 
 
 @needs_strace
-def test_a_failing_link_is_gone_around_by_git(quick: Quick, undisturbed: dict[str, Any], tmp_path: Path) -> None:
+def test_a_failing_link_is_gone_around_by_git(
+    quick: Quick, undisturbed: dict[str, Any], tmp_path: Path
+) -> None:
     quick.run("run", "--next", env=git_shim(tmp_path / "bin", strace("link:error=EIO:when=1+")))
     converges(quick, undisturbed, progress(quick.root), codes=(4,))
 
@@ -84,7 +90,10 @@ def test_a_git_that_outlives_its_runner_is_waited_for(
     command = [sys.executable, "-m", "phases", "run", "--next"]
     nowhere = subprocess.DEVNULL  # a pipe would wait for git too
     assert (
-        subprocess.run(command, cwd=quick.root, env=env, stdout=nowhere, stderr=nowhere, check=False).returncode == -9
+        subprocess.run(
+            command, cwd=quick.root, env=env, stdout=nowhere, stderr=nowhere, check=False
+        ).returncode
+        == -9
     )
     begin = time.monotonic()
     busy = quick.run("run", "--next", code=6)
@@ -107,7 +116,12 @@ def test_a_lock_that_was_there_before_is_not_ours(quick: Quick, tmp_path: Path) 
 def test_a_killed_runners_lock_stays_while_a_git_is_at_work(
     quick: Quick, undisturbed: dict[str, Any], tmp_path: Path
 ) -> None:
-    quick.run("run", "--next", code=-9, env=git_shim(tmp_path / "bin", "kill -9 $PPID; : > .git/index.lock; exit 1"))
+    quick.run(
+        "run",
+        "--next",
+        code=-9,
+        env=git_shim(tmp_path / "bin", "kill -9 $PPID; : > .git/index.lock; exit 1"),
+    )
     living = subprocess.Popen(["git", "cat-file", "--batch"], cwd=quick.root, stdin=subprocess.PIPE)
     try:
         refused = quick.run("run", "--next", code=7)

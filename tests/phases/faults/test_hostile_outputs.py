@@ -11,8 +11,9 @@ import pytest
 from invariants import entries, leftovers, violations
 from quick import WORKER, Quick, plan
 
+from phases.base.text import utc_now
 from phases.record import entries as recorded
-from phases.record import ledger
+from phases.record.ledger import Ledger, new_header, parse_ledger, seal_entry
 
 BOMB = """python3 -c 'print("[" * 200000)' > "$PHASES_OUT/result.json" """
 HOSTILE = {
@@ -20,16 +21,37 @@ HOSTILE = {
     "missing": ('rm "$PHASES_OUT/result.json"', "result.json: declared in the PRD and not written"),
     "nothing at all": ('rm -r "$PHASES_OUT"/*', "result.json: declared in the PRD and not written"),
     "a link out": ('ln -sf /etc/passwd "$PHASES_OUT/artifacts/numbers.json"', "a symbolic link"),
-    "a hard link": ('ln "$PHASES_OUT/artifacts/numbers.json" "$PHASES_OUT/artifacts/b.json"', "hard links"),
+    "a hard link": (
+        'ln "$PHASES_OUT/artifacts/numbers.json" "$PHASES_OUT/artifacts/b.json"',
+        "hard links",
+    ),
     "a FIFO": ('mkfifo "$PHASES_OUT/artifacts/f.json"', "a FIFO; wanted a regular file"),
-    "more than a disk": ('truncate -s 70G "$PHASES_OUT/artifacts/big.jsonl"', "bytes in all; at most"),
-    "too much to commit": ('head -c 6000000 /dev/zero >> "$PHASES_OUT/result.json"', "would be committed"),
+    "more than a disk": (
+        'truncate -s 70G "$PHASES_OUT/artifacts/big.jsonl"',
+        "bytes in all; at most",
+    ),
+    "too much to commit": (
+        'head -c 6000000 /dev/zero >> "$PHASES_OUT/result.json"',
+        "would be committed",
+    ),
     "a hidden folder": ('mkdir "$PHASES_OUT/artifacts/.git"', "hidden files and folders"),
-    "a name with a new line": ('echo > "$PHASES_OUT/artifacts/a\nb.json"', "control, invisible or backslash"),
-    "a name that is no UTF-8": ('echo > "$PHASES_OUT/artifacts/$(printf "\\377").json"', "the name is not UTF-8"),
-    "NaN": ('echo "{\\"measurements\\": {\\"total\\": {\\"value\\": NaN}}}" > "$PHASES_OUT/result.json"', "NaN"),
+    "a name with a new line": (
+        'echo > "$PHASES_OUT/artifacts/a\nb.json"',
+        "control, invisible or backslash",
+    ),
+    "a name that is no UTF-8": (
+        'echo > "$PHASES_OUT/artifacts/$(printf "\\377").json"',
+        "the name is not UTF-8",
+    ),
+    "NaN": (
+        'echo "{\\"measurements\\": {\\"total\\": {\\"value\\": NaN}}}" > "$PHASES_OUT/result.json"',
+        "NaN",
+    ),
     "a JSON bomb": (BOMB, "result.json: "),
-    "half a result": ('head -c 20 "$PHASES_OUT/result.json" > x; mv x "$PHASES_OUT/result.json"', "result.json: "),
+    "half a result": (
+        'head -c 20 "$PHASES_OUT/result.json" > x; mv x "$PHASES_OUT/result.json"',
+        "result.json: ",
+    ),
     "no UTF-8": ('printf "\\377" > "$PHASES_OUT/result.json"', "result.json: "),
     "a pickle": ('echo x > "$PHASES_OUT/artifacts/model.pkl"', "not a kind of file that is kept"),
     "no memory": ('(ulimit -v 100000; python3 -c "bytearray(10**9)")', "ended with exit"),
@@ -105,13 +127,17 @@ def test_a_plan_that_is_edited_while_a_feature_runs_stops_it(quick: Quick) -> No
     quick.run("run", "--next")
 
 
-@pytest.mark.parametrize("words", ["", " ", "said \n", "x" * 299 + " " + "y" * 20], ids=["none", "blank", "end", "cut"])
+@pytest.mark.parametrize(
+    "words", ["", " ", "said \n", "x" * 299 + " " + "y" * 20], ids=["none", "blank", "end", "cut"]
+)
 def test_whatever_a_gate_says_its_no_is_recorded(words: str) -> None:
-    book = ledger.Ledger(ledger.header("Quick"), ())
+    ledger = Ledger(new_header("Quick"), ())
     lines = [*recorded.failing([("check", words), (words, words)]), *recorded.reasons([words])]
     lines += recorded.found({words: {"value": words, "unit": ""}})
-    entry = ledger.seal(book, "FAILED", tuple(lines), time=ledger.now(), phase=1, feature="Q-001", title="Count")
-    assert ledger.parse(book.data + entry.block).entries == (entry,)
+    entry = seal_entry(
+        ledger, "FAILED", tuple(lines), time=utc_now(), phase=1, feature="Q-001", title="Count"
+    )
+    assert parse_ledger(ledger.data + entry.block).entries == (entry,)
 
 
 def test_a_gate_that_says_no_without_a_word_is_recorded(quick: Quick) -> None:

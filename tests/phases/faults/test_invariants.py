@@ -83,7 +83,11 @@ def damage_an_artifact(quick: Quick) -> None:
 
 
 def begin_the_next_phase(quick: Quick) -> None:
-    forged(quick, "STARTED · Phase 2 · Q-002 Count 2", "attempt 1, sh worker.sh, seed 0, profile cpu, sandbox none")
+    forged(
+        quick,
+        "STARTED · Phase 2 · Q-002 Count 2",
+        "attempt 1, sh worker.sh, seed 0, profile cpu, sandbox none",
+    )
 
 
 def approve_without_a_record(quick: Quick) -> None:
@@ -118,7 +122,9 @@ def test_what_is_planted_in_the_record_is_seen(name: str, waiting: Quick) -> Non
 
 @pytest.fixture
 def at_work(waiting: Quick) -> Iterator[Quick]:
-    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], cwd=waiting.root)
+    child = subprocess.Popen(
+        [sys.executable, "-c", "import time; time.sleep(60)"], cwd=waiting.root
+    )
     yield waiting
     child.kill()
     child.wait()

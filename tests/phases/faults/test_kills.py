@@ -17,23 +17,26 @@ from invariants import entries, leftovers, progress, shape, violations
 from quick import Quick
 from terminal_user import as_asked, at_terminal
 
-from phases.base.failpoint import PLACES
+import phases
+from phases.base.failpoint import FAILPOINTS
 
-IN_RECORD = PLACES[PLACES.index("prepared") :]
+IN_RECORD = FAILPOINTS[FAILPOINTS.index("prepared") :]
 IN_LEDGER = ("journalled", "entered")
 OUTCOMES = ("VERIFIED", "HALTED")
 
 
 def test_every_place_stands_in_the_code_once() -> None:
     found: list[str] = []
-    for path in Path(sys.modules["phases.fault"].__file__ or "").parent.glob("*.py"):
+    for path in Path(phases.__file__).parent.rglob("*.py"):
         text = path.read_text()
-        found += re.findall(r'fault\.point\("(\w+)"\)', text) + re.findall(r', "(journalled|entered)"\)', text)
-    assert sorted(found) == sorted(PLACES)
+        found += re.findall(r'fault\.point\("(\w+)"\)', text) + re.findall(
+            r', "(journalled|entered)"\)', text
+        )
+    assert sorted(found) == sorted(FAILPOINTS)
 
 
 def test_an_unknown_place_is_refused(quick: Quick) -> None:
-    refused = quick.run("run", "--next", code=None, env={"PHASES_FAULT": "nowhere:kill"})
+    refused = quick.run("run", "--next", code=None, env={"PHASES_FAILPOINT": "nowhere:kill"})
     assert refused.returncode != 0
     assert "wanted PLACE:HOW" in refused.stderr
     assert not (quick.root / "progress.txt").exists()
@@ -44,7 +47,9 @@ def test_killed_at_every_place_in_turn(quick: Quick, undisturbed: dict[str, Any]
     hit the recovery itself."""
     # `entered` cannot follow `journalled`: what the journal has is restored, not appended a second time. After
     # `withdrawn` nothing is left to record, so `recorded` would not come.
-    for place in (place for place in PLACES if place not in ("decided", "entered", "withdrawn")):
+    for place in (
+        place for place in FAILPOINTS if place not in ("decided", "entered", "withdrawn")
+    ):
         before = progress(quick.root)
         quick.run("run", "--next", code=-signal.SIGKILL, env=fault(place))
         assert violations(quick.root, before) == [], place
@@ -56,7 +61,7 @@ def test_killed_at_every_place_in_turn(quick: Quick, undisturbed: dict[str, Any]
 
 # Entries are appended in this order: GENESIS, LOCKED, STARTED, VERIFIED, HALTED; records are VERIFIED and HALTED.
 ONCE = [
-    *[(place, 1) for place in PLACES if place not in IN_RECORD and place != "decided"],
+    *[(place, 1) for place in FAILPOINTS if place not in IN_RECORD and place != "decided"],
     *[(place, count) for place in IN_LEDGER for count in range(1, 6)],
     *[(place, count) for place in IN_RECORD if place not in IN_LEDGER for count in (1, 2)],
 ]
@@ -68,29 +73,37 @@ QUICKLY = {("lock_written", 1), ("started", 1), ("halt", 1), ("journalled", 1), 
 def soaked(cases: list[Any], quickly: set[Any]) -> list[Any]:
     """All cases; those that are not to be run every day marked so."""
     return [
-        pytest.param(*(case if isinstance(case, tuple) else (case,)), marks=() if case in quickly else pytest.mark.soak)
+        pytest.param(
+            *(case if isinstance(case, tuple) else (case,)),
+            marks=() if case in quickly else pytest.mark.soak,
+        )
         for case in cases
     ]
 
 
 @pytest.mark.parametrize(("place", "count"), soaked(ONCE, QUICKLY))
-def test_killed_once_the_next_run_converges(place: str, count: int, quick: Quick, undisturbed: dict[str, Any]) -> None:
+def test_killed_once_the_next_run_converges(
+    place: str, count: int, quick: Quick, undisturbed: dict[str, Any]
+) -> None:
     quick.run("run", "--next", code=-signal.SIGKILL, env=fault(place, count=count))
     converges(quick, undisturbed, progress(quick.root))
 
 
-ERRORS = [(place, how) for place in PLACES if place != "decided" for how in ("raise", "enospc")]
+ERRORS = [(place, how) for place in FAILPOINTS if place != "decided" for how in ("raise", "enospc")]
 
 
 @pytest.mark.parametrize(
     ("place", "how"),
-    soaked(ERRORS, {("started", "raise"), ("judged", "enospc"), ("files", "enospc"), ("committed", "raise")}),
+    soaked(
+        ERRORS,
+        {("started", "raise"), ("judged", "enospc"), ("files", "enospc"), ("committed", "raise")},
+    ),
 )
 def test_an_error_at_a_place_is_the_environments(
     place: str, how: str, quick: Quick, undisturbed: dict[str, Any]
 ) -> None:
     failed = quick.run("run", "--next", code=7, env=fault(place, how))
-    assert f"(PHASES_FAULT at {place})" in failed.stderr
+    assert f"(PHASES_FAILPOINT at {place})" in failed.stderr
     assert "next: " in failed.stderr
     assert "Traceback" not in failed.stderr
     converges(quick, undisturbed, progress(quick.root))
@@ -99,7 +112,9 @@ def test_an_error_at_a_place_is_the_environments(
 #### approvals
 
 
-@pytest.mark.parametrize("place", soaked(["decided", *IN_RECORD], {"decided", "journalled", "files", "committed"}))
+@pytest.mark.parametrize(
+    "place", soaked(["decided", *IN_RECORD], {"decided", "journalled", "files", "committed"})
+)
 def test_killed_while_an_approval_is_recorded(place: str, waiting: Quick) -> None:
     before = progress(waiting.root)
     code, _screen = at_terminal(waiting.root, "approve", "1", answer=as_asked, env=fault(place))
@@ -153,7 +168,9 @@ def test_a_killed_runner_takes_its_worker_along(quick: Quick, undisturbed: dict[
     converges(quick, undisturbed, progress(quick.root))
 
 
-def test_a_killed_worker_is_errored_and_never_judged(quick: Quick, undisturbed: dict[str, Any]) -> None:
+def test_a_killed_worker_is_errored_and_never_judged(
+    quick: Quick, undisturbed: dict[str, Any]
+) -> None:
     quick.write("MODE", "hang")
     child = subprocess.Popen(
         [sys.executable, "-m", "phases", "run", "--next"], cwd=quick.root, stdout=subprocess.DEVNULL,

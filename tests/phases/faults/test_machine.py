@@ -12,12 +12,18 @@ import pytest
 from converging import fault
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from invariants import entries, exit_violations, leftovers, progress, violations
 from quick import Quick, plan
 from terminal_user import as_asked, at_terminal
 
-from phases.base.failpoint import PLACES
+from phases.base.failpoint import FAILPOINTS
 
 
 class Life(RuleBasedStateMachine):
@@ -52,7 +58,11 @@ class Life(RuleBasedStateMachine):
         self.checked(self.quick.run("run", "--next", code=None), 0, 4)
         assert leftovers(self.quick.root, self.quick.temporary) == []
 
-    @rule(place=st.sampled_from(PLACES), count=st.integers(1, 3), how=st.sampled_from(["kill", "kill", "enospc"]))
+    @rule(
+        place=st.sampled_from(FAILPOINTS),
+        count=st.integers(1, 3),
+        how=st.sampled_from(["kill", "kill", "enospc"]),
+    )
     def fail(self, place: str, count: int, how: str) -> None:
         done = self.quick.run("run", "--next", code=None, env=fault(place, how, count))
         assert done.returncode in (-9, 0, 4, 7), done.stderr
@@ -95,14 +105,20 @@ class Life(RuleBasedStateMachine):
             path.parent.mkdir(exist_ok=True)
             path.write_text("{}\n")
         else:
-            path = self.quick.root / ("progress.txt" if where == "progress" else ".git/phases/journal")
+            path = self.quick.root / (
+                "progress.txt" if where == "progress" else ".git/phases/journal"
+            )
             met = path.read_bytes()
-            first = met.index(b"GENESIS")  # the end of a file may be torn; nothing before it may differ
+            first = met.index(
+                b"GENESIS"
+            )  # the end of a file may be torn; nothing before it may differ
             place = data.draw(st.integers(first, met.rindex(b"\n### ")))
             path.write_bytes(met[:place] + bytes([met[place] ^ 1]) + met[place + 1 :])
         refused = self.checked(self.quick.run("run", "--next", code=None), 3)
         assert "next: " in refused.stderr
-        assert "APPROVED" not in self.kinds or self.kinds.count("APPROVED") <= self.before.count(b"APPROVED")
+        assert "APPROVED" not in self.kinds or self.kinds.count("APPROVED") <= self.before.count(
+            b"APPROVED"
+        )
         if met is None:
             path.unlink()
         else:

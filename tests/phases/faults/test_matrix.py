@@ -13,13 +13,17 @@ DOCUMENT = HERE.parents[2] / "docs/reliability.md"
 
 def missing(rows: tuple[Row, ...]) -> list[str]:
     """Tests that are named and are not there, and rows that name neither test nor reason."""
-    found = [f"{row.id}: neither a test nor a reason" for row in rows if not row.tests and not row.reason]
+    found = [
+        f"{row.id}: neither a test nor a reason" for row in rows if not row.tests and not row.reason
+    ]
     for row in rows:
         for name in row.tests:
             file, _, function = name.partition("::")
             path = HERE.parent / file
             tree = ast.parse(path.read_text()) if path.exists() else ast.Module([], [])
-            if function not in {item.name for item in tree.body if isinstance(item, ast.FunctionDef)}:
+            if function not in {
+                item.name for item in tree.body if isinstance(item, ast.FunctionDef)
+            }:
                 found.append(f"{row.id}: {name} does not exist")
     return found
 
@@ -33,7 +37,10 @@ def test_every_row_names_tests_that_exist_or_a_reason() -> None:
 
 
 def test_a_missing_test_is_seen() -> None:
-    rows = (Row("F1", "x", "y", "z", ("test_run.py::test_nothing_of_this_name",)), Row("F2", "x", "y", "z"))
+    rows = (
+        Row("F1", "x", "y", "z", ("test_run.py::test_nothing_of_this_name",)),
+        Row("F2", "x", "y", "z"),
+    )
     assert missing(rows) == [
         "F2: neither a test nor a reason", "F1: test_run.py::test_nothing_of_this_name does not exist"
     ]  # fmt: skip

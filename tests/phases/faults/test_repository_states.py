@@ -20,7 +20,9 @@ from invariants import shape, violations
 from quick import WORKER, Quick, plan
 
 from phases import cli
-from phases.record import ledger
+from phases.git import checks
+from phases.git.checks import read_repository_state, repository_problems
+from phases.record.ledger import parse_ledger
 
 Change = Callable[[Quick], object]
 
@@ -59,10 +61,12 @@ def begun(_begun: Quick, tmp_path: Path) -> Quick:
 
 
 def kinds(world: Quick) -> list[str]:
-    return [entry.kind for entry in ledger.parse(world.progress.encode()).entries]
+    return [entry.kind for entry in parse_ledger(world.progress.encode()).entries]
 
 
-def refused(world: Quick, code: int, *said: str, words: tuple[str, ...] = ("run", "--next"), **more: Any) -> str:
+def refused(
+    world: Quick, code: int, *said: str, words: tuple[str, ...] = ("run", "--next"), **more: Any
+) -> str:
     """The command ends with the code, names what was met and what to do, and leaves neither entry nor commit."""
     before = trace(world)
     done = world.run(*words, code=code, **more)
@@ -114,10 +118,16 @@ needs_mounts = pytest.mark.skipif(
 @pytest.mark.parametrize("place", ["", "results", ".git"], ids=["repository", "results", "git"])
 def test_a_read_only_place_is_refused_before_any_work(begun: Quick, place: str) -> None:
     target = begun.root / place
-    script = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && cd "$1" && shift && exec "$@"'
+    script = (
+        'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && cd "$1" && shift && exec "$@"'
+    )
     words = [sys.executable, "-m", "phases", "run", "--next"]
     before = trace(begun), shape(begun.root)
-    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3]), "TMPDIR": str(begun.temporary)}
+    env = {
+        **os.environ,
+        "PYTHONPATH": str(Path(__file__).parents[3]),
+        "TMPDIR": str(begun.temporary),
+    }
     done = subprocess.run(
         [*NAMESPACE, "sh", "-c", script, str(target), str(begun.root), *words], env=env, capture_output=True, text=True,
         start_new_session=True, check=False,
@@ -133,7 +143,12 @@ def test_a_read_only_place_is_refused_before_any_work(begun: Quick, place: str) 
 
 @pytest.mark.parametrize("pid", [2**22 - 3, os.getpid()], ids=["dead", "reused"])
 def test_a_lock_file_left_by_a_dead_runner_is_only_information(begun: Quick, pid: int) -> None:
-    left = {"pid": pid, "host": "elsewhere", "command": "phases run --next", "since": "2020-01-01T00:00:00Z"}
+    left = {
+        "pid": pid,
+        "host": "elsewhere",
+        "command": "phases run --next",
+        "since": "2020-01-01T00:00:00Z",
+    }
     (begun.root / ".git/phases/lock.json").write_text(json.dumps(left))
     assert (begun.root / ".git/phases/lock").exists()
     begun.run("run", "--next")
@@ -141,14 +156,23 @@ def test_a_lock_file_left_by_a_dead_runner_is_only_information(begun: Quick, pid
 
 
 @pytest.mark.parametrize(
-    ("name", "owner"), [("index.lock", "alive"), ("index.lock", "dead"), ("refs/heads/main.lock", "dead")]
+    ("name", "owner"),
+    [("index.lock", "alive"), ("index.lock", "dead"), ("refs/heads/main.lock", "dead")],
 )
-def test_a_lock_of_a_users_git_is_named_and_never_deleted(begun: Quick, name: str, owner: str) -> None:
+def test_a_lock_of_a_users_git_is_named_and_never_deleted(
+    begun: Quick, name: str, owner: str
+) -> None:
     lock = begun.root / ".git" / name
     lock.write_bytes(b"")
     holder = subprocess.Popen(["sleep", "600"], cwd=begun.root) if owner == "alive" else None
     try:
-        refused(begun, 7, str(lock), "a git is at work in this repository, or one was killed", f"delete {lock}")
+        refused(
+            begun,
+            7,
+            str(lock),
+            "a git is at work in this repository, or one was killed",
+            f"delete {lock}",
+        )
         assert lock.exists()
     finally:
         if holder:
@@ -174,19 +198,22 @@ def test_a_lock_of_a_users_git_that_ends_is_waited_for(begun: Quick) -> None:
 
 def test_a_clock_that_went_back_changes_no_order(quick: Quick) -> None:
     """The first feature is run by a runner whose clock stands in 2099, the rest by one whose clock is right."""
-    ahead = "import sys; from phases import cli, ledger; ledger.now = lambda: '2099-12-31T23:59:59Z'; cli.main()"
+    ahead = "import sys; from phases.base import text; "
+    ahead += "text.utc_now = lambda: '2099-12-31T23:59:59Z'; from phases import cli; cli.main()"
     subprocess.run(
         [sys.executable, "-c", ahead, "run", "--feature", "Q-001"], cwd=quick.root, check=True, capture_output=True,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
     )  # fmt: skip
     quick.run("run", "--next")
-    times = [entry.time for entry in ledger.parse(quick.progress.encode()).entries]
+    times = [entry.time for entry in parse_ledger(quick.progress.encode()).entries]
     assert times != sorted(times)
     assert quick.states() == {"Q-001": "verified", "Q-002": "verified"}
     holds(quick)
 
 
-def test_a_runner_stopped_for_longer_than_the_time_out_loses_nothing(make_quick: Callable[..., Quick]) -> None:
+def test_a_runner_stopped_for_longer_than_the_time_out_loses_nothing(
+    make_quick: Callable[..., Quick],
+) -> None:
     """The worker ends in time while the runner is stopped; seen late, it was still in time."""
     quick = make_quick(plan(timeout_s=2))
     quick.write("worker.sh", WORKER.replace("sleep 600", "sleep 1; touch ../ended"))
@@ -223,7 +250,7 @@ def test_a_detached_head_is_refused(begun: Quick) -> None:
 
 
 def test_what_a_killed_run_left_is_not_committed_to_a_detached_head(quick: Quick) -> None:
-    quick.run("run", "--next", code=-9, env={"PHASES_FAULT": "started:kill:1"})
+    quick.run("run", "--next", code=-9, env={"PHASES_FAILPOINT": "started:kill:1"})
     quick.git("checkout", "-q", "--detach")
     refused(quick, 2, "HEAD is detached")
     quick.git("checkout", "-q", "main")
@@ -261,7 +288,9 @@ def mine(world: Quick) -> tuple[list[str], dict[str, str]]:
         line for flag in ("--stage", "-v") for line in world.git("ls-files", flag).splitlines()
         if not line.endswith("progress.txt") and "results/" not in line
     ]  # fmt: skip
-    names = [path for path in world.root.glob("*") if path.is_file() and path.name != "progress.txt"]
+    names = [
+        path for path in world.root.glob("*") if path.is_file() and path.name != "progress.txt"
+    ]
     return index, {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in names}
 
 
@@ -277,7 +306,10 @@ def conflict(world: Quick) -> None:
 
 def tried(world: Quick, *words: str) -> None:
     """A git command that stops in the middle."""
-    assert subprocess.run(["git", *words], cwd=world.root, capture_output=True, check=False).returncode != 0
+    assert (
+        subprocess.run(["git", *words], cwd=world.root, capture_output=True, check=False).returncode
+        != 0
+    )
 
 
 def bisect(world: Quick) -> None:
@@ -305,8 +337,12 @@ def test_an_unfinished_operation_is_named(begun: Quick, name: str) -> None:
     holds(begun)
 
 
-@pytest.mark.parametrize("driver", ["", "progress.txt -merge\n"], ids=["markers", "no merge driver"])
-def test_two_clones_that_both_went_on_are_not_merged(begun: Quick, tmp_path: Path, driver: str) -> None:
+@pytest.mark.parametrize(
+    "driver", ["", "progress.txt -merge\n"], ids=["markers", "no merge driver"]
+)
+def test_two_clones_that_both_went_on_are_not_merged(
+    begun: Quick, tmp_path: Path, driver: str
+) -> None:
     if driver:
         begun.write(".gitattributes", driver)
         begun.commit("ledgers are never merged line by line")
@@ -334,21 +370,37 @@ def test_two_clones_that_both_went_on_are_not_merged(begun: Quick, tmp_path: Pat
 
 def test_submodules_and_nested_repositories_are_left_alone(begun: Quick, tmp_path: Path) -> None:
     library = Quick(tmp_path / "library")
-    begun.git("-c", "protocol.file.allow=always", "submodule", "add", "-q", str(library.root), "vendor/library")
+    begun.git(
+        "-c",
+        "protocol.file.allow=always",
+        "submodule",
+        "add",
+        "-q",
+        str(library.root),
+        "vendor/library",
+    )
     begun.commit("a library")
     (begun.root / "vendor/library/prd/plan.json").write_text("changed inside")
     nested = begun.copy(begun.root / "nested")
     subprocess.run(["git", "init", "-q", "--bare", str(begun.root / "bare.git")], check=True)
-    before = nested.git("rev-parse", "HEAD"), (begun.root / "vendor/library/prd/plan.json").read_bytes()
+    before = (
+        nested.git("rev-parse", "HEAD"),
+        (begun.root / "vendor/library/prd/plan.json").read_bytes(),
+    )
     begun.run("run", "--next")
-    assert (nested.git("rev-parse", "HEAD"), (begun.root / "vendor/library/prd/plan.json").read_bytes()) == before
+    assert (
+        nested.git("rev-parse", "HEAD"),
+        (begun.root / "vendor/library/prd/plan.json").read_bytes(),
+    ) == before
     assert "nested" not in begun.git("ls-files")
     holds(begun)
 
 
 def test_a_submodule_can_itself_be_run(begun: Quick, tmp_path: Path) -> None:
     outer = Quick(tmp_path / "outer")
-    outer.git("-c", "protocol.file.allow=always", "submodule", "add", "-q", str(begun.root), "inner")
+    outer.git(
+        "-c", "protocol.file.allow=always", "submodule", "add", "-q", str(begun.root), "inner"
+    )
     outer.commit("a project inside")
     inner = Quick.__new__(Quick)
     inner.root = outer.root / "inner"
@@ -372,7 +424,14 @@ def test_results_inside_another_repository_are_refused(quick: Quick, kind: str) 
     assert not (quick.root / ".phases/logs").exists()  # nothing was started
 
 
-HOOKS = ("pre-commit", "prepare-commit-msg", "commit-msg", "post-commit", "reference-transaction", "post-index-change")
+HOOKS = (
+    "pre-commit",
+    "prepare-commit-msg",
+    "commit-msg",
+    "post-commit",
+    "reference-transaction",
+    "post-index-change",
+)
 CASES = [("hooks", "fails"), ("hooks", "hangs"), ("hooks", "floods"), ("configured", "fails")]
 BODIES = {"fails": "exit 1", "hangs": "sleep 600", "floods": "yes | head -c 20000000; exit 1"}
 
@@ -385,7 +444,9 @@ def test_hooks_of_the_user_do_not_run(begun: Quick, body: str, where: str) -> No
         begun.git("config", "core.hooksPath", str(folder))
     folder.mkdir(exist_ok=True)
     for name in HOOKS:
-        (folder / name).write_text(f"#!/bin/sh\ntouch {begun.root.with_name('hook-ran')}\n{BODIES[body]}\n")
+        (folder / name).write_text(
+            f"#!/bin/sh\ntouch {begun.root.with_name('hook-ran')}\n{BODIES[body]}\n"
+        )
         (folder / name).chmod(0o755)
     begun.run("run", "--next")
     assert not begun.root.with_name("hook-ran").exists()
@@ -414,10 +475,8 @@ def test_a_signature_that_cannot_be_made_is_found_before_the_work(
     begun.git("config", "commit.gpgsign", "true")
     begun.git("config", "gpg.program", str(program))
     if name == "hangs":
-        from phases.git import checks as repo_state
-
-        monkeypatch.setattr(repo_state, "SIGN_S", 1.0)
-        problems = repo_state.problems(repo_state.read(begun.root))
+        monkeypatch.setattr(checks, "SIGN_S", 1.0)
+        problems = repository_problems(read_repository_state(begun.root))
         assert [said in str(item) for item in problems] == [True]
         assert problems[0].exit_code == 7
         return
@@ -430,7 +489,11 @@ def test_a_signature_that_cannot_be_made_is_found_before_the_work(
 def test_a_signature_that_can_be_made_is_made(begun: Quick, tmp_path: Path) -> None:
     key = tmp_path / "key"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
-    for name, value in {"commit.gpgsign": "true", "gpg.format": "ssh", "user.signingkey": str(key)}.items():
+    for name, value in {
+        "commit.gpgsign": "true",
+        "gpg.format": "ssh",
+        "user.signingkey": str(key),
+    }.items():
         begun.git("config", name, value)
     begun.run("run", "--next")
     assert "gpgsig" in begun.git("cat-file", "commit", "HEAD")
@@ -446,7 +509,11 @@ def test_no_identity_is_found_before_the_work(begun: Quick, who: str) -> None:
     if who == "no author":
         env |= {"GIT_COMMITTER_NAME": "C", "GIT_COMMITTER_EMAIL": "c@example.org"}
     refused(begun, 7, "git has no identity to commit with", "git config user.name", env=env)
-    env |= {f"GIT_{role}_{what}": "x@example.org" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    env |= {
+        f"GIT_{role}_{what}": "x@example.org"
+        for role in ("AUTHOR", "COMMITTER")
+        for what in ("NAME", "EMAIL")
+    }
     begun.run("run", "--next", env=env)
     holds(begun)
 
@@ -456,7 +523,10 @@ def test_a_repository_of_another_user_is_refused(begun: Quick) -> None:
     subprocess.run(["chown", "-R", "12345", str(begun.root)], check=True)
     done = begun.run("run", "--next", code=7, env={"HOME": "/nonexistent"})
     assert "dubious ownership" in done.stderr
-    assert f"next: if you trust it: git config --global --add safe.directory {begun.root}" in done.stderr
+    assert (
+        f"next: if you trust it: git config --global --add safe.directory {begun.root}"
+        in done.stderr
+    )
 
 
 def test_git_missing_or_too_old_is_said(begun: Quick, tmp_path: Path) -> None:
@@ -464,19 +534,28 @@ def test_git_missing_or_too_old_is_said(begun: Quick, tmp_path: Path) -> None:
     tools.mkdir()
     done = begun.run("run", "--next", code=7, env={"PATH": str(tools)})
     assert "the program git was not found on PATH" in done.stderr
-    real = subprocess.run(["which", "git"], capture_output=True, text=True, check=True).stdout.strip()
+    real = subprocess.run(
+        ["which", "git"], capture_output=True, text=True, check=True
+    ).stdout.strip()
     (tools / "git").write_text(
         f'#!/bin/sh\ncase "$*" in *" version") echo "git version 2.17.1";; *) exec {real} "$@";; esac\n'
     )
     (tools / "git").chmod(0o755)
-    refused(begun, 7, "git is version 2.17.1, wanted 2.34 or newer", env={"PATH": f"{tools}:{os.environ['PATH']}"})
+    refused(
+        begun,
+        7,
+        "git is version 2.17.1, wanted 2.34 or newer",
+        env={"PATH": f"{tools}:{os.environ['PATH']}"},
+    )
 
 
 #### F40, F41: kinds of repositories, line ends
 
 
 def clone(world: Quick, target: Path, *options: str) -> Quick:
-    subprocess.run(["git", "clone", "-q", *options, f"file://{world.root}", str(target)], check=True)
+    subprocess.run(
+        ["git", "clone", "-q", *options, f"file://{world.root}", str(target)], check=True
+    )
     other = Quick.__new__(Quick)
     other.root = target
     other.temporary.mkdir()
@@ -567,7 +646,9 @@ KINDS = (packed, sha256, worktree, sparse, replaced, bothered)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: str(kind.__name__))
-def test_kinds_of_repositories_that_work(begun: Quick, tmp_path: Path, kind: Callable[[Quick, Path], Quick]) -> None:
+def test_kinds_of_repositories_that_work(
+    begun: Quick, tmp_path: Path, kind: Callable[[Quick, Path], Quick]
+) -> None:
     world = kind(begun, tmp_path / "place")
     world.run("run", "--next")
     assert here(world, "status")["phases"][0]["state"] == "awaiting_approval"
@@ -593,7 +674,9 @@ def crlf_world(make_quick: Callable[..., Quick], attributes: str = "", **config:
 
 
 @pytest.mark.parametrize(
-    "config", [{"autocrlf": "true"}, {"autocrlf": "input", "safecrlf": "true"}, {"eol": "crlf"}], ids=str
+    "config",
+    [{"autocrlf": "true"}, {"autocrlf": "input", "safecrlf": "true"}, {"eol": "crlf"}],
+    ids=str,
 )
 def test_line_ends_and_filters_cannot_change_what_was_hashed(
     make_quick: Callable[..., Quick], config: dict[str, str]
@@ -624,7 +707,13 @@ def test_text_attributes_that_would_change_a_result_keep_it_until_they_are_mende
 
 
 @pytest.mark.parametrize(
-    "line", ["*.json filter=swap\n", "* text eol=crlf\n", "* ident\n", "*.txt working-tree-encoding=UTF-16\n"]
+    "line",
+    [
+        "*.json filter=swap\n",
+        "* text eol=crlf\n",
+        "* ident\n",
+        "*.txt working-tree-encoding=UTF-16\n",
+    ],
 )
 def test_filters_are_refused_before_the_work(quick: Quick, line: str) -> None:
     quick.write(".gitattributes", line)

@@ -15,7 +15,9 @@ def test_a_short_soak_finds_nothing() -> None:
     assert done.found == []
 
 
-def test_the_soak_sees_a_record_that_shrinks(waiting: Quick, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_soak_sees_a_record_that_shrinks(
+    waiting: Quick, monkeypatch: pytest.MonkeyPatch
+) -> None:
     watched = soak.Soak(soak.random.Random(1), {}, 600.0, say=lambda _text: None)
     real = watched.run
 

@@ -23,14 +23,20 @@ def journal(quick: Quick) -> Path:
     return quick.root / ".git/phases/journal"
 
 
-NEXT = b"\n### 0005 \xc2\xb7 2026-11-24T00:00:00Z \xc2\xb7 HALTED \xc2\xb7 Phase 1\n- features: 1 ver"
+NEXT = (
+    b"\n### 0005 \xc2\xb7 2026-11-24T00:00:00Z \xc2\xb7 HALTED \xc2\xb7 Phase 1\n- features: 1 ver"
+)
 
 
-@pytest.mark.parametrize("torn", [NEXT[:1], NEXT[:30], NEXT, b"\0" * 4096], ids=["1", "30", "most", "nul"])
+@pytest.mark.parametrize(
+    "torn", [NEXT[:1], NEXT[:30], NEXT, b"\0" * 4096], ids=["1", "30", "most", "nul"]
+)
 def test_a_torn_journal_is_set_aside_and_told(torn: bytes, halfway: Quick) -> None:
     before = progress(halfway.root)
     journal(halfway).write_bytes(journal(halfway).read_bytes() + torn)
-    halfway.run("run", "--next", code=-9, env=fault("recovered"))  # and killed before it could go on
+    halfway.run(
+        "run", "--next", code=-9, env=fault("recovered")
+    )  # and killed before it could go on
     halfway.run("run", "--next")
     repaired = [block for block in entries(halfway.root) if block.kind == "REPAIRED"]
     assert len(repaired) == 1
@@ -87,7 +93,9 @@ def test_a_torn_journal_at_a_checkpoint_blocks_nobody(waiting: Quick) -> None:
     waiting.run("audit")
 
 
-def test_a_kill_between_repair_and_its_entry_is_made_good(halfway: Quick, undisturbed: dict[str, Any]) -> None:
+def test_a_kill_between_repair_and_its_entry_is_made_good(
+    halfway: Quick, undisturbed: dict[str, Any]
+) -> None:
     journal(halfway).write_bytes(journal(halfway).read_bytes() + NEXT)
     halfway.run("run", "--next", code=-9, env=fault("journalled"))
     converges(halfway, {**undisturbed}, progress(halfway.root))
@@ -99,7 +107,9 @@ LEFT = ["results/phase-1/.request.json.77.tmp", "results/Q-001/.result.json.77.t
         ".git/phases/.journal.77.tmp", ".progress.txt.77.tmp"]  # fmt: skip
 
 
-def test_temporary_files_of_a_killed_runner_are_swept(halfway: Quick, undisturbed: dict[str, Any]) -> None:
+def test_temporary_files_of_a_killed_runner_are_swept(
+    halfway: Quick, undisturbed: dict[str, Any]
+) -> None:
     for name in LEFT:
         halfway.write(name, "half")
     mine = ".notes.tmp"  # not of the runner's making

@@ -31,7 +31,13 @@ def test_of_several_runners_one_proceeds(count: int, quick: Quick) -> None:
     # 4: it came when the phase already waited for its approval.
     assert ended.count(0) == 1, (ended, told)
     assert set(ended) <= {0, 4, 6}
-    assert [block.kind for block in entries(quick.root)] == ["GENESIS", "LOCKED", "STARTED", "VERIFIED", "HALTED"]
+    assert [block.kind for block in entries(quick.root)] == [
+        "GENESIS",
+        "LOCKED",
+        "STARTED",
+        "VERIFIED",
+        "HALTED",
+    ]
     assert violations(quick.root) == []
     assert leftovers(quick.root, quick.temporary) == []
 
