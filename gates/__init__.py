@@ -1,1 +1,4 @@
-"""The judges: one pytest file per feature and one exit gate per phase. They import neither `lab` nor `phases`."""
+"""The judges: one pytest file per feature, one exit gate per phase.
+
+They import neither `lab` nor `phases`.
+"""

@@ -14,7 +14,7 @@ NUMBER = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?")
 
 @dataclass
 class Page:
-    """A document as this gate reads it: `lines` are those outside of code blocks, with code spans removed."""
+    """A document as this gate reads it; `lines` leave out code blocks and code spans."""
 
     name: str
     source: str
@@ -47,21 +47,31 @@ def read(name: str, source: str) -> Page:
 
 
 def is_published_report(data: bytes) -> bool:
-    """Say whether a file is a whole report: its last line ends with the digest of all bytes before that line."""
+    """Say whether a file is a whole report: its last line ends with the digest of all before it."""
     start = data.rfind(b"\n", 0, -1) + 1
     last = data[start:].decode("utf-8", "replace").split()
-    stated = last[4] if last[:2] == ["<!--", "result.json"] and len(last) == 6 and last[3] == "body" else ""
+    stated = (
+        last[4]
+        if last[:2] == ["<!--", "result.json"] and len(last) == 6 and last[3] == "body"
+        else ""
+    )
     return stated == f"sha256:{hashlib.sha256(data[:start]).hexdigest()}"
 
 
 def links(page: Page) -> list[str]:
     """Give the targets of links."""
-    return [target for line in page.lines for target in re.findall(r"\[[^\[\]]*\]\(([^()\s]+)\)", line)]
+    return [
+        target for line in page.lines for target in re.findall(r"\[[^\[\]]*\]\(([^()\s]+)\)", line)
+    ]
 
 
 def sources(page: Page) -> dict[str, str]:
     """Give key -> text of the list of sources."""
-    items = [line[3:].partition("] ") for line in page.sections.get("Sources", []) if line.startswith("- [")]
+    items = [
+        line[3:].partition("] ")
+        for line in page.sections.get("Sources", [])
+        if line.startswith("- [")
+    ]
     return {key: text for key, mark, text in items if mark and key}
 
 
@@ -74,12 +84,20 @@ def citations(page: Page) -> list[str]:
 
 def placeholders(page: Page) -> list[tuple[str, str]]:
     """Give (feature, measurement) of each placeholder."""
-    inside = [piece.split("}}")[0] for line in page.lines for piece in line.split("{{")[1:] if "}}" in piece]
+    inside = [
+        piece.split("}}")[0]
+        for line in page.lines
+        for piece in line.split("{{")[1:]
+        if "}}" in piece
+    ]
     return [(feature, name) for feature, _, name in (text.rpartition(".") for text in inside)]
 
 
 def fillings(page: Page, rendered: str) -> Iterator[tuple[tuple[str, str], str]]:
-    """Give (placeholder, text that took its place) of a rendered document, which must differ in nothing else."""
+    """Give (placeholder, text that took its place) of a rendered document.
+
+    It must differ from its source in nothing else.
+    """
     places = placeholders(page)
     mask = "|".join(re.escape("{{" + ".".join(place) + "}}") for place in set(places))
     pieces = re.split(mask, page.source) if mask else [page.source]
@@ -95,4 +113,6 @@ def shows(text: str, value: Any) -> bool:
     if isinstance(value, str):
         return text.startswith(value)
     number = NUMBER.match(text)
-    return number is not None and abs(float(number[0].replace(",", "")) - value) <= 5.1e-3 * abs(value)
+    return number is not None and abs(float(number[0].replace(",", "")) - value) <= 5.1e-3 * abs(
+        value
+    )

@@ -1,7 +1,7 @@
-"""FEAT-008's numbers, tables and figures computed again from its arrays and from the evaluations of its adapters.
+"""FEAT-008's numbers, tables and figures computed again from its arrays and adapters' evaluations.
 
-numpy and scipy are imported inside, so a warm cache never loads them; what the arrays themselves are worth is settled
-in gates/forgetting_model.py.
+numpy and scipy are imported inside, so a warm cache never loads them; what the arrays themselves
+are worth is settled in gates/forgetting_model.py.
 """
 
 from __future__ import annotations
@@ -18,7 +18,11 @@ from gates.forgetting_statistics import correlation, holm, mcnemar, mean, per_to
 from gates.qlora_arrays import cached
 
 EARLIER = ("FEAT-005", "FEAT-006", "FEAT-007")
-SCORES, TEXT, MODELS = "artifacts/scores.safetensors", "artifacts/text.jsonl", "artifacts/models.json"
+SCORES, TEXT, MODELS = (
+    "artifacts/scores.safetensors",
+    "artifacts/text.jsonl",
+    "artifacts/models.json",
+)
 BASE = "base"
 ROLES = ("low_rate", "standard", "high_rate")
 RECOMPUTED = (
@@ -62,7 +66,13 @@ def adapters() -> dict[str, str]:
         lora = {"use_rslora": False, **settings}
         training = {**plan["training"], "learning_rate": settings["learning_rate"]}
         seed = outputs.result()["environment"]["seed"]
-        trial = {"lora": lora, "training": training, "examples": plan["examples"], "shuffled": False, "seed": seed}
+        trial = {
+            "lora": lora,
+            "training": training,
+            "examples": plan["examples"],
+            "shuffled": False,
+            "seed": seed,
+        }
         found[name] = trials.name_of(trial)
     return found
 
@@ -70,7 +80,9 @@ def adapters() -> dict[str, str]:
 def scale(name: str) -> float:
     """Give s of an adapter's ΔW = s·B·A."""
     lora = config()["adapters"][name]
-    return float(lora["lora_alpha"] / (math.sqrt(lora["r"]) if lora.get("use_rslora") else lora["r"]))
+    return float(
+        lora["lora_alpha"] / (math.sqrt(lora["r"]) if lora.get("use_rslora") else lora["r"])
+    )
 
 
 def texts() -> list[dict[str, Any]]:
@@ -90,8 +102,16 @@ def arrays() -> dict[str, Any]:
 
 
 def found() -> dict[str, Any]:
-    """Give what the arrays say: `numbers` (measurement → value), `tables` (rows), `figures` (series), `facts`."""
-    read = (SCORES, MODELS, *ITEMS, *trials.files([*adapters().values(), BASE], ["evaluation.safetensors"]))
+    """Give what the arrays say.
+
+    `numbers` (measurement → value), `tables` (rows), `figures` (series), `facts`.
+    """
+    read = (
+        SCORES,
+        MODELS,
+        *ITEMS,
+        *trials.files([*adapters().values(), BASE], ["evaluation.safetensors"]),
+    )
     return dict(cached("forgetting", read, lambda: _found(_Run())))
 
 
@@ -104,17 +124,33 @@ class _Run:
         stored, rows, known = arrays(), items(), features()
         self.suites = [row["suite"] for row in rows]
         gold = [row["gold"] for row in rows]
-        self.margin, self.acc, self.norm_acc, self.kl, self.loss, self.owners = {}, {}, {}, {}, {}, {}
+        self.margin, self.acc, self.norm_acc, self.kl, self.loss, self.owners = (
+            {},
+            {},
+            {},
+            {},
+            {},
+            {},
+        )
         self.norm, self.intruders = {}, {}
         for name in (BASE, *adapters()):
             found = stored[f"{name}.log_likelihoods"].astype(np.float64)
-            assert found.shape == (len(rows), 4), f"{name}: {found.shape} log-likelihoods for {len(rows)} items"
+            assert found.shape == (len(rows), 4), (
+                f"{name}: {found.shape} log-likelihoods for {len(rows)} items"
+            )
             rate = found / [[len(choice) for choice in row["choices"]] for row in rows]
-            others = [[v for i, v in enumerate(line) if i != g] for line, g in zip(rate.tolist(), gold, strict=True)]
+            others = [
+                [v for i, v in enumerate(line) if i != g]
+                for line, g in zip(rate.tolist(), gold, strict=True)
+            ]
             right = [line[g] for line, g in zip(rate.tolist(), gold, strict=True)]
             self.margin[name] = np.array([r - max(o) for r, o in zip(right, others, strict=True)])
-            self.acc[name] = np.array([float(np.argmax(v) == g) for v, g in zip(found, gold, strict=True)])
-            self.norm_acc[name] = np.array([float(np.argmax(v) == g) for v, g in zip(rate, gold, strict=True)])
+            self.acc[name] = np.array(
+                [float(np.argmax(v) == g) for v, g in zip(found, gold, strict=True)]
+            )
+            self.norm_acc[name] = np.array(
+                [float(np.argmax(v) == g) for v, g in zip(rate, gold, strict=True)]
+            )
             self.kl[name], self.loss[name] = (
                 stored[f"{name}.{part}"].astype(np.float64) for part in ("divergences", "losses")
             )
@@ -125,9 +161,13 @@ class _Run:
         before = trials.load(BASE, "evaluation", known)
         self.gain = {
             name: per_token(before["losses"].astype(np.float64) - after["losses"], before["owners"])
-            for name, after in ((n, trials.load(t, "evaluation", known)) for n, t in adapters().items())
+            for name, after in (
+                (n, trials.load(t, "evaluation", known)) for n, t in adapters().items()
+            )
         }
-        self.rate = {name: settings["learning_rate"] for name, settings in config()["adapters"].items()}
+        self.rate = {
+            name: settings["learning_rate"] for name, settings in config()["adapters"].items()
+        }
 
     def lost(self, name: str) -> Any:
         return self.margin[BASE] - self.margin[name]
@@ -143,14 +183,18 @@ def _found(run: _Run) -> dict[str, Any]:
     p_values = {}
     for name in names:
         moved = run.lost(name).any()
-        p_values[name] = float(stats.ttest_rel(run.margin[BASE], run.margin[name]).pvalue) if moved else 1.0
+        p_values[name] = (
+            float(stats.ttest_rel(run.margin[BASE], run.margin[name]).pvalue) if moved else 1.0
+        )
     told: dict[str, Any] = {
         "lost": {name: mean(run.lost(name)) for name in names},
         "p": holm(p_values),
         "kl": {name: per_token(run.kl[name], run.owners[name]) for name in names},
         "text": {name: per_token(run.loss[name], run.owners[name]) for name in (BASE, *names)},
     }
-    told["forgot"] = [name for name in names if told["lost"][name]["value"] > 0 and told["p"][name] < 0.05]
+    told["forgot"] = [
+        name for name in names if told["lost"][name]["value"] > 0 and told["p"][name] < 0.05
+    ]
     return {
         "numbers": _numbers(run, told, roles),
         "tables": [_adapter_rows(run, told), _suite_rows(run)],
@@ -169,14 +213,19 @@ def _numbers(run: _Run, told: dict[str, Any], roles: dict[str, str]) -> dict[str
         "acc_norm_base": mean(run.norm_acc[BASE]),
         **{f"forgetting_{role}": told["lost"][roles[role]] for role in ROLES},
         "forgetting_rate_gap": mean(run.margin[low] - run.margin[high]),
-        **{f"forgetting_{suite.removeprefix('lab_')}": mean(run.lost(standard)[run.of(suite)]) for suite in SUITES},
+        **{
+            f"forgetting_{suite.removeprefix('lab_')}": mean(run.lost(standard)[run.of(suite)])
+            for suite in SUITES
+        },
         "acc_change_standard": mean(run.acc[standard] - run.acc[BASE]),
         "mcnemar_p_standard": mcnemar(run.acc[BASE], run.acc[standard])[2],
         "adapters_that_forgot": len(told["forgot"]),
         "kl_standard": told["kl"][standard],
         "kl_high_rate": told["kl"][high],
         "text_loss_base": told["text"][BASE],
-        "text_loss_change_standard": per_token(run.loss[standard] - run.loss[BASE], run.owners[BASE]),
+        "text_loss_change_standard": per_token(
+            run.loss[standard] - run.loss[BASE], run.owners[BASE]
+        ),
         **_correlations(run, standard),
         **{f"intruders_{role}": run.intruders[roles[role]] for role in ROLES},
     }
@@ -184,7 +233,10 @@ def _numbers(run: _Run, told: dict[str, Any], roles: dict[str, str]) -> dict[str
 
 def _alike(standard: str) -> list[str]:
     """Give the adapters that differ from the standard one in the rate alone."""
-    shapes = {n: {k: v for k, v in of.items() if k != "learning_rate"} for n, of in config()["adapters"].items()}
+    shapes = {
+        n: {k: v for k, v in of.items() if k != "learning_rate"}
+        for n, of in config()["adapters"].items()
+    }
     return [name for name, shape in shapes.items() if shape == shapes[standard]]
 
 
@@ -195,7 +247,8 @@ def _correlations(run: _Run, standard: str) -> dict[str, Any]:
     norms = [run.norm[name] for name in names]
     texts = int(run.owners[BASE].max()) + 1
     counts = np.array([(run.owners[BASE] == t).sum() for t in range(texts)])
-    sums = np.array([[run.kl[n][run.owners[n] == t].sum() for n in names] for t in range(texts)])  # [texts, models]
+    # [texts, models]
+    sums = np.array([[run.kl[n][run.owners[n] == t].sum() for n in names] for t in range(texts)])
 
     def lost(of: Sequence[str]) -> Callable[[Any], Any]:
         table = np.stack([run.lost(name) for name in of], 1)  # [items, models]
@@ -204,7 +257,9 @@ def _correlations(run: _Run, standard: str) -> dict[str, Any]:
     return {
         "spearman_rate": correlation([run.rate[n] for n in alike], len(run.suites), lost(alike)),
         "spearman_norm": correlation(norms, len(run.suites), lost(names)),
-        "spearman_kl_norm": correlation(norms, texts, lambda drawn: sums[drawn].sum(1) / counts[drawn].sum(1)[:, None]),
+        "spearman_kl_norm": correlation(
+            norms, texts, lambda drawn: sums[drawn].sum(1) / counts[drawn].sum(1)[:, None]
+        ),
     }
 
 
@@ -234,7 +289,9 @@ def _suite_rows(run: _Run) -> list[list[Any]]:
             at = run.of(suite)
             means = [mean(part[name][at]) for part in (run.margin, run.acc, run.norm_acc)]
             p = mcnemar(run.acc[BASE][at], run.acc[name][at])[2]
-            rows.append([name, suite, *(part[key] for part in means for key in ("value", "stderr")), p])
+            rows.append(
+                [name, suite, *(part[key] for part in means for key in ("value", "stderr")), p]
+            )
     return rows
 
 
@@ -244,12 +301,18 @@ def _best(run: _Run, told: dict[str, Any]) -> list[str]:
     return [
         name
         for name, mine in points.items()
-        if not any(other != mine and other[0] >= mine[0] and other[1] >= mine[1] for other in points.values())
+        if not any(
+            other != mine and other[0] >= mine[0] and other[1] >= mine[1]
+            for other in points.values()
+        )
     ]
 
 
 def _apart(run: _Run) -> dict[str, list[float]]:
-    """Give adapter -> mean and standard error of (rise of the loss on the base's text) − KL, which is 0 in the mean."""
+    """Give adapter -> mean and standard error of (rise of the loss on the base's text) − KL.
+
+    It is 0 in the mean.
+    """
     found = {}
     for name in adapters():
         rise = per_token(run.loss[name] - run.loss[BASE] - run.kl[name], run.owners[name])

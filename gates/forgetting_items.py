@@ -1,8 +1,9 @@
-"""Are the items of the four suites what they claim to be? Each answer worked out again from the words of its prompt.
+"""Are the items of the four suites what they claim to be?
 
-Arithmetic and reasoning are read by patterns, Python by an evaluator that knows the few forms that occur and nothing
-else, so that no text of the outputs is ever run. Facts cannot be worked out: a person has read them, and a digest says
-that the suite holds those and no others.
+Each answer is worked out again from the words of its prompt. Arithmetic and reasoning are read by
+patterns, Python by an evaluator that knows the few forms that occur and nothing else, so that no
+text of the outputs is ever run. Facts cannot be worked out: a person has read them, and a digest
+says that the suite holds those and no others.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ def items() -> list[Item]:
     found = []
     for suite, file in zip(SUITES, FILES, strict=True):
         rows = [json.loads(line) for line in (outputs.out() / file).read_text("utf-8").splitlines()]
-        assert rows and all(row["suite"] == suite for row in rows), f"{file} holds no items, or another suite's"
+        assert rows and all(row["suite"] == suite for row in rows), (
+            f"{file} holds no items, or another suite's"
+        )
         found += rows
     return found
 
@@ -45,7 +48,10 @@ def items() -> list[Item]:
 def faults(found: list[Item]) -> Iterable[str]:
     """Give what is wrong with the items."""
     prompts = [item["prompt"] for item in found]
-    yield from (f"the prompt {prompt!r} comes twice" for prompt in sorted({p for p in prompts if prompts.count(p) > 1}))
+    yield from (
+        f"the prompt {prompt!r} comes twice"
+        for prompt in sorted({p for p in prompts if prompts.count(p) > 1})
+    )
     for suite in SUITES:
         golds = [item["gold"] for item in found if item["suite"] == suite]
         places = [golds.count(place) for place in range(4)]
@@ -53,11 +59,16 @@ def faults(found: list[Item]) -> Iterable[str]:
             yield f"{suite}: the right choice stands {places} times at each place"
     for item in found:
         if len(set(item["choices"])) != 4 or not "".join(item["choices"]).isascii():
-            yield f"{item['prompt']!r} has the choices {item['choices']}, wanted four different ones in ASCII"
+            yield (
+                f"{item['prompt']!r} has the choices {item['choices']}, wanted four "
+                "different ones in ASCII"
+            )
         elif item["suite"] != "lab_knowledge":
             yield from _of_answer(item)
     if knowledge(found) != KNOWLEDGE:
-        yield f"lab_knowledge holds other facts than those that were read (digest {knowledge(found)})"
+        yield (
+            f"lab_knowledge holds other facts than those that were read (digest {knowledge(found)})"
+        )
 
 
 def _of_answer(item: Item) -> Iterable[str]:
@@ -65,7 +76,10 @@ def _of_answer(item: Item) -> Iterable[str]:
     answer = solve(item["prompt"])
     right = [i for i, choice in enumerate(item["choices"]) if _value(choice) == answer]
     if right != [item["gold"]]:
-        yield f"{item['prompt']!r} is {answer!r}; right among {item['choices']} are {right}, stated {item['gold']}"
+        yield (
+            f"{item['prompt']!r} is {answer!r}; right among {item['choices']} are {right}, "
+            f"stated {item['gold']}"
+        )
 
 
 def knowledge(found: list[Item]) -> str:
@@ -106,7 +120,9 @@ def _arithmetic(prompt: str) -> float | None:
 
 
 def _reasoning(prompt: str) -> str | int | None:
-    if match := re.fullmatch(r"(\w+) is (\w+) than (\w+)\. \3 is \2 than (\w+)\. The (\w+) is", prompt):
+    if match := re.fullmatch(
+        r"(\w+) is (\w+) than (\w+)\. \3 is \2 than (\w+)\. The (\w+) is", prompt
+    ):
         first, more, _, last, end = match.groups()
         return dict(zip(ENDS[more], (first, last), strict=True)).get(end)
     if re.fullmatch(r"(\d+, ){3}\d+,", prompt):
@@ -121,7 +137,10 @@ def _reasoning(prompt: str) -> str | int | None:
 
 
 def _next(shown: list[int]) -> int | None:
-    """Give what follows if each number is the one before plus the same, or times the same; None if neither or both."""
+    """Give what follows if each number is the one before plus the same, or times the same.
+
+    None if neither or both.
+    """
     pairs = list(itertools.pairwise(shown))
     steps, factors = {b - a for a, b in pairs}, {b / a for a, b in pairs}
     if len(steps) == 1:
@@ -143,7 +162,10 @@ FUNCTIONS: dict[str, Callable[[Any], Any]] = {"len": len, "sum": sum, "max": max
 
 
 def _evaluate(node: ast.expr) -> Any:
-    """Evaluate literals, lists, places, three operators, four functions and four methods; anything else is an error."""
+    """Evaluate literals, lists, places, three operators, four functions and four methods.
+
+    Anything else is an error.
+    """
     match node:
         case ast.Constant(value=int() | str()):
             return node.value
@@ -159,7 +181,9 @@ def _evaluate(node: ast.expr) -> Any:
         case ast.Call(func=ast.Name(id=name), args=[only], keywords=[]):
             return FUNCTIONS[name](_evaluate(only))
         case ast.Call(func=ast.Attribute(value=value, attr=name), args=given, keywords=[]):
-            assert name in {"upper", "title", "replace", "count"}, f"{name} is no method that an item may call"
+            assert name in {"upper", "title", "replace", "count"}, (
+                f"{name} is no method that an item may call"
+            )
             return getattr(_evaluate(value), name)(*map(_evaluate, given))
         case _:
             msg = f"{ast.dump(node)} is nothing that an item may hold"

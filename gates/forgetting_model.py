@@ -1,7 +1,8 @@
-"""FEAT-008's arrays computed again from base model and adapters, for models, items and texts drawn by the nonce.
+"""FEAT-008's arrays computed again from base model and adapters.
 
-Code of its own: every choice is a sequence by itself, tokenised whole, in padded batches; PEFT's own loading; numpy's
-singular values. torch, transformers and peft are imported inside, so that a warm cache never loads them.
+The nonce draws the models, items and texts. Code of its own: every choice is a sequence by itself,
+tokenised whole, in padded batches; PEFT's own loading; numpy's singular values. torch, transformers
+and peft are imported inside, so that a warm cache never loads them.
 """
 
 from __future__ import annotations
@@ -24,7 +25,10 @@ BATCH = 32  # sequences of similar length
 
 def drawn_models() -> list[str]:
     """Give the base and the adapters that the nonce draws."""
-    return [BASE, *sorted(outputs.rng().sample(sorted(adapters()), min(DRAWN_MODELS, len(adapters()))))]
+    return [
+        BASE,
+        *sorted(outputs.rng().sample(sorted(adapters()), min(DRAWN_MODELS, len(adapters())))),
+    ]
 
 
 def drawn_items() -> list[int]:
@@ -44,7 +48,11 @@ def drawn_texts() -> list[int]:
 def matrices() -> list[str]:
     """Give the matrices whose singular vectors were looked at."""
     chosen = config()["intruders"]
-    return [f"model.layers.{block}.{linear}" for block in chosen["blocks"] for linear in chosen["linears"]]
+    return [
+        f"model.layers.{block}.{linear}"
+        for block in chosen["blocks"]
+        for linear in chosen["linears"]
+    ]
 
 
 def drawn_matrix() -> int:
@@ -53,14 +61,18 @@ def drawn_matrix() -> int:
 
 
 def again() -> dict[str, Any]:
-    """Give the largest and mean differences of stored and recomputed values by model, and the base's own text's z."""
+    """Give by model how far stored and recomputed values differ, and the z of the base's text.
+
+    The differences are given as their largest and their mean; the text is the base's own.
+    """
     read = (SCORES, TEXT, *FILES, *trials.files(adapters().values(), ["adapter_model.safetensors"]))
     return dict(cached("forgetting again", read, _quietly))
 
 
 def _quietly() -> dict[str, Any]:
     trials_model.refuse_changed((SCORES, TEXT, *FILES))
-    with warnings.catch_warnings():  # by hand, this repository's own config makes the libraries' warnings errors
+    # by hand, this repository's own config makes the libraries' warnings errors
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return _again()
 
@@ -86,12 +98,16 @@ def _again() -> dict[str, Any]:
     return found
 
 
-def _differences(model: Any, name: str, stored: dict[str, Any], references: list[Any]) -> dict[str, float]:
-    """Give the mean absolute difference of stored and recomputed log-likelihoods, losses and divergences."""
+def _differences(
+    model: Any, name: str, stored: dict[str, Any], references: list[Any]
+) -> dict[str, float]:
+    """Give mean |differences| of stored and recomputed log-likelihoods, losses and divergences."""
     rows = items()
     scored = _log_likelihoods(model, [rows[i] for i in drawn_items()])
     kept = stored[f"{name}.log_likelihoods"][drawn_items()].tolist()
-    pairs = [(a, b) for one, two in zip(kept, scored, strict=True) for a, b in zip(one, two, strict=True)]
+    pairs = [
+        (a, b) for one, two in zip(kept, scored, strict=True) for a, b in zip(one, two, strict=True)
+    ]
     found = {"log_likelihoods": sum(abs(a - b) for a, b in pairs) / len(pairs)}
     chosen, every = drawn_texts(), texts()
     tuned = _text_log_p(model, [every[i] for i in chosen])
@@ -101,7 +117,11 @@ def _differences(model: Any, name: str, stored: dict[str, Any], references: list
         for i, log_q in zip(chosen, tuned, strict=True):
             log_p = references[i]
             ids = _drawn(every[i])
-            right = -log_q[range(len(ids)), ids] if part == "losses" else (log_p.exp() * (log_p - log_q)).sum(1)
+            right = (
+                -log_q[range(len(ids)), ids]
+                if part == "losses"
+                else (log_p.exp() * (log_p - log_q)).sum(1)
+            )
             met = stored[f"{name}.{part}"][owners == i].tolist()
             gaps += [abs(a - b) for a, b in zip(met, right.tolist(), strict=True)]
         found[part] = sum(gaps) / len(gaps)
@@ -124,7 +144,7 @@ def _log_p(model: Any, sequences: Sequence[Sequence[int]]) -> Any:
 
 
 def _text_log_p(model: Any, rows: Sequence[dict[str, Any]]) -> list[Any]:
-    """Give per text [drawn, V]: log-probabilities, in double precision, at the places of the drawn tokens."""
+    """Give per text log-probabilities [drawn, V], in float64, at the places of the drawn tokens."""
     found = []
     for row in rows:  # one at a time: the logits of a batch would be gigabytes
         logits = _log_p(model, [row["ids"]])[0]
@@ -134,10 +154,10 @@ def _text_log_p(model: Any, rows: Sequence[dict[str, Any]]) -> list[Any]:
 
 
 def _own_text(references: list[Any]) -> dict[str, float]:
-    """Give how far the loss of the base's text lies from what its distribution says, in standard deviations.
+    """Give how many standard deviations the loss of the base's text lies from its expectation.
 
-    Where x is drawn from p, −log p(x) has the mean H(p) and the variance Σ p·log²p − H². Text that another model or
-    another temperature wrote has another mean.
+    Where x is drawn from p, −log p(x) has the mean H(p) and the variance Σ p·log²p − H². Text that
+    another model or another temperature wrote has another mean.
     """
     excess = variance = 0.0
     for text, log_p in zip(texts(), references, strict=True):
@@ -158,7 +178,11 @@ def _log_likelihoods(model: Any, rows: Sequence[dict[str, Any]]) -> list[list[fl
         ids: list[int] = tokenizer.encode(text, add_special_tokens=False)
         return ids
 
-    pairs = [(len(encode(row["prompt"])), encode(f"{row['prompt']} {c}")) for row in rows for c in row["choices"]]
+    pairs = [
+        (len(encode(row["prompt"])), encode(f"{row['prompt']} {c}"))
+        for row in rows
+        for c in row["choices"]
+    ]
     totals = [0.0] * len(pairs)
     by_length = sorted(range(len(pairs)), key=lambda i: len(pairs[i][1]))
     for first in range(0, len(pairs), BATCH):
@@ -173,11 +197,13 @@ def _log_likelihoods(model: Any, rows: Sequence[dict[str, Any]]) -> list[list[fl
 def _tensors(name: str) -> dict[str, Any]:
     from safetensors.numpy import load_file
 
-    return dict(load_file(trials.folder(adapters()[name], features()) / "adapter_model.safetensors"))
+    return dict(
+        load_file(trials.folder(adapters()[name], features()) / "adapter_model.safetensors")
+    )
 
 
 def _norms(name: str, stored: list[float]) -> float:
-    """Give the largest relative difference between a stored ‖ΔW‖ and that of the adapter's tensors."""
+    """Give the largest relative difference of a stored ‖ΔW‖ from that of the adapter's tensors."""
     import numpy as np
 
     tensors, worst = _tensors(name), 0.0
@@ -205,5 +231,8 @@ def _similarities(name: str, stored: dict[str, Any]) -> float:
         A, B = (tensors[f"base_model.model.{matrix}.lora_{part}.weight"] for part in "AB")
         changed = weight + np.float32(scale(name)) * (B @ A)
     met = stored[f"{name}.similarities"][drawn_matrix()]
-    before, after = np.linalg.svd(weight)[0][:, : min(weight.shape)], np.linalg.svd(changed)[0][:, : len(met)]
+    before, after = (
+        np.linalg.svd(weight)[0][:, : min(weight.shape)],
+        np.linalg.svd(changed)[0][:, : len(met)],
+    )
     return float(np.abs(np.abs(before.T @ after).max(0) - met).max())

@@ -1,4 +1,4 @@
-"""Means, tests and rank correlations that FEAT-008's gate computes by itself: by their definitions, slow and plain."""
+"""Means, tests and rank correlations of FEAT-008's gate, by their definitions: slow and plain."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def mean(values: Any) -> dict[str, Any]:
 
 
 def per_token(values: Any, owners: Any) -> dict[str, Any]:
-    """Give the mean over tokens with its standard error over owners: Cochran's linearised ratio of two sums."""
+    """Give the mean over tokens, its standard error over owners (Cochran's linearised ratio)."""
     sums: dict[int, list[float]] = {}
     for value, owner in zip(values.tolist(), owners.tolist(), strict=True):
         sums.setdefault(owner, []).append(value)
@@ -26,7 +26,7 @@ def per_token(values: Any, owners: Any) -> dict[str, Any]:
 
 
 def mcnemar(before: Any, after: Any) -> tuple[int, int, float]:
-    """Give items lost, won, and twice the chance of so few of the rarer in as many throws of a coin."""
+    """Give items lost, won, and twice the chance of so few of the rarer in as many coin throws."""
     lost = int(sum(a > b for a, b in zip(before, after, strict=True)))
     won = int(sum(a < b for a, b in zip(before, after, strict=True)))
     tail = sum(math.comb(lost + won, i) for i in range(min(lost, won) + 1)) / 2 ** (lost + won)
@@ -57,7 +57,10 @@ def _spearman(x: Sequence[float], y: Any) -> Any:
 
 
 def correlation(x: Sequence[float], units: int, means: Callable[[Any], Any]) -> dict[str, Any]:
-    """Give Spearman of x with means(units drawn [D, units]) -> [D, models], and its spread over 1000 draws."""
+    """Give Spearman of x with means(units drawn [D, units]) -> [D, models], and its spread.
+
+    The spread is that over 1000 draws.
+    """
     import numpy as np
 
     drawn = np.random.default_rng(0).integers(0, units, (1000, units))

@@ -1,7 +1,8 @@
-"""FEAT-006's numbers, tables and figures computed again from its stored runs, and from those it took over.
+"""FEAT-006's numbers, tables and figures computed again from its runs and those it took over.
 
-Code of its own throughout: scipy's t test, numpy's polynomial fit. numpy and scipy are imported inside, so a warm cache
-never loads them; what the arrays themselves are worth is settled in gates/trials_model.py.
+Code of its own throughout: scipy's t test, numpy's polynomial fit. numpy and scipy are
+imported inside, so a warm cache never loads them; what the arrays themselves are worth is
+settled in gates/trials_model.py.
 """
 
 from __future__ import annotations
@@ -13,11 +14,26 @@ from collections.abc import Sequence
 from typing import Any
 
 from gates import outputs, trials
-from gates.learning_rates_plan import Setting, config, control, features, first, name, names, second, shared
+from gates.learning_rates_plan import (
+    Setting,
+    config,
+    control,
+    features,
+    first,
+    name,
+    names,
+    second,
+    shared,
+)
 from gates.outputs import sample
 from gates.qlora_arrays import cached, header
 
-RATES, SECOND_RATES, FIRST, SECOND = ("1e_5", "2e_4", "1e_3", "5e_3"), ("2e_4", "1e_3", "5e_3"), 16, 64
+RATES, SECOND_RATES, FIRST, SECOND = (
+    ("1e_5", "2e_4", "1e_3", "5e_3"),
+    ("2e_4", "1e_3", "5e_3"),
+    16,
+    64,
+)
 RECOMPUTED = (
     "eval_loss_base",
     *(f"eval_loss_r{FIRST}_lr{rate}" for rate in RATES),
@@ -42,7 +58,10 @@ RECOMPUTED = (
 
 
 def found() -> dict[str, Any]:
-    """Give what the arrays say: `numbers` (measurement → value), `tables` (rows), `figures` (series), `bands`."""
+    """Give what the arrays say.
+
+    `numbers` (measurement → value), `tables` (rows), `figures` (series), `bands`.
+    """
     parts = ["trial.json", "steps.safetensors", "evaluation.safetensors"]
     read = trials.files([*names(), "base"], parts)
     return dict(cached("learning rates", read, _found))
@@ -50,11 +69,16 @@ def found() -> dict[str, Any]:
 
 def _found() -> dict[str, Any]:
     runs = _Runs()
-    return {"numbers": _numbers(runs), "tables": _tables(runs), "figures": _figures(runs), "bands": _bands(runs)}
+    return {
+        "numbers": _numbers(runs),
+        "tables": _tables(runs),
+        "figures": _figures(runs),
+        "bands": _bands(runs),
+    }
 
 
 class _Runs:
-    """The stored arrays: final loss, training curves and gradient norms of each setting and seed."""
+    """The stored arrays: final loss, training curves, gradient norms of each setting and seed."""
 
     def __init__(self) -> None:
         import numpy as np
@@ -66,9 +90,14 @@ class _Runs:
             for seed in self.seeds:
                 run = name(setting, seed)
                 steps = trials.load(run, "steps", known)
-                self.tokens[setting, seed] = trials.load(run, "evaluation", known)["losses"].astype(np.float64)
+                self.tokens[setting, seed] = trials.load(run, "evaluation", known)["losses"].astype(
+                    np.float64
+                )
                 self.loss[setting, seed] = float(self.tokens[setting, seed].mean())
-                self.curve[setting, seed], self.norms[setting, seed] = steps["loss"], steps["grad_norm"]
+                self.curve[setting, seed], self.norms[setting, seed] = (
+                    steps["loss"],
+                    steps["grad_norm"],
+                )
 
     def losses(self, setting: Setting) -> list[float]:
         return [self.loss[setting, seed] for seed in self.seeds]
@@ -84,9 +113,18 @@ def _climb(curve: Any) -> list[float]:
 
 def _stability(runs: _Runs, setting: Setting, seed: int) -> list[Any]:
     """Give instability, the same on equal batches, gradient spikes, loss spikes."""
-    plan, norms, same = config(), runs.norms[setting, seed].tolist(), _climb(runs.same_batches(setting, seed))
+    plan, norms, same = (
+        config(),
+        runs.norms[setting, seed].tolist(),
+        _climb(runs.same_batches(setting, seed)),
+    )
     spikes = sum(norm > plan["gradient_spike"] * statistics.median(norms) for norm in norms)
-    return [max(_climb(runs.curve[setting, seed])), max(same), spikes, sum(up > plan["loss_spike"] for up in same)]
+    return [
+        max(_climb(runs.curve[setting, seed])),
+        max(same),
+        spikes,
+        sum(up > plan["loss_spike"] for up in same),
+    ]
 
 
 def _winner(runs: _Runs, settings: Sequence[Setting], seed: int) -> float:
@@ -94,15 +132,23 @@ def _winner(runs: _Runs, settings: Sequence[Setting], seed: int) -> float:
 
 
 def _vertex(runs: _Runs, settings: Sequence[Setting], seed: int) -> float | None:
-    """Give log10 of the rate where the parabola through three losses is lowest; None where it opens downwards."""
+    """Give log10 of the rate where the parabola through three losses is lowest.
+
+    None where it opens downwards.
+    """
     import numpy as np
 
-    a, b, _ = np.polyfit([math.log10(s[2]) for s in settings], [runs.loss[s, seed] for s in settings], 2)
+    a, b, _ = np.polyfit(
+        [math.log10(s[2]) for s in settings], [runs.loss[s, seed] for s in settings], 2
+    )
     return float(-b / (2 * a)) if a > 0 else None
 
 
 def formula() -> float | None:
-    """Give the rate by tinker-cookbook's fit for LoRA: ten times 5e-5, times a power of 2000 / width by family."""
+    """Give the rate by tinker-cookbook's fit for LoRA.
+
+    Ten times 5e-5, times a power of 2000 / width by family.
+    """
     import json
 
     place = outputs.inputs()[trials.model_name()]
@@ -120,7 +166,9 @@ def _numbers(runs: _Runs) -> dict[str, Any]:
     one = [_vertex(runs, shared(), seed) for seed in runs.seeds]
     other = [_vertex(runs, second(), seed) for seed in runs.seeds]
     shift = [None if a is None or b is None else b - a for a, b in zip(one, other, strict=True)]
-    stable = {(s, seed): _stability(runs, s, seed) for s in (*first(), *second()) for seed in runs.seeds}
+    stable = {
+        (s, seed): _stability(runs, s, seed) for s in (*first(), *second()) for seed in runs.seeds
+    }
     return {
         "eval_loss_base": _by_example(runs.base["losses"].astype(float), runs.base["owners"]),
         **{
@@ -142,7 +190,9 @@ def _numbers(runs: _Runs) -> dict[str, Any]:
         **_of_control(runs),
         f"instability_lr{RATES[0]}": sample([stable[low, seed][0] for seed in runs.seeds]),
         f"instability_lr{RATES[-1]}": sample([stable[high, seed][0] for seed in runs.seeds]),
-        f"instability_same_batches_lr{RATES[-1]}": sample([stable[high, seed][1] for seed in runs.seeds]),
+        f"instability_same_batches_lr{RATES[-1]}": sample(
+            [stable[high, seed][1] for seed in runs.seeds]
+        ),
         "gradient_spikes": sum(row[2] for row in stable.values()),
         "loss_spikes": sum(row[3] for row in stable.values()),
     }
@@ -161,7 +211,8 @@ def _of_control(runs: _Runs) -> dict[str, Any]:
         "format_share": sample([(base - b) / (base - a) for a, b in zip(true, mixed, strict=True)]),
         # for the gate's own question, whether the control was beaten; no measurement
         "by_example": _by_example(
-            _mean_tokens(runs, control()) - _mean_tokens(runs, (*control()[:3], False)), runs.base["owners"]
+            _mean_tokens(runs, control()) - _mean_tokens(runs, (*control()[:3], False)),
+            runs.base["owners"],
         ),
     }
 
@@ -171,7 +222,7 @@ def _mean_tokens(runs: _Runs, setting: Setting) -> Any:
 
 
 def _by_example(values: Any, owners: Any) -> dict[str, Any]:
-    """Give the mean over tokens; its standard error by the spread of the examples' sums about it."""
+    """Give the mean over tokens; its standard error by the spread of examples' sums about it."""
     import numpy as np
 
     sums, counts = np.bincount(owners, weights=values), np.bincount(owners)
@@ -207,9 +258,13 @@ def _pairs_table(runs: _Runs) -> list[list[Any]]:
             test = stats.ttest_rel(runs.losses(other), runs.losses(one))
             low, high = test.confidence_interval(0.95)
             change = [runs.loss[other, seed] - runs.loss[one, seed] for seed in runs.seeds]
-            tokens = _by_example(_mean_tokens(runs, other) - _mean_tokens(runs, one), runs.base["owners"])
+            tokens = _by_example(
+                _mean_tokens(runs, other) - _mean_tokens(runs, one), runs.base["owners"]
+            )
             numbers = [statistics.fmean(change), float(low), float(high), float(test.pvalue)]
-            rows.append([one[0], one[2], other[2], *change, *numbers, tokens["value"], tokens["stderr"]])
+            rows.append(
+                [one[0], one[2], other[2], *change, *numbers, tokens["value"], tokens["stderr"]]
+            )
     return rows
 
 
@@ -227,7 +282,9 @@ def _figures(runs: _Runs) -> dict[str, list[tuple[list[float], list[float]]]]:
     """Give figure → (x, y) of each of its series, in order."""
 
     def points(settings: Sequence[Setting]) -> tuple[list[float], list[float]]:
-        return [s[2] for s in settings for _ in runs.seeds], [y for s in settings for y in runs.losses(s)]
+        return [s[2] for s in settings for _ in runs.seeds], [
+            y for s in settings for y in runs.losses(s)
+        ]
 
     def means(settings: Sequence[Setting]) -> tuple[list[float], list[float]]:
         return [s[2] for s in settings], [statistics.fmean(runs.losses(s)) for s in settings]
@@ -237,9 +294,19 @@ def _figures(runs: _Runs) -> dict[str, list[tuple[list[float], list[float]]]]:
         pairs = [(s, seed) for s in settings for seed in runs.seeds]
         return [s[2] for s, _ in pairs], [_stability(runs, s, seed)[place] for s, seed in pairs]
 
-    base, ends, rate = float(runs.base["losses"].astype(float).mean()), [first()[0][2], first()[-1][2]], formula()
+    base, ends, rate = (
+        float(runs.base["losses"].astype(float).mean()),
+        [first()[0][2], first()[-1][2]],
+        formula(),
+    )
     lowest = min(min(runs.losses(s)) for s in (*first(), *second()))
-    by_rate = [points(first()), means(first()), points(second()), means(second()), points([control()])]
+    by_rate = [
+        points(first()),
+        means(first()),
+        points(second()),
+        means(second()),
+        points([control()]),
+    ]
     by_rate.append((ends, [base, base]))
     if rate is not None:
         by_rate.append(([rate, rate], [lowest, base]))
@@ -247,7 +314,11 @@ def _figures(runs: _Runs) -> dict[str, list[tuple[list[float], list[float]]]]:
     for s in first()[1:]:
         mean = sum(runs.same_batches(s, seed) for seed in runs.seeds) / len(runs.seeds)
         curves.append(([float(t) for t in range(1, len(mean) + 1)], mean.tolist()))
-    climbing = [climbs(first(), same=False), climbs(first()[1:], same=True), climbs(second(), same=True)]
+    climbing = [
+        climbs(first(), same=False),
+        climbs(first()[1:], same=True),
+        climbs(second(), same=True),
+    ]
     return {"loss_by_rate": by_rate, "training_loss": curves, "instability": climbing}
 
 
@@ -255,6 +326,8 @@ def _bands(runs: _Runs) -> list[list[list[float]]]:
     """Give lowest and highest seed of each series of the training figure, per step."""
     bands = []
     for s in first()[1:]:
-        steps = list(zip(*(runs.same_batches(s, seed).tolist() for seed in runs.seeds), strict=True))
+        steps = list(
+            zip(*(runs.same_batches(s, seed).tolist() for seed in runs.seeds), strict=True)
+        )
         bands.append([[min(step) for step in steps], [max(step) for step in steps]])
     return bands

@@ -1,4 +1,4 @@
-"""What holds for every sweep over rates, whatever it found: a common start, and steps that Adam allows."""
+"""What holds for every sweep over rates, whatever it found: a common start, steps Adam allows."""
 
 from __future__ import annotations
 
@@ -18,16 +18,22 @@ def first_losses() -> dict[str, list[float]]:
         every = {}
         for seed in config()["seeds"]:
             runs = [name(setting, seed) for setting in (*first(), *second())]
-            every[str(seed)] = [float(trials.load(run, "steps", features())["loss"][0]) for run in runs]
+            every[str(seed)] = [
+                float(trials.load(run, "steps", features())["loss"][0]) for run in runs
+            ]
         return every
 
-    return dict(cached("learning rates starts", trials.files(names(), ["steps.safetensors"]), compute))
+    return dict(
+        cached("learning rates starts", trials.files(names(), ["steps.safetensors"]), compute)
+    )
 
 
 def moved() -> dict[str, list[float]]:
-    """Give run → least and most of the layers' max |B|, sum of its rates, max |A − A′|, sum of both runs' rates.
+    """Give run → how far B and A moved, and the rates that bound it.
 
-    A′ is that of the smallest rate with the same rank and seed: both runs started from the same A.
+    The values are least and most of the layers' max |B|, sum of its rates, max |A − A′|, sum of
+    both runs' rates. A′ is that of the smallest rate with the same rank and seed: both runs started
+    from the same A.
     """
     mine = [run for run in names() if run in trials.own()]
 

@@ -1,4 +1,7 @@
-"""What FEAT-006 was to run, by the settings in its result: every run's name and what it must say of itself."""
+"""What FEAT-006 was to run, by the settings in its result.
+
+Every run's name, and what it must say of itself.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,10 @@ def features() -> list[str]:
 def first() -> list[Setting]:
     """Give the settings at the first rank, rates rising."""
     plan = config()
-    return [(plan["lora"]["r"], plan["lora"]["lora_alpha"], rate, False) for rate in sorted(plan["rates"])]
+    return [
+        (plan["lora"]["r"], plan["lora"]["lora_alpha"], rate, False)
+        for rate in sorted(plan["rates"])
+    ]
 
 
 def second() -> list[Setting]:

@@ -1,7 +1,8 @@
 """FEAT-007's numbers, tables and figures computed again from its stored trials and arrays.
 
-Code of its own: numpy in place of torch, scipy's t test. numpy and scipy are imported inside, so a warm cache never
-loads them; what the arrays themselves are worth is settled in gates/lora_ranks_model.py.
+Code of its own: numpy in place of torch, scipy's t test. numpy and scipy are imported inside, so a
+warm cache never loads them; what the arrays themselves are worth is settled in
+gates/lora_ranks_model.py.
 """
 
 from __future__ import annotations
@@ -54,7 +55,10 @@ def arrays(path: str) -> dict[str, Any]:
 
 
 def found() -> dict[str, Any]:
-    """Give what the arrays say: `numbers` (measurement -> value), `tables` (rows), `figures` (x, y of the series)."""
+    """Give what the arrays say.
+
+    `numbers` (measurement -> value), `tables` (rows), `figures` (x, y of the series).
+    """
     own = [plan.UPDATES, plan.OVERLAPS, plan.FIRST, plan.TUNED, plan.FULL_TOKENS]
     read = trials.files([*plan.names(), "base"], ["trial.json", "evaluation.safetensors", ADAPTER])
     return dict(cached("lora ranks", (*read, *own), _found))
@@ -62,11 +66,19 @@ def found() -> dict[str, Any]:
 
 def _found() -> dict[str, Any]:
     stored = _Stored()
-    return {"numbers": _numbers(stored), "tables": _tables(stored), "figures": _figures(stored), "bands": _band(stored)}
+    return {
+        "numbers": _numbers(stored),
+        "tables": _tables(stored),
+        "figures": _figures(stored),
+        "bands": _band(stored),
+    }
 
 
 class _Stored:
-    """What lies on disk: losses of each setting by seed, spectra, overlaps, first steps, the full update's parts."""
+    """What lies on disk.
+
+    Losses of each setting by seed, spectra, overlaps, first steps, the full update's parts.
+    """
 
     def __init__(self) -> None:
         import numpy as np
@@ -74,11 +86,18 @@ class _Stored:
         known = plan.features()
         self.base = trials.load("base", "evaluation", known)
         self.settings = list(plan.adapters())
-        self.losses = {s: [_mean(trials.load(t, "evaluation", known)) for t in plan.row(s)] for s in self.settings}
-        self.updates, self.overlaps, self.first = (arrays(p) for p in (plan.UPDATES, plan.OVERLAPS, plan.FIRST))
+        self.losses = {
+            s: [_mean(trials.load(t, "evaluation", known)) for t in plan.row(s)]
+            for s in self.settings
+        }
+        self.updates, self.overlaps, self.first = (
+            arrays(p) for p in (plan.UPDATES, plan.OVERLAPS, plan.FIRST)
+        )
         self.full, self.tokens = arrays(plan.TUNED), arrays(plan.FULL_TOKENS)
         self.shapes = np.array(plan.shapes())
-        assert self.tokens["owners"].tolist() == self.base["owners"].tolist(), "full: other tokens than the base's"
+        assert self.tokens["owners"].tolist() == self.base["owners"].tolist(), (
+            "full: other tokens than the base's"
+        )
 
     def values(self, setting: str) -> list[Any]:
         """Singular values of each layer [L, r], one array per seed."""
@@ -89,7 +108,9 @@ class _Stored:
         if what == "amplification":
             pairs = zip(plan.row(setting), self.values(setting), strict=True)
             least = min(plan.config()["ranks"])
-            return [float((_norm(v[:, :least]) / self.updates[f"{t}.inside"]).mean()) for t, v in pairs]
+            return [
+                float((_norm(v[:, :least]) / self.updates[f"{t}.inside"]).mean()) for t, v in pairs
+            ]
         return [float(_shape(v, what).mean()) for v in self.values(setting)]
 
 
@@ -102,13 +123,15 @@ def _norm(values: Any) -> Any:
 
 
 def _shape(values: Any, what: str) -> Any:
-    """Give stable rank, or the number of directions that hold 90 % of the energy: [L] from [L, k]."""
+    """Give stable rank, or the number of directions with 90 % of the energy: [L] from [L, k]."""
     import numpy as np
 
     squares = values.astype(float) ** 2
     if what == "stable":
         return squares.sum(1) / squares[:, 0]
-    return np.array([1 + np.searchsorted(row.cumsum(), 0.9 * row.sum() * (1 - 1e-12)) for row in squares])
+    return np.array(
+        [1 + np.searchsorted(row.cumsum(), 0.9 * row.sum() * (1 - 1e-12)) for row in squares]
+    )
 
 
 def _numbers(stored: _Stored) -> dict[str, Any]:
@@ -175,10 +198,15 @@ def _along(stored: _Stored) -> Any:
 
 def _of_directions(stored: _Stored) -> dict[str, Any]:
     setting = f"r{LARGEST}"
-    numbers = {f"{what}_rank_{setting}": sample(stored.shape(setting, what)) for what in ("stable", "energy")}
+    numbers = {
+        f"{what}_rank_{setting}": sample(stored.shape(setting, what))
+        for what in ("stable", "energy")
+    }
     numbers[f"amplification_{setting}"] = sample(stored.shape(setting, "amplification"))
     for side in SIDES:
-        numbers[f"similarity_{side}"] = sample(stored.overlaps[side][:, :, 0].astype(float).mean(1).tolist())
+        numbers[f"similarity_{side}"] = sample(
+            stored.overlaps[side][:, :, 0].astype(float).mean(1).tolist()
+        )
     return numbers
 
 
@@ -188,7 +216,11 @@ def _of_full(stored: _Stored) -> dict[str, Any]:
     for what in ("stable", "energy"):
         by_layer = _shape(stored.full["values"], what)
         spread = float(by_layer.std(ddof=1)) / math.sqrt(len(by_layer))
-        numbers[f"{what}_rank_full"] = {"value": float(by_layer.mean()), "stderr": spread, "n": len(by_layer)}
+        numbers[f"{what}_rank_full"] = {
+            "value": float(by_layer.mean()),
+            "stderr": spread,
+            "n": len(by_layer),
+        }
     for name, part in (("full_kept_rank_8", "rank 8"), ("full_kept_random_8", "random 8")):
         numbers[name] = _kept(stored, part)
     return numbers
@@ -221,9 +253,14 @@ def _updates(stored: _Stored) -> list[list[Any]]:
     whole = float((weights**2).sum()) ** 0.5
     for name in stored.settings:
         sizes = [float((v**2).sum()) ** 0.5 / whole for v in stored.values(name)]
-        means = [statistics.fmean(stored.shape(name, what)) for what in ("stable", "energy", "amplification")]
+        means = [
+            statistics.fmean(stored.shape(name, what))
+            for what in ("stable", "energy", "amplification")
+        ]
         chance = weights * min(plan.config()["ranks"]) / stored.shapes.prod(1) ** 0.5
-        ratios = [float((stored.updates[f"{trial}.inside"] / chance).mean()) for trial in plan.row(name)]
+        ratios = [
+            float((stored.updates[f"{trial}.inside"] / chance).mean()) for trial in plan.row(name)
+        ]
         rows.append([name, statistics.fmean(sizes), *means, statistics.fmean(ratios)])
     full = stored.full["values"].astype(float)
     means = [float(_shape(full, what).mean()) for what in ("stable", "energy")]
@@ -264,7 +301,9 @@ def _figures(stored: _Stored) -> dict[str, list[tuple[list[float], list[float]]]
         ([min(ranks), max(ranks)], [full, full]),
     ]
     steps = [(ranks, row) for row in _along(stored).mean(0).tolist()]
-    held = [sum(_held(v) for v in stored.values(f"r{r}")) / seeds for r in ranks] + [_held(stored.full["values"])]
+    held = [sum(_held(v) for v in stored.values(f"r{r}")) / seeds for r in ranks] + [
+        _held(stored.full["values"])
+    ]
     energy = [(list(range(1, len(h) + 1)), h.tolist()) for h in held]
     common = [stored.overlaps[side].astype(float).mean((0, 1)).tolist() for side in SIDES]
     overlap = [(list(range(1, len(c) + 1)), c) for c in common]

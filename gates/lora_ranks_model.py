@@ -1,8 +1,9 @@
-"""FEAT-007's arrays, a sample of them, computed again from the base model, the adapters and the full update.
+"""FEAT-007's arrays, a sample of them, computed again from base model, adapters and full update.
 
-Code of its own: full singular value decompositions in float64 where the lab works on factors, Adam's first step by its
-formula where the lab runs an optimizer, padded batches. torch and peft are imported inside, so a warm cache never loads
-them. `drawn_seed` and `drawn_layers` come from the nonce.
+Code of its own: full singular value decompositions in float64 where the lab works on factors,
+Adam's first step by its formula where the lab runs an optimizer, padded batches. torch and
+peft are imported inside, so a warm cache never loads them. `drawn_seed` and `drawn_layers`
+come from the nonce.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ def _update(tensors: dict[str, Any], layer: str, lora: dict[str, Any]) -> Any:
 
 
 def updates() -> list[dict[str, Any]]:
-    """Give singular values and |U^T W V|_F (of the strongest directions) of the drawn updates, and |W|_F."""
+    """Give the drawn updates' singular values, |U^T W V|_F of the strongest directions, |W|_F."""
     read = trials.files(sorted({trial for trial, _ in drawn_updates()}), ["trial.json", ADAPTER])
     return list(cached("lora updates", read, _updates))
 
@@ -68,7 +69,11 @@ def _updates() -> list[dict[str, Any]]:
     import torch
     from safetensors import safe_open
 
-    place, names, found = outputs.inputs()[trials.model_name()] / "model.safetensors", plan.layers(), []
+    place, names, found = (
+        outputs.inputs()[trials.model_name()] / "model.safetensors",
+        plan.layers(),
+        [],
+    )
     with safe_open(place, framework="pt") as weights:
         for trial, i in drawn_updates():
             lora = trials.trial(trial, plan.features())["lora"]
@@ -78,7 +83,11 @@ def _updates() -> list[dict[str, Any]]:
             k = min(lora["r"], *delta.shape)
             least = min(plan.config()["ranks"])
             inside = torch.linalg.norm(U[:, :least].T @ weight @ Vh[:least].T)
-            values = {"values": S[:k].tolist(), "inside": float(inside), "weight": float(torch.linalg.norm(weight))}
+            values = {
+                "values": S[:k].tolist(),
+                "inside": float(inside),
+                "weight": float(torch.linalg.norm(weight)),
+            }
             found.append(values)
     return found
 
@@ -87,8 +96,14 @@ def _updates() -> list[dict[str, Any]]:
 
 
 def first() -> dict[str, Any]:
-    """Give of the drawn seed: gradient [L], along [3, ranks, L], adapter_gradient [3, ranks], overlaps of SIDES."""
-    pair = [plan.row(f"r{r}")[drawn_seed()] for r in (plan.config()["ranks"][0], plan.config()["ranks"][-1])]
+    """Give the gradients and the overlaps of the drawn seed.
+
+    gradient [L], along [3, ranks, L], adapter_gradient [3, ranks], overlaps of SIDES.
+    """
+    pair = [
+        plan.row(f"r{r}")[drawn_seed()]
+        for r in (plan.config()["ranks"][0], plan.config()["ranks"][-1])
+    ]
     mine = [path for path in ("artifacts/train.jsonl",) if (outputs.out() / path).is_file()]
     read = (*trials.files(pair), *mine)
     return dict(cached("lora first steps", read, lambda: trials_model._quietly(_first)))
@@ -123,7 +138,11 @@ def _conventions(r: int) -> list[dict[str, Any]]:
     """Give the adapters of a rank under the three conventions."""
     alpha = plan.config()["lora_alpha"]
     return [
-        {"r": r, "lora_alpha": 2 * r if name == "alpha_2r" else alpha, "use_rslora": name == "rslora"}
+        {
+            "r": r,
+            "lora_alpha": 2 * r if name == "alpha_2r" else alpha,
+            "use_rslora": name == "rslora",
+        }
         for name in plan.CONVENTIONS
     ]
 
@@ -149,7 +168,9 @@ def _loss(model: Any, batch: list[dict[str, Any]]) -> Any:
     import torch
 
     pairs = zip(batch, trials_model.log_probabilities(model, batch), strict=True)
-    return -torch.cat([log_p.gather(1, trials_model._targets(e)[:, None])[:, 0] for e, log_p in pairs]).mean()
+    return -torch.cat(
+        [log_p.gather(1, trials_model._targets(e)[:, None])[:, 0] for e, log_p in pairs]
+    ).mean()
 
 
 def _start(base: Any, lora: dict[str, Any], seed: int) -> dict[str, Any]:
@@ -158,16 +179,21 @@ def _start(base: Any, lora: dict[str, Any], seed: int) -> dict[str, Any]:
     from peft import LoraConfig, get_peft_model
 
     torch.manual_seed(seed)
-    model = get_peft_model(base, LoraConfig(**lora, target_modules=sorted(trials.LINEARS), task_type="CAUSAL_LM"))
+    model = get_peft_model(
+        base, LoraConfig(**lora, target_modules=sorted(trials.LINEARS), task_type="CAUSAL_LM")
+    )
     tensors = {name: p.detach().clone() for name, p in model.named_parameters() if "lora_A" in name}
     model.unload()
-    return {name: tensors[f"base_model.model.{name}.lora_A.default.weight"] for name in plan.layers()}
+    return {
+        name: tensors[f"base_model.model.{name}.lora_A.default.weight"] for name in plan.layers()
+    }
 
 
 def _step(seen: dict[str, Any], scale: float, training: dict[str, Any]) -> tuple[Any, float]:
-    """Give <dW, -G> per layer and |dL/dB| of Adam's first step from B = 0: dB = -lr g/(|g| + eps), g = s G A^T.
+    """Give <dW, -G> per layer and |dL/dB| of Adam's first step from B = 0.
 
-    Kingma and Ba 2015 (arXiv:1412.6980), algorithm 1: after bias correction the first moments are g and g^2.
+    dB = -lr g/(|g| + eps) with g = s G A^T, by Kingma and Ba 2015 (arXiv:1412.6980), algorithm 1:
+    after bias correction the first moments are g and g^2.
     """
     import torch
 
@@ -195,9 +221,16 @@ def _overlaps(pair: list[str], starts: list[dict[str, Any]]) -> dict[str, list[l
         ]
         learned = []
         for tensors, start in zip(adapters, starts, strict=True):
-            moved = tensors[f"base_model.model.{names[i]}.lora_A.weight"].double() - start[names[i]].double()
+            moved = (
+                tensors[f"base_model.model.{names[i]}.lora_A.weight"].double()
+                - start[names[i]].double()
+            )
             learned.append(torch.linalg.svd(moved, full_matrices=False)[2].T)
-        sides = {"left": [U for U, _, _ in whole], "right": [V.T for _, _, V in whole], "learned": learned}
+        sides = {
+            "left": [U for U, _, _ in whole],
+            "right": [V.T for _, _, V in whole],
+            "learned": learned,
+        }
         for side, (one, other) in sides.items():
             squares = (one[:, :k].T @ other[:, :k]) ** 2
             found[side].append([float(squares[:n, :n].sum()) / n for n in range(1, k + 1)])
@@ -208,10 +241,11 @@ def _overlaps(pair: list[str], starts: list[dict[str, Any]]) -> dict[str, list[l
 
 
 def full() -> dict[str, Any]:
-    """Give evaluations (part -> losses, entropies, hits of the drawn examples), values [L], moved, first, second.
+    """Give evaluations, values [L], moved, first and second of the full fine-tuning.
 
-    moved: smallest and largest |dW| of the layers' largest entries; first: |G| of the first batch and its loss; second:
-    the loss on the second batch after one Adam step of all linear layers.
+    evaluations: part -> losses, entropies, hits of the drawn examples; moved: smallest and largest
+    |dW| of the layers' largest entries; first: |G| of the first batch and its loss; second: the
+    loss on the second batch after one Adam step of all linear layers.
     """
     mine = [f"artifacts/{kind}.jsonl" for kind in ("train", "evaluation")]
     read = (plan.FULL, *(path for path in mine if (outputs.out() / path).is_file()))
@@ -227,8 +261,12 @@ def _full() -> dict[str, Any]:
     before = {name: model.get_submodule(name).weight.detach().clone() for name in plan.layers()}
     found = _replayed(model, before)
     stored = load_file(outputs.out() / plan.FULL)
-    assert list(stored) and set(stored) == set(before), "the full update does not cover the linear layers"
-    assert all(stored[name].shape == before[name].shape for name in before), "the full update has other shapes"
+    assert list(stored) and set(stored) == set(before), (
+        "the full update does not cover the linear layers"
+    )
+    assert all(stored[name].shape == before[name].shape for name in before), (
+        "the full update has other shapes"
+    )
     delta = {name: stored[name].float() for name in before}
     values, part = _parts(delta, drawn_part())
     examples = trials.rows("evaluation", known)
@@ -239,7 +277,11 @@ def _full() -> dict[str, Any]:
         with torch.no_grad():
             evaluations[name] = trials_model.token_values(model, chosen)
     largest = [float(d.abs().max()) for d in delta.values()]
-    return found | {"evaluations": evaluations, "values": values, "moved": [min(largest), max(largest)]}
+    return found | {
+        "evaluations": evaluations,
+        "values": values,
+        "moved": [min(largest), max(largest)],
+    }
 
 
 def _put(model: Any, before: dict[str, Any], change: dict[str, Any]) -> None:
@@ -248,7 +290,7 @@ def _put(model: Any, before: dict[str, Any], change: dict[str, Any]) -> None:
 
 
 def _replayed(model: Any, before: dict[str, Any]) -> dict[str, Any]:
-    """Give the first batch's loss and gradient norm, and the second's loss after one step by Adam's formula."""
+    """Give the first batch's loss and gradient norm, the second's loss after one step of Adam."""
     import torch
 
     of = plan.planned(f"r{plan.config()['ranks'][0]}", plan.config()["seeds"][0])
@@ -259,14 +301,19 @@ def _replayed(model: Any, before: dict[str, Any]) -> dict[str, Any]:
     G = _gradient(model, examples[:size])
     norm = math.sqrt(sum(float((g.double() ** 2).sum()) for g in G.values()))
     clip, rate = min(1.0, training["max_grad_norm"] / (norm + 1e-6)), trials.rate(0, training)
-    _put(model, before, {name: -rate * clip * g / ((clip * g).abs() + EPS) for name, g in G.items()})
+    _put(
+        model, before, {name: -rate * clip * g / ((clip * g).abs() + EPS) for name, g in G.items()}
+    )
     with torch.no_grad():
         second = float(_loss(model, examples[size : 2 * size]))
     return {"loss": [loss, second], "grad_norm": norm}
 
 
 def _parts(delta: dict[str, Any], wanted: str) -> tuple[list[list[float]], dict[str, Any]]:
-    """Give all singular values, falling, and one part of the update: its best rank or random directions per layer."""
+    """Give all singular values, falling, and one part of the update.
+
+    The part is its best rank or random directions per layer.
+    """
     import torch
 
     kind, _, count = wanted.partition(" ")
@@ -289,7 +336,7 @@ def _parts(delta: dict[str, Any], wanted: str) -> tuple[list[list[float]], dict[
 
 
 def stored_tokens(part: str, what: str) -> list[float]:
-    """Give the stored losses, entropies or hits of the drawn examples' tokens for a part of the full update."""
+    """Give stored losses, entropies or hits of the drawn examples for a part of the full update."""
 
     def compute() -> list[float]:
         found = arrays(plan.FULL_TOKENS)

@@ -1,4 +1,7 @@
-"""What FEAT-007 was to run, by the settings in its result: every trial's name and what it must say of itself."""
+"""What FEAT-007 was to run, by the settings in its result.
+
+Every trial's name, and what it must say of itself.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,12 @@ from gates import outputs, trials
 
 EARLIER = ("FEAT-005", "FEAT-006")
 CONVENTIONS = ("alpha_fixed", "alpha_2r", "rslora")
-UPDATES, OVERLAPS, FIRST = (f"artifacts/{name}.safetensors" for name in ("updates", "overlaps", "first_step"))
-FULL, TUNED, FULL_TOKENS = (f"artifacts/full/{name}.safetensors" for name in ("update", "training", "evaluation"))
+UPDATES, OVERLAPS, FIRST = (
+    f"artifacts/{name}.safetensors" for name in ("updates", "overlaps", "first_step")
+)
+FULL, TUNED, FULL_TOKENS = (
+    f"artifacts/full/{name}.safetensors" for name in ("update", "training", "evaluation")
+)
 
 
 def config() -> dict[str, Any]:
@@ -24,13 +31,16 @@ def features() -> list[str]:
 
 
 def adapters() -> dict[str, dict[str, Any]]:
-    """Give setting -> its adapter: the ranks with alpha fixed, then the largest rank with other scales."""
+    """Give setting -> its adapter: ranks with alpha fixed, then the largest with other scales."""
     plan = config()
     alpha, most = plan["lora_alpha"], plan["ranks"][-1]
     every = {f"r{r}": (r, alpha, False) for r in plan["ranks"]}
     every |= {"alpha_2r": (most, 2 * most, False), "rslora": (most, alpha, True)}
     keys = ("r", "lora_alpha", "use_rslora")
-    return {name: {"lora_dropout": 0.0, **dict(zip(keys, of, strict=True))} for name, of in every.items()}
+    return {
+        name: {"lora_dropout": 0.0, **dict(zip(keys, of, strict=True))}
+        for name, of in every.items()
+    }
 
 
 def scale(lora: dict[str, Any]) -> float:

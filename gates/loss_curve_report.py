@@ -1,18 +1,36 @@
-"""What the tables and figures of FEAT-005's report must show, computed again from what it stored."""
+"""What tables and figures of FEAT-005's report must show, computed again from what it stored."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from gates import loss_curves, outputs, trials
-from gates.loss_curves import LINES, POINTS, RATES, SHAPES, SIZES, config, curve, detected, finals, losses, rise
+from gates.loss_curves import (
+    LINES,
+    POINTS,
+    RATES,
+    SHAPES,
+    SIZES,
+    config,
+    curve,
+    detected,
+    finals,
+    losses,
+    rise,
+)
 from gates.qlora_arrays import cached, token_mean
 
 
 def tables() -> list[list[list[Any]]]:
     """Give the rows of the report's tables, in their order."""
     key = f"loss curve tables {sorted(config()['detectors'].items())} {config()['rates']}"
-    return list(cached(key, loss_curves.files(), lambda: [_shape_rows(), _seed_rows(), _test_rows(), _noise_rows()]))
+    return list(
+        cached(
+            key,
+            loss_curves.files(),
+            lambda: [_shape_rows(), _seed_rows(), _test_rows(), _noise_rows()],
+        )
+    )
 
 
 def _shape_rows() -> list[list[Any]]:
@@ -21,8 +39,21 @@ def _shape_rows() -> list[list[Any]]:
         of, shown = trials.trial(loss_curves.shapes()[shape]), curve(shape)
         when, low = min(shown["held_out"], key=lambda point: point[1])
         training, smooth = of["training"], shown["smooth"]
-        row = [shape, training["learning_rate"], training["batch_size"], training["steps"], of["examples"]]
-        row += [shown["held_out"][0][1], low, when, shown["held_out"][-1][1], smooth[-1], rise(smooth)]
+        row = [
+            shape,
+            training["learning_rate"],
+            training["batch_size"],
+            training["steps"],
+            of["examples"],
+        ]
+        row += [
+            shown["held_out"][0][1],
+            low,
+            when,
+            shown["held_out"][-1][1],
+            smooth[-1],
+            rise(smooth),
+        ]
         rows.append([*row, detected(shown, config()["detectors"])])
     return rows
 
@@ -47,7 +78,9 @@ def _test_rows() -> list[list[Any]]:
     rows = []
     for rate in RATES:
         for larger, smaller in ((SIZES[1], SIZES[0]), (SIZES[2], SIZES[1]), (SIZES[2], SIZES[0])):
-            changes = [a - b for a, b in zip(finals(rate, larger), finals(rate, smaller), strict=True)]
+            changes = [
+                a - b for a, b in zip(finals(rate, larger), finals(rate, smaller), strict=True)
+            ]
             told, freedom = outputs.sample(changes), len(changes) - 1
             reach = float(stdtrit(freedom, 0.975)) * told["stderr"]
             p = 2 * float(stdtr(freedom, -abs(told["value"]) / told["stderr"]))
@@ -78,13 +111,17 @@ def _series() -> dict[str, list[list[Any]]]:
     stairs: list[float] = []
     for start in range(0, len(shown["overfitting"]["losses"]), epoch):
         pairs = [
-            (shown["overfitting"]["losses"][t], shown["overfitting"]["tokens"][t]) for t in range(start, start + epoch)
+            (shown["overfitting"]["losses"][t], shown["overfitting"]["tokens"][t])
+            for t in range(start, start + epoch)
         ]
         stairs += [sum(x * n for x, n in pairs) / sum(n for _, n in pairs)] * epoch
     batches = []
     for rate in RATES:
         values = [finals(rate, size) for size in SIZES]
-        batches += [[loss for each in values for loss in each], [sum(each) / len(each) for each in values]]
+        batches += [
+            [loss for each in values for loss in each],
+            [sum(each) / len(each) for each in values],
+        ]
     return {
         "held_out": [[loss for _, loss in shown[shape]["held_out"]] for shape in SHAPES],
         "training": [shown[shape]["smooth"] for shape in SHAPES],

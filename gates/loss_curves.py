@@ -1,6 +1,7 @@
-"""FEAT-005's numbers computed again from what it stored, by formulas written apart from the lab's. numpy and no torch.
+"""FEAT-005's numbers computed again from what it stored, by formulas apart from the lab's.
 
-What the stored arrays themselves are worth is settled in gates/trials.py and gates/loss_curves_model.py.
+Needs numpy and no torch. What the stored arrays themselves are worth is settled in gates/trials.py
+and gates/loss_curves_model.py.
 """
 
 from __future__ import annotations
@@ -18,7 +19,12 @@ RATES = ("low", "high")
 SIZES = (4, 8, 16)
 LINES = ("healthy", "overfitting")
 POINTS = ("start", "low", "healthy")
-STORED = ("shapes.json", "repeated_base.safetensors", "line.safetensors", "gradient_products.safetensors")
+STORED = (
+    "shapes.json",
+    "repeated_base.safetensors",
+    "line.safetensors",
+    "gradient_products.safetensors",
+)
 NAMES = (
     "base_loss",
     *(f"{what}_{shape}" for shape in SHAPES for what in ("eval_loss", "detected")),
@@ -50,22 +56,42 @@ def shapes() -> dict[str, str]:
 def planned_shape(shape: str) -> dict[str, Any]:
     """Give what the config says of a run, as trial.json says it."""
     told = config()["shapes"][shape]
-    return {"training": told["training"], "examples": told["examples"], "curve_every": told["curve_every"], "seed": 0}
+    return {
+        "training": told["training"],
+        "examples": told["examples"],
+        "curve_every": told["curve_every"],
+        "seed": 0,
+    }
 
 
 def grid_name(rate: str, size: int, seed: int) -> str:
     """Give the name of the trial with this rate ("low", "high"), batch size and seed."""
     settings = config()
-    lora = {"r": settings["lora"]["r"], "lora_alpha": settings["lora"]["lora_alpha"], "use_rslora": False}
+    lora = {
+        "r": settings["lora"]["r"],
+        "lora_alpha": settings["lora"]["lora_alpha"],
+        "use_rslora": False,
+    }
     steps = settings["examples"] // size
     training = {"learning_rate": settings["rates"][rate], "batch_size": size, "steps": steps}
-    told = {"seed": seed, "examples": settings["examples"], "shuffled": False, "lora": lora, "training": training}
+    told = {
+        "seed": seed,
+        "examples": settings["examples"],
+        "shuffled": False,
+        "lora": lora,
+        "training": training,
+    }
     return trials.name_of(told)
 
 
 def grid() -> list[str]:
     """Give the names of all trials of the comparison of batch sizes."""
-    return [grid_name(rate, size, seed) for rate in RATES for size in SIZES for seed in config()["seeds"]]
+    return [
+        grid_name(rate, size, seed)
+        for rate in RATES
+        for size in SIZES
+        for seed in config()["seeds"]
+    ]
 
 
 def files() -> list[str]:
@@ -76,8 +102,13 @@ def files() -> list[str]:
 
 def numbers() -> dict[str, Any]:
     """Give measurement -> what it must be."""
-    key = f"loss curves {sorted(config()['detectors'].items())} {config()['data']['curve']} {config()['seeds']}"
-    return dict(cached(key, files(), lambda: _of_shapes() | _of_batches() | of_noise() | _of_lines()))
+    key = (
+        f"loss curves {sorted(config()['detectors'].items())} {config()['data']['curve']} "
+        f"{config()['seeds']}"
+    )
+    return dict(
+        cached(key, files(), lambda: _of_shapes() | _of_batches() | of_noise() | _of_lines())
+    )
 
 
 def losses(trial: str) -> Any:
@@ -99,13 +130,20 @@ def curve(shape: str) -> dict[str, Any]:
         owners = trials.load(trial, "evaluation")["owners"]
         ends.append(float(losses(trial)[owners < count].mean()))
     trained, tokens = steps["loss"].tolist(), steps["supervised_tokens"].tolist()
-    held_out = [(0, ends[0]), *((int(done), loss) for done, loss in steps["curve"].tolist()), (len(trained), ends[1])]
+    held_out = [
+        (0, ends[0]),
+        *((int(done), loss) for done, loss in steps["curve"].tolist()),
+        (len(trained), ends[1]),
+    ]
     smooth = smoothed(trained, tokens, config()["detectors"]["beta"])
     return {"losses": trained, "tokens": tokens, "smooth": smooth, "held_out": held_out}
 
 
 def smoothed(values: Sequence[float], tokens: Sequence[float], beta: float) -> list[float]:
-    """Give Σ_s beta^(t−s) n_s x_s / Σ_s beta^(t−s) n_s over s ≤ t for each t: the debiased average, written out."""
+    """Give the debiased average for each t, written out.
+
+    Σ_s beta^(t−s) n_s x_s / Σ_s beta^(t−s) n_s over s ≤ t.
+    """
     found = []
     for t in range(len(values)):
         weights = [beta ** (t - s) * tokens[s] for s in range(t + 1)]
@@ -125,7 +163,8 @@ def detected(found: dict[str, Any], limits: dict[str, float]) -> str:
     when = next(done for done, loss in found["held_out"] if loss == low)
     fired = {
         "healthy": start - end >= limits["learnt"] and end - low < limits["rise"],
-        "overfitting": end - low >= limits["rise"] and smooth[max(when, 1) - 1] - smooth[-1] >= limits["fall"],
+        "overfitting": end - low >= limits["rise"]
+        and smooth[max(when, 1) - 1] - smooth[-1] >= limits["fall"],
         "diverging": rise(smooth) >= limits["spike"],
         "flat": all(abs(loss - start) <= limits["still"] for loss in held_out),
     }
@@ -137,7 +176,10 @@ def _of_shapes() -> dict[str, Any]:
     found: dict[str, Any] = {"base_loss": token_mean(losses("base"), owners)}
     for shape in SHAPES:
         told[shape] = detected(curve(shape), config()["detectors"])
-        found |= {f"detected_{shape}": told[shape], f"eval_loss_{shape}": token_mean(losses(shapes()[shape]), owners)}
+        found |= {
+            f"detected_{shape}": told[shape],
+            f"eval_loss_{shape}": token_mean(losses(shapes()[shape]), owners),
+        }
     shown, ended = curve("overfitting"), found["eval_loss_overfitting"]
     stairs = staircase(shown["losses"], before(), epoch_steps())
     last = list(zip(shown["losses"], shown["tokens"], strict=True))[-epoch_steps() :]
@@ -170,7 +212,10 @@ def before() -> list[float]:
 
 
 def staircase(values: Sequence[float], untrained: Sequence[float], epoch: int) -> dict[str, Any]:
-    """Give the share of the fall, from the second epoch on, that lies between halves of two epochs; one unit each."""
+    """Give the share of the fall, from the second epoch on, between halves of two epochs.
+
+    Each border of two epochs is one unit.
+    """
     import numpy as np
 
     left, half = [a / b for a, b in zip(values, untrained, strict=True)], epoch // 2
@@ -196,7 +241,9 @@ def stored(name: str) -> dict[str, Any]:
 
     found: dict[str, Any] = load_file(trials.artifacts() / f"{name}.safetensors")
     for key, array in found.items():
-        assert np.isfinite(array).all(), f"{name}.safetensors: {key} holds a value that is not finite"
+        assert np.isfinite(array).all(), (
+            f"{name}.safetensors: {key} holds a value that is not finite"
+        )
     return found
 
 
@@ -222,25 +269,38 @@ def _of_batches() -> dict[str, Any]:
 
 
 def noise(gram: Any) -> dict[str, Any]:
-    """Give |G|² as the mean product of two different gradients, tr Σ as what their own products have more; the ratio.
+    """Give |G|², tr Σ and their ratio.
 
-    The same numbers as McCandlish et al. 2018 (arXiv:1812.06162), appendix A, from another side: E⟨g_i, g_j⟩ = |G|².
+    |G|² is the mean product of two different gradients, tr Σ what their own products have more.
+    The same numbers as McCandlish et al. 2018 (arXiv:1812.06162), appendix A, from another side:
+    E⟨g_i, g_j⟩ = |G|².
     """
     n = len(gram)
     signal = float((gram.sum() - gram.trace()) / (n * (n - 1)))
     variance = float(gram.trace() / n) - signal
-    return {"signal": signal, "variance": variance, "scale": variance / signal if signal > 0 else None}
+    return {
+        "signal": signal,
+        "variance": variance,
+        "scale": variance / signal if signal > 0 else None,
+    }
 
 
 def leave_one_out(count: int, compute: Callable[[list[int]], float | None]) -> dict[str, Any]:
-    """Give `compute` of all units with its jackknife standard error: None where one of the values it needs is None."""
+    """Give `compute` of all units with its jackknife standard error.
+
+    None where one of the values it needs is None.
+    """
     value = compute(list(range(count)))
     values = [compute([j for j in range(count) if j != i]) for i in range(count)]
     known = [v for v in values if v is not None]
     if value is None or len(known) < count:
         return {"value": value, "stderr": None, "n": count}
     mean = sum(known) / count
-    return {"value": value, "stderr": math.sqrt((count - 1) / count * sum((v - mean) ** 2 for v in known)), "n": count}
+    return {
+        "value": value,
+        "stderr": math.sqrt((count - 1) / count * sum((v - mean) ** 2 for v in known)),
+        "n": count,
+    }
 
 
 def of_noise() -> dict[str, Any]:
@@ -266,7 +326,10 @@ def of_noise() -> dict[str, Any]:
 
 
 def lowest(at: Sequence[float], values: Sequence[float]) -> float:
-    """Give where a line is lowest: at an end, or at the vertex of the parabola through the lowest three points."""
+    """Give where a line is lowest.
+
+    At an end, or at the vertex of the parabola through the lowest three points.
+    """
     i = min(range(len(values)), key=lambda k: values[k])
     if i in {0, len(values) - 1}:
         return at[i]

@@ -1,7 +1,7 @@
-"""FEAT-005's lines and gradients computed again from the base model and the stored adapters, where the nonce points.
+"""FEAT-005's lines and gradients computed again, where the nonce points, from base and adapters.
 
-Code of its own: PEFT's loading, padded batches, one backward pass per example. torch is imported inside the functions,
-so that a warm cache never loads it.
+Code of its own: PEFT's loading, padded batches, one backward pass per example. torch is imported
+inside the functions, so that a warm cache never loads it.
 """
 
 from __future__ import annotations
@@ -11,12 +11,16 @@ from typing import Any
 from gates import loss_curves, outputs, trials, trials_model
 from gates.qlora_arrays import cached, supervised
 
-TOLERANCE = 0.01  # of the lengths of two gradients: what float32 in another order may change in their product
+# of the lengths of two gradients: what float32 in another order may change in their product
+TOLERANCE = 0.01
 REPEATED = 8  # of the overfitting run's examples
 
 
 def drawn_place(run: str) -> int:
-    """Give the index of the t that the nonce draws for a run's line; t = 0 and t = 1 are known from elsewhere."""
+    """Give the index of the t that the nonce draws for a run's line.
+
+    t = 0 and t = 1 are known from elsewhere.
+    """
     at = line_at()
     free = [i for i, t in enumerate(at) if t not in {0.0, 1.0}]
     draw = outputs.rng()
@@ -60,7 +64,9 @@ def line_again(run: str) -> list[float]:
     """Give the token losses of the curve's examples at base + t·ΔW for the drawn t."""
     name = loss_curves.shapes()[run]
     read = (*trials.files([name]), "artifacts/evaluation.jsonl", "artifacts/line.safetensors")
-    found: list[float] = cached(f"line again {run}", read, lambda: trials_model._quietly(_line, run, name))
+    found: list[float] = cached(
+        f"line again {run}", read, lambda: trials_model._quietly(_line, run, name)
+    )
     return found
 
 
@@ -89,13 +95,15 @@ def drawn_gradients() -> tuple[str, int, int]:
 
 
 def products_again() -> list[float]:
-    """Give ⟨g_i, g_i⟩, ⟨g_i, g_j⟩, ⟨g_j, g_j⟩ of the drawn examples' gradients at the drawn point."""
+    """Give ⟨g_i, g_i⟩, ⟨g_i, g_j⟩, ⟨g_j, g_j⟩ of drawn examples' gradients at the drawn point."""
     point, _, _ = drawn_gradients()
     healthy = loss_curves.shapes()["healthy"]
     low = loss_curves.grid_name("low", 8, loss_curves.config()["seeds"][0])
     name = {"start": healthy, "low": low, "healthy": healthy}[point]
     read = (*trials.files([name]), "artifacts/evaluation.jsonl")
-    found: list[float] = cached(f"products again {point}", read, lambda: trials_model._quietly(_products, point, name))
+    found: list[float] = cached(
+        f"products again {point}", read, lambda: trials_model._quietly(_products, point, name)
+    )
     return found
 
 
@@ -107,7 +115,9 @@ def _products(point: str, name: str) -> list[float]:
     of, base = trials.trial(name), trials_model.base_model()
     if point == "start":
         torch.manual_seed(of["seed"])
-        told = LoraConfig(**of["lora"], target_modules=sorted(trials.LINEARS), task_type="CAUSAL_LM")
+        told = LoraConfig(
+            **of["lora"], target_modules=sorted(trials.LINEARS), task_type="CAUSAL_LM"
+        )
         model = get_peft_model(base, told)
     else:
         model = PeftModel.from_pretrained(base, trials.folder(name), is_trainable=True)
@@ -126,7 +136,10 @@ def _products(point: str, name: str) -> list[float]:
 
 
 def repeated_again() -> dict[str, list[float]]:
-    """Give "stored" and "again": the base's losses on some of the overfitting run's examples, drawn by the nonce."""
+    """Give the base's losses on some of the overfitting run's examples, "stored" and "again".
+
+    The nonce draws the examples.
+    """
     name = loss_curves.shapes()["overfitting"]
     read = (
         *trials.files([name], ["trial.json"]),
@@ -145,8 +158,16 @@ def _repeated(name: str) -> dict[str, list[float]]:
     stored = load_file(trials.artifacts() / "repeated_base.safetensors")
     owners = stored["owners"].tolist()
     wanted = [i for i, row in enumerate(examples) for _ in range(supervised(row))]
-    assert owners == wanted, "repeated_base does not cover the overfitting run's examples in their order"
-    kept = [loss for loss, owner in zip(stored["losses"].tolist(), owners, strict=True) if owner in set(places)]
+    assert owners == wanted, (
+        "repeated_base does not cover the overfitting run's examples in their order"
+    )
+    kept = [
+        loss
+        for loss, owner in zip(stored["losses"].tolist(), owners, strict=True)
+        if owner in set(places)
+    ]
     with torch.no_grad():
-        again = trials_model.token_values(trials_model.base_model().eval(), [examples[i] for i in places])
+        again = trials_model.token_values(
+            trials_model.base_model().eval(), [examples[i] for i in places]
+        )
     return {"stored": kept, "again": again["losses"]}

@@ -1,7 +1,7 @@
-"""FEAT-001's numbers computed again from what it stored: arrays, data, adapters' headers. numpy and no torch.
+"""FEAT-001's numbers computed again from what it stored: arrays, data, adapters' headers.
 
-Everything here comes from files below the outputs and from the header of the base model's weights; what the arrays
-themselves are worth is settled in gates/qlora_model.py.
+Needs numpy and no torch. Everything here comes from files below the outputs and from the header of
+the base model's weights; what the arrays themselves are worth is settled in gates/qlora_model.py.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _KNOWN: dict[tuple[str, str], Any] = {}
 
 
 def cached(name: str, files: Iterable[str], compute: Callable[[], Any]) -> Any:
-    """Give `outputs.cached`, once per process: a person who runs the gate by hand has no cache folder."""
+    """Give `outputs.cached`, once per process: who runs the gate by hand has no cache folder."""
     key = (str(outputs.out()), name)
     if key not in _KNOWN:
         _KNOWN[key] = outputs.cached(name, files, compute)
@@ -76,15 +76,18 @@ def base_shapes() -> dict[str, list[int]]:
 
 
 def linear_names() -> list[str]:
-    """Give the base model's linear layers, in the order of the layers: what is quantised and adapted."""
+    """Give the base model's linear layers, in their order: what is quantised and adapted."""
     names = [name for name in base_shapes() if name.split(".")[-2] in LINEARS]
-    return sorted(names, key=lambda name: (int(name.split(".")[2]), LINEARS.index(name.split(".")[-2])))
+    return sorted(
+        names, key=lambda name: (int(name.split(".")[2]), LINEARS.index(name.split(".")[-2]))
+    )
 
 
 def nf4_bytes(count: int) -> int:
-    """Give the bytes of `count` weights in NF4 with double quantisation (Dettmers et al. 2023, arXiv:2305.14314, 3).
+    """Give the bytes of `count` weights in NF4 with double quantisation.
 
-    Half a byte each, one byte of scale per 64, one float32 per 256 of these scales.
+    By Dettmers et al. 2023 (arXiv:2305.14314), section 3. Half a byte each, one byte of scale per
+    64, one float32 per 256 of these scales.
     """
     blocks = math.ceil(count / 64)
     return math.ceil(count / 2) + blocks + 4 * math.ceil(blocks / 256)
@@ -106,7 +109,9 @@ def arrays(name: str) -> dict[str, Any]:
 
     found: dict[str, Any] = load_file(artifact(f"{name}.safetensors"))
     for key, array in found.items():
-        assert np.isfinite(array).all(), f"{name}.safetensors: {key} holds a value that is not finite"
+        assert np.isfinite(array).all(), (
+            f"{name}.safetensors: {key} holds a value that is not finite"
+        )
     return found
 
 
@@ -128,7 +133,10 @@ def _of_data() -> dict[str, Any]:
 
 
 def ratio(above: Any, below: Any, owners: Any) -> dict[str, Any]:
-    """Give Σ above / Σ below over tokens with its linearised standard error, examples being the independent units."""
+    """Give Σ above / Σ below over tokens with its linearised standard error.
+
+    Examples are the independent units.
+    """
     import numpy as np
 
     x, y = np.bincount(owners, weights=above), np.bincount(owners, weights=below)
@@ -151,8 +159,12 @@ def _of_evaluation() -> dict[str, Any]:
     losses = {name: found[f"{name}.losses"].astype(np.float64) for name in EVALUATIONS}
     for name in EVALUATIONS:
         numbers[f"eval_loss_{name}"] = token_mean(losses[name], owners)
-        numbers[f"eval_token_accuracy_{name}"] = token_mean(found[f"{name}.hits"].astype(np.float64), owners)
-        numbers[f"eval_entropy_{name}"] = token_mean(found[f"{name}.entropies"].astype(np.float64), owners)
+        numbers[f"eval_token_accuracy_{name}"] = token_mean(
+            found[f"{name}.hits"].astype(np.float64), owners
+        )
+        numbers[f"eval_entropy_{name}"] = token_mean(
+            found[f"{name}.entropies"].astype(np.float64), owners
+        )
     numbers["improvement"] = token_mean(losses["base"] - losses["true"], owners)
     numbers["improvement_shuffled"] = token_mean(losses["base"] - losses["shuffled"], owners)
     numbers["control_gap"] = token_mean(losses["shuffled"] - losses["true"], owners)
@@ -198,7 +210,7 @@ FIELDS = (
 
 
 def stages() -> list[dict[str, Any]]:
-    """Give the stages of the run as it logged them: name, begin and end in seconds since its start."""
+    """Give the run's stages as it logged them: name, begin and end in seconds since its start."""
     found: list[dict[str, Any]] = outputs.read_json("artifacts/stages.json")
     return found
 
@@ -217,13 +229,17 @@ def _of_memory() -> dict[str, Any]:
     shapes, linears = base_shapes(), linear_names()
     quantised = sum(nf4_bytes(math.prod(shapes[name])) for name in linears)
     others = sum(math.prod(shape) for name, shape in shapes.items() if name not in set(linears))
-    adapter = [4 * math.prod(e["shape"]) for e in header(artifact("adapter_true/adapter_model.safetensors")).values()]
+    adapter = [
+        4 * math.prod(e["shape"])
+        for e in header(artifact("adapter_true/adapter_model.safetensors")).values()
+    ]
     count = sum(math.prod(shapes[name]) for name in linears)
     return {
         "memory_weights": quantised + whole * others,
         "memory_adapters": sum(adapter),
         "memory_gradients": sum(adapter),
-        "memory_optimizer": sum(2 * size + 4 for size in adapter),  # two moments and a step counter per tensor
+        # two moments and a step counter per tensor
+        "memory_optimizer": sum(2 * size + 4 for size in adapter),
         "bits_per_parameter": 8 * quantised / count,
     }
 
@@ -235,7 +251,10 @@ def _of_quantisation() -> dict[str, Any]:
     numbers: dict[str, Any] = {}
     for of, prefix in (("layers", ""), ("gaussian", "gaussian_")):
         norms, sizes = found[f"{of}.squared_norm"], found[f"{of}.size"]
-        error = {k: float(np.sqrt((found[f"{of}.{k}_error"] ** 2 * norms).sum() / norms.sum())) for k in ("nf4", "fp4")}
+        error = {
+            k: float(np.sqrt((found[f"{of}.{k}_error"] ** 2 * norms).sum() / norms.sum()))
+            for k in ("nf4", "fp4")
+        }
         numbers |= {f"{prefix}{kind}_error": value for kind, value in error.items()}
         numbers[f"{prefix}nf4_fp4_ratio"] = error["nf4"] / error["fp4"]
         distinct = found[f"{of}.distinct_values"]
@@ -254,16 +273,22 @@ def _lists() -> dict[str, list[Any]]:
 
 
 def curve(run: str, examples: int) -> list[tuple[float, float]]:
-    """Give (steps done, held-out loss of the first `examples`): ends from the evaluations, the rest as stored."""
+    """Give (steps done, held-out loss of the first `examples`).
+
+    The ends come from the evaluations, the rest is as stored.
+    """
     stored = cached("qlora training", ["artifacts/training.safetensors"], _lists)
-    ends = cached(f"qlora ends {examples}", ["artifacts/evaluation.safetensors"], lambda: _ends(examples))
+    ends = cached(
+        f"qlora ends {examples}", ["artifacts/evaluation.safetensors"], lambda: _ends(examples)
+    )
     return [(0, ends["base"]), *stored[f"{run}.curve"], (len(stored[f"{run}.loss"]), ends[run])]
 
 
 def _ends(examples: int) -> dict[str, float]:
     found = arrays("evaluation")
     return {
-        name: float(found[f"{name}.losses"][found["owners"] < examples].mean(dtype="float64")) for name in EVALUATIONS
+        name: float(found[f"{name}.losses"][found["owners"] < examples].mean(dtype="float64"))
+        for name in EVALUATIONS
     }
 
 
@@ -301,7 +326,11 @@ def layers(chosen: list[int]) -> list[dict[str, float]]:
 
     stored = cached("qlora layers", ["artifacts/quantisation.safetensors"], compute)
     return [
-        {what: stored[f"layers.{what}"][i] for what in ("nf4_error", "fp4_error", "distinct_values")} for i in chosen
+        {
+            what: stored[f"layers.{what}"][i]
+            for what in ("nf4_error", "fp4_error", "distinct_values")
+        }
+        for i in chosen
     ]
 
 
@@ -316,7 +345,9 @@ def adapter_norms() -> dict[str, list[float]]:
         norms = {}
         for name in ("initial", *RUNS):
             tensors = load_file(artifact(f"adapter_{name}/adapter_model.safetensors"))
-            norms[name] = [float(np.linalg.norm(t)) for key, t in sorted(tensors.items()) if "lora_B" in key]
+            norms[name] = [
+                float(np.linalg.norm(t)) for key, t in sorted(tensors.items()) if "lora_B" in key
+            ]
         return norms
 
     return dict(cached("qlora norms", files, compute))

@@ -13,7 +13,11 @@ RECOMPUTED = (
     "adapter_parameters",
     "adapter_share",
     "step_0_difference",
-    *(f"eval_{what}_{name}" for name in EVALUATIONS for what in ("loss", "token_accuracy", "entropy")),
+    *(
+        f"eval_{what}_{name}"
+        for name in EVALUATIONS
+        for what in ("loss", "token_accuracy", "entropy")
+    ),
     "improvement",
     "improvement_shuffled",
     "control_gap",
@@ -26,12 +30,19 @@ RECOMPUTED = (
     "tokens_per_second_total",
     "tokens_per_second_supervised",
     "seconds_per_step",
-    *(f"seconds_{stage}" for stage in ("loading", "data", "evaluation", "generation", "training", "quantisation")),
+    *(
+        f"seconds_{stage}"
+        for stage in ("loading", "data", "evaluation", "generation", "training", "quantisation")
+    ),
     "memory_adapters",
     "memory_gradients",
     "memory_optimizer",
     "bits_per_parameter",
-    *(f"{of}{what}" for of in ("", "gaussian_") for what in ("nf4_error", "fp4_error", "nf4_fp4_ratio")),
+    *(
+        f"{of}{what}"
+        for of in ("", "gaussian_")
+        for what in ("nf4_error", "fp4_error", "nf4_fp4_ratio")
+    ),
     "distinct_values",
     "gaussian_distinct_values",
 )
@@ -59,4 +70,6 @@ def assert_memory_is_possible() -> None:
     assert outputs.value("memory_weights") < peak < 6 * GIB, f"memory_peak {peak}"
     assert GIB / 20 < process < 3 * GIB, f"memory_process {process}"
     if qlora_arrays.config()["device"] == "cpu":
-        assert process < peak, f"the process held {process} before it loaded the model, more than at its peak"
+        assert process < peak, (
+            f"the process held {process} before it loaded the model, more than at its peak"
+        )

@@ -1,7 +1,8 @@
-"""FEAT-001's arrays computed again from the base model and the stored adapters, for a sample drawn by the nonce.
+"""FEAT-001's arrays computed again from base model and adapters, for a sample drawn by the nonce.
 
-Written apart from the experiment's code: padded batches instead of packed ones, PEFT's own loading, bitsandbytes asked
-directly. torch, transformers and peft are imported inside the functions, so that a warm cache never loads them.
+Written apart from the experiment's code: padded batches instead of packed ones, PEFT's own loading,
+bitsandbytes asked directly. torch, transformers and peft are imported inside the functions, so that
+a warm cache never loads them.
 """
 
 from __future__ import annotations
@@ -40,21 +41,24 @@ def _refuse_changed(files: Iterable[str]) -> None:
     """Stop before minutes of computation on files that are not those the result names."""
     stated = outputs.result()["files"]
     for name in files:
-        assert stated.get(name) == outputs.digest_of(outputs.out() / name), f"{name} is not the file of result.json"
+        assert stated.get(name) == outputs.digest_of(outputs.out() / name), (
+            f"{name} is not the file of result.json"
+        )
 
 
 def losses() -> dict[str, Any]:
-    """Give loss, entropy and hit of each supervised token of the sampled examples, by evaluation, and more.
+    """Give, by evaluation, loss, entropy and hit of the sample's supervised tokens, and more.
 
-    "evaluations": name -> {"losses", "entropies", "hits"}; "first": loss of the first batch by "base" and "initial";
-    "margins": per run ("before", "after") how far below the most likely token each generated token was, in nats.
+    "evaluations": name -> {"losses", "entropies", "hits"}; "first": loss of the first batch by
+    "base" and "initial"; "margins": per run ("before", "after") how far below the most likely token
+    each generated token was, in nats.
     """
     files = ("artifacts/evaluation.jsonl", "artifacts/train.jsonl", *ADAPTERS, SPOKEN)
     return dict(cached("qlora losses", files, lambda: _quietly(files)))
 
 
 def _quietly(files: Iterable[str]) -> dict[str, Any]:
-    """Compute without the libraries' warnings: by hand, this repository's own config makes them errors."""
+    """Compute without libraries' warnings: by hand, this repository's config makes them errors."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return _losses(files)
@@ -76,10 +80,13 @@ def _losses(files: Iterable[str]) -> dict[str, Any]:
     base = AutoModelForCausalLM.from_pretrained(
         path, dtype=torch.float32, quantization_config=four_bits, device_map="cpu"
     )
-    for module in base.modules():  # AVX512-BF16: bitsandbytes' kernel for evaluation would round to bfloat16
+    # AVX512-BF16: bitsandbytes' kernel for evaluation would round to bfloat16
+    for module in base.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
-    model = PeftModel.from_pretrained(base, artifact("adapter_initial"), adapter_name="initial").eval()
+    model = PeftModel.from_pretrained(
+        base, artifact("adapter_initial"), adapter_name="initial"
+    ).eval()
     for name in RUNS:
         model.load_adapter(artifact(f"adapter_{name}"), adapter_name=name)
     evaluation = rows("evaluation")
@@ -128,7 +135,10 @@ def _tokens(model: Any, examples: list[dict[str, Any]]) -> dict[str, list[float]
 
 
 def _log_probabilities(model: Any, examples: list[dict[str, Any]]) -> list[Any]:
-    """Give per example [S, V]: log-probabilities at the positions before its supervised tokens; padded on the right."""
+    """Give per example [S, V]: log-probabilities at the positions before its supervised tokens.
+
+    Padded on the right.
+    """
     import torch
 
     longest = max(len(e["ids"]) for e in examples)
@@ -142,9 +152,14 @@ def _log_probabilities(model: Any, examples: list[dict[str, Any]]) -> list[Any]:
 
 
 def _margins(model: Any, spoken: list[dict[str, Any]], when: str) -> list[float]:
-    """Give for each generated token log p(most likely) − log p(generated): 0 everywhere if decoding was greedy."""
+    """Give log p(most likely) − log p(generated) of each generated token.
+
+    It is 0 everywhere if decoding was greedy.
+    """
     said = [s for s in spoken if s[when]]
-    examples = [{"ids": s["prompt"] + s[when], "labels": [-100] * len(s["prompt"]) + s[when]} for s in said]
+    examples = [
+        {"ids": s["prompt"] + s[when], "labels": [-100] * len(s["prompt"]) + s[when]} for s in said
+    ]
     margins: list[float] = []
     for example, log_p in zip(examples, _log_probabilities(model, examples), strict=True):
         chosen = [label for label in example["labels"] if label != -100]
@@ -155,7 +170,8 @@ def _margins(model: Any, spoken: list[dict[str, Any]], when: str) -> list[float]
 def decoded() -> dict[str, Any]:
     """Give what the stored ids say, by the base model's tokenizer.
 
-    train, control, evaluation -> [(prompt, answer)] of each example; "spoken" -> [(before, after)] of each generation.
+    train, control, evaluation -> [(prompt, answer)] of each example; "spoken" -> [(before, after)]
+    of each generation.
     """
     files = (*(f"artifacts/{name}.jsonl" for name in SETS), SPOKEN)
     return dict(cached("qlora texts", files, _decoded))
@@ -173,14 +189,17 @@ def _decoded() -> dict[str, Any]:
     for name in SETS:
         split = [(row["ids"], row["labels"].count(-100)) for row in rows(name)]
         found[name] = [(text(ids[:first]), text(ids[first:])) for ids, first in split]
-    found["spoken"] = [(text(said["before"]), text(said["after"])) for said in outputs.read_json(SPOKEN)]
+    found["spoken"] = [
+        (text(said["before"]), text(said["after"])) for said in outputs.read_json(SPOKEN)
+    ]
     return found
 
 
 def quantisation() -> dict[str, Any]:
     """Give what bitsandbytes makes of the sampled layers and of a Gaussian matrix.
 
-    "layers": [{"nf4", "fp4", "distinct", "bytes", "expected_bytes"}]; "gaussian": {"nf4", "fp4", "distinct"}.
+    "layers": [{"nf4", "fp4", "distinct", "bytes", "expected_bytes"}]; "gaussian": {"nf4",
+    "fp4", "distinct"}.
     """
     return dict(cached("qlora quantisation", (), _quantisation))
 
@@ -197,13 +216,18 @@ def _quantisation() -> dict[str, Any]:
 
 
 def _weigh(weight: Any) -> dict[str, float]:
-    """Give the relative errors of a matrix in NF4 and FP4 (double quantisation), its bytes, its values per block."""
+    """Give a matrix's errors in NF4 and FP4 (double quantisation), its bytes, values per block.
+
+    The errors are relative.
+    """
     import numpy as np
     from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 
     found: dict[str, float] = {}
     for kind in ("nf4", "fp4"):
-        packed, state = quantize_4bit(weight, blocksize=64, compress_statistics=True, quant_type=kind)
+        packed, state = quantize_4bit(
+            weight, blocksize=64, compress_statistics=True, quant_type=kind
+        )
         found[kind] = float((dequantize_4bit(packed, state) - weight).norm() / weight.norm())
         if kind == "nf4":
             found["bytes"] = packed.nbytes + state.absmax.nbytes + state.state2.absmax.nbytes

@@ -1,7 +1,8 @@
 """Deciding a track's questions, predictions and comparisons again, for the gates that judge them.
 
-Works on parsed JSON: `results` is feature -> name -> measurement as result.json has it. Code of its own; the rules are
-those of docs/prd-format.md (predictions) and of the fields `rule`, `of`, `cuts` and `options` in questions.json.
+Works on parsed JSON: `results` is feature -> name -> measurement as result.json has it. Code of its
+own; the rules are those of docs/prd-format.md (predictions) and of the fields `rule`, `of`, `cuts`
+and `options` in questions.json.
 """
 
 from __future__ import annotations
@@ -49,10 +50,17 @@ def look_up(results: Results, operation: str) -> dict[str, Any]:
     """Give {"value", "stderr", "n", "exact", "values"} of `A`, `A - B` or `A / B`."""
     words = operation.split(" ")
     assert len(words) in (1, 3), f"{operation!r} is no FEATURE.name and no operation on two of them"
-    first, second = (_one(results, words[0]), _one(results, words[2])) if len(words) == 3 else (None, None)
+    first, second = (
+        (_one(results, words[0]), _one(results, words[2])) if len(words) == 3 else (None, None)
+    )
     if first is None or second is None:
         return _one(results, words[0])
-    a, b, ones, others = first["value"], second["value"], first.get("values") or [], second.get("values") or []
+    a, b, ones, others = (
+        first["value"],
+        second["value"],
+        first.get("values") or [],
+        second.get("values") or [],
+    )
     if not number(a) or not number(b):
         return {"value": None}
     if words[1] == "/":
@@ -72,11 +80,19 @@ def _one(results: Results, place: str) -> dict[str, Any]:
 def sample(values: Sequence[float]) -> dict[str, Any]:
     """Give mean and standard error of repeated values."""
     error = statistics.stdev(values) / math.sqrt(len(values))
-    return {"value": statistics.fmean(values), "stderr": error, "n": len(values), "values": list(values)}
+    return {
+        "value": statistics.fmean(values),
+        "stderr": error,
+        "n": len(values),
+        "values": list(values),
+    }
 
 
 def ends(met: dict[str, Any] | None, *, sampled: bool = False) -> tuple[float, float] | None:
-    """Give the 95 % interval; a point for an exact value unless it must be `sampled`; None where nothing is known."""
+    """Give the 95 % interval; a point for an exact value unless it must be `sampled`.
+
+    None where nothing is known.
+    """
     if met is None or not number(met.get("value")):
         return None
     if met.get("exact") and not sampled:
@@ -98,7 +114,10 @@ def quantile(df: int) -> float:
 
 
 def decide(question: dict[str, Any], results: Results) -> dict[str, Any] | None:
-    """Give {"right"} (place in the question's own options) or {"value", "tolerance"}; None where it stays open."""
+    """Give {"right"} (place in the question's own options) or {"value", "tolerance"}.
+
+    None where it stays open.
+    """
     rule, options, cuts = question["rule"], question["options"], question["cuts"]
     assert rule in RULES, f"{question['id']}: rule {rule!r}"
     if rule in ("largest", "smallest"):
@@ -110,7 +129,9 @@ def decide(question: dict[str, Any], results: Results) -> dict[str, Any] | None:
     met = look_up(results, question["of"])
     if rule == "equals":
         right = [
-            i for i, o in enumerate(options) if o["equal"] == met["value"] and type(o["equal"]) is type(met["value"])
+            i
+            for i, o in enumerate(options)
+            if o["equal"] == met["value"] and type(o["equal"]) is type(met["value"])
         ]
         return {"right": right[0]} if len(right) == 1 else None
     if not number(met["value"]):
@@ -131,7 +152,7 @@ def deciding(question: dict[str, Any]) -> set[str]:
 
 
 def misstated(document: dict[str, Any], results: Results) -> Iterator[str]:
-    """Give a sentence for each number that decides a question and that its explanation does not state as measured."""
+    """Give a sentence for each deciding number that an explanation does not state as measured."""
     told = {item["id"]: item["explanation"] for item in document["posed"]}
     for question in document["asked"]:
         for place in sorted(deciding(question)) if question["id"] in told else ():
@@ -140,7 +161,10 @@ def misstated(document: dict[str, Any], results: Results) -> Iterator[str]:
             if not found:
                 yield f"{question['id']} does not state {place}"
             elif not shows(rest, results[feature][name]["value"]):
-                yield f"{question['id']}: {place} is {results[feature][name]['value']}, stated as {rest[:20]!r}"
+                yield (
+                    f"{question['id']}: {place} is {results[feature][name]['value']}, stated "
+                    f"as {rest[:20]!r}"
+                )
 
 
 # Predictions
@@ -173,7 +197,9 @@ def score(claim: dict[str, Any], measured: dict[str, dict[str, Any]]) -> str:
 
 def _ordered(value: float, comparator: str, limit: float) -> bool:
     below, equal = value < limit, value == limit
-    return {"<": below, "<=": below or equal, ">": not below and not equal, ">=": not below}[comparator]
+    return {"<": below, "<=": below or equal, ">": not below and not equal, ">=": not below}[
+        comparator
+    ]
 
 
 def _equal(met: Any, wanted: Any) -> bool:
@@ -187,7 +213,7 @@ def _equal(met: Any, wanted: Any) -> bool:
 
 
 def sized(candidate: dict[str, Any], results: Results) -> dict[str, Any]:
-    """Give effect, whether it is decided, and the fewest seeds and examples that would have been enough."""
+    """Give effect, whether it is decided, and the fewest seeds and examples that would do."""
     effect = look_up(results, candidate["of"])
     interval = ends(effect, sampled=True)
     if interval is None:
@@ -199,7 +225,12 @@ def sized(candidate: dict[str, Any], results: Results) -> dict[str, Any]:
             seeds = k
             break
     examples = seeds and seeds * candidate["examples"]
-    return {"effect": effect, "decided": interval[0] > 0 or interval[1] < 0, "seeds": seeds, "examples": examples}
+    return {
+        "effect": effect,
+        "decided": interval[0] > 0 or interval[1] < 0,
+        "seeds": seeds,
+        "examples": examples,
+    }
 
 
 def verdict(candidate: dict[str, Any], found: dict[str, Any]) -> str:
@@ -210,7 +241,10 @@ def verdict(candidate: dict[str, Any], found: dict[str, Any]) -> str:
 
 
 def minimum(found: Sequence[dict[str, Any]]) -> int:
-    """Give the place of the decided one with the fewest examples; of equals, the one with the clearest effect."""
+    """Give the place of the decided one with the fewest examples.
+
+    Of equals, the one with the clearest effect.
+    """
 
     def clear(item: dict[str, Any]) -> float:
         effect = item["effect"]
@@ -218,17 +252,25 @@ def minimum(found: Sequence[dict[str, Any]]) -> int:
 
     pool = [i for i, item in enumerate(found) if item["decided"]] or list(range(len(found)))
     fewest = min(math.inf if found[i]["examples"] is None else found[i]["examples"] for i in pool)
-    equal = [i for i in pool if (math.inf if found[i]["examples"] is None else found[i]["examples"]) == fewest]
+    equal = [
+        i
+        for i in pool
+        if (math.inf if found[i]["examples"] is None else found[i]["examples"]) == fewest
+    ]
     return max(equal, key=lambda i: (clear(found[i]), -i))
 
 
 # Everything together
 
 
-def counted(asked: Sequence[Any], candidates: Sequence[Any], claims: Sequence[Any], results: Results) -> dict[str, Any]:
-    """Give name -> value of every measurement of the self-assessment, besides the effect that it passes on."""
+def counted(
+    asked: Sequence[Any], candidates: Sequence[Any], claims: Sequence[Any], results: Results
+) -> dict[str, Any]:
+    """Give name -> value of each measurement of the self-assessment but the effect it passes on."""
     answers = [decide(question, results) for question in asked]
-    posed = [question for question, answer in zip(asked, answers, strict=True) if answer is not None]
+    posed = [
+        question for question, answer in zip(asked, answers, strict=True) if answer is not None
+    ]
     outcomes = [score(claim, results[claim["feature"]]) for claim in claims]
     found = [sized(candidate, results) for candidate in candidates]
     least = minimum(found)
@@ -238,7 +280,8 @@ def counted(asked: Sequence[Any], candidates: Sequence[Any], claims: Sequence[An
         "questions_left_out": len(asked) - len(posed),
         "topics": len({question["topic"] for question in posed}),
         "numbers_used": len(used),
-        "blind_score": sum(1 / len(q["options"]) for q in posed if q["options"]) / max(len(posed), 1),
+        "blind_score": sum(1 / len(q["options"]) for q in posed if q["options"])
+        / max(len(posed), 1),
         "predictions": len(claims),
         "predictions_held": outcomes.count("HELD"),
         "predictions_missed": outcomes.count("MISSED"),

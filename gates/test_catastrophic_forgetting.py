@@ -1,8 +1,9 @@
-"""Gate of FEAT-008: are the items right, were the models really scored, and does each number follow from the scores?
+"""Gate of FEAT-008: are the items right, the models really scored, and do the numbers follow?
 
-Three levels: the items' answers worked out again (gates/forgetting_items.py); every number, table and figure from the
-stored arrays (gates/forgetting.py); the arrays from base model and adapters for models, items and texts drawn by the
-nonce (gates/forgetting_model.py). The base compared with itself is the control: nothing is forgotten, all is 0.
+Three levels: the items' answers worked out again (gates/forgetting_items.py); every number, table
+and figure from the stored arrays (gates/forgetting.py); the arrays from base model and adapters for
+models, items and texts drawn by the nonce (gates/forgetting_model.py). The base compared with
+itself is the control: nothing is forgotten, all is 0.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ def test_figures_were_drawn_from_their_data() -> None:
 
 def test_every_measurement_is_judged() -> None:
     found, judged = set(outputs.result()["measurements"]), set(RECOMPUTED)
-    assert found == judged, f"not judged: {sorted(found - judged)}; missing: {sorted(judged - found)}"
+    assert found == judged, (
+        f"not judged: {sorted(found - judged)}; missing: {sorted(judged - found)}"
+    )
 
 
 @pytest.mark.parametrize("name", RECOMPUTED)
@@ -47,7 +50,9 @@ def test_measurement_follows_from_what_was_stored(name: str) -> None:
 def test_run_was_of_the_planned_size() -> None:
     rows = forgetting_items.items()
     for suite in forgetting_items.SUITES:
-        assert sum(row["suite"] == suite for row in rows) >= 100, f"{suite} has fewer than 100 items"
+        assert sum(row["suite"] == suite for row in rows) >= 100, (
+            f"{suite} has fewer than 100 items"
+        )
     assert len(forgetting.adapters()) >= 8
     assert len(forgetting.texts()) >= 32
     assert set(forgetting.config()["roles"]) == set(ROLES)
@@ -57,7 +62,9 @@ def test_run_was_of_the_planned_size() -> None:
 
 
 def test_items_are_what_they_claim() -> None:
-    found = cached("forgetting items", forgetting_items.FILES, lambda: list(forgetting_items.faults(_items())))
+    found = cached(
+        "forgetting items", forgetting_items.FILES, lambda: list(forgetting_items.faults(_items()))
+    )
     assert not found, f"{len(found)} faults: {found[:5]}"
 
 
@@ -67,7 +74,9 @@ def _items() -> list[dict[str, Any]]:
 
 def test_adapters_are_the_trials_that_the_config_names() -> None:
     named = outputs.read_json(forgetting.MODELS)
-    assert {name: model["trial"] for name, model in named["models"].items()} == forgetting.adapters()
+    assert {
+        name: model["trial"] for name, model in named["models"].items()
+    } == forgetting.adapters()
     for name, model in named["models"].items():
         settings = forgetting.config()["adapters"][name]
         wanted = {"lora_dropout": 0.0, "use_rslora": False, **settings, "trial": model["trial"]}
@@ -90,9 +99,15 @@ def test_nothing_was_trained_where_it_could_be_taken_over() -> None:
 
 def test_stored_scores_agree_with_the_weights() -> None:
     for name, found in forgetting_model.again()["models"].items():
-        assert found["log_likelihoods"] < 0.05, f"{name}: {found['log_likelihoods']} nats per choice in the mean"
-        assert found["losses"] < 0.05, f"{name}: {found['losses']} nats per token of the base's text"
-        assert found["divergences"] < 0.02, f"{name}: {found['divergences']} nats of divergence per token"
+        assert found["log_likelihoods"] < 0.05, (
+            f"{name}: {found['log_likelihoods']} nats per choice in the mean"
+        )
+        assert found["losses"] < 0.05, (
+            f"{name}: {found['losses']} nats per token of the base's text"
+        )
+        assert found["divergences"] < 0.02, (
+            f"{name}: {found['divergences']} nats of divergence per token"
+        )
 
 
 def test_norms_agree_with_the_adapters() -> None:
@@ -107,14 +122,18 @@ def test_similarities_agree_with_the_weights() -> None:
 
 def test_the_text_is_what_the_base_says() -> None:
     z = forgetting_model.again()["own_text"]["z"]
-    assert abs(z) < NOISE, f"the loss of the text is {z} standard deviations from the base's entropy"
+    assert abs(z) < NOISE, (
+        f"the loss of the text is {z} standard deviations from the base's entropy"
+    )
 
 
 def test_owners_are_those_of_the_text() -> None:
     rows = forgetting.texts()
     wanted = [i for i, row in enumerate(rows) for _ in range(row["drawn"])]
     found = cached("forgetting owners", (forgetting.SCORES,), _owners)
-    assert all(owners == wanted for owners in found.values()), "an array does not cover the drawn tokens"
+    assert all(owners == wanted for owners in found.values()), (
+        "an array does not cover the drawn tokens"
+    )
     assert all(0 < row["drawn"] < len(row["ids"]) for row in rows)
 
 
@@ -151,7 +170,9 @@ def test_divergences_are_not_negative() -> None:
 def test_loss_on_the_bases_text_rises_by_the_divergence() -> None:
     """Both have the same expectation, because the base wrote the text."""
     for name, (mean, stderr) in forgetting.found()["facts"]["apart"].items():
-        assert abs(mean) <= NOISE * stderr + 1e-4, f"{name}: rise of the loss less KL is {mean} ± {stderr}"
+        assert abs(mean) <= NOISE * stderr + 1e-4, (
+            f"{name}: rise of the loss less KL is {mean} ± {stderr}"
+        )
 
 
 # What is shown
@@ -168,11 +189,15 @@ def test_table_follows_from_what_was_stored(number: int) -> None:
 
 @pytest.mark.parametrize("name", ["frontier", "divergence", "suites"])
 def test_figure_shows_the_numbers(name: str) -> None:
-    shown = {series["label"]: series for series in outputs.read_json(f"figures/{name}.json")["series"]}
+    shown = {
+        series["label"]: series for series in outputs.read_json(f"figures/{name}.json")["series"]
+    }
     wanted = forgetting.found()["figures"][name]
     assert list(shown) == list(wanted)
     for label, (x, y) in wanted.items():
-        assert outputs.same(shown[label]["x"], x, 1e-5) and outputs.same(shown[label]["y"], y, 1e-5), label
+        assert outputs.same(shown[label]["x"], x, 1e-5) and outputs.same(
+            shown[label]["y"], y, 1e-5
+        ), label
 
 
 def test_sentences_name_what_the_numbers_say() -> None:

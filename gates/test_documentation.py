@@ -1,7 +1,8 @@
-"""Gate of FEAT-002: do the stored concept documents follow the template, and do their numbers come from results?
+"""Gate of FEAT-002: do the documents follow the template, and do their numbers come from results?
 
-Reads the copies with a line-by-line reader of its own, so that a mistake in the experiment's reader cannot excuse
-itself. Inputs: `concepts` (the documents' folder) and every feature that a placeholder names.
+Reads the copies with a line-by-line reader of its own, so that a mistake in the experiment's reader
+cannot excuse itself. Inputs: `concepts` (the documents' folder) and every feature that a
+placeholder names.
 """
 
 from __future__ import annotations
@@ -28,12 +29,24 @@ from gates.documents import (
 TEMPLATE = "TEMPLATE.md"
 WORDS_PER_SECTION = 20
 SECTIONS_AT_LEAST = {"What this lab measures", "What it does not show", "Sources"}
-COUNTS = ("documents", "words", "sections", "links", "citations", "sources", "placeholders", "filled", "problems")
+COUNTS = (
+    "documents",
+    "words",
+    "sections",
+    "links",
+    "citations",
+    "sources",
+    "placeholders",
+    "filled",
+    "problems",
+)
 
 
 def pages() -> list[Page]:
     """Give the stored documents, the template left out."""
-    stored = [path for path in sorted((outputs.out() / "documents").glob("*.md")) if path.name != TEMPLATE]
+    stored = [
+        path for path in sorted((outputs.out() / "documents").glob("*.md")) if path.name != TEMPLATE
+    ]
     assert stored, "no concept document was stored"
     return [read(path.name, path.read_text("utf-8")) for path in stored]
 
@@ -55,13 +68,19 @@ def measured() -> dict[tuple[str, str], dict[str, Any]]:
 
 def faults(page: Page) -> list[str]:
     """Give what is wrong with a document, by this gate's own reading."""
-    wrong = [] if list(page.sections) == list(template().sections) else [f"sections {list(page.sections)}"]
+    wrong = (
+        []
+        if list(page.sections) == list(template().sections)
+        else [f"sections {list(page.sections)}"]
+    )
     wrong += [] if page.title else ["no title"]
     wrong += ["instruction left in"] if any("<!--" in line for line in page.lines) else []
     for name, lines in page.sections.items():
         if len(" ".join(lines).split()) < WORDS_PER_SECTION:
             wrong.append(f"section {name} is too short")
-    anchors = {"#" + re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-") for text in page.headings}
+    anchors = {
+        "#" + re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-") for text in page.headings
+    }
     known = {path.name for path in (outputs.out() / "documents").iterdir()} - {TEMPLATE}
     for target in links(page):
         if not (re.match(r"https://[^/]+\.", target) or target in anchors or target in known):
@@ -69,9 +88,13 @@ def faults(page: Page) -> list[str]:
     listed, cited = sources(page), citations(page)
     wrong += [f"[{key}] has no source" for key in set(cited) - set(listed)]
     wrong += [f"source [{key}] is not cited" for key in set(listed) - set(cited)]
-    wrong += [f"source [{key}] has no address" for key, text in listed.items() if "https://" not in text]
+    wrong += [
+        f"source [{key}] has no address" for key, text in listed.items() if "https://" not in text
+    ]
     wrong += [] if listed else ["no source"]
-    return wrong + [f"{place} is not measured" for place in placeholders(page) if place not in measured()]
+    return wrong + [
+        f"{place} is not measured" for place in placeholders(page) if place not in measured()
+    ]
 
 
 def counted() -> dict[str, int]:
@@ -138,7 +161,9 @@ def test_rendered_numbers_are_those_that_were_measured() -> None:
     for page in pages():
         rendered = (outputs.out() / "rendered" / page.name).read_text("utf-8")
         for place, text in fillings(page, rendered):
-            assert shows(text, known[place]["value"]), f"{place}: {text!r} shows another value than {known[place]}"
+            assert shows(text, known[place]["value"]), (
+                f"{place}: {text!r} shows another value than {known[place]}"
+            )
 
 
 def test_index_lists_every_document() -> None:
@@ -156,6 +181,8 @@ def test_index_lists_every_document() -> None:
 
 def test_figure_shows_the_words_of_each_section() -> None:
     (series,) = outputs.read_json("figures/words_per_section.json")["series"]
-    lines = {name: [" ".join(page.sections.get(name, [])) for page in pages()] for name in series["x"]}
+    lines = {
+        name: [" ".join(page.sections.get(name, [])) for page in pages()] for name in series["x"]
+    }
     assert series["y"] == [len(" ".join(texts).split()) for texts in lines.values()]
     assert set(series["x"]) == {name for page in pages() for name in page.sections}

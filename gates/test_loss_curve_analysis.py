@@ -1,8 +1,9 @@
-"""Gate of FEAT-005: were these runs made, and does each number, table and figure follow from what they left?
+"""Gate of FEAT-005: were these runs made, and does each number, table and figure follow from them?
 
-Two levels: every number from the stored arrays (gates/loss_curves.py), and the arrays from the base model and the
-adapters for a sample drawn by the nonce (gates/trials_model.py, gates/loss_curves_model.py). Which detector fires on
-which run is a finding, and so is which batch size learns more: the plan predicts them, this gate does not ask.
+Two levels: every number from the stored arrays (gates/loss_curves.py), and the arrays from the base
+model and the adapters for a sample drawn by the nonce (gates/trials_model.py,
+gates/loss_curves_model.py). Which detector fires on which run is a finding, and so is which batch
+size learns more: the plan predicts them, this gate does not ask.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import pytest
 from gates import loss_curve_report, loss_curves, loss_curves_model, outputs, trials, trials_model
 from gates.loss_curves import LINES, NAMES, POINTS, RATES, SHAPES, SIZES
 
-EVALUATED = 2  # trials of the comparison of batch sizes that are evaluated again, beside the base and one shape
+# trials of the comparison of batch sizes that are evaluated again, beside the base and one shape
+EVALUATED = 2
 
 
 @pytest.mark.integrity
@@ -38,7 +40,9 @@ def test_figures_were_drawn_from_their_data() -> None:
 
 def test_every_measurement_is_judged() -> None:
     found, judged = set(outputs.result()["measurements"]), set(NAMES)
-    assert found == judged, f"not judged: {sorted(found - judged)}; missing: {sorted(judged - found)}"
+    assert found == judged, (
+        f"not judged: {sorted(found - judged)}; missing: {sorted(judged - found)}"
+    )
 
 
 def test_run_was_of_the_planned_size() -> None:
@@ -46,7 +50,9 @@ def test_run_was_of_the_planned_size() -> None:
     assert len(trials.rows("evaluation")) >= 256
     assert len(settings["seeds"]) >= 3 and len(set(settings["seeds"])) == len(settings["seeds"])
     assert tuple(settings["batches"]) == SIZES
-    assert all(settings["examples"] % size == 0 for size in SIZES), "batches do not see the same tokens"
+    assert all(settings["examples"] % size == 0 for size in SIZES), (
+        "batches do not see the same tokens"
+    )
 
 
 def test_every_trial_is_there_and_no_other() -> None:
@@ -60,14 +66,18 @@ def test_shape_is_the_run_that_the_config_describes(shape: str) -> None:
     for field in ("examples", "curve_every", "seed"):
         assert met[field] == planned[field], f"{field} is {met[field]}, planned {planned[field]}"
     for field, value in planned["training"].items():
-        assert met["training"][field] == value, f"{field} is {met['training'][field]}, planned {value}"
+        assert met["training"][field] == value, (
+            f"{field} is {met['training'][field]}, planned {value}"
+        )
 
 
 def test_batches_see_the_same_examples() -> None:
     for name in loss_curves.grid():
         of = trials.trial(name)
         assert (
-            of["training"]["steps"] * of["training"]["batch_size"] == of["examples"] == loss_curves.config()["examples"]
+            of["training"]["steps"] * of["training"]["batch_size"]
+            == of["examples"]
+            == loss_curves.config()["examples"]
         )
         assert of["training"]["warmup_steps"] == max(1, of["training"]["steps"] // 10)
         assert not of["shuffled"] and of["curve_every"] == 0
@@ -76,10 +86,15 @@ def test_batches_see_the_same_examples() -> None:
 def test_no_evaluation_data_in_the_training_data() -> None:
     sides = [trials.rows(kind) for kind in ("train", "evaluation")]
     groups = [{row["group"] for row in side} for side in sides]
-    answers = [{" ".join(row["messages"][-1]["content"].casefold().split()) for row in side} for side in sides]
+    answers = [
+        {" ".join(row["messages"][-1]["content"].casefold().split()) for row in side}
+        for side in sides
+    ]
     assert not groups[0] & groups[1], "a package is on both sides"
     assert not answers[0] & answers[1], "an answer is on both sides"
-    assert [len(side) for side in answers] == [len(side) for side in sides], "an answer is there twice"
+    assert [len(side) for side in answers] == [len(side) for side in sides], (
+        "an answer is there twice"
+    )
 
 
 # The numbers, from the arrays
@@ -137,9 +152,14 @@ def test_base_on_the_repeated_examples_agrees_with_the_weights() -> None:
 
 
 def assert_alike(met: Sequence[float], wanted: Sequence[float], what: str) -> None:
-    """Check token losses: what float32 in another order or bfloat16 may do is 0.01 in the mean, 0.05 per token."""
+    """Check token losses to what float32 in another order or bfloat16 may do.
+
+    That is 0.01 in the mean and 0.05 per token.
+    """
     changes = [a - b for a, b in zip(met, wanted, strict=True)]
-    assert abs(sum(changes)) / len(changes) < 0.01, f"{what}: off by {sum(changes) / len(changes)} in the mean"
+    assert abs(sum(changes)) / len(changes) < 0.01, (
+        f"{what}: off by {sum(changes) / len(changes)} in the mean"
+    )
     assert sum(map(abs, changes)) / len(changes) < 0.05, f"{what}: tokens differ"
 
 
@@ -161,7 +181,9 @@ def test_line_passes_through_the_base_and_the_trained_model(run: str) -> None:
 def test_line_agrees_with_the_weights(run: str) -> None:
     place = loss_curves_model.drawn_place(run)
     met = loss_curves_model.line_rows(run)[place]
-    assert_alike(met, loss_curves_model.line_again(run), f"t = {loss_curves_model.line_at()[place]:g}")
+    assert_alike(
+        met, loss_curves_model.line_again(run), f"t = {loss_curves_model.line_at()[place]:g}"
+    )
 
 
 @pytest.mark.parametrize("point", POINTS)
@@ -171,7 +193,9 @@ def test_products_can_be_those_of_gradients(point: str) -> None:
     for i in range(count):
         assert gram[i][i] > 0
         for j in range(i):
-            assert math.isclose(gram[i][j], gram[j][i], rel_tol=1e-9, abs_tol=1e-12), "not symmetric"
+            assert math.isclose(gram[i][j], gram[j][i], rel_tol=1e-9, abs_tol=1e-12), (
+                "not symmetric"
+            )
             assert abs(gram[i][j]) <= (1 + 1e-9) * math.sqrt(gram[i][i] * gram[j][j]), (
                 "longer than Cauchy-Schwarz allows"
             )
@@ -181,8 +205,12 @@ def test_products_agree_with_the_weights() -> None:
     point, i, j = loss_curves_model.drawn_gradients()
     gram, again = loss_curves_model.product_rows(point), loss_curves_model.products_again()
     scale = math.sqrt(again[0] * again[2])
-    for met, right, size in zip((gram[i][i], gram[i][j], gram[j][j]), again, (again[0], scale, again[2]), strict=True):
-        assert abs(met - right) <= loss_curves_model.TOLERANCE * size, f"{point}, examples {i}, {j}: {met}, not {right}"
+    for met, right, size in zip(
+        (gram[i][i], gram[i][j], gram[j][j]), again, (again[0], scale, again[2]), strict=True
+    ):
+        assert abs(met - right) <= loss_curves_model.TOLERANCE * size, (
+            f"{point}, examples {i}, {j}: {met}, not {right}"
+        )
 
 
 def test_rates_of_the_comparison_differ() -> None:

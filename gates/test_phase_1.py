@@ -1,7 +1,8 @@
-"""Exit gate of phase 1: four results that hold together, a run that beats its control, a template that can be used.
+"""Exit gate of phase 1: four results hold together, a run beats its control, a template is usable.
 
-PHASES_OUT holds one folder per feature. What the features' own gates computed is not repeated here; one claim of each
-result is computed anew from its stored files, so that no result can be exchanged for another after it was judged.
+PHASES_OUT holds one folder per feature. What the features' own gates computed is not repeated here;
+one claim of each result is computed anew from its stored files, so that no result can be exchanged
+for another after it was judged.
 """
 
 from __future__ import annotations
@@ -33,7 +34,10 @@ MARGIN = 0.2  # nats per token; the shuffled control learns the format of answer
 
 
 def token_losses() -> dict[str, dict[str, Any]]:
-    """Give evaluation (base, true, shuffled) -> mean loss and, per example, sum and count, from the stored arrays."""
+    """Give evaluation (base, true, shuffled) -> what the stored arrays say of it.
+
+    The mean loss and, per example, sum and count.
+    """
     return dict(outputs.cached("phase 1 losses", [ARRAYS], _losses))
 
 
@@ -47,7 +51,11 @@ def _losses() -> dict[str, dict[str, Any]]:
     for name in LOSSES.values():
         losses = arrays[f"{name}.losses"].astype(np.float64)  # [supervised tokens]
         sums = np.bincount(arrays["owners"], losses)
-        found[name] = {"mean": float(losses.mean()), "sums": sums.tolist(), "counts": counts.tolist()}
+        found[name] = {
+            "mean": float(losses.mean()),
+            "sums": sums.tolist(),
+            "counts": counts.tolist(),
+        }
     return found
 
 
@@ -73,12 +81,18 @@ def test_measurements_are_consistent_in_themselves(feature: str) -> None:
     for name, found in outputs.result(feature)["measurements"].items():
         value, stderr, values = found["value"], found.get("stderr"), found.get("values")
         assert isinstance(found["unit"], str), f"{feature} {name} has no unit"
-        assert not (found.get("exact") and stderr is not None), f"{feature} {name} is exact and has a standard error"
+        assert not (found.get("exact") and stderr is not None), (
+            f"{feature} {name} is exact and has a standard error"
+        )
         assert stderr is None or stderr >= 0, f"{feature} {name} has a negative standard error"
         if values is not None:
             wanted = outputs.sample(values)
-            assert found["n"] == len(values), f"{feature} {name} has {len(values)} values and n = {found['n']}"
-            assert outputs.same(value, wanted["value"], 1e-6), f"{feature} {name} is not the mean of its values"
+            assert found["n"] == len(values), (
+                f"{feature} {name} has {len(values)} values and n = {found['n']}"
+            )
+            assert outputs.same(value, wanted["value"], 1e-6), (
+                f"{feature} {name} is not the mean of its values"
+            )
             assert outputs.same(stderr, wanted["stderr"], 1e-6), f"{feature} {name}: standard error"
 
 
@@ -90,11 +104,17 @@ def test_loss_follows_from_the_stored_tokens(measurement: str, run: str) -> None
 def test_instrumented_run_beats_its_control() -> None:
     true, shuffled = token_losses()["true"], token_losses()["shuffled"]
     gap = shuffled["mean"] - true["mean"]
-    # Ratio estimator over examples: the tokens of one example depend on each other, examples do not.
+    # Ratio estimator over examples: the tokens of one example depend on each other,
+    # examples do not.
     parts = zip(shuffled["sums"], true["sums"], true["counts"], strict=True)
     examples, tokens = len(true["counts"]), sum(true["counts"])
-    spread = math.sqrt(sum((s - t - gap * n) ** 2 for s, t, n in parts) * examples / (examples - 1)) / tokens
-    assert gap - 1.96 * spread >= MARGIN, f"gap {gap:.3f} ± {spread:.3f} nats, wanted at least {MARGIN} beyond doubt"
+    spread = (
+        math.sqrt(sum((s - t - gap * n) ** 2 for s, t, n in parts) * examples / (examples - 1))
+        / tokens
+    )
+    assert gap - 1.96 * spread >= MARGIN, (
+        f"gap {gap:.3f} ± {spread:.3f} nats, wanted at least {MARGIN} beyond doubt"
+    )
     assert abs(outputs.value("control_gap", QLORA) - gap) < 0.01
     stated = outputs.value("eval_loss_shuffled", QLORA) - outputs.value("eval_loss_true", QLORA)
     assert stated >= MARGIN and abs(stated - gap) < 0.02
@@ -112,17 +132,29 @@ def test_documents_show_the_numbers_of_this_phase() -> None:
     for path in sorted((folder / "rendered").glob("*.md")):
         page = read(path.name, (folder / "documents" / path.name).read_text("utf-8"))
         for (feature, name), text in fillings(page, path.read_text("utf-8")):
-            assert feature in FEATURES, f"{path.name} takes a number from {feature}, which this phase has not"
-            assert shows(text, outputs.value(name, feature)), f"{path.name} shows {feature}.{name} as {text!r}"
+            assert feature in FEATURES, (
+                f"{path.name} takes a number from {feature}, which this phase has not"
+            )
+            assert shows(text, outputs.value(name, feature)), (
+                f"{path.name} shows {feature}.{name} as {text!r}"
+            )
             shown += 1
-    assert shown == outputs.value("placeholders", DOCUMENTS) == outputs.value("filled", DOCUMENTS) > 0
+    assert (
+        shown == outputs.value("placeholders", DOCUMENTS) == outputs.value("filled", DOCUMENTS) > 0
+    )
     assert outputs.value("problems", DOCUMENTS) == 0
 
 
 def test_questions_are_those_that_were_counted() -> None:
-    heads = [line for line in _text(f"{QUESTIONS}/QUESTIONS.md").splitlines() if line.startswith("### Q-")]
+    heads = [
+        line
+        for line in _text(f"{QUESTIONS}/QUESTIONS.md").splitlines()
+        if line.startswith("### Q-")
+    ]
     assert len(heads) == outputs.value("questions", QUESTIONS) >= 20
-    assert outputs.value("experiments_with_a_question", QUESTIONS) == outputs.value("experiments", QUESTIONS)
+    assert outputs.value("experiments_with_a_question", QUESTIONS) == outputs.value(
+        "experiments", QUESTIONS
+    )
     assert outputs.value("problems", QUESTIONS) == 0
 
 

@@ -1,8 +1,8 @@
-"""Exit gate of phase 2: four experiments with registered hypotheses, and a self-assessment that was made from them.
+"""Exit gate of phase 2: four experiments with registered hypotheses, a self-assessment from them.
 
-PHASES_OUT holds one folder per feature. What the features' own gates computed is not repeated here; one claim of each
-result is computed anew from its stored files, and the self-assessment from the four results beside it, so that no
-result can be exchanged for another after it was judged.
+PHASES_OUT holds one folder per feature. What the features' own gates computed is not repeated here;
+one claim of each result is computed anew from its stored files, and the self-assessment from the
+four results beside it, so that no result can be exchanged for another after it was judged.
 """
 
 from __future__ import annotations
@@ -23,7 +23,16 @@ EXPERIMENTS = ("FEAT-005", "FEAT-006", "FEAT-007", "FEAT-008")
 CURVES, RATES, RANKS, FORGETTING = EXPERIMENTS
 ASSESSMENT = "FEAT-009"
 FEATURES = (*EXPERIMENTS, ASSESSMENT)
-PARTS = {"experiment", "question", "hypothesis", "method", "measurements", "learnings", "environment", "files"}
+PARTS = {
+    "experiment",
+    "question",
+    "hypothesis",
+    "method",
+    "measurements",
+    "learnings",
+    "environment",
+    "files",
+}
 SUITES = ("lab_math", "lab_reasoning", "lab_code", "lab_knowledge")
 SHAPES = ("healthy", "overfitting", "diverging", "flat")
 
@@ -51,12 +60,16 @@ def test_measurements_are_consistent_in_themselves(feature: str) -> None:
         values = found.get("values")
         assert isinstance(found["unit"], str), f"{feature} {name} has no unit"
         if values is not None:
-            assert found["n"] == len(values), f"{feature} {name} has {len(values)} values and n = {found['n']}"
+            assert found["n"] == len(values), (
+                f"{feature} {name} has {len(values)} values and n = {found['n']}"
+            )
             wanted = outputs.sample(values)
             assert outputs.same(found["value"], wanted["value"], 1e-6), (
                 f"{feature} {name} is not the mean of its values"
             )
-            assert outputs.same(found["stderr"], wanted["stderr"], 1e-6), f"{feature} {name}: standard error"
+            assert outputs.same(found["stderr"], wanted["stderr"], 1e-6), (
+                f"{feature} {name}: standard error"
+            )
 
 
 # One claim of each experiment, from its stored files
@@ -83,7 +96,7 @@ def loss(feature: str, name: str) -> float:
 
 
 def same_but(trial: dict[str, Any], **changed: Any) -> tuple[str, str]:
-    """Give (feature, name) of the stored trial that differs from `trial` in what is named, and in nothing else."""
+    """Give (feature, name) of the stored trial that differs from `trial` only in what is named."""
     wanted = {**trial, **changed}
     for feature in EXPERIMENTS:
         for name, found in trials(feature).items():
@@ -105,8 +118,13 @@ def test_loss_curves_end_where_their_evaluations_say(shape: str) -> None:
 def test_control_gap_follows_from_the_stored_evaluations() -> None:
     controls = {name: trial for name, trial in trials(RATES).items() if trial["shuffled"]}
     assert controls, f"{RATES} stored no run with shuffled answers"
-    gaps = [loss(RATES, name) - loss(*same_but(trial, shuffled=False)) for name, trial in controls.items()]
-    assert math.isclose(outputs.value("control_gap", RATES), statistics.fmean(gaps), rel_tol=1e-5, abs_tol=1e-9)
+    gaps = [
+        loss(RATES, name) - loss(*same_but(trial, shuffled=False))
+        for name, trial in controls.items()
+    ]
+    assert math.isclose(
+        outputs.value("control_gap", RATES), statistics.fmean(gaps), rel_tol=1e-5, abs_tol=1e-9
+    )
     mean = statistics.fmean(loss(RATES, name) for name in controls)
     assert math.isclose(outputs.value("eval_loss_shuffled", RATES), mean, rel_tol=1e-5)
 
@@ -114,8 +132,13 @@ def test_control_gap_follows_from_the_stored_evaluations() -> None:
 def test_rank_gap_follows_from_the_stored_evaluations() -> None:
     small = {name: trial for name, trial in trials(RANKS).items() if trial["lora"]["r"] == 8}
     assert small, f"{RANKS} stored no run of rank 8"
-    gaps = [loss(*same_but(t, lora={**t["lora"], "r": 64})) - loss(RANKS, name) for name, t in small.items()]
-    assert math.isclose(outputs.value("rank_gap", RANKS), statistics.fmean(gaps), rel_tol=1e-5, abs_tol=1e-9)
+    gaps = [
+        loss(*same_but(t, lora={**t["lora"], "r": 64})) - loss(RANKS, name)
+        for name, t in small.items()
+    ]
+    assert math.isclose(
+        outputs.value("rank_gap", RANKS), statistics.fmean(gaps), rel_tol=1e-5, abs_tol=1e-9
+    )
 
 
 def test_forgetting_was_asked_in_as_many_items_as_were_stored() -> None:
@@ -124,17 +147,24 @@ def test_forgetting_was_asked_in_as_many_items_as_were_stored() -> None:
         path = outputs.out() / FORGETTING / "artifacts" / "suites" / f"{suite}.jsonl"
         lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
         counts[suite] = len({json.dumps(line, sort_keys=True) for line in lines})
-        assert counts[suite] == len(lines) >= 100, f"{suite}: {len(lines)} items, {counts[suite]} different ones"
+        assert counts[suite] == len(lines) >= 100, (
+            f"{suite}: {len(lines)} items, {counts[suite]} different ones"
+        )
     assert outputs.value("items", FORGETTING) == sum(counts.values())
 
 
 @pytest.mark.parametrize("feature", EXPERIMENTS[1:])
 def test_every_experiment_used_the_data_that_the_first_one_froze(feature: str) -> None:
-    frozen = {n: outputs.digest_of(outputs.out() / CURVES / f"artifacts/{n}.jsonl") for n in ("train", "evaluation")}
+    frozen = {
+        n: outputs.digest_of(outputs.out() / CURVES / f"artifacts/{n}.jsonl")
+        for n in ("train", "evaluation")
+    }
     places = sorted((outputs.out() / feature / "artifacts" / "trials").glob("*/trial.json"))
     for path in places:
         stated = json.loads(path.read_text("utf-8"))
-        assert {name: stated[f"{name}_sha256"] for name in frozen} == frozen, f"{feature}: {path.parent.name}"
+        assert {name: stated[f"{name}_sha256"] for name in frozen} == frozen, (
+            f"{feature}: {path.parent.name}"
+        )
 
 
 # Registered before, assessed after
@@ -172,7 +202,9 @@ def test_experiment_registered_what_it_expected(feature: str) -> None:
     assert [claim["id"] for claim in registered] == list(assessed)
     for claim in registered:
         for field in ("claim", "measurement", "comparator", "value"):
-            assert assessed[claim["id"]][field] == claim[field], f"{feature} {claim['id']}: another {field}"
+            assert assessed[claim["id"]][field] == claim[field], (
+                f"{feature} {claim['id']}: another {field}"
+            )
 
 
 @pytest.mark.parametrize("name", COUNTED)
@@ -185,7 +217,9 @@ def test_explanations_state_the_numbers_of_this_phase(feature: str) -> None:
     document = outputs.read_json(f"{ASSESSMENT}/questions.json")
     results = {name: outputs.result(name)["measurements"] for name in EXPERIMENTS}
     used = {place for question in document["asked"] for place in self_assessment.deciding(question)}
-    assert any(place.startswith(f"{feature}.") for place in used), f"no question is decided by {feature}"
+    assert any(place.startswith(f"{feature}.") for place in used), (
+        f"no question is decided by {feature}"
+    )
     wrong = [text for text in self_assessment.misstated(document, results) if f"{feature}." in text]
     assert wrong == []
 
@@ -195,7 +229,9 @@ def test_minimum_interesting_experiment_is_named_and_answered_by_a_receipt() -> 
     name = outputs.value("minimum_experiment", ASSESSMENT)
     assert name in candidates
     effect = again()["sized"][list(candidates).index(name)]["effect"]
-    outputs.assert_agrees(EFFECT, {field: effect.get(field) for field in ("value", "stderr", "n")}, of=ASSESSMENT)
+    outputs.assert_agrees(
+        EFFECT, {field: effect.get(field) for field in ("value", "stderr", "n")}, of=ASSESSMENT
+    )
     feature = outputs.value("minimum_experiment_feature", ASSESSMENT)
     receipt = outputs.read_json(f"{ASSESSMENT}/sources.json")[feature]["receipt"]
     told = outputs.result(ASSESSMENT)["learnings"][0]
@@ -206,6 +242,10 @@ def test_minimum_interesting_experiment_is_named_and_answered_by_a_receipt() -> 
 @pytest.mark.parametrize("feature", EXPERIMENTS)
 def test_self_assessment_names_this_result_and_its_receipt(feature: str) -> None:
     source = outputs.read_json(f"{ASSESSMENT}/sources.json")[feature]
-    assert re.fullmatch(r"sha256:[0-9a-f]{64}", source["receipt"]), f"{feature} has no receipt: {source['receipt']}"
+    assert re.fullmatch(r"sha256:[0-9a-f]{64}", source["receipt"]), (
+        f"{feature} has no receipt: {source['receipt']}"
+    )
     digest = outputs.digest_of(outputs.out() / feature / "result.json")
-    assert source["result"] == f"sha256:{digest}", f"{feature}: the self-assessment was made from another result"
+    assert source["result"] == f"sha256:{digest}", (
+        f"{feature}: the self-assessment was made from another result"
+    )

@@ -1,6 +1,7 @@
-"""Gate of FEAT-003: is the stored questions log well formed, complete, and honest about what is answered?
+"""Gate of FEAT-003: is the questions log well formed, complete, and honest about what is answered?
 
-Reads the copy with a reader of its own. Inputs: `questions`, and every feature that an answer may name.
+Reads the copy with a reader of its own. Inputs: `questions`, and every feature that an
+answer may name.
 """
 
 from __future__ import annotations
@@ -39,7 +40,11 @@ def log() -> list[dict[str, Any]]:
 def receipts() -> set[str]:
     """Give the features among the inputs that came with the digest of their receipt."""
     entries = json.loads(Path(os.environ["PHASES_INPUTS"]).read_text("utf-8"))
-    return {name for name, entry in entries.items() if entry["kind"] == "feature" and entry.get("receipt")}
+    return {
+        name
+        for name, entry in entries.items()
+        if entry["kind"] == "feature" and entry.get("receipt")
+    }
 
 
 def faults() -> list[str]:
@@ -48,17 +53,33 @@ def faults() -> list[str]:
     ids = [question["id"] for question in questions]
     wrong = [f"{name} stands there twice" for name in sorted({n for n in ids if ids.count(n) > 1})]
     wrong += [] if len(ids) >= LEAST else [f"only {len(ids)} questions"]
-    wrong += [f"nothing asks {feature}" for feature in PLAN if all(feature not in tags(q) for q in questions)]
+    wrong += [
+        f"nothing asks {feature}"
+        for feature in PLAN
+        if all(feature not in tags(q) for q in questions)
+    ]
     for question in questions:
         fields, name = dict(question["fields"]), question["id"]
         wrong += [f"{name}: no question mark"] if not question["text"].endswith("?") else []
         wrong += [f"{name}: no reason"] if not fields.get("why") else []
-        wrong += [f"{name}: a field stands there twice"] if len(fields) != len(question["fields"]) else []
-        wrong += [f"{name}: tags {tags(question)}"] if not tags(question) or set(tags(question)) - set(PLAN) else []
+        wrong += (
+            [f"{name}: a field stands there twice"]
+            if len(fields) != len(question["fields"])
+            else []
+        )
+        wrong += (
+            [f"{name}: tags {tags(question)}"]
+            if not tags(question) or set(tags(question)) - set(PLAN)
+            else []
+        )
         wrong += [f"{name}: status {status(question)}"] if status(question) not in STATUSES else []
         if status(question) == "ANSWERED" and fields.get("answered by") not in receipts():
-            wrong.append(f"{name}: answered by {fields.get('answered by')}, which has no receipt here")
-        if status(question) == "SUPERSEDED" and fields.get("superseded by") not in set(ids) - {name}:
+            wrong.append(
+                f"{name}: answered by {fields.get('answered by')}, which has no receipt here"
+            )
+        if status(question) == "SUPERSEDED" and fields.get("superseded by") not in set(ids) - {
+            name
+        }:
             wrong.append(f"{name}: superseded by {fields.get('superseded by')}")
     return wrong
 
@@ -69,7 +90,10 @@ def counted() -> dict[str, int]:
     every = [tag for question in questions for tag in tags(question)]
     return {
         "questions": len(questions),
-        **{name.lower(): sum(status(question) == name for question in questions) for name in STATUSES},
+        **{
+            name.lower(): sum(status(question) == name for question in questions)
+            for name in STATUSES
+        },
         "tags": len(every),
         "experiments": len(PLAN),
         "experiments_with_a_question": len(set(every) & set(PLAN)),
@@ -120,6 +144,10 @@ def test_figure_shows_the_questions_of_each_experiment() -> None:
 def test_index_agrees_with_the_log() -> None:
     index, questions = outputs.read_json("index.json"), log()
     assert [q["id"] for q in index["questions"]] == [q["id"] for q in questions]
-    assert index["by_status"] == {name: [q["id"] for q in questions if status(q) == name] for name in STATUSES}
-    assert index["by_experiment"] == {name: [q["id"] for q in questions if name in tags(q)] for name in PLAN}
+    assert index["by_status"] == {
+        name: [q["id"] for q in questions if status(q) == name] for name in STATUSES
+    }
+    assert index["by_experiment"] == {
+        name: [q["id"] for q in questions if name in tags(q)] for name in PLAN
+    }
     assert [q["fields"] for q in index["questions"]] == [dict(q["fields"]) for q in questions]

@@ -1,6 +1,7 @@
-"""Gate of FEAT-004: does an experiment made from the template run, repeat itself, refuse misuse, and tell the truth?
+"""Gate of FEAT-004: does the template's copy run, repeat itself, refuse misuse, and tell the truth?
 
-The losses are computed again from the stored logits and tokens of all three runs; all counts from the stored files.
+The losses are computed again from the stored logits and tokens of all three runs; all counts from
+the stored files.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ TOLERANCE = 1e-4  # relative; the run computes its losses in float32, this gate 
 
 def recomputed() -> dict[str, dict[str, Any]]:
     """Give run -> measurement of the template -> what it must be, from the stored arrays."""
-    return dict(outputs.cached("template losses", ARRAYS, lambda: {run: _losses(run) for run in RUNS}))
+    return dict(
+        outputs.cached("template losses", ARRAYS, lambda: {run: _losses(run) for run in RUNS})
+    )
 
 
 def _losses(run: str) -> dict[str, Any]:
@@ -43,7 +46,8 @@ def _losses(run: str) -> dict[str, Any]:
 
     arrays = load_file(outputs.out() / f"artifacts/{run}/artifacts/arrays.safetensors")
     logits, tokens = arrays["logits"].astype(np.float64), arrays["tokens"]  # [n, T, V], [n, T]
-    total = np.log(np.exp(logits).sum(-1))  # [n, T]; logits of a random model are small, so exp cannot overflow
+    # [n, T]; logits of a random model are small, so exp cannot overflow
+    total = np.log(np.exp(logits).sum(-1))
     picked = np.take_along_axis(logits[:, :-1], tokens[:, 1:, None], 2)[..., 0]
     losses = total[:, :-1] - picked  # [n, T - 1]
     return {
@@ -71,9 +75,14 @@ def counted() -> dict[str, Any]:
         "runs": len([path for path in folder.iterdir() if path.name != "source" and path.is_dir()]),
         "runs_ended_well": len(list(folder.glob("*/report.md"))),
         "misuses": len(refused),
-        "misuses_refused": sum(t["exit_code"] == 2 and t["error"].startswith("error: ") for t in refused),
-        "files_with_right_digest": sum(outputs.digest_of(folder / "template" / f) == d for f, d in files.items()),
-        "files_listed": len([p for p in (folder / "template").rglob("*") if p.is_file()]) - len(outputs.UNLISTED),
+        "misuses_refused": sum(
+            t["exit_code"] == 2 and t["error"].startswith("error: ") for t in refused
+        ),
+        "files_with_right_digest": sum(
+            outputs.digest_of(folder / "template" / f) == d for f, d in files.items()
+        ),
+        "files_listed": len([p for p in (folder / "template").rglob("*") if p.is_file()])
+        - len(outputs.UNLISTED),
         "source_lines": (outputs.out() / SOURCE).read_text("utf-8").count("\n"),
         "same_seed_same_numbers": measured["template"] == measured["repeated"],
         "values_shared_with_other_seed": len(means["template"] & means["other_seed"]),
@@ -119,7 +128,9 @@ def test_stored_losses_follow_from_the_logits(run: str) -> None:
 def test_control_has_the_loss_of_a_fair_guess(run: str) -> None:
     found = recomputed()[run]
     assert found["worst_control"] < TOLERANCE * found["chance_loss"]
-    assert abs(outputs.measurement("loss", f"artifacts/{run}")["value"] - found["chance_loss"]) > 1e-6
+    assert (
+        abs(outputs.measurement("loss", f"artifacts/{run}")["value"] - found["chance_loss"]) > 1e-6
+    )
 
 
 @pytest.mark.parametrize("run", RUNS)
@@ -165,7 +176,11 @@ def test_figure_shows_both_seeds() -> None:
 def test_source_has_the_parts_of_an_experiment() -> None:
     tree = ast.parse((outputs.out() / SOURCE).read_text("utf-8"))
     names = {
-        t.id for node in tree.body if isinstance(node, ast.Assign) for t in node.targets if isinstance(t, ast.Name)
+        t.id
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        for t in node.targets
+        if isinstance(t, ast.Name)
     }
     names |= {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
     assert {"QUESTION", "HYPOTHESIS", "METHOD", "run", "learnings"} <= names

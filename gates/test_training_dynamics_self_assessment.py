@@ -1,8 +1,9 @@
-"""Gate of FEAT-009: does every answer follow from the results that were given, and every score from the plan?
+"""Gate of FEAT-009: does every answer follow from the given results, every score from the plan?
 
-Nothing was trained, so everything is computed again: the rules of questions.json on the inputs' results, the plan's
-predictions by the rule of docs/prd-format.md, the comparisons by their effects and spreads. What the questions ask is
-not judged, only that they are decided by numbers, cover their topics and could have come out otherwise.
+Nothing was trained, so everything is computed again: the rules of questions.json on the inputs'
+results, the plan's predictions by the rule of docs/prd-format.md, the comparisons by their effects
+and spreads. What the questions ask is not judged, only that they are decided by numbers, cover
+their topics and could have come out otherwise.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from gates import outputs, self_assessment
 from gates.documents import shows
 from gates.self_assessment import COUNTED, EFFECT, FIELDS, Results
 
-TOPICS = {"forward and backward pass", "loss landscape", "optimizer state", "batch and rate"}  # and more, as one likes
+# and more, as one likes
+TOPICS = {"forward and backward pass", "loss landscape", "optimizer state", "batch and rate"}
 QUESTIONS_AT_LEAST = 12
 FILES = ("questions.json", "candidates.json", "predictions.json")
 
@@ -66,7 +68,9 @@ def again() -> dict[str, Any]:
 def _again() -> dict[str, Any]:
     given = results()
     return {
-        "answers": {question["id"]: self_assessment.decide(question, given) for question in asked()},
+        "answers": {
+            question["id"]: self_assessment.decide(question, given) for question in asked()
+        },
         "outcomes": [self_assessment.score(claim, given[claim["feature"]]) for claim in claims()],
         "sized": [self_assessment.sized(candidate, given) for candidate in candidates()],
         "counted": self_assessment.counted(asked(), candidates(), claims(), given),
@@ -120,7 +124,9 @@ def test_sources_are_the_results_that_were_given() -> None:
         assert source["receipt"] == entries[name].get("receipt", "none"), f"{name}: another receipt"
         digest = outputs.digest_of(outputs.inputs()[name] / "result.json")
         assert source["result"] == f"sha256:{digest}", f"{name}: another result"
-    assert outputs.result()["environment"]["receipts"] == {name: source["receipt"] for name, source in stored.items()}
+    assert outputs.result()["environment"]["receipts"] == {
+        name: source["receipt"] for name, source in stored.items()
+    }
 
 
 def test_predictions_are_those_of_the_plan() -> None:
@@ -134,13 +140,19 @@ def test_predictions_are_those_of_the_plan() -> None:
     ]
     stored = [{name: claim[name] for name in ("feature", *FIELDS, "margin")} for claim in claims()]
     key = "feature"
-    assert sorted(stored, key=lambda c: (c[key], c["id"])) == sorted(planned, key=lambda c: (c[key], c["id"]))
+    assert sorted(stored, key=lambda c: (c[key], c["id"])) == sorted(
+        planned, key=lambda c: (c[key], c["id"])
+    )
 
 
 def test_every_feature_made_a_prediction_and_is_asked_about() -> None:
     predicted = {claim["feature"] for claim in claims()}
-    used = {name.split(".")[0] for question in asked() for name in self_assessment.deciding(question)}
-    assert predicted == used == set(features()), f"predicted {sorted(predicted)}, asked about {sorted(used)}"
+    used = {
+        name.split(".")[0] for question in asked() for name in self_assessment.deciding(question)
+    }
+    assert predicted == used == set(features()), (
+        f"predicted {sorted(predicted)}, asked about {sorted(used)}"
+    )
 
 
 # The questions
@@ -161,12 +173,20 @@ def test_only_a_run_decides() -> None:
         labels = [option["label"] for option in options]
         assert len(set(labels)) == len(labels), f"{name}: two options are the same"
         if question["rule"] in ("largest", "smallest"):
-            assert len({option["of"] for option in options}) == len(options), f"{name}: one number decides two options"
+            assert len({option["of"] for option in options}) == len(options), (
+                f"{name}: one number decides two options"
+            )
         elif question["rule"] == "equals":
-            assert len({repr(option["equal"]) for option in options}) == len(options), f"{name}: an option twice"
+            assert len({repr(option["equal"]) for option in options}) == len(options), (
+                f"{name}: an option twice"
+            )
         elif question["rule"] != "number":
-            assert question["cuts"] == sorted(set(question["cuts"])), f"{name}: cuts {question['cuts']}"
-            assert len(options) == len(question["cuts"]) + (2 if question["rule"] == "interval" else 1)
+            assert question["cuts"] == sorted(set(question["cuts"])), (
+                f"{name}: cuts {question['cuts']}"
+            )
+            assert len(options) == len(question["cuts"]) + (
+                2 if question["rule"] == "interval" else 1
+            )
 
 
 def test_answers_follow_from_the_numbers() -> None:
@@ -177,13 +197,19 @@ def test_answers_follow_from_the_numbers() -> None:
         if found is None or shown is None:
             continue
         if question["rule"] == "number":
-            assert outputs.same([shown["right"], shown["tolerance"]], [found["value"], found["tolerance"]], 1e-9)
+            assert outputs.same(
+                [shown["right"], shown["tolerance"]], [found["value"], found["tolerance"]], 1e-9
+            )
             assert not shown["choices"]
         else:
-            assert len(shown["choices"]) == len(question["options"]), f"{question['id']}: choices are missing"
+            assert len(shown["choices"]) == len(question["options"]), (
+                f"{question['id']}: choices are missing"
+            )
             labels = [option["label"] for option in question["options"]]
             right, wanted = shown["choices"][shown["right"]], labels[found["right"]]
-            assert _fits(wanted, right), f"{question['id']}: {right!r} is called right, the numbers say {wanted!r}"
+            assert _fits(wanted, right), (
+                f"{question['id']}: {right!r} is called right, the numbers say {wanted!r}"
+            )
             assert all(any(_fits(label, choice) for choice in shown["choices"]) for label in labels)
 
 
@@ -211,7 +237,9 @@ def test_tables_show_the_questions_and_the_answers() -> None:
     for item, asked_row, row in zip(stored, questions, answers, strict=True):
         if item["choices"]:
             letters = [f"{'abcdefgh'[i]}) {choice}" for i, choice in enumerate(item["choices"])]
-            assert row["answer"] == letters[item["right"]] and asked_row["choices"] == " · ".join(letters)
+            assert row["answer"] == letters[item["right"]] and asked_row["choices"] == " · ".join(
+                letters
+            )
         else:
             assert shows(row["answer"], item["right"]), f"{item['id']}: answer {row['answer']!r}"
 
@@ -224,9 +252,17 @@ def test_retrospective_tells_how_each_prediction_fared() -> None:
     assert len(rows) == len(outcomes)
     given = results()
     for row, claim, outcome in zip(rows, claims(), outcomes, strict=True):
-        assert (row["feature"], row["prediction"], row["outcome"]) == (claim["feature"], claim["claim"], outcome)
+        assert (row["feature"], row["prediction"], row["outcome"]) == (
+            claim["feature"],
+            claim["claim"],
+            outcome,
+        )
         met = given[claim["feature"]].get(claim["measurement"])
-        if met is not None and " is " in row["measured"] and row["measured"].startswith(claim["measurement"]):
+        if (
+            met is not None
+            and " is " in row["measured"]
+            and row["measured"].startswith(claim["measurement"])
+        ):
             assert shows(row["measured"].split(" is ", 1)[1], met["value"]), row["measured"]
     told = " ".join(outputs.result()["learnings"])
     for claim, outcome in zip(claims(), outcomes, strict=True):
@@ -253,14 +289,19 @@ def test_candidates_are_shown_as_they_were_sized() -> None:
         assert row["seeds that are enough"] == (found["seeds"] or "more than can be said")
     first = outputs.result()["learnings"][0]
     assert repr(outputs.value("minimum_experiment")) in first
-    assert outputs.read_json("sources.json")[outputs.value("minimum_experiment_feature")]["receipt"] in first
+    assert (
+        outputs.read_json("sources.json")[outputs.value("minimum_experiment_feature")]["receipt"]
+        in first
+    )
 
 
 # The figures
 
 
 def test_figure_shows_how_the_predictions_fared() -> None:
-    series = {item["label"]: item for item in outputs.read_json("figures/predictions.json")["series"]}
+    series = {
+        item["label"]: item for item in outputs.read_json("figures/predictions.json")["series"]
+    }
     pairs = list(zip((claim["feature"] for claim in claims()), again()["outcomes"], strict=True))
     assert set(series) == {"held", "missed", "inconclusive"}
     for label, shown in series.items():
@@ -274,6 +315,8 @@ def test_figure_shows_the_comparisons() -> None:
     (series,) = outputs.read_json("figures/candidates.json")["series"]
     assert series["x"] == [name for name, _ in known]
     assert outputs.same(series["y"], [float(effect["value"]) for _, effect in known], 1e-9)
-    ends = [self_assessment.ends(effect) or (effect["value"], effect["value"]) for _, effect in known]
+    ends = [
+        self_assessment.ends(effect) or (effect["value"], effect["value"]) for _, effect in known
+    ]
     for edge, band in enumerate(series["band"]):
         assert outputs.same(band, [float(pair[edge]) for pair in ends], 1e-6)

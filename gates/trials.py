@@ -1,7 +1,8 @@
 """What the gates of sweeps share: stored trials, and what each of them must satisfy.
 
-A trial lies in artifacts/trials/<name>/ of the judged outputs, or of an earlier feature among the inputs. The checks
-here are cheap and made for every trial (`faults`); what needs the model is in gates/trials_model.py.
+A trial lies in artifacts/trials/<name>/ of the judged outputs, or of an earlier feature among
+the inputs. The checks here are cheap and made for every trial (`faults`); what needs the model
+is in gates/trials_model.py.
 """
 
 from __future__ import annotations
@@ -16,7 +17,15 @@ from typing import Any
 from gates import outputs
 from gates.qlora_arrays import cached, header, supervised
 
-FIELDS = ("loss", "token_accuracy", "entropy", "grad_norm", "learning_rate", "supervised_tokens", "total_tokens")
+FIELDS = (
+    "loss",
+    "token_accuracy",
+    "entropy",
+    "grad_norm",
+    "learning_rate",
+    "supervised_tokens",
+    "total_tokens",
+)
 FILES = (
     "trial.json",
     "adapter_config.json",
@@ -37,7 +46,10 @@ def artifacts(feature: str | None = None) -> Path:
 
 
 def folder(name: str, features: Iterable[str] = ()) -> Path:
-    """Give the folder of a trial (or of "base"): of the judged outputs, else of the first feature that has it."""
+    """Give the folder of a trial (or of "base").
+
+    That of the judged outputs, else of the first feature that has it.
+    """
     for place in (artifacts(), *(artifacts(feature) for feature in features)):
         if (place / "trials" / name).is_dir():
             return place / "trials" / name
@@ -48,11 +60,15 @@ def folder(name: str, features: Iterable[str] = ()) -> Path:
 def own(features: Iterable[str] = ()) -> list[str]:
     """Give the names of the trials in the judged outputs, the base's evaluation left out."""
     place = artifacts() / "trials"
-    return sorted(path.name for path in place.iterdir() if path.name != "base") if place.is_dir() else []
+    return (
+        sorted(path.name for path in place.iterdir() if path.name != "base")
+        if place.is_dir()
+        else []
+    )
 
 
 def files(names: Iterable[str], parts: Sequence[str] = FILES) -> list[str]:
-    """Give the paths below the outputs that `cached` must know: of those of `names` that are stored there."""
+    """Give the paths below the outputs that `cached` must know: those of `names` stored there."""
     mine = {*own(), "base"}
     return [f"artifacts/trials/{name}/{part}" for name in names if name in mine for part in parts]
 
@@ -61,8 +77,17 @@ def name_of(trial: dict[str, Any]) -> str:
     """Give the name that says what a trial is."""
     t, lora = trial["training"], trial["lora"]
     scale = "rsa" if lora["use_rslora"] else "a"
-    parts = [f"r{lora['r']}", f"{scale}{lora['lora_alpha']:g}", f"lr{t['learning_rate']:g}", f"b{t['batch_size']}"]
-    parts += [f"s{t['steps']}", f"n{trial['examples']}", *(["shuffled"] if trial["shuffled"] else [])]
+    parts = [
+        f"r{lora['r']}",
+        f"{scale}{lora['lora_alpha']:g}",
+        f"lr{t['learning_rate']:g}",
+        f"b{t['batch_size']}",
+    ]
+    parts += [
+        f"s{t['steps']}",
+        f"n{trial['examples']}",
+        *(["shuffled"] if trial["shuffled"] else []),
+    ]
     return "-".join([*parts, f"seed{trial['seed']}"])
 
 
@@ -82,14 +107,20 @@ def trial(name: str, features: Iterable[str] = ()) -> dict[str, Any]:
 
 
 def rows(kind: str, features: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """Give the examples of the frozen set `kind` (train, evaluation): of the outputs, else of the first feature."""
+    """Give the examples of the frozen set `kind` (train, evaluation).
+
+    Those of the outputs, else of the first feature.
+    """
     mine = artifacts() / f"{kind}.jsonl"
     path = mine if mine.is_file() or not features else artifacts(features[0]) / f"{kind}.jsonl"
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
 
 def load(name: str, part: str, features: Iterable[str] = ()) -> dict[str, Any]:
-    """Give the arrays of PART.safetensors (steps, evaluation) of a trial; one that is not finite is refused."""
+    """Give the arrays of PART.safetensors (steps, evaluation) of a trial.
+
+    One that is not finite is refused.
+    """
     import numpy as np
     from safetensors.numpy import load_file
 
@@ -103,12 +134,17 @@ def order(size: int, of: dict[str, Any]) -> list[int]:
     """Give which examples of the training pool a trial uses, in order."""
     import torch
 
-    drawn: list[int] = torch.randperm(size, generator=torch.Generator().manual_seed(of["seed"])).tolist()
+    drawn: list[int] = torch.randperm(
+        size, generator=torch.Generator().manual_seed(of["seed"])
+    ).tolist()
     return drawn[: of["examples"]]
 
 
 def used(of: dict[str, Any], pool: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Give the examples of a trial, in order, as {"ids", "labels"}; with `shuffled` after Sattolo's random cycle."""
+    """Give the examples of a trial, in order, as {"ids", "labels"}.
+
+    With `shuffled` after Sattolo's random cycle.
+    """
     import random
 
     chosen = [pool[i] for i in order(len(pool), of)]
@@ -140,9 +176,14 @@ def rate(step: int, training: dict[str, Any]) -> float:
 
 
 def faults(names: Sequence[str], features: Sequence[str] = ()) -> dict[str, list[str]]:
-    """Give name -> what is wrong with its description, its adapter's shapes, its curves; for all trials at once."""
+    """Give name -> what is wrong with its description, its adapter's shapes, its curves.
+
+    For all trials at once.
+    """
     frozen = [
-        f"artifacts/{kind}.jsonl" for kind in ("train", "evaluation") if (artifacts() / f"{kind}.jsonl").is_file()
+        f"artifacts/{kind}.jsonl"
+        for kind in ("train", "evaluation")
+        if (artifacts() / f"{kind}.jsonl").is_file()
     ]
     key = hashlib.sha256(" ".join(names).encode()).hexdigest()[:16]
     read = (*files(names), *frozen)
@@ -184,14 +225,21 @@ def _of_adapter(name: str, of: dict[str, Any], features: Sequence[str]) -> Itera
         module = "base_model.model." + linear.removesuffix(".weight")
         wanted[f"{module}.lora_A.weight"] = [lora["r"], width_in]
         wanted[f"{module}.lora_B.weight"] = [width_out, lora["r"]]
-    found = {key: entry["shape"] for key, entry in header(place / "adapter_model.safetensors").items()}
+    found = {
+        key: entry["shape"] for key, entry in header(place / "adapter_model.safetensors").items()
+    }
     if found != wanted:
         yield f"its adapter has other shapes than rank {lora['r']} on all linear layers gives"
     config = json.loads((place / "adapter_config.json").read_text("utf-8"))
     for field in ("r", "lora_alpha", "use_rslora", "lora_dropout"):
         if config[field] != lora[field]:
             yield f"adapter_config.json says {field} {config[field]}, its description {lora[field]}"
-    if config["rank_pattern"] or config["alpha_pattern"] or config["use_dora"] or config["bias"] != "none":
+    if (
+        config["rank_pattern"]
+        or config["alpha_pattern"]
+        or config["use_dora"]
+        or config["bias"] != "none"
+    ):
         yield "adapter_config.json asks for more than LoRA"
     if set(config["target_modules"]) != set(LINEARS):
         yield f"adapter_config.json targets {config['target_modules']}"
@@ -207,22 +255,41 @@ def _of_steps(name: str, of: dict[str, Any], features: Sequence[str]) -> Iterabl
     for step in range(count):
         batch = [examples[i % len(examples)] for i in range(step * size, (step + 1) * size)]
         if found["supervised_tokens"][step] != sum(supervised(row) for row in batch):
-            yield f"step {step} counts {found['supervised_tokens'][step]} supervised tokens, the data say otherwise"
+            yield (
+                f"step {step} counts {found['supervised_tokens'][step]} supervised tokens, the "
+                "data say otherwise"
+            )
         if found["total_tokens"][step] != sum(len(row["ids"]) for row in batch):
             yield f"step {step} counts {found['total_tokens'][step]} tokens, the data say otherwise"
-        if not math.isclose(found["learning_rate"][step], rate(step, training), rel_tol=1e-9, abs_tol=1e-15):
-            yield f"step {step} had the rate {found['learning_rate'][step]}, the schedule says {rate(step, training)}"
+        if not math.isclose(
+            found["learning_rate"][step], rate(step, training), rel_tol=1e-9, abs_tol=1e-15
+        ):
+            yield (
+                f"step {step} had the rate {found['learning_rate'][step]}, the schedule says "
+                f"{rate(step, training)}"
+            )
         hits = found["token_accuracy"][step] * found["supervised_tokens"][step]
-        if not (0 <= found["token_accuracy"][step] <= 1 and math.isclose(hits, round(hits), abs_tol=1e-6)):
-            yield f"step {step}: accuracy {found['token_accuracy'][step]} is no share of whole tokens"
-    if not all(loss > 0 for loss in found["loss"]) or not all(norm > 0 for norm in found["grad_norm"]):
+        if not (
+            0 <= found["token_accuracy"][step] <= 1
+            and math.isclose(hits, round(hits), abs_tol=1e-6)
+        ):
+            yield (
+                f"step {step}: accuracy {found['token_accuracy'][step]} is no share of whole tokens"
+            )
+    if not all(loss > 0 for loss in found["loss"]) or not all(
+        norm > 0 for norm in found["grad_norm"]
+    ):
         yield "a loss or a gradient norm is not above 0"
-    if not all(entropy >= 0 for entropy in found["entropy"]) or not all(seconds > 0 for seconds in found["seconds"]):
+    if not all(entropy >= 0 for entropy in found["entropy"]) or not all(
+        seconds > 0 for seconds in found["seconds"]
+    ):
         yield "an entropy is negative or a step took no time"
     every = of["curve_every"]
     wanted = [d for d in range(1, count) if d == 1 or d % every == 0] if every else []
     if [int(done) for done, _ in found["curve"]] != wanted:
-        yield f"its curve has points at {[int(done) for done, _ in found['curve']]}, wanted {wanted}"
+        yield (
+            f"its curve has points at {[int(done) for done, _ in found['curve']]}, wanted {wanted}"
+        )
 
 
 def _of_evaluation(name: str, features: Sequence[str]) -> Iterable[str]:

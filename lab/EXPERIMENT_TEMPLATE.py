@@ -1,12 +1,13 @@
 """Loss of an untrained model: the template of an experiment, complete and runnable.
 
-To start a new one, copy this file and its .yaml into a topic's folder (`lab/TOPIC/NAME.py`, `NAME.yaml`) and change
-what stands between the lines of `====`. Run it by hand:
+To start a new one, copy this file and its .yaml into a topic's folder (`lab/TOPIC/NAME.py`,
+`NAME.yaml`) and change what stands between the lines of `====`. Run it by hand:
 
     python -m lab.TOPIC.NAME --config lab/TOPIC/NAME.yaml --profile smoke --out /tmp/first-run
 
-The order of work: write QUESTION, HYPOTHESIS and METHOD before the code; give every claim a control that could
-contradict it; store the arrays behind the numbers, so that the gate can compute the numbers again without you.
+The order of work: write QUESTION, HYPOTHESIS and METHOD before the code; give every claim a control
+that could contradict it; store the arrays behind the numbers, so that the gate can compute the
+numbers again without you.
 """
 
 # ruff: noqa: N999 - upper case so that nobody overlooks it; drop this line in your copy
@@ -19,16 +20,19 @@ from typing import Any
 from lab import present
 from lab.experiment import Context, Measurement, Result, environment, main
 
-# ==== 1. What is asked, what is expected and why, and how it is tried. Written first, and not changed after the run.
+# ==== 1. What is asked, what is expected and why, and how it is tried. Written first, and not
+# changed after the run.
 QUESTION = "How large is the loss of a language model that has learned nothing?"
 HYPOTHESIS = (
-    "Close to ln V for a vocabulary of V tokens, because the model is as unsure as a fair die with V faces; a little "
-    "above it, because random logits make it sure of something, and on random tokens that can only cost."
+    "Close to ln V for a vocabulary of V tokens, because the model is as unsure as a fair die with "
+    "V faces; a little above it, because random logits make it sure of something, and on random "
+    "tokens that can only cost."
 )
 METHOD = (
-    "A tiny model with random weights reads sequences of tokens drawn uniformly with the run's seed. Loss is the mean "
-    "negative log-likelihood of the next token in nats; one sequence is one repetition. Control: the same model with "
-    "its output layer set to zero, whose loss must be ln V exactly."
+    "A tiny model with random weights reads sequences of tokens drawn uniformly with the run's "
+    "seed. Loss is the mean negative log-likelihood of the next token in nats; one sequence is "
+    "one repetition. Control: the same model with its output layer set to zero, whose loss must "
+    "be ln V exactly."
 )
 EXPERIMENT = __spec__.name if __name__ == "__main__" and __spec__ else __name__
 # ====
@@ -39,9 +43,9 @@ def run(ctx: Context) -> None:
     # ==== 2. Measure. Heavy imports stand here, so that listing the experiments stays quick.
     arrays = measure(ctx)
     ctx.progress(1, 2, "measured")
-    # ==== 3. Store what the numbers come from: .safetensors for arrays, .jsonl for data. Never pickles.
+    # ==== 3. Store what the numbers come from: arrays as .safetensors, data as .jsonl, no pickles.
     store(ctx.out / "artifacts", arrays)
-    # ==== 4. Give the numbers a name, a unit and their kind: exact, or a sample with its standard error.
+    # ==== 4. Give the numbers a name, a unit and a kind: exact, or a sample with a standard error.
     vocabulary = int(arrays["logits"].shape[-1])
     measurements = {
         "vocabulary": Measurement.of_exact(vocabulary, "tokens"),
@@ -49,7 +53,7 @@ def run(ctx: Context) -> None:
         "loss": Measurement.of_sample(arrays["losses"].mean(1), "nats/token"),
         "control_loss": Measurement.of_sample(arrays["control_losses"].mean(1), "nats/token"),
     }
-    # ==== 5. Show. Captions and learnings are made from the numbers: other numbers, other sentences.
+    # ==== 5. Show. Captions and learnings follow from the numbers: other numbers, other sentences.
     result = Result(
         EXPERIMENT,
         QUESTION,
@@ -57,14 +61,19 @@ def run(ctx: Context) -> None:
         METHOD,
         measurements,
         learnings=learnings(measurements),
-        environment=environment(ctx, packages=("torch", "transformers"), model="tiny random Llama", device="cpu"),
+        environment=environment(
+            ctx, packages=("torch", "transformers"), model="tiny random Llama", device="cpu"
+        ),
     )
     present.write(ctx.out, result, [figure(measurements)])
     ctx.progress(2, 2, "written")
 
 
 def measure(ctx: Context) -> dict[str, Any]:
-    """Give tokens [n, T], logits [n, T, V] and the next-token losses [n, T - 1] (nats) of the model and its control."""
+    """Give tokens, logits and next-token losses of the model and its control.
+
+    Tokens [n, T], logits [n, T, V], losses [n, T - 1] in nats.
+    """
     import torch
     from torch.nn.functional import cross_entropy
 
@@ -75,13 +84,19 @@ def measure(ctx: Context) -> dict[str, Any]:
     tokens = torch.randint(vocabulary, shape, generator=torch.Generator().manual_seed(ctx.seed))
 
     def losses(logits: torch.Tensor) -> torch.Tensor:
-        return cross_entropy(logits[:, :-1].transpose(1, 2), tokens[:, 1:], reduction="none")  # [n, T - 1]
+        # [n, T - 1]
+        return cross_entropy(logits[:, :-1].transpose(1, 2), tokens[:, 1:], reduction="none")
 
     with torch.no_grad():
         logits = model(tokens).logits.float()
         model.get_output_embeddings().weight.zero_()
         control = model(tokens).logits.float()
-    return {"tokens": tokens, "logits": logits, "losses": losses(logits), "control_losses": losses(control)}
+    return {
+        "tokens": tokens,
+        "logits": logits,
+        "losses": losses(logits),
+        "control_losses": losses(control),
+    }
 
 
 def store(folder: Path, arrays: dict[str, Any]) -> None:
@@ -89,7 +104,9 @@ def store(folder: Path, arrays: dict[str, Any]) -> None:
     from safetensors.torch import save_file
 
     folder.mkdir()
-    save_file({name: array.contiguous() for name, array in arrays.items()}, folder / "arrays.safetensors")
+    save_file(
+        {name: array.contiguous() for name, array in arrays.items()}, folder / "arrays.safetensors"
+    )
 
 
 def learnings(measured: dict[str, Measurement]) -> tuple[str, ...]:
@@ -100,10 +117,11 @@ def learnings(measured: dict[str, Measurement]) -> tuple[str, ...]:
     verdict = "above" if errors > 2 else "below" if errors < -2 else "not distinguishable from"
     off = abs(float(control.value) - float(chance.value))  # type: ignore[arg-type]
     return (
-        f"An untrained model's loss is {present.quantity(loss)}, {verdict} the ln V = {present.quantity(chance)} of "
-        f"a fair guess (difference {present.number(excess, 3)}, two standard errors being the mark).",
-        f"The control {'agrees' if off < 1e-4 else 'DISAGREES'}: without an output layer the loss is "
-        f"{present.quantity(control)}, off ln V by {present.number(off, 2)}.",
+        f"An untrained model's loss is {present.quantity(loss)}, {verdict} the ln V = "
+        f"{present.quantity(chance)} of a fair guess (difference {present.number(excess, 3)}, two "
+        "standard errors being the mark).",
+        f"The control {'agrees' if off < 1e-4 else 'DISAGREES'}: without an output layer the loss "
+        f"is {present.quantity(control)}, off ln V by {present.number(off, 2)}.",
     )
 
 
@@ -115,7 +133,10 @@ def figure(measured: dict[str, Measurement]) -> present.Figure:
     return present.Figure(
         name="loss_per_sequence",
         title="Loss of an untrained model, per sequence",
-        caption=f"{above} of {len(values)} sequences lie above ln V = {present.number(chance)} nats/token.",
+        caption=(
+            f"{above} of {len(values)} sequences lie above ln V = "
+            f"{present.number(chance)} nats/token."
+        ),
         x_label="sequence",
         y_label="loss (nats/token)",
         series=(

@@ -1,1 +1,4 @@
-"""The LLM learning lab: instruments measure, experiments ask, `present` shows. `python -m lab` lists them."""
+"""The LLM learning lab: instruments measure, experiments ask, `present` shows.
+
+`python -m lab` lists the experiments.
+"""

@@ -1,4 +1,4 @@
-"""`python -m lab`: list the experiments; `python -m lab quiz TRACK`: be asked about a track's results.
+"""`python -m lab`: list experiments; `python -m lab quiz TRACK`: be asked about a track's results.
 
 The list reads the sources without importing them, so torch is never loaded.
 """
@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent
 
 @dataclass(frozen=True)
 class Listed:
-    """One experiment: its module, the first line of its docstring, the question it asks, the profiles of its config."""
+    """One experiment: its module, its docstring's first line, its question, its profiles."""
 
     module: str
     title: str
@@ -29,11 +29,16 @@ class Listed:
 
 
 def experiments(root: Path = ROOT) -> Iterator[Listed]:
-    """Give the experiments below a package folder: every module that has the constant QUESTION and a function `run`."""
+    """Give the experiments below a package folder.
+
+    They are the modules that have the constant QUESTION and a function `run`.
+    """
     for path in sorted(root.rglob("*.py")):
         tree = ast.parse(path.read_text("utf-8"), str(path))
         question = _constant(tree, "QUESTION")
-        if question is None or not any(isinstance(node, ast.FunctionDef) and node.name == "run" for node in tree.body):
+        if question is None or not any(
+            isinstance(node, ast.FunctionDef) and node.name == "run" for node in tree.body
+        ):
             continue
         title = (ast.get_docstring(tree) or "(no docstring)").splitlines()[0]
         module = ".".join((root.name, *path.relative_to(root).with_suffix("").parts))
@@ -42,7 +47,9 @@ def experiments(root: Path = ROOT) -> Iterator[Listed]:
 
 def _constant(tree: ast.Module, name: str) -> str | None:
     for node in tree.body:
-        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in node.targets):
+        if isinstance(node, ast.Assign) and any(
+            isinstance(t, ast.Name) and t.id == name for t in node.targets
+        ):
             return str(ast.literal_eval(node.value))
     return None
 
@@ -56,7 +63,7 @@ def _profiles(module: Path) -> tuple[str, ...]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """List the experiments as text, or as one JSON list with --json; `quiz` has arguments of its own."""
+    """List the experiments as text, or with --json as one list; `quiz` has arguments of its own."""
     given = sys.argv[1:] if argv is None else argv
     if given[:1] == ["quiz"]:
         from lab import quiz
@@ -65,7 +72,9 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m lab",
         description="List the experiments of the lab.",
-        epilog="`python -m lab quiz track-a` asks about the results of a track, and grades by them.",
+        epilog=(
+            "`python -m lab quiz track-a` asks about the results of a track, and grades by them."
+        ),
     )
     parser.add_argument("--json", action="store_true", help="one JSON list on stdout")
     args = parser.parse_args(given)
@@ -78,8 +87,13 @@ def main(argv: list[str] | None = None) -> None:
         return
     for item in listed:
         profiles = ", ".join(item.profiles) or "none"
-        sys.stdout.write(f"{item.module}\n  {item.title}\n  asks: {item.question}\n  profiles: {profiles}\n\n")
-    sys.stdout.write(f"{len(listed)} experiments. Run one: python -m MODULE --config FILE --profile NAME --out DIR\n")
+        sys.stdout.write(
+            f"{item.module}\n  {item.title}\n  asks: {item.question}\n  profiles: {profiles}\n\n"
+        )
+    sys.stdout.write(
+        f"{len(listed)} experiments. Run one: python -m MODULE --config FILE --profile "
+        "NAME --out DIR\n"
+    )
 
 
 if __name__ == "__main__":

@@ -15,10 +15,12 @@ class ConfigError(ValueError):
 
 
 class Config(dict[str, Any]):
-    """The settings of one run: a dict whose missing key is an error that names the file and the profile."""
+    """The settings of one run: a dict whose missing key is an error naming file and profile."""
 
     def __init__(self, values: Mapping[str, Any], place: str) -> None:
-        super().__init__({k: Config(v, f"{place}, {k}") if isinstance(v, dict) else v for k, v in values.items()})
+        super().__init__(
+            {k: Config(v, f"{place}, {k}") if isinstance(v, dict) else v for k, v in values.items()}
+        )
         self.place = place
 
     def __missing__(self, key: str) -> Any:
@@ -27,7 +29,10 @@ class Config(dict[str, Any]):
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML without its two traps: `1e-3` is a number here (YAML 1.1 reads a text), and a repeated key is an error."""
+    """YAML without its two traps.
+
+    `1e-3` is a number here (YAML 1.1 reads a text), and a repeated key is an error.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
@@ -44,13 +49,18 @@ _Loader.add_implicit_resolver(
 
 
 def load_config(path: Path, profile: str) -> Config:
-    """Give the mapping of `profile` merged over `common`, nested mappings key by key; ConfigError if there is none."""
+    """Give the mapping of `profile` merged over `common`, nested mappings key by key.
+
+    ConfigError if there is no such profile.
+    """
     document = read_document(path)
     profiles = document["profiles"]
     if profile not in profiles:
         msg = f"{path}: no profile {profile!r}; there are {', '.join(profiles)}"
         raise ConfigError(msg)
-    return Config(_merge(document.get("common") or {}, profiles[profile] or {}), f"{path}, profile {profile}")
+    return Config(
+        _merge(document.get("common") or {}, profiles[profile] or {}), f"{path}, profile {profile}"
+    )
 
 
 def read_document(path: Path) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""`python -m lab quiz track-a`: a track's questions at a terminal, graded against the results that its receipts name.
+"""`python -m lab quiz track-a`: a track's questions at a terminal, graded by results with receipts.
 
-Whatever is typed, the quiz goes on or ends with the score so far: end of input and `q` end it, so does Ctrl-C; an empty
-line passes a question; what cannot be read as an answer is asked for again.
+Whatever is typed, the quiz goes on or ends with the score so far: end of input and `q` end it, so
+does Ctrl-C; an empty line passes a question; what cannot be read as an answer is asked for again.
 """
 
 from __future__ import annotations
@@ -46,14 +46,22 @@ class Graded:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Hold a quiz; gives the exit code: 0 held or ended early, 2 cannot be held, 130 interrupted."""
-    parser = argparse.ArgumentParser(prog="python -m lab quiz", description="Questions answered by your own runs.")
+    """Hold a quiz; give the exit code: 0 held or ended early, 2 cannot be held, 130 interrupted."""
+    parser = argparse.ArgumentParser(
+        prog="python -m lab quiz", description="Questions answered by your own runs."
+    )
     parser.add_argument("track", choices=sorted(TRACKS), help="which track's questions")
-    parser.add_argument("--root", type=Path, default=Path(), help="the repository whose results grade (default: here)")
+    parser.add_argument(
+        "--root",
+        type=Path,
+        default=Path(),
+        help="the repository whose results grade (default: here)",
+    )
     args = parser.parse_args(argv)
     for stream in (sys.stdin, sys.stdout):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")  # a byte that is no text is a wrong answer, not a traceback
+            # a byte that is no text is a wrong answer, not a traceback
+            stream.reconfigure(errors="replace")
     graded: list[Graded] = []
     try:
         posed = prepare(TRACKS[args.track], args.root, _say)
@@ -81,7 +89,7 @@ def _hold(posed: Sequence[Posed], graded: list[Graded]) -> int:
 
 
 def prepare(path: Path, root: Path, say: Say) -> list[Posed]:
-    """Read questions and results, tell what grades them, and give the questions that the numbers answer."""
+    """Read questions and results, tell what grades them, give the questions the numbers answer."""
     asked, _ = questions.read(path)
     features = sorted({name.partition(".")[0] for question in asked for name in question.uses})
     measured: dict[str, Mapping[str, Measurement]] = {}
@@ -93,18 +101,30 @@ def prepare(path: Path, root: Path, say: Say) -> list[Posed]:
     say(f"Graded by your own runs, as their receipts name them (sha256): {', '.join(receipts)}.")
     left: list[Question] = [question for question, posed in found if posed is None]
     if left:
-        say(f"Left out, because these runs cannot tell: {', '.join(question.id for question in left)}.")
+        say(
+            "Left out, because these runs cannot tell: "
+            f"{', '.join(question.id for question in left)}."
+        )
     say("Type a letter or a number; an empty line passes, q ends.")
     return [posed for _, posed in found if posed is not None]
 
 
 def read_result(folder: Path) -> tuple[dict[str, Measurement], str]:
-    """Give a feature's measurements and its receipt's SHA-256; QuizError unless the receipt names this result."""
+    """Give a feature's measurements and its receipt's SHA-256.
+
+    QuizError unless the receipt names this result.
+    """
     paths = {name: folder / name for name in ("result.json", "receipt.json")}
     for path in paths.values():
         if not path.is_file():
-            msg = f"{path} is not there: {folder.name} has no verified result, and nothing else grades this quiz"
-            raise QuizError(msg, "python -m phases status, which says what to run (phase 2 is needed to its end)")
+            msg = (
+                f"{path} is not there: {folder.name} has no verified result, and nothing else "
+                "grades this quiz"
+            )
+            raise QuizError(
+                msg,
+                "python -m phases status, which says what to run (phase 2 is needed to its end)",
+            )
     data, receipt = paths["result.json"].read_bytes(), paths["receipt.json"].read_bytes()
     digest = hashlib.sha256(data).hexdigest()
     try:
@@ -116,20 +136,29 @@ def read_result(folder: Path) -> tuple[dict[str, Measurement], str]:
         raise QuizError(msg, "python -m phases audit") from error
     if named.get("result.json") != digest:
         stated = str(named.get("result.json", "no result.json"))[:12]
-        msg = f"{paths['result.json']} has sha256 {digest[:12]}…, its receipt names {stated}…: it was changed since"
+        msg = (
+            f"{paths['result.json']} has sha256 {digest[:12]}…, its receipt names {stated}…: it "
+            "was changed since"
+        )
         raise QuizError(msg, "python -m phases audit")
     return measured, hashlib.sha256(receipt).hexdigest()
 
 
 def ask_all(posed: Sequence[Posed], graded: list[Graded], say: Say) -> None:
-    """Ask one question after the other and explain each; `graded` grows, so that an interrupt loses nothing."""
+    """Ask one question after the other and explain each.
+
+    `graded` grows, so that an interrupt loses nothing.
+    """
     for place, question in enumerate(posed, 1):
         say(f"\n{place} of {len(posed)} · {question.topic}\n\n{_wrap(question.text)}")
         for letter, label in zip(LETTERS, question.choices, strict=False):
             say(_wrap(f"{letter}) {label}", "  ", "     "))
         if not question.choices:
             # the tolerance itself would tell the answer's size
-            say(f"  (a number{f', in {question.unit}' if question.unit else ''}; a tenth off is near enough)")
+            say(
+                f"  (a number{f', in {question.unit}' if question.unit else ''}; a tenth "
+                "off is near enough)"
+            )
         right = _answer(question, say)
         if right is ...:
             return
@@ -157,7 +186,7 @@ def _answer(question: Posed, say: Say) -> Any:
 
 
 def score(graded: Sequence[Graded], posed: Sequence[Posed]) -> list[str]:
-    """Give the lines that end a quiz: the score, what blind guessing gets, and the topics to read again."""
+    """Give the lines that end a quiz: score, what blind guessing gets, topics to read again."""
     right = sum(item.right is True for item in graded)
     lines = [f"\n{right} of {count(len(graded), 'question')} right"]
     if len(graded) < len(posed):
@@ -174,7 +203,9 @@ def score(graded: Sequence[Graded], posed: Sequence[Posed]) -> list[str]:
 
 def _wrap(text: str, first: str = "", later: str = "") -> str:
     width = min(shutil.get_terminal_size().columns, 100)
-    return textwrap.fill(text, max(width, 30), initial_indent=first, subsequent_indent=later, break_on_hyphens=False)
+    return textwrap.fill(
+        text, max(width, 30), initial_indent=first, subsequent_indent=later, break_on_hyphens=False
+    )
 
 
 def _say(text: str) -> None:

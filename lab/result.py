@@ -1,4 +1,4 @@
-"""What an experiment hands back: measurements, tables and sentences, as they stand in result.json."""
+"""What an experiment hands back: measurements, tables, sentences, as they stand in result.json."""
 
 from __future__ import annotations
 
@@ -12,16 +12,20 @@ Scalar = bool | int | float | str | None
 
 
 class ContractError(ValueError):
-    """A result or an input breaks the contract; the message names the thing, the value met and the value wanted."""
+    """A result or an input breaks the contract.
+
+    The message names the thing, the value met and the value wanted.
+    """
 
 
 @dataclass(frozen=True)
 class Measurement:
     """One measured quantity.
 
-    `exact` marks a count, an identity or a choice; every other value is an estimate with the standard error `stderr`
-    (in `unit`) over `n` repetitions, whose single `values` are kept where they are few. `value` None means "could not
-    be measured": NaN and infinity are refused, because JSON has no word for them and a comparison with NaN is false.
+    `exact` marks a count, an identity or a choice; every other value is an estimate with the
+    standard error `stderr` (in `unit`) over `n` repetitions, whose single `values` are kept where
+    they are few. `value` None means "could not be measured": NaN and infinity are refused, because
+    JSON has no word for them and a comparison with NaN is false.
     """
 
     value: Scalar
@@ -46,18 +50,24 @@ class Measurement:
 
     @classmethod
     def of_sample(cls, values: Sequence[float], unit: str) -> Measurement:
-        """Give the mean of repeated values; stderr = sd / sqrt(n) with the n - 1 denominator, None for n = 1."""
+        """Give the mean of repeated values.
+
+        stderr = sd / sqrt(n) with the n - 1 denominator, None for n = 1.
+        """
         kept = tuple(float(plain(v)) for v in values)  # type: ignore[arg-type]
         if not kept:
             msg = "a sample of 0 values has no mean; wanted at least 1"
             raise ContractError(msg)
-        _refuse_infinite(unit, kept)  # before the deviation: `stdev` breaks on NaN with a message of its own
+        # before the deviation: `stdev` breaks on NaN with a message of its own
+        _refuse_infinite(unit, kept)
         spread = statistics.stdev(kept) / math.sqrt(len(kept)) if len(kept) > 1 else None
         return cls(statistics.fmean(kept), unit, stderr=spread, n=len(kept), values=kept)
 
     @classmethod
-    def of_estimate(cls, value: Scalar, unit: str, *, stderr: float | None = None, n: int | None = None) -> Measurement:
-        """Give an estimate whose single values stand elsewhere (in artifacts/), or that was taken once."""
+    def of_estimate(
+        cls, value: Scalar, unit: str, *, stderr: float | None = None, n: int | None = None
+    ) -> Measurement:
+        """Give an estimate whose values stand elsewhere (in artifacts/), or that was taken once."""
         return cls(value, unit, stderr=stderr, n=n)
 
     def to_json(self) -> dict[str, Any]:
@@ -65,14 +75,27 @@ class Measurement:
         if self.exact:
             return {"value": self.value, "unit": self.unit, "exact": True}
         values = None if self.values is None else list(self.values)
-        return {"value": self.value, "unit": self.unit, "stderr": self.stderr, "n": self.n, "values": values}
+        return {
+            "value": self.value,
+            "unit": self.unit,
+            "stderr": self.stderr,
+            "n": self.n,
+            "values": values,
+        }
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> Measurement:
         """Read what `to_json` wrote."""
         values = raw.get("values")
         kept = None if values is None else tuple(values)
-        return cls(raw["value"], raw["unit"], raw.get("exact", False), raw.get("stderr"), raw.get("n"), kept)
+        return cls(
+            raw["value"],
+            raw["unit"],
+            raw.get("exact", False),
+            raw.get("stderr"),
+            raw.get("n"),
+            kept,
+        )
 
 
 @dataclass(frozen=True)
@@ -89,7 +112,10 @@ class Table:
         object.__setattr__(self, "rows", tuple(tuple(plain(c) for c in row) for row in self.rows))
         for row in self.rows:
             if len(row) != len(self.columns):
-                msg = f"table {self.title!r}: row {row} has {len(row)} cells, wanted {len(self.columns)}"
+                msg = (
+                    f"table {self.title!r}: row {row} has {len(row)} cells, wanted "
+                    f"{len(self.columns)}"
+                )
                 raise ContractError(msg)
 
 
@@ -97,9 +123,9 @@ class Table:
 class Result:
     """What an experiment found, before it is shown.
 
-    `learnings` are sentences made from the numbers of `measurements`, so that another number makes another sentence.
-    `figures` (name, title, caption of each) and `files` (path below the output folder -> sha256) are filled in by
-    `lab.present.write`.
+    `learnings` are sentences made from the numbers of `measurements`, so that another number makes
+    another sentence. `figures` (name, title, caption of each) and `files` (path below the output
+    folder -> sha256) are filled in by `lab.present.write`.
     """
 
     experiment: str
@@ -129,7 +155,11 @@ class Result:
             "method": self.method,
             "measurements": {name: m.to_json() for name, m in self.measurements.items()},
             "tables": [
-                {"title": t.title, "columns": list(t.columns), "rows": [list(row) for row in t.rows]}
+                {
+                    "title": t.title,
+                    "columns": list(t.columns),
+                    "rows": [list(row) for row in t.rows],
+                }
                 for t in self.tables
             ],
             "learnings": list(self.learnings),
@@ -146,7 +176,9 @@ class Result:
             question=raw["question"],
             hypothesis=raw["hypothesis"],
             method=raw["method"],
-            measurements={name: Measurement.from_json(m) for name, m in raw["measurements"].items()},
+            measurements={
+                name: Measurement.from_json(m) for name, m in raw["measurements"].items()
+            },
             tables=tuple(Table(t["title"], t["columns"], t["rows"]) for t in raw["tables"]),
             learnings=tuple(raw["learnings"]),
             environment=raw["environment"],
@@ -163,5 +195,5 @@ def _refuse_infinite(unit: str, numbers: Iterable[Scalar]) -> None:
 
 
 def plain(value: Any) -> Any:
-    """Turn a numpy or torch scalar into the Python number it holds; leave everything else as it is."""
+    """Turn a numpy or torch scalar into the Python number it holds; leave all else as it is."""
     return value.item() if hasattr(value, "item") else value

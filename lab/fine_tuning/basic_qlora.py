@@ -1,4 +1,4 @@
-"""Instrumented QLoRA: what 60 steps teach a small chat model, against a control that can learn the format only.
+"""Instrumented QLoRA: what 60 steps teach a small chat model, against a format-only control.
 
 run(ctx)
     measure(ctx)
@@ -35,22 +35,25 @@ if TYPE_CHECKING:
     from lab.instruments.training import Step
 
 QUESTION = (
-    "What does a small chat model learn in 60 QLoRA steps, and how much of it is more than the format of answers?"
+    "What does a small chat model learn in 60 QLoRA steps, and how much of it is more than the "
+    "format of answers?"
 )
 HYPOTHESIS = (
-    "Trained to say what a Python function does, the model's loss on functions of unseen packages falls by more than "
-    "one nat. Trained on the same tokens with the answers shuffled among the prompts it falls too, because answers "
-    "have a format; but it stays at least 0.2 nats above the true run, because only true answers follow from the "
-    "prompt."
+    "Trained to say what a Python function does, the model's loss on functions of unseen packages "
+    "falls by more than one nat. Trained on the same tokens with the answers shuffled among the "
+    "prompts it falls too, because answers have a format; but it stays at least 0.2 nats above the "
+    "true run, because only true answers follow from the prompt."
 )
 METHOD = (
-    "The linear layers are held in NF4 with double quantisation and get LoRA adapters with B = 0; adapters alone are "
-    "trained, with AdamW, on the tokens of the answer. Data: signature → first docstring line from Python's standard "
-    "library, each line once, training and evaluation from different packages. The control starts from the same "
-    "adapters and sees the same prompts and the same answers, each answer under another prompt. Every run is evaluated "
-    "on the same held-out examples; losses are means over tokens, their standard errors count examples, and "
-    "differences are paired. The library's text was probably in the model's pretraining data, so a low loss is not "
-    "evidence of understanding; the difference from the control is what the prompts contributed."
+    "The linear layers are held in NF4 with double quantisation and get LoRA adapters with B = 0; "
+    "adapters alone are trained, with AdamW, on the tokens of the answer. Data: signature → first "
+    "docstring line from Python's standard library, each line once, training and evaluation from "
+    "different packages. The control starts from the same adapters and sees the same prompts and "
+    "the same answers, each answer under another prompt. Every run is evaluated on the same "
+    "held-out examples; losses are means over tokens, their standard errors count examples, and "
+    "differences are paired. The library's text was probably in the model's pretraining data, so a "
+    "low loss is not evidence of understanding; the difference from the control is what the "
+    "prompts contributed."
 )
 EXPERIMENT = __spec__.name if __name__ == "__main__" and __spec__ else __name__
 RUNS = ("true", "shuffled")
@@ -58,7 +61,7 @@ RUNS = ("true", "shuffled")
 
 @dataclass(frozen=True)
 class Sets:
-    """The frozen data: training examples in the order of use, the same with shuffled answers, held-out examples."""
+    """Frozen data: training examples in order, the same with answers shuffled, held-out ones."""
 
     true: Sequence[Example]
     shuffled: Sequence[Example]
@@ -67,7 +70,10 @@ class Sets:
 
 @dataclass(frozen=True)
 class Base:
-    """What the model does before it learns. first_loss: nats/token on the first training batch; answers: token ids."""
+    """What the model does before it learns.
+
+    first_loss: nats/token on the first training batch; answers: token ids.
+    """
 
     evaluation: Evaluation
     first_loss: float
@@ -77,7 +83,10 @@ class Base:
 
 @dataclass(frozen=True)
 class Learned:
-    """One training run. curve: (optimizer steps done, loss in nats/token on the curve's examples), between the ends."""
+    """One training run.
+
+    curve: (optimizer steps done, loss in nats/token on the curve's examples), between the ends.
+    """
 
     steps: list[Step]
     curve: list[tuple[int, float]]
@@ -88,7 +97,10 @@ class Learned:
 
 @dataclass(frozen=True)
 class Measured:
-    """All that a run measured. weights: arrays by "layers" and "gaussian"; process_bytes: before a model was loaded."""
+    """All that a run measured.
+
+    weights: arrays by "layers" and "gaussian"; process_bytes: before a model was loaded.
+    """
 
     loaded: Loaded
     sets: Sets
@@ -136,7 +148,8 @@ def measure(ctx: Context) -> Measured:
         loaded = _load(ctx)
     with clock("data"):
         sets = _freeze(ctx, loaded)
-    parameters = loaded.model.num_parameters()  # 4-bit tensors count by their weights, not by their bytes
+    # 4-bit tensors count by their weights, not by their bytes
+    parameters = loaded.model.num_parameters()
     model = _attach(ctx, loaded)
     start = adapters.state(model)
     with model.disable_adapter():
@@ -162,7 +175,10 @@ def measure(ctx: Context) -> Measured:
 
 
 def _load(ctx: Context) -> Loaded:
-    """The profile's model in 4 bits; the tiny one passes through a folder, as quantisation happens while loading."""
+    """The profile's model in 4 bits.
+
+    The tiny one passes through a folder, as quantisation happens while loading.
+    """
     import torch
 
     from lab.instruments import models
@@ -191,7 +207,11 @@ def _freeze(ctx: Context, loaded: Loaded) -> Sets:
     train = list(drawn.train)
     random.Random(ctx.seed).shuffle(train)
     sets = Sets(train, data.shuffled(train, ctx.seed), drawn.evaluation)
-    for name, examples in (("train", sets.true), ("control", sets.shuffled), ("evaluation", sets.evaluation)):
+    for name, examples in (
+        ("train", sets.true),
+        ("control", sets.shuffled),
+        ("evaluation", sets.evaluation),
+    ):
         data.freeze(ctx.out / "artifacts" / f"{name}.jsonl", examples)
     return sets
 
@@ -228,7 +248,8 @@ def _learn(ctx: Context, model: PeftModel, sets: Sets, name: str, clock: Stopwat
 
     def after_step(done: int, step: Step, optimizer: torch.optim.Optimizer) -> None:
         _tell(ctx, before + done, f"{name} answers: loss {step.loss:.3f}")
-        if done == min(every, settings.steps):  # the peak so far is of training alone: nothing was evaluated yet
+        # the peak so far is of training alone: nothing was evaluated yet
+        if done == min(every, settings.steps):
             peaks.append(memory.split(model, optimizer))
         if done % every == 0 and done < settings.steps:
             with clock("evaluation"):
@@ -256,13 +277,17 @@ def _answers(ctx: Context, model: PeftModel, sets: Sets, clock: Stopwatch) -> li
 
 
 def _weigh(ctx: Context) -> dict[str, dict[str, np.ndarray]]:
-    """What 4 bits do to the weights as they were, and to one Gaussian matrix of the largest layer's shape."""
+    """What 4 bits do to the weights as they were and to a Gaussian of the largest layer's shape."""
     import torch
 
     from lab.instruments import models, quantisation
 
     tiny, name = ctx.config["model"] == "tiny", ctx.config["model"]
-    whole = models.tiny(ctx.seed) if tiny else models.load(models.locate(name, ctx.inputs), dtype=torch.float32)
+    whole = (
+        models.tiny(ctx.seed)
+        if tiny
+        else models.load(models.locate(name, ctx.inputs), dtype=torch.float32)
+    )
     weights = [weight for _, weight in models.linear_weights(whole.model)]
     shape = max((weight.shape for weight in weights), key=lambda shape: shape.numel())
     gaussian = torch.randn(shape, generator=torch.Generator().manual_seed(ctx.seed))

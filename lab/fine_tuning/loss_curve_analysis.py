@@ -1,9 +1,10 @@
-"""Loss curves: four shapes told apart, batch sizes at equal tokens, gradient noise, the loss along a run's update.
+"""Loss curves: four shapes, batch sizes at equal tokens, gradient noise, loss along a run's update.
 
 run(ctx)
     measure(ctx)
         trials.run      the four shapes, and batch sizes × rates × seeds (lab/instruments/trials.py)
-        _studies        what needs trained adapters: losses along base + t·ΔW, gradients of single examples
+        _studies        what needs trained adapters: losses along base + t·ΔW, gradients of
+                        single examples
     report.…            arrays under artifacts/, then numbers, figures and sentences made from them
 """
 
@@ -23,42 +24,44 @@ if TYPE_CHECKING:
     from lab.instruments.trials import Bench, Ran, Trial
 
 QUESTION = (
-    "What does a loss curve tell about a run, and what can it not tell? When do smaller batches learn more from the "
-    "same tokens?"
+    "What does a loss curve tell about a run, and what can it not tell? When do smaller batches "
+    "learn more from the same tokens?"
 )
 HYPOTHESIS = (
-    "Learning, overfitting, diverging and standing still leave curves that simple rules tell apart, if a loss on "
-    "held-out examples is among them. At equal tokens small batches win where the learning rate is low, because "
-    "Adam's steps have a length of their own; where it is high they win nothing. Gradient noise grows while the "
-    "loss falls."
+    "Learning, overfitting, diverging and standing still leave curves that simple rules tell "
+    "apart, if a loss on held-out examples is among them. At equal tokens small batches win where "
+    "the learning rate is low, because Adam's steps have a length of their own; where it is high "
+    "they win nothing. Gradient noise grows while the loss falls."
 )
 METHOD = (
-    "Four runs are made to have a shape: each example once at a fitting rate; 32 examples again and again; a rate "
-    "far too high; a rate far too low. Detectors with thresholds in nats per token read the token-weighted, "
-    "debiased moving average of the training loss and the loss on fixed held-out examples; each may fire on its "
-    "own run only. Batches of 4, 8 and 16 make 40, 20 and 10 steps of the same 160 examples, at two rates and "
-    "with three seeds, which draw adapter and order; differences are paired by seed (t test, 2 degrees of "
-    "freedom, t(0.975) = 4.30) and by example. The simple noise scale comes from gradients of single held-out "
-    "examples with respect to the adapters; held out, because the gradient on an example that was trained on is "
-    "no sample of the next batch. The loss is followed from half an update backwards to twice the update, base + "
-    "t·ΔW with t from -0.5 to 2. Standard errors over examples count examples, not tokens. One seed per shape: a "
-    "shape is an illustration, its detectors' thresholds were chosen on such runs, and how often they would err "
-    "on others is not measured."
+    "Four runs are made to have a shape: each example once at a fitting rate; 32 examples again "
+    "and again; a rate far too high; a rate far too low. Detectors with thresholds in nats per "
+    "token read the token-weighted, debiased moving average of the training loss and the loss on "
+    "fixed held-out examples; each may fire on its own run only. Batches of 4, 8 and 16 make 40, "
+    "20 and 10 steps of the same 160 examples, at two rates and with three seeds, which draw "
+    "adapter and order; differences are paired by seed (t test, 2 degrees of freedom, t(0.975) = "
+    "4.30) and by example. The simple noise scale comes from gradients of single held-out examples "
+    "with respect to the adapters; held out, because the gradient on an example that was trained "
+    "on is no sample of the next batch. The loss is followed from half an update backwards to "
+    "twice the update, base + t·ΔW with t from -0.5 to 2. Standard errors over examples count "
+    "examples, not tokens. One seed per shape: a shape is an illustration, its detectors' "
+    "thresholds were chosen on such runs, and how often they would err on others is not measured."
 )
 EXPERIMENT = __spec__.name if __name__ == "__main__" and __spec__ else __name__
 SHAPES = ("healthy", "overfitting", "diverging", "flat")
 RATES = ("low", "high")
 ON_A_LINE = ("healthy", "overfitting")  # runs whose update is walked along
-POINTS = ("start", "low", "healthy")  # where gradients are looked at: before training, after little, after more
+# where gradients are looked at: before training, after little, after more
+POINTS = ("start", "low", "healthy")
 
 
 @dataclass(frozen=True)
 class Measured:
     """All that a run measured.
 
-    shapes: by name; grid: by (rate's name, batch size, seed); repeated: the base on the overfitting run's examples;
-    at: the values of t; lines: run -> nats per token of the curve's examples [len(at), N]; products: point -> inner
-    products of the gradients [n, n].
+    shapes: by name; grid: by (rate's name, batch size, seed); repeated: the base on the overfitting
+    run's examples; at: the values of t; lines: run -> nats per token of the curve's examples
+    [len(at), N]; products: point -> inner products of the gradients [n, n].
     """
 
     bench_facts: Mapping[str, object]
@@ -108,7 +111,10 @@ def measure(ctx: Context) -> Measured:
         ctx.progress(total, total, "gradients of single examples, losses along a line")
         at = along(ctx.config)
         found = _studies(
-            bench, {n: ran[t] for n, t in shapes.items()}, ran[grid["low", *_standard(ctx.config)]], ctx.config
+            bench,
+            {n: ran[t] for n, t in shapes.items()},
+            ran[grid["low", *_standard(ctx.config)]],
+            ctx.config,
         )
         facts = bench.description()
     return Measured(
@@ -133,7 +139,9 @@ def planned_shapes(config: Config) -> dict[str, Trial]:
     for name in SHAPES:
         told = config["shapes"][name]
         settings = Settings(**told["training"])
-        planned[name] = Trial(0, settings, lora, examples=told["examples"], curve_every=told["curve_every"])
+        planned[name] = Trial(
+            0, settings, lora, examples=told["examples"], curve_every=told["curve_every"]
+        )
     return planned
 
 
@@ -147,7 +155,9 @@ def planned_grid(config: Config) -> dict[tuple[str, int, int], Trial]:
     for rate in RATES:
         for size in config["batches"]:
             steps = examples // size
-            settings = Settings(steps, size, config["rates"][rate], max(1, steps // 10), config["schedule"])
+            settings = Settings(
+                steps, size, config["rates"][rate], max(1, steps // 10), config["schedule"]
+            )
             for seed in config["seeds"]:
                 planned[rate, size, seed] = Trial(seed, settings, lora, examples=examples)
     return planned
@@ -165,13 +175,16 @@ def _standard(config: Config) -> tuple[int, int]:
 
 
 def _studies(bench: Bench, shapes: Mapping[str, Ran], low: Ran, config: Config) -> dict[str, Any]:
-    """Lines, products, the base on repeated examples, `workers` at a time; each loads the model anew."""
+    """Lines, products, the base on repeated examples, `workers` at a time; each loads its model."""
     from lab.instruments import aside
 
     count, at = config["noise"]["examples"], along(config)
     adapters = {"start": None, "low": low.folder, "healthy": shapes["healthy"].folder}
     tasks = {f"line {name}": (line, bench, shapes[name].folder, at) for name in ON_A_LINE}
-    tasks |= {f"products {p}": (products, bench, shapes["healthy"].trial, adapters[p], count) for p in POINTS}
+    tasks |= {
+        f"products {p}": (products, bench, shapes["healthy"].trial, adapters[p], count)
+        for p in POINTS
+    }
     tasks["repeated"] = (repeated, bench, shapes["overfitting"].trial)
     return aside.run(tasks, workers=config["workers"], threads=bench.threads)
 
@@ -186,7 +199,7 @@ def line(bench: Bench, folder: Path, at: tuple[float, ...]) -> np.ndarray:
 
 
 def products(bench: Bench, trial: Trial, folder: Path | None, count: int) -> np.ndarray:
-    """Inner products of the gradients of the first `count` held-out examples, at a stored trial or at its start."""
+    """Gradients' inner products of the first `count` held-out examples, at a trial or its start."""
     from lab.instruments import gradient_noise, trials
 
     stage = trials.Stage(bench)

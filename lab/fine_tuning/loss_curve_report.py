@@ -49,7 +49,7 @@ def thresholds(ctx: Context) -> Thresholds:
 
 
 def curve(ctx: Context, measured: Measured, shape: str) -> Curve:
-    """The curve of a shape's run; its ends come from the evaluations of the base and of the trained model."""
+    """The curve of a shape's run; its ends come from evaluating the base and the trained model."""
     ran, count = measured.shapes[shape], ctx.config["data"]["curve"]
     ends = (_curve_loss(measured, e.losses, count) for e in (measured.base, ran.evaluation))
     first, last = next(ends), next(ends)
@@ -106,7 +106,10 @@ def _of_shapes(ctx: Context, measured: Measured) -> dict[str, Measurement]:
     diverging = curve(ctx, measured, "diverging")
     smooth = curves.smoothed(diverging.losses, diverging.tokens, thresholds(ctx).beta)
     rise = Measurement.of_estimate(curves.largest_rise(smooth), "nats/token")
-    return numbers | {"runs_told_apart": Measurement.of_exact(alone, "runs"), "divergence_rise": rise}
+    return numbers | {
+        "runs_told_apart": Measurement.of_exact(alone, "runs"),
+        "divergence_rise": rise,
+    }
 
 
 def _mean(losses: np.ndarray, owners: np.ndarray) -> Measurement:
@@ -137,7 +140,9 @@ def before(measured: Measured) -> list[float]:
     """The base's loss on the batch of each step of the overfitting run, in nats/token."""
     ran, repeated = measured.shapes["overfitting"], measured.repeated
     size, losses = ran.trial.training.batch_size, repeated.losses.astype(np.float64)
-    batches = [losses[(repeated.owners // size) == place].mean() for place in range(steps_of_an_epoch(ran))]
+    batches = [
+        losses[(repeated.owners // size) == place].mean() for place in range(steps_of_an_epoch(ran))
+    ]
     return [float(batches[step % len(batches)]) for step in range(len(ran.steps))]
 
 
@@ -145,7 +150,9 @@ def _of_batches(ctx: Context, measured: Measured) -> dict[str, Measurement]:
     numbers, sizes = {}, ctx.config["batches"]
     for rate in RATES:
         for size in sizes:
-            numbers[f"eval_loss_b{size}_{rate}"] = Measurement.of_sample(seeds(ctx, measured, rate, size), "nats/token")
+            numbers[f"eval_loss_b{size}_{rate}"] = Measurement.of_sample(
+                seeds(ctx, measured, rate, size), "nats/token"
+            )
     for rate in RATES:
         found = compare(ctx, measured, rate, sizes[-1], sizes[0])
         numbers[f"batch_effect_{rate}"] = Measurement.of_sample(found.differences, "nats/token")
@@ -157,19 +164,26 @@ def _of_noise(measured: Measured) -> dict[str, Measurement]:
     for point in POINTS:
         found = gradient_noise.noise(measured.products[point])
         count = len(measured.products[point])
-        numbers[f"noise_scale_{point}"] = Measurement.of_estimate(found.scale, "examples", stderr=found.stderr, n=count)
+        numbers[f"noise_scale_{point}"] = Measurement.of_estimate(
+            found.scale, "examples", stderr=found.stderr, n=count
+        )
     value, stderr = gradient_noise.growth(measured.products["start"], measured.products["healthy"])
-    return numbers | {"noise_growth": Measurement.of_estimate(value, "times", stderr=stderr, n=count)}
+    return numbers | {
+        "noise_growth": Measurement.of_estimate(value, "times", stderr=stderr, n=count)
+    }
 
 
 def _of_lines(ctx: Context, measured: Measured) -> dict[str, Measurement]:
     count, numbers = ctx.config["data"]["curve"], {}
     owners = measured.base.owners[measured.base.owners < count]
     for name in ON_A_LINE:
-        sums = np.stack([np.bincount(owners, weights=row) for row in measured.lines[name]])  # [len(at), examples]
+        # [len(at), examples]
+        sums = np.stack([np.bincount(owners, weights=row) for row in measured.lines[name]])
         tokens = np.bincount(owners)
 
-        def minimum(kept: np.ndarray, sums: np.ndarray = sums, tokens: np.ndarray = tokens) -> float:
+        def minimum(
+            kept: np.ndarray, sums: np.ndarray = sums, tokens: np.ndarray = tokens
+        ) -> float:
             return lowest(measured.at, sums[:, kept].sum(1) / tokens[kept].sum())
 
         numbers[f"line_minimum_{name}"] = Measurement.of_estimate(
@@ -182,7 +196,9 @@ def facts(ctx: Context, measured: Measured) -> dict[str, Any]:
     """What a reader must know to repeat the run."""
     from lab.experiment import digest_of
 
-    data = {name: digest_of(ctx.out / "artifacts" / f"{name}.jsonl") for name in ("train", "evaluation")}
+    data = {
+        name: digest_of(ctx.out / "artifacts" / f"{name}.jsonl") for name in ("train", "evaluation")
+    }
     return environment(
         ctx,
         packages=("torch", "transformers", "peft"),

@@ -1,8 +1,9 @@
 """Text that the base wrote itself, and how far another model is from the base on it.
 
-On text sampled from p the expected difference of the losses, E[log p − log q], is KL(p‖q). The divergence is computed
-exactly at every position, over the whole vocabulary, so only which positions are looked at is left to chance; the
-difference of losses has the same expectation and much more noise. That both agree is a check of the whole.
+On text sampled from p the expected difference of the losses, E[log p − log q], is KL(p‖q). The
+divergence is computed exactly at every position, over the whole vocabulary, so only which positions
+are looked at is left to chance; the difference of losses has the same expectation and much more
+noise. That both agree is a check of the whole.
 """
 
 from collections.abc import Sequence
@@ -19,9 +20,11 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-TOKENS_PER_PACK = 192  # log-probabilities over the vocabulary lie in memory, in double precision and twice
+# log-probabilities over the vocabulary lie in memory, in double precision and twice
+TOKENS_PER_PACK = 192
 
-OPENINGS = (  # what a text begins with; of many kinds, so that the divergence is not that of one topic
+# what a text begins with; of many kinds, so that the divergence is not that of one topic
+OPENINGS = (
     "The history of the city begins",
     "When I was a child, my mother",
     "The results of the experiment show",
@@ -59,7 +62,10 @@ OPENINGS = (  # what a text begins with; of many kinds, so that the divergence i
 
 @dataclass(frozen=True)
 class Distance:
-    """Per sampled token, all [N]: loss of the model and its divergence from the base, in nats; owners: whose text."""
+    """Per sampled token, all [N]: the model's loss and its divergence from the base, in nats.
+
+    owners: whose text the token is in.
+    """
 
     losses: np.ndarray
     divergences: np.ndarray
@@ -68,12 +74,17 @@ class Distance:
 
 @torch.no_grad()
 def sample(
-    model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", count: int, *, tokens: int, seed: int
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    count: int,
+    *,
+    tokens: int,
+    seed: int,
 ) -> list[Encoded]:
-    """Continue the first `count` openings by up to `tokens` tokens drawn from the model's own distribution.
+    """Continue the first `count` openings by up to `tokens` tokens of the model's own distribution.
 
-    Temperature 1 and the whole vocabulary; a text ends early where the model ends it. The openings stand in one batch,
-    padded on the left. Only what was drawn is labelled.
+    Temperature 1 and the whole vocabulary; a text ends early where the model ends it. The openings
+    stand in one batch, padded on the left. Only what was drawn is labelled.
     """
     prompts = [tokenizer.encode(text, add_special_tokens=False) for text in OPENINGS[:count]]
     end, device = model.config.eos_token_id, next(model.parameters()).device
@@ -85,9 +96,16 @@ def sample(
     step, past = ids, None
     for _ in range(tokens):
         positions = (mask.cumsum(1) - 1).clamp(min=0)[:, -step.shape[1] :]
-        out = model(input_ids=step, attention_mask=mask, position_ids=positions, past_key_values=past, use_cache=True)
+        out = model(
+            input_ids=step,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=past,
+            use_cache=True,
+        )
         past = out.past_key_values
-        probabilities = out.logits[:, -1].float().softmax(-1).cpu()  # drawn on the CPU: the same on every device
+        # drawn on the CPU: the same on every device
+        probabilities = out.logits[:, -1].float().softmax(-1).cpu()
         step = torch.multinomial(probabilities, 1, generator=generator).to(device)
         drawn.append(step)
         mask = torch.cat([mask, torch.ones_like(step)], 1)
@@ -100,15 +118,19 @@ def _encoded(prompt: Sequence[int], drawn: Sequence[int]) -> Encoded:
 
 
 def _up_to(ids: list[int], end: int) -> list[int]:
-    """The ids up to the first `end`, which is kept: what a model says after the end of its turn is no text."""
+    """The ids up to the first `end`, which is kept.
+
+    What a model says after the end of its turn is no text.
+    """
     return ids[: ids.index(end) + 1] if end in ids else ids
 
 
 @torch.no_grad()
 def distance(model: "PreTrainedModel | PeftModel", texts: Sequence[Encoded]) -> Distance:
-    """Losses of the model, with its adapters if it has any, and KL(base‖model) at each drawn token's place.
+    """Losses of the model, with any adapters that it has, and KL(base‖model) at each drawn token.
 
-    The base is the same model with the adapters switched off; without adapters it is compared with itself.
+    The base is the same model with the adapters switched off; without adapters it is
+    compared with itself.
     """
     model.eval()
     device = next(model.parameters()).device
@@ -116,7 +138,8 @@ def distance(model: "PreTrainedModel | PeftModel", texts: Sequence[Encoded]) -> 
     offset = 0
     for group in fill(texts, TOKENS_PER_PACK):
         packed = pack(group, device)
-        # normalised in double precision: in single, the KL of two models that hardly differ can come out below 0
+        # normalised in double precision: in single, the KL of two models that hardly differ can
+        # come out below 0
         logits = (_base_logits(model, packed), supervised_logits(model, packed))  # each [S, V]
         base, tuned = (each.double().log_softmax(-1) for each in logits)
         found = (

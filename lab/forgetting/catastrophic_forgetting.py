@@ -6,7 +6,7 @@ run(ctx)
         suites      written as they are used: four times a hundred items
         text        sampled from the base
         score       base and adapters, each on all items and all texts, side by side
-    report.…        arrays under artifacts/, then numbers, tables, figures and sentences made from them
+    report.…        arrays under artifacts/, then numbers, tables, figures and sentences from them
 """
 
 from __future__ import annotations
@@ -27,23 +27,27 @@ if TYPE_CHECKING:
     from lab.instruments.sweep import Bench
     from lab.instruments.trials import Ran, Trial
 
-QUESTION = "What does a model forget while it learns to describe functions, and what decides how much?"
+QUESTION = (
+    "What does a model forget while it learns to describe functions, and what decides how much?"
+)
 HYPOTHESIS = (
-    "Forgetting rises with the learning rate and with the norm of the update: at 1e-5 nothing is lost, at 5e-3 the "
-    "margins of arithmetic, reasoning, code and knowledge shrink, and leading singular vectors appear that the base "
-    "does not have. An accuracy of 400 items is too coarse to see what 20 steps at 1e-3 do; margins and the divergence "
-    "on the base's own text see it."
+    "Forgetting rises with the learning rate and with the norm of the update: at 1e-5 nothing is "
+    "lost, at 5e-3 the margins of arithmetic, reasoning, code and knowledge shrink, and leading "
+    "singular vectors appear that the base does not have. An accuracy of 400 items is too coarse "
+    "to see what 20 steps at 1e-3 do; margins and the divergence on the base's own text see it."
 )
 METHOD = (
-    "Eight adapters of one seed, trained by the features before (signature → docstring line), are compared with their "
-    "base, item by item. Four suites of 100 multiple-choice items, written for this lab, are scored by log-likelihood: "
-    "the margin of an item is that of the right choice minus that of the best wrong one, both per byte; forgetting is "
-    "the margin that was lost. acc and acc_norm are those of lm-evaluation-harness. An adapter's mean margin is tested "
-    "by a paired t test over items (adjusted by Holm for the number of adapters), its accuracy by McNemar's exact "
-    "test. KL(base‖adapter) is computed over the whole vocabulary at every token of text sampled from the base. "
-    "Learning is the loss that the adapter took off the held-out functions. Rank correlations are over the adapters; "
-    "their standard errors are bootstrapped over items or texts and say nothing about other seeds. Intruders are "
-    "leading left singular vectors of a matrix that resemble none of the base's, counted in nine matrices. The base "
+    "Eight adapters of one seed, trained by the features before (signature → docstring line), are "
+    "compared with their base, item by item. Four suites of 100 multiple-choice items, written for "
+    "this lab, are scored by log-likelihood: the margin of an item is that of the right choice "
+    "minus that of the best wrong one, both per byte; forgetting is the margin that was lost. acc "
+    "and acc_norm are those of lm-evaluation-harness. An adapter's mean margin is tested by a "
+    "paired t test over items (adjusted by Holm for the number of adapters), its accuracy by "
+    "McNemar's exact test. KL(base‖adapter) is computed over the whole vocabulary at every token "
+    "of text sampled from the base. Learning is the loss that the adapter took off the held-out "
+    "functions. Rank correlations are over the adapters; their standard errors are bootstrapped "
+    "over items or texts and say nothing about other seeds. Intruders are leading left singular "
+    "vectors of a matrix that resemble none of the base's, counted in nine matrices. The base "
     "compared with itself must give 0 everywhere."
 )
 EXPERIMENT = __spec__.name if __name__ == "__main__" and __spec__ else __name__
@@ -53,7 +57,10 @@ BASE = "base"
 
 @dataclass(frozen=True)
 class Measured:
-    """All that a run measured. models: name → found, the base first; runs: adapter → its training; matrices: names."""
+    """All that a run measured.
+
+    models: name → found, the base first; runs: adapter → its training; matrices: names.
+    """
 
     items: tuple[Item, ...]
     texts: list[Encoded]
@@ -69,7 +76,9 @@ class Measured:
         """Margin, acc and acc_norm of every item, by model."""
         from lab.instruments.multiple_choice import score
 
-        return {name: score(self.items, found.log_likelihoods) for name, found in self.models.items()}
+        return {
+            name: score(self.items, found.log_likelihoods) for name, found in self.models.items()
+        }
 
 
 def run(ctx: Context) -> None:
@@ -104,9 +113,14 @@ def measure(ctx: Context) -> tuple[Measured, Mapping[str, object]]:
     with sweep.bench(ctx, EARLIER) as (bench, known):
         wanted = plan(ctx)
         base = trials.base(bench, artifacts, known=known)
-        ran = trials.run(list(wanted.values()), bench, artifacts, workers=ctx.config["workers"], known=known)
+        ran = trials.run(
+            list(wanted.values()), bench, artifacts, workers=ctx.config["workers"], known=known
+        )
         runs = {name: ran[trial] for name, trial in wanted.items()}
-        job, processes = _job(ctx, bench), {"workers": ctx.config["workers"], "threads": bench.threads}
+        job, processes = (
+            _job(ctx, bench),
+            {"workers": ctx.config["workers"], "threads": bench.threads},
+        )
         ctx.progress(0, len(runs) + 1, "the base writes")
         # a process of its own, so that this one never holds a model
         texts = aside.run({"text": (scoring.write, job)}, **processes)["text"]
@@ -118,7 +132,9 @@ def measure(ctx: Context) -> tuple[Measured, Mapping[str, object]]:
         description = bench.description()
     _freeze(ctx, job, texts)
     threshold = ctx.config["intruders"]["threshold"]
-    measured = Measured(job.items, texts, models, runs, base, job.matrices, dict(ctx.config["roles"]), threshold)
+    measured = Measured(
+        job.items, texts, models, runs, base, job.matrices, dict(ctx.config["roles"]), threshold
+    )
     return measured, description
 
 
@@ -149,11 +165,17 @@ def _job(ctx: Context, bench: Bench) -> Job:
         model=bench.model,
         dtype=bench.dtype,
         device=bench.device,
-        items=tuple(item for name in suites.SUITES for item in suites.build(name, ctx.config["items"])),
+        items=tuple(
+            item for name in suites.SUITES for item in suites.build(name, ctx.config["items"])
+        ),
         texts=text["texts"],
         tokens=text["tokens"],
         seed=ctx.seed,
-        matrices=tuple(f"{layers}.{block}.{linear}" for block in chosen["blocks"] for linear in chosen["linears"]),
+        matrices=tuple(
+            f"{layers}.{block}.{linear}"
+            for block in chosen["blocks"]
+            for linear in chosen["linears"]
+        ),
         directions=chosen["directions"],
     )
 

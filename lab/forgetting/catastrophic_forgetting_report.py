@@ -1,4 +1,4 @@
-"""From what catastrophic_forgetting measured to its result: arrays on disk, named numbers, sentences made from them."""
+"""From what catastrophic_forgetting measured to its result: arrays on disk, numbers, sentences."""
 
 from __future__ import annotations
 
@@ -46,14 +46,24 @@ def store(ctx: Context, measured: Measured) -> None:
     path = ctx.out / "artifacts/scores.safetensors"
     save_file(arrays, path)
     path.chmod(0o644)  # safetensors makes it private to its owner
-    models = {name: {"trial": run.folder.name, **asdict(run.trial.lora)} for name, run in measured.runs.items()}
+    models = {
+        name: {"trial": run.folder.name, **asdict(run.trial.lora)}
+        for name, run in measured.runs.items()
+    }
     document = {"models": models, "matrices": list(measured.matrices)}
-    (ctx.out / "artifacts/models.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    (ctx.out / "artifacts/models.json").write_text(
+        json.dumps(document, indent=1) + "\n", encoding="utf-8"
+    )
 
 
 def measurements(measured: Measured) -> dict[str, Measurement]:
     """All numbers by name."""
-    exact, found, roles, scores = Measurement.of_exact, compare(measured), measured.roles, measured.scores
+    exact, found, roles, scores = (
+        Measurement.of_exact,
+        compare(measured),
+        measured.roles,
+        measured.scores,
+    )
     base, standard = scores[BASE], found[roles["standard"]]
     numbers = {
         "items": exact(len(measured.items), "items"),
@@ -62,7 +72,9 @@ def measurements(measured: Measured) -> dict[str, Measurement]:
         "acc_base": _mean(over_items(base.acc), ""),
         "acc_norm_base": _mean(over_items(base.acc_norm), ""),
     }
-    numbers |= {f"forgetting_{role}": _mean(found[name].forgetting, BYTE) for role, name in roles.items()}
+    numbers |= {
+        f"forgetting_{role}": _mean(found[name].forgetting, BYTE) for role, name in roles.items()
+    }
     low, high = scores[roles["low_rate"]].margin, scores[roles["high_rate"]].margin
     numbers["forgetting_rate_gap"] = _mean(over_items(low - high), BYTE)
     lost = base.margin - scores[roles["standard"]].margin
@@ -78,7 +90,10 @@ def measurements(measured: Measured) -> dict[str, Measurement]:
         "text_loss_base": _mean(_text_loss_of_base(measured), TOKEN),
         "text_loss_change_standard": _mean(standard.text_change, TOKEN),
         **{name: _mean(value, "") for name, value in _correlations(measured, found).items()},
-        **{f"intruders_{role}": exact(intruders(measured, name), "directions") for role, name in roles.items()},
+        **{
+            f"intruders_{role}": exact(intruders(measured, name), "directions")
+            for role, name in roles.items()
+        },
     }
 
 
@@ -115,7 +130,8 @@ def learnings(measured: Measured, numbers: Mapping[str, Measurement]) -> tuple[s
     value = {name: float(m.value) for name, m in numbers.items()}  # type: ignore[arg-type]
     losers = [name for name, one in found.items() if forgot(one)]
     best = comparing.frontier(
-        [one.learning.value for one in found.values()], [one.forgetting.value for one in found.values()]
+        [one.learning.value for one in found.values()],
+        [one.forgetting.value for one in found.values()],
     )
     names = list(found)
     standard = found[roles["standard"]]
@@ -124,27 +140,30 @@ def learnings(measured: Measured, numbers: Mapping[str, Measurement]) -> tuple[s
     noise = 2 * (numbers["text_loss_change_standard"].stderr or 0.0)
     agree = "agree within" if apart <= noise else "differ by more than"
     return (
-        f"The base answers {n(100 * value['acc_base'], 3)} % of {numbers['items'].value} items rightly (chance: 25 %); "
-        f"its mean margin is {q(numbers['margin_base'])}.",
-        f"{present.count(len(losers), 'adapter')} of {len(found)} lost margin beyond chance (paired t over items, "
-        f"adjusted by Holm, {LEVEL}): {', '.join(losers) or 'none'}.",
-        f"From {roles['low_rate']} to {roles['high_rate']} forgetting goes from {q(numbers['forgetting_low_rate'])} to "
-        f"{q(numbers['forgetting_high_rate'])}. Over adapters it {_relation(numbers['spearman_rate'])} the rate "
-        f"(Spearman {n(value['spearman_rate'], 2)}) and {_relation(numbers['spearman_norm'])} the norm of the update "
-        f"({n(value['spearman_norm'], 2)}); the divergence {_relation(numbers['spearman_kl_norm'])} the norm "
-        f"({n(value['spearman_kl_norm'], 2)}).",
-        f"Of {roles['standard']}, accuracy {sees}: {present.count(standard.lost, 'item')} lost and {standard.won} won, "
-        f"McNemar's p {n(value['mcnemar_p_standard'], 2)}. Its margin changed by "
-        f"{n(-standard.forgetting.value, 3)} ± {n(standard.forgetting.stderr, 2)} nats/byte.",
-        f"On text that the base wrote, {roles['standard']} is {q(numbers['kl_standard'])} away from it, and its loss "
-        f"rose by {q(numbers['text_loss_change_standard'])}: two estimates of one divergence, which {agree} twice "
-        f"their noise.",
-        f"Among {len(measured.matrices)} matrices with {measured.models[BASE].similarities.shape[1]} leading "
-        f"directions each, {roles['low_rate']} has {present.count(found[roles['low_rate']].intruders, 'intruder')}, "
-        f"{roles['standard']} {standard.intruders}, {roles['high_rate']} {found[roles['high_rate']].intruders}; "
-        f"the base compared with itself {intruders(measured, BASE)}.",
-        f"Nobody beats {', '.join(names[i] for i in best)}: each other adapter is met by one that learnt at least as "
-        "much and forgot no more.",
+        f"The base answers {n(100 * value['acc_base'], 3)} % of {numbers['items'].value} items "
+        f"rightly (chance: 25 %); its mean margin is {q(numbers['margin_base'])}.",
+        f"{present.count(len(losers), 'adapter')} of {len(found)} lost margin beyond chance "
+        f"(paired t over items, adjusted by Holm, {LEVEL}): {', '.join(losers) or 'none'}.",
+        f"From {roles['low_rate']} to {roles['high_rate']} forgetting goes from "
+        f"{q(numbers['forgetting_low_rate'])} to {q(numbers['forgetting_high_rate'])}. Over "
+        f"adapters it {_relation(numbers['spearman_rate'])} the rate (Spearman "
+        f"{n(value['spearman_rate'], 2)}) and {_relation(numbers['spearman_norm'])} the norm of "
+        f"the update ({n(value['spearman_norm'], 2)}); the divergence "
+        f"{_relation(numbers['spearman_kl_norm'])} the norm ({n(value['spearman_kl_norm'], 2)}).",
+        f"Of {roles['standard']}, accuracy {sees}: {present.count(standard.lost, 'item')} lost and "
+        f"{standard.won} won, McNemar's p {n(value['mcnemar_p_standard'], 2)}. Its margin changed "
+        f"by {n(-standard.forgetting.value, 3)} ± {n(standard.forgetting.stderr, 2)} nats/byte.",
+        f"On text that the base wrote, {roles['standard']} is {q(numbers['kl_standard'])} away "
+        f"from it, and its loss rose by {q(numbers['text_loss_change_standard'])}: two estimates "
+        f"of one divergence, which {agree} twice their noise.",
+        f"Among {len(measured.matrices)} matrices with "
+        f"{measured.models[BASE].similarities.shape[1]} leading directions each, "
+        f"{roles['low_rate']} has {present.count(found[roles['low_rate']].intruders, 'intruder')}, "
+        f"{roles['standard']} {standard.intruders}, {roles['high_rate']} "
+        f"{found[roles['high_rate']].intruders}; the base compared with itself "
+        f"{intruders(measured, BASE)}.",
+        f"Nobody beats {', '.join(names[i] for i in best)}: each other adapter is met by one that "
+        "learnt at least as much and forgot no more.",
     )
 
 

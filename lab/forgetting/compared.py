@@ -1,4 +1,4 @@
-"""Each adapter against the base: what it learnt, what it forgot, how far it is, all from the arrays of a run."""
+"""Each adapter against the base: what it learnt and forgot, how far it is, from a run's arrays."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ BASE = "base"
 class Compared:
     """One adapter. rate: of its training; norm: ‖ΔW‖_F over all linear layers.
 
-    learning: nats/token taken off the held-out functions; forgetting: nats/byte of margin lost, p of its paired t test
-    over items and the same adjusted by Holm; lost, won, mcnemar_p: items by acc; divergence, text_loss, text_change:
-    nats/token on the base's text; intruders: leading directions that the base does not have.
+    learning: nats/token taken off the held-out functions; forgetting: nats/byte of margin lost, p
+    of its paired t test over items and the same adjusted by Holm; lost, won, mcnemar_p: items by
+    acc; divergence, text_loss, text_change: nats/token on the base's text; intruders: leading
+    directions that the base does not have.
     """
 
     rate: float
@@ -56,7 +57,9 @@ def _one(measured: Measured, name: str, p: float, adjusted_p: float) -> Compared
     run, found, base = measured.runs[name], measured.models[name], measured.models[BASE]
     scores, before = measured.scores[name], measured.scores[BASE]
     lost, won, mcnemar_p = comparing.mcnemar(before.acc, scores.acc)
-    gain = measured.base_evaluation.losses.astype(np.float64) - run.evaluation.losses.astype(np.float64)
+    gain = measured.base_evaluation.losses.astype(np.float64) - run.evaluation.losses.astype(
+        np.float64
+    )
     losses = found.losses.astype(np.float64)
     return Compared(
         rate=run.trial.training.learning_rate,
@@ -77,7 +80,9 @@ def _one(measured: Measured, name: str, p: float, adjusted_p: float) -> Compared
 
 def over_items(values: np.ndarray) -> Mean:
     """Mean of independent values [N], standard error sd / √N with N − 1 in sd."""
-    return Mean(float(values.mean()), float(values.std(ddof=1)) / math.sqrt(len(values)), len(values))
+    return Mean(
+        float(values.mean()), float(values.std(ddof=1)) / math.sqrt(len(values)), len(values)
+    )
 
 
 def intruders(measured: Measured, name: str) -> int:
@@ -88,12 +93,18 @@ def intruders(measured: Measured, name: str) -> int:
 def suites(measured: Measured) -> dict[str, np.ndarray]:
     """Suite → the indices of its items, in order."""
     names = [item.suite for item in measured.items]
-    return {suite: np.array([i for i, n in enumerate(names) if n == suite]) for suite in dict.fromkeys(names)}
+    return {
+        suite: np.array([i for i, n in enumerate(names) if n == suite])
+        for suite in dict.fromkeys(names)
+    }
 
 
 @dataclass(frozen=True)
 class Correlation:
-    """A rank correlation over models, its bootstrapped standard error, and the number of units drawn again."""
+    """A rank correlation over models, and its bootstrapped standard error.
+
+    n: the number of units drawn again.
+    """
 
     value: float
     stderr: float
@@ -105,18 +116,25 @@ def forgetting_with(measured: Measured, names: list[str], x: list[float]) -> Cor
     before = measured.scores[BASE].margin
     lost = np.stack([before - measured.scores[name].margin for name in names])  # [M, N]
     value = comparing.spearman(np.array(x), lost.mean(1))
-    stderr = comparing.bootstrap(lambda drawn: comparing.spearman(np.array(x), lost[:, drawn].mean(2).T), lost.shape[1])
+    stderr = comparing.bootstrap(
+        lambda drawn: comparing.spearman(np.array(x), lost[:, drawn].mean(2).T), lost.shape[1]
+    )
     return Correlation(float(value), stderr, lost.shape[1])
 
 
 def divergence_with(measured: Measured, names: list[str], x: list[float]) -> Correlation:
     """Spearman of KL(base‖adapter) with x over some adapters; texts are drawn again."""
     found = [measured.models[name] for name in names]
-    sums = np.stack([np.bincount(f.owners, weights=f.divergences.astype(np.float64)) for f in found])  # [M, texts]
+    sums = np.stack(
+        [np.bincount(f.owners, weights=f.divergences.astype(np.float64)) for f in found]
+    )  # [M, texts]
     counts = np.bincount(found[0].owners)  # [texts]
     value = comparing.spearman(np.array(x), sums.sum(1) / counts.sum())
     stderr = comparing.bootstrap(
-        lambda drawn: comparing.spearman(np.array(x), (sums[:, drawn].sum(2) / counts[drawn].sum(1)).T), len(counts)
+        lambda drawn: comparing.spearman(
+            np.array(x), (sums[:, drawn].sum(2) / counts[drawn].sum(1)).T
+        ),
+        len(counts),
     )
     return Correlation(float(value), stderr, len(counts))
 

@@ -20,10 +20,14 @@ def figures(measured: Measured, numbers: Mapping[str, Measurement]) -> list[pres
     return [frontier(measured, found), divergence(measured, found, numbers), by_suite(measured)]
 
 
-def _points(measured: Measured, x: Mapping[str, float], y: Mapping[str, float]) -> tuple[present.Series, ...]:
-    """One series for the adapters that differ in the rate alone, joined in its order, and one for each other."""
+def _points(
+    measured: Measured, x: Mapping[str, float], y: Mapping[str, float]
+) -> tuple[present.Series, ...]:
+    """One series for adapters that differ in rate alone, joined in order; one for each other."""
     alike = of_one_shape(measured)
-    joined = present.Series(f"{alike[0]} to {alike[-1]}", [x[name] for name in alike], [y[name] for name in alike])
+    joined = present.Series(
+        f"{alike[0]} to {alike[-1]}", [x[name] for name in alike], [y[name] for name in alike]
+    )
     others = (name for name in x if name not in alike)
     return (joined, *(present.Series(name, [x[name]], [y[name]], kind="points") for name in others))
 
@@ -39,9 +43,10 @@ def frontier(measured: Measured, found: Mapping[str, Compared]) -> present.Figur
         name="frontier",
         title="Learning against forgetting",
         caption=(
-            f"Right is more learnt, up is more forgotten; the line joins rates in their order. Beaten by no other: "
-            f"{', '.join(names[i] for i in best)}. Twice the standard error of forgetting is at most "
-            f"{present.number(widest, 2)} nats/byte; neighbours closer than that are not told apart."
+            "Right is more learnt, up is more forgotten; the line joins rates in their order. "
+            f"Beaten by no other: {', '.join(names[i] for i in best)}. Twice the standard error of "
+            f"forgetting is at most {present.number(widest, 2)} nats/byte; neighbours closer than "
+            "that are not told apart."
         ),
         x_label="learning: held-out loss taken off (nats/token)",
         y_label="forgetting: margin lost (nats/byte)",
@@ -49,18 +54,23 @@ def frontier(measured: Measured, found: Mapping[str, Compared]) -> present.Figur
     )
 
 
-def divergence(measured: Measured, found: Mapping[str, Compared], numbers: Mapping[str, Measurement]) -> present.Figure:
-    """How far from the base each adapter is on the base's own text, against the size of its update."""
+def divergence(
+    measured: Measured, found: Mapping[str, Compared], numbers: Mapping[str, Measurement]
+) -> present.Figure:
+    """How far from the base each adapter is on the base's own text, against its update's size."""
     norms = {name: one.norm for name, one in found.items()}
     distances = {name: one.divergence.value for name, one in found.items()}
-    least, most = (pick(found.values(), key=lambda one: one.divergence.value) for pick in (min, max))
+    least, most = (
+        pick(found.values(), key=lambda one: one.divergence.value) for pick in (min, max)
+    )
     return present.Figure(
         name="divergence",
         title="Divergence from the base against the norm of the update",
         caption=(
-            f"From {present.number(least.divergence.value, 2)} to {present.number(most.divergence.value, 2)} "
-            f"nats/token while the norm goes from {present.number(least.norm, 3)} to {present.number(most.norm, 3)}; "
-            f"Spearman over the adapters {present.number(numbers['spearman_kl_norm'].value, 2)}."
+            f"From {present.number(least.divergence.value, 2)} to "
+            f"{present.number(most.divergence.value, 2)} nats/token while the norm goes from "
+            f"{present.number(least.norm, 3)} to {present.number(most.norm, 3)}; Spearman over the "
+            f"adapters {present.number(numbers['spearman_kl_norm'].value, 2)}."
         ),
         x_label="‖ΔW‖ over all linear layers (Frobenius)",
         y_label="KL(base‖adapter) (nats/token)",
@@ -71,7 +81,7 @@ def divergence(measured: Measured, found: Mapping[str, Compared], numbers: Mappi
 
 
 def by_suite(measured: Measured) -> present.Figure:
-    """What the standard adapter and that of the high rate forgot in each suite, with one standard error."""
+    """What the standard and the high-rate adapter forgot in each suite, with one standard error."""
     of, before = suites(measured), measured.scores[BASE].margin
     series, told = [], []
     for name in (measured.roles["standard"], measured.roles["high_rate"]):
@@ -82,7 +92,10 @@ def by_suite(measured: Measured) -> present.Figure:
             [v + e for v, e in zip(values, errors, strict=True)],
         )
         series.append(present.Series(name, list(of), values, band=band, kind="bar"))
-        told.append(f"{name} most in {list(of)[values.index(max(values))]} ({present.number(max(values), 2)})")
+        told.append(
+            f"{name} most in {list(of)[values.index(max(values))]} "
+            f"({present.number(max(values), 2)})"
+        )
     return present.Figure(
         name="suites",
         title="Forgetting by suite",

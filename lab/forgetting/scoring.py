@@ -1,7 +1,10 @@
-"""Everything that needs a model: the base's text, and one model's scores. Each call can run in a process of its own.
+"""Everything that needs a model: the base's text, and one model's scores.
+
+Each call can run in a process of its own.
 
 score(job, adapter, texts)
-    items → log-likelihoods of choices; texts → losses and divergences; adapter → norms; some matrices → similarities
+    items → log-likelihoods of choices; texts → losses and divergences; adapter → norms;
+    some matrices → similarities
 """
 
 import json
@@ -29,8 +32,9 @@ if TYPE_CHECKING:
 class Job:
     """What all models of a run have in common.
 
-    items: of all suites, in order; texts, tokens: how many texts the base writes, and their length; matrices: names of
-    linear layers whose singular vectors are looked at; directions: how many of them.
+    items: of all suites, in order; texts, tokens: how many texts the base writes, and their
+    length; matrices: names of linear layers whose singular vectors are looked at; directions:
+    how many of them.
     """
 
     model: Path
@@ -48,8 +52,9 @@ class Job:
 class Found:
     """What one model did. L: all linear layers; M: the matrices looked at.
 
-    log_likelihoods: [items, choices], nats; losses, divergences, owners: [N], see `base_text.Distance`; norms: [L],
-    ‖ΔW‖_F in the order of the layers, 0 for the base; similarities: [M, directions], see `intruders`.
+    log_likelihoods: [items, choices], nats; losses, divergences, owners: [N], see
+    `base_text.Distance`; norms: [L], ‖ΔW‖_F in the order of the layers, 0 for the base;
+    similarities: [M, directions], see `intruders`.
     """
 
     log_likelihoods: np.ndarray
@@ -65,9 +70,12 @@ class _Stage:
 
     def __init__(self, job: Job) -> None:
         self.loaded = models.load(job.model, dtype=getattr(torch, job.dtype), device=job.device)
-        self.tokens: list[Tokens] = [multiple_choice.encode(self.loaded.tokenizer, item) for item in job.items]
+        self.tokens: list[Tokens] = [
+            multiple_choice.encode(self.loaded.tokenizer, item) for item in job.items
+        ]
         self.vectors = {
-            name: intruders.left_vectors(self.loaded.model.get_submodule(name).weight.detach()) for name in job.matrices
+            name: intruders.left_vectors(self.loaded.model.get_submodule(name).weight.detach())
+            for name in job.matrices
         }
 
 
@@ -77,7 +85,9 @@ _stage = lru_cache(maxsize=1)(_Stage)  # a process scores one model after the ot
 def write(job: Job) -> list[Encoded]:
     """The texts that the base writes."""
     loaded = _stage(job).loaded
-    return base_text.sample(loaded.model, loaded.tokenizer, job.texts, tokens=job.tokens, seed=job.seed)
+    return base_text.sample(
+        loaded.model, loaded.tokenizer, job.texts, tokens=job.tokens, seed=job.seed
+    )
 
 
 def score(job: Job, adapter: Path | None, texts: Sequence[Encoded]) -> Found:
@@ -105,7 +115,7 @@ class _Layer:
     scale: float
 
     def norm(self) -> float:
-        """‖ΔW‖_F = scale·√tr(BᵀB·AAᵀ): two matrices of r × r instead of one as large as the layer."""
+        """‖ΔW‖_F = scale·√tr(BᵀB·AAᵀ): two matrices of r × r, not one as large as the layer."""
         A, B = self.A.double(), self.B.double()
         return self.scale * float(((B.T @ B) * (A @ A.T)).sum().clamp(min=0).sqrt())
 
@@ -118,15 +128,27 @@ def _layer(model: "PeftModel", name: str) -> _Layer:
 
 @torch.no_grad()
 def _scored(
-    job: Job, stage: _Stage, model: "PeftModel", texts: Sequence[Encoded], layers: dict[str, _Layer | None]
+    job: Job,
+    stage: _Stage,
+    model: "PeftModel",
+    texts: Sequence[Encoded],
+    layers: dict[str, _Layer | None],
 ) -> Found:
     distance = base_text.distance(model, texts)
     found = []
     language_model = model.get_base_model() if hasattr(model, "get_base_model") else model
     for name in job.matrices:
         module, layer = language_model.get_submodule(name), layers[name]
-        weight = module.weight if layer is None else module.base_layer.weight + module.get_delta_weight("default")
-        found.append(intruders.similarities(stage.vectors[name], weight.detach(), job.directions).cpu().numpy())
+        weight = (
+            module.weight
+            if layer is None
+            else module.base_layer.weight + module.get_delta_weight("default")
+        )
+        found.append(
+            intruders.similarities(stage.vectors[name], weight.detach(), job.directions)
+            .cpu()
+            .numpy()
+        )
     return Found(
         log_likelihoods=multiple_choice.log_likelihoods(model, stage.tokens),
         losses=distance.losses,

@@ -26,7 +26,17 @@ MODELS = (
     "loss on base text",
     "intruders",
 )
-SUITES = ("model", "suite", "margin (nats/byte)", "stderr", "acc", "acc_stderr", "acc_norm", "acc_norm_stderr", "p")
+SUITES = (
+    "model",
+    "suite",
+    "margin (nats/byte)",
+    "stderr",
+    "acc",
+    "acc_stderr",
+    "acc_norm",
+    "acc_norm_stderr",
+    "p",
+)
 
 
 def tables(measured: Measured) -> tuple[Table, ...]:
@@ -49,15 +59,27 @@ def tables(measured: Measured) -> tuple[Table, ...]:
         )
         for name, one in compare(measured).items()
     ]
-    return (Table("Adapters", MODELS, tuple(rows)), Table("Suites", SUITES, tuple(_suites(measured))))
+    return (
+        Table("Adapters", MODELS, tuple(rows)),
+        Table("Suites", SUITES, tuple(_suites(measured))),
+    )
 
 
 def _suites(measured: Measured) -> list[tuple[str | float, ...]]:
-    """One row per model and suite; p is McNemar's against the base, not adjusted (1 for the base itself)."""
+    """One row per model and suite; p is McNemar's against the base, unadjusted (1 for the base)."""
     rows: list[tuple[str | float, ...]] = []
     for name, scores in measured.scores.items():
         for suite, items in suites(measured).items():
-            parts = [over_items(getattr(scores, part)[items]) for part in ("margin", "acc", "acc_norm")]
+            parts = [
+                over_items(getattr(scores, part)[items]) for part in ("margin", "acc", "acc_norm")
+            ]
             p = comparing.mcnemar(measured.scores[BASE].acc[items], scores.acc[items])[2]
-            rows.append((name, suite, *(number for mean in parts for number in (mean.value, mean.stderr)), p))
+            rows.append(
+                (
+                    name,
+                    suite,
+                    *(number for mean in parts for number in (mean.value, mean.stderr)),
+                    p,
+                )
+            )
     return rows

@@ -1,1 +1,1 @@
-"""Foundation: the documents, the open questions and the template that every later experiment stands on."""
+"""Foundation: documents, open questions and the template that every later experiment stands on."""

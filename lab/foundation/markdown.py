@@ -1,4 +1,7 @@
-"""Reading a concept document: its sections, links, citations, sources and placeholders. Pure functions of the text."""
+"""Reading a concept document: its sections, links, citations, sources and placeholders.
+
+Pure functions of the text.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ SEAL = re.compile(r"<!-- result\.json sha256:[0-9a-f]{64} body sha256:([0-9a-f]{
 
 @dataclass(frozen=True)
 class Document:
-    """A Markdown document: its name (file name), its source, and `prose`, the source with all code blanked out.
+    """A Markdown document: its name (file name), its source, and `prose`, with code blanked out.
 
     `prose` has the length of `source`, so that a place found in one is a place in the other.
     """
@@ -39,7 +42,9 @@ class Document:
         """Give title -> prose of each section (heading of level 2), in order."""
         heads = [m for m in HEADING.finditer(self.prose) if m[1] == "##"]
         ends = [*(m.start() for m in heads), len(self.prose)][1:]
-        return {head[2]: self.prose[head.end() : end] for head, end in zip(heads, ends, strict=True)}
+        return {
+            head[2]: self.prose[head.end() : end] for head, end in zip(heads, ends, strict=True)
+        }
 
     @property
     def links(self) -> tuple[str, ...]:
@@ -49,7 +54,10 @@ class Document:
     @property
     def citations(self) -> tuple[str, ...]:
         """Give the keys cited as [Key] before the section Sources, in order."""
-        end = next((m.start() for m in HEADING.finditer(self.prose) if (m[1], m[2]) == ("##", "Sources")), None)
+        end = next(
+            (m.start() for m in HEADING.finditer(self.prose) if (m[1], m[2]) == ("##", "Sources")),
+            None,
+        )
         return tuple(m[1] for m in CITATION.finditer(self.prose[:end]))
 
     @property
@@ -86,16 +94,19 @@ def parse(name: str, source: str) -> Document:
 
 
 def is_report(source: str) -> bool:
-    """Say whether a text is a report, whole: its last line names the digest of all that stands above it.
+    """Say whether a text is a report, whole: its last line names the digest of all above it.
 
-    A report that was edited is none. It is then judged like any other document, and does not pass for one.
+    A report that was edited is none. It is then judged like any other document, and does
+    not pass for one.
     """
     seal = SEAL.search(source)
-    return seal is not None and seal[1] == hashlib.sha256(source[: seal.start()].encode()).hexdigest()
+    return (
+        seal is not None and seal[1] == hashlib.sha256(source[: seal.start()].encode()).hexdigest()
+    )
 
 
 def anchor(heading: str) -> str:
-    """Give the anchor that GitHub makes of a heading: lower case, punctuation dropped, spaces to hyphens."""
+    """Give GitHub's anchor of a heading: lower case, punctuation dropped, spaces to hyphens."""
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
@@ -108,8 +119,8 @@ def problems(
 ) -> Iterator[str]:
     """Give a sentence for each way in which a document breaks the template.
 
-    `names` are the documents that a link may lead to; `measured(feature, measurement)` says whether a placeholder can
-    be filled.
+    `names` are the documents that a link may lead to; `measured(feature, measurement)` says whether
+    a placeholder can be filled.
     """
     yield from _structure(document, template, words_per_section)
     yield from _references(document, names)
@@ -128,14 +139,20 @@ def _structure(document: Document, template: Document, words_per_section: int) -
         yield "an instruction of the template (<!-- … -->) was left in"
     for title, text in document.sections.items():
         if len(text.split()) < words_per_section:
-            yield f"section {title!r} has {len(text.split())} words, wanted at least {words_per_section}"
+            yield (
+                f"section {title!r} has {len(text.split())} words, wanted at least "
+                f"{words_per_section}"
+            )
 
 
 def _references(document: Document, names: set[str]) -> Iterator[str]:
     anchors = {f"#{anchor(m[2])}" for m in HEADING.finditer(document.prose)}
     for target in document.links:
         if not (REFERENCE.fullmatch(target) or target in names or target in anchors):
-            yield f"link {target!r} leads nowhere (wanted https://…, another concept document or a heading)"
+            yield (
+                f"link {target!r} leads nowhere (wanted https://…, another concept "
+                "document or a heading)"
+            )
     for key in sorted(set(document.citations) - set(document.sources)):
         yield f"[{key}] is cited and not among the sources"
     for key, text in document.sources.items():

@@ -1,4 +1,4 @@
-"""The questions log as data: reading docs/QUESTIONS.md, and its rules. Pure functions of the text."""
+"""The questions log as data: reading docs/QUESTIONS.md, its rules. Pure functions of the text."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FEATURE = re.compile(r"^FEAT-\d{3}$")
 
 @dataclass(frozen=True)
 class Question:
-    """One question of the log; `fields` holds all `- name: text` lines below its heading, in order."""
+    """One question of the log; `fields` holds all `- name: text` lines below it, in order."""
 
     id: str
     text: str
@@ -37,7 +37,10 @@ class Question:
 
 
 def parse(text: str) -> tuple[Question, ...]:
-    """Give the questions of a log in order. Lines that belong to no question, such as its introduction, are skipped."""
+    """Give the questions of a log in order.
+
+    Lines that belong to no question, such as its introduction, are skipped.
+    """
     heads: list[tuple[str, str]] = []
     fields: list[list[tuple[str, str]]] = []
     inside = False
@@ -52,7 +55,9 @@ def parse(text: str) -> tuple[Question, ...]:
     return tuple(Question(*head, tuple(own)) for head, own in zip(heads, fields, strict=True))
 
 
-def problems(log: Sequence[Question], features: Sequence[str], proved: set[str], least: int) -> Iterator[str]:
+def problems(
+    log: Sequence[Question], features: Sequence[str], proved: set[str], least: int
+) -> Iterator[str]:
     """Give a sentence for each way in which the log breaks its rules."""
     ids = Counter(question.id for question in log)
     if len(log) < least:
@@ -68,7 +73,9 @@ def problems(log: Sequence[Question], features: Sequence[str], proved: set[str],
             yield f"no question is tagged {feature}"
 
 
-def _faults(question: Question, features: Sequence[str], proved: set[str], ids: set[str]) -> Iterator[str]:
+def _faults(
+    question: Question, features: Sequence[str], proved: set[str], ids: set[str]
+) -> Iterator[str]:
     if not question.text.endswith("?"):
         yield "its heading does not end with a question mark"
     for name, times in Counter(name for name, _ in question.fields).items():
@@ -88,6 +95,13 @@ def _faults(question: Question, features: Sequence[str], proved: set[str], ids: 
         if not FEATURE.match(feature):
             yield f"ANSWERED by {feature!r}, wanted the id of a feature"
         elif feature not in proved:
-            yield f"ANSWERED by {feature}, whose receipt is not among the inputs; name it in this feature's `needs`"
-    if question.status == "SUPERSEDED" and question.field("superseded by") not in ids - {question.id}:
-        yield f"SUPERSEDED by {question.field('superseded by')!r}, wanted the id of another question"
+            yield (
+                f"ANSWERED by {feature}, whose receipt is not among the inputs; name it in this "
+                "feature's `needs`"
+            )
+    if question.status == "SUPERSEDED" and question.field("superseded by") not in ids - {
+        question.id
+    }:
+        yield (
+            f"SUPERSEDED by {question.field('superseded by')!r}, wanted the id of another question"
+        )

@@ -1,4 +1,7 @@
-"""LoRA adapters: attaching, counting, saving and putting back. ΔW = (α/r)·B·A (Hu et al. 2021, arXiv:2106.09685)."""
+"""LoRA adapters: attaching, counting, saving and putting back.
+
+ΔW = (α/r)·B·A (Hu et al. 2021, arXiv:2106.09685).
+"""
 
 import math
 import warnings
@@ -23,7 +26,10 @@ class AdapterError(RuntimeError):
 
 @dataclass(frozen=True)
 class LoraSettings:
-    """Names are those of PEFT's LoraConfig. r: rank; ΔW is scaled by lora_alpha / r, with use_rslora by α/√r."""
+    """The settings of an adapter, under the names of PEFT's LoraConfig.
+
+    r: rank; ΔW is scaled by lora_alpha / r, with use_rslora by α/√r.
+    """
 
     r: int
     lora_alpha: float
@@ -37,7 +43,7 @@ class LoraSettings:
 
 
 def attach(loaded: Loaded, settings: LoraSettings, seed: int) -> "PeftModel":
-    """Freeze the model and give each of its linear layers (the head excepted) an adapter with random A and B = 0.
+    """Freeze the model and give each linear layer but the head an adapter, with random A and B = 0.
 
     The seed is set first: A is drawn here, and a seed set later would leave it to chance.
 
@@ -55,15 +61,19 @@ def attach(loaded: Loaded, settings: LoraSettings, seed: int) -> "PeftModel":
         lora_dropout=settings.lora_dropout,
         use_rslora=settings.use_rslora,
         target_modules=sorted({name.rpartition(".")[2] for name in known.linears}),
-        fan_in_fan_out=loaded.model.config.model_type == "gpt2",  # its Conv1D keeps weights as [in, out]
+        # GPT-2's Conv1D keeps weights as [in, out]
+        fan_in_fan_out=loaded.model.config.model_type == "gpt2",
         task_type="CAUSAL_LM",
     )
     torch.manual_seed(seed)
     with warnings.catch_warnings():
         # PEFT 0.21 still asks transformers 5.23 for the old name of this property
-        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
+        warnings.filterwarnings(
+            "ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning
+        )
         model = get_peft_model(loaded.model, config)
-    model.peft_config["default"].base_model_name_or_path = loaded.name  # a folder's path would differ by machine
+    # a folder's path would differ by machine
+    model.peft_config["default"].base_model_name_or_path = loaded.name
     _check_attached(model, len(known.linears) * loaded.model.config.num_hidden_layers)
     lora_linear.quicken(model)
     return model
@@ -73,7 +83,10 @@ def _check_attached(model: "PeftModel", wanted: int) -> None:
     trained = [name for name, p in model.named_parameters() if p.requires_grad]
     pairs = sum("lora_B" in name for name in trained)
     if pairs != wanted or len(trained) != 2 * wanted:
-        msg = f"{pairs} linear layers have an adapter, {len(trained)} tensors are trained; wanted {wanted} and twice it"
+        msg = (
+            f"{pairs} linear layers have an adapter, {len(trained)} tensors are trained; wanted "
+            f"{wanted} and twice it"
+        )
         raise AdapterError(msg)
 
 
@@ -86,7 +99,8 @@ def state(model: "PeftModel") -> dict[str, torch.Tensor]:
     """A copy of the adapter's tensors under the names that PEFT's files have."""
     from peft import get_peft_model_state_dict
 
-    found = get_peft_model_state_dict(model, save_embedding_layers=False)  # "auto" would look for the base on the hub
+    # "auto" would look for the base on the hub
+    found = get_peft_model_state_dict(model, save_embedding_layers=False)
     return {name: tensor.detach().cpu().clone() for name, tensor in found.items()}
 
 
@@ -96,12 +110,15 @@ def restore(model: "PeftModel", tensors: Mapping[str, torch.Tensor]) -> None:
 
     outcome = set_peft_model_state_dict(model, dict(tensors))
     if outcome.unexpected_keys:
-        msg = f"{len(outcome.unexpected_keys)} tensors belong to no adapter here, such as {outcome.unexpected_keys[0]}"
+        msg = (
+            f"{len(outcome.unexpected_keys)} tensors belong to no adapter here, such as "
+            f"{outcome.unexpected_keys[0]}"
+        )
         raise AdapterError(msg)
 
 
 def save(model: "PeftModel", folder: Path) -> None:
-    """Write the adapter so that PEFT loads it from `folder`: its tensors and its config, no model card."""
+    """Write the adapter so that PEFT loads it from `folder`: tensors and config, no model card."""
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)

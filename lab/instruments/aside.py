@@ -8,14 +8,16 @@ from typing import Any
 
 import torch
 
-Task = tuple[Any, ...]  # a function of a module, and what it is called with; both can be sent to a process
+# a function of a module, and what it is called with; both can be sent to a process
+Task = tuple[Any, ...]
 
 
 def run(tasks: Mapping[str, Task], *, workers: int, threads: int) -> dict[str, Any]:
-    """Do each task, `workers` at a time (1: in this process); give name -> what it gave, in the order of `tasks`.
+    """Do each task, `workers` at a time (1: in this process); give name -> result, in their order.
 
-    The first error of a task is raised here, after those that already run have ended. What a task gives does not depend
-    on the number of workers: each has `threads` threads, whatever runs beside it.
+    The first error of a task is raised here, after those that already run have ended. What a
+    task gives does not depend on the number of workers: each has `threads` threads, whatever
+    runs beside it.
     """
     if workers == 1:
         return {name: _one(threads, *task) for name, task in tasks.items()}

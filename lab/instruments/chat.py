@@ -9,7 +9,8 @@ Message = Mapping[str, str]  # {"role": "user" | "assistant" | "system", "conten
 IGNORE = -100  # the label that torch's cross-entropy leaves out
 
 CHATML = (
-    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% for message in messages %}"
+    "<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 
@@ -22,8 +23,9 @@ class ChatError(ValueError):
 class Encoded:
     """One example as tokens.
 
-    `ids` holds prompt and completion; `labels` (same length) repeats the id where the loss counts, else it is -100.
-    `labels[t]` is the token at t, predicted from position t - 1: the shift is made where the loss is computed.
+    `ids` holds prompt and completion; `labels` (same length) repeats the id where the loss counts,
+    else it is -100. `labels[t]` is the token at t, predicted from position t - 1: the shift is made
+    where the loss is computed.
     """
 
     ids: tuple[int, ...]
@@ -37,7 +39,7 @@ class Encoded:
 
     @property
     def supervised(self) -> int:
-        """Number of tokens that the loss counts; the first has no position before it and never counts."""
+        """Number of tokens that the loss counts; the first, with none before it, never does."""
         return sum(label != IGNORE for label in self.labels[1:])
 
     @property
@@ -48,29 +50,36 @@ class Encoded:
 
 
 def template_for(tokenizer: Any) -> str:
-    """The tokenizer's chat template, without the system prompt that some ChatML templates add by themselves.
+    """The tokenizer's chat template, without the system prompt that some ChatML templates add.
 
-    SmolLM2's adds "You are a helpful AI assistant named SmolLM…": 24 tokens before every example that teach nothing and
-    would double the cost of a short one. Where the template's output ends in plain ChatML, plain ChatML is used.
+    SmolLM2's adds "You are a helpful AI assistant named SmolLM…": 24 tokens before every example
+    that teach nothing and would double the cost of a short one. Where the template's output ends in
+    plain ChatML, plain ChatML is used.
     """
     own = tokenizer.chat_template
     if own is None:
-        msg = f"tokenizer {tokenizer.name_or_path!r} has no chat template; wanted an instruction-tuned model"
+        msg = (
+            f"tokenizer {tokenizer.name_or_path!r} has no chat template; wanted an "
+            "instruction-tuned model"
+        )
         raise ChatError(msg)
     probe = [{"role": "user", "content": "probe"}]
     with_own = tokenizer.apply_chat_template(probe, tokenize=False, add_generation_prompt=True)
-    plain = tokenizer.apply_chat_template(probe, chat_template=CHATML, tokenize=False, add_generation_prompt=True)
+    plain = tokenizer.apply_chat_template(
+        probe, chat_template=CHATML, tokenize=False, add_generation_prompt=True
+    )
     return CHATML if with_own.endswith(plain) else own
 
 
 def encode(tokenizer: Any, messages: Sequence[Message], template: str) -> Encoded:
-    """Tokens of a conversation, with only its last message (the assistant's) and the end-of-turn token supervised.
+    """Tokens of a conversation, its last message (the assistant's) and the end of turn supervised.
 
-    `template` is what `template_for` gave. Prompt and completion are tokenised apart, as at generation, where there is
-    no completion yet.
+    `template` is what `template_for` gave. Prompt and completion are tokenised apart, as at
+    generation, where there is no completion yet.
 
     Raises:
-        ChatError: the last message is not the assistant's, or the template changes the prompt once it is answered.
+        ChatError: the last message is not the assistant's, or the template changes the prompt once
+            it is answered.
     """
     if not messages or messages[-1]["role"] != "assistant":
         msg = f"{messages[-1]['role'] if messages else 'nobody'} speaks last; wanted the assistant"
@@ -83,11 +92,16 @@ def encode(tokenizer: Any, messages: Sequence[Message], template: str) -> Encode
 
     prompt, whole = render(messages[:-1], open_turn=True), render(messages, open_turn=False)
     if not whole.startswith(prompt):
-        msg = f"the chat template renders the prompt as {prompt!r}, but differently once it is answered"
+        msg = (
+            f"the chat template renders the prompt as {prompt!r}, but differently once it is "
+            "answered"
+        )
         raise ChatError(msg)
     completion = whole[len(prompt) :]
     end = completion.rfind(tokenizer.eos_token)
-    if end >= 0:  # what follows the end of the turn (ChatML: a line break) is the template's, not the model's to say
+    # what follows the end of the turn (ChatML: a line break) is for the template to say, not for
+    # the model
+    if end >= 0:
         completion = completion[: end + len(tokenizer.eos_token)]
     before = tokenizer.encode(prompt, add_special_tokens=False)
     after = tokenizer.encode(completion, add_special_tokens=False)

@@ -1,4 +1,4 @@
-"""Examples to learn from: where they come from, how they are split, frozen, checked, and shuffled for the control."""
+"""Examples to learn from: source, splitting, freezing, checking, and shuffling for the control."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ class DataError(ValueError):
 
 @dataclass(frozen=True)
 class Example:
-    """One conversation: its name, the `group` that no split may cut, its messages and its tokens."""
+    """One conversation: its name, the `group` that no split may cut, its messages and tokens."""
 
     name: str
     group: str
@@ -40,15 +40,20 @@ class Split:
 
 
 def load(source: str, tokenizer: Any, *, max_tokens: int) -> list[Example]:
-    """Examples of at most `max_tokens` tokens from "python-docstrings" or from a JSONL file of chat messages.
+    """Examples of at most `max_tokens` tokens from "python-docstrings" or a JSONL file of messages.
 
-    A line of the file is {"messages": [{"role", "content"}, …]} with, if wanted, "name" and "group" (a source that must
-    not be cut by a split; without it every line is a group of its own).
+    A line of the file is {"messages": [{"role", "content"}, …]} with, if wanted, "name" and "group"
+    (a source that must not be cut by a split; without it every line is a group of its own).
     """
     rows = _docstring_rows() if source == "python-docstrings" else _jsonl_rows(Path(source))
     template = template_for(tokenizer)
     examples = (
-        Example(row["name"], row["group"], tuple(row["messages"]), encode(tokenizer, row["messages"], template))
+        Example(
+            row["name"],
+            row["group"],
+            tuple(row["messages"]),
+            encode(tokenizer, row["messages"], template),
+        )
         for row in rows
     )
     return [example for example in examples if len(example.encoded.ids) <= max_tokens]
@@ -56,18 +61,30 @@ def load(source: str, tokenizer: Any, *, max_tokens: int) -> list[Example]:
 
 def _docstring_rows() -> Iterable[Mapping[str, Any]]:
     for pair in docstrings.pairs():
-        messages = ({"role": "user", "content": pair.signature}, {"role": "assistant", "content": pair.summary})
-        yield {"name": f"{pair.module}.{pair.signature}", "group": pair.package, "messages": messages}
+        messages = (
+            {"role": "user", "content": pair.signature},
+            {"role": "assistant", "content": pair.summary},
+        )
+        yield {
+            "name": f"{pair.module}.{pair.signature}",
+            "group": pair.package,
+            "messages": messages,
+        }
 
 
 def _jsonl_rows(path: Path) -> Iterable[Mapping[str, Any]]:
     if not path.is_file():
-        msg = f'data source {str(path)!r} is no file; wanted "python-docstrings" or a JSONL file of messages'
+        msg = (
+            f'data source {str(path)!r} is no file; wanted "python-docstrings" or a JSONL file '
+            "of messages"
+        )
         raise DataError(msg)
     for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
         try:
             row = json.loads(line)
-            messages = [{"role": str(m["role"]), "content": str(m["content"])} for m in row["messages"]]
+            messages = [
+                {"role": str(m["role"]), "content": str(m["content"])} for m in row["messages"]
+            ]
         except (ValueError, KeyError, TypeError) as fault:
             msg = f'{path}:{number}: {fault!r}; wanted {{"messages": [{{"role", "content"}}, …]}}'
             raise DataError(msg) from fault
@@ -76,10 +93,11 @@ def _jsonl_rows(path: Path) -> Iterable[Mapping[str, Any]]:
 
 
 def split(examples: Sequence[Example], *, train: int, evaluation: int) -> Split:
-    """Draw `evaluation` and `train` examples from different groups, the same ones on every machine and for every seed.
+    """Draw `evaluation` and `train` examples from different groups.
 
-    Groups are ordered by the SHA-256 of their name, and the first of them go to evaluation until they hold twice the
-    number wanted; within each side examples are drawn in the order of the SHA-256 of their name.
+    They are the same on every machine and for every seed. Groups are ordered by the SHA-256 of
+    their name, and the first of them go to evaluation until they hold twice the number wanted;
+    within each side examples are drawn in the order of the SHA-256 of their name.
 
     Raises:
         DataError: a side cannot be filled, or the two share a group or a target.
@@ -93,7 +111,10 @@ def split(examples: Sequence[Example], *, train: int, evaluation: int) -> Split:
         (held_out if len(held_out) < 2 * evaluation else rest).extend(groups[group])
     for side, found, wanted in (("evaluation", held_out, evaluation), ("training", rest, train)):
         if len(found) < wanted:
-            msg = f"{len(found)} examples are left for {side}, wanted {wanted}; give more data or raise max_tokens"
+            msg = (
+                f"{len(found)} examples are left for {side}, wanted {wanted}; give more data or "
+                "raise max_tokens"
+            )
             raise DataError(msg)
     drawn = Split(tuple(_draw(rest, train)), tuple(_draw(held_out, evaluation)))
     check(drawn)
@@ -111,15 +132,22 @@ def _draw(examples: Sequence[Example], count: int) -> list[Example]:
 def check(drawn: Split) -> None:
     """Refuse evaluation data in the training data, and labels that supervise nothing or everything.
 
-    Both faults are silent otherwise: a leak gives a good evaluation loss, an empty mask a plausible training curve.
+    Both faults are silent otherwise: a leak gives a good evaluation loss, an empty mask a plausible
+    training curve.
     """
     shared = {e.group for e in drawn.train} & {e.group for e in drawn.evaluation}
     if shared:
-        msg = f"training and evaluation share {len(shared)} groups, such as {min(shared)!r}; wanted none"
+        msg = (
+            f"training and evaluation share {len(shared)} groups, such as "
+            f"{min(shared)!r}; wanted none"
+        )
         raise DataError(msg)
     targets = {_words(e.target) for e in drawn.train} & {_words(e.target) for e in drawn.evaluation}
     if targets:
-        msg = f"training and evaluation share {len(targets)} targets, such as {min(targets)!r}; wanted none"
+        msg = (
+            f"training and evaluation share {len(targets)} targets, such as "
+            f"{min(targets)!r}; wanted none"
+        )
         raise DataError(msg)
     for side in (drawn.train, drawn.evaluation):
         supervised_share(side)
@@ -133,14 +161,16 @@ def supervised_share(examples: Sequence[Example]) -> float:
     """Supervised tokens / all tokens.
 
     Raises:
-        DataError: the share is 0 (nothing is learnt) or all tokens that can be (the prompt is learnt too).
+        DataError: the share is 0 (nothing is learnt) or all tokens that can be (the prompt
+            is learnt too).
     """
     total = sum(len(e.encoded.ids) for e in examples)
     supervised = sum(e.encoded.supervised for e in examples)
     can_be = total - len(examples)  # nothing predicts a first token
     if supervised == 0 or supervised >= can_be:
         msg = (
-            f"{supervised} of {can_be} tokens are supervised; wanted some and not all: the completion alone. "
+            f"{supervised} of {can_be} tokens are supervised; wanted some and not all: the "
+            "completion alone. "
             "Check the chat template"
         )
         raise DataError(msg)
@@ -148,7 +178,7 @@ def supervised_share(examples: Sequence[Example]) -> float:
 
 
 def shuffled(examples: Sequence[Example], seed: int) -> tuple[Example, ...]:
-    """The control: every prompt keeps its place and gets the target of another example, all of them used once.
+    """The control: every prompt keeps its place and gets another example's target, each used once.
 
     The order of targets is one random cycle (Sattolo 1986), so none stays where it was.
 
@@ -163,10 +193,15 @@ def shuffled(examples: Sequence[Example], seed: int) -> tuple[Example, ...]:
     for i in range(len(order) - 1, 0, -1):
         j = draw.randrange(i)
         order[i], order[j] = order[j], order[i]
-    mixed = tuple(_with_target(example, examples[j]) for example, j in zip(examples, order, strict=True))
+    mixed = tuple(
+        _with_target(example, examples[j]) for example, j in zip(examples, order, strict=True)
+    )
     same = [m.name for e, m in zip(examples, mixed, strict=True) if e.target == m.target]
     if same:
-        msg = f"{len(same)} shuffled targets equal the true one, such as that of {same[0]!r}; drop repeats"
+        msg = (
+            f"{len(same)} shuffled targets equal the true one, such as that of "
+            f"{same[0]!r}; drop repeats"
+        )
         raise DataError(msg)
     return mixed
 
@@ -179,7 +214,7 @@ def _with_target(example: Example, donor: Example) -> Example:
 
 
 def freeze(path: Path, examples: Sequence[Example]) -> None:
-    """Write examples as JSONL, tokens included: who judges them later needs no tokenizer and no data source."""
+    """Write examples as JSONL, tokens included: to judge them takes no tokenizer and no source."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8") as file:
         for e in examples:
@@ -192,5 +227,11 @@ def thaw(path: Path) -> tuple[Example, ...]:
     """Read what `freeze` wrote."""
     rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
     return tuple(
-        Example(r["name"], r["group"], tuple(r["messages"]), Encoded(tuple(r["ids"]), tuple(r["labels"]))) for r in rows
+        Example(
+            r["name"],
+            r["group"],
+            tuple(r["messages"]),
+            Encoded(tuple(r["ids"]), tuple(r["labels"])),
+        )
+        for r in rows
     )

@@ -1,7 +1,8 @@
-"""python-docstrings: a function's signature → the first line of its docstring, from the running Python's own library.
+"""python-docstrings: a function's signature → first docstring line, from this Python's library.
 
-The sources are parsed, never imported: importing would run code, depend on what the platform can import, and let one
-module's import change another's. The order is that of the sorted paths, so one Python version gives one list.
+The sources are parsed, never imported: importing would run code, depend on what the platform can
+import, and let one module's import change another's. The order is that of the sorted paths, so one
+Python version gives one list.
 """
 
 import ast
@@ -12,15 +13,24 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-# Tests, vendored and generated trees, whose docstrings are not the library's; and packages that a distribution may
-# leave out (tkinter) or a later Python has dropped (distutils).
-LEFT_OUT = {"test", "tests", "site-packages", "dist-packages", "lib2to3", "idlelib", "turtledemo", "ensurepip"}
+# Tests, vendored and generated trees, whose docstrings are not the library's; and packages that a
+# distribution may leave out (tkinter) or a later Python has dropped (distutils).
+LEFT_OUT = {
+    "test",
+    "tests",
+    "site-packages",
+    "dist-packages",
+    "lib2to3",
+    "idlelib",
+    "turtledemo",
+    "ensurepip",
+}
 LEFT_OUT |= {"tkinter", "distutils"}
 
 
 @dataclass(frozen=True)
 class Pair:
-    """One public function: its module ("queue"), its signature ("Queue.put(item, block=True)"), its summary."""
+    """One public function: module ("queue"), signature ("Queue.put(item, block=True)"), summary."""
 
     module: str
     signature: str
@@ -28,15 +38,16 @@ class Pair:
 
     @property
     def package(self) -> str:
-        """The top-level name: siblings in a package describe the same things in nearly the same words."""
+        """The top-level name: siblings in a package describe the same things in similar words."""
         return self.module.partition(".")[0]
 
 
 def pairs(root: Path | None = None) -> list[Pair]:
-    """All pairs below `root` (default: the standard library), each summary once: the first in the order of the paths.
+    """All pairs below `root` (default: the standard library), each summary once.
 
-    Repeats are found by the summary's words, whatever their case and spacing: one documented function in twelve repeats
-    another's line, and a repeat on both sides of a split is evaluation data in the training data.
+    The first in the order of the paths is kept. Repeats are found by the summary's words, whatever
+    their case and spacing: one documented function in twelve repeats another's line, and a repeat
+    on both sides of a split is evaluation data in the training data.
     """
     root = root or Path(sysconfig.get_paths()["stdlib"])
     kept: dict[str, Pair] = {}
@@ -55,7 +66,8 @@ def _module_name(relative: Path) -> str:
 
 def _pairs_of(path: Path, module: str) -> Iterator[Pair]:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # old modules hold escapes that newer Pythons warn of; not ours to mend
+        # old modules hold escapes that newer Pythons warn of; not ours to mend
+        warnings.simplefilter("ignore")
         try:
             tree = ast.parse(path.read_bytes(), filename=str(path))
         except SyntaxError:  # a template, or code for another Python: no functions to show
@@ -67,13 +79,17 @@ def _pairs_of(path: Path, module: str) -> Iterator[Pair]:
 
 
 def _parameters(arguments: ast.arguments) -> str:
-    """The parameters as a caller sees them: `self` and `cls` are bound, annotations are left out."""
+    """The parameters as a caller sees them: `self` and `cls` are bound, annotations left out."""
     plain = copy.deepcopy(arguments)
     everything = [*plain.posonlyargs, *plain.args, *plain.kwonlyargs, plain.vararg, plain.kwarg]
     for argument in filter(None, everything):
         argument.annotation = None
     named = plain.posonlyargs or plain.args
-    if named and named[0].arg in {"self", "cls"} and len(plain.posonlyargs + plain.args) > len(plain.defaults):
+    if (
+        named
+        and named[0].arg in {"self", "cls"}
+        and len(plain.posonlyargs + plain.args) > len(plain.defaults)
+    ):
         del named[0]
     return ast.unparse(plain)
 
@@ -81,7 +97,10 @@ def _parameters(arguments: ast.arguments) -> str:
 def _public_functions(
     node: ast.AST, outer: tuple[str, ...]
 ) -> Iterator[tuple[tuple[str, ...], ast.FunctionDef | ast.AsyncFunctionDef]]:
-    """Functions and methods without a leading underscore, with their names from the outside in; none inside others."""
+    """Functions and methods without a leading underscore, named from the outside in.
+
+    None inside others.
+    """
     for child in ast.iter_child_nodes(node):
         match child:
             case ast.FunctionDef() | ast.AsyncFunctionDef() if not child.name.startswith("_"):

@@ -1,4 +1,4 @@
-"""What a model does on held-out examples: the loss of every supervised token, and greedy generations."""
+"""What a model does on held-out examples: every supervised token's loss, greedy generations."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,15 +14,16 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel
 
-TOKENS_PER_PACK = 384  # attention over a pack costs T², so a pack much longer than its examples wastes it
+# attention over a pack costs T², so a pack much longer than its examples wastes it
+TOKENS_PER_PACK = 384
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """Per supervised token, in the order of the examples; all arrays [N].
 
-    losses, entropies: float32, nats; hits: uint8, 1 where the most likely token is the right one; owners: int32, the
-    example's index.
+    losses, entropies: float32, nats; hits: uint8, 1 where the most likely token is the right one;
+    owners: int32, the example's index.
     """
 
     losses: np.ndarray
@@ -48,7 +49,12 @@ def evaluate(model: "PreTrainedModel | PeftModel", examples: Sequence[Encoded]) 
     for group in fill(examples, TOKENS_PER_PACK):
         packed = pack(group, device)
         said = supervised_tokens(model, packed)
-        found = (said.losses, said.entropies, said.hits.to(torch.uint8), (packed.owner + offset).to(torch.int32))
+        found = (
+            said.losses,
+            said.entropies,
+            said.hits.to(torch.uint8),
+            (packed.owner + offset).to(torch.int32),
+        )
         for column, part in zip(columns, found, strict=True):
             column.append(part.cpu().numpy())
         offset += len(group)
@@ -59,10 +65,10 @@ def evaluate(model: "PreTrainedModel | PeftModel", examples: Sequence[Encoded]) 
 def generate(
     model: "PreTrainedModel | PeftModel", prompts: Sequence[Sequence[int]], *, max_new_tokens: int
 ) -> list[list[int]]:
-    """The greedy continuations of some prompts: at each position the most likely token, up to the end of the turn.
+    """The greedy continuations of some prompts: the most likely tokens, up to the end of the turn.
 
-    The prompts go through the model together, padded on the left: 4-bit weights are unpacked anew for every token, so
-    one prompt costs as much as three.
+    The prompts go through the model together, padded on the left: 4-bit weights are unpacked anew
+    for every token, so one prompt costs as much as three.
     """
     model.eval()
     end = model.config.eos_token_id
@@ -70,11 +76,16 @@ def generate(
     padding = [longest - len(prompt) for prompt in prompts]
     device = next(model.parameters()).device
     ids = torch.tensor(
-        [[end] * pad + list(prompt) for pad, prompt in zip(padding, prompts, strict=True)], device=device
+        [[end] * pad + list(prompt) for pad, prompt in zip(padding, prompts, strict=True)],
+        device=device,
     )
     mask = torch.tensor([[0] * pad + [1] * (longest - pad) for pad in padding], device=device)
     out = model.generate(
-        input_ids=ids, attention_mask=mask, do_sample=False, max_new_tokens=max_new_tokens, pad_token_id=end
+        input_ids=ids,
+        attention_mask=mask,
+        do_sample=False,
+        max_new_tokens=max_new_tokens,
+        pad_token_id=end,
     )
     return [_up_to(row, end) for row in out[:, longest:].tolist()]
 

@@ -1,4 +1,4 @@
-"""Full fine-tuning of a small model's linear layers, for contrast with LoRA: the same loop, data and loss."""
+"""Full fine-tuning of a small model's linear layers, in contrast to LoRA: same loop, data, loss."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,7 +28,7 @@ def linears(model: "PreTrainedModel") -> dict[str, torch.nn.Parameter]:
 
 
 def gradient(model: "PreTrainedModel", batch: Sequence[Encoded]) -> dict[str, torch.Tensor]:
-    """G = dL/dW [m, n] of each linear layer, for the mean loss over the batch's supervised tokens."""
+    """G = dL/dW [m, n] of each linear layer, for the mean loss over a batch's supervised tokens."""
     with _trainable(model) as weights:
         supervised_tokens(model, pack(batch, model.device)).losses.mean().backward()
         found = {name: weight.grad for name, weight in weights.items()}
@@ -38,29 +38,36 @@ def gradient(model: "PreTrainedModel", batch: Sequence[Encoded]) -> dict[str, to
 def tune(
     loaded: Loaded, examples: Sequence[Encoded], settings: Settings, after_step: training.AfterStep
 ) -> tuple[list[Step], dict[str, torch.Tensor]]:
-    """Train the linear layers of a model in place; give the steps and each layer's ΔW [m, n] in bfloat16.
+    """Train a model's linear layers in place; give steps and each layer's ΔW [m, n] in bfloat16.
 
     The model is left as base + the ΔW that is given, rounding included.
 
     Raises:
-        FullTuningError: the weights are not float32. A bfloat16 weight of 0.05 cannot move by less than 1e-4, so that
-            most steps would be lost in rounding.
+        FullTuningError: the weights are not float32. A bfloat16 weight of 0.05 cannot move by less
+            than 1e-4, so that most steps would be lost in rounding.
     """
     model = loaded.model
     if model.dtype != torch.float32:
-        msg = f"full fine-tuning of weights in {model.dtype}; wanted torch.float32, load the model with that dtype"
+        msg = (
+            f"full fine-tuning of weights in {model.dtype}; wanted torch.float32, load the "
+            "model with that dtype"
+        )
         raise FullTuningError(msg)
     with _trainable(model) as weights:
         before = {name: weight.detach().clone() for name, weight in weights.items()}
         steps = training.train(model, examples, settings, after_step=after_step)
     with torch.no_grad():
-        update = {name: (weight - before[name]).to(STORED) for name, weight in linears(model).items()}
+        update = {
+            name: (weight - before[name]).to(STORED) for name, weight in linears(model).items()
+        }
     put(model, before, update)
     return steps, update
 
 
 @torch.no_grad()
-def put(model: "PreTrainedModel", before: Mapping[str, torch.Tensor], update: Mapping[str, torch.Tensor]) -> None:
+def put(
+    model: "PreTrainedModel", before: Mapping[str, torch.Tensor], update: Mapping[str, torch.Tensor]
+) -> None:
     """Set each linear layer to before + update."""
     for name, weight in linears(model).items():
         weight.copy_(before[name])

@@ -1,8 +1,9 @@
-"""How much gradients of single examples disagree: the simple noise scale, from their inner products.
+"""How much gradients of single examples disagree: the simple noise scale from their inner products.
 
-The gradient of a batch estimates the true one G with an error of covariance Σ / batch size. Their ratio
-B = tr(Σ) / |G|² is the batch size at which error and signal are equally large: below it a batch twice as large gives
-almost twice the progress per step, above it almost none (McCandlish, Kaplan, Amodei and others 2018, arXiv:1812.06162).
+The gradient of a batch estimates the true one G with an error of covariance Σ / batch size. Their
+ratio B = tr(Σ) / |G|² is the batch size at which error and signal are equally large: below it a
+batch twice as large gives almost twice the progress per step, above it almost none (McCandlish,
+Kaplan, Amodei and others 2018, arXiv:1812.06162).
 """
 
 from collections.abc import Sequence
@@ -24,7 +25,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Noise:
-    """signal: |G|², unbiased; variance: tr(Σ), per example; scale: their ratio, None where no signal was found."""
+    """What gradients of single examples say of signal and noise.
+
+    signal: |G|², unbiased; variance: tr(Σ), per example; scale: their ratio, None where no
+    signal was found.
+    """
 
     signal: float
     variance: float
@@ -35,13 +40,15 @@ class Noise:
 def products(model: "PeftModel", examples: Sequence[Encoded]) -> np.ndarray:
     """Inner products [n, n] (float64) of the examples' gradients with respect to all adapters.
 
-    An example's gradient is that of its loss summed over tokens, divided by the mean number of tokens of all: so the
-    mean of these gradients is that of the token-weighted loss which a batch of all of them has in training.
+    An example's gradient is that of its loss summed over tokens, divided by the mean number of
+    tokens of all: so the mean of these gradients is that of the token-weighted loss which a batch
+    of all of them has in training.
     """
     trained = list(adapters.parameters(model).values())
     tokens = sum(example.supervised for example in examples) / len(examples)
     model.eval()
-    gradients = torch.empty(len(examples), sum(p.numel() for p in trained))  # float32: 20 MB per example at rank 16
+    # float32: 20 MB per example at rank 16
+    gradients = torch.empty(len(examples), sum(p.numel() for p in trained))
     for row, example in zip(gradients, examples, strict=True):
         packed = pack([example], trained[0].device)
         logits = supervised_logits(model, packed)
@@ -61,18 +68,23 @@ def _gram(rows: torch.Tensor) -> np.ndarray:
 
 
 def noise(gram: np.ndarray) -> Noise:
-    """The simple noise scale from the inner products [n, n] of n ≥ 3 gradients, with its jackknife standard error.
+    """The simple noise scale from the inner products [n, n] of n ≥ 3 gradients.
 
-    With mean gradient g: tr(Σ) = Σ |g_i − g|² / (n − 1), and |g|² is too large by tr(Σ) / n, which is taken off. Where
-    nothing is left of it, these n examples do not show in which direction to go, and the scale is None.
+    Its standard error is the jackknife's. With mean gradient g: tr(Σ) = Σ |g_i − g|² / (n − 1), and
+    |g|² is too large by tr(Σ) / n, which is taken off. Where nothing is left of it, these n
+    examples do not show in which direction to go, and the scale is None.
     """
     found = _simple(gram)
-    stderr = jackknife(len(gram), lambda kept: _simple(_of(gram, kept)).scale) if found.scale is not None else None
+    stderr = (
+        jackknife(len(gram), lambda kept: _simple(_of(gram, kept)).scale)
+        if found.scale is not None
+        else None
+    )
     return Noise(found.signal, found.variance, found.scale, stderr)
 
 
 def growth(before: np.ndarray, after: np.ndarray) -> tuple[float | None, float | None]:
-    """Ratio of two noise scales of the same n examples, [n, n] each, and its jackknife standard error."""
+    """Ratio of noise scales of the same n examples, [n, n] each; its jackknife standard error."""
 
     def compute(kept: np.ndarray) -> float | None:
         first, second = _simple(_of(before, kept)).scale, _simple(_of(after, kept)).scale
@@ -89,7 +101,10 @@ def _of(gram: np.ndarray, kept: np.ndarray) -> np.ndarray:
 def _simple(gram: np.ndarray) -> Noise:
     n = len(gram)
     if n < 2:
-        msg = f"{n} gradients do not show how gradients differ; wanted at least 3, for a standard error too"
+        msg = (
+            f"{n} gradients do not show how gradients differ; wanted at least 3, for a "
+            "standard error too"
+        )
         raise ValueError(msg)
     mean = float(gram.mean())  # |g|²
     variance = (float(gram.trace()) - n * mean) / (n - 1)

@@ -1,13 +1,15 @@
-"""The end of a language model: from hidden states to loss, hits and entropy, without keeping the logits.
+"""The end of a language model: from hidden states to loss, hits and entropy, keeping no logits.
 
-The logits of 66 tokens over a vocabulary of 49,152 are 13 MB, and the usual way makes seven such matrices, forward and
-backward, each a pass through memory: log-softmax and its gradient for the loss, once more for the entropy. All of it
-follows from one softmax p of the logits l, a few rows at a time:
+The logits of 66 tokens over a vocabulary of 49,152 are 13 MB, and the usual way makes seven
+such matrices, forward and backward, each a pass through memory: log-softmax and its gradient
+for the loss, once more for the entropy. All of it follows from one softmax p of the logits l, a
+few rows at a time:
 
     loss_t = log Z − l_t     entropy = log Z − Σ p·l     ∂loss_t/∂h = (p − onehot(t))·W
 
-with the largest logit taken out of l and Z first. The gradient is computed on the spot, so nothing as wide as the
-vocabulary outlives its rows (the idea of fused cross-entropies, such as Hsu et al. 2024, arXiv:2410.10989).
+with the largest logit taken out of l and Z first. The gradient is computed on the spot, so nothing
+as wide as the vocabulary outlives its rows (the idea of fused cross-entropies, such as Hsu et al.
+2024, arXiv:2410.10989).
 """
 
 import math
@@ -16,14 +18,17 @@ from typing import Any
 
 import torch
 
-ROWS = 128  # tokens at a time, at most: 25 MB of logits at a vocabulary of 49,152. Each time the head's matrix is read
-# from memory anew, 113 MB of it, so that many small groups would cost more than they save
+# tokens at a time, at most: 25 MB of logits at a vocabulary of 49,152. Each time the head's matrix
+# is read from memory anew, 113 MB of it, so that many small groups would cost more than they save
+ROWS = 128
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """What a model said of S tokens, all [S]: losses and entropies in nats (float32), hits where its first guess is
-    right (bool). Gradients flow through `losses` alone."""
+    """What a model said of S tokens, all [S]; gradients flow through `losses` alone.
+
+    losses, entropies: in nats (float32); hits: where its first guess is right (bool).
+    """
 
     losses: torch.Tensor
     entropies: torch.Tensor
@@ -37,7 +42,10 @@ def measure(hidden: torch.Tensor, head: torch.nn.Linear, targets: torch.Tensor) 
         ValueError: the head has a bias or is trained; neither is in the gradient written here.
     """
     if head.bias is not None or (head.weight.requires_grad and torch.is_grad_enabled()):
-        msg = "the head has a bias or is trained; wanted a frozen matrix, or its gradient would be left out in silence"
+        msg = (
+            "the head has a bias or is trained; wanted a frozen matrix, or its gradient would be "
+            "left out in silence"
+        )
         raise ValueError(msg)
     return Tokens(*_Head.apply(hidden, head.weight, targets))
 
@@ -57,12 +65,16 @@ class _Head(torch.autograd.Function):
         return losses, entropies, hits
 
     @staticmethod
-    def backward(ctx: Any, d_losses: torch.Tensor, *others: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    def backward(
+        ctx: Any, d_losses: torch.Tensor, *others: torch.Tensor
+    ) -> tuple[torch.Tensor | None, ...]:
         (gradient,) = ctx.saved_tensors  # [S, d], of each token's own loss
         return gradient * d_losses[:, None].to(gradient.dtype), None, None
 
 
-def _some(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, wanted: bool) -> tuple[torch.Tensor, ...]:
+def _some(
+    hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, wanted: bool
+) -> tuple[torch.Tensor, ...]:
     """Losses, entropies, hits [R] and, if wanted, the gradient [R, d] of R rows."""
     logits = (hidden @ weight.t()).float()  # [R, V]
     top, best = logits.max(-1, keepdim=True)

@@ -10,9 +10,11 @@ def jackknife(count: int, compute: Callable[[np.ndarray], float | None]) -> floa
 
     Args:
         count: units, at least 2.
-        compute: gets the indices of the units to use, [count − 1], and gives the number from them alone.
+        compute: gets the indices of the units to use, [count − 1], and gives the number
+            from them alone.
 
-    sqrt((n − 1)/n · Σ (v_i − mean)²), v_i the number without unit i (Tukey 1958, Ann. Math. Stat. 29, 614).
+    sqrt((n − 1)/n · Σ (v_i − mean)²), v_i the number without unit i (Tukey 1958, Ann. Math.
+    Stat. 29, 614).
     """
     units = np.arange(count)
     without = [compute(np.delete(units, i)) for i in range(count)]

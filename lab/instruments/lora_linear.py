@@ -1,9 +1,10 @@
-"""A linear layer with a LoRA adapter as one operation: y = x·Wᵀ + s·(x·Aᵀ)·Bᵀ, its gradient written out.
+"""A linear layer with LoRA as one operation: y = x·Wᵀ + s·(x·Aᵀ)·Bᵀ, its gradient written out.
 
-PEFT computes the same as a chain of five operations on three modules. On a CPU that is slow for a reason that has
-nothing to do with arithmetic: two more matrices of the size of y go through memory in the forward pass (the adapter's
-output, its scaled copy), two more in the backward pass, and each is kept until then. Here the narrow product x·Aᵀ is
-scaled instead of the wide one, and the wide one is added by the matrix product itself.
+PEFT computes the same as a chain of five operations on three modules. On a CPU that is slow for a
+reason that has nothing to do with arithmetic: two more matrices of the size of y go through memory
+in the forward pass (the adapter's output, its scaled copy), two more in the backward pass, and each
+is kept until then. Here the narrow product x·Aᵀ is scaled instead of the wide one, and the wide one
+is added by the matrix product itself.
 
     forward   u  = s·x·Aᵀ          [T, r]       y  = x·Wᵀ + u·Bᵀ
     backward  du = s·dy·B          [T, r]       dx = dy·W + du·A       dA = duᵀ·x       dB = dyᵀ·u
@@ -20,10 +21,14 @@ ADAPTER = "default"  # PEFT's name for the only adapter of a model
 
 
 class LoraProduct(torch.autograd.Function):
-    """x [..., in], weight [out, in] and bias [out] (frozen), a [r, in], b [out, r], scale → y [..., out].
+    """The output y [..., out] of a layer with its adapter.
 
-    All products are made in the dtype of `weight`. Adapters beside a bfloat16 base stay float32, as do their gradients:
-    they are rounded for each product anew, as autocast does, so that small steps are not lost.
+    x [..., in], weight [out, in] and bias [out] (frozen), a [r, in], b [out, r], scale → y [...,
+    out].
+
+    All products are made in the dtype of `weight`. Adapters beside a bfloat16 base stay float32, as
+    do their gradients: they are rounded for each product anew, as autocast does, so that small
+    steps are not lost.
     """
 
     @staticmethod
@@ -37,7 +42,8 @@ class LoraProduct(torch.autograd.Function):
         scale: float,
     ) -> torch.Tensor:
         rows = x.reshape(-1, x.shape[-1])  # [T, in]
-        low_a, low_b = a.to(weight.dtype), b.to(weight.dtype)  # themselves where the dtype is the same
+        # themselves where the dtype is the same
+        low_a, low_b = a.to(weight.dtype), b.to(weight.dtype)
         y = functional.linear(rows, weight, bias)
         u = (rows @ low_a.t()).mul_(scale)
         y.addmm_(u, low_b.t())
@@ -57,14 +63,20 @@ class LoraProduct(torch.autograd.Function):
 
 
 class LoraLinear(PeftLinear):
-    """PEFT's layer, its names and its files; with the one product in place of the chain where that computes the same.
+    """PEFT's layer, names and files; one product in place of the chain where it computes the same.
 
     Made by `quicken` out of a layer that PEFT has built, so __init__ never runs.
     """
 
     def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         """[..., in] → [..., out]."""
-        if self.disable_adapters or self.merged or args or kwargs or self.active_adapters != [ADAPTER]:
+        if (
+            self.disable_adapters
+            or self.merged
+            or args
+            or kwargs
+            or self.active_adapters != [ADAPTER]
+        ):
             return super().forward(x, *args, **kwargs)
         base, a, b = self.base_layer, self.lora_A[ADAPTER].weight, self.lora_B[ADAPTER].weight
         return LoraProduct.apply(x, base.weight, base.bias, a, b, self.scaling[ADAPTER])
@@ -73,8 +85,8 @@ class LoraLinear(PeftLinear):
 def quicken(model: nn.Module) -> int:
     """Let PEFT's layers in `model` compute their product at once; give their number.
 
-    Left as they are: 4-bit layers and GPT-2's transposed ones, dropout (which stands before A and is no product),
-    weights that are trained, and PEFT's variants of LoRA.
+    Left as they are: 4-bit layers and GPT-2's transposed ones, dropout (which stands before A and
+    is no product), weights that are trained, and PEFT's variants of LoRA.
     """
     chosen = [m for m in model.modules() if type(m) is PeftLinear and _plain(m)]
     for layer in chosen:

@@ -1,7 +1,8 @@
-"""The shape of an update ΔW: how many directions hold it, and which. Of LoRA's ΔW = s·B·A from the factors alone.
+"""The shape of an update ΔW: how many directions hold it, and which.
 
-A product of rank r in an m × n matrix has its whole singular value decomposition in an r × r core: with B = Q_B·R_B and
-Aᵀ = Q_A·R_A (QR), ΔW = Q_B·(s·R_B·R_Aᵀ)·Q_Aᵀ. For r = 8 in 576 × 1536 this is some thousand times less work than
+Of LoRA's ΔW = s·B·A it is computed from the factors alone. A product of rank r in an m × n matrix
+has its whole singular value decomposition in an r × r core: with B = Q_B·R_B and Aᵀ = Q_A·R_A (QR),
+ΔW = Q_B·(s·R_B·R_Aᵀ)·Q_Aᵀ. For r = 8 in 576 × 1536 this is some thousand times less work than
 decomposing ΔW, and it leaves no rounding noise where singular values are 0.
 """
 
@@ -15,7 +16,10 @@ SHARE = 0.9  # of ‖ΔW‖_F², that an energy rank asks for
 
 @dataclass(frozen=True)
 class Directions:
-    """ΔW = left · diag(values) · rightᵀ. left: [m, k]; values: [k], falling; right: [n, k]; columns orthonormal."""
+    """ΔW = left · diag(values) · rightᵀ, columns orthonormal.
+
+    left: [m, k]; values: [k], falling; right: [n, k].
+    """
 
     left: torch.Tensor
     values: torch.Tensor
@@ -31,10 +35,11 @@ def of_factors(B: torch.Tensor, A: torch.Tensor, scale: float) -> Directions:
 
 
 def principal(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Singular values [d], falling, and singular vectors [d, d] of the smaller side of a full matrix, d = min(m, n).
+    """Singular values [d], falling, vectors [d, d] of a full matrix's smaller side, d = min(m, n).
 
-    By the eigenvalues of its Gram matrix in float64: several times faster than a decomposition of the matrix, and exact
-    down to 1e-8 of the largest value, where energies (squares) have long ended.
+    By the eigenvalues of its Gram matrix in float64: several times faster than a
+    decomposition of the matrix, and exact down to 1e-8 of the largest value, where energies
+    (squares) have long ended.
     """
     wide = matrix.double() if matrix.shape[0] <= matrix.shape[1] else matrix.double().T
     squares, vectors = torch.linalg.eigh(wide @ wide.T)  # rising
@@ -42,9 +47,10 @@ def principal(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def projected(matrix: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
-    """The part of a matrix [m, n] in the span of orthonormal columns [d, k] on its smaller side, d = min(m, n).
+    """The part of a matrix [m, n] in the span of orthonormal columns [d, k] on its smaller side.
 
-    With the first k columns of `principal` it is the best approximation of rank k (Eckart and Young 1936).
+    Here d = min(m, n). With the first k columns of `principal` it is the best approximation of rank
+    k (Eckart and Young 1936).
     """
     vectors = vectors.to(matrix.dtype)
     if matrix.shape[0] <= matrix.shape[1]:
@@ -53,28 +59,32 @@ def projected(matrix: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
 
 
 def random_columns(d: int, k: int, generator: torch.Generator) -> torch.Tensor:
-    """k orthonormal columns [d, k] in directions drawn evenly: the null of every statement about directions."""
+    """k orthonormal columns [d, k] in directions drawn evenly.
+
+    The null of every statement about directions.
+    """
     return torch.linalg.qr(torch.randn(d, k, generator=generator))[0]
 
 
 def stable_rank(values: torch.Tensor) -> torch.Tensor:
-    """‖ΔW‖_F² / ‖ΔW‖₂² from singular values [..., k]: 1 if one direction holds all, k if all are alike."""
+    """‖ΔW‖_F² / ‖ΔW‖₂² from singular values [..., k]: 1 if one direction holds all, k if alike."""
     squares = values.double() ** 2
     return squares.sum(-1) / squares.amax(-1)
 
 
 def energy_rank(values: torch.Tensor, share: float = SHARE) -> torch.Tensor:
-    """The fewest directions that hold `share` of ‖ΔW‖_F², from singular values [..., k] in falling order."""
+    """The fewest directions with `share` of ‖ΔW‖_F², from singular values [..., k], falling."""
     squares = values.double() ** 2
     held = squares.cumsum(-1) / squares.sum(-1, keepdim=True)
     return (held < share - 1e-12).sum(-1) + 1  # the last sum can miss 1 by a rounding
 
 
 def overlap(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """φ(i, i) for i = 1 … k of two sets of orthonormal columns [d, k]: ‖U_iᵀ·V_i‖_F² / i, between 0 and 1.
+    """φ(i, i) for i = 1 … k of two sets of orthonormal columns [d, k]: ‖U_iᵀ·V_i‖_F² / i, 0 to 1.
 
-    1 where the first i columns of both span the same subspace. Two random subspaces have i / d in the mean, since each
-    of the i² squared cosines has 1 / d. Definition: Hu et al. 2021 (arXiv:2106.09685), section 7.2.
+    1 where the first i columns of both span the same subspace. Two random subspaces have i / d in
+    the mean, since each of the i² squared cosines has 1 / d. Definition: Hu et al. 2021
+    (arXiv:2106.09685), section 7.2.
     """
     k = min(one.shape[1], other.shape[1])
     squares = (one[:, :k].T @ other[:, :k]) ** 2  # [k, k]
@@ -84,15 +94,18 @@ def overlap(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
 def inside(update: Directions, weight: torch.Tensor, k: int) -> torch.Tensor:
     """‖U_kᵀ·W·V_k‖_F: how much of W [m, n] lies in the update's k strongest directions.
 
-    The update's own norm there over it is the amplification of Hu et al. 2021, section 7.3. Random directions would
-    hold ‖W‖_F · k / √(m·n) of W, in the root of the mean square. k is kept below the rank: where a rank is close to
-    full, the last directions are what rounding makes of them.
+    The update's own norm there over it is the amplification of Hu et al. 2021, section 7.3. Random
+    directions would hold ‖W‖_F · k / √(m·n) of W, in the root of the mean square. k is kept below
+    the rank: where a rank is close to full, the last directions are what rounding makes of them.
     """
     return torch.linalg.norm(update.left[:, :k].T @ weight @ update.right[:, :k])
 
 
 def factors(state: Mapping[str, torch.Tensor]) -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:
-    """Name of the adapted layer, B [m, r] and A [r, n], from an adapter's tensors under the names of PEFT's files."""
+    """Name of the adapted layer, B [m, r] and A [r, n], from an adapter's tensors.
+
+    The tensors have the names of PEFT's files.
+    """
     for name, A in state.items():
         if name.endswith(".lora_A.weight"):
             layer = name.removesuffix(".lora_A.weight")

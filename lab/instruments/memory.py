@@ -1,4 +1,7 @@
-"""Where the memory of a training step goes, in bytes: what tensors hold is counted, the rest is the measured peak's."""
+"""Where the memory of a training step goes, in bytes.
+
+What tensors hold is counted, the rest is the measured peak's.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,7 +14,10 @@ _STATUS = Path("/proc/self/status")
 
 @dataclass(frozen=True)
 class MemorySplit:
-    """Bytes. peak = weights + adapters + gradients + optimizer + rest; on a CPU rest includes the process itself."""
+    """Bytes: peak = weights + adapters + gradients + optimizer + rest.
+
+    On a CPU rest includes the process itself.
+    """
 
     peak: int
     weights: int
@@ -21,12 +27,12 @@ class MemorySplit:
 
     @property
     def rest(self) -> int:
-        """Activations, logits, temporary copies, the allocator's slack; on a CPU also the process itself."""
+        """Activations, logits, temporary copies, allocator's slack; on a CPU the process too."""
         return self.peak - self.weights - self.adapters - self.gradients - self.optimizer
 
 
 def split(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> MemorySplit:
-    """The split of the peak since `reset_peak`, taken while the last step's gradients are still there."""
+    """The split of the peak since `reset_peak`, taken while the last step's gradients exist."""
     trained = model_tensors(model, trained=True)
     return MemorySplit(
         peak=peak_bytes(),
@@ -44,7 +50,7 @@ def tensor_bytes(tensors: Iterable[torch.Tensor]) -> int:
 
 
 def model_tensors(model: torch.nn.Module, *, trained: bool) -> list[torch.Tensor]:
-    """Parameters that are trained; or all others, the buffers, and what 4-bit weights keep beside themselves."""
+    """Parameters that are trained; or all others, buffers, what 4-bit weights keep beside them."""
     chosen = [p for p in model.parameters() if p.requires_grad == trained]
     if trained:
         return chosen
@@ -52,7 +58,10 @@ def model_tensors(model: torch.nn.Module, *, trained: bool) -> list[torch.Tensor
 
 
 def quantisation_tensors(weight: torch.Tensor) -> list[torch.Tensor]:
-    """The scales of a 4-bit weight of bitsandbytes, and the scales of these scales; none for any other tensor."""
+    """The scales of a 4-bit weight of bitsandbytes, and the scales of these scales.
+
+    None for any other tensor.
+    """
     state = getattr(weight, "quant_state", None)
     if state is None:
         return []
@@ -61,18 +70,23 @@ def quantisation_tensors(weight: torch.Tensor) -> list[torch.Tensor]:
 
 def optimizer_bytes(optimizer: torch.optim.Optimizer) -> int:
     """Bytes of an optimizer's state."""
-    return tensor_bytes(v for entry in optimizer.state.values() for v in entry.values() if torch.is_tensor(v))
+    return tensor_bytes(
+        v for entry in optimizer.state.values() for v in entry.values() if torch.is_tensor(v)
+    )
 
 
 def reset_peak() -> None:
-    """Let the process's peak start anew at what it holds now (Linux: VmHWM through clear_refs; CUDA: its counter)."""
+    """Let the process's peak start anew at what it holds now.
+
+    Linux: VmHWM through clear_refs; CUDA: its counter.
+    """
     if torch.cuda.is_initialized():
         torch.cuda.reset_peak_memory_stats()
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
 def peak_bytes() -> int:
-    """Peak since `reset_peak`: of the device's tensors where CUDA is in use, else of the process (VmHWM)."""
+    """Peak since `reset_peak`: of the device's tensors under CUDA, else of the process (VmHWM)."""
     return torch.cuda.max_memory_allocated() if torch.cuda.is_initialized() else _status("VmHWM")
 
 

@@ -1,7 +1,8 @@
-"""Models: what is known of each architecture, loading, and a tiny random one for tests. All such knowledge is here.
+"""Models: what is known of each architecture, loading, and a tiny random one for tests.
 
-`python -m lab.instruments.models fetch smollm2-135m` brings the default model into the cache and loads no torch when it
-is there already; so torch and transformers are imported where they are used.
+All such knowledge is here. `python -m lab.instruments.models fetch smollm2-135m` brings the default
+model into the cache and loads no torch when it is there already; so torch and transformers are
+imported where they are used.
 """
 
 import argparse
@@ -32,7 +33,10 @@ class ModelError(ValueError):
 
 @dataclass(frozen=True)
 class Architecture:
-    """Where one model family keeps its parts: dotted paths below the causal language model; `linears` below a layer."""
+    """Where one model family keeps its parts.
+
+    Dotted paths below the causal language model; `linears` below a layer.
+    """
 
     layers: str
     embedding: str
@@ -80,7 +84,12 @@ ARCHITECTURES: Mapping[str, Architecture] = {  # by config.model_type
         final_norm="gpt_neox.final_layer_norm",
         attention="attention",
         mlp="mlp",
-        linears=("attention.query_key_value", "attention.dense", "mlp.dense_h_to_4h", "mlp.dense_4h_to_h"),
+        linears=(
+            "attention.query_key_value",
+            "attention.dense",
+            "mlp.dense_h_to_4h",
+            "mlp.dense_4h_to_h",
+        ),
     ),
 }
 
@@ -94,14 +103,20 @@ def architecture(config: "PretrainedConfig") -> Architecture:
     kind = config.model_type
     if kind not in ARCHITECTURES:
         known = ", ".join(sorted(ARCHITECTURES))
-        msg = f"architecture {kind!r} is not known; known: {known}. Add it to ARCHITECTURES in {__file__}"
+        msg = (
+            f"architecture {kind!r} is not known; known: {known}. Add it to "
+            f"ARCHITECTURES in {__file__}"
+        )
         raise ModelError(msg)
     return ARCHITECTURES[kind]
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model with its tokenizer, in evaluation mode; `folder` is None for a model from the hub or from a seed."""
+    """A model with its tokenizer, in evaluation mode.
+
+    `folder` is None for a model from the hub or from a seed.
+    """
 
     model: "PreTrainedModel"
     tokenizer: "PreTrainedTokenizerBase"
@@ -110,7 +125,10 @@ class Loaded:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 (hex) of the weights: of their files, else of all tensors' names and bytes. Made when asked."""
+        """SHA-256 (hex) of the weights, made when asked.
+
+        Of their files, else of all tensors' names and bytes.
+        """
         return digest_of(self.folder) if self.folder else _digest_of_tensors(self.model)
 
     @property
@@ -120,9 +138,10 @@ class Loaded:
 
 
 def locate(name: str, inputs: "Inputs") -> Path:
-    """The folder of the model that a config names: one of the run's inputs, or `owner/name` on the hub.
+    """The folder of the model that a config names: an input of the run, or `owner/name` on the hub.
 
-    A model of the hub is brought into the hub's own cache, unless it is there; HF_HUB_OFFLINE=1 forbids to fetch it.
+    A model of the hub is brought into the hub's own cache, unless it is there; HF_HUB_OFFLINE=1
+    forbids to fetch it.
 
     Raises:
         ContractError: neither an input nor a name on the hub.
@@ -133,7 +152,11 @@ def locate(name: str, inputs: "Inputs") -> Path:
     import huggingface_hub
 
     try:
-        return Path(huggingface_hub.snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.jinja"]))
+        return Path(
+            huggingface_hub.snapshot_download(
+                name, allow_patterns=["*.json", "*.safetensors", "*.jinja"]
+            )
+        )
     except (OSError, ValueError, huggingface_hub.errors.HfHubHTTPError) as fault:
         msg = f"model {name!r} is no input of this run and cannot be had from the hub: {fault}"
         raise ModelError(msg) from fault
@@ -148,13 +171,17 @@ def load(
     attn: str = "sdpa",
     device: str = "cpu",
 ) -> Loaded:
-    """Load a causal language model and its tokenizer; with `quantisation` its linear layers in 4 bits (bitsandbytes).
+    """Load a causal language model and its tokenizer.
+
+    With `quantisation` its linear layers are in 4 bits (bitsandbytes).
 
     Args:
         path_or_hub_id: a folder with config.json, safetensors and tokenizer, or a name on the hub.
         dtype: of the weights that stay whole (embedding, norms) and of the computation.
-        quantisation: data type of the 4-bit weights, in blocks of 64; None leaves all weights whole.
-        double_quant: quantise the blocks' scales too, to 8 bits in blocks of 256 (Dettmers et al. 2023, QLoRA).
+        quantisation: data type of the 4-bit weights, in blocks of 64; None leaves all
+            weights whole.
+        double_quant: quantise the blocks' scales too, to 8 bits in blocks of 256 (Dettmers et
+            al. 2023, QLoRA).
         attn: name of transformers' attention implementation.
         device: where the model computes.
 
@@ -169,7 +196,10 @@ def load(
     try:
         config = AutoConfig.from_pretrained(source)
     except (OSError, ValueError) as fault:
-        msg = f"no model at {source!r}: {fault}. The default: python -m lab.instruments.models fetch {pretrained.NAME}"
+        msg = (
+            f"no model at {source!r}: {fault}. The default: python -m lab.instruments.models fetch "
+            f"{pretrained.NAME}"
+        )
         raise ModelError(msg) from fault
     architecture(config)
     quantiser = quantisation and BitsAndBytesConfig(
@@ -179,7 +209,12 @@ def load(
         bnb_4bit_compute_dtype=dtype,
     )
     model = AutoModelForCausalLM.from_pretrained(
-        source, config=config, dtype=dtype, quantization_config=quantiser, attn_implementation=attn, device_map=device
+        source,
+        config=config,
+        dtype=dtype,
+        quantization_config=quantiser,
+        attn_implementation=attn,
+        device_map=device,
     )
     _keep_precision(model)
     folder = Path(source) if Path(source).is_dir() else None
@@ -187,11 +222,12 @@ def load(
 
 
 def _keep_precision(model: "PreTrainedModel") -> None:
-    """Let 4-bit layers compute in the dtype that was asked for, also in evaluation, and keep their gradients.
+    """Let 4-bit layers compute in the dtype asked for, also in evaluation, and keep gradients.
 
-    On a CPU with AVX512-BF16, bitsandbytes 0.50 repacks a layer at its first forward pass in evaluation mode for a
-    kernel that rounds to bfloat16 (0.008 nats here) and has no backward pass. The layer stays so: training that begins
-    after an evaluation would lose, without a word, every gradient that goes through a frozen layer.
+    On a CPU with AVX512-BF16, bitsandbytes 0.50 repacks a layer at its first forward pass in
+    evaluation mode for a kernel that rounds to bfloat16 (0.008 nats here) and has no backward pass.
+    The layer stays so: training that begins after an evaluation would lose, without a word, every
+    gradient that goes through a frozen layer.
     """
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
@@ -199,9 +235,10 @@ def _keep_precision(model: "PreTrainedModel") -> None:
 
 
 def tiny(seed: int) -> Loaded:
-    """A random Llama of 2 layers, width 64, 4 query and 2 key-value heads, with a byte-level tokenizer; no network.
+    """A random Llama: 2 layers, width 64, 4 query and 2 key-value heads, byte-level tokenizer.
 
-    It computes as the real one does and knows nothing: the stage on which instruments and gates are tested in seconds.
+    No network is needed. It computes as the real one does and knows nothing: the stage on which
+    instruments and gates are tested in seconds.
     """
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -258,17 +295,26 @@ def _byte_tokenizer() -> "PreTrainedTokenizerBase":
     core.decoder = decoders.ByteLevel()
     core.add_special_tokens(special)
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=core, unk_token=special[0], bos_token=special[1], eos_token=special[2], pad_token=special[2]
+        tokenizer_object=core,
+        unk_token=special[0],
+        bos_token=special[1],
+        eos_token=special[2],
+        pad_token=special[2],
     )
     tokenizer.chat_template = chat.CHATML
     return tokenizer
 
 
 def digest_of(folder: Path) -> str:
-    """SHA-256 (hex) of the weights stored in a folder: of their one file; of several, of their names and digests."""
+    """SHA-256 (hex) of the weights stored in a folder.
+
+    Of their one file; of several, of their names and digests.
+    """
     if (folder / WEIGHTS).is_file():
         return pretrained.sha256(folder / WEIGHTS)
-    lines = (f"{path.name} {pretrained.sha256(path)}\n" for path in sorted(folder.glob("*.safetensors")))
+    lines = (
+        f"{path.name} {pretrained.sha256(path)}\n" for path in sorted(folder.glob("*.safetensors"))
+    )
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
@@ -286,7 +332,9 @@ def main() -> None:
     """Command line: `fetch smollm2-135m`."""
     parser = argparse.ArgumentParser(prog="python -m lab.instruments.models")
     commands = parser.add_subparsers(required=True)
-    commands.add_parser("fetch", help="bring a model into the cache").add_argument("name", choices=[pretrained.NAME])
+    commands.add_parser("fetch", help="bring a model into the cache").add_argument(
+        "name", choices=[pretrained.NAME]
+    )
     parser.parse_args()
     try:
         sys.stdout.write(pretrained.fetch(pretrained.cache_folder()) + "\n")

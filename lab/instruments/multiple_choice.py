@@ -1,9 +1,9 @@
-"""Multiple choice without generating: each choice's log-likelihood after the prompt, from one packed pass.
+"""Multiple choice without generating: each choice's log-likelihood after the prompt, in one pass.
 
-The prompt is computed once for its choices: the row holds the prompt and behind it every choice, and the mask lets a
-choice see the prompt and itself alone. A choice of one token needs no place of its own, as nothing is predicted after
-it. Names of scores are those of lm-evaluation-harness: acc takes the highest log-likelihood, acc_norm the highest per
-character of the choice.
+The prompt is computed once for its choices: the row holds the prompt and behind it every choice,
+and the mask lets a choice see the prompt and itself alone. A choice of one token needs no place of
+its own, as nothing is predicted after it. Names of scores are those of lm-evaluation-harness: acc
+takes the highest log-likelihood, acc_norm the highest per character of the choice.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,7 +23,10 @@ DELIMITER = " "  # between prompt and choice; belongs to the choice's tokens
 
 @dataclass(frozen=True)
 class Item:
-    """A question: `choices` are possible ends of `prompt`, that at `gold` is right; `kind` names how it was made."""
+    """A question: `choices` are possible ends of `prompt`, that at `gold` is right.
+
+    `kind` names how it was made.
+    """
 
     suite: str
     kind: str
@@ -53,7 +56,8 @@ def encode(tokenizer: "PreTrainedTokenizerBase", item: Item) -> Tokens:
     """Tokens of prompt and choices.
 
     Raises:
-        ChoiceError: tokens straddle the border of prompt and choice, so that the choice has no likelihood of its own.
+        ChoiceError: tokens straddle the border of prompt and choice, so that the choice has no
+            likelihood of its own.
     """
 
     def ids(text: str) -> tuple[int, ...]:
@@ -62,7 +66,10 @@ def encode(tokenizer: "PreTrainedTokenizerBase", item: Item) -> Tokens:
     tokens = Tokens(ids(item.prompt), tuple(ids(DELIMITER + choice) for choice in item.choices))
     for text, choice in zip(item.choices, tokens.choices, strict=True):
         if ids(item.prompt + DELIMITER + text) != tokens.prompt + choice:
-            msg = f"{item.prompt!r} + {text!r} has other tokens than its two parts; end the prompt at a word's end"
+            msg = (
+                f"{item.prompt!r} + {text!r} has other tokens than its two parts; end the "
+                "prompt at a word's end"
+            )
             raise ChoiceError(msg)
     return tokens
 
@@ -90,7 +97,10 @@ def _fill(items: Sequence[Tokens]) -> Iterator[list[Tokens]]:
 
 @dataclass
 class _Row:
-    """A pack in the making: per place its token, position, item and branch; per predicted token where it is read."""
+    """A pack in the making.
+
+    Per place its token, position, item and branch; per predicted token where it is read.
+    """
 
     ids: list[int]
     positions: list[int]
@@ -127,7 +137,9 @@ def _scores(model: "PreTrainedModel | PeftModel", group: Sequence[Tokens]) -> li
     row, device = _row(group), next(model.parameters()).device
     items, branches = torch.tensor(row.items), torch.tensor(row.branches)
     order = torch.arange(len(row.ids))
-    own = (items[:, None] == items[None]) & ((branches[:, None] == branches[None]) | (branches == 0)[None])
+    own = (items[:, None] == items[None]) & (
+        (branches[:, None] == branches[None]) | (branches == 0)[None]
+    )
     mask = own & (order[:, None] >= order[None])  # [T, T]
     language_model = model.get_base_model() if hasattr(model, "get_base_model") else model
     hidden = language_model.base_model(
@@ -151,9 +163,10 @@ def _scores(model: "PreTrainedModel | PeftModel", group: Sequence[Tokens]) -> li
 
 @dataclass(frozen=True)
 class Scores:
-    """Per item [N]: margin in nats/byte, and whether the gold choice wins by likelihood (acc) and per byte (acc_norm).
+    """Per item [N]: margin in nats/byte, and whether the gold choice wins.
 
-    margin: log-likelihood per byte of the gold choice minus that of the best other one; above 0 where acc_norm is 1.
+    acc: it wins by likelihood; acc_norm: per byte; margin: log-likelihood per byte of the gold
+    choice minus that of the best other one; above 0 where acc_norm is 1.
     """
 
     margin: np.ndarray
@@ -162,7 +175,10 @@ class Scores:
 
 
 def score(items: Sequence[Item], found: np.ndarray) -> Scores:
-    """Judge log-likelihoods [N, choices] by the items' gold choices; the first of equals wins, as in lm-eval."""
+    """Judge log-likelihoods [N, choices] by the items' gold choices.
+
+    The first of equals wins, as in lm-eval.
+    """
     gold = np.array([item.gold for item in items])
     lengths = np.array([[len(choice.encode()) for choice in item.choices] for item in items])
     wide, rows = found.astype(np.float64), np.arange(len(items))

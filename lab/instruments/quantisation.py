@@ -1,4 +1,4 @@
-"""What 4 bits do to weights: relative error and bits per parameter, measured on the quantised tensors."""
+"""What 4 bits do to weights: relative error, bits per parameter, measured on quantised tensors."""
 
 from collections.abc import Iterable
 from typing import Literal
@@ -11,17 +11,27 @@ from lab.instruments.memory import quantisation_tensors
 BLOCK = 64  # weights per scale, bitsandbytes' default and the QLoRA paper's
 
 
-def relative_error(weight: torch.Tensor, quant_type: Literal["nf4", "fp4"], *, double_quant: bool = True) -> float:
-    """‖W − dequantise(quantise(W))‖ / ‖W‖ in the Frobenius norm. NF4 on a Gaussian: about 0.092; FP4: 0.122."""
+def relative_error(
+    weight: torch.Tensor, quant_type: Literal["nf4", "fp4"], *, double_quant: bool = True
+) -> float:
+    """‖W − dequantise(quantise(W))‖ / ‖W‖ in the Frobenius norm.
+
+    NF4 on a Gaussian: about 0.092; FP4: 0.122.
+    """
     from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 
     whole = weight.detach().float()
-    packed, state = quantize_4bit(whole, blocksize=BLOCK, compress_statistics=double_quant, quant_type=quant_type)
+    packed, state = quantize_4bit(
+        whole, blocksize=BLOCK, compress_statistics=double_quant, quant_type=quant_type
+    )
     return float((dequantize_4bit(packed, state) - whole).norm() / whole.norm())
 
 
 def weigh(weights: Iterable[torch.Tensor]) -> dict[str, np.ndarray]:
-    """For each of n matrices, arrays [n]: NF4 and FP4 errors, squared norm, distinct values per block, size."""
+    """Arrays [n] of n matrices: NF4 and FP4 errors, squared norm, values per block, size.
+
+    The values are the distinct ones.
+    """
     rows = [
         (
             relative_error(weight, "nf4"),
@@ -34,15 +44,17 @@ def weigh(weights: Iterable[torch.Tensor]) -> dict[str, np.ndarray]:
     ]
     columns = ("nf4_error", "fp4_error", "squared_norm", "distinct_values", "size")
     return {
-        name: np.array(column, dtype=np.float64) for name, column in zip(columns, zip(*rows, strict=True), strict=True)
+        name: np.array(column, dtype=np.float64)
+        for name, column in zip(columns, zip(*rows, strict=True), strict=True)
     }
 
 
 def bits_per_parameter(model: torch.nn.Module) -> float:
     """Stored bits / parameters over the 4-bit weights: packed values, scales, scales of scales.
 
-    The code books (16 and 256 values, one for all tensors) and one offset per tensor are left out, as in the paper's
-    4 + 8/64 + 32/(64·256) = 4.127 (Dettmers et al. 2023, arXiv:2305.14314, section 3).
+    The code books (16 and 256 values, one for all tensors) and one offset per tensor are left
+    out, as in the paper's 4 + 8/64 + 32/(64·256) = 4.127 (Dettmers et al. 2023,
+    arXiv:2305.14314, section 3).
     """
     weights = [p for p in model.parameters() if getattr(p, "quant_state", None) is not None]
     stored = sum(t.nbytes for w in weights for t in [w.data, *quantisation_tensors(w)])
@@ -50,9 +62,10 @@ def bits_per_parameter(model: torch.nn.Module) -> float:
 
 
 def distinct_per_block(weight: torch.Tensor, block: int = 32) -> float:
-    """Mean number of different values in blocks of 32 along a row: at most 16 where weights sit on a 4-bit grid.
+    """Mean number of different values in blocks of 32 along a row.
 
-    32 is the block of the GGUF type Q4_1, so this tells weights that were quantised before from weights that were not.
+    At most 16 where weights sit on a 4-bit grid. 32 is the block of the GGUF type Q4_1, so this
+    tells weights that were quantised before from weights that were not.
     """
     ordered = weight.detach().float().reshape(-1, block).sort(dim=1).values
     return float((ordered.diff(dim=1) != 0).sum(1).add(1).float().mean())

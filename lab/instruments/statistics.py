@@ -1,4 +1,4 @@
-"""Means and ratios of tokens that come in examples, with the standard error that this clustering asks for."""
+"""Means and ratios of tokens that come in examples, with the standard error of such clusters."""
 
 import math
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean or ratio, its standard error, and the number of independent units (examples) behind it."""
+    """A mean or ratio, its standard error, and the number of independent units (examples)."""
 
     value: float
     stderr: float
@@ -16,12 +16,15 @@ class Mean:
 
 
 def ratio(numerators: np.ndarray, denominators: np.ndarray, owners: np.ndarray) -> Mean:
-    """Ratio of two sums over tokens [N], with examples as the independent units: tokens of one example are not.
+    """Ratio of two sums over tokens [N]; examples are the independent units, their tokens are not.
 
-    r = Σ x / Σ y; se(r) = sqrt(k/(k−1) · Σ_i (X_i − r·Y_i)²) / |Σ y| over k examples, X_i and Y_i their sums:
-    the linearised ratio estimator (Cochran 1977, Sampling Techniques, section 6.4).
+    r = Σ x / Σ y; se(r) = sqrt(k/(k−1) · Σ_i (X_i − r·Y_i)²) / |Σ y| over k examples, X_i and Y_i
+    their sums: the linearised ratio estimator (Cochran 1977, Sampling Techniques, section 6.4).
     """
-    above, below = np.bincount(owners, weights=numerators), np.bincount(owners, weights=denominators)
+    above, below = (
+        np.bincount(owners, weights=numerators),
+        np.bincount(owners, weights=denominators),
+    )
     k, total = len(below), float(below.sum())
     value = float(above.sum()) / total
     spread = float(((above - value * below) ** 2).sum())

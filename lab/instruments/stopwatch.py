@@ -1,4 +1,4 @@
-"""Which stage of a run took how long: intervals that do not overlap, so that their sum is the time spent."""
+"""Which stage of a run took how long: intervals without overlap, so their sum is the time spent."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -16,12 +16,16 @@ class Interval:
 
 
 class Stopwatch:
-    """`with clock("training"): …` adds an interval; a stage inside another interrupts it, and it goes on afterwards."""
+    """`with clock("training"): …` adds an interval.
+
+    A stage inside another interrupts it, and it goes on afterwards.
+    """
 
     def __init__(self) -> None:
         self.intervals: list[Interval] = []
         self._made = time.perf_counter()
-        self._open: list[tuple[str, float]] = []  # stages from the outside in, each with the time it began or went on
+        # stages from the outside in, each with the time it began or went on
+        self._open: list[tuple[str, float]] = []
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:

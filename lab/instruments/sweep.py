@@ -1,4 +1,4 @@
-"""What a sweep of trials stands on: the profile's model, and the data that the track's first feature froze."""
+"""What a sweep of trials stands on: the profile's model, and data frozen by the first feature."""
 
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -12,11 +12,11 @@ from lab.instruments.trials import Bench
 
 @contextmanager
 def bench(ctx: Context, earlier: Sequence[str] = ()) -> Iterator[tuple[Bench, list[Path]]]:
-    """Give the bench of a run, and the artifacts folders of the `earlier` features (ids) among its inputs.
+    """Give a run's bench, and the artifacts folders of `earlier` features (ids) among its inputs.
 
-    The data is that of the first of them, byte for byte, so that its trials can be taken over. A run on its own draws
-    the data anew and writes it to artifacts/. Config keys: model, dtype, device, data (source, max_tokens, train,
-    evaluation, curve), threads.
+    The data is that of the first of them, byte for byte, so that its trials can be taken over. A
+    run on its own draws the data anew and writes it to artifacts/. Config keys: model, dtype,
+    device, data (source, max_tokens, train, evaluation, curve), threads.
     """
     known = [ctx.inputs.path(name) / "artifacts" for name in earlier if name in ctx.inputs.entries]
     with tempfile.TemporaryDirectory() as scratch:
@@ -49,7 +49,9 @@ def _freeze(ctx: Context, folder: Path) -> Path:
     from transformers import AutoTokenizer
 
     settings, place = ctx.config["data"], ctx.out / "artifacts"
-    pool = data.load(settings["source"], AutoTokenizer.from_pretrained(folder), max_tokens=settings["max_tokens"])
+    pool = data.load(
+        settings["source"], AutoTokenizer.from_pretrained(folder), max_tokens=settings["max_tokens"]
+    )
     drawn = data.split(pool, train=settings["train"], evaluation=settings["evaluation"])
     for name, examples in (("train", drawn.train), ("evaluation", drawn.evaluation)):
         data.freeze(place / f"{name}.jsonl", examples)

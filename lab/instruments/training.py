@@ -1,7 +1,8 @@
-"""One explicit training loop: packed batches, loss on the completion only, checkpoints that resume bit for bit.
+"""One explicit training loop: packed batches, loss on the completion only, resumed bit for bit.
 
 train(model, examples, settings)
-    for each step: set the rate → for each micro-batch: pack → logits → loss → backward → clip → AdamW → record
+    for each step: set the rate → for each micro-batch: pack → logits → loss → backward
+    → clip → AdamW → record
 """
 
 import math
@@ -24,7 +25,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Settings:
-    """What a run does. steps, warmup_steps: optimizer steps; batch_size: examples per step; learning_rate: its peak."""
+    """What a run does.
+
+    steps, warmup_steps: optimizer steps; batch_size: examples per step; learning_rate: its peak.
+    """
 
     steps: int
     batch_size: int
@@ -39,7 +43,10 @@ class Settings:
     def __post_init__(self) -> None:
         """Refuse what would silently do something else."""
         if self.batch_size % self.accumulation:
-            msg = f"batch_size {self.batch_size} cannot be split into {self.accumulation} equal micro-batches"
+            msg = (
+                f"batch_size {self.batch_size} cannot be split into {self.accumulation} "
+                "equal micro-batches"
+            )
             raise TrainingError(msg)
 
 
@@ -47,8 +54,9 @@ class Settings:
 class Step:
     """What one optimizer step measured, on its own batch, before its update.
 
-    loss, entropy: nats per supervised token; token_accuracy: share of them whose most likely token is right;
-    grad_norm: L2 norm over all adapters before clipping; learning_rate: the one used; tokens: of the batch's examples.
+    loss, entropy: nats per supervised token; token_accuracy: share of them whose most likely token
+    is right; grad_norm: L2 norm over all adapters before clipping; learning_rate: the one used;
+    tokens: of the batch's examples.
     """
 
     loss: float
@@ -61,15 +69,24 @@ class Step:
     seconds: float
 
 
-AfterStep = Callable[[int, Step, torch.optim.Optimizer], None]  # steps done; the last one; gradients are still there
+# steps done; the last one; gradients are still there
+AfterStep = Callable[[int, Step, torch.optim.Optimizer], None]
 
 
 def learning_rate(step: int, settings: Settings) -> float:
-    """Rate of step 0, 1, …: a linear rise over `warmup_steps`, then the schedule, down to 0 after the last step."""
+    """Rate of step 0, 1, …: a linear rise over `warmup_steps`, then the schedule.
+
+    It is down to 0 after the last step.
+    """
     if step < settings.warmup_steps:
         return settings.learning_rate * (step + 1) / settings.warmup_steps
-    progress = (step - settings.warmup_steps) / max(1, settings.steps - settings.warmup_steps)  # 0 … <1
-    factor = {"cosine": (1 + math.cos(math.pi * progress)) / 2, "linear": 1 - progress, "constant": 1.0}
+    # 0 … <1
+    progress = (step - settings.warmup_steps) / max(1, settings.steps - settings.warmup_steps)
+    factor = {
+        "cosine": (1 + math.cos(math.pi * progress)) / 2,
+        "linear": 1 - progress,
+        "constant": 1.0,
+    }
     return settings.learning_rate * factor[settings.schedule]
 
 
@@ -83,23 +100,29 @@ def train(
     save_every: int = 0,
     held_out: Sequence[Encoded] = (),
 ) -> list[Step]:
-    """Train the adapters on `examples` in their order, from the first again when they are used up; give all steps.
+    """Train the adapters on `examples` in order, again from the first when used up; give all steps.
 
     Args:
         after_step: called with the number of steps done, the last step's record and the optimizer.
-        resume: checkpoint file; where it exists, training goes on from it as if it had never stopped.
+        resume: checkpoint file; where it exists, training goes on from it as if it had
+            never stopped.
         save_every: write the checkpoint after every so many steps; 0: never.
         held_out: what the model will be evaluated on; none of their answers may be learnt.
 
     Raises:
-        TrainingError: nothing is trained, all labels are equal, a held-out answer is among the examples, no supervised
-            token in a batch, a loss that is not a number, or gradients that are all zero.
+        TrainingError: nothing is trained, all labels are equal, a held-out answer is among the
+            examples, no supervised token in a batch, a loss that is not a number, or gradients
+            that are all zero.
     """
     allocator.keep_memory()
     trained = adapters.parameters(model)
     trip_wires.before(trained, examples, held_out)
     optimizer = torch.optim.AdamW(
-        trained.values(), lr=0.0, betas=settings.betas, weight_decay=settings.weight_decay, fused=True
+        trained.values(),
+        lr=0.0,
+        betas=settings.betas,
+        weight_decay=settings.weight_decay,
+        fused=True,
     )
     rows: list[list[float]] = []
     if resume and resume.is_file():
@@ -109,12 +132,15 @@ def train(
     with allocator.nothing_old_collected():
         for number in range(len(steps), settings.steps):
             batch = [examples[i % len(examples)] for i in _indices(number, settings.batch_size)]
-            steps.append(_step(model, trained, optimizer, batch=batch, number=number, settings=settings))
+            steps.append(
+                _step(model, trained, optimizer, batch=batch, number=number, settings=settings)
+            )
             done = number + 1
             if resume and save_every and done % save_every == 0:
                 checkpoint.save(resume, trained, optimizer, [_row(step) for step in steps])
             after_step(done, steps[-1], optimizer)
-            if not model.training:  # an evaluation in between has switched dropout off; asking all layers takes 40 ms
+            # an evaluation in between has switched dropout off; asking all layers takes 40 ms
+            if not model.training:
                 model.train()
     optimizer.zero_grad()
     model.eval()
@@ -138,7 +164,7 @@ def _step(
     number: int,
     settings: Settings,
 ) -> Step:
-    """One optimizer step. The loss is the mean over the batch's supervised tokens, however it is split."""
+    """One optimizer step; its loss is the mean over a batch's supervised tokens, however split."""
     began = time.perf_counter()
     rate = learning_rate(number, settings)
     for group in optimizer.param_groups:
@@ -160,7 +186,12 @@ def _step(
 
 
 def _backward(model: "PeftModel", micro: Pack, supervised: int) -> torch.Tensor:
-    """Add this micro-batch's share of the gradient; give the sums [3] of loss, hits and entropy over its tokens."""
+    """Add this micro-batch's share of the gradient.
+
+    Give the sums [3] of loss, hits and entropy over its tokens.
+    """
     found = supervised_tokens(model, micro)
     (found.losses.sum() / supervised).backward()
-    return torch.stack([x.detach().double().sum() for x in (found.losses, found.hits, found.entropies)]).cpu()
+    return torch.stack(
+        [x.detach().double().sum() for x in (found.losses, found.hits, found.entropies)]
+    ).cpu()

@@ -1,12 +1,13 @@
-"""A sweep's trials: each described whole, run once, stored, and found again by what it is instead of by its name.
+"""A sweep's trials: each described whole, run once, stored, and found again by what it is.
 
 run(trials, bench, out)
-    _known     trials that an earlier feature has run already, taken by the digest of their description
+    _known     trials that an earlier feature has run, taken by the digest of their description
     _work      the others, `workers` at a time, each on one thread in a process of its own
         train → evaluate → store: adapter, steps, evaluation, description
 
-One thread a trial: a small model's step is hundreds of small operations, of which a second thread speeds up only the
-matrix products, while a second process speeds up everything; and a trial's bits do not depend on what runs beside it.
+One thread a trial: a small model's step is hundreds of small operations, of which a second thread
+speeds up only the matrix products, while a second process speeds up everything; and a trial's bits
+do not depend on what runs beside it.
 """
 
 import hashlib
@@ -41,9 +42,10 @@ BASE = "base"  # the folder of the model without an adapter
 class Trial:
     """One training run, described whole.
 
-    seed: draws the adapter's A and the order of the training pool, of which the first `examples` are used, again and
-    again if the steps need more; shuffled: their answers are mixed among them (the control that can learn the format
-    only); curve_every: optimizer steps between evaluations of the curve's examples, 0 for none.
+    seed: draws the adapter's A and the order of the training pool, of which the first `examples`
+    are used, again and again if the steps need more; shuffled: their answers are mixed among them
+    (the control that can learn the format only); curve_every: optimizer steps between evaluations
+    of the curve's examples, 0 for none.
     """
 
     seed: int
@@ -57,17 +59,29 @@ class Trial:
     def name(self) -> str:
         """A folder's name that says what it is: r16-a32-lr0.001-b8-s20-n160-seed0."""
         t, scale = self.training, "rs" if self.lora.use_rslora else ""
-        parts = [f"r{self.lora.r}", f"{scale}a{self.lora.lora_alpha:g}", f"lr{t.learning_rate:g}", f"b{t.batch_size}"]
-        parts += [f"s{t.steps}", f"n{self.examples}", *(["shuffled"] if self.shuffled else []), f"seed{self.seed}"]
+        parts = [
+            f"r{self.lora.r}",
+            f"{scale}a{self.lora.lora_alpha:g}",
+            f"lr{t.learning_rate:g}",
+            f"b{t.batch_size}",
+        ]
+        parts += [
+            f"s{t.steps}",
+            f"n{self.examples}",
+            *(["shuffled"] if self.shuffled else []),
+            f"seed{self.seed}",
+        ]
         return "-".join(parts)
 
 
 @dataclass(frozen=True)
 class Bench:
-    """What all trials of a sweep have in common: the model, the frozen data, the precision. Can be sent to a process.
+    """What all trials of a sweep have in common: the model, the frozen data, the precision.
 
-    model: a folder; train, evaluation: JSONL files of `data.freeze`; curve: how many of the evaluation examples a curve
-    is made of; threads: of each trial.
+    It can be sent to a process.
+
+    model: a folder; train, evaluation: JSONL files of `data.freeze`; curve: how many of the
+    evaluation examples a curve is made of; threads: of each trial.
     """
 
     model: Path
@@ -95,7 +109,10 @@ class Bench:
 
 @dataclass(frozen=True)
 class Ran:
-    """A trial that was run, as it lies in `folder`. curve: (steps done, nats/token on the curve's examples)."""
+    """A trial that was run, as it lies in `folder`.
+
+    curve: (steps done, nats/token on the curve's examples).
+    """
 
     trial: Trial
     folder: Path
@@ -121,7 +138,8 @@ def run(
         bench: what they have in common.
         artifacts: folder of this feature's artifacts.
         workers: trials at the same time; 1: in this process.
-        known: artifacts folders of earlier features. A trial found there is not copied: `folder` leads to it.
+        known: artifacts folders of earlier features. A trial found there is not copied:
+            `folder` leads to it.
         tell: progress in optimizer steps, called after each trial.
     """
     common = bench.description()
@@ -136,15 +154,23 @@ def run(
 
 
 def base(bench: Bench, artifacts: Path, *, known: Iterable[Path] = ()) -> Evaluation:
-    """The base on the evaluation examples: taken over from `known`, else computed, and stored beside the trials."""
+    """The base on the evaluation examples.
+
+    Taken over from `known`, else computed, and stored beside the trials.
+    """
     common = bench.description()
     wanted = hashlib.sha256(json.dumps(common, sort_keys=True).encode()).hexdigest()
     for place in known:
         description = place / FOLDER / BASE / DESCRIPTION
-        if description.is_file() and json.loads(description.read_text("utf-8"))["identity"] == wanted:
+        if (
+            description.is_file()
+            and json.loads(description.read_text("utf-8"))["identity"] == wanted
+        ):
             return Evaluation(**load_file(description.parent / "evaluation.safetensors"))
     stage = Stage(bench)
-    found = evaluation.evaluate(stage.loaded.model, [example.encoded for example in stage.evaluation])
+    found = evaluation.evaluate(
+        stage.loaded.model, [example.encoded for example in stage.evaluation]
+    )
     folder = artifacts / FOLDER / BASE
     folder.mkdir(parents=True)
     _write_evaluation(folder, found)
@@ -155,12 +181,17 @@ def base(bench: Bench, artifacts: Path, *, known: Iterable[Path] = ()) -> Evalua
 
 def read(folder: Path, *, reused: bool = False) -> Ran:
     """Read a stored trial."""
-    steps, found = load_file(folder / "steps.safetensors"), load_file(folder / "evaluation.safetensors")
+    steps, found = (
+        load_file(folder / "steps.safetensors"),
+        load_file(folder / "evaluation.safetensors"),
+    )
     names = [field.name for field in fields(Step)]
     return Ran(
         trial=described(json.loads((folder / DESCRIPTION).read_text("utf-8"))["trial"]),
         folder=folder,
-        steps=tuple(Step(*row) for row in zip(*(steps[name].tolist() for name in names), strict=True)),
+        steps=tuple(
+            Step(*row) for row in zip(*(steps[name].tolist() for name in names), strict=True)
+        ),
         curve=tuple((int(done), loss) for done, loss in steps["curve"].tolist()),
         evaluation=Evaluation(**found),
         reused=reused,
@@ -175,14 +206,19 @@ def described(raw: Mapping[str, Any]) -> Trial:
 
 def identity(trial: Trial, common: Mapping[str, Any]) -> str:
     """SHA-256 (hex) of all that a trial's numbers depend on."""
-    return hashlib.sha256(json.dumps({"trial": asdict(trial), **common}, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(
+        json.dumps({"trial": asdict(trial), **common}, sort_keys=True).encode()
+    ).hexdigest()
 
 
 def _known(trial: Trial, common: Mapping[str, Any], places: Iterable[Path]) -> Path | None:
     wanted = identity(trial, common)
     for place in places:
         description = place / FOLDER / trial.name / DESCRIPTION
-        if description.is_file() and json.loads(description.read_text("utf-8"))["identity"] == wanted:
+        if (
+            description.is_file()
+            and json.loads(description.read_text("utf-8"))["identity"] == wanted
+        ):
             return description.parent
     return None
 
@@ -190,15 +226,19 @@ def _known(trial: Trial, common: Mapping[str, Any], places: Iterable[Path]) -> P
 def _work(
     trials: Sequence[Trial], bench: Bench, folder: Path, common: Mapping[str, Any], workers: int
 ) -> Iterator[Trial]:
-    """Run trials, long ones first so that none is left over at the end; give each when it is done."""
+    """Run trials, long ones first so that none is left over at the end; give each when done."""
     ordered = sorted(trials, key=lambda trial: -trial.training.steps * trial.training.batch_size)
     if workers == 1 or len(trials) < 2:
         stage = Stage(bench)
         for trial in ordered:
             yield _one(stage, trial, folder, common)
         return
-    with ProcessPoolExecutor(min(workers, len(trials)), multiprocessing.get_context("spawn"), _enter, (bench,)) as pool:
-        running: list[Future[Trial]] = [pool.submit(_in_worker, trial, folder, common) for trial in ordered]
+    with ProcessPoolExecutor(
+        min(workers, len(trials)), multiprocessing.get_context("spawn"), _enter, (bench,)
+    ) as pool:
+        running: list[Future[Trial]] = [
+            pool.submit(_in_worker, trial, folder, common) for trial in ordered
+        ]
         for future in as_completed(running):
             yield future.result()
 
@@ -208,7 +248,9 @@ class Stage:
 
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
-        self.loaded = models.load(bench.model, dtype=getattr(torch, bench.dtype), device=bench.device)
+        self.loaded = models.load(
+            bench.model, dtype=getattr(torch, bench.dtype), device=bench.device
+        )
         self.pool = data.thaw(bench.train)
         self.evaluation = data.thaw(bench.evaluation)
 
@@ -217,7 +259,7 @@ class Stage:
         return ordered(self.pool, trial)
 
     def adapted(self, trial: Trial, folder: Path | None) -> "PeftModel":
-        """The model with the adapter stored in `folder`, or with the one that the trial starts from."""
+        """The model with the adapter stored in `folder`, or with the one the trial starts from."""
         model = adapters.attach(self.loaded, trial.lora, trial.seed)
         if folder is not None:
             adapters.restore(model, load_torch(folder / adapters.WEIGHTS))
@@ -225,7 +267,7 @@ class Stage:
 
 
 def ordered(pool: Sequence[data.Example], trial: Trial) -> tuple[data.Example, ...]:
-    """The first `examples` of the pool in the seed's order; with `shuffled`, each with another's answer."""
+    """The pool's first `examples` in the seed's order; if `shuffled` each with another's answer."""
     generator = torch.Generator().manual_seed(trial.seed)
     order = torch.randperm(len(pool), generator=generator).tolist()[: trial.examples]
     chosen = tuple(pool[i] for i in order)
@@ -257,12 +299,18 @@ def _one(stage: Stage, trial: Trial, folder: Path, common: Mapping[str, Any]) ->
         curve: list[tuple[int, float]] = []
 
         def after_step(done: int, step: Step, optimizer: torch.optim.Optimizer) -> None:
-            if trial.curve_every and (done == 1 or done % trial.curve_every == 0) and done < trial.training.steps:
+            if (
+                trial.curve_every
+                and (done == 1 or done % trial.curve_every == 0)
+                and done < trial.training.steps
+            ):
                 losses = evaluation.evaluate(model, held_out[: stage.bench.curve]).losses
                 curve.append((done, float(losses.mean(dtype="float64"))))
 
         examples = [example.encoded for example in stage.examples(trial)]
-        steps = training.train(model, examples, trial.training, after_step=after_step, held_out=held_out)
+        steps = training.train(
+            model, examples, trial.training, after_step=after_step, held_out=held_out
+        )
         found = evaluation.evaluate(model, held_out)
         _store(folder / trial.name, trial, common, steps, curve, found)
         adapters.save(model, folder / trial.name)
@@ -281,7 +329,10 @@ def _store(
     found: Evaluation,
 ) -> None:
     folder.mkdir(parents=True)
-    columns = {f.name: np.array([getattr(s, f.name) for s in steps], dtype=np.float64) for f in fields(Step)}
+    columns = {
+        f.name: np.array([getattr(s, f.name) for s in steps], dtype=np.float64)
+        for f in fields(Step)
+    }
     columns["curve"] = np.array(curve, dtype=np.float64).reshape(-1, 2)
     _save(columns, folder / "steps.safetensors")
     _write_evaluation(folder, found)
@@ -290,7 +341,9 @@ def _store(
 
 
 def _write_evaluation(folder: Path, found: Evaluation) -> None:
-    arrays = {field.name: np.ascontiguousarray(getattr(found, field.name)) for field in fields(Evaluation)}
+    arrays = {
+        field.name: np.ascontiguousarray(getattr(found, field.name)) for field in fields(Evaluation)
+    }
     _save(arrays, folder / "evaluation.safetensors")
 
 
@@ -302,7 +355,8 @@ def _save(arrays: Mapping[str, np.ndarray], path: Path) -> None:
 def _code() -> str:
     """SHA-256 (hex) of the instruments, so that no trial of other code is taken over.
 
-    Of all of them: some changes make a trial run again for nothing, but none lets an old number stand as a new one.
+    Of all of them: some changes make a trial run again for nothing, but none lets an old number
+    stand as a new one.
     """
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.glob("*.py")):

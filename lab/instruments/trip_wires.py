@@ -1,4 +1,7 @@
-"""What would let a training run fail in silence, with a plausible loss curve: each stops it with a clear error."""
+"""What would let a training run fail in silence, with a plausible loss curve.
+
+Each stops it with a clear error.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,26 +15,35 @@ class TrainingError(RuntimeError):
     """Training went wrong in a way that would else stay silent."""
 
 
-def before(trained: Mapping[str, torch.Tensor], examples: Sequence[Encoded], held_out: Sequence[Encoded]) -> None:
-    """Before the first step: something is trained, the answers differ, and none of them will be evaluated on.
+def before(
+    trained: Mapping[str, torch.Tensor], examples: Sequence[Encoded], held_out: Sequence[Encoded]
+) -> None:
+    """Before the first step: something is trained, answers differ, and none will be evaluated on.
 
     Args:
         trained: tensors that are trained, by name.
         examples: training examples; held_out: those that the run will be judged by.
     """
     if not trained:
-        msg = "nothing is trained: no adapter is attached, or it is switched off. Call adapters.attach first"
+        msg = (
+            "nothing is trained: no adapter is attached, or it is switched off. Call "
+            "adapters.attach first"
+        )
         raise TrainingError(msg)
     answers = {_answer(example) for example in examples}
     tokens = [token for answer in answers for token in answer]
     if len(tokens) > 1 and len(set(tokens)) == 1:
-        msg = f"every supervised token is the same, id {tokens[0]}; wanted answers. Check the labels of the data"
+        msg = (
+            f"every supervised token is the same, id {tokens[0]}; wanted answers. Check the "
+            "labels of the data"
+        )
         raise TrainingError(msg)
     known = [number for number, example in enumerate(held_out) if _answer(example) in answers]
     if known:
         msg = (
-            f"{len(known)} of {len(held_out)} held-out examples have the answer of a training example, the first is "
-            f"number {known[0]}; wanted none: they would measure what was memorised. Split the data by its source"
+            f"{len(known)} of {len(held_out)} held-out examples have the answer of a training "
+            f"example, the first is number {known[0]}; wanted none: they would measure what was "
+            "memorised. Split the data by its source"
         )
         raise TrainingError(msg)
 
@@ -43,15 +55,23 @@ def _answer(example: Encoded) -> tuple[int, ...]:
 def batch(number: int, supervised: int) -> None:
     """Before step `number`: the batch's loss counts at least one token."""
     if supervised == 0:
-        msg = f"step {number}: none of the batch's tokens is supervised; check the labels of the data"
+        msg = (
+            f"step {number}: none of the batch's tokens is supervised; check the labels of the data"
+        )
         raise TrainingError(msg)
 
 
 def step(number: int, loss: float, norm: float) -> None:
-    """Before the update of step `number`: loss and gradient norm are numbers, and there is a gradient."""
+    """Before step `number`'s update: loss and gradient norm are numbers; there is a gradient."""
     if not math.isfinite(loss) or not math.isfinite(norm):
-        msg = f"step {number}: loss {loss}, gradient norm {norm}; wanted finite numbers. Lower the learning rate"
+        msg = (
+            f"step {number}: loss {loss}, gradient norm {norm}; wanted finite numbers. Lower "
+            "the learning rate"
+        )
         raise TrainingError(msg)
     if norm == 0.0:
-        msg = f"step {number}: all gradients are zero; the adapter is not part of what the loss was computed from"
+        msg = (
+            f"step {number}: all gradients are zero; the adapter is not part of what the loss "
+            "was computed from"
+        )
         raise TrainingError(msg)

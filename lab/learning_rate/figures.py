@@ -23,28 +23,39 @@ def figures(measured: Measured, numbers: Mapping[str, Measurement]) -> list[pres
 
 
 def loss_by_rate(measured: Measured, numbers: Mapping[str, Measurement]) -> present.Figure:
-    """Final held-out loss against the rate: every run, the mean of each rate, base, control and formula."""
+    """Final held-out loss against the rate: every run, each rate's mean, base, control, formula."""
     plan, base, formula = measured.plan, measured.base_loss, measured.formula
     series: list[present.Series] = []
     for settings, style in ((plan.first, "solid"), (plan.second, "dashed")):
-        label, means = f"rank {settings[0].rank}", [statistics.fmean(measured.losses(s)) for s in settings]
+        label, means = (
+            f"rank {settings[0].rank}",
+            [statistics.fmean(measured.losses(s)) for s in settings],
+        )
         series += [
             present.Series(f"{label}, each seed", *_points(measured, settings), kind="points"),
             present.Series(f"{label}, mean", [s.rate for s in settings], means, style=style),  # type: ignore[arg-type]
         ]
-    series.append(present.Series("shuffled answers", *_points(measured, [plan.control]), kind="points"))
-    series.append(present.Series("base", [plan.first[0].rate, plan.first[-1].rate], [base, base], style="dotted"))
+    series.append(
+        present.Series("shuffled answers", *_points(measured, [plan.control]), kind="points")
+    )
+    series.append(
+        present.Series(
+            "base", [plan.first[0].rate, plan.first[-1].rate], [base, base], style="dotted"
+        )
+    )
     if formula is not None:
         lowest = min(loss for s in plan.true for loss in measured.losses(s))
-        series.append(present.Series("formula's rate", [formula, formula], [lowest, base], style="dotted"))
+        series.append(
+            present.Series("formula's rate", [formula, formula], [lowest, base], style="dotted")
+        )
     told = "makes no prediction" if formula is None else f"says {present.number(formula, 3)}"
     first, second = plan.first[0].rank, plan.second[0].rank
     return present.Figure(
         name="loss_by_rate",
         title="Held-out loss after training, by learning rate",
         caption=(
-            f"Every run is a point, {present.count(len(plan.seeds), 'seed')} at each rate; lines join the means. "
-            f"Lowest at {_rate(numbers['best_rate'])} with rank {first} and at "
+            f"Every run is a point, {present.count(len(plan.seeds), 'seed')} at each rate; lines "
+            f"join the means. Lowest at {_rate(numbers['best_rate'])} with rank {first} and at "
             f"{_rate(numbers[f'best_rate_r{second}'])} with rank {second}; the formula {told}."
         ),
         x_label="peak learning rate",
@@ -77,8 +88,9 @@ def training_loss(measured: Measured) -> present.Figure:
         name="training_loss",
         title=f"Training loss, less that of rate {written(plan.reference.rate)} on the same batch",
         caption=(
-            "Lines are means over seeds, bands reach from the lowest seed to the highest. In the last step: "
-            f"{', '.join(ends)} nats/token. The batches' difficulty is taken away, not how much each can gain."
+            "Lines are means over seeds, bands reach from the lowest seed to the highest. In the "
+            f"last step: {', '.join(ends)} nats/token. The batches' difficulty is taken away, not "
+            "how much each can gain."
         ),
         x_label="optimizer step",
         y_label="difference of the loss (nats/token)",
@@ -87,24 +99,31 @@ def training_loss(measured: Measured) -> present.Figure:
 
 
 def climb(measured: Measured) -> present.Figure:
-    """Instability of every run with true answers, and less the smallest rate's loss on the same batch."""
+    """Instability of runs with true answers, and less the smallest rate's loss on their batches."""
     plan, smallest = measured.plan, written(measured.plan.reference.rate)
-    raw = [(s.rate, instability(curve)) for s in plan.first for curve in measured.training_losses(s)]
-    series, worst = [present.Series(f"rank {plan.first[0].rank}", *zip(*raw, strict=True), kind="points")], []
+    raw = [
+        (s.rate, instability(curve)) for s in plan.first for curve in measured.training_losses(s)
+    ]
+    series, worst = (
+        [present.Series(f"rank {plan.first[0].rank}", *zip(*raw, strict=True), kind="points")],
+        [],
+    )
     for settings in (plan.first[1:], plan.second):
         own = [(s.rate, instability(curve)) for s in settings for curve in measured.same_batches(s)]
         label = f"rank {settings[0].rank}, less {smallest} on the same batch"
         series.append(present.Series(label, *zip(*own, strict=True), kind="points"))
         rate, most = max(own, key=lambda pair: pair[1])
-        worst.append(f"{present.number(most, 3)} nats at rank {settings[0].rank} with {written(rate)}")
+        worst.append(
+            f"{present.number(most, 3)} nats at rank {settings[0].rank} with {written(rate)}"
+        )
     floor = float(np.mean([y for x, y in raw if x == plan.reference.rate]))
     return present.Figure(
         name="instability",
         title="How far the training loss climbs back",
         caption=(
-            "The largest climb above the lowest loss so far, one point per run. With "
-            f"{smallest} it is {present.number(floor, 3)} nats in the mean. Less the loss of {smallest} on the same "
-            f"batch the largest are {' and '.join(worst)}."
+            f"The largest climb above the lowest loss so far, one point per run. With {smallest} "
+            f"it is {present.number(floor, 3)} nats in the mean. Less the loss of {smallest} on "
+            f"the same batch the largest are {' and '.join(worst)}."
         ),
         x_label="peak learning rate",
         y_label="largest climb of the loss (nats/token)",

@@ -1,13 +1,14 @@
-"""What is unstable in a training run: how far its loss climbs back, and how often loss or gradient spikes."""
+"""What is unstable in training: how far a loss climbs back, how often loss or gradient spikes."""
 
 import numpy as np
 
 
 def climbs(losses: np.ndarray) -> np.ndarray:
-    """By how much each loss [T] lies above the lowest one up to it: loss_t − min_{s ≤ t} loss_s, 0 at a new minimum.
+    """By how much each loss [T] lies above the lowest one up to it.
 
-    Batches differ in difficulty, so even a run that learns nothing climbs. Taken of the difference from such a run on
-    the same batches, this part is gone; that batches differ in how much they can gain is not.
+    loss_t − min_{s ≤ t} loss_s, which is 0 at a new minimum. Batches differ in difficulty, so even
+    a run that learns nothing climbs. Taken of the difference from such a run on the same batches,
+    this part is gone; that batches differ in how much they can gain is not.
     """
     return losses - np.minimum.accumulate(losses)
 
@@ -18,7 +19,7 @@ def instability(losses: np.ndarray) -> float:
 
 
 def loss_spikes(losses: np.ndarray, height: float) -> int:
-    """The number of steps at which the loss [T] is more than `height` above its lowest value so far."""
+    """The number of steps at which the loss [T] is more than `height` above its lowest so far."""
     return int((climbs(losses) > height).sum())
 
 

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Spikes:
-    """What counts as a spike. gradient: times the median norm of the run; loss: nats above the lowest loss so far."""
+    """What counts as a spike.
+
+    gradient: times the median norm of the run; loss: nats above the lowest loss so far.
+    """
 
     gradient: float
     loss: float
@@ -48,7 +51,12 @@ def tag(rate: float) -> str:
 
 def measurements(measured: Measured, spikes: Spikes) -> dict[str, Measurement]:
     """All numbers by name."""
-    return _of_losses(measured) | _of_optimum(measured) | _of_control(measured) | _of_stability(measured, spikes)
+    return (
+        _of_losses(measured)
+        | _of_optimum(measured)
+        | _of_control(measured)
+        | _of_stability(measured, spikes)
+    )
 
 
 def _of_losses(measured: Measured) -> dict[str, Measurement]:
@@ -57,8 +65,13 @@ def _of_losses(measured: Measured) -> dict[str, Measurement]:
     sample, plan = Measurement.of_sample, measured.plan
     base = token_mean(measured.base.losses.astype(np.float64), measured.base.owners)
     return {
-        "eval_loss_base": Measurement.of_estimate(base.value, "nats/token", stderr=base.stderr, n=base.n),
-        **{f"eval_loss_r{s.rank}_lr{tag(s.rate)}": sample(measured.losses(s), "nats/token") for s in plan.true},
+        "eval_loss_base": Measurement.of_estimate(
+            base.value, "nats/token", stderr=base.stderr, n=base.n
+        ),
+        **{
+            f"eval_loss_r{s.rank}_lr{tag(s.rate)}": sample(measured.losses(s), "nats/token")
+            for s in plan.true
+        },
         "eval_loss_shuffled": sample(measured.losses(plan.control), "nats/token"),
     }
 
@@ -92,7 +105,9 @@ def _of_optimum(measured: Measured) -> dict[str, Measurement]:
     return {
         "best_rate": exact(best.rate, "learning rate"),
         "best_rate_lead": Measurement.of_sample(lead, "nats/token"),
-        f"best_rate_r{plan.second[0].rank}": exact(ranked(measured, plan.second)[0].rate, "learning rate"),
+        f"best_rate_r{plan.second[0].rank}": exact(
+            ranked(measured, plan.second)[0].rate, "learning rate"
+        ),
         "formula_rate": exact(measured.formula, "learning rate"),
         "optimum_log10_rate": _sample(first, "log10 rate"),
         f"optimum_log10_rate_r{plan.second[0].rank}": _sample(second, "log10 rate"),
@@ -102,9 +117,16 @@ def _of_optimum(measured: Measured) -> dict[str, Measurement]:
 
 
 def _sample(values: Sequence[float | None], unit: str) -> Measurement:
-    """A sample, or "not measured" where a seed's parabola has no lowest point: leaving that seed out would flatter."""
+    """A sample, or "not measured" where a seed's parabola has no lowest point.
+
+    Leaving that seed out would flatter.
+    """
     found = [value for value in values if value is not None]
-    return Measurement.of_sample(found, unit) if len(found) == len(values) else Measurement.of_estimate(None, unit)
+    return (
+        Measurement.of_sample(found, unit)
+        if len(found) == len(values)
+        else Measurement.of_estimate(None, unit)
+    )
 
 
 def _of_control(measured: Measured) -> dict[str, Measurement]:
@@ -125,7 +147,9 @@ def _of_stability(measured: Measured, spikes: Spikes) -> dict[str, Measurement]:
     return {
         f"instability_lr{tag(lowest.rate)}": sample([f.instability for f in low], "nats/token"),
         f"instability_lr{tag(highest.rate)}": sample([f.instability for f in high], "nats/token"),
-        f"instability_same_batches_lr{tag(highest.rate)}": sample([f.same_batches for f in high], "nats/token"),
+        f"instability_same_batches_lr{tag(highest.rate)}": sample(
+            [f.same_batches for f in high], "nats/token"
+        ),
         "gradient_spikes": Measurement.of_exact(sum(f.gradient_spikes for f in every), "steps"),
         "loss_spikes": Measurement.of_exact(sum(f.loss_spikes for f in every), "steps"),
     }
@@ -135,10 +159,16 @@ def stability(measured: Measured, setting: Setting, spikes: Spikes) -> list[Stab
     """The metrics of a setting with true answers, in each seed."""
     found = []
     for run, raw, same in zip(
-        measured.runs[setting], measured.training_losses(setting), measured.same_batches(setting), strict=True
+        measured.runs[setting],
+        measured.training_losses(setting),
+        measured.same_batches(setting),
+        strict=True,
     ):
         norms = np.array([step.grad_norm for step in run.steps])
-        counts = unstable.gradient_spikes(norms, spikes.gradient), unstable.loss_spikes(same, spikes.loss)
+        counts = (
+            unstable.gradient_spikes(norms, spikes.gradient),
+            unstable.loss_spikes(same, spikes.loss),
+        )
         found.append(Stability(unstable.instability(raw), unstable.instability(same), *counts))
     return found
 

@@ -21,19 +21,43 @@ def tables(measured: Measured, spikes: Spikes) -> tuple[Table, ...]:
 
 
 def runs(measured: Measured, spikes: Spikes) -> Table:
-    """Every run; the control's batches hold other answers, so there is no run to compare its training loss with."""
-    columns = ("rank", "rate", "answers", "seed", "held-out loss", "instability", "instability on the same batches")
+    """Every run, and what its training loss says where it can be compared.
+
+    The control's batches hold other answers, so there is no run to compare its training loss with.
+    """
+    columns = (
+        "rank",
+        "rate",
+        "answers",
+        "seed",
+        "held-out loss",
+        "instability",
+        "instability on the same batches",
+    )
     columns += ("gradient spikes", "loss spikes", "taken over")
     plan = measured.plan
     rows: list[tuple[Any, ...]] = []
     for s in plan.true:
-        for i, (found, loss) in enumerate(zip(stability(measured, s, spikes), measured.losses(s), strict=True)):
-            stable = (found.instability, found.same_batches, found.gradient_spikes, found.loss_spikes)
-            rows.append((s.rank, s.rate, "true", plan.seeds[i], loss, *stable, _taken_over(measured, s, i)))
+        for i, (found, loss) in enumerate(
+            zip(stability(measured, s, spikes), measured.losses(s), strict=True)
+        ):
+            stable = (
+                found.instability,
+                found.same_batches,
+                found.gradient_spikes,
+                found.loss_spikes,
+            )
+            rows.append(
+                (s.rank, s.rate, "true", plan.seeds[i], loss, *stable, _taken_over(measured, s, i))
+            )
     s = plan.control
-    for i, (curve, loss) in enumerate(zip(measured.training_losses(s), measured.losses(s), strict=True)):
+    for i, (curve, loss) in enumerate(
+        zip(measured.training_losses(s), measured.losses(s), strict=True)
+    ):
         stable = (instability(curve), None, None, None)
-        rows.append((s.rank, s.rate, "shuffled", plan.seeds[i], loss, *stable, _taken_over(measured, s, i)))
+        rows.append(
+            (s.rank, s.rate, "shuffled", plan.seeds[i], loss, *stable, _taken_over(measured, s, i))
+        )
     return Table("Runs", columns, tuple(rows))
 
 
@@ -52,22 +76,42 @@ def neighbours(measured: Measured) -> Table:
     rows: list[tuple[Any, ...]] = []
     for one, other in (*itertools.pairwise(plan.first), *itertools.pairwise(plan.second)):
         found = paired(measured.losses(other), measured.losses(one))
-        by_example = token_mean(_tokens(measured, other) - _tokens(measured, one), measured.base.owners)
-        numbers = (*found.differences, found.mean, *found.interval, found.p_value, by_example.value, by_example.stderr)
+        by_example = token_mean(
+            _tokens(measured, other) - _tokens(measured, one), measured.base.owners
+        )
+        numbers = (
+            *found.differences,
+            found.mean,
+            *found.interval,
+            found.p_value,
+            by_example.value,
+            by_example.stderr,
+        )
         rows.append((one.rank, one.rate, other.rate, *numbers))
     return Table("Neighbouring rates: change of the held-out loss", columns, tuple(rows))
 
 
 def _tokens(measured: Measured, setting: Setting) -> np.ndarray:
     """Loss of each held-out token [N], mean over the seeds."""
-    return np.mean([run.evaluation.losses.astype(np.float64) for run in measured.runs[setting]], axis=0)
+    return np.mean(
+        [run.evaluation.losses.astype(np.float64) for run in measured.runs[setting]], axis=0
+    )
 
 
 def optimum(measured: Measured) -> Table:
     """The best of three rates and the vertex of the parabola through them."""
     rows: list[tuple[Any, ...]] = []
     for settings in (measured.plan.shared, measured.plan.second):
-        found = zip(measured.plan.seeds, winners(measured, settings), optima(measured, settings), strict=True)
+        found = zip(
+            measured.plan.seeds,
+            winners(measured, settings),
+            optima(measured, settings),
+            strict=True,
+        )
         for seed, best, log_rate in found:
             rows.append((settings[0].rank, seed, best, None if log_rate is None else 10**log_rate))
-    return Table("Optimum of each seed", ("rank", "seed", "best of three rates", "vertex of the parabola"), tuple(rows))
+    return Table(
+        "Optimum of each seed",
+        ("rank", "seed", "best of three rates", "vertex of the parabola"),
+        tuple(rows),
+    )

@@ -17,12 +17,23 @@ if TYPE_CHECKING:
     from lab.lora_rank.lora_rank_comparison import Measured
 
 WORDS = {"alpha_fixed": "alpha fixed", "alpha_2r": "alpha = 2r", "rslora": "rsLoRA"}
-SIDES = {"left": "left side of ΔW", "right": "right side of ΔW", "learned": "A without its start", "null": "random"}
+SIDES = {
+    "left": "left side of ΔW",
+    "right": "right side of ΔW",
+    "learned": "A without its start",
+    "null": "random",
+}
 
 
 def figures(measured: Measured, numbers: Mapping[str, Measurement]) -> list[present.Figure]:
     """All figures of the report."""
-    return [loss(measured), first_step(measured, numbers), energy(measured), overlap(measured), cut(measured)]
+    return [
+        loss(measured),
+        first_step(measured, numbers),
+        energy(measured),
+        overlap(measured),
+        cut(measured),
+    ]
 
 
 def loss(measured: Measured) -> present.Figure:
@@ -39,16 +50,20 @@ def loss(measured: Measured) -> present.Figure:
         at = [measured.settings[name][0].trial.lora.r] * len(found)
         series.append(present.Series(f"{WORDS[name]}, one seed", at, found, kind="points"))
     full = float(measured.full.evaluations["full"].losses.mean(dtype="float64"))
-    series.append(present.Series("full fine-tuning, one seed", [min(ranks), max(ranks)], [full, full], style="dashed"))
+    series.append(
+        present.Series(
+            "full fine-tuning, one seed", [min(ranks), max(ranks)], [full, full], style="dashed"
+        )
+    )
     base = float(measured.base.losses.mean(dtype="float64"))
     low, high = min(means), max(means)
     return present.Figure(
         name="loss_by_rank",
         title="Held-out loss by rank",
         caption=(
-            f"With alpha fixed the means over seeds lie between {present.number(low)} and {present.number(high)} "
-            f"nats/token, the base at {present.number(base)}; full fine-tuning at {present.number(full)}. Points of "
-            "one rank differ by seed alone."
+            f"With alpha fixed the means over seeds lie between {present.number(low)} and "
+            f"{present.number(high)} nats/token, the base at {present.number(base)}; full "
+            f"fine-tuning at {present.number(full)}. Points of one rank differ by seed alone."
         ),
         x_label="rank r",
         y_label="loss (nats/token)",
@@ -67,20 +82,24 @@ def first_step(measured: Measured, numbers: Mapping[str, Measurement]) -> presen
     """How far the first step goes along the gradient."""
     ranks, found = list(report.ranks(measured)), along(measured)
     told = ", ".join(
-        f"{present.number(numbers[f'first_step_slope_{name}'].value, 3)} with {WORDS[name]}" for name in CONVENTIONS
+        f"{present.number(numbers[f'first_step_slope_{name}'].value, 3)} with {WORDS[name]}"
+        for name in CONVENTIONS
     )
     return present.Figure(
         name="first_step",
         title="First step along the gradient (derivation checked)",
         caption=(
-            f"Slopes on these logarithmic axes: {told}. Where two lines cross, their scales are the same number. Mean "
-            "over seeds."
+            f"Slopes on these logarithmic axes: {told}. Where two lines cross, their scales are "
+            "the same number. Mean over seeds."
         ),
         x_label="rank r",
         y_label="⟨ΔW, −G⟩ / ‖G‖",
         x_scale="log",
         y_scale="log",
-        series=tuple(present.Series(WORDS[name], ranks, found[i].tolist()) for i, name in enumerate(CONVENTIONS)),
+        series=tuple(
+            present.Series(WORDS[name], ranks, found[i].tolist())
+            for i, name in enumerate(CONVENTIONS)
+        ),
     )
 
 
@@ -97,9 +116,13 @@ def energy(measured: Measured) -> present.Figure:
         found = np.mean([held(measured.found.values[ran.trial.name]) for ran in row], axis=0)
         series.append(present.Series(f"LoRA, r = {r}", range(1, r + 1), found.tolist()))
     full = held(measured.full.values)
-    series.append(present.Series("full fine-tuning", range(1, len(full) + 1), full.tolist(), style="dashed"))
+    series.append(
+        present.Series("full fine-tuning", range(1, len(full) + 1), full.tolist(), style="dashed")
+    )
     eighth = min(8, len(full)) - 1
-    told = ", ".join(f"{s.label} {present.number(100 * s.y[min(eighth, len(s.y) - 1)], 3)} %" for s in series)
+    told = ", ".join(
+        f"{s.label} {present.number(100 * s.y[min(eighth, len(s.y) - 1)], 3)} %" for s in series
+    )
     return present.Figure(
         name="energy",
         title="Directions that hold an update",
@@ -113,21 +136,29 @@ def energy(measured: Measured) -> present.Figure:
 
 def overlap(measured: Measured) -> present.Figure:
     """What the smallest and the largest rank have in common."""
-    means = {side: found.mean((0, 1), dtype=np.float64) for side, found in measured.found.overlaps.items()}
+    means = {
+        side: found.mean((0, 1), dtype=np.float64)
+        for side, found in measured.found.overlaps.items()
+    }
     small, large = min(report.ranks(measured)), max(report.ranks(measured))
-    told = ", ".join(f"{SIDES[side]} {present.number(float(found[0]), 3)}" for side, found in means.items())
+    told = ", ".join(
+        f"{SIDES[side]} {present.number(float(found[0]), 3)}" for side, found in means.items()
+    )
     return present.Figure(
         name="overlap",
         title=f"Subspaces of r = {small} and r = {large} in common",
         caption=(
-            f"φ(i, i) of the i strongest directions, mean over layers and seeds. At i = 1: {told}. Random subspaces "
-            "have i / d, d being the layer's width."
+            f"φ(i, i) of the i strongest directions, mean over layers and seeds. At i = 1: {told}. "
+            "Random subspaces have i / d, d being the layer's width."
         ),
         x_label="directions i",
         y_label="φ(i, i)",
         series=tuple(
             present.Series(
-                SIDES[side], range(1, len(found) + 1), found.tolist(), style="dashed" if side == "null" else "solid"
+                SIDES[side],
+                range(1, len(found) + 1),
+                found.tolist(),
+                style="dashed" if side == "null" else "solid",
             )
             for side, found in means.items()
         ),
@@ -139,12 +170,20 @@ def cut(measured: Measured) -> present.Figure:
     parts = [name for name in measured.full.evaluations if name != "full"]
     found = [report.kept(measured, name) for name in parts]
     shares = [100 * f.value for f in found]
-    band = ([100 * (f.value - f.stderr) for f in found], [100 * (f.value + f.stderr) for f in found])
-    told = ", ".join(f"{name} {present.number(share, 3)} %" for name, share in zip(parts, shares, strict=True))
+    band = (
+        [100 * (f.value - f.stderr) for f in found],
+        [100 * (f.value + f.stderr) for f in found],
+    )
+    told = ", ".join(
+        f"{name} {present.number(share, 3)} %" for name, share in zip(parts, shares, strict=True)
+    )
     return present.Figure(
         name="cut",
         title="Full fine-tuning's update, cut down",
-        caption=f"Of the whole update's improvement remain: {told}. Error bars: one standard error over examples.",
+        caption=(
+            f"Of the whole update's improvement remain: {told}. Error bars: one standard "
+            "error over examples."
+        ),
         x_label="part of the update, per layer",
         y_label="improvement kept (%)",
         series=(present.Series("kept", parts, shares, band=band, kind="bar"),),

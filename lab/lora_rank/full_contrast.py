@@ -1,6 +1,7 @@
 """One full fine-tuning on the same examples, and the same update cut down to few directions.
 
-What a rank-r part of it still achieves is the direct answer to "why is low rank enough": nothing is trained again.
+What a rank-r part of it still achieves is the direct answer to "why is low rank enough": nothing is
+trained again.
 """
 
 from __future__ import annotations
@@ -23,8 +24,11 @@ UPDATE = "full/update.safetensors"  # below artifacts/: layer -> ΔW [m, n] in b
 
 @dataclass(frozen=True)
 class Full:
-    """kinds: each layer's kind (q_proj …); shapes: its [m, n], [L, 2]; values: singular values of its ΔW [L, most],
-    with zeros where a layer has fewer; evaluations: "full", "rank K" for each cut, "random K" for the control.
+    """A full fine-tuning: its steps, its update layer by layer, and what parts of it achieve.
+
+    kinds: each layer's kind (q_proj …); shapes: its [m, n], [L, 2]; values: singular values of its
+    ΔW [L, most], with zeros where a layer has fewer; evaluations: "full", "rank K" for each cut,
+    "random K" for the control.
     """
 
     steps: tuple[Step, ...]
@@ -40,20 +44,32 @@ class Full:
 
     def history(self) -> dict[str, np.ndarray]:
         """Field of a step -> one value per optimizer step."""
-        return {f.name: np.array([getattr(s, f.name) for s in self.steps], dtype=np.float64) for f in fields(Step)}
+        return {
+            f.name: np.array([getattr(s, f.name) for s in self.steps], dtype=np.float64)
+            for f in fields(Step)
+        }
 
 
 def study(bench: Bench, like: Trial, cuts: Sequence[int], control: int, artifacts: Path) -> Full:
-    """Train the linear layers as `like` says (its adapter is not used), evaluate, cut, evaluate again; store ΔW."""
+    """Train the linear layers as `like` says, evaluate, cut, evaluate again; store ΔW.
+
+    The adapter of `like` is not used.
+    """
     stage = trials.Stage(bench)
     loaded = stage.loaded
     if bench.dtype != "float32":
         loaded = models.load(bench.model, dtype=torch.float32, device=bench.device)
     held_out = [example.encoded for example in stage.evaluation]
-    before = {name: weight.detach().clone() for name, weight in full_tuning.linears(loaded.model).items()}
-    steps, update = full_tuning.tune(loaded, [e.encoded for e in stage.examples(like)], like.training, _silent)
+    before = {
+        name: weight.detach().clone() for name, weight in full_tuning.linears(loaded.model).items()
+    }
+    steps, update = full_tuning.tune(
+        loaded, [e.encoded for e in stage.examples(like)], like.training, _silent
+    )
     (artifacts / UPDATE).parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: delta.cpu().contiguous() for name, delta in update.items()}, artifacts / UPDATE)
+    save_file(
+        {name: delta.cpu().contiguous() for name, delta in update.items()}, artifacts / UPDATE
+    )
     (artifacts / UPDATE).chmod(0o644)  # safetensors makes it private to its owner
     found = {"full": evaluation.evaluate(loaded.model, held_out)}
     values, vectors = _decomposed(update)
@@ -63,14 +79,18 @@ def study(bench: Bench, like: Trial, cuts: Sequence[int], control: int, artifact
     most = max(len(v) for v in values)
     padded = np.stack([np.pad(v, (0, most - len(v))) for v in values])
     kinds = tuple(name.rpartition(".")[2] for name in update)
-    return Full(tuple(steps), kinds, np.array([delta.shape for delta in update.values()]), padded, found)
+    return Full(
+        tuple(steps), kinds, np.array([delta.shape for delta in update.values()]), padded, found
+    )
 
 
 def _silent(done: int, step: Step, optimizer: torch.optim.Optimizer) -> None:
     """Say nothing: this runs in a process of its own."""
 
 
-def _decomposed(update: Mapping[str, torch.Tensor]) -> tuple[list[np.ndarray], dict[str, torch.Tensor]]:
+def _decomposed(
+    update: Mapping[str, torch.Tensor],
+) -> tuple[list[np.ndarray], dict[str, torch.Tensor]]:
     values, vectors = [], {}
     for name, delta in update.items():
         found, vectors[name] = lowrank.principal(delta.float().cpu())
@@ -85,11 +105,13 @@ def _cut(
     control: int,
     seed: int,
 ) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
-    """The update's best parts of each rank, and its part in `control` random directions per layer."""
+    """The update's best parts of each rank, its part in `control` random directions per layer."""
 
     def part(columns: Callable[[torch.Tensor], torch.Tensor]) -> dict[str, torch.Tensor]:
         return {
-            name: lowrank.projected(delta.float(), columns(vectors[name]).to(delta.device, torch.float32))
+            name: lowrank.projected(
+                delta.float(), columns(vectors[name]).to(delta.device, torch.float32)
+            )
             for name, delta in update.items()
         }
 

@@ -1,12 +1,14 @@
-"""LoRA rank: what it changes when nothing else does, how many directions an update needs, and why few are enough.
+"""LoRA rank: what it changes by itself, how many directions an update needs, why few are enough.
 
 run(ctx)
     measure(ctx)
-        trials.run            ranks × seeds with alpha fixed; the largest rank also with alpha = 2r and with rsLoRA
-        first_step.study      what the first step owes to the scale alone, on the model's real first gradients
-        directions.study      spectra of the updates; what the smallest and the largest rank have in common
+        trials.run            ranks × seeds with alpha fixed; the largest rank also with alpha = 2r
+                              and with rsLoRA
+        first_step.study      what the first step owes to the scale alone, on the model's real
+                              first gradients
+        directions.study      spectra of the updates; what the smallest and the largest rank share
         full_contrast.study   one full fine-tuning, evaluated whole and cut down to few directions
-    report.…                  arrays under artifacts/, then numbers, figures and sentences made from them
+    report.…                  arrays under artifacts/, then numbers, figures and sentences from them
 """
 
 from __future__ import annotations
@@ -30,30 +32,36 @@ if TYPE_CHECKING:
 
 QUESTION = "What does the rank of a LoRA adapter decide, and why is a low one enough?"
 HYPOTHESIS = (
-    "On so few examples the rank decides nothing: with alpha fixed, ranks 8 to 64 end within 0.1 nats of each other. "
-    "Where a larger rank seems to matter, the scale was changed with it: alpha = 2r and rsLoRA take larger steps at "
-    "the same learning rate. A few directions hold most of a LoRA update; a full fine-tuning's update is spread over "
-    "hundreds, and yet its best eight directions per layer do most of what it does."
+    "On so few examples the rank decides nothing: with alpha fixed, ranks 8 to 64 end within 0.1 "
+    "nats of each other. Where a larger rank seems to matter, the scale was changed with it: alpha "
+    "= 2r and rsLoRA take larger steps at the same learning rate. A few directions hold most of a "
+    "LoRA update; a full fine-tuning's update is spread over hundreds, and yet its best eight "
+    "directions per layer do most of what it does."
 )
 METHOD = (
-    "Ranks 8, 16, 32 and 64 are trained on the same examples with the same alpha, rate and seeds, three each; the "
-    "largest also with alpha = 2r and as rsLoRA. Trials that an earlier feature has run are taken over. Losses are "
-    "means over the held-out tokens, differences are paired by seed, and equivalence is tested, not concluded from a "
-    "missing difference: two one-sided t tests (TOST) on each pair of ranks, the largest p counts. That the first "
-    "step grows as scale times rank follows from the formula for any gradient; it is called a derivation checked, and"
-    " is checked on the first gradients of each seed with a real AdamW step. Updates are decomposed from their "
-    "factors; subspaces of two ranks are compared on the left side, on the right side and in A with its random start "
-    "removed, each against random directions. One full fine-tuning of the linear layers sees the examples of seed 0 "
-    "in the same steps, at a tenth of the rate; its update is evaluated as stored (bfloat16), cut to its strongest "
-    "directions, and, as control, cut to random ones. It is one run, its rate was not searched for, and 'full' leaves"
-    " out embedding and norms."
+    "Ranks 8, 16, 32 and 64 are trained on the same examples with the same alpha, rate and seeds, "
+    "three each; the largest also with alpha = 2r and as rsLoRA. Trials that an earlier feature "
+    "has run are taken over. Losses are means over the held-out tokens, differences are paired by "
+    "seed, and equivalence is tested, not concluded from a missing difference: two one-sided t "
+    "tests (TOST) on each pair of ranks, the largest p counts. That the first step grows as scale "
+    "times rank follows from the formula for any gradient; it is called a derivation checked, and "
+    "is checked on the first gradients of each seed with a real AdamW step. Updates are decomposed "
+    "from their factors; subspaces of two ranks are compared on the left side, on the right side "
+    "and in A with its random start removed, each against random directions. One full fine-tuning "
+    "of the linear layers sees the examples of seed 0 in the same steps, at a tenth of the rate; "
+    "its update is evaluated as stored (bfloat16), cut to its strongest directions, and, as "
+    "control, cut to random ones. It is one run, its rate was not searched for, and 'full' leaves "
+    "out embedding and norms."
 )
 EXPERIMENT = __spec__.name if __name__ == "__main__" and __spec__ else __name__
 
 
 @dataclass(frozen=True)
 class Measured:
-    """All that a run measured. settings: name (r8 … r64, alpha_2r, rslora) -> its trials, one per seed in order."""
+    """All that a run measured.
+
+    settings: name (r8 … r64, alpha_2r, rslora) -> its trials, one per seed in order.
+    """
 
     bench_facts: Mapping[str, object]
     base: Evaluation
@@ -94,7 +102,12 @@ def measure(ctx: Context) -> Measured:
     with sweep.bench(ctx, ("FEAT-005", "FEAT-006")) as (bench, known):
         base = trials.base(bench, artifacts, known=known)
         ran = trials.run(
-            every, bench, artifacts, workers=ctx.config["workers"], known=known, tell=_telling(ctx, len(every))
+            every,
+            bench,
+            artifacts,
+            workers=ctx.config["workers"],
+            known=known,
+            tell=_telling(ctx, len(every)),
         )
         ctx.progress(len(every), len(every) + 1, "full fine-tuning, first steps, directions")
         studies = _studies(ctx, bench, plan, {trial.name: ran[trial].folder for trial in every})
@@ -105,7 +118,10 @@ def measure(ctx: Context) -> Measured:
 
 
 def _telling(ctx: Context, trials: int) -> Callable[[int, int, str], None]:
-    """Progress in trials, of which those taken over count as done; the studies after them count as one more."""
+    """Progress in trials, of which those taken over count as done.
+
+    The studies after them count as one more.
+    """
 
     def tell(done: int, total: int, note: str) -> None:
         left = round((total - done) / ctx.config["training"]["steps"])
@@ -115,14 +131,20 @@ def _telling(ctx: Context, trials: int) -> Callable[[int, int, str], None]:
 
 
 def planned(config: Config) -> dict[str, list[Trial]]:
-    """Setting -> its trials, one per seed: the ranks with alpha fixed, then the largest rank with other scales."""
+    """Setting -> its trials, one per seed.
+
+    The ranks with alpha fixed, then the largest rank with other scales.
+    """
     from lab.instruments.adapters import LoraSettings
 
     alpha, most = config["lora_alpha"], config["ranks"][-1]
     settings = {f"r{r}": LoraSettings(r, alpha) for r in config["ranks"]}
     settings["alpha_2r"] = LoraSettings(most, 2 * most)
     settings["rslora"] = LoraSettings(most, alpha, use_rslora=True)
-    return {name: [_trial(config, lora, seed) for seed in config["seeds"]] for name, lora in settings.items()}
+    return {
+        name: [_trial(config, lora, seed) for seed in config["seeds"]]
+        for name, lora in settings.items()
+    }
 
 
 def _trial(config: Config, lora: LoraSettings, seed: int) -> Trial:
@@ -145,7 +167,14 @@ def _studies(
     like = dataclasses.replace(ranks[0][0], training=training)
     by_seed = [list(row) for row in zip(*ranks, strict=True)]
     tasks = {
-        "full": (full_contrast.study, bench, like, full["cuts"], full["control"], ctx.out / "artifacts"),
+        "full": (
+            full_contrast.study,
+            bench,
+            like,
+            full["cuts"],
+            full["control"],
+            ctx.out / "artifacts",
+        ),
         "found": (directions.study, bench, folders, [(row[0], row[-1]) for row in by_seed]),
         "first": (first_step.study, bench, by_seed),
     }

@@ -26,16 +26,27 @@ LOSS = "nats/token"
 
 def store(ctx: Context, measured: Measured) -> None:
     """Write what neither the trials' own files nor the full update hold."""
-    artifacts, found, first, full = ctx.out / "artifacts", measured.found, measured.first, measured.full
+    artifacts, found, first, full = (
+        ctx.out / "artifacts",
+        measured.found,
+        measured.first,
+        measured.full,
+    )
     of_updates = {f"{name}.values": values for name, values in found.values.items()}
     of_updates |= {f"{name}.inside": inside for name, inside in found.inside.items()}
     _save(of_updates | {"weights": found.weights}, artifacts / "updates.safetensors")
     _save({side: found.overlaps[side] for side in SIDES}, artifacts / "overlaps.safetensors")
-    steps = {"along": first.along, "gradient": first.gradient, "adapter_gradient": first.adapter_gradient}
+    steps = {
+        "along": first.along,
+        "gradient": first.gradient,
+        "adapter_gradient": first.adapter_gradient,
+    }
     _save(steps, artifacts / "first_step.safetensors")
     _save(full.history() | {"values": full.values}, artifacts / "full" / "training.safetensors")
     parts = ("losses", "entropies", "hits")
-    tokens = {f"{name}.{part}": getattr(e, part) for name, e in full.evaluations.items() for part in parts}
+    tokens = {
+        f"{name}.{part}": getattr(e, part) for name, e in full.evaluations.items() for part in parts
+    }
     _save(tokens | {"owners": measured.base.owners}, artifacts / "full" / "evaluation.safetensors")
 
 
@@ -52,7 +63,9 @@ def _save(arrays: Mapping[str, np.ndarray], path: Any) -> None:
 
 def ranks(measured: Measured) -> dict[int, Sequence[Ran]]:
     """Rank -> the trials of the primary comparison."""
-    return {row[0].trial.lora.r: row for name, row in measured.settings.items() if name[1:].isdigit()}
+    return {
+        row[0].trial.lora.r: row for name, row in measured.settings.items() if name[1:].isdigit()
+    }
 
 
 def losses(row: Sequence[Ran]) -> list[float]:
@@ -61,7 +74,7 @@ def losses(row: Sequence[Ran]) -> list[float]:
 
 
 def over_layers(measured: Measured, row: Sequence[Ran], what: str) -> list[float]:
-    """The mean over layers of "stable" or "energy" rank or of "amplification", one value per seed."""
+    """The mean over layers of "stable" or "energy" rank or "amplification", one value per seed."""
     return [float(by_layer(measured, ran.trial.name, what).mean()) for ran in row]
 
 
@@ -113,7 +126,10 @@ def measurements(ctx: Context, measured: Measured) -> dict[str, Measurement]:
 
 
 def _of_losses(measured: Measured) -> dict[str, Measurement]:
-    found = {f"loss_{name}": Measurement.of_sample(losses(row), LOSS) for name, row in measured.settings.items()}
+    found = {
+        f"loss_{name}": Measurement.of_sample(losses(row), LOSS)
+        for name, row in measured.settings.items()
+    }
     full = measured.full.evaluations["full"]
     return found | {"loss_full": _mean(full)}
 
@@ -134,8 +150,13 @@ def _of_ranks(measured: Measured, margin: float) -> dict[str, Measurement]:
         "rank_gap": Measurement.of_sample(paired(last, first).differences, LOSS),
         "rank_spread": Measurement.of_sample([max(seed) - min(seed) for seed in by_seed], LOSS),
         # all pairs must be equivalent, so the worst one decides, and needs no correction
-        "rank_equivalence_p": Measurement.of_estimate(max(equivalence(d, margin).p_value for d in pairs), ""),
-        **{f"{n}_gap": Measurement.of_sample(paired(s, last).differences, LOSS) for n, s in scales.items()},
+        "rank_equivalence_p": Measurement.of_estimate(
+            max(equivalence(d, margin).p_value for d in pairs), ""
+        ),
+        **{
+            f"{n}_gap": Measurement.of_sample(paired(s, last).differences, LOSS)
+            for n, s in scales.items()
+        },
         "parameters_per_rank": Measurement.of_exact(
             int(counted.pop()) if len(counted) == 1 else None, "parameters per unit of rank"
         ),
@@ -145,7 +166,10 @@ def _of_ranks(measured: Measured, margin: float) -> dict[str, Measurement]:
 def _of_first_step(measured: Measured) -> dict[str, Measurement]:
     found = slopes(measured.first, list(ranks(measured)))  # [seeds, 3]
     names = enumerate(CONVENTIONS)
-    return {f"first_step_slope_{name}": Measurement.of_sample(found[:, i].tolist(), "") for i, name in names}
+    return {
+        f"first_step_slope_{name}": Measurement.of_sample(found[:, i].tolist(), "")
+        for i, name in names
+    }
 
 
 def _of_directions(measured: Measured) -> dict[str, Measurement]:
@@ -157,7 +181,9 @@ def _of_directions(measured: Measured) -> dict[str, Measurement]:
         f"amplification_r{largest}": sample(over_layers(measured, row, "amplification"), ""),
     }
     for side, overlap in measured.found.overlaps.items():
-        found[f"similarity_{side}"] = sample(overlap[:, :, 0].mean(1, dtype=np.float64).tolist(), "")
+        found[f"similarity_{side}"] = sample(
+            overlap[:, :, 0].mean(1, dtype=np.float64).tolist(), ""
+        )
     return found
 
 
@@ -168,7 +194,9 @@ def _of_full(measured: Measured) -> dict[str, Measurement]:
     for what, unit in (("stable", ""), ("energy", "directions")):
         layers = of_spectra(full.values, what)
         error = float(layers.std(ddof=1) / np.sqrt(len(layers)))
-        found[f"{what}_rank_full"] = Measurement.of_estimate(float(layers.mean()), unit, stderr=error, n=len(layers))
+        found[f"{what}_rank_full"] = Measurement.of_estimate(
+            float(layers.mean()), unit, stderr=error, n=len(layers)
+        )
     for name, of in (("full_kept_rank_8", "rank 8"), ("full_kept_random_8", "random 8")):
         share = kept(measured, of)
         found[name] = Measurement.of_estimate(share.value, "", stderr=share.stderr, n=share.n)
@@ -177,7 +205,7 @@ def _of_full(measured: Measured) -> dict[str, Measurement]:
 
 
 def kept(measured: Measured, part: str) -> Any:
-    """The share of full fine-tuning's improvement that a part of its update keeps, as a ratio over examples."""
+    """The share of full fine-tuning's improvement that a part keeps, as a ratio over examples."""
     before, full = measured.base.losses.astype(np.float64), measured.full.evaluations
     return ratio(before - full[part].losses, before - full["full"].losses, measured.base.owners)
 
@@ -192,6 +220,8 @@ def facts(ctx: Context, measured: Measured) -> dict[str, Any]:
         dtype=ctx.config["dtype"],
         bench=dict(measured.bench_facts),
         trials={name: [ran.trial.name for ran in row] for name, row in measured.settings.items()},
-        taken_over=[ran.trial.name for row in measured.settings.values() for ran in row if ran.reused],
+        taken_over=[
+            ran.trial.name for row in measured.settings.values() for ran in row if ran.reused
+        ],
         config=dict(ctx.config),
     )

@@ -26,32 +26,55 @@ def settings(measured: Measured) -> Table:
     for name, row in measured.settings.items():
         lora, found = row[0].trial.lora, report.losses(row)
         rows.append(
-            (name, lora.r, lora.lora_alpha, lora.scale, report.parameters(row), statistics.fmean(found), *found)
+            (
+                name,
+                lora.r,
+                lora.lora_alpha,
+                lora.scale,
+                report.parameters(row),
+                statistics.fmean(found),
+                *found,
+            )
         )
     seeds = [f"seed {ran.trial.seed}" for ran in measured.settings[rows[0][0]]]
-    return Table("Settings", ("setting", "rank", "alpha", "scale", "parameters", "loss", *seeds), tuple(rows))
+    return Table(
+        "Settings", ("setting", "rank", "alpha", "scale", "parameters", "loss", *seeds), tuple(rows)
+    )
 
 
 def updates(measured: Measured) -> Table:
-    """The updates' size and shape: means over layers and seeds; the norm is that of all layers together."""
+    """The updates' size and shape: means over layers and seeds, the norm of all layers together."""
     rows: list[tuple[str | float | None, ...]] = []
     weights = math.sqrt(float((measured.found.weights**2).sum()))
     for name, row in measured.settings.items():
-        sizes = [np.linalg.norm(report.norms(measured.found.values[ran.trial.name])) / weights for ran in row]
+        sizes = [
+            np.linalg.norm(report.norms(measured.found.values[ran.trial.name])) / weights
+            for ran in row
+        ]
         means = [
-            statistics.fmean(report.over_layers(measured, row, what)) for what in ("stable", "energy", "amplification")
+            statistics.fmean(report.over_layers(measured, row, what))
+            for what in ("stable", "energy", "amplification")
         ]
         rows.append((name, float(np.mean(sizes)), *means, against_random(measured, name)))
     full = measured.full.values
     shapes = [float(report.of_spectra(full, what).mean()) for what in ("stable", "energy")]
     rows.append(("full", float(np.linalg.norm(report.norms(full)) / weights), *shapes, None, None))
-    columns = ("setting", "norm / weights' norm", "stable rank", "energy rank", "amplification", "W against random")
+    columns = (
+        "setting",
+        "norm / weights' norm",
+        "stable rank",
+        "energy rank",
+        "amplification",
+        "W against random",
+    )
     return Table("Updates", columns, tuple(rows))
 
 
 def against_random(measured: Measured, setting: str) -> float:
-    """How many times more of W lies in an update's strongest directions than in random ones, in the mean."""
-    chance = measured.found.weights * report.strongest(measured) / np.sqrt(measured.full.shapes.prod(1))
+    """How much more of W an update's strongest directions hold than random ones, in the mean."""
+    chance = (
+        measured.found.weights * report.strongest(measured) / np.sqrt(measured.full.shapes.prod(1))
+    )
     found = []
     for ran in measured.settings[setting]:
         inside = measured.found.inside[ran.trial.name]
@@ -70,7 +93,14 @@ def kinds(measured: Measured) -> Table:
     for kind in dict.fromkeys(names):
         at = [i for i, name in enumerate(names) if name == kind]
         possible = int(measured.full.sides[at[0]])
-        rows.append((kind, possible, *(float(e[at].mean()) for e in of_rank.values()), float(full[at].mean())))
+        rows.append(
+            (
+                kind,
+                possible,
+                *(float(e[at].mean()) for e in of_rank.values()),
+                float(full[at].mean()),
+            )
+        )
     columns = ("layer", "rank possible", *(f"r{r}" for r in of_rank), "full")
     return Table("Energy rank by kind of layer", columns, tuple(rows))
 
@@ -79,8 +109,12 @@ def cuts(measured: Measured) -> Table:
     """Full fine-tuning's update, whole and in parts."""
     rows = []
     for name, found in measured.full.evaluations.items():
-        rows.append((name, float(found.losses.mean(dtype="float64")), report.kept(measured, name).value))
+        rows.append(
+            (name, float(found.losses.mean(dtype="float64")), report.kept(measured, name).value)
+        )
     base = float(measured.base.losses.mean(dtype="float64"))
     return Table(
-        "Full fine-tuning, cut", ("part of the update", "loss", "improvement kept"), (("none", base, 0.0), *rows)
+        "Full fine-tuning, cut",
+        ("part of the update", "loss", "improvement kept"),
+        (("none", base, 0.0), *rows),
     )

@@ -1,4 +1,7 @@
-"""What shows: figures from frozen numbers, and the report made from result.json alone. Never imports torch."""
+"""What shows: figures from frozen numbers, and the report made from result.json alone.
+
+It never imports torch.
+"""
 
 from lab.present.figure import Figure, Series
 from lab.present.numbers import count, number, quantity

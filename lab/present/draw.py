@@ -1,4 +1,7 @@
-"""Turning a figure's data into PNG and SVG. Matplotlib (Agg) is imported here only, and only when a figure is drawn."""
+"""Turning a figure's data into PNG and SVG.
+
+Matplotlib (Agg) is imported here only, and only when a figure is drawn.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,8 @@ from typing import Any
 
 from lab.present.figure import Figure, Series
 
-# Okabe and Ito (2008), "Color Universal Design": told apart with every common kind of colour blindness. Yellow is
-# left out (unreadable on white); black comes last.
+# Okabe and Ito (2008), "Color Universal Design": told apart with every common kind of colour
+# blindness. Yellow is left out (unreadable on white); black comes last.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DASHES = {"solid": "-", "dashed": "--", "dotted": ":"}
@@ -30,17 +33,24 @@ STYLE = {
 
 
 def draw(figure: Figure, digest: str) -> dict[str, bytes]:
-    """Give {"png": bytes, "svg": bytes}; `digest` (sha256 of the data file) goes into each image's metadata.
+    """Give {"png": bytes, "svg": bytes}.
 
-    PNG: a text chunk `Data-SHA256`. SVG: `dc:identifier` with `sha256:…`.
+    `digest` (sha256 of the data file) goes into each image's metadata. PNG: a text chunk
+    `Data-SHA256`. SVG: `dc:identifier` with `sha256:…`.
     """
     import matplotlib as mpl
 
     with mpl.rc_context(STYLE):
         picture = _picture(figure)
         try:
-            png = _save(picture, "png", {"Data-SHA256": digest, "Title": figure.title, "Software": None})
-            svg = _save(picture, "svg", {"Identifier": f"sha256:{digest}", "Title": figure.title, "Date": None})
+            png = _save(
+                picture, "png", {"Data-SHA256": digest, "Title": figure.title, "Software": None}
+            )
+            svg = _save(
+                picture,
+                "svg",
+                {"Identifier": f"sha256:{digest}", "Title": figure.title, "Date": None},
+            )
         finally:
             picture.clear()
     return {"png": png, "svg": svg}
@@ -61,7 +71,9 @@ def _picture(figure: Figure) -> Any:
             _bars(axes, series, COLOURS[place % 7], bars.index(series), len(bars))
         else:
             _line(axes, series, place)
-    axes.set(title=figure.title, xlabel=figure.x_label, ylabel=figure.y_label, yscale=figure.y_scale)
+    axes.set(
+        title=figure.title, xlabel=figure.x_label, ylabel=figure.y_label, yscale=figure.y_scale
+    )
     if not bars:
         axes.set_xscale(figure.x_scale)
         _ticks_where_measured(axes, figure)
@@ -73,12 +85,17 @@ def _picture(figure: Figure) -> Any:
 
 
 def _ticks_where_measured(axes: Any, figure: Figure) -> None:
-    """On a logarithmic axis with few places, such as ranks or rates: these places and no powers of ten.
+    """On a logarithmic axis with few places, as of ranks or rates: these places, no powers of ten.
 
-    A place closer than a factor 1.5 to the one before gets no label, which would stand on the other's.
+    A place closer than a factor 1.5 to the one before gets no label, which would stand on the
+    other's.
     """
     places: list[float] = []
-    for place in sorted({float(x) for series in figure.series for x in series.x}) if figure.x_scale == "log" else ():
+    for place in (
+        sorted({float(x) for series in figure.series for x in series.x})
+        if figure.x_scale == "log"
+        else ()
+    ):
         if not places or place >= 1.5 * places[-1]:
             places.append(place)
     if 0 < len(places) <= TICKS:
@@ -89,16 +106,29 @@ def _ticks_where_measured(axes: Any, figure: Figure) -> None:
 def _line(axes: Any, series: Series, place: int) -> None:
     colour = COLOURS[place % 7]
     if series.kind == "points":
-        axes.plot(series.x, series.y, MARKERS[place % 7], color=colour, label=series.label, markersize=5)
+        axes.plot(
+            series.x, series.y, MARKERS[place % 7], color=colour, label=series.label, markersize=5
+        )
     else:
         few = MARKERS[place % 7] if 2 < len(series.x) <= 12 else None
-        axes.plot(series.x, series.y, DASHES[series.style], color=colour, label=series.label, marker=few, markersize=5)
+        axes.plot(
+            series.x,
+            series.y,
+            DASHES[series.style],
+            color=colour,
+            label=series.label,
+            marker=few,
+            markersize=5,
+        )
     if series.band is not None:
         axes.fill_between(series.x, *series.band, color=colour, alpha=0.18, linewidth=0)
 
 
 def _bars(axes: Any, series: Series, colour: str, place: int, of: int) -> None:
-    """Draw one group of bars beside the others, each bar with its value: a bar's length alone is read badly."""
+    """Draw one group of bars beside the others, each bar with its value.
+
+    A bar's length alone is read badly.
+    """
     from lab.present.numbers import number
 
     width = 0.8 / of
@@ -114,7 +144,11 @@ def _bars(axes: Any, series: Series, colour: str, place: int, of: int) -> None:
     drawn = axes.bar(x, series.y, width, yerr=error, color=colour, label=series.label, **kept)
     axes.bar_label(drawn, [number(y, 3) for y in series.y], padding=2, fontsize=9)
     names = [str(name) for name in series.x]
-    turn = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if len("".join(names)) > 55 else {}
+    turn = (
+        {"rotation": 30, "ha": "right", "rotation_mode": "anchor"}
+        if len("".join(names)) > 55
+        else {}
+    )
     axes.set_xticks(range(len(names)), names, **turn)
     axes.margins(y=0.12)
     axes.grid(visible=False, axis="x")

@@ -16,8 +16,9 @@ NAME = re.compile(r"^[a-z][a-z0-9_]*$")
 class Series:
     """One line, cloud of points or group of bars; x and y have the same length.
 
-    `x` holds numbers, or the names of categories for bars. `band` is (lower, upper), each as long as y, in y's unit:
-    what it is (one standard error, a range over seeds) must stand in the figure's caption.
+    `x` holds numbers, or the names of categories for bars. `band` is (lower, upper), each as long
+    as y, in y's unit: what it is (one standard error, a range over seeds) must stand in the
+    figure's caption.
     """
 
     label: str
@@ -32,7 +33,9 @@ class Series:
         object.__setattr__(self, "x", tuple(plain(v) for v in self.x))
         object.__setattr__(self, "y", tuple(plain(v) for v in self.y))
         if self.band is not None:
-            object.__setattr__(self, "band", tuple(tuple(plain(v) for v in edge) for edge in self.band))
+            object.__setattr__(
+                self, "band", tuple(tuple(plain(v) for v in edge) for edge in self.band)
+            )
         for part in (self.x, *(self.band or ())):
             if len(part) != len(self.y):
                 msg = f"series {self.label!r}: {len(part)} values beside {len(self.y)} of y"
@@ -41,7 +44,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure. `caption` is made from the numbers shown; the labels of the axes carry the units."""
+    """One figure. `caption` is made from the numbers shown; the axes' labels carry the units."""
 
     name: str
     title: str

@@ -6,7 +6,10 @@ from lab.result import Measurement, Scalar
 
 
 def number(value: Scalar, digits: int = 4) -> str:
-    """Give a value to `digits` significant digits: 134,515,008 · 2.607 · 1.000e-05 · yes · not measured."""
+    """Give a value to `digits` significant digits.
+
+    134,515,008 · 2.607 · 1.000e-05 · yes · not measured.
+    """
     if value is None:
         return "not measured"
     if isinstance(value, bool):
@@ -20,7 +23,8 @@ def number(value: Scalar, digits: int = 4) -> str:
     if not 1e-3 <= abs(value) < 1e6:
         return f"{value:.{digits - 1}e}"
     if abs(value) < 1:
-        return f"{value:#.{digits}g}"  # `#` keeps the zeros at the end: they are digits that were measured
+        # `#` keeps the zeros at the end: they are digits that were measured
+        return f"{value:#.{digits}g}"
     return f"{value:,.{max(digits - len(str(int(abs(value)))), 0)}f}"
 
 

@@ -13,7 +13,8 @@ from lab.result import Measurement, Scalar
 def report(result_json: bytes) -> str:
     """Give report.md for the bytes of a result.json (without its last line, which `write` adds).
 
-    Sections: question, hypothesis, method, results (measurements, tables, figures), learnings, environment.
+    Sections: question, hypothesis, method, results (measurements, tables, figures),
+    learnings, environment.
     """
     raw = json.loads(result_json)
     parts = [
@@ -22,7 +23,10 @@ def report(result_json: bytes) -> str:
         _section("Hypothesis", raw["hypothesis"]),
         _section("Method", raw["method"]),
         _section("Results", *_results(raw)),
-        _section("Learnings", "\n".join(f"- {sentence}" for sentence in raw["learnings"]) or "None were drawn."),
+        _section(
+            "Learnings",
+            "\n".join(f"- {sentence}" for sentence in raw["learnings"]) or "None were drawn.",
+        ),
         _section("Environment", _environment(raw["environment"])),
     ]
     return "\n\n".join(parts) + "\n\n"
@@ -33,7 +37,9 @@ def _section(title: str, *blocks: str) -> str:
 
 
 def _results(raw: Mapping[str, Any]) -> list[str]:
-    measured = [(f"`{name}`", *_cells(Measurement.from_json(m))) for name, m in raw["measurements"].items()]
+    measured = [
+        (f"`{name}`", *_cells(Measurement.from_json(m))) for name, m in raw["measurements"].items()
+    ]
     blocks = [_table(("measurement", "value", "kind"), measured)]
     for table in raw["tables"]:
         blocks += [f"### {table['title']}", _table(table["columns"], table["rows"])]
@@ -59,7 +65,11 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[Scalar]]) -> str:
 def _environment(facts: Mapping[str, Any]) -> str:
     lines = []
     for key, value in facts.items():
-        text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
+        text = (
+            ", ".join(f"{k} {v}" for k, v in value.items())
+            if isinstance(value, dict)
+            else str(value)
+        )
         lines.append(f"- {key}: {text or 'none'}")
     return "\n".join(lines) or "Not recorded."
 

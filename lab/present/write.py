@@ -1,4 +1,7 @@
-"""Writing what an experiment found: figures, then result.json over all files, then the report over result.json."""
+"""Writing what an experiment found.
+
+First the figures, then result.json over all files, then the report over result.json.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +21,11 @@ UNLISTED = {"result.json", "report.md"}
 
 
 def write(out: Path, result: Result, figures: Sequence[Figure] = ()) -> None:
-    """Write figures/, result.json and report.md below `out`; everything else the run leaves there must exist by now.
+    """Write figures/, result.json and report.md below `out`.
 
-    `result.files` becomes the sha256 of every file below `out` but result.json and report.md. The last line of
-    report.md is an HTML comment with the digests of result.json and of all that stands above that line.
+    Everything else the run leaves there must exist by now. `result.files` becomes the sha256 of
+    every file below `out` but result.json and report.md. The last line of report.md is an HTML
+    comment with the digests of result.json and of all that stands above that line.
     """
     for figure in figures:
         _write_figure(out / "figures", figure)
@@ -36,7 +40,7 @@ def write(out: Path, result: Result, figures: Sequence[Figure] = ()) -> None:
 
 
 def as_json(value: Any) -> bytes:
-    """Give the bytes of a JSON file of the lab: UTF-8, indented, no NaN, one line break at the end."""
+    """Give the bytes of a JSON file of the lab: UTF-8, indented, no NaN, one final line break."""
     try:
         return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""The measurements of several features, and the intervals and small sums that questions are decided by. Pure."""
+"""Measurements of several features; the intervals and small sums that decide questions. Pure."""
 
 from __future__ import annotations
 
@@ -9,20 +9,24 @@ from collections.abc import Mapping
 
 from lab.result import ContractError, Measurement
 
-Evidence = Mapping[str, Mapping[str, Measurement]]  # feature -> name of the measurement -> measurement
+# feature -> name of the measurement -> measurement
+Evidence = Mapping[str, Mapping[str, Measurement]]
 
 NAME = re.compile(r"[A-Z][A-Za-z0-9-]*-\d+\.[a-z][a-z0-9_]*")
 OPERATION = re.compile(rf"({NAME.pattern})(?: ([-/]) ({NAME.pattern}))?")
 
 
 def find(evidence: Evidence, place: str) -> Measurement:
-    """Give the measurement that FEATURE.name means; ContractError if the feature did not measure it."""
+    """Give the measurement that FEATURE.name means; ContractError if it was not measured."""
     feature, _, name = place.partition(".")
     if feature not in evidence:
         msg = f"{place}: no result of {feature} (given: {', '.join(sorted(evidence)) or 'none'})"
         raise ContractError(msg)
     if name not in evidence[feature]:
-        msg = f"{place}: {feature} has no measurement {name!r}; it has {', '.join(sorted(evidence[feature]))}"
+        msg = (
+            f"{place}: {feature} has no measurement {name!r}; it has "
+            f"{', '.join(sorted(evidence[feature]))}"
+        )
         raise ContractError(msg)
     return evidence[feature][name]
 
@@ -35,9 +39,10 @@ def names(text: str) -> tuple[str, ...]:
 def calculate(evidence: Evidence, operation: str) -> Measurement:
     """Give `A`, or the difference or quotient of two (`A - B`, `A / B`).
 
-    A difference of two samples with as many values is paired, value by value: all samples of this lab are one value
-    per seed, in the order of the seeds. Everything else has no standard error rather than a guessed one: two results
-    share seeds and evaluation examples, and the rule for independent ones does not hold.
+    A difference of two samples with as many values is paired, value by value: all samples of this
+    lab are one value per seed, in the order of the seeds. Everything else has no standard error
+    rather than a guessed one: two results share seeds and evaluation examples, and the rule for
+    independent ones does not hold.
     """
     parts = OPERATION.fullmatch(operation)
     if parts is None:
@@ -60,7 +65,10 @@ def calculate(evidence: Evidence, operation: str) -> Measurement:
 
 
 def interval(measurement: Measurement) -> tuple[float, float] | None:
-    """Give the 95 % interval value ± t(0.975, n - 1) · stderr; an exact value is its own; None where there is none."""
+    """Give the 95 % interval value ± t(0.975, n - 1) · stderr.
+
+    An exact value is its own; None where there is none.
+    """
     value, stderr, n = measurement.value, measurement.stderr, measurement.n
     if not is_number(value):
         return None

@@ -1,12 +1,15 @@
-"""Questions whose answers are decided by measurements: reading them, posing them, grading an answer. Pure.
+"""Questions whose answers are decided by measurements: reading, posing, grading an answer. Pure.
 
-A question stands in a YAML file and states a rule, never an answer. `pose` applies the rule to what was measured:
+A question stands in a YAML file and states a rule, never an answer. `pose` applies the rule to
+what was measured:
 
     largest, smallest   the option whose measurement is
     bracket             between which `cuts` the number lies: k cuts part k + 1 options
-    interval            between which `cuts` the whole 95 % interval lies; the last option says that the run cannot tell
+    interval            between which `cuts` the whole 95 % interval lies; the last option says
+                        that the run cannot tell
     equals              the option that `is` what was measured
-    number              the number itself, to within its 95 % interval or a tenth of it, whichever is wider
+    number              the number itself, to within its 95 % interval or a tenth of it, whichever
+                        is wider
 """
 
 from __future__ import annotations
@@ -34,7 +37,7 @@ LETTERS = "abcdefgh"
 
 @dataclass(frozen=True)
 class Option:
-    """One choice: what it says, why it would be the right one, and what decides that it is (`of` or `equal`)."""
+    """One choice: what it says, why it would be right, and what decides it (`of` or `equal`)."""
 
     label: str
     why: str
@@ -44,7 +47,10 @@ class Option:
 
 @dataclass(frozen=True)
 class Question:
-    """A question and the rule that decides it; `why` explains a number, an option's own `why` explains a choice."""
+    """A question and the rule that decides it.
+
+    `why` explains a number, an option's own `why` explains a choice.
+    """
 
     id: str
     topic: str
@@ -58,21 +64,28 @@ class Question:
     @property
     def uses(self) -> tuple[str, ...]:
         """Give FEATURE.name of every measurement that decides it or is shown in it, each once."""
-        texts = [self.ask, self.why, *(text for option in self.options for text in (option.label, option.why))]
+        texts = [
+            self.ask,
+            self.why,
+            *(text for option in self.options for text in (option.label, option.why)),
+        ]
         return evidence.names(" ".join([*self.deciding, *texts]))
 
     @property
     def deciding(self) -> tuple[str, ...]:
         """Give FEATURE.name of every measurement that the rule reads, each once."""
-        return evidence.names(" ".join([self.of or "", *(option.of or "" for option in self.options)]))
+        return evidence.names(
+            " ".join([self.of or "", *(option.of or "" for option in self.options)])
+        )
 
 
 @dataclass(frozen=True)
 class Posed:
     """A question as it is asked, with its answer.
 
-    choices: the labels in the order shown, none for a number; right: place of the right choice, or the number;
-    tolerance: how far off a number may be, in `unit`; explanation: made from the numbers.
+    choices: the labels in the order shown, none for a number; right: place of the right
+    choice, or the number; tolerance: how far off a number may be, in `unit`; explanation: made
+    from the numbers.
     """
 
     id: str
@@ -93,7 +106,10 @@ class Posed:
 
 
 def read(path: Path = TRACK_A) -> tuple[tuple[Question, ...], Mapping[str, Any]]:
-    """Give the questions of a file and all that the file holds; ContractError if a question breaks its rule."""
+    """Give the questions of a file and all that the file holds.
+
+    ContractError if a question breaks its rule.
+    """
     try:
         document = yaml.safe_load(path.read_text("utf-8"))
     except yaml.YAMLError as error:
@@ -110,10 +126,14 @@ def read(path: Path = TRACK_A) -> tuple[tuple[Question, ...], Mapping[str, Any]]
 
 def _question(raw: Mapping[str, Any]) -> Question:
     try:
-        options = tuple(Option(o["label"], o["why"], o.get("of"), o.get("is")) for o in raw.get("options", ()))
+        options = tuple(
+            Option(o["label"], o["why"], o.get("of"), o.get("is")) for o in raw.get("options", ())
+        )
         cuts = tuple(float(cut) for cut in raw.get("cuts", ()))
         rest = {name: raw[name] for name in ("id", "topic", "ask", "rule")}
-        return Question(**rest, of=raw.get("of"), cuts=cuts, options=options, why=raw.get("why", ""))
+        return Question(
+            **rest, of=raw.get("of"), cuts=cuts, options=options, why=raw.get("why", "")
+        )
     except (KeyError, TypeError, ValueError) as error:
         msg = f"question {raw.get('id', raw)!r}: {type(error).__name__} {error}"
         raise ContractError(msg) from error
@@ -126,25 +146,38 @@ def faults(question: Question) -> Iterator[str]:
         yield f"rule {rule!r}; wanted one of {', '.join(RULES)}"
         return
     compared = rule in ("largest", "smallest")
-    wanted = {"bracket": len(question.cuts) + 1, "interval": len(question.cuts) + 2, "number": 0}.get(rule)
+    wanted = {
+        "bracket": len(question.cuts) + 1,
+        "interval": len(question.cuts) + 2,
+        "number": 0,
+    }.get(rule)
     if wanted is not None and len(options) != wanted:
         yield f"{len(options)} options; wanted {wanted}"
     if rule != "number" and not 2 <= len(options) <= len(LETTERS):
         yield f"{len(options)} options; wanted 2 to {len(LETTERS)}"
     if compared != all(option.of for option in options) and rule != "number":
-        yield "its options do not name what they are compared by" if compared else "its options name measurements"
+        yield (
+            "its options do not name what they are compared by"
+            if compared
+            else "its options name measurements"
+        )
     if compared == bool(question.of):
         yield "`of` stands with the options here" if compared else "`of` is missing"
-    if (rule in ("bracket", "interval")) != bool(question.cuts) or list(question.cuts) != sorted(set(question.cuts)):
-        yield f"cuts {list(question.cuts)}; wanted ascending ones for bracket and interval, none else"
+    if (rule in ("bracket", "interval")) != bool(question.cuts) or list(question.cuts) != sorted(
+        set(question.cuts)
+    ):
+        yield (
+            f"cuts {list(question.cuts)}; wanted ascending ones for bracket and interval, none else"
+        )
     if not question.deciding:
         yield "it uses no measurement, so that anybody can answer it without a run"
 
 
 def pose(question: Question, measured: Evidence) -> Posed | None:
-    """Apply a question's rule; None where the numbers leave it open (one has no value, or two share the lead).
+    """Apply a question's rule; None where the numbers leave it open.
 
-    ContractError where a measurement that it names does not exist.
+    They do where one has no value, or two share the lead. ContractError where a measurement that it
+    names does not exist.
     """
     found = {name: evidence.find(measured, name) for name in question.uses}
     if any(found[name].value is None for name in question.deciding):
@@ -178,20 +211,35 @@ def _posed_number(question: Question, measured: Evidence, met: Measurement | Non
     low, high = evidence.interval(met) or (value, value)
     tolerance = max((high - low) / 2, SHARE * abs(value))
     told = f"{_numbers(question, measured, met)} {fill(question.why, measured)}"
-    return Posed(question.id, question.topic, fill(question.ask, measured), (), value, tolerance, met.unit, told)
+    return Posed(
+        question.id,
+        question.topic,
+        fill(question.ask, measured),
+        (),
+        value,
+        tolerance,
+        met.unit,
+        told,
+    )
 
 
 def _decide(question: Question, measured: Evidence, met: Measurement | None) -> int | None:
-    """Give the place of the right option in the file's order; None where there is none or more than one."""
+    """Give the place of the right option in the file's order; None unless there is just one."""
     options, cuts = question.options, question.cuts
     if met is None:
-        values: list[Any] = [evidence.calculate(measured, option.of or "").value for option in options]
+        values: list[Any] = [
+            evidence.calculate(measured, option.of or "").value for option in options
+        ]
         if not all(map(evidence.is_number, values)):
             return None
         best = max(values) if question.rule == "largest" else min(values)
         right = [place for place, value in enumerate(values) if value == best]
     elif question.rule == "equals":
-        right = [i for i, o in enumerate(options) if type(o.equal) is type(met.value) and o.equal == met.value]
+        right = [
+            i
+            for i, o in enumerate(options)
+            if type(o.equal) is type(met.value) and o.equal == met.value
+        ]
     elif question.rule == "bracket":
         right = [_bracket(met.value, cuts)] if evidence.is_number(met.value) else []
     else:
@@ -208,31 +256,37 @@ def _bracket(value: Any, cuts: tuple[float, ...]) -> int:
 def shuffled(question: Question) -> tuple[int, ...]:
     """Give the order in which the options are shown: by digest, the same on every machine.
 
-    What has an order of its own (brackets of a number) keeps it: a ladder out of order is a reading test.
+    What has an order of its own (brackets of a number) keeps it: a ladder out of order is a reading
+    test.
     """
     places = range(len(question.options))
     if question.rule == "bracket":
         return tuple(places)
-    keys = [hashlib.sha256(f"{question.id}\0{option.label}".encode()).hexdigest() for option in question.options]
+    keys = [
+        hashlib.sha256(f"{question.id}\0{option.label}".encode()).hexdigest()
+        for option in question.options
+    ]
     return tuple(sorted(places, key=keys.__getitem__))
 
 
 def fill(text: str, measured: Evidence) -> str:
-    """Give a text with each {FEATURE.name} replaced by the value with its standard error and unit."""
+    """Give a text with each {FEATURE.name} replaced by its value, standard error and unit."""
     filled = PLACEHOLDER.sub(lambda match: quantity(evidence.find(measured, match[1])), text)
     return " ".join(filled.split())
 
 
 def _numbers(question: Question, measured: Evidence, met: Measurement | None) -> str:
     """State the measurements that decided, and what was computed from them."""
-    told = "; ".join(f"{place} = {quantity(evidence.find(measured, place))}" for place in question.deciding)
+    told = "; ".join(
+        f"{place} = {quantity(evidence.find(measured, place))}" for place in question.deciding
+    )
     if question.of and len(question.deciding) > 1 and met is not None:
         return f"{told}; {question.of} = {quantity(met)}."
     return f"{told}."
 
 
 def grade(posed: Posed, answer: str) -> bool:
-    """Say whether an answer is right; ValueError with what was wanted where it cannot be read as one."""
+    """Say whether an answer is right; ValueError saying what was wanted if it cannot be read."""
     text = answer.strip().lower().rstrip(").")
     if posed.choices:
         letters = LETTERS[: len(posed.choices)]
@@ -241,7 +295,9 @@ def grade(posed: Posed, answer: str) -> bool:
             raise ValueError(msg)
         return letters.index(text) == posed.right
     try:
-        value = float(re.sub(r"(?<=\d),(?=\d{3}\b)", "", text.removesuffix(posed.unit.lower()).strip()))
+        value = float(
+            re.sub(r"(?<=\d),(?=\d{3}\b)", "", text.removesuffix(posed.unit.lower()).strip())
+        )
     except ValueError:
         msg = f"{_short(answer)} is no number; wanted one such as 12, 0.25 or 3e-4"
         raise ValueError(msg) from None

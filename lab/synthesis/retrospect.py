@@ -1,4 +1,7 @@
-"""What was predicted and what held: the claims of a plan, scored on results by the rule of docs/prd-format.md. Pure."""
+"""What was predicted and what held: the claims of a plan, scored on results. Pure.
+
+The rule is that of docs/prd-format.md.
+"""
 
 from __future__ import annotations
 
@@ -45,13 +48,17 @@ class Scored:
 
 
 def claims(plan: Mapping[str, Any], features: Iterable[str]) -> tuple[Claim, ...]:
-    """Give the predictions of some features of a plan, in the plan's order; ContractError if a feature is not in it."""
+    """Give the predictions of some features of a plan, in the plan's order.
+
+    ContractError if a feature is not in it.
+    """
     planned = {feature["id"]: feature for phase in plan["phases"] for feature in phase["features"]}
     wanted = list(features)
     missing = [name for name in wanted if name not in planned]
     if missing:
         msg = (
-            f"the plan has no feature {missing[0]} (it has {', '.join(planned)}); name the right plan among the inputs"
+            f"the plan has no feature {missing[0]} (it has {', '.join(planned)}); name the right "
+            "plan among the inputs"
         )
         raise ContractError(msg)
     return tuple(
@@ -74,7 +81,9 @@ def score(claim: Claim, measured: Mapping[str, Measurement]) -> Scored:
     """Compare a claim with its feature's measurements; what cannot be compared is INCONCLUSIVE."""
     if claim.margin is not None and not _clearly_positive(measured.get(claim.margin)):
         told = quantity(measured[claim.margin]) if claim.margin in measured else "not there"
-        return Scored(claim, "INCONCLUSIVE", f"{claim.margin} is {told}: the best does not clearly lead")
+        return Scored(
+            claim, "INCONCLUSIVE", f"{claim.margin} is {told}: the best does not clearly lead"
+        )
     met = measured.get(claim.measurement)
     if met is None:
         return Scored(claim, "INCONCLUSIVE", f"there is no measurement {claim.measurement}")
@@ -89,7 +98,7 @@ def _ends(met: Measurement) -> str:
 
 
 def _clearly_positive(lead: Measurement | None) -> bool:
-    """Say whether the whole interval of a lead lies above 0; an exact one has none, and decides nothing."""
+    """Say whether a lead's whole interval lies above 0; an exact one has none, decides nothing."""
     ends = None if lead is None else evidence.interval(_as_sample(lead))
     return ends is not None and ends[0] > 0
 
@@ -118,7 +127,7 @@ def _by_interval(claim: Claim, met: Measurement) -> bool | None:
 
 
 def _side(claim: Claim, low: float, high: float) -> bool | None:
-    """True: the interval lies wholly on the claimed side; False: wholly on the other; None: on both."""
+    """True: the interval lies wholly on the claimed side; False: on the other; None: on both."""
     if claim.comparator == "within":
         first, last = claim.value
         inside, outside = first <= low and high <= last, high < first or low > last

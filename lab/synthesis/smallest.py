@@ -1,9 +1,10 @@
-"""The minimum interesting experiment: which question of a track needs the fewest examples to be decided? Pure.
+"""The minimum interesting experiment: which question needs the fewest examples to be decided? Pure.
 
-A comparison of two settings is run once per seed, and its effect is the mean over seeds of the paired differences. It
-is decided when the 95 % interval effect ± t(0.975, k - 1) · sd / √k leaves out 0, with sd the spread of the differences
-between seeds. So the spread that was measured says how few seeds would have been enough. This is planning after the
-fact, with an sd from few seeds that is itself uncertain: an estimate for the next experiment, not a test of this one.
+A comparison of two settings is run once per seed, and its effect is the mean over seeds of the
+paired differences. It is decided when the 95 % interval effect ± t(0.975, k - 1) · sd / √k leaves
+out 0, with sd the spread of the differences between seeds. So the spread that was measured says how
+few seeds would have been enough. This is planning after the fact, with an sd from few seeds that is
+itself uncertain: an estimate for the next experiment, not a test of this one.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ MOST_SEEDS = 1000  # beyond, "not with this many runs" is the answer
 
 @dataclass(frozen=True)
 class Candidate:
-    """A comparison of two settings. name: a short one; question: in words; of: its effect (`evidence.calculate`).
+    """A comparison of two settings.
 
-    examples: training examples that both settings together see per seed; positive, negative: what it means if the
+    name: a short one; question: in words; of: its effect (`evidence.calculate`); examples: training
+    examples that both settings together see per seed; positive, negative: what it means if the
     effect lies above or below 0.
     """
 
@@ -43,7 +45,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Sized:
-    """A candidate with what was measured: whether it is decided, the seeds and examples that would have been enough.
+    """A candidate with what was measured: whether it is decided, the seeds and examples needed.
 
     seeds, examples: None where MOST_SEEDS would not have been enough, or nothing can be said.
     """
@@ -63,7 +65,7 @@ class Sized:
 
 
 def candidates(raw: Iterable[Mapping[str, Any]]) -> tuple[Candidate, ...]:
-    """Read the candidates of a track's file; ContractError if there is none or one is incomplete."""
+    """Read the candidates of a track's file; ContractError if there is none or one incomplete."""
     try:
         found = tuple(Candidate(**item) for item in raw)
     except TypeError as error:
@@ -78,24 +80,33 @@ def candidates(raw: Iterable[Mapping[str, Any]]) -> tuple[Candidate, ...]:
 def size(candidate: Candidate, measured: Evidence) -> Sized:
     """Say whether a candidate was decided, and how few seeds would have been enough."""
     effect = evidence.calculate(measured, candidate.of)
-    ends = evidence.interval(Measurement.of_estimate(effect.value, effect.unit, stderr=effect.stderr, n=effect.n))
+    ends = evidence.interval(
+        Measurement.of_estimate(effect.value, effect.unit, stderr=effect.stderr, n=effect.n)
+    )
     if ends is None:
         return Sized(candidate, effect, decided=False, seeds=None, examples=None)
     spread = effect.stderr * math.sqrt(effect.n)  # type: ignore[operator,arg-type]
     seeds = enough(effect.value, spread)  # type: ignore[arg-type]
     decided = not ends[0] <= 0 <= ends[1]
-    return Sized(candidate, effect, decided, seeds, None if seeds is None else seeds * candidate.examples)
+    return Sized(
+        candidate, effect, decided, seeds, None if seeds is None else seeds * candidate.examples
+    )
 
 
 def enough(effect: float, spread: float) -> int | None:
     """Give the fewest seeds, 2 at least, whose 95 % interval around `effect` would leave out 0."""
     return next(
-        (k for k in range(2, MOST_SEEDS + 1) if evidence.t_quantile(k - 1) * spread < abs(effect) * math.sqrt(k)), None
+        (
+            k
+            for k in range(2, MOST_SEEDS + 1)
+            if evidence.t_quantile(k - 1) * spread < abs(effect) * math.sqrt(k)
+        ),
+        None,
     )
 
 
 def minimum(sized: Iterable[Sized]) -> Sized:
-    """Give the decided candidate that needs the fewest examples, else the one nearest to being decided.
+    """Give the decided candidate with the fewest examples, else the one nearest to being decided.
 
     Of two that need as many, the one whose effect is the larger multiple of its standard error.
     """

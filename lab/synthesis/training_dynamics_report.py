@@ -20,7 +20,10 @@ exact = Measurement.of_exact
 
 
 def measurements(assessed: Assessed) -> dict[str, Measurement]:
-    """All measurements. The effect of the minimum interesting experiment is that of the feature that measured it."""
+    """All measurements.
+
+    The effect of the minimum interesting experiment is that of the feature that measured it.
+    """
     posed, scored, minimum = assessed.posed, assessed.scored, assessed.minimum
     used = {name for question in assessed.asked for name in question.uses}
     guessed = sum(1 / len(item.choices) for item in posed if item.choices) / max(len(posed), 1)
@@ -48,7 +51,10 @@ def measurements(assessed: Assessed) -> dict[str, Measurement]:
 
 
 def tables(assessed: Assessed) -> tuple[Table, ...]:
-    """Questions without their answers first, so that they can be tried; then answers, experiments, predictions."""
+    """Questions without their answers first, so that they can be tried.
+
+    Then answers, experiments, predictions.
+    """
     listed = list(enumerate(assessed.posed, 1))
     return (
         Table(
@@ -63,21 +69,41 @@ def tables(assessed: Assessed) -> tuple[Table, ...]:
         ),
         Table(
             "The minimum interesting experiment: the candidates",
-            ("comparison", "question", "effect", "answer", "seeds that are enough", "training examples"),
+            (
+                "comparison",
+                "question",
+                "effect",
+                "answer",
+                "seeds that are enough",
+                "training examples",
+            ),
             tuple(
-                (s.candidate.name, s.candidate.question, quantity(s.effect), s.verdict, _or_none(s.seeds), s.examples)
+                (
+                    s.candidate.name,
+                    s.candidate.question,
+                    quantity(s.effect),
+                    s.verdict,
+                    _or_none(s.seeds),
+                    s.examples,
+                )
                 for s in assessed.sized
             ),
         ),
         Table(
             "Retrospective: what each experiment asked, expected and found",
             ("feature", "question", "hypothesis", "found"),
-            tuple((f, r.question, r.hypothesis, " ".join(r.learnings)) for f, r in assessed.results.items()),
+            tuple(
+                (f, r.question, r.hypothesis, " ".join(r.learnings))
+                for f, r in assessed.results.items()
+            ),
         ),
         Table(
             "Retrospective: what was predicted, and what held",
             ("feature", "prediction", "because", "outcome", "measured"),
-            tuple((s.claim.feature, s.claim.claim, s.claim.source, s.outcome, s.met) for s in assessed.scored),
+            tuple(
+                (s.claim.feature, s.claim.claim, s.claim.source, s.outcome, s.met)
+                for s in assessed.scored
+            ),
         ),
     )
 
@@ -94,17 +120,25 @@ def _or_none(seeds: int | None) -> int | str:
 def learnings(
     assessed: Assessed, numbers: Mapping[str, Measurement], sources: Mapping[str, Mapping[str, str]]
 ) -> tuple[str, ...]:
-    """Give the sentences that the numbers support: the smallest experiment, the balance, then each miss."""
+    """Give the sentences the numbers support: smallest experiment, balance, then each miss."""
     value: dict[str, Any] = {name: m.value for name, m in numbers.items()}
     return (
         _smallest(assessed, sources),
-        f"Of {count(value['predictions'], 'prediction')} registered before the track, {value['predictions_held']} "
-        f"held, {value['predictions_missed']} missed and {value['predictions_inconclusive']} could not be decided by "
-        "these runs.",
-        *(f"Missed, and therefore learnt: {_told(item)}" for item in assessed.scored if item.outcome == "MISSED"),
-        *(f"Still open: {_told(item)}" for item in assessed.scored if item.outcome == "INCONCLUSIVE"),
-        f"{count(value['questions'], 'question')} on {count(value['topics'], 'topic')} are decided by "
-        f"{count(value['numbers_used'], 'measurement')} of this track; guessing blindly gets "
+        f"Of {count(value['predictions'], 'prediction')} registered before the track, "
+        f"{value['predictions_held']} held, {value['predictions_missed']} missed and "
+        f"{value['predictions_inconclusive']} could not be decided by these runs.",
+        *(
+            f"Missed, and therefore learnt: {_told(item)}"
+            for item in assessed.scored
+            if item.outcome == "MISSED"
+        ),
+        *(
+            f"Still open: {_told(item)}"
+            for item in assessed.scored
+            if item.outcome == "INCONCLUSIVE"
+        ),
+        f"{count(value['questions'], 'question')} on {count(value['topics'], 'topic')} are decided "
+        f"by {count(value['numbers_used'], 'measurement')} of this track; guessing blindly gets "
         f"{number(100 * value['blind_score'], 2)} % of them right. {_left_out(assessed.left_out)}",
     )
 
@@ -122,16 +156,20 @@ def _left_out(names: tuple[str, ...]) -> str:
 def _smallest(assessed: Assessed, sources: Mapping[str, Mapping[str, str]]) -> str:
     minimum = assessed.minimum
     feature = minimum.candidate.feature
-    effect = f"{quantity(minimum.effect)}, {minimum.candidate.of}, receipt {sources[feature]['receipt']}"
+    effect = (
+        f"{quantity(minimum.effect)}, {minimum.candidate.of}, receipt {sources[feature]['receipt']}"
+    )
     if not minimum.decided:
         return (
-            f"None of {count(len(assessed.sized), 'comparison')} was decided by these runs. Nearest to a minimum "
-            f"interesting experiment comes {minimum.candidate.name!r}: {minimum.candidate.question} ({effect}.)"
+            f"None of {count(len(assessed.sized), 'comparison')} was decided by these runs. "
+            f"Nearest to a minimum interesting experiment comes {minimum.candidate.name!r}: "
+            f"{minimum.candidate.question} ({effect}.)"
         )
     return (
-        f"The minimum interesting experiment is {minimum.candidate.name!r}: {minimum.candidate.question} With the "
-        f"spread between seeds that was measured, {minimum.seeds} seeds or {number(minimum.examples)} training "
-        f"examples would have been enough. Answer: {minimum.verdict} ({effect})."
+        f"The minimum interesting experiment is {minimum.candidate.name!r}: "
+        f"{minimum.candidate.question} With the spread between seeds that was measured, "
+        f"{minimum.seeds} seeds or {number(minimum.examples)} training examples would have been "
+        f"enough. Answer: {minimum.verdict} ({effect})."
     )
 
 
@@ -152,7 +190,9 @@ def predictions_figure(assessed: Assessed) -> present.Figure:
         caption=f"{count(len(pairs), 'prediction')}: {told}. A miss is a finding.",
         x_label="feature",
         y_label="predictions",
-        series=tuple(present.Series(name.lower(), features, of, kind="bar") for name, of in counts.items()),
+        series=tuple(
+            present.Series(name.lower(), features, of, kind="bar") for name, of in counts.items()
+        ),
     )
 
 
@@ -160,15 +200,19 @@ def candidates_figure(assessed: Assessed) -> present.Figure:
     """The effect of each comparison with its interval: what leaves out 0 is decided."""
     shown = [item for item in assessed.sized if evidence.is_number(item.effect.value)]
     values: list[float] = [item.effect.value for item in shown]  # type: ignore[misc]
-    ends = [evidence.interval(item.effect) or (value, value) for item, value in zip(shown, values, strict=True)]
+    ends = [
+        evidence.interval(item.effect) or (value, value)
+        for item, value in zip(shown, values, strict=True)
+    ]
     known = sum(evidence.interval(item.effect) is not None for item in shown)
     decided = sum(item.decided for item in shown)
     return present.Figure(
         name="candidates",
         title="Comparisons of two settings, one difference per seed",
         caption=(
-            f"Mean paired difference with its 95 % interval over seeds, which {known} of {len(shown)} have; {decided} "
-            f"leave out 0. The fewest runs are needed by {assessed.minimum.candidate.name!r}."
+            f"Mean paired difference with its 95 % interval over seeds, which {known} of "
+            f"{len(shown)} have; {decided} leave out 0. The fewest runs are needed by "
+            f"{assessed.minimum.candidate.name!r}."
         ),
         x_label="comparison",
         y_label="difference of loss (nats/token)",

@@ -1,1 +1,4 @@
-"""Timed comparisons. Not tests: they judge this machine at this moment; `python -m tests.benchmarks` runs them."""
+"""Timed comparisons; `python -m tests.benchmarks` runs them.
+
+Not tests: they judge this machine at this moment.
+"""

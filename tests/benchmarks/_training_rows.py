@@ -1,7 +1,8 @@
-"""The rows of `training_vs_trl`, each run in a process of its own: `python -m tests.benchmarks._training_rows ROW …`.
+"""The rows of `training_vs_trl`, each run in a process of its own.
 
-All rows train the same adapters (same seed, so the same A) on the same tokens in the same batches and order, with the
-same optimizer, at a constant rate without warm-up, as schedules differ in their first step between the two libraries.
+Started as `python -m tests.benchmarks._training_rows ROW …`. All rows train the same adapters (same
+seed, so the same A) on the same tokens in the same batches and order, with the same optimizer, at a
+constant rate without warm-up, as schedules differ in their first step between the two libraries.
 """
 
 from __future__ import annotations
@@ -36,8 +37,11 @@ ROWS = (OURS, *TRL, PLAIN)
 
 @dataclass(frozen=True)
 class Job:
-    """What a row does. model: its folder; dtype: of the frozen weights, adapters are float32; steps: optimizer steps;
-    max_tokens: longest example; threads: of torch."""
+    """What a row does.
+
+    model: its folder; dtype: of the frozen weights, adapters are float32; steps: optimizer steps;
+    max_tokens: longest example; threads: of torch.
+    """
 
     row: str
     model: str
@@ -50,9 +54,12 @@ class Job:
 
 @dataclass(frozen=True)
 class Ran:
-    """What it took. seconds: of each step; total, supervised: real tokens of each step; peak, added: bytes, the
-    process's peak in training and its growth over the loaded process; flops: multiply-adds x 2 of each step's matrix
-    products as this loop executes them (0 for other rows)."""
+    """What it took.
+
+    seconds: of each step; total, supervised: real tokens of each step; peak, added: bytes, the
+    process's peak in training and its growth over the loaded process; flops: multiply-adds x 2 of
+    each step's matrix products as this loop executes them (0 for other rows).
+    """
 
     seconds: list[float]
     total: list[int]
@@ -103,7 +110,10 @@ def run(job: Job, evaluation_file: Path) -> Ran:
 
 
 def adapted(loaded: Any, *, quick: bool) -> Any:
-    """The model with its adapters: as this project attaches them, or as PEFT does alone, from the same random A."""
+    """The model with its adapters: as this project attaches them, or as PEFT does alone.
+
+    Both start from the same random A.
+    """
     import torch
     from peft import LoraConfig, get_peft_model
 
@@ -115,7 +125,8 @@ def adapted(loaded: Any, *, quick: bool) -> Any:
     targets = sorted({name.rpartition(".")[2] for name in linears})
     torch.manual_seed(SEED)
     return get_peft_model(
-        loaded.model, LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=targets, task_type="CAUSAL_LM")
+        loaded.model,
+        LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=targets, task_type="CAUSAL_LM"),
     )
 
 
@@ -129,9 +140,14 @@ def _ours(model: Any, examples: Sequence[Encoded], job: Job, tick: Callable[...,
     training.train(model, examples, settings, after_step=tick)
 
 
-def _trl(model: Any, examples: Sequence[Encoded], job: Job, tick: Callable[..., None], tokenizer: Any) -> None:
-    """trl.SFTTrainer. Its `packing` would put other examples into a batch; the collator that it then uses, without
-    padding, is given the same batches. `chunked_nll` is what its default loss does since 1.16."""
+def _trl(
+    model: Any, examples: Sequence[Encoded], job: Job, tick: Callable[..., None], tokenizer: Any
+) -> None:
+    """trl.SFTTrainer, given the same batches.
+
+    Its `packing` would put other examples into a batch; the collator that it then uses, without
+    padding, is given the same batches. `chunked_nll` is what its default loss does since 1.16.
+    """
     from datasets import Dataset
     from transformers import TrainerCallback
     from trl import SFTConfig, SFTTrainer
@@ -172,7 +188,9 @@ def _trl(model: Any, examples: Sequence[Encoded], job: Job, tick: Callable[..., 
         trainer.train()
 
 
-def _plain(model: Any, examples: Sequence[Encoded], job: Job, tick: Callable[..., None], pad: int) -> None:
+def _plain(
+    model: Any, examples: Sequence[Encoded], job: Job, tick: Callable[..., None], pad: int
+) -> None:
     """What a first script looks like: padded batches through model(…).loss, AdamW, clipping."""
     import torch
 
@@ -198,9 +216,11 @@ def _plain(model: Any, examples: Sequence[Encoded], job: Job, tick: Callable[...
 
 
 def _flops(model: Any, batch: Sequence[Encoded]) -> float:
-    """2 per multiply-add in the matrix products of one step on a pack of T tokens, S of them supervised: through the
-    frozen weights forward and back, through the adapters forward, back, and for their own gradients; attention, half a
-    per cent, is left out."""
+    """2 per multiply-add in the matrix products of one step on a pack of T tokens, S supervised.
+
+    Through the frozen weights forward and back, through the adapters forward, back, and for their
+    own gradients; attention, half a per cent, is left out.
+    """
     from lab.instruments import models
     from lab.instruments.packing import pack
 
@@ -208,11 +228,18 @@ def _flops(model: Any, batch: Sequence[Encoded]) -> float:
     shapes = [tuple(weight.shape) for _, weight in models.linear_weights(model)]
     tokens, supervised = packed.ids.shape[1], len(packed.targets)
     frozen, low_rank = sum(m * n for m, n in shapes), RANK * sum(m + n for m, n in shapes)
-    return 4.0 * tokens * frozen + 6.0 * tokens * low_rank + 4.0 * supervised * model.lm_head.weight.numel()
+    return (
+        4.0 * tokens * frozen
+        + 6.0 * tokens * low_rank
+        + 4.0 * supervised * model.lm_head.weight.numel()
+    )
 
 
 def gemm_peak(threads: int) -> dict[str, float]:
-    """The most FLOP/s that a square matrix product reached, by dtype: best of some sizes, ten repetitions each."""
+    """The most FLOP/s that a square matrix product reached, by dtype.
+
+    Best of some sizes, ten repetitions each.
+    """
     import torch
 
     torch.set_num_threads(threads)
@@ -226,14 +253,15 @@ def gemm_peak(threads: int) -> dict[str, float]:
                 begin = time.perf_counter()
                 a @ b
                 rates.append(2 * size**3 / (time.perf_counter() - begin))
-            if max(rates) < 1e10:  # bfloat16 without instructions for it: the next size would take minutes
+            # bfloat16 without instructions for it: the next size would take minutes
+            if max(rates) < 1e10:
                 break
         found[str(dtype).removeprefix("torch.")] = max(rates)
     return found
 
 
 def main() -> None:
-    """Run the job given as JSON; write its outcome as JSON to the file named second (and .npz beside it)."""
+    """Run the job given as JSON; write its outcome as JSON to the second file (.npz beside it)."""
     told, out = json.loads(sys.argv[1]), Path(sys.argv[2])
     warnings.filterwarnings("ignore")  # TRL's and PEFT's, of no consequence for times
     if told["row"] == "gemm":

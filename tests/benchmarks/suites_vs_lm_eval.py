@@ -1,8 +1,9 @@
 """The suites scored here and by lm-evaluation-harness, item by item, for the base and one adapter.
 
-The harness gets the same items as tasks of its own, written to a temporary folder, and the same weights; it tokenises,
-batches and pads by itself. Compared are the log-likelihoods of all choices, acc and acc_norm of every item, and the
-time. Needs `pip install lm-eval==0.4.13` and the pretrained model; takes some minutes on two cores.
+The harness gets the same items as tasks of its own, written to a temporary folder, and the same
+weights; it tokenises, batches and pads by itself. Compared are the log-likelihoods of all choices,
+acc and acc_norm of every item, and the time. Needs `pip install lm-eval==0.4.13` and the pretrained
+model; takes some minutes on two cores.
 """
 
 from __future__ import annotations
@@ -17,13 +18,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-LIMIT = 0.01  # nats: largest difference of a log-likelihood; float32 in another order leaves about 1e-4
+# nats: largest difference of a log-likelihood; float32 in another order leaves about 1e-4
+LIMIT = 0.01
 ITEMS = 100  # of each suite
 
 
 @dataclass(frozen=True)
 class Compared:
-    """One model on one suite: largest difference of a log-likelihood (nats), items judged otherwise, both scores."""
+    """One model on one suite.
+
+    Largest difference of a log-likelihood (nats), items judged otherwise, both scores.
+    """
 
     model: str
     suite: str
@@ -39,7 +44,9 @@ class Compared:
         return self.worst < LIMIT and self.other_acc == self.other_acc_norm == 0
 
     def __str__(self) -> str:
-        ours, theirs = (" ".join(f"{value:.4f}" for value in pair) for pair in (self.ours, self.theirs))
+        ours, theirs = (
+            " ".join(f"{value:.4f}" for value in pair) for pair in (self.ours, self.theirs)
+        )
         other = f"{self.other_acc} and {self.other_acc_norm}"
         return f"{self.model:<8} {self.suite:<14} {self.worst:9.1e}   {other:<10} {ours}   {theirs}"
 
@@ -61,7 +68,8 @@ def write_tasks(folder: Path) -> list[str]:
             "doc_to_choice": "{{choices}}",
             "doc_to_target": "{{gold}}",
             "metric_list": [
-                {"metric": m, "aggregation": "mean", "higher_is_better": True} for m in ("acc", "acc_norm")
+                {"metric": m, "aggregation": "mean", "higher_is_better": True}
+                for m in ("acc", "acc_norm")
             ],
             "metadata": {"version": suites.VERSION},
         }
@@ -81,7 +89,9 @@ def train_one(model: Path, folder: Path) -> Path:
     drawn = data.split(pool, train=32, evaluation=8)
     for name, examples in (("train", drawn.train), ("evaluation", drawn.evaluation)):
         data.freeze(folder / f"{name}.jsonl", examples)
-    bench = trials.Bench(model, folder / "train.jsonl", folder / "evaluation.jsonl", "float32", "cpu", curve=4)
+    bench = trials.Bench(
+        model, folder / "train.jsonl", folder / "evaluation.jsonl", "float32", "cpu", curve=4
+    )
     settings = Settings(steps=4, batch_size=8, learning_rate=1e-3, warmup_steps=1)
     trial = trials.Trial(0, settings, LoraSettings(16, 32), examples=32)
     return trials.run([trial], bench, folder, workers=1)[trial].folder
@@ -104,25 +114,37 @@ def ours(model: Path, adapter: Path | None) -> tuple[dict[str, Any], float]:
     begin = time.perf_counter()
     found = {}
     for name in suites.SUITES:
-        tokens = [multiple_choice.encode(loaded.tokenizer, item) for item in suites.build(name, ITEMS)]
+        tokens = [
+            multiple_choice.encode(loaded.tokenizer, item) for item in suites.build(name, ITEMS)
+        ]
         found[name] = multiple_choice.log_likelihoods(network, tokens)
     return found, time.perf_counter() - begin
 
 
-def theirs(model: Path, adapter: Path | None, folder: Path, names: Sequence[str]) -> tuple[dict[str, Any], float]:
+def theirs(
+    model: Path, adapter: Path | None, folder: Path, names: Sequence[str]
+) -> tuple[dict[str, Any], float]:
     """Suite → the harness's samples in the order of the items; seconds, without loading."""
     from lm_eval import simple_evaluate
     from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
 
-    network = HFLM(pretrained=str(model), peft=adapter and str(adapter), dtype="float32", device="cpu", batch_size=32)
+    network = HFLM(
+        pretrained=str(model),
+        peft=adapter and str(adapter),
+        dtype="float32",
+        device="cpu",
+        batch_size=32,
+    )
     manager = TaskManager(include_path=str(folder), include_defaults=False)
     begin = time.perf_counter()
     done: Mapping[str, Any] = simple_evaluate(
         model=network, tasks=list(names), task_manager=manager, log_samples=True, bootstrap_iters=0
     )
     spent = time.perf_counter() - begin
-    return {name: sorted(done["samples"][name], key=lambda sample: sample["doc_id"]) for name in names}, spent
+    return {
+        name: sorted(done["samples"][name], key=lambda sample: sample["doc_id"]) for name in names
+    }, spent
 
 
 def compare(model: str, mine: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[Compared]:
@@ -132,7 +154,9 @@ def compare(model: str, mine: Mapping[str, Any], other: Mapping[str, Any]) -> It
 
     for name, found in mine.items():
         scores, samples = score(suites.build(name, ITEMS), found), other[name]
-        likelihoods = [[float(response[0]) for response in sample["filtered_resps"]] for sample in samples]
+        likelihoods = [
+            [float(response[0]) for response in sample["filtered_resps"]] for sample in samples
+        ]
         acc, acc_norm = ([float(sample[key]) for sample in samples] for key in ("acc", "acc_norm"))
         yield Compared(
             model,
@@ -156,7 +180,9 @@ def main() -> bool:
     try:
         import lm_eval
     except ImportError:
-        print("lm-evaluation-harness is not installed; pip install lm-eval==0.4.13", file=sys.stderr)
+        print(
+            "lm-evaluation-harness is not installed; pip install lm-eval==0.4.13", file=sys.stderr
+        )
         return False
     from lab.instruments import pretrained
 
@@ -167,13 +193,19 @@ def main() -> bool:
         folder = Path(place)
         names, adapter = write_tasks(folder), train_one(model, folder)
         print(
-            f"lm-eval {lm_eval.__version__}; {len(names) * ITEMS} items; limit {LIMIT} nats, and each item judged alike"
+            f"lm-eval {lm_eval.__version__}; {len(names) * ITEMS} items; limit {LIMIT} nats, and "
+            "each item judged alike"
         )
-        print("model    suite          worst ll    other acc,  ours             lm-eval      (acc acc_norm)")
+        print(
+            "model    suite          worst ll    other acc,  "
+            "ours             lm-eval      (acc acc_norm)"
+        )
         for name, used in (("base", None), ("adapter", adapter)):
             mine, seconds = ours(model, used)
             other, their_seconds = theirs(model, used, folder, names)
             rows += compare(name, mine, other)
             print(*rows[-len(names) :], sep="\n")
-            print(f"{name:<8} {seconds:.1f} s here, {their_seconds:.1f} s in the harness", flush=True)
+            print(
+                f"{name:<8} {seconds:.1f} s here, {their_seconds:.1f} s in the harness", flush=True
+            )
     return all(row.holds for row in rows)

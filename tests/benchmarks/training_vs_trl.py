@@ -1,10 +1,11 @@
-"""LoRA training: this loop against trl.SFTTrainer and a plain PEFT loop, in tokens/s at equal evaluation loss.
+"""LoRA training: this loop against trl.SFTTrainer and a plain PEFT loop, in tokens/s at equal loss.
 
-Same model, examples, order, adapters, optimizer and steps. The frozen weights are bfloat16 where this machine
-multiplies bfloat16 matrices faster than float32 ones, else float32, for all rows alike; adapters are float32. Every row
-runs in a process of its own, and the rows take turns, so that a machine that slows down slows down all. Tokens are real
-ones: padding is not counted, nor what a row saves by computing less. Needs `pip install -e '.[bench]'`, the pretrained
-model, and the machine alone for about twenty minutes.
+Same model, examples, order, adapters, optimizer and steps. The frozen weights are bfloat16 where
+this machine multiplies bfloat16 matrices faster than float32 ones, else float32, for all rows
+alike; adapters are float32. Every row runs in a process of its own, and the rows take turns, so
+that a machine that slows down slows down all. Tokens are real ones: padding is not counted, nor
+what a row saves by computing less. Needs `pip install -e '.[bench]'`, the pretrained model, and the
+machine alone for about twenty minutes.
 """
 
 from __future__ import annotations
@@ -41,7 +42,13 @@ class Outcome:
         threads: int,
         dtype: str,
     ) -> None:
-        self.ran, self.peaks, self.losses, self.threads, self.dtype = ran, peaks, losses, threads, dtype
+        self.ran, self.peaks, self.losses, self.threads, self.dtype = (
+            ran,
+            peaks,
+            losses,
+            threads,
+            dtype,
+        )
         self.best = max(TRL, key=self.speed)
 
     def speed(self, row: str) -> float:
@@ -51,15 +58,19 @@ class Outcome:
     @property
     def ratios(self) -> list[float]:
         """Ours over the best row of TRL, round by round."""
-        return [speed(a) / speed(b) for a, b in zip(self.ran[OURS], self.ran[self.best], strict=True)]
+        return [
+            speed(a) / speed(b) for a, b in zip(self.ran[OURS], self.ran[self.best], strict=True)
+        ]
 
     def share(self) -> float:
-        """Of the measured matrix product in the benchmark's dtype, what this loop's matrix products made use of."""
-        rates = [sum(one.flops[UNCOUNTED:]) / sum(one.seconds[UNCOUNTED:]) for one in self.ran[OURS]]
+        """Of the measured matrix product in the benchmark's dtype, what this loop made use of."""
+        rates = [
+            sum(one.flops[UNCOUNTED:]) / sum(one.seconds[UNCOUNTED:]) for one in self.ran[OURS]
+        ]
         return statistics.median(rates) / max(peak[self.dtype] for peak in self.peaks)
 
     def difference(self, row: str) -> tuple[float, float, float]:
-        """Evaluation loss of `row` minus ours in nats/token, paired, and its 95 % interval over examples."""
+        """Loss of `row` minus ours in nats/token, paired, and its 95 % interval over examples."""
         from lab.instruments.statistics import token_mean
 
         ours, theirs = self.losses[OURS], self.losses[row]
@@ -71,25 +82,35 @@ class Outcome:
         made = [
             f"{self.dtype} weights, {self.threads} threads, medians of {len(self.peaks)} rounds of "
             f"{len(self.ran[OURS][0].seconds)} steps",
-            f"{'':<31} {'tokens/s':>8} {'superv./s':>9} {'s/step':>6} {'peak MB':>7} {'added':>6} {'eval':>7}  "
-            f"minus ours [95 %]",
+            f"{'':<31} {'tokens/s':>8} {'superv./s':>9} {'s/step':>6} {'peak MB':>7} {'added':>6} "
+            f"{'eval':>7}  minus ours [95 %]",
         ]
         for row in ROWS:
             of_row = self.ran[row]
             supervised = statistics.median(speed(one, one.supervised) for one in of_row)
             step = statistics.median(s for one in of_row for s in one.seconds[UNCOUNTED:])
-            peak, added = (statistics.median(getattr(one, n) for one in of_row) / 1e6 for n in ("peak", "added"))
+            peak, added = (
+                statistics.median(getattr(one, n) for one in of_row) / 1e6
+                for n in ("peak", "added")
+            )
             loss = float(self.losses[row]["losses"].mean(dtype="float64"))
             value, low, high = self.difference(row)
             made.append(
-                f"{row:<31} {self.speed(row):8.1f} {supervised:9.1f} {step:6.2f} {peak:7.0f} {added:6.0f} {loss:7.4f}  "
-                f"{value:+.4f} [{low:+.4f}, {high:+.4f}]"
+                f"{row:<31} {self.speed(row):8.1f} {supervised:9.1f} {step:6.2f} {peak:7.0f} "
+                f"{added:6.0f} {loss:7.4f}  {value:+.4f} [{low:+.4f}, {high:+.4f}]"
             )
-        rates = ", ".join(f"{d} {max(p[d] for p in self.peaks) / 1e9:.1f} GFLOP/s" for d in ("float32", "bfloat16"))
-        made.append(f"matrix product: {rates}; this loop uses {self.share():.0%} of {self.dtype}, aim {SHARE:.0%}")
+        rates = ", ".join(
+            f"{d} {max(p[d] for p in self.peaks) / 1e9:.1f} GFLOP/s"
+            for d in ("float32", "bfloat16")
+        )
+        made.append(
+            f"matrix product: {rates}; this loop uses {self.share():.0%} of {self.dtype}, "
+            f"aim {SHARE:.0%}"
+        )
         each = " ".join(f"{ratio:.2f}" for ratio in self.ratios)
         made.append(
-            f"against '{self.best}': {statistics.median(self.ratios):.2f} times ({each}); limit {LIMIT}, aim {AIM}"
+            f"against '{self.best}': {statistics.median(self.ratios):.2f} times ({each}); limit "
+            f"{LIMIT}, aim {AIM}"
         )
         return made
 
@@ -99,8 +120,10 @@ class Outcome:
         return statistics.median(self.ratios) >= LIMIT and low <= 0 <= high
 
 
-def measure(model: Path, *, steps: int = STEPS, rounds: int = ROUNDS, threads: int | None = None) -> Outcome:
-    """All rows, in turn, `rounds` times; each second round backwards. The first round also evaluates."""
+def measure(
+    model: Path, *, steps: int = STEPS, rounds: int = ROUNDS, threads: int | None = None
+) -> Outcome:
+    """All rows in turn, `rounds` times; each second round backwards. The first also evaluates."""
     threads = threads or len(os.sched_getaffinity(0))
     ran: dict[str, list[Ran]] = {row: [] for row in ROWS}
     peaks: list[dict[str, float]] = []
@@ -116,7 +139,11 @@ def measure(model: Path, *, steps: int = STEPS, rounds: int = ROUNDS, threads: i
                 if number == 0:
                     with np.load(out.with_suffix(".npz")) as arrays:
                         losses[row] = dict(arrays)
-                print(f"  round {number + 1}: {row}, {speed(ran[row][-1]):.1f} tokens/s", file=sys.stderr, flush=True)
+                print(
+                    f"  round {number + 1}: {row}, {speed(ran[row][-1]):.1f} tokens/s",
+                    file=sys.stderr,
+                    flush=True,
+                )
     return Outcome(ran, peaks, losses, threads, dtype)
 
 

@@ -1,4 +1,4 @@
-"""A new experiment, copied from the template, under the runner: verified as it is, refused when it lies or breaks."""
+"""A copy of the template under the runner: verified as it is, refused when it lies or breaks."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ PLAN = {
 
 @pytest.fixture
 def learner(tmp_path: Path) -> Callable[[], Toy]:
-    """A repository with this lab and an experiment copied from the template, as the template's text says."""
+    """A repository with this lab and an experiment copied from the template, as its text says."""
 
     def make() -> Toy:
         root = tmp_path / "learner"

@@ -1,7 +1,8 @@
 """The gate of FEAT-001 on a true run of the tiny model, and on damaged and forged copies of it.
 
-The tiny model is random, so nothing can follow from its prompts: the one check that its run must fail is the one that
-asks for a gain over the control. All others pass, and each kind of damage is seen by the check that is made for it.
+The tiny model is random, so nothing can follow from its prompts: the one check that its run must
+fail is the one that asks for a gain over the control. All others pass, and each kind of damage is
+seen by the check that is made for it.
 """
 
 import copy
@@ -33,7 +34,7 @@ MEASUREMENTS = (*gate.RECOMPUTED, *gate.BOUNDED)
 
 @pytest.fixture(scope="session")
 def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Give the outputs of a run on the tiny model at the planned size, and the file of its inputs."""
+    """Give the outputs of a run on the tiny model at the planned size, and its file of inputs."""
     from lab.instruments import models
 
     folder = tmp_path_factory.mktemp("qlora")
@@ -51,8 +52,12 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     config["common"]["training"]["learning_rate"] = 0.001
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     inputs = folder / "inputs.json"
-    inputs.write_text(json.dumps({"smollm2-135m": {"kind": "input", "path": str(folder / "model")}}))
-    return run_experiment("lab.fine_tuning.basic_qlora", str(folder / "config.yaml"), inputs, folder / "out"), inputs
+    inputs.write_text(
+        json.dumps({"smollm2-135m": {"kind": "input", "path": str(folder / "model")}})
+    )
+    return run_experiment(
+        "lab.fine_tuning.basic_qlora", str(folder / "config.yaml"), inputs, folder / "out"
+    ), inputs
 
 
 @pytest.fixture
@@ -62,32 +67,70 @@ def damaged(judged: tuple[Path, Path], tmp_path: Path) -> Path:
 
 
 def failing(out: Path, inputs: Path) -> list[str]:
-    """Give the checks that fail without those of integrity, with the gate's cache kept from one copy to the next."""
+    """Give the checks that fail without those of integrity.
+
+    The gate's cache is kept from one copy to the next.
+    """
     place = inputs.parent
     (place / "cache").mkdir(exist_ok=True)
     (place / "gate.ini").write_text(INI)
     files = [path for path in out.rglob("*") if path.is_file()]
-    digests = {path.relative_to(out).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    digests = {
+        path.relative_to(out).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+    }
     (place / "digests.json").write_text(json.dumps(digests))
     report = place / "report.xml"
-    argv = [sys.executable, "-m", "pytest", str(ROOT / "gates/test_basic_qlora.py"), "-c", str(place / "gate.ini")]
-    argv += ["--rootdir", str(ROOT), "--noconftest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}"]
-    env = {"PHASES_OUT": str(out), "PHASES_INPUTS": str(inputs), "PHASES_NONCE": "01", "PYTHONDONTWRITEBYTECODE": "1"}
-    env |= {"PHASES_GATE_CACHE": str(place / "cache"), "PHASES_DIGESTS": str(place / "digests.json")}
+    argv = [
+        sys.executable,
+        "-m",
+        "pytest",
+        str(ROOT / "gates/test_basic_qlora.py"),
+        "-c",
+        str(place / "gate.ini"),
+    ]
+    argv += [
+        "--rootdir",
+        str(ROOT),
+        "--noconftest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        f"--junitxml={report}",
+    ]
+    env = {
+        "PHASES_OUT": str(out),
+        "PHASES_INPUTS": str(inputs),
+        "PHASES_NONCE": "01",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    env |= {
+        "PHASES_GATE_CACHE": str(place / "cache"),
+        "PHASES_DIGESTS": str(place / "digests.json"),
+    }
     done = subprocess.run(
-        [*argv, "-m", "not integrity"], cwd=out, env=os.environ | env, capture_output=True, text=True, check=False
+        [*argv, "-m", "not integrity"],
+        cwd=out,
+        env=os.environ | env,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode in {0, 1}, done.stdout + done.stderr
     cases = list(ET.parse(report).iter("testcase"))
     return [
-        case.get("name", "") for case in cases if case.find("failure") is not None or case.find("error") is not None
+        case.get("name", "")
+        for case in cases
+        if case.find("failure") is not None or case.find("error") is not None
     ]
 
 
 def forge(out: Path) -> None:
     """Make result.json's digests right again, as one who forges an output would."""
     result = json.loads((out / "result.json").read_text())
-    result["files"] = {name: hashlib.sha256((out / name).read_bytes()).hexdigest() for name in result["files"]}
+    result["files"] = {
+        name: hashlib.sha256((out / name).read_bytes()).hexdigest() for name in result["files"]
+    }
     (out / "result.json").write_text(json.dumps(result))
 
 
@@ -108,16 +151,23 @@ def test_a_true_run_passes_but_for_what_a_random_model_cannot_learn(judged):
 def test_nothing_at_all_fails_every_check(judged, tmp_path):
     (tmp_path / "empty").mkdir()
     names = failing(tmp_path / "empty", judged[1])
-    assert {f"test_measurement_follows_from_what_was_stored[{name}]" for name in gate.RECOMPUTED} < set(names)
+    assert {
+        f"test_measurement_follows_from_what_was_stored[{name}]" for name in gate.RECOMPUTED
+    } < set(names)
     assert "test_run_beats_its_control" in names
 
 
-@pytest.mark.parametrize("name", ["evaluation", "training", "quantisation", "adapter_true/adapter_model"])
+@pytest.mark.parametrize(
+    "name", ["evaluation", "training", "quantisation", "adapter_true/adapter_model"]
+)
 def test_noise_in_the_arrays_is_seen_without_comparing_digests(judged, damaged, name):
     path = damaged / f"artifacts/{name}.safetensors"
     draw = np.random.default_rng(0)
     tensors = load_file(path)
-    noise = {k: (draw.standard_normal(t.shape) * t.std() + t.mean()).astype(t.dtype) for k, t in tensors.items()}
+    noise = {
+        k: (draw.standard_normal(t.shape) * t.std() + t.mean()).astype(t.dtype)
+        for k, t in tensors.items()
+    }
     save_file(noise, path)
     assert set(failing(damaged, judged[1])) - NEEDS_A_REAL_MODEL
 
@@ -162,7 +212,9 @@ def test_a_control_that_is_not_shuffled_is_seen(judged, damaged):
 def test_a_loss_on_the_prompt_is_seen(judged, damaged):
     rewrite(
         damaged / "artifacts/train.jsonl",
-        lambda rows: [row.__setitem__("labels", [row["ids"][0], *row["labels"][1:]]) for row in rows],
+        lambda rows: [
+            row.__setitem__("labels", [row["ids"][0], *row["labels"][1:]]) for row in rows
+        ],
     )
     names = failing(damaged, judged[1])
     assert "test_loss_counts_the_answer_and_nothing_else[train]" in names
@@ -184,8 +236,15 @@ def place(judged: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -
 
 
 def caught(name: str) -> bool:
-    """Say whether a check sees result.json as it stands; in this process, as each check takes milliseconds."""
-    checks = [gate.assert_weights_have_their_shapes, gate.assert_memory_adds_up, gate.assert_memory_is_possible]
+    """Say whether a check sees result.json as it stands.
+
+    In this process, as each check takes milliseconds.
+    """
+    checks = [
+        gate.assert_weights_have_their_shapes,
+        gate.assert_memory_adds_up,
+        gate.assert_memory_is_possible,
+    ]
     if name in gate.RECOMPUTED:
         checks.append(lambda: outputs.assert_agrees(name, qlora_arrays.numbers()[name]))
     for check in checks:

@@ -1,4 +1,4 @@
-"""FEAT-008's gate on a run of the tiny model with all items: it believes it, and nothing that was changed in it."""
+"""FEAT-008's gate on the tiny model with all items: it believes it, and nothing changed in it."""
 
 import copy
 import json
@@ -21,26 +21,40 @@ GATE = "test_catastrophic_forgetting.py"
 
 @pytest.fixture(scope="session")
 def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Give the outputs of a run at the planned size on the tiny model, and the file of its inputs."""
+    """Give the outputs of a run at the planned size on the tiny model, and its file of inputs."""
     from lab.instruments import models
 
     folder = tmp_path_factory.mktemp("forgetting")
     models.save(models.tiny(0), folder / "model")
-    config = yaml.safe_load((ROOT / "lab/forgetting/catastrophic_forgetting.yaml").read_text("utf-8"))
-    config["common"]["data"] |= {"source": str(chats(folder)), "max_tokens": 80, "train": 40, "evaluation": 24}
+    config = yaml.safe_load(
+        (ROOT / "lab/forgetting/catastrophic_forgetting.yaml").read_text("utf-8")
+    )
+    config["common"]["data"] |= {
+        "source": str(chats(folder)),
+        "max_tokens": 80,
+        "train": 40,
+        "evaluation": 24,
+    }
     config["common"]["training"] |= {"steps": 4, "warmup_steps": 1}
     config["common"]["examples"] = 32
     config["common"]["intruders"]["blocks"] = [0, 1]
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     inputs = folder / "inputs.json"
-    inputs.write_text(json.dumps({"smollm2-135m": {"kind": "input", "path": str(folder / "model")}}))
+    inputs.write_text(
+        json.dumps({"smollm2-135m": {"kind": "input", "path": str(folder / "model")}})
+    )
     module = "lab.forgetting.catastrophic_forgetting"
     return run_experiment(module, str(folder / "config.yaml"), inputs, folder / "out"), inputs
 
 
 def chats(folder: Path) -> Path:
     lines = [
-        {"messages": [{"role": "user", "content": f"{i:03}"}, {"role": "assistant", "content": f"answer {i}"}]}
+        {
+            "messages": [
+                {"role": "user", "content": f"{i:03}"},
+                {"role": "assistant", "content": f"answer {i}"},
+            ]
+        }
         for i in range(200)
     ]
     (folder / "chats.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -76,14 +90,17 @@ def test_a_true_run_passes(judged):
 def test_nothing_at_all_fails_every_number(judged, tmp_path):
     (tmp_path / "empty").mkdir()
     names = warm.failing(GATE, tmp_path / "empty", judged[1])
-    assert {f"test_measurement_follows_from_what_was_stored[{name}]" for name in forgetting.RECOMPUTED} < names
+    assert {
+        f"test_measurement_follows_from_what_was_stored[{name}]" for name in forgetting.RECOMPUTED
+    } < names
 
 
 def test_likelihoods_that_the_weights_do_not_give_are_seen(judged, damaged):
     def better(arrays):
         for name in arrays:
             if name.endswith("log_likelihoods"):
-                arrays[name] += np.float32(0.1)  # of all choices alike: no margin and no accuracy moves much
+                # of all choices alike: no margin and no accuracy moves much
+                arrays[name] += np.float32(0.1)
 
     change_scores(damaged, better)
     assert "test_stored_scores_agree_with_the_weights" in warm.failing(GATE, damaged, judged[1])
@@ -127,11 +144,18 @@ def test_text_that_the_base_did_not_write_is_seen(judged, damaged):
 
     rewrite(damaged, forgetting.TEXT, other)
     names = warm.failing(GATE, damaged, judged[1])
-    assert {"test_the_text_is_what_the_base_says", "test_stored_scores_agree_with_the_weights"} <= names
+    assert {
+        "test_the_text_is_what_the_base_says",
+        "test_stored_scores_agree_with_the_weights",
+    } <= names
 
 
 def test_a_wrong_answer_is_seen(judged, damaged):
-    rewrite(damaged, "artifacts/suites/lab_math.jsonl", lambda rows: rows[7].update(gold=(rows[7]["gold"] + 1) % 4))
+    rewrite(
+        damaged,
+        "artifacts/suites/lab_math.jsonl",
+        lambda rows: rows[7].update(gold=(rows[7]["gold"] + 1) % 4),
+    )
     assert "test_items_are_what_they_claim" in warm.failing(GATE, damaged, judged[1])
 
 
@@ -142,7 +166,9 @@ def test_adapters_that_changed_their_names_are_seen(judged, damaged):
     models = document["models"]
     models[one], models[two] = models[two], models[one]
     path.write_text(json.dumps(document))
-    assert "test_adapters_are_the_trials_that_the_config_names" in warm.failing(GATE, damaged, judged[1])
+    assert "test_adapters_are_the_trials_that_the_config_names" in warm.failing(
+        GATE, damaged, judged[1]
+    )
 
 
 @pytest.mark.parametrize("name", ["frontier", "divergence", "suites"])
@@ -158,10 +184,15 @@ def test_a_changed_table_and_a_changed_sentence_are_seen(judged, damaged):
     path = damaged / "result.json"
     document = json.loads(path.read_text())
     document["tables"][0]["rows"][2][4] *= 1.01
-    document["learnings"] = [line.replace("none.", "r16 5e-3.") for line in document["learnings"]][:-1]
+    document["learnings"] = [line.replace("none.", "r16 5e-3.") for line in document["learnings"]][
+        :-1
+    ]
     path.write_text(json.dumps(document))
     names = warm.failing(GATE, damaged, judged[1])
-    assert {"test_table_follows_from_what_was_stored[0]", "test_sentences_name_what_the_numbers_say"} <= names
+    assert {
+        "test_table_follows_from_what_was_stored[0]",
+        "test_sentences_name_what_the_numbers_say",
+    } <= names
 
 
 @pytest.mark.parametrize("name", forgetting.RECOMPUTED)

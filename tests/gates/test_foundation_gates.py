@@ -1,4 +1,4 @@
-"""The gates of FEAT-002 to FEAT-004: they pass what was really made and see every lie, consistent ones too."""
+"""Gates of FEAT-002 to FEAT-004: they pass what was made and see every lie, consistent ones too."""
 
 import hashlib
 import json
@@ -11,8 +11,8 @@ import pytest
 
 from lab import present
 from lab.experiment import Result
-from phases.judge import gate
 from phases.execution.sandbox import Unconfined
+from phases.judge import gate
 from tests.gates.conftest import ROOT, failing, run_experiment
 
 FEATURES = ("documentation", "questions", "template")
@@ -28,7 +28,10 @@ def test_the_runner_finds_the_gate_able_to_fail_and_every_measurement_judged(
         gate.GateSpec("pytest", f"gates/test_{name}.py", 120),
         gates_dir=ROOT,
         out=out,
-        outputs={path.relative_to(out).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files},
+        outputs={
+            path.relative_to(out).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in files
+        },
         inputs_file=inputs,
         workspace=tmp_path / "workspace",
         env={},
@@ -37,7 +40,9 @@ def test_the_runner_finds_the_gate_able_to_fail_and_every_measurement_judged(
     assert judgement.state == "verified", judgement.reasons
     assert [(item.kind, item.outcome) for item in judgement.negatives if not item.ok] == []
     assert judgement.coverage is not None
-    assert set(judgement.coverage.recomputed) == set(json.loads((out / "result.json").read_text())["measurements"])
+    assert set(judgement.coverage.recomputed) == set(
+        json.loads((out / "result.json").read_text())["measurements"]
+    )
 
 
 def forged(out: Path, target: Path, edit: Callable[[dict], None]) -> Path:
@@ -47,8 +52,12 @@ def forged(out: Path, target: Path, edit: Callable[[dict], None]) -> Path:
     edit(document)
     sealed = replace(Result.from_json(document), figures=(), files={})
     figures = [
-        present.Figure(**(data | {"series": tuple(present.Series(**series) for series in data["series"])}))
-        for data in (json.loads(path.read_text()) for path in sorted((target / "figures").glob("*.json")))
+        present.Figure(
+            **(data | {"series": tuple(present.Series(**series) for series in data["series"])})
+        )
+        for data in (
+            json.loads(path.read_text()) for path in sorted((target / "figures").glob("*.json"))
+        )
     ]
     present.write(target, sealed, figures)
     return target
@@ -67,7 +76,9 @@ def test_a_forger_who_seals_everything_anew_is_seen(
 
     lied = forged(foundation(name), tmp_path / "lied", raise_by_one)
     assert failing(f"test_{name}.py", lied, inputs, "-m", "integrity") == []
-    assert [check for check in failing(f"test_{name}.py", lied, inputs) if measurement in check] != []
+    assert [
+        check for check in failing(f"test_{name}.py", lied, inputs) if measurement in check
+    ] != []
 
 
 def given(inputs: Path, tmp_path: Path, **entries: dict[str, str]) -> Path:
@@ -82,7 +93,12 @@ def test_an_honest_run_on_a_broken_document_is_refused(inputs: Path, tmp_path: P
     text = (folder / "qlora.md").read_text("utf-8")
     (folder / "qlora.md").write_text(text.replace("[LoRA].", "[Lora].", 1), "utf-8")
     changed = given(inputs, tmp_path, concepts={"kind": "input", "path": str(folder)})
-    out = run_experiment("lab.foundation.documentation", "lab/foundation/documentation.yaml", changed, tmp_path / "out")
+    out = run_experiment(
+        "lab.foundation.documentation",
+        "lab/foundation/documentation.yaml",
+        changed,
+        tmp_path / "out",
+    )
     assert "[Lora] is cited and not among the sources" in (out / "report.md").read_text()
     assert "test_no_document_has_a_fault" in failing("test_documentation.py", out, changed)
 
@@ -99,7 +115,9 @@ def test_a_published_report_is_no_concept_document_and_a_forged_one_is_refused(
         (folder / "published.md").write_text(text, "utf-8")
         config = "lab/foundation/documentation.yaml"
         out = run_experiment("lab.foundation.documentation", config, changed, tmp_path / name)
-        return failing("test_documentation.py", out, changed), {path.name for path in (out / "documents").iterdir()}
+        return failing("test_documentation.py", out, changed), {
+            path.name for path in (out / "documents").iterdir()
+        }
 
     checks, stored = judged(report, "whole")
     assert checks == [] and "published.md" not in stored and "qlora.md" in stored
@@ -107,14 +125,21 @@ def test_a_published_report_is_no_concept_document_and_a_forged_one_is_refused(
     assert "test_no_document_has_a_fault" in checks and "published.md" in stored
 
 
-def test_an_answer_without_a_receipt_is_refused_and_one_with_it_is_not(inputs: Path, tmp_path: Path) -> None:
+def test_an_answer_without_a_receipt_is_refused_and_one_with_it_is_not(
+    inputs: Path, tmp_path: Path
+) -> None:
     text = Path(json.loads(inputs.read_text())["questions"]["path"]).read_text("utf-8")
 
     def judged(feature: str) -> list[str]:
         log = tmp_path / f"{feature}.md"
-        log.write_text(text.replace("- status: OPEN", f"- status: ANSWERED\n- answered by: {feature}", 1), "utf-8")
+        log.write_text(
+            text.replace("- status: OPEN", f"- status: ANSWERED\n- answered by: {feature}", 1),
+            "utf-8",
+        )
         changed = given(inputs, tmp_path, questions={"kind": "input", "path": str(log)})
-        out = run_experiment("lab.foundation.questions", "lab/foundation/questions.yaml", changed, tmp_path / feature)
+        out = run_experiment(
+            "lab.foundation.questions", "lab/foundation/questions.yaml", changed, tmp_path / feature
+        )
         return failing("test_questions.py", out, changed)
 
     assert judged("FEAT-001") == []
@@ -126,7 +151,11 @@ def test_documents_edited_after_the_run_are_seen(
 ) -> None:
     def edit(document: dict) -> None:
         page = tmp_path / "out/rendered/qlora.md"
-        page.write_text(page.read_text("utf-8").replace("± 0.10", "± 0.01", 1).replace("2.", "1.", 1), "utf-8")
+        page.write_text(
+            page.read_text("utf-8").replace("± 0.10", "± 0.01", 1).replace("2.", "1.", 1), "utf-8"
+        )
 
     out = forged(foundation("documentation"), tmp_path / "out", edit)
-    assert "test_rendered_numbers_are_those_that_were_measured" in failing("test_documentation.py", out, inputs)
+    assert "test_rendered_numbers_are_those_that_were_measured" in failing(
+        "test_documentation.py", out, inputs
+    )

@@ -1,4 +1,4 @@
-"""Experiment and gate read documents with different code; on what people write they must read the same."""
+"""Experiment and gate read with different code; on what people write they must read the same."""
 
 from pathlib import Path
 
@@ -14,10 +14,13 @@ from lab.foundation.markdown import parse
 ROOT = Path(__file__).resolve().parents[2]
 lines = st.sampled_from(
     [
-        "# Title", "## Idea", "## Sources", "### Deeper", "some words of text", "", "- [Key] Who, 2023. https://a.org/b",
+        "# Title", "## Idea", "## Sources", "### Deeper", "some words of text", "",
+        "- [Key] Who, 2023. https://a.org/b",
         "- [Other-2] Who. https://a.org", "as [Key] says", "see [here](#idea) and [Key](https://a.org/x)",
-        "it fell to {{FEAT-001.loss}}, {{FEAT-002.eval_loss}}", "`[Code] {{FEAT-9.x}} [a](b)` stays", "| a | [Key] |",
-        "```\n# no title\n[no](link) [Nobody] {{FEAT-3.no}}\n```", "~~~text\n## no section\n```\n~~~",
+        "it fell to {{FEAT-001.loss}}, {{FEAT-002.eval_loss}}",
+        "`[Code] {{FEAT-9.x}} [a](b)` stays", "| a | [Key] |",
+        "```\n# no title\n[no](link) [Nobody] {{FEAT-3.no}}\n```",
+        "~~~text\n## no section\n```\n~~~",
         "#hashtag", "[lower] case", "```\nnever closed",
     ]
 )  # fmt: skip
@@ -51,26 +54,33 @@ def test_the_shipped_documents_are_read_alike_to_the_word() -> None:
 @given(
     st.lists(
         st.sampled_from(
-            ["# Questions", "## Track", "### Q-001 · Why?", "### Q-002 · Which · one?", "### Note", "- status: OPEN",
-             "- why: so: and so", "- experiments: FEAT-001, FEAT-002", "- `OPEN`: nobody", "text", "", "- loose"]
+            ["# Questions", "## Track", "### Q-001 · Why?", "### Q-002 · Which · one?", "### Note",
+             "- status: OPEN", "- why: so: and so", "- experiments: FEAT-001, FEAT-002",
+             "- `OPEN`: nobody", "text", "", "- loose"]
         ),
         max_size=25,
     ).map("\n".join)
 )  # fmt: skip
 def test_questions_logs_are_read_alike(text: str) -> None:
     ours, theirs = question_log.parse(text), judged_log.read(text)
-    assert [(q.id, q.text, list(q.fields)) for q in ours] == [(q["id"], q["text"], q["fields"]) for q in theirs]
+    assert [(q.id, q.text, list(q.fields)) for q in ours] == [
+        (q["id"], q["text"], q["fields"]) for q in theirs
+    ]
     assert [list(q.experiments) for q in ours] == [judged_log.tags(q) for q in theirs]
 
 
 @pytest.mark.parametrize(
     ("text", "value", "right"),
     [
-        ("2.607 ± 0.081 nats/token (n = 256)", 2.6071, True), ("2.607 ± 0.081 nats/token", 2.74, False),
-        ("134,515,008 parameters", 134515008, True), ("134,515,008", 134.5, False), ("1.000e-05", 1e-5, True),
-        ("-0.5000", 0.5, False), ("0", 0.0, True), ("0", 0.01, False), ("yes", True, True), ("yes", False, False),
-        ("nf4", "nf4", True), ("fp4", "nf4", False), ("not measured", None, True), ("(not measured: F.m)", 1.0, False),
+        ("2.607 ± 0.081 nats/token (n = 256)", 2.6071, True),
+        ("2.607 ± 0.081 nats/token", 2.74, False),
+        ("134,515,008 parameters", 134515008, True), ("134,515,008", 134.5, False),
+        ("1.000e-05", 1e-5, True), ("-0.5000", 0.5, False), ("0", 0.0, True), ("0", 0.01, False),
+        ("yes", True, True), ("yes", False, False), ("nf4", "nf4", True), ("fp4", "nf4", False),
+        ("not measured", None, True), ("(not measured: F.m)", 1.0, False),
     ],
 )  # fmt: skip
-def test_a_shown_number_is_held_against_the_measured_one(text: str, value: object, right: bool) -> None:
+def test_a_shown_number_is_held_against_the_measured_one(
+    text: str, value: object, right: bool
+) -> None:
     assert documents.shows(text, value) is right

@@ -1,4 +1,4 @@
-"""FEAT-006's gate on a real sweep of the tiny model: it believes it, and nothing that was changed in it."""
+"""FEAT-006's gate on a real sweep of the tiny model: it believes it, and nothing changed in it."""
 
 import copy
 import json
@@ -24,9 +24,11 @@ NEEDS_A_REAL_MODEL = {"test_true_answers_beat_shuffled_ones"}
 
 @pytest.fixture(scope="session")
 def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Give the outputs of a sweep at the planned size that took six runs over, and the file of its inputs."""
+    """Give the outputs of a sweep as planned that took six runs over, and its file of inputs."""
     folder = tmp_path_factory.mktemp("learning_rates")
-    config = yaml.safe_load((ROOT / "lab/learning_rate/learning_rate_exploration.yaml").read_text("utf-8"))
+    config = yaml.safe_load(
+        (ROOT / "lab/learning_rate/learning_rate_exploration.yaml").read_text("utf-8")
+    )
     config["common"]["data"] |= {"source": str(chats(folder)), "max_tokens": 80}
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     earlier(folder, config["common"])
@@ -68,7 +70,12 @@ def earlier(folder: Path, config: dict) -> None:
     bench = trials.Bench(folder / "model", *frozen, "float32", "cpu", sizes["curve"])
     trials.base(bench, artifacts)
     wanted = [
-        trials.Trial(seed, Settings(**config["training"] | {"learning_rate": rate}), LoraSettings(16, 32), 160)
+        trials.Trial(
+            seed,
+            Settings(**config["training"] | {"learning_rate": rate}),
+            LoraSettings(16, 32),
+            160,
+        )
         for rate in (2e-4, 1e-3)
         for seed in config["seeds"]
     ]
@@ -104,7 +111,10 @@ def test_a_true_sweep_passes_but_for_what_a_random_model_cannot_learn(judged):
 def test_nothing_at_all_fails_every_check(judged, tmp_path):
     (tmp_path / "empty").mkdir()
     names = warm.failing(GATE, tmp_path / "empty", judged[1])
-    assert {f"test_measurement_follows_from_what_was_stored[{name}]" for name in learning_rates.RECOMPUTED} < names
+    assert {
+        f"test_measurement_follows_from_what_was_stored[{name}]"
+        for name in learning_rates.RECOMPUTED
+    } < names
 
 
 def test_noise_in_one_run_is_seen_without_comparing_digests(judged, damaged):
@@ -128,7 +138,10 @@ def test_noise_in_one_run_is_seen_without_comparing_digests(judged, damaged):
 
 def test_better_losses_than_the_weights_give_are_seen(judged, damaged):
     for folder in own(damaged):
-        change(folder / "evaluation.safetensors", lambda a: a.update(losses=a["losses"] - np.float32(0.02)))
+        change(
+            folder / "evaluation.safetensors",
+            lambda a: a.update(losses=a["losses"] - np.float32(0.02)),
+        )
     warm.forge(damaged)
     assert "test_evaluations_agree_with_the_weights" in warm.failing(GATE, damaged, judged[1])
 
@@ -143,7 +156,10 @@ def test_curves_that_nobody_trained_are_seen(judged, damaged):
 def test_a_run_at_a_larger_rate_than_it_claims_is_seen(judged, damaged):
     large = SMALLEST.replace("1e-05", "0.005")
     for part in ("adapter_model.safetensors", "evaluation.safetensors"):
-        shutil.copy(damaged / "artifacts/trials" / large / part, damaged / "artifacts/trials" / SMALLEST / part)
+        shutil.copy(
+            damaged / "artifacts/trials" / large / part,
+            damaged / "artifacts/trials" / SMALLEST / part,
+        )
     warm.forge(damaged)
     names = warm.failing(GATE, damaged, judged[1])
     assert "test_adapters_moved_as_far_as_their_rates_allow" in names
@@ -164,7 +180,10 @@ def test_another_schedule_than_the_plan_is_seen(judged, damaged):
 
 
 def test_every_cell_and_every_point_is_judged(judged, damaged, monkeypatch):
-    """Each number of the tables and figures, changed alone by 5 %; in this process, as each takes milliseconds."""
+    """Each number of the tables and figures, changed alone by 5 %.
+
+    In this process, as each takes milliseconds.
+    """
     monkeypatch.setenv("PHASES_OUT", str(judged[0]))
     monkeypatch.setenv("PHASES_INPUTS", str(judged[1]))
     again = learning_rates.found()

@@ -1,4 +1,4 @@
-"""FEAT-007's gate on a real comparison of the tiny model: it believes it, and nothing that was changed in it."""
+"""FEAT-007's gate on a comparison of the tiny model: it believes it, and nothing changed in it."""
 
 import copy
 import json
@@ -22,7 +22,10 @@ GATE = "test_lora_rank_comparison.py"
 
 @pytest.fixture(scope="session")
 def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Give the outputs of a comparison at the planned size that took some trials over, and the file of its inputs."""
+    """Give the outputs of a comparison at the planned size, and the file of its inputs.
+
+    It took some trials over.
+    """
     folder = tmp_path_factory.mktemp("lora_ranks")
     config = read_document(ROOT / "lab/lora_rank/lora_rank_comparison.yaml")
     config["common"]["data"] |= {"source": str(chats(folder)), "max_tokens": 80}
@@ -62,7 +65,10 @@ def earlier(folder: Path, config: dict) -> None:
         if rank == 16:
             trials.base(bench, artifacts)
         settings = Settings(**config["training"])
-        wanted = [trials.Trial(seed, settings, LoraSettings(rank, 32), config["examples"]) for seed in config["seeds"]]
+        wanted = [
+            trials.Trial(seed, settings, LoraSettings(rank, 32), config["examples"])
+            for seed in config["seeds"]
+        ]
         trials.run(wanted, bench, artifacts, workers=1)
 
 
@@ -95,7 +101,9 @@ def test_a_true_comparison_passes(judged):
 def test_nothing_at_all_fails_every_check(judged, tmp_path):
     (tmp_path / "empty").mkdir()
     names = warm.failing(GATE, tmp_path / "empty", judged[1])
-    assert {f"test_measurement_follows_from_what_was_stored[{name}]" for name in lora_ranks.RECOMPUTED} < names
+    assert {
+        f"test_measurement_follows_from_what_was_stored[{name}]" for name in lora_ranks.RECOMPUTED
+    } < names
 
 
 @pytest.mark.parametrize(
@@ -115,7 +123,9 @@ def test_noise_in_an_array_is_seen_by_the_check_made_for_it(judged, damaged, fil
         for name, t in arrays.items():
             spread = t.std() or 1.0
             arrays[name] = (
-                t if name == "owners" else (draw.standard_normal(t.shape) * spread + t.mean()).astype(t.dtype)
+                t
+                if name == "owners"
+                else (draw.standard_normal(t.shape) * spread + t.mean()).astype(t.dtype)
             )
 
     change(damaged / f"artifacts/{file}.safetensors", noise)
@@ -124,7 +134,7 @@ def test_noise_in_an_array_is_seen_by_the_check_made_for_it(judged, damaged, fil
 
 
 def test_an_update_that_was_not_evaluated_is_seen(judged, damaged):
-    """The whole update twice as large: other losses, another spectrum, larger steps than the rates allow."""
+    """The update twice as large: other losses, another spectrum, larger steps than rates allow."""
     from safetensors.torch import load_file as load_torch
     from safetensors.torch import save_file as save_torch
 
@@ -132,12 +142,18 @@ def test_an_update_that_was_not_evaluated_is_seen(judged, damaged):
     save_torch({name: 2 * delta for name, delta in load_torch(path).items()}, path)
     warm.forge(damaged)
     names = warm.failing(GATE, damaged, judged[1])
-    assert {"test_full_evaluation_agrees_with_the_update[full]", "test_full_spectrum_is_that_of_the_update"} <= names
+    assert {
+        "test_full_evaluation_agrees_with_the_update[full]",
+        "test_full_spectrum_is_that_of_the_update",
+    } <= names
 
 
 def test_better_losses_than_the_weights_give_are_seen(judged, damaged):
     for folder in own(damaged):
-        change(folder / "evaluation.safetensors", lambda a: a.update(losses=a["losses"] - np.float32(0.02)))
+        change(
+            folder / "evaluation.safetensors",
+            lambda a: a.update(losses=a["losses"] - np.float32(0.02)),
+        )
     warm.forge(damaged)
     assert "test_evaluations_agree_with_the_weights" in warm.failing(GATE, damaged, judged[1])
 
@@ -149,7 +165,10 @@ def test_first_steps_of_another_gradient_than_the_trials_had_are_seen(judged, da
     change(damaged / "artifacts/first_step.safetensors", other)
     warm.forge(damaged)
     names = warm.failing(GATE, damaged, judged[1])
-    assert {"test_trials_began_with_that_gradient", "test_first_steps_follow_from_the_real_gradient"} <= names
+    assert {
+        "test_trials_began_with_that_gradient",
+        "test_first_steps_follow_from_the_real_gradient",
+    } <= names
 
 
 def test_a_control_in_no_random_directions_is_seen(judged, damaged):
@@ -158,7 +177,9 @@ def test_a_control_in_no_random_directions_is_seen(judged, damaged):
 
     change(damaged / "artifacts/overlaps.safetensors", best)
     warm.forge(damaged)
-    assert "test_random_directions_overlap_as_chance_has_it" in warm.failing(GATE, damaged, judged[1])
+    assert "test_random_directions_overlap_as_chance_has_it" in warm.failing(
+        GATE, damaged, judged[1]
+    )
 
 
 def test_a_trial_that_was_left_out_is_seen(judged, damaged):
@@ -170,7 +191,9 @@ def test_another_sentence_than_the_numbers_make_is_seen(judged, damaged):
     text = (damaged / "result.json").read_text()
     swapped = text.replace("could not be shown to be equivalent within", "are equivalent within")
     if swapped == text:
-        swapped = text.replace("are equivalent within", "could not be shown to be equivalent within")
+        swapped = text.replace(
+            "are equivalent within", "could not be shown to be equivalent within"
+        )
     (damaged / "result.json").write_text(swapped)
     assert warm.failing(GATE, damaged, judged[1]) == {"test_sentences_say_what_the_numbers_do"}
 
@@ -191,14 +214,19 @@ def test_a_measurement_changed_alone_is_seen(name, judged, place, monkeypatch):
     outputs.assert_agrees(name, wanted)
     value = true["measurements"][name]["value"]
     changed = copy.deepcopy(true)
-    changed["measurements"][name]["value"] = value + 1 if isinstance(value, int) else (value or 1) * 1.05
+    changed["measurements"][name]["value"] = (
+        value + 1 if isinstance(value, int) else (value or 1) * 1.05
+    )
     (place / "result.json").write_text(json.dumps(changed))
     with pytest.raises(AssertionError, match=name):
         outputs.assert_agrees(name, wanted)
 
 
 def test_every_cell_and_every_point_is_judged(judged, monkeypatch):
-    """Each number of the tables, changed alone by 5 %; in this process, as each takes milliseconds."""
+    """Each number of the tables, changed alone by 5 %.
+
+    In this process, as each takes milliseconds.
+    """
     monkeypatch.setenv("PHASES_OUT", str(judged[0]))
     monkeypatch.setenv("PHASES_INPUTS", str(judged[1]))
     for table, right in zip(outputs.result()["tables"], lora_ranks.found()["tables"], strict=True):

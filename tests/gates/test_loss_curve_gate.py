@@ -1,4 +1,4 @@
-"""FEAT-005's gate on a real run of the tiny model: it believes it, and nothing that was changed in it."""
+"""FEAT-005's gate on a real run of the tiny model: it believes it, and nothing changed in it."""
 
 import copy
 import json
@@ -40,7 +40,9 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     config["common"]["lora"] = {"r": 4, "lora_alpha": 8}
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     inputs = folder / "inputs.json"
-    inputs.write_text(json.dumps({"smollm2-135m": {"kind": "input", "path": str(folder / "model")}}))
+    inputs.write_text(
+        json.dumps({"smollm2-135m": {"kind": "input", "path": str(folder / "model")}})
+    )
     module = "lab.fine_tuning.loss_curve_analysis"
     return run_experiment(module, str(folder / "config.yaml"), inputs, folder / "out"), inputs
 
@@ -68,13 +70,17 @@ def test_a_true_run_passes(judged):
 def test_nothing_at_all_fails_every_measurement(judged, tmp_path):
     (tmp_path / "empty").mkdir()
     names = warm.failing(GATE, tmp_path / "empty", judged[1])
-    assert {f"test_measurement_follows_from_what_was_stored[{name}]" for name in loss_curves.NAMES} < names
+    assert {
+        f"test_measurement_follows_from_what_was_stored[{name}]" for name in loss_curves.NAMES
+    } < names
 
 
 def noise(arrays: dict[str, np.ndarray]) -> None:
     draw = np.random.default_rng(0)
     for key, array in arrays.items():
-        arrays[key] = (draw.standard_normal(array.shape) * array.std() + array.mean()).astype(array.dtype)
+        arrays[key] = (draw.standard_normal(array.shape) * array.std() + array.mean()).astype(
+            array.dtype
+        )
 
 
 @pytest.mark.parametrize("part", ["evaluation", "steps", "adapter_model"])
@@ -100,7 +106,8 @@ def test_better_numbers_than_the_weights_give_are_seen(judged, damaged):
         arrays["losses"] -= np.float32(0.02)
 
     def better_lines(arrays: dict[str, np.ndarray]) -> None:
-        rest = [i for i, t in enumerate(arrays["at"]) if t not in {0.0, 1.0}]  # its two known points stay
+        # its two known points stay
+        rest = [i for i, t in enumerate(arrays["at"]) if t not in {0.0, 1.0}]
         for run in loss_curves.LINES:
             arrays[run][rest] -= np.float32(0.02)
 
@@ -127,15 +134,17 @@ def test_a_run_under_the_name_of_another_is_seen(judged, damaged):
     names = json.loads(path.read_text())
     names["healthy"], names["flat"] = names["flat"], names["healthy"]
     path.write_text(json.dumps(names))
-    assert {f"test_shape_is_the_run_that_the_config_describes[{s}]" for s in ("healthy", "flat")} <= warm.failing(
-        GATE, damaged, judged[1]
-    )
+    assert {
+        f"test_shape_is_the_run_that_the_config_describes[{s}]" for s in ("healthy", "flat")
+    } <= warm.failing(GATE, damaged, judged[1])
 
 
 def test_a_missing_trial_is_seen(judged, damaged):
-    next(path for path in sorted((damaged / "artifacts/trials").iterdir()) if path.name.endswith("seed2")).rename(
-        damaged / "artifacts/elsewhere"
-    )
+    next(
+        path
+        for path in sorted((damaged / "artifacts/trials").iterdir())
+        if path.name.endswith("seed2")
+    ).rename(damaged / "artifacts/elsewhere")
     assert "test_every_trial_is_there_and_no_other" in warm.failing(GATE, damaged, judged[1])
 
 

@@ -1,4 +1,7 @@
-"""The exit gate of phase 1: passes four results that hold together, and sees each one damaged, exchanged or missing."""
+"""The exit gate of phase 1 passes four results that hold together.
+
+It sees each one damaged, exchanged or missing.
+"""
 
 import hashlib
 import json
@@ -12,8 +15,8 @@ from safetensors.numpy import load_file, save_file
 
 from lab import present
 from lab.experiment import Measurement, Result
-from phases.judge import gate
 from phases.execution.sandbox import Unconfined
+from phases.judge import gate
 from tests.gates.conftest import ROOT, failing, run_experiment
 
 GATE = "test_phase_1.py"
@@ -22,7 +25,10 @@ SEEN = "test_instrumented_run_beats_its_control"
 
 
 def qlora(out: Path, names: list[str], *, shift: float = 0.5) -> Path:
-    """Write outputs with the shape of FEAT-001's, its losses drawn so that the control lies `shift` above the run."""
+    """Write outputs with the shape of FEAT-001's.
+
+    Their losses are drawn so that the control lies `shift` above the run.
+    """
     rng = np.random.default_rng(0)
     owners = np.repeat(np.arange(64, dtype=np.int32), 12)
     base = rng.gamma(4, 0.9, owners.size).astype(np.float32)
@@ -31,23 +37,35 @@ def qlora(out: Path, names: list[str], *, shift: float = 0.5) -> Path:
     losses = {"base": base, "true": true, "shuffled": shuffled}
     (out / "artifacts").mkdir(parents=True)
     save_file(
-        {"owners": owners, **{f"{n}.losses": a for n, a in losses.items()}}, out / "artifacts/evaluation.safetensors"
+        {"owners": owners, **{f"{n}.losses": a for n, a in losses.items()}},
+        out / "artifacts/evaluation.safetensors",
     )
     found = {name: Measurement.of_estimate(1.5, "nats", stderr=0.1, n=64) for name in names}
     means = {name: float(array.astype(np.float64).mean()) for name, array in losses.items()}
-    found |= {f"eval_loss_{name}": Measurement.of_estimate(mean, "nats/token") for name, mean in means.items()}
+    found |= {
+        f"eval_loss_{name}": Measurement.of_estimate(mean, "nats/token")
+        for name, mean in means.items()
+    }
     found["control_gap"] = Measurement.of_estimate(means["shuffled"] - means["true"], "nats/token")
     words = "one two three four five six"
-    present.write(out, Result("lab.fine_tuning.basic_qlora", words, words, words, found, learnings=("It fell.",)), [])
+    present.write(
+        out,
+        Result("lab.fine_tuning.basic_qlora", words, words, words, found, learnings=("It fell.",)),
+        [],
+    )
     return out
 
 
 @pytest.fixture(scope="module")
-def phase(foundation: Callable[[str], Path], inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def phase(
+    foundation: Callable[[str], Path], inputs: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """Four features' outputs; FEAT-002 rendered with the numbers of FEAT-001."""
     folder = tmp_path_factory.mktemp("phase") / "out"
     entries = json.loads(inputs.read_text())
-    asked = json.loads((Path(entries["FEAT-001"]["path"]) / "result.json").read_text())["measurements"]
+    asked = json.loads((Path(entries["FEAT-001"]["path"]) / "result.json").read_text())[
+        "measurements"
+    ]
     qlora(folder / "FEAT-001", list(asked))
     shutil.copytree(foundation("questions"), folder / "FEAT-003")
     shutil.copytree(foundation("template"), folder / "FEAT-004")
@@ -69,7 +87,10 @@ def test_the_runner_finds_the_exit_gate_able_to_fail_for_each_feature(
 ) -> None:
     def digests(folder: Path) -> dict[str, str]:
         files = [path for path in folder.rglob("*") if path.is_file()]
-        return {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+        return {
+            p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest()
+            for p in files
+        }
 
     judgement = gate.judge_exit(
         gate.GateSpec("pytest", f"gates/{GATE}", 120),
@@ -82,7 +103,10 @@ def test_the_runner_finds_the_exit_gate_able_to_fail_for_each_feature(
         sandbox=Unconfined(),
     )
     assert judgement.state == "verified", judgement.reasons
-    assert {item.kind for item in judgement.negatives} == {"empty", *(f"measurements:{name}" for name in FEATURES)}
+    assert {item.kind for item in judgement.negatives} == {
+        "empty",
+        *(f"measurements:{name}" for name in FEATURES),
+    }
     assert all(item.ok and item.outcome == "failed" for item in judgement.negatives)
 
 
@@ -102,11 +126,17 @@ def test_a_run_that_does_not_beat_its_control_is_seen(copy: Path, inputs: Path) 
 def test_losses_exchanged_between_run_and_control_are_seen(copy: Path, inputs: Path) -> None:
     place = copy / "FEAT-001/artifacts/evaluation.safetensors"
     arrays = load_file(place)
-    save_file(arrays | {"true.losses": arrays["shuffled.losses"], "shuffled.losses": arrays["true.losses"]}, place)
+    save_file(
+        arrays
+        | {"true.losses": arrays["shuffled.losses"], "shuffled.losses": arrays["true.losses"]},
+        place,
+    )
     assert SEEN in failing(GATE, copy, inputs, "-m", "not integrity")
 
 
-def test_documents_of_another_run_are_seen(copy: Path, foundation: Callable[[str], Path], inputs: Path) -> None:
+def test_documents_of_another_run_are_seen(
+    copy: Path, foundation: Callable[[str], Path], inputs: Path
+) -> None:
     shutil.rmtree(copy / "FEAT-002")
     shutil.copytree(foundation("documentation"), copy / "FEAT-002")
     assert failing(GATE, copy, inputs) == ["test_documents_show_the_numbers_of_this_phase"]

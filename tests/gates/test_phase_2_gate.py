@@ -1,4 +1,7 @@
-"""The exit gate of phase 2: passes five results that hold together, sees each one damaged, exchanged or missing."""
+"""The exit gate of phase 2 passes five results that hold together.
+
+It sees each one damaged, exchanged or missing.
+"""
 
 import hashlib
 import json
@@ -16,8 +19,8 @@ from lab.experiment import Measurement, Result
 from lab.instruments.adapters import LoraSettings
 from lab.instruments.training import Settings
 from lab.instruments.trials import Trial
-from phases.judge import gate
 from phases.execution.sandbox import Unconfined
+from phases.judge import gate
 from tests.gates.conftest import ROOT, failing, run_experiment
 from tests.lab.synthesis import track
 
@@ -28,11 +31,16 @@ WORDS = "one two three four five six"
 
 def trial(seed: int, rank: int, *, shuffled: bool = False) -> Trial:
     settings = Settings(steps=20, batch_size=8, learning_rate=1e-3, warmup_steps=2)
-    return Trial(seed, settings, LoraSettings(r=rank, lora_alpha=32), examples=160, shuffled=shuffled)
+    return Trial(
+        seed, settings, LoraSettings(r=rank, lora_alpha=32), examples=160, shuffled=shuffled
+    )
 
 
 def store(feature: Path, found: Trial | str, mean: float, data: dict[str, str]) -> float:
-    """Write a trial's description and its evaluation, drawn around a mean; gives the mean loss that was drawn."""
+    """Write a trial's description and its evaluation, drawn around a mean.
+
+    Gives the mean loss that was drawn.
+    """
     name = found if isinstance(found, str) else found.name
     folder = feature / "artifacts/trials" / name
     folder.mkdir(parents=True)
@@ -52,9 +60,17 @@ def measured_from_arrays(folder: Path) -> dict[str, Measurement]:
     data = {}
     for name in ("train", "evaluation"):
         (curves / f"artifacts/{name}.jsonl").write_text(f'{{"of": "{name}"}}\n')
-        data[f"{name}_sha256"] = hashlib.sha256((curves / f"artifacts/{name}.jsonl").read_bytes()).hexdigest()
-    found = {"FEAT-005.base_loss": Measurement.of_estimate(store(curves, "base", 4.8, data), "nats/token")}
-    shapes = dict(zip(("healthy", "overfitting", "diverging", "flat"), (2.6, 5.5, 7.0, 4.7), strict=True))
+        data[f"{name}_sha256"] = hashlib.sha256(
+            (curves / f"artifacts/{name}.jsonl").read_bytes()
+        ).hexdigest()
+    found = {
+        "FEAT-005.base_loss": Measurement.of_estimate(
+            store(curves, "base", 4.8, data), "nats/token"
+        )
+    }
+    shapes = dict(
+        zip(("healthy", "overfitting", "diverging", "flat"), (2.6, 5.5, 7.0, 4.7), strict=True)
+    )
     for place, (name, mean) in enumerate(shapes.items()):
         loss = store(curves, trial(100 + place, 16), mean, data)
         found[f"FEAT-005.eval_loss_{name}"] = Measurement.of_estimate(loss, "nats/token")
@@ -74,7 +90,9 @@ def measured_from_arrays(folder: Path) -> dict[str, Measurement]:
         "FEAT-006.eval_loss_shuffled": mixed,
         "FEAT-007.rank_gap": [b - a for a, b in zip(small, large, strict=True)],
     }
-    return found | {name: Measurement.of_sample(values, "nats/token") for name, values in samples.items()}
+    return found | {
+        name: Measurement.of_sample(values, "nats/token") for name, values in samples.items()
+    }
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +101,9 @@ def phase(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("phase") / "out"
     known = measured_from_arrays(folder)
     for feature, names in track.measured(known).items():
-        names |= {place.partition(".")[2]: m for place, m in known.items() if place.startswith(feature)}
+        names |= {
+            place.partition(".")[2]: m for place, m in known.items() if place.startswith(feature)
+        }
         result = Result(f"lab.{feature}", WORDS, WORDS, WORDS, names, learnings=("It fell.",))
         present.write(folder / feature, result, [])
     plan = folder.parent / "plan.json"
@@ -92,11 +112,17 @@ def phase(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     (folder.parent / "phase.json").write_text(json.dumps(entries))
     for name in track.FEATURES:
         receipt = hashlib.sha256(name.encode()).hexdigest()
-        entries[name] = {"kind": "feature", "path": str(folder / name), "receipt": f"sha256:{receipt}"}
+        entries[name] = {
+            "kind": "feature",
+            "path": str(folder / name),
+            "receipt": f"sha256:{receipt}",
+        }
     given = folder.parent / "inputs.json"
     given.write_text(json.dumps(entries))
     name = "training_dynamics_self_assessment"
-    run_experiment(f"lab.synthesis.{name}", f"lab/synthesis/{name}.yaml", given, folder / "FEAT-009")
+    run_experiment(
+        f"lab.synthesis.{name}", f"lab/synthesis/{name}.yaml", given, folder / "FEAT-009"
+    )
     return folder, folder.parent / "phase.json"
 
 
@@ -105,12 +131,17 @@ def copy(phase: tuple[Path, Path], tmp_path: Path) -> Path:
     return Path(shutil.copytree(phase[0], tmp_path / "out"))
 
 
-def test_the_runner_finds_the_exit_gate_able_to_fail_for_each_feature(phase: tuple[Path, Path], tmp_path: Path) -> None:
+def test_the_runner_finds_the_exit_gate_able_to_fail_for_each_feature(
+    phase: tuple[Path, Path], tmp_path: Path
+) -> None:
     folder, given = phase
 
     def digests(part: Path) -> dict[str, str]:
         files = [path for path in part.rglob("*") if path.is_file()]
-        return {p.relative_to(part).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+        return {
+            p.relative_to(part).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest()
+            for p in files
+        }
 
     judgement = gate.judge_exit(
         gate.GateSpec("pytest", f"gates/{GATE}", 120),
@@ -122,8 +153,13 @@ def test_the_runner_finds_the_exit_gate_able_to_fail_for_each_feature(phase: tup
         env={},
         sandbox=Unconfined(),
     )
-    assert judgement.state == "verified", [c for c in judgement.true_run.checks if not c.passed] or judgement.reasons
-    assert {item.kind for item in judgement.negatives} == {"empty", *(f"measurements:{name}" for name in FEATURES)}
+    assert judgement.state == "verified", [
+        c for c in judgement.true_run.checks if not c.passed
+    ] or judgement.reasons
+    assert {item.kind for item in judgement.negatives} == {
+        "empty",
+        *(f"measurements:{name}" for name in FEATURES),
+    }
     assert all(item.ok and item.outcome == "failed" for item in judgement.negatives)
 
 
@@ -172,11 +208,15 @@ def test_an_assessment_of_other_results_is_seen(phase: tuple[Path, Path], copy: 
     assert failed == ["test_self_assessment_names_this_result_and_its_receipt[FEAT-006]"]
 
 
-def test_predictions_that_were_not_registered_are_seen(phase: tuple[Path, Path], copy: Path, tmp_path: Path) -> None:
+def test_predictions_that_were_not_registered_are_seen(
+    phase: tuple[Path, Path], copy: Path, tmp_path: Path
+) -> None:
     plan = track.plan()
     plan["phases"][1]["features"][1]["predictions"][0]["value"] = 0.9
     (tmp_path / "plan.json").write_text(json.dumps(plan))
-    (tmp_path / "given.json").write_text(json.dumps({"plan": {"kind": "input", "path": str(tmp_path / "plan.json")}}))
+    (tmp_path / "given.json").write_text(
+        json.dumps({"plan": {"kind": "input", "path": str(tmp_path / "plan.json")}})
+    )
     failed = failing(GATE, copy, tmp_path / "given.json", "-m", "not integrity")
     assert failed == ["test_experiment_registered_what_it_expected[FEAT-006]"]
 
@@ -188,7 +228,9 @@ def test_a_trial_on_other_data_is_seen(phase: tuple[Path, Path], copy: Path) -> 
     assert "test_every_experiment_used_the_data_that_the_first_one_froze[FEAT-007]" in checks
 
 
-def test_a_run_by_hand_has_no_receipt_and_is_no_answer(phase: tuple[Path, Path], copy: Path) -> None:
+def test_a_run_by_hand_has_no_receipt_and_is_no_answer(
+    phase: tuple[Path, Path], copy: Path
+) -> None:
     place = copy / "FEAT-009/sources.json"
     sources = json.loads(place.read_text())
     sources["FEAT-005"]["receipt"] = "none"

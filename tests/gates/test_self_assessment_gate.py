@@ -1,4 +1,7 @@
-"""The gate of FEAT-009 passes what follows from the results, sees every lie, and the runner finds it able to fail."""
+"""The gate of FEAT-009 passes what follows from the results and sees every lie.
+
+The runner finds it able to fail.
+"""
 
 import hashlib
 import json
@@ -10,8 +13,8 @@ import pytest
 
 from lab import present
 from lab.experiment import Measurement, Result
-from phases.judge import gate
 from phases.execution.sandbox import Unconfined
+from phases.judge import gate
 from tests.gates.conftest import ROOT, failing, run_experiment
 from tests.lab.synthesis import track
 
@@ -37,7 +40,10 @@ def forged(made: Path, target: Path, edit: Callable[[Path, dict], None]) -> Path
     edit(target, document)
     result = Result.from_json(document | {"files": {}, "figures": []})
     figures = [json.loads(path.read_text()) for path in sorted((target / "figures").glob("*.json"))]
-    drawn = [present.Figure(**(f | {"series": tuple(present.Series(**s) for s in f["series"])})) for f in figures]
+    drawn = [
+        present.Figure(**(f | {"series": tuple(present.Series(**s) for s in f["series"])}))
+        for f in figures
+    ]
     present.write(target, result, drawn)
     return target
 
@@ -50,7 +56,10 @@ def test_the_runner_finds_the_gate_able_to_fail_and_every_measurement_judged(
         gate.GateSpec("pytest", f"gates/{GATE}", 120),
         gates_dir=ROOT,
         out=made,
-        outputs={path.relative_to(made).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files},
+        outputs={
+            path.relative_to(made).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in files
+        },
         inputs_file=given,
         workspace=tmp_path / "workspace",
         env={},
@@ -59,7 +68,9 @@ def test_the_runner_finds_the_gate_able_to_fail_and_every_measurement_judged(
     assert judgement.state == "verified", judgement.reasons
     assert [(item.kind, item.outcome) for item in judgement.negatives if not item.ok] == []
     assert judgement.coverage is not None
-    assert set(judgement.coverage.recomputed) == set(json.loads((made / "result.json").read_text())["measurements"])
+    assert set(judgement.coverage.recomputed) == set(
+        json.loads((made / "result.json").read_text())["measurements"]
+    )
 
 
 def edit_json(name: str, change: Callable[[dict], None]) -> Callable[[Path, dict], None]:
@@ -95,11 +106,15 @@ def miss_becomes_hit(folder: Path, document: dict) -> None:
 
 
 def miss_is_not_told(folder: Path, document: dict) -> None:
-    document["learnings"] = [text for text in document["learnings"] if not text.startswith("Missed")]
+    document["learnings"] = [
+        text for text in document["learnings"] if not text.startswith("Missed")
+    ]
 
 
 def outcome_is_shown_otherwise(folder: Path, document: dict) -> None:
-    table = next(t for t in document["tables"] if t["title"].startswith("Retrospective: what was predicted"))
+    table = next(
+        t for t in document["tables"] if t["title"].startswith("Retrospective: what was predicted")
+    )
     row = next(row for row in table["rows"] if "MISSED" in row)
     row[row.index("MISSED")] = "HELD"
 
@@ -120,10 +135,16 @@ def claim_is_another(content: dict) -> None:
         (untouched, None),
         (edit_json("questions.json", right_is_another), "test_answers_follow_from_the_numbers"),
         (edit_json("questions.json", rule_is_another), "test_answers_follow_from_the_numbers"),
-        (edit_json("questions.json", number_is_another), "test_explanations_state_the_numbers_that_decided"),
+        (
+            edit_json("questions.json", number_is_another),
+            "test_explanations_state_the_numbers_that_decided",
+        ),
         (edit_json("predictions.json", claim_is_another), "test_predictions_are_those_of_the_plan"),
         (
-            edit_json("sources.json", lambda content: content["FEAT-006"].update(receipt="sha256:" + 64 * "f")),
+            edit_json(
+                "sources.json",
+                lambda content: content["FEAT-006"].update(receipt="sha256:" + 64 * "f"),
+            ),
             "test_sources_are_the_results_that_were_given",
         ),
         (
@@ -154,7 +175,7 @@ def test_answers_made_from_other_results_are_seen(made: Path, tmp_path: Path) ->
 
 
 def test_one_seed_leaves_everything_open_and_passes(tmp_path: Path) -> None:
-    """What the smoke profile gives: effects without a spread; nothing is decided, and that is said."""
+    """What the smoke profile gives: effects without spread; nothing is decided, which is said."""
     once = {
         place: Measurement.of_sample(found.values[:1], found.unit)
         for feature, names in track.measured().items()

@@ -1,4 +1,7 @@
-"""Small real things to measure: a random model of each family, and the pretrained one for tests marked `model`."""
+"""Small real things to measure: a random model of each family, and the pretrained one.
+
+The latter is for tests marked `model`.
+"""
 
 import os
 from pathlib import Path
@@ -6,7 +9,8 @@ from typing import Any
 
 import pytest
 
-# One thread: models this small gain nothing from two, and two that wait for each other beside other work lose a lot.
+# One thread: models this small gain nothing from two, and two that wait for each other beside other
+# work lose a lot.
 os.environ["OMP_NUM_THREADS"] = "1"
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "gpt2", "gpt_neox")
@@ -42,7 +46,12 @@ def family_model(request: pytest.FixtureRequest) -> Any:
         sizes |= {"n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 128}
         sizes |= {"embd_pdrop": 0.0, "attn_pdrop": 0.0, "resid_pdrop": 0.0}
     else:
-        sizes |= {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
+        sizes |= {
+            "hidden_size": 64,
+            "intermediate_size": 128,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+        }
         sizes |= {} if request.param == "gpt_neox" else {"num_key_value_heads": 2, "head_dim": 16}
     torch.manual_seed(0)
     return AutoModelForCausalLM.from_config(AutoConfig.for_model(request.param, **sizes)).eval()

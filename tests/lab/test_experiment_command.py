@@ -1,4 +1,4 @@
-"""The command line that all experiments share, and `python -m lab`: real processes on a small real experiment."""
+"""The shared command line and `python -m lab`: real processes on a small real experiment."""
 
 import json
 import os
@@ -20,8 +20,10 @@ QUESTION = "How many?"
 def run(ctx: Context) -> None:
     ctx.progress(1, 2, "half")
     found = {"count": Measurement.of_exact(ctx.config["count"] + ctx.seed)}
-    (ctx.out / "given.txt").write_text(ctx.inputs.path("data").read_text() if ctx.config["read"] else "")
-    present.write(ctx.out, Result("counting", QUESTION, "h", "m", found, environment=environment(ctx)))
+    (ctx.out / "given.txt").write_text(ctx.inputs.path("data").read_text() \
+if ctx.config["read"] else "")
+    present.write(ctx.out, Result("counting", QUESTION, "h", "m", found, \
+environment=environment(ctx)))
     ctx.progress(2, 2, "done")
 
 if __name__ == "__main__":
@@ -36,20 +38,28 @@ def lab_folder(tmp_path: Path) -> Path:
         "common: {count: 3, read: false}\nprofiles: {cpu: {}, reads: {read: true}}\n"
     )
     (tmp_path / "data.txt").write_text("seen")
-    (tmp_path / "inputs.json").write_text(json.dumps({"data": {"kind": "input", "path": str(tmp_path / "data.txt")}}))
+    (tmp_path / "inputs.json").write_text(
+        json.dumps({"data": {"kind": "input", "path": str(tmp_path / "data.txt")}})
+    )
     return tmp_path
 
 
 def start(folder: Path, *more: str, **variables: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "counting", "--config", "counting.yaml", *more]
     hidden = {"PHASES_INPUTS", "PHASES_EVENTS"}
-    env = {k: v for k, v in os.environ.items() if k not in hidden} | {"PYTHONPATH": str(ROOT)} | variables
+    env = (
+        {k: v for k, v in os.environ.items() if k not in hidden}
+        | {"PYTHONPATH": str(ROOT)}
+        | variables
+    )
     return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
 
 
 def test_a_run_writes_its_result_below_out_only(lab_folder: Path) -> None:
     before = {path: path.read_bytes() for path in lab_folder.iterdir()}
-    done = start(lab_folder, "--profile", "cpu", "--seed", "2", "--out", "out", PYTHONDONTWRITEBYTECODE="1")
+    done = start(
+        lab_folder, "--profile", "cpu", "--seed", "2", "--out", "out", PYTHONDONTWRITEBYTECODE="1"
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     found = json.loads((lab_folder / "out/result.json").read_text())
     assert found["measurements"]["count"] == {"value": 5, "unit": "", "exact": True}
@@ -65,10 +75,14 @@ def test_inputs_reach_the_run_and_their_digest_the_result(lab_folder: Path, way:
     done = start(lab_folder, "--profile", "reads", "--out", "out", *more, **variables)
     assert done.returncode == 0, done.stderr
     assert (lab_folder / "out/given.txt").read_text() == "seen"
-    before = json.loads((lab_folder / "out/result.json").read_text())["environment"]["inputs"]["data"]
+    before = json.loads((lab_folder / "out/result.json").read_text())["environment"]["inputs"][
+        "data"
+    ]
     (lab_folder / "data.txt").write_text("other")
     start(lab_folder, "--profile", "reads", "--out", "again", *more, **variables)
-    after = json.loads((lab_folder / "again/result.json").read_text())["environment"]["inputs"]["data"]
+    after = json.loads((lab_folder / "again/result.json").read_text())["environment"]["inputs"][
+        "data"
+    ]
     assert before.startswith("sha256:") and before != after
 
 
@@ -86,22 +100,43 @@ def test_inputs_reach_the_run_and_their_digest_the_result(lab_folder: Path, way:
 def test_misuse_is_one_line_and_exit_2(lab_folder: Path, more: list[str], message: str) -> None:
     done = start(lab_folder, *more)
     assert done.returncode == 2
-    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1 and message in done.stderr
+    assert (
+        done.stderr.startswith("error: ")
+        and done.stderr.count("\n") == 1
+        and message in done.stderr
+    )
 
 
 def test_progress_goes_to_the_runner_as_lines(lab_folder: Path) -> None:
     (lab_folder / "events").write_text('{"before": 1}\n')
-    done = start(lab_folder, "--profile", "cpu", "--out", "out", PHASES_EVENTS=str(lab_folder / "events"))
+    done = start(
+        lab_folder, "--profile", "cpu", "--out", "out", PHASES_EVENTS=str(lab_folder / "events")
+    )
     lines = [json.loads(line) for line in (lab_folder / "events").read_text().splitlines()]
     assert done.stderr == "" and lines[0] == {"before": 1}
-    assert lines[1:] == [{"done": 1, "total": 2, "note": "half"}, {"done": 2, "total": 2, "note": "done"}]
+    assert lines[1:] == [
+        {"done": 1, "total": 2, "note": "half"},
+        {"done": 2, "total": 2, "note": "done"},
+    ]
 
 
 def test_progress_without_a_runner_is_a_bar_on_the_terminal(lab_folder: Path) -> None:
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "counting", "--config", "counting.yaml", "--profile", "cpu", "--out", "out"]
+    command = [
+        sys.executable,
+        "-m",
+        "counting",
+        "--config",
+        "counting.yaml",
+        "--profile",
+        "cpu",
+        "--out",
+        "out",
+    ]
     env = {k: v for k, v in os.environ.items() if k != "PHASES_EVENTS"} | {"PYTHONPATH": str(ROOT)}
-    assert subprocess.run(command, cwd=lab_folder, env=env, stderr=theirs, check=False).returncode == 0
+    assert (
+        subprocess.run(command, cwd=lab_folder, env=env, stderr=theirs, check=False).returncode == 0
+    )
     os.close(theirs)
     shown = os.read(ours, 10_000).decode()
     os.close(ours)
@@ -109,28 +144,45 @@ def test_progress_without_a_runner_is_a_bar_on_the_terminal(lab_folder: Path) ->
 
 
 def python(*argv: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, *argv], cwd=ROOT, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, *argv], cwd=ROOT, capture_output=True, text=True, check=False
+    )
 
 
 def test_the_list_names_every_experiment_without_loading_torch() -> None:
     code = (
         "import sys; from lab.__main__ import main; main(['--json'])\n"
         "import lab.experiment, lab.present\n"
-        "heavy = {'torch', 'transformers', 'matplotlib', 'numpy'} & set(sys.modules); assert not heavy, heavy"
+        "heavy = {'torch', 'transformers', 'matplotlib', 'numpy'} & set(sys.modules); "
+        "assert not heavy, heavy"
     )
     done = python("-c", code)
     assert done.returncode == 0, done.stderr
     listed = {item["module"]: item for item in json.loads(done.stdout)}
-    assert {"lab.EXPERIMENT_TEMPLATE", "lab.foundation.questions", "lab.foundation.template"} <= set(listed)
+    assert {
+        "lab.EXPERIMENT_TEMPLATE",
+        "lab.foundation.questions",
+        "lab.foundation.template",
+    } <= set(listed)
     assert "lab.foundation.question_log" not in listed
     for item in listed.values():
-        assert item["question"].endswith("?") and item["title"] and {"smoke", "cpu", "gpu"} <= set(item["profiles"]), (
-            item
-        )
+        assert (
+            item["question"].endswith("?")
+            and item["title"]
+            and {"smoke", "cpu", "gpu"} <= set(item["profiles"])
+        ), item
 
 
 def test_the_list_is_readable_and_refuses_unknown_arguments() -> None:
     done = python("-m", "lab")
-    assert done.returncode == 0 and "lab.foundation.documentation\n" in done.stdout and "asks: " in done.stdout
+    assert (
+        done.returncode == 0
+        and "lab.foundation.documentation\n" in done.stdout
+        and "asks: " in done.stdout
+    )
     wrong = python("-m", "lab", "run")
-    assert wrong.returncode == 2 and "unrecognized arguments: run" in wrong.stderr and "Traceback" not in wrong.stderr
+    assert (
+        wrong.returncode == 2
+        and "unrecognized arguments: run" in wrong.stderr
+        and "Traceback" not in wrong.stderr
+    )

@@ -17,7 +17,9 @@ def written(tmp_path: Path, text: str) -> Path:
 
 def test_a_profile_is_laid_over_what_is_common(tmp_path: Path) -> None:
     path = written(
-        tmp_path, "common: {lr: 1.0e-3, lora: {r: 16, alpha: 32}}\nprofiles: {smoke: {lora: {r: 2}}, cpu: {}}"
+        tmp_path,
+        "common: {lr: 1.0e-3, lora: {r: 16, alpha: 32}}\n"
+        "profiles: {smoke: {lora: {r: 2}}, cpu: {}}",
     )
     assert load_config(path, "smoke") == {"lr": 1e-3, "lora": {"r": 2, "alpha": 32}}
     assert load_config(path, "cpu") == {"lr": 1e-3, "lora": {"r": 16, "alpha": 32}}
@@ -57,7 +59,11 @@ def test_a_config_that_cannot_be_used_says_why(tmp_path: Path, text: str, messag
 
 def test_a_missing_key_names_file_profile_and_section(tmp_path: Path) -> None:
     config = load_config(written(tmp_path, "profiles: {cpu: {lora: {r: 2}}}"), "cpu")
-    with pytest.raises(ConfigError, match=r"config\.yaml, profile cpu: key 'steps' is missing \(there: lora\)"):
+    with pytest.raises(
+        ConfigError, match=r"config\.yaml, profile cpu: key 'steps' is missing \(there: lora\)"
+    ):
         config["steps"]
-    with pytest.raises(ConfigError, match=r"profile cpu, lora: key 'alpha' is missing \(there: r\)"):
+    with pytest.raises(
+        ConfigError, match=r"profile cpu, lora: key 'alpha' is missing \(there: r\)"
+    ):
         config["lora"]["alpha"]

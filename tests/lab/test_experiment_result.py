@@ -1,4 +1,7 @@
-"""Measurements, tables and results: what goes into result.json comes out of it, and what JSON cannot say is refused."""
+"""Measurements, tables and results: what goes into result.json comes out of it.
+
+What JSON cannot say is refused.
+"""
 
 import json
 import math
@@ -15,13 +18,29 @@ finite = st.floats(allow_nan=False, allow_infinity=False, width=64)
 scalars = st.one_of(st.none(), st.booleans(), st.integers(), finite, st.text(max_size=20))
 measurements = st.one_of(
     st.builds(Measurement.of_exact, scalars, st.text(max_size=8)),
-    st.builds(Measurement.of_sample, st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=9), st.just("nats")),
-    st.builds(Measurement.of_estimate, finite, st.just("s"), stderr=st.none() | finite, n=st.none() | st.integers(1)),
+    st.builds(
+        Measurement.of_sample,
+        st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=9),
+        st.just("nats"),
+    ),
+    st.builds(
+        Measurement.of_estimate,
+        finite,
+        st.just("s"),
+        stderr=st.none() | finite,
+        n=st.none() | st.integers(1),
+    ),
 )
 
 
 def result(**changes: object) -> Result:
-    whole = {"experiment": "lab.x", "question": "q", "hypothesis": "h", "method": "m", "measurements": {}} | changes
+    whole = {
+        "experiment": "lab.x",
+        "question": "q",
+        "hypothesis": "h",
+        "method": "m",
+        "measurements": {},
+    } | changes
     return Result(**whole)
 
 
@@ -43,7 +62,9 @@ def test_a_sample_states_mean_and_standard_error(values: list[float]) -> None:
     found = Measurement.of_sample(values, "nats")
     assert (found.n, found.exact, found.values) == (len(values), False, tuple(values))
     assert math.isclose(found.value, sum(values) / len(values), rel_tol=1e-9, abs_tol=1e-9)
-    assert math.isclose(found.stderr, np.std(values, ddof=1) / len(values) ** 0.5, rel_tol=1e-6, abs_tol=1e-9)
+    assert math.isclose(
+        found.stderr, np.std(values, ddof=1) / len(values) ** 0.5, rel_tol=1e-6, abs_tol=1e-9
+    )
 
 
 def test_one_value_has_no_standard_error_and_none_has_no_mean() -> None:
@@ -65,7 +86,11 @@ def test_what_json_cannot_say_is_refused(bad: float) -> None:
 
 def test_numpy_scalars_become_plain_numbers() -> None:
     found = Measurement.of_sample(np.array([1.0, 3.0], dtype=np.float32), "s")
-    assert json.dumps(found.to_json()) and type(found.value) is float and found.value == statistics.fmean([1, 3])
+    assert (
+        json.dumps(found.to_json())
+        and type(found.value) is float
+        and found.value == statistics.fmean([1, 3])
+    )
     assert type(Measurement.of_exact(np.int64(3)).value) is int
     assert type(Measurement.of_exact(np.bool_(1)).value) is bool
     assert type(Table("t", ("a",), ((np.float64(2),),)).rows[0][0]) is float

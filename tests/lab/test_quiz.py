@@ -1,4 +1,4 @@
-"""The quiz as a person meets it: at a pseudo-terminal, through a pipe, with answers that are none, without results."""
+"""The quiz as a person meets it: pseudo-terminal, pipe, answers that are none, no results."""
 
 import hashlib
 import json
@@ -38,7 +38,9 @@ def answer_to(item: questions.Posed) -> str:
 
 def terminal(root: Path, *more: str) -> "pexpect.spawn[str]":
     argv = ["-m", "lab", "quiz", "track-a", *more]
-    child = pexpect.spawn(sys.executable, argv, cwd=str(root), env=ENV, encoding="utf-8", timeout=60)
+    child = pexpect.spawn(
+        sys.executable, argv, cwd=str(root), env=ENV, encoding="utf-8", timeout=60
+    )
     child.setwinsize(50, 100)
     return child
 
@@ -52,7 +54,9 @@ def ended(child: "pexpect.spawn[str]") -> tuple[int, str]:
 
 def piped(root: Path, typed: bytes, *more: str) -> subprocess.CompletedProcess[bytes]:
     command = [sys.executable, "-m", "lab", "quiz", "track-a", *more]
-    return subprocess.run(command, cwd=root, env=ENV, input=typed, capture_output=True, check=False, timeout=60)
+    return subprocess.run(
+        command, cwd=root, env=ENV, input=typed, capture_output=True, check=False, timeout=60
+    )
 
 
 def test_a_whole_quiz_at_a_terminal_is_graded_by_the_numbers(repository: Path) -> None:
@@ -62,7 +66,9 @@ def test_a_whole_quiz_at_a_terminal_is_graded_by_the_numbers(repository: Path) -
         child.expect(PROMPT)
         shown = re.sub(r"\s+", " ", child.before)
         assert f"{place} of {len(every)} · {item.topic}" in shown
-        assert item.answer not in shown or item.choices, "the answer stood there before it was asked for"
+        assert item.answer not in shown or item.choices, (
+            "the answer stood there before it was asked for"
+        )
         child.sendline(answer_to(item))
         child.expect("Right\\.")
     code, screen = ended(child)
@@ -86,14 +92,26 @@ def test_wrong_answers_are_explained_and_topics_named(repository: Path) -> None:
     child.expect(r"Passed\.")
     child.sendline("q")
     code, screen = ended(child)
-    assert code == 0 and "0 of 3 questions right" in screen and f"{len(every) - 3} not asked" in screen
+    assert (
+        code == 0 and "0 of 3 questions right" in screen and f"{len(every) - 3} not asked" in screen
+    )
     assert f"to look at again: {every[0].topic} (0 of 3)" in screen
 
 
 def test_nonsense_is_asked_again_and_never_crashes(repository: Path) -> None:
     child = terminal(repository)
     child.expect(PROMPT)
-    for typed in ("letters", "a", "--", "1 2", "0x1f", "\t?", "ünïcödé", "\x1b[A", "9" * 3000 + "x"):
+    for typed in (
+        "letters",
+        "a",
+        "--",
+        "1 2",
+        "0x1f",
+        "\t?",
+        "ünïcödé",
+        "\x1b[A",
+        "9" * 3000 + "x",
+    ):
         child.sendline(typed)
         child.expect("is no number; wanted one such as 12, 0.25 or 3e-4")
         child.expect(PROMPT)
@@ -117,20 +135,36 @@ def test_ctrl_c_ends_with_the_score_so_far(repository: Path) -> None:
     child.expect(PROMPT)
     child.sendintr()
     code, screen = ended(child)
-    assert code == 130 and "Interrupted." in screen and "1 of 1 question right" in screen and "Traceback" not in screen
+    assert (
+        code == 130
+        and "Interrupted." in screen
+        and "1 of 1 question right" in screen
+        and "Traceback" not in screen
+    )
 
 
-@pytest.mark.parametrize("typed", [b"", b"\xff\xfe\x00\n", b"q", b"\n" * 500, b"a\n" * 500, b"\x00\n\x04\n"])
+@pytest.mark.parametrize(
+    "typed", [b"", b"\xff\xfe\x00\n", b"q", b"\n" * 500, b"a\n" * 500, b"\x00\n\x04\n"]
+)
 def test_a_pipe_of_anything_ends_in_a_score(repository: Path, typed: bytes) -> None:
     done = piped(repository, typed)
     assert done.returncode == 0 and done.stderr == b"", done.stderr.decode()
-    assert b"right" in done.stdout.splitlines()[-1] or b"to look at again" in done.stdout.splitlines()[-1]
+    assert (
+        b"right" in done.stdout.splitlines()[-1]
+        or b"to look at again" in done.stdout.splitlines()[-1]
+    )
 
 
 def test_a_closed_input_and_a_reader_who_leaves_are_no_crash(repository: Path) -> None:
     quiz = f"{sys.executable} -m lab quiz track-a"
-    closed = subprocess.run(["bash", "-c", f"{quiz} <&-"], cwd=repository, env=ENV, capture_output=True, check=False)
-    assert closed.returncode == 0 and b"0 of 0 questions right" in closed.stdout and closed.stderr == b""
+    closed = subprocess.run(
+        ["bash", "-c", f"{quiz} <&-"], cwd=repository, env=ENV, capture_output=True, check=False
+    )
+    assert (
+        closed.returncode == 0
+        and b"0 of 0 questions right" in closed.stdout
+        and closed.stderr == b""
+    )
     left = subprocess.run(
         ["bash", "-c", f"(sleep 3; yes a) | {quiz} | true; echo ${{PIPESTATUS[1]}}"],
         cwd=repository, env=ENV, capture_output=True, check=False,
@@ -146,7 +180,11 @@ def refused(root: Path) -> str:
     done = piped(root, b"a\n")
     assert done.returncode == 2 and done.stdout == b""
     text = done.stderr.decode()
-    assert text.startswith("error: ") and text.splitlines()[-1].startswith("next: ") and "Traceback" not in text
+    assert (
+        text.startswith("error: ")
+        and text.splitlines()[-1].startswith("next: ")
+        and "Traceback" not in text
+    )
     return text
 
 
@@ -160,12 +198,18 @@ def test_a_result_that_its_receipt_does_not_name_grades_nothing(tmp_path: Path) 
     text = (folder / "result.json").read_text()
     (folder / "result.json").write_text(text.replace('"value": 0.001', '"value": 0.005', 1))
     said = refused(tmp_path)
-    assert "its receipt names" in said and "FEAT-006" in said and "next: python -m phases audit" in said
+    assert (
+        "its receipt names" in said
+        and "FEAT-006" in said
+        and "next: python -m phases audit" in said
+    )
     (folder / "receipt.json").unlink()
     assert "FEAT-006 has no verified result" in refused(tmp_path)
 
 
-@pytest.mark.parametrize(("name", "text"), [("receipt.json", "{"), ("receipt.json", "[]"), ("result.json", '{"a": 1}')])
+@pytest.mark.parametrize(
+    ("name", "text"), [("receipt.json", "{"), ("receipt.json", "[]"), ("result.json", '{"a": 1}')]
+)
 def test_records_that_cannot_be_read_are_named(tmp_path: Path, name: str, text: str) -> None:
     folder = track.write(tmp_path / "lab/results") / "FEAT-005"
     (folder / name).write_text(text)
@@ -184,7 +228,9 @@ def test_a_result_without_a_number_that_is_asked_for_is_named(tmp_path: Path) ->
 
 
 def test_what_the_numbers_leave_open_is_not_asked(tmp_path: Path) -> None:
-    track.write(tmp_path / "lab/results", {"FEAT-005.noise_growth": Measurement.of_estimate(None, "times")})
+    track.write(
+        tmp_path / "lab/results", {"FEAT-005.noise_growth": Measurement.of_estimate(None, "times")}
+    )
     out = piped(tmp_path, b"\n" * 100).stdout.decode()
     assert "Left out, because these runs cannot tell: noise-grows." in out
     assert f"of {len(posed()) - 1} ·" in out and "simple noise scale says" not in out
@@ -192,16 +238,28 @@ def test_what_the_numbers_leave_open_is_not_asked(tmp_path: Path) -> None:
 
 def test_another_track_and_help_are_answered(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "lab", "quiz"]
-    wrong = subprocess.run([*command, "track-z"], cwd=tmp_path, env=ENV, capture_output=True, text=True, check=False)
-    assert wrong.returncode == 2 and "invalid choice: 'track-z'" in wrong.stderr and "Traceback" not in wrong.stderr
-    asked = subprocess.run([*command, "--help"], cwd=tmp_path, env=ENV, capture_output=True, text=True, check=False)
+    wrong = subprocess.run(
+        [*command, "track-z"], cwd=tmp_path, env=ENV, capture_output=True, text=True, check=False
+    )
+    assert (
+        wrong.returncode == 2
+        and "invalid choice: 'track-z'" in wrong.stderr
+        and "Traceback" not in wrong.stderr
+    )
+    asked = subprocess.run(
+        [*command, "--help"], cwd=tmp_path, env=ENV, capture_output=True, text=True, check=False
+    )
     assert asked.returncode == 0 and "track-a" in asked.stdout
 
 
 def test_the_quiz_loads_neither_torch_nor_matplotlib(repository: Path) -> None:
     code = (
-        "import sys, io; sys.stdin = io.StringIO(''); from lab.quiz import main; main(['track-a'])\n"
-        "heavy = {'torch', 'transformers', 'matplotlib'} & set(sys.modules); assert not heavy, heavy"
+        "import sys, io; sys.stdin = io.StringIO(''); "
+        "from lab.quiz import main; main(['track-a'])\n"
+        "heavy = {'torch', 'transformers', 'matplotlib'} & set(sys.modules); "
+        "assert not heavy, heavy"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=repository, env=ENV, capture_output=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=repository, env=ENV, capture_output=True, check=False
+    )
     assert done.returncode == 0, done.stderr

@@ -8,12 +8,15 @@ from lab.instruments import adapters, models
 from tests.benchmarks import training_vs_trl
 from tests.benchmarks._training_rows import OURS, PLAIN, ROWS, Job, Ran, adapted, run
 
-pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.is_gradient_checkpointing. is deprecated:FutureWarning"
+)
 
 
 def test_rows_start_from_the_same_adapters(tiny_folder):
     ours, theirs = (
-        adapters.state(adapted(models.load(tiny_folder, dtype=torch.float32), quick=quick)) for quick in (True, False)
+        adapters.state(adapted(models.load(tiny_folder, dtype=torch.float32), quick=quick))
+        for quick in (True, False)
     )
     assert set(ours) == set(theirs)
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
@@ -22,7 +25,9 @@ def test_rows_start_from_the_same_adapters(tiny_folder):
 def test_this_loop_and_the_plain_one_learn_the_same(tiny_folder, tmp_path):
     ran, losses = {}, {}
     for row in (OURS, PLAIN):
-        job = Job(row, str(tiny_folder), "float32", steps=3, max_tokens=120, threads=1, evaluate=True)
+        job = Job(
+            row, str(tiny_folder), "float32", steps=3, max_tokens=120, threads=1, evaluate=True
+        )
         ran[row] = run(job, tmp_path / "losses.npz")
         with np.load(tmp_path / "losses.npz") as arrays:
             losses[row] = arrays["losses"]
@@ -34,19 +39,32 @@ def test_this_loop_and_the_plain_one_learn_the_same(tiny_folder, tmp_path):
 
 
 def outcome(trl_seconds, shift):
-    """Two rounds of two steps of 100 tokens; ours takes a second a step, and its losses are 2 nats and some noise."""
+    """Two rounds of two steps of 100 tokens.
+
+    Ours takes a second a step, and its losses are 2 nats and some noise.
+    """
     rng = np.random.default_rng(0)
     losses, owners = 2 + rng.normal(size=40), np.repeat(np.arange(10), 4)
 
     def ran(seconds, flops):
         return [Ran([9.0, seconds], [100, 100], [40, 40], 2_000_000, 1_000_000, [flops, flops])] * 2
 
-    seconds = dict.fromkeys(ROWS, trl_seconds) | {"trl packing": trl_seconds - 0.5, OURS: 1.0, PLAIN: 0.1}
+    seconds = dict.fromkeys(ROWS, trl_seconds) | {
+        "trl packing": trl_seconds - 0.5,
+        OURS: 1.0,
+        PLAIN: 0.1,
+    }
     evaluated = {
-        row: {"losses": losses + (row != OURS) * (shift + 0.01 * rng.normal(size=40)), "owners": owners} for row in ROWS
+        row: {
+            "losses": losses + (row != OURS) * (shift + 0.01 * rng.normal(size=40)),
+            "owners": owners,
+        }
+        for row in ROWS
     }
     peaks = [{"float32": 10e9, "bfloat16": 1e9}] * 2
-    return training_vs_trl.Outcome({row: ran(seconds[row], 6e9) for row in ROWS}, peaks, evaluated, 2, "float32")
+    return training_vs_trl.Outcome(
+        {row: ran(seconds[row], 6e9) for row in ROWS}, peaks, evaluated, 2, "float32"
+    )
 
 
 def test_the_table_is_made_of_what_was_measured():

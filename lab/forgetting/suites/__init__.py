@@ -1,7 +1,8 @@
-"""Four suites of multiple-choice items, the same on every machine: what a fine-tuning on docstrings could spoil.
+"""Four suites of multiple-choice items, the same on every machine.
 
-Arithmetic, reasoning and code are generated, and the answers computed; knowledge is a list of facts that nobody
-disputes. Every item is the beginning of a sentence (or of an equation, or of a Python assertion) and four ways to end
+They ask for what a fine-tuning on docstrings could spoil. Arithmetic, reasoning and code are
+generated, and the answers computed; knowledge is a list of facts that nobody disputes. Every item
+is the beginning of a sentence (or of an equation, or of a Python assertion) and four ways to end
 it, one of them right. Choices are ASCII, so that their bytes are their characters.
 """
 
@@ -29,7 +30,8 @@ def build(name: str, count: int) -> tuple[Item, ...]:
     """Give the first `count` items of a suite; the right choice stands at each place equally often.
 
     Raises:
-        SuiteError: the suite is smaller, or a prompt comes twice, or an item's choices are not four different ones.
+        SuiteError: the suite is smaller, or a prompt comes twice, or an item's choices are not four
+            different ones.
     """
     draw = random.Random(name)
     drafts = list(SUITES[name](draw))
@@ -42,13 +44,18 @@ def build(name: str, count: int) -> tuple[Item, ...]:
         raise SuiteError(msg)
     places = [i % CHOICES for i in range(count)]
     draw.shuffle(places)
-    return tuple(_item(name, draft, place) for draft, place in zip(drafts[:count], places, strict=True))
+    return tuple(
+        _item(name, draft, place) for draft, place in zip(drafts[:count], places, strict=True)
+    )
 
 
 def _item(suite: str, draft: Draft, place: int) -> Item:
     wrong = draft.wrong[: CHOICES - 1]
     choices = (*wrong[:place], draft.right, *wrong[place:])
     if len(choices) != CHOICES or len(set(choices)) != CHOICES or not "".join(choices).isascii():
-        msg = f"{suite}: {draft.prompt!r} has the choices {choices}; wanted {CHOICES} different ones in ASCII"
+        msg = (
+            f"{suite}: {draft.prompt!r} has the choices {choices}; wanted {CHOICES} "
+            "different ones in ASCII"
+        )
         raise SuiteError(msg)
     return Item(suite, draft.kind, draft.prompt, choices, place)

@@ -1,4 +1,7 @@
-"""Python: what an expression is equal to. The answers are what Python itself gives when the items are built."""
+"""Python: what an expression is equal to.
+
+The answers are what Python itself gives when the items are built.
+"""
 
 import ast
 import random
@@ -6,7 +9,20 @@ from collections.abc import Callable, Iterator
 
 from lab.forgetting.suites.draft import Draft, near
 
-WORDS = ("apple", "river", "stone", "cloud", "tiger", "music", "paper", "window", "garden", "silver", "bridge", "yes")
+WORDS = (
+    "apple",
+    "river",
+    "stone",
+    "cloud",
+    "tiger",
+    "music",
+    "paper",
+    "window",
+    "garden",
+    "silver",
+    "bridge",
+    "yes",
+)
 
 
 def drafts(draw: random.Random) -> Iterator[Draft]:
@@ -32,7 +48,9 @@ def drafts(draw: random.Random) -> Iterator[Draft]:
             others = tuple(dict.fromkeys(other for other in wrong if other != right))
             likely = near(ast.literal_eval(right)) if right.isdecimal() else ()
             kind = make.__name__.removeprefix("_")
-            yield Draft(kind, f"assert {expression} ==", right, tuple(dict.fromkeys((*others, *likely)))[:3])
+            yield Draft(
+                kind, f"assert {expression} ==", right, tuple(dict.fromkeys((*others, *likely)))[:3]
+            )
 
 
 def _numbers(draw: random.Random, count: int) -> list[int]:
@@ -62,7 +80,9 @@ def _element(draw: random.Random) -> tuple[str, tuple[str, ...]]:
 
 def _letter(draw: random.Random) -> tuple[str, tuple[str, ...]]:
     word, place = draw.choice(WORDS[:-1]), draw.choice((0, 1, 2, -1))
-    return f"{word!r}[{place}]", tuple(repr(letter) for letter in (word[0], word[-1], word[1], word[2], word[3]))
+    return f"{word!r}[{place}]", tuple(
+        repr(letter) for letter in (word[0], word[-1], word[1], word[2], word[3])
+    )
 
 
 def _text(draw: random.Random) -> tuple[str, tuple[str, ...]]:
@@ -70,11 +90,15 @@ def _text(draw: random.Random) -> tuple[str, tuple[str, ...]]:
     other = f"{word[0]}{word}"
     wrong = tuple(repr(text) for text in (word, word.upper(), word.title(), other))
     if method == "replace":
-        return f"{word!r}.replace({word[0]!r}, {word[:2]!r})", tuple(repr(t) for t in (word, word[1:], other.title()))
+        return f"{word!r}.replace({word[0]!r}, {word[:2]!r})", tuple(
+            repr(t) for t in (word, word[1:], other.title())
+        )
     return f"{word!r}.{method}()", wrong
 
 
 def _count(draw: random.Random) -> tuple[str, tuple[str, ...]]:
     numbers = [draw.randrange(1, 4) for _ in range(5)]
     wanted = draw.choice(sorted(set(numbers)))
-    return f"{numbers}.count({wanted})", tuple(str(n) for n in (1, 2, 3, 4) if n != numbers.count(wanted))
+    return f"{numbers}.count({wanted})", tuple(
+        str(n) for n in (1, 2, 3, 4) if n != numbers.count(wanted)
+    )

@@ -7,7 +7,7 @@ CHOICES = 4  # of every item: chance is a quarter
 
 @dataclass(frozen=True)
 class Draft:
-    """The beginning of a sentence, its one right end, and at least three wrong ones, the best first."""
+    """The beginning of a sentence, its right end, and at least three wrong ones, the best first."""
 
     kind: str
     prompt: str
@@ -18,7 +18,8 @@ class Draft:
 def near(value: int, *likely: int) -> tuple[str, ...]:
     """Three wrong numbers of at least 0: those that a likely mistake gives, then neighbours.
 
-    Neighbours of as many digits come first: a shorter number has fewer tokens, and could be told by that alone.
+    Neighbours of as many digits come first: a shorter number has fewer tokens, and could be told
+    by that alone.
     """
     neighbours = [value + step for step in (1, -1, 2, 10, -2, -10, 3, 4, 5)]
     alike = sorted(neighbours, key=lambda other: len(str(other)) != len(str(value)))

@@ -1,11 +1,12 @@
-"""Knowledge: facts that nobody disputes, as beginnings of sentences; the wrong ends are right ends of others."""
+"""Knowledge: undisputed facts as sentences' beginnings; the wrong ends are right ends of others."""
 
 import random
 from collections.abc import Iterator, Mapping
 
 from lab.forgetting.suites.draft import Draft
 
-FACTS: Mapping[str, Mapping[str, str]] = {  # the sentence, with a place for the subject -> subject -> its end
+# the sentence, with a place for the subject -> subject -> its end
+FACTS: Mapping[str, Mapping[str, str]] = {
     "The capital of {} is": {
         "France": "Paris",
         "Germany": "Berlin",
@@ -147,4 +148,9 @@ def drafts(draw: random.Random) -> Iterator[Draft]:
     for number, (sentence, facts) in enumerate(FACTS.items()):
         for subject, right in facts.items():
             others = sorted({other for other in facts.values() if other != right} - {subject})
-            yield Draft(f"facts {number + 1}", sentence.format(subject), right, tuple(draw.sample(others, 3)))
+            yield Draft(
+                f"facts {number + 1}",
+                sentence.format(subject),
+                right,
+                tuple(draw.sample(others, 3)),
+            )

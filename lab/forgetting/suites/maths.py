@@ -1,4 +1,7 @@
-"""Arithmetic: sums, differences, products, quotients, halves, doubles, squares and shares of 100, all of integers."""
+"""Arithmetic, all of integers.
+
+Sums, differences, products, quotients, halves, doubles, squares and shares of 100.
+"""
 
 import random
 from collections.abc import Iterator

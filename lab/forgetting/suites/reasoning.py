@@ -1,5 +1,6 @@
-"""Reasoning in one step: who is at the end of an order, how a sequence goes on, which day it will be, which rule holds.
+"""Reasoning in one step.
 
+Who is at the end of an order, how a sequence goes on, which day it will be, which rule holds.
 Nothing has to be known but English, the order of the week, and counting.
 """
 
@@ -8,7 +9,20 @@ from collections.abc import Iterator
 
 from lab.forgetting.suites.draft import Draft, near
 
-NAMES = ("Anna", "Ben", "Clara", "David", "Emma", "Frank", "Grace", "Henry", "Laura", "Mark", "Paul", "Sarah")
+NAMES = (
+    "Anna",
+    "Ben",
+    "Clara",
+    "David",
+    "Emma",
+    "Frank",
+    "Grace",
+    "Henry",
+    "Laura",
+    "Mark",
+    "Paul",
+    "Sarah",
+)
 ORDERS = {  # comparative -> (most, least)
     "older": ("oldest", "youngest"),
     "taller": ("tallest", "shortest"),
@@ -38,7 +52,12 @@ def _orders(draw: random.Random) -> Iterator[Draft]:
         most = i % 2 == 0
         right, other = (first, third) if most else (third, first)
         told = f"{first} is {more} than {second}. {second} is {more} than {third}."
-        yield Draft("order", f"{told} The {ORDERS[more][0 if most else 1]} is", right, (other, second, stranger))
+        yield Draft(
+            "order",
+            f"{told} The {ORDERS[more][0 if most else 1]} is",
+            right,
+            (other, second, stranger),
+        )
 
 
 def _sequences(draw: random.Random) -> Iterator[Draft]:
@@ -46,11 +65,18 @@ def _sequences(draw: random.Random) -> Iterator[Draft]:
     for start, step in draw.sample([(a, d) for a in range(1, 21) for d in (2, 3, 4, 5, 10)], 18):
         shown = [start + step * i for i in range(4)]
         following = start + step * 4
-        yield Draft("step", ", ".join(map(str, shown)) + ",", str(following), near(following, shown[-1]))
+        yield Draft(
+            "step", ", ".join(map(str, shown)) + ",", str(following), near(following, shown[-1])
+        )
     for start in range(1, 13):
         shown = [start * 2**i for i in range(4)]
         following = start * 16
-        yield Draft("doubling", ", ".join(map(str, shown)) + ",", str(following), near(following, start * 12))
+        yield Draft(
+            "doubling",
+            ", ".join(map(str, shown)) + ",",
+            str(following),
+            near(following, start * 12),
+        )
 
 
 def _days(draw: random.Random) -> Iterator[Draft]:
@@ -62,7 +88,7 @@ def _days(draw: random.Random) -> Iterator[Draft]:
 
 
 def _rules(draw: random.Random) -> Iterator[Draft]:
-    """Two rules about words without a meaning; the one that applies is as often the first as the second."""
+    """Two rules about meaningless words; the first applies as often as the second."""
     for i in range(30):
         (one, two), (a, b, c, d) = draw.sample(KINDS, 2), draw.sample(COLOURS, 4)
         name = NAMES[i % len(NAMES)]

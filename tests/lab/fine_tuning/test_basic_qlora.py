@@ -1,4 +1,4 @@
-"""FEAT-001's experiment on the tiny model: whole, repeatable, and with sentences that follow from its numbers."""
+"""FEAT-001's experiment on the tiny model: whole, repeatable, its sentences true to its numbers."""
 
 import json
 import shutil
@@ -20,7 +20,9 @@ CONFIG = ROOT / "lab/fine_tuning/basic_qlora.yaml"
 
 def experiment(out: Path, data: Path, seed: int) -> Path:
     config = load_config(CONFIG, "smoke")
-    config = Config({**config, "data": Config({**config["data"], "source": str(data)}, "data")}, "test")
+    config = Config(
+        {**config, "data": Config({**config["data"], "source": str(data)}, "data")}, "test"
+    )
     out.mkdir()
     basic_qlora.run(Context(config, "smoke", seed, Inputs(), out, lambda done, total, note: None))
     return out
@@ -31,11 +33,19 @@ def runs(tmp_path_factory):
     """The same run twice, and one with another seed."""
     folder = tmp_path_factory.mktemp("basic_qlora")
     chats = [
-        {"messages": [{"role": "user", "content": f"{i:03}"}, {"role": "assistant", "content": f"answer {i}"}]}
+        {
+            "messages": [
+                {"role": "user", "content": f"{i:03}"},
+                {"role": "assistant", "content": f"answer {i}"},
+            ]
+        }
         for i in range(60)
     ]
     (folder / "chats.jsonl").write_text("".join(json.dumps(chat) + "\n" for chat in chats))
-    return [experiment(folder / name, folder / "chats.jsonl", seed) for name, seed in (("a", 0), ("b", 0), ("c", 1))]
+    return [
+        experiment(folder / name, folder / "chats.jsonl", seed)
+        for name, seed in (("a", 0), ("b", 0), ("c", 1))
+    ]
 
 
 def result(out):
@@ -61,12 +71,22 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others(runs):
     first, same, other = (arrays(out) for out in runs)
     assert first == same
     assert first.keys() == other.keys()
-    for name in ("artifacts/adapter_initial", "artifacts/adapter_true", "artifacts/training.safetensors/true.loss"):
-        assert all(first[key] != other[key] for key in first if key.startswith(name) and "lora_B" not in key)
+    for name in (
+        "artifacts/adapter_initial",
+        "artifacts/adapter_true",
+        "artifacts/training.safetensors/true.loss",
+    ):
+        assert all(
+            first[key] != other[key]
+            for key in first
+            if key.startswith(name) and "lora_B" not in key
+        )
 
 
 def test_run_and_control_start_alike_and_differ_in_their_answers_alone(runs):
-    train, control = ((runs[0] / f"artifacts/{n}.jsonl").read_text().splitlines() for n in ("train", "control"))
+    train, control = (
+        (runs[0] / f"artifacts/{n}.jsonl").read_text().splitlines() for n in ("train", "control")
+    )
     for one, two in zip(map(json.loads, train), map(json.loads, control), strict=True):
         assert one["messages"][0] == two["messages"][0]
         assert one["messages"][1] != two["messages"][1]
@@ -109,8 +129,18 @@ NUMBERS = {
     ("name", "value", "said", "then"),
     [
         ("control_gap", -1.0, "taught more than the shuffled", "taught less than the shuffled"),
-        ("control_gap", 0.0, "taught more than the shuffled", "taught no more than chance beyond the shuffled"),
-        ("distinct_values", 31.9, "they already sit on a 4-bit grid", "they do not sit on a 4-bit grid"),
+        (
+            "control_gap",
+            0.0,
+            "taught more than the shuffled",
+            "taught no more than chance beyond the shuffled",
+        ),
+        (
+            "distinct_values",
+            31.9,
+            "they already sit on a 4-bit grid",
+            "they do not sit on a 4-bit grid",
+        ),
     ],
 )
 def test_another_number_makes_another_sentence(name, value, said, then):
@@ -127,14 +157,25 @@ def test_every_profile_is_complete(profile):
     config = load_config(CONFIG, profile)
     settings = Settings(**config["training"])
     LoraSettings(**config["lora"])
-    assert settings.steps * settings.batch_size <= config["data"]["train"], "an example would be seen twice"
+    assert settings.steps * settings.batch_size <= config["data"]["train"], (
+        "an example would be seen twice"
+    )
     assert config["data"]["curve"] <= config["data"]["evaluation"]
-    assert {"model", "dtype", "device", "quantisation", "curve_every", "generations", "max_new_tokens"} <= set(config)
+    assert {
+        "model",
+        "dtype",
+        "device",
+        "quantisation",
+        "curve_every",
+        "generations",
+        "max_new_tokens",
+    } <= set(config)
 
 
 def test_importing_the_experiment_loads_no_torch():
     code = (
-        "import sys, lab.fine_tuning.basic_qlora; assert not {'torch', 'matplotlib', 'transformers'} & set(sys.modules)"
+        "import sys, lab.fine_tuning.basic_qlora; "
+        "assert not {'torch', 'matplotlib', 'transformers'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
@@ -149,5 +190,7 @@ def test_a_missing_model_is_told_in_one_line(tmp_path):
         check=False,
     )
     assert done.returncode == 2
-    assert done.stderr == ("error: input 'smollm2-135m' is not given (given: none); name it in the file of --inputs\n")
+    assert done.stderr == (
+        "error: input 'smollm2-135m' is not given (given: none); name it in the file of --inputs\n"
+    )
     shutil.rmtree(tmp_path / "out")

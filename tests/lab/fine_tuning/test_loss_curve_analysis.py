@@ -1,4 +1,4 @@
-"""FEAT-005's experiment on the tiny model: whole, as planned, and with sentences that follow from its numbers."""
+"""FEAT-005's experiment on the tiny model: whole, as planned, its sentences true to its numbers."""
 
 import json
 import subprocess
@@ -27,7 +27,12 @@ def out(tmp_path_factory):
     """A run of the smoke profile on a few chats."""
     folder = tmp_path_factory.mktemp("loss_curves")
     chats = [
-        {"messages": [{"role": "user", "content": f"{i:03}"}, {"role": "assistant", "content": f"answer {i}"}]}
+        {
+            "messages": [
+                {"role": "user", "content": f"{i:03}"},
+                {"role": "assistant", "content": f"answer {i}"},
+            ]
+        }
         for i in range(60)
     ]
     (folder / "chats.jsonl").write_text("".join(json.dumps(chat) + "\n" for chat in chats))
@@ -41,9 +46,17 @@ def test_the_run_is_whole(out):
     told = json.loads((out / "result.json").read_text())
     places = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
     assert set(told["files"]) == places - {"result.json", "report.md"}
-    assert {figure["name"] for figure in told["figures"]} == {"held_out", "training", "staircase", "batch_size", "line"}
+    assert {figure["name"] for figure in told["figures"]} == {
+        "held_out",
+        "training",
+        "staircase",
+        "batch_size",
+        "line",
+    }
     sizes = [str(size) for size in load_config(CONFIG, "smoke")["batches"]]
-    assert {name for name in told["measurements"] if "_b" not in name} == {n for n in gate.NAMES if "_b" not in n}
+    assert {name for name in told["measurements"] if "_b" not in name} == {
+        n for n in gate.NAMES if "_b" not in n
+    }
     assert {n for n in told["measurements"] if n.startswith("eval_loss_b")} == {
         f"eval_loss_b{size}_{rate}" for size in sizes for rate in gate.RATES
     }
@@ -54,7 +67,11 @@ def test_every_batch_size_sees_the_same_examples_once(out):
 
     config = context("smoke", out).config
     for planned in loss_curve_analysis.planned_grid(config).values():
-        assert planned.training.steps * planned.training.batch_size == planned.examples == config["examples"]
+        assert (
+            planned.training.steps * planned.training.batch_size
+            == planned.examples
+            == config["examples"]
+        )
         assert trials.read(out / "artifacts/trials" / planned.name).trial == planned
 
 
@@ -96,18 +113,35 @@ NUMBERS = {
         ("staircase_share", 0.2, ": a staircase.", "the opposite of a staircase"),
         ("staircase_share", None, ": a staircase.", "no stairs to speak of"),
         ("batch_effect_low", -0.5, "batch 4 learnt more", "batch 16 learnt more"),
-        ("batch_effect_low", 0.01, "batch 4 learnt more", "3 seeds do not tell which learns more from the same"),
+        (
+            "batch_effect_low",
+            0.01,
+            "batch 4 learnt more",
+            "3 seeds do not tell which learns more from the same",
+        ),
         ("noise_growth", 0.5, "noise scale grew", "noise scale shrank"),
         ("noise_growth", None, "noise scale grew", "disagreed too much"),
         ("line_minimum_overfitting", 1.5, "it went past the best", "it stopped short of the best"),
-        ("line_minimum_overfitting", 2.0, "it went past the best", "the lowest place may lie beyond it"),
-        ("line_minimum_healthy", 0.7, "it ended where its own way is best", "Along the healthy run's update"),
+        (
+            "line_minimum_overfitting",
+            2.0,
+            "it went past the best",
+            "the lowest place may lie beyond it",
+        ),
+        (
+            "line_minimum_healthy",
+            0.7,
+            "it ended where its own way is best",
+            "Along the healthy run's update",
+        ),
     ],
 )
 def test_another_number_makes_another_sentence(tmp_path, name, value, said, then):
     ctx = context("cpu", tmp_path)
     before = " ".join(loss_curve_text.learnings(ctx, NUMBERS))
-    after = " ".join(loss_curve_text.learnings(ctx, {**NUMBERS, name: replace(NUMBERS[name], value=value)}))
+    after = " ".join(
+        loss_curve_text.learnings(ctx, {**NUMBERS, name: replace(NUMBERS[name], value=value)})
+    )
     assert said in before
     assert then in after
     assert before != after
@@ -127,7 +161,9 @@ def test_every_profile_is_complete(profile, tmp_path):
     shapes = loss_curve_analysis.planned_shapes(config)
     grid = loss_curve_analysis.planned_grid(config)
     every = [*shapes.values(), *grid.values()]
-    assert len({trial.name for trial in every}) == len(every), "two trials would be stored in one place"
+    assert len({trial.name for trial in every}) == len(every), (
+        "two trials would be stored in one place"
+    )
     assert all(trial.examples <= config["data"]["train"] for trial in every)
     assert config["data"]["curve"] <= config["data"]["evaluation"]
     assert config["noise"]["examples"] <= config["data"]["evaluation"]
@@ -149,5 +185,8 @@ def test_the_standard_trial_is_the_one_that_later_features_look_for(tmp_path):
 
 
 def test_importing_the_experiment_loads_no_torch():
-    code = "import sys, lab.fine_tuning.loss_curve_analysis; assert not {'torch', 'matplotlib'} & set(sys.modules)"
+    code = (
+        "import sys, lab.fine_tuning.loss_curve_analysis; "
+        "assert not {'torch', 'matplotlib'} & set(sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

@@ -1,4 +1,4 @@
-"""The base's own text: drawn from its distribution, and a divergence that is 0 where nothing was changed."""
+"""The base's own text: drawn from its distribution, with divergence 0 where nothing was changed."""
 
 import math
 
@@ -44,20 +44,24 @@ def test_the_seed_decides_the_text(tiny, texts):
 
 
 def test_the_text_has_the_losses_that_its_distribution_says(tiny):
-    """−log p(x) − H(p) has the mean 0 where x is drawn from p; another temperature would move it."""
+    """−log p(x) − H(p) has mean 0 where x is drawn from p; another temperature would move it."""
     drawn = base_text.sample(tiny.model, tiny.tokenizer, 32, tokens=40, seed=3)
     excess = variance = 0.0
     for text in drawn:
         log_p = plainly(tiny.model, list(text.ids))[len(text.prompt) - 1 : -1]
         p = log_p.exp()
         entropy = -(p * log_p).sum(1)
-        excess += float((-log_p[range(text.supervised), list(text.ids[-text.supervised :])] - entropy).sum())
+        excess += float(
+            (-log_p[range(text.supervised), list(text.ids[-text.supervised :])] - entropy).sum()
+        )
         variance += float(((p * log_p**2).sum(1) - entropy**2).sum())
     assert abs(excess / math.sqrt(variance)) < 4
 
 
 def test_the_base_is_not_away_from_itself(tiny, texts):
-    assert base_text.distance(tiny.model, texts).divergences.tolist() == [0.0] * sum(t.supervised for t in texts)
+    assert base_text.distance(tiny.model, texts).divergences.tolist() == [0.0] * sum(
+        t.supervised for t in texts
+    )
 
 
 def test_an_adapter_that_changes_nothing_is_not_away_from_the_base(texts):
@@ -76,5 +80,7 @@ def test_losses_and_divergences_are_those_of_the_plain_formulas(texts):
         mine = found.owners == i
         drawn = list(text.ids[-text.supervised :])
         assert np.allclose(found.losses[mine], -log_q[range(len(drawn)), drawn], atol=1e-4)
-        assert np.allclose(found.divergences[mine], (log_p.exp() * (log_p - log_q)).sum(1), atol=1e-4)
+        assert np.allclose(
+            found.divergences[mine], (log_p.exp() * (log_p - log_q)).sum(1), atol=1e-4
+        )
     assert (found.divergences > 0).all()

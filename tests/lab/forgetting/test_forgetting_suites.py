@@ -1,4 +1,4 @@
-"""The four suites: the same on every machine, large enough, balanced, and right by somebody else's reckoning."""
+"""The four suites: the same everywhere, large enough, balanced, right by another's reckoning."""
 
 from dataclasses import asdict
 
@@ -11,7 +11,11 @@ from lab.forgetting.suites.draft import Draft, near
 
 
 def every_item():
-    return [asdict(item) | {"choices": list(item.choices)} for name in SUITES for item in suites.build(name, 100)]
+    return [
+        asdict(item) | {"choices": list(item.choices)}
+        for name in SUITES
+        for item in suites.build(name, 100)
+    ]
 
 
 def test_the_gate_finds_no_fault_in_them():
@@ -77,6 +81,12 @@ def test_a_changed_fact_is_seen_by_the_gate():
 
 
 def test_the_gate_runs_nothing_that_an_item_says():
-    for expression in ("__import__('os').getcwd()", "open('x')", "(1).bit_length()", "2 ** 99", "[].append(1)"):
+    for expression in (
+        "__import__('os').getcwd()",
+        "open('x')",
+        "(1).bit_length()",
+        "2 ** 99",
+        "[].append(1)",
+    ):
         with pytest.raises((AssertionError, KeyError)):
             forgetting_items._code(f"assert {expression} ==")

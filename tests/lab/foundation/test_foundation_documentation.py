@@ -1,4 +1,4 @@
-"""Reading and judging concept documents: every rule has a document that keeps it and one that breaks it."""
+"""Reading and judging documents: every rule has a document that keeps it and one that breaks it."""
 
 from pathlib import Path
 
@@ -12,7 +12,9 @@ from lab.foundation import documentation
 from lab.foundation.markdown import Document, anchor, is_report, parse, problems
 
 ROOT = Path(__file__).resolve().parents[3]
-TEMPLATE = parse("TEMPLATE.md", "# Name\n\n## Idea\n\n<!-- say it -->\n\n## Sources\n\n<!-- list them -->\n")
+TEMPLATE = parse(
+    "TEMPLATE.md", "# Name\n\n## Idea\n\n<!-- say it -->\n\n## Sources\n\n<!-- list them -->\n"
+)
 GOOD = """# Good
 
 ## Idea
@@ -33,7 +35,9 @@ MEASURED = {("FEAT-001", "loss"): Measurement.of_sample([2.0, 3.0], "nats")}
 
 def faults(source: str, least: int = 4) -> list[str]:
     known = {"good.md", "other.md"}
-    return list(problems(parse("good.md", source), TEMPLATE, known, lambda *place: place in MEASURED, least))
+    return list(
+        problems(parse("good.md", source), TEMPLATE, known, lambda *place: place in MEASURED, least)
+    )
 
 
 def test_a_good_document_has_no_fault_and_the_right_counts() -> None:
@@ -48,10 +52,18 @@ def test_a_good_document_has_no_fault_and_the_right_counts() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "fault"),
     [
-        ("## Idea", "## Thought", "sections are ['Thought', 'Sources'], wanted ['Idea', 'Sources']"),
+        (
+            "## Idea",
+            "## Thought",
+            "sections are ['Thought', 'Sources'], wanted ['Idea', 'Sources']",
+        ),
         ("# Good\n", "Good\n", "there is no title"),
         ("It is short", "<!-- say it --> It is short", "was left in"),
-        ("[Paper] Somebody, 2023. https", "[Paper] S. https", "section 'Sources' has 4 words, wanted at least 5"),
+        (
+            "[Paper] Somebody, 2023. https",
+            "[Paper] S. https",
+            "section 'Sources' has 4 words, wanted at least 5",
+        ),
         ("(#sources)", "(#nothing)", "link '#nothing' leads nowhere"),
         ("(other.md)", "(missing.md)", "link 'missing.md' leads nowhere"),
         ("(other.md)", "(../README.md)", "link '../README.md' leads nowhere"),
@@ -76,7 +88,20 @@ def test_rendering_fills_placeholders_and_nothing_else() -> None:
 
 
 pieces = st.sampled_from(
-    ["# a\n", "## b\n", "```\n", "~~~\n", "`", "text ", "[A]", "(x)", "{{F.m}}", "\n", "- [A] https://a.b\n", "<!--"]
+    [
+        "# a\n",
+        "## b\n",
+        "```\n",
+        "~~~\n",
+        "`",
+        "text ",
+        "[A]",
+        "(x)",
+        "{{F.m}}",
+        "\n",
+        "- [A] https://a.b\n",
+        "<!--",
+    ]
 )
 
 
@@ -91,7 +116,9 @@ def test_any_text_can_be_read_and_code_never_speaks(source: str) -> None:
     list(problems(document, TEMPLATE, set(), lambda *_: False, 1))
 
 
-@given(st.lists(st.sampled_from(["words of a line", "[A](b.md)", "[Key]", "{{F-1.m}}"]), max_size=12))
+@given(
+    st.lists(st.sampled_from(["words of a line", "[A](b.md)", "[Key]", "{{F-1.m}}"]), max_size=12)
+)
 def test_counts_follow_from_what_was_written(lines: list[str]) -> None:
     document = parse("made.md", "# T\n\n## S\n\n" + "\n".join(lines) + "\n")
     assert len(document.links) == lines.count("[A](b.md)")
@@ -101,7 +128,8 @@ def test_counts_follow_from_what_was_written(lines: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("heading", "wanted"), [("How it works", "how-it-works"), ("NF4, and why?", "nf4-and-why"), ("A-b c", "a-b-c")]
+    ("heading", "wanted"),
+    [("How it works", "how-it-works"), ("NF4, and why?", "nf4-and-why"), ("A-b c", "a-b-c")],
 )
 def test_anchors_are_those_of_github(heading: str, wanted: str) -> None:
     assert anchor(heading) == wanted
@@ -124,28 +152,42 @@ def test_a_published_report_is_left_out_and_an_edited_one_is_not(tmp_path: Path)
     (concepts / "published.md").write_text(report, "utf-8")
     assert [document.name for document in documentation.read(concepts)[0]] == ["good.md"]
     assert is_report(report) and "| 7 |" in report
-    for edited in (report.replace("| 7 |", "| 8 |"), report + "More.\n", report[: report.rfind("<!--")], "", GOOD):
+    for edited in (
+        report.replace("| 7 |", "| 8 |"),
+        report + "More.\n",
+        report[: report.rfind("<!--")],
+        "",
+        GOOD,
+    ):
         assert not is_report(edited)
     (concepts / "published.md").write_text(report.replace("| 7 |", "| 8 |"), "utf-8")
     documents, template = documentation.read(concepts)
     assert [document.name for document in documents] == ["good.md", "published.md"]
     found = list(problems(documents[1], template, set(), lambda *_: True, 1))
-    assert any("sections are" in text for text in found)  # it does not pass for a concept document either
+    # it does not pass for a concept document either
+    assert any("sections are" in text for text in found)
 
 
 def test_the_shipped_documents_lack_nothing_but_their_numbers() -> None:
     documents, template = documentation.read(ROOT / "docs/concepts")
     assert "qlora.md" in {document.name for document in documents}
     for document in documents:
-        assert list(problems(document, template, {d.name for d in documents}, lambda *_: True, 20)) == []
-        without = list(problems(document, template, {d.name for d in documents}, lambda *_: False, 20))
+        assert (
+            list(problems(document, template, {d.name for d in documents}, lambda *_: True, 20))
+            == []
+        )
+        without = list(
+            problems(document, template, {d.name for d in documents}, lambda *_: False, 20)
+        )
         assert len(without) == len(document.placeholders) > 0
 
 
 def test_sentences_turn_with_the_numbers() -> None:
     index = [documentation.judge(parse("good.md", GOOD), TEMPLATE, {"other.md"}, MEASURED, 4)]
     kept = documentation.learnings(documentation.totals(index))
-    broken = documentation.learnings(documentation.totals([{**index[0], "problems": ["x"], "filled": 0}]))
+    broken = documentation.learnings(
+        documentation.totals([{**index[0], "problems": ["x"], "filled": 0}])
+    )
     assert "keeps to the template: 0 problems" in kept[0] and "1 of 1 placeholders" in kept[1]
     assert "BREAKS the template: 1 problem in" in broken[0] and "0 of 1 placeholders" in broken[1]
 

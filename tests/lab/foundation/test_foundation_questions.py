@@ -48,17 +48,27 @@ line = st.from_regex(r"[A-Za-z0-9 ,.:·#-]{0,30}[A-Za-z0-9]", fullmatch=True)
 entry = st.tuples(
     st.integers(0, 999).map("Q-{:03d}".format),
     line.map(str.strip).filter(bool),
-    st.lists(st.tuples(st.from_regex(r"[a-z]{1,9}( [a-z]{1,5})?", fullmatch=True), line.map(str.strip).filter(bool))),
+    st.lists(
+        st.tuples(
+            st.from_regex(r"[a-z]{1,9}( [a-z]{1,5})?", fullmatch=True),
+            line.map(str.strip).filter(bool),
+        )
+    ),
 )
 
 
-def faults(text: str, proved: frozenset[str] = frozenset({"FEAT-001"}), least: int = 3) -> list[str]:
+def faults(
+    text: str, proved: frozenset[str] = frozenset({"FEAT-001"}), least: int = 3
+) -> list[str]:
     return list(problems(parse(text), PLAN, set(proved), least))
 
 
 @given(st.lists(entry))
 def test_what_is_written_is_read(entries: list[tuple[str, str, list[tuple[str, str]]]]) -> None:
-    parts = [f"### {name} · {text}\n\n" + "".join(f"- {k}: {v}\n" for k, v in fields) for name, text, fields in entries]
+    parts = [
+        f"### {name} · {text}\n\n" + "".join(f"- {k}: {v}\n" for k, v in fields)
+        for name, text, fields in entries
+    ]
     log = parse("# Questions\n\n- status: none\n\n" + "\n".join(parts) + "\n## End\n\n- why: no\n")
     assert [(q.id, q.text, list(q.fields)) for q in log] == entries
 
@@ -85,12 +95,28 @@ def test_a_good_log_has_no_fault() -> None:
         ("status: OPEN", "status: DONE", "Q-001: status 'DONE', wanted one of OPEN"),
         ("- status: OPEN\n", "", "Q-001: status ''"),
         ("- why: Because.\n", "", "Q-001: field 'why' is missing"),
-        ("- why: Because.", "- why: Because.\n- why: And.", "Q-001: field 'why' stands there 2 times"),
-        ("FEAT-001, FEAT-002", "FEAT-001, FEAT-021, FEAT-002", "Q-001: tag 'FEAT-021' is no feature of the plan"),
+        (
+            "- why: Because.",
+            "- why: Because.\n- why: And.",
+            "Q-001: field 'why' stands there 2 times",
+        ),
+        (
+            "FEAT-001, FEAT-002",
+            "FEAT-001, FEAT-021, FEAT-002",
+            "Q-001: tag 'FEAT-021' is no feature of the plan",
+        ),
         ("FEAT-001, FEAT-002", "FEAT-001", "no question is tagged FEAT-002"),
         ("- experiments: FEAT-001, FEAT-002\n", "", "Q-001: field 'experiments' is missing"),
-        ("answered by: FEAT-001", "answered by: FEAT-002", "Q-002: ANSWERED by FEAT-002, whose receipt is not"),
-        ("answered by: FEAT-001", "answered by: me", "Q-002: ANSWERED by 'me', wanted the id of a feature"),
+        (
+            "answered by: FEAT-001",
+            "answered by: FEAT-002",
+            "Q-002: ANSWERED by FEAT-002, whose receipt is not",
+        ),
+        (
+            "answered by: FEAT-001",
+            "answered by: me",
+            "Q-002: ANSWERED by 'me', wanted the id of a feature",
+        ),
         ("- answered by: FEAT-001\n", "", "Q-002: ANSWERED by ''"),
         ("superseded by: Q-002", "superseded by: Q-003", "Q-003: SUPERSEDED by 'Q-003'"),
         ("superseded by: Q-002", "superseded by: Q-009", "Q-003: SUPERSEDED by 'Q-009'"),
@@ -104,7 +130,9 @@ def test_each_rule_finds_what_breaks_it(old: str, new: str, fault: str) -> None:
 
 def test_an_answer_without_a_receipt_does_not_count() -> None:
     given = {"kind": "feature", "path": "x", "receipt": "sha256:00"}
-    assert questions.receipts(Inputs({"FEAT-001": given, "log": {"kind": "input", "path": "y"}})) == {"FEAT-001"}
+    assert questions.receipts(
+        Inputs({"FEAT-001": given, "log": {"kind": "input", "path": "y"}})
+    ) == {"FEAT-001"}
     without = questions.receipts(Inputs({"FEAT-001": {**given, "receipt": None}}))
     assert without == set() and faults(GOOD, frozenset(without)) != []
 
@@ -120,11 +148,19 @@ def test_the_shipped_log_is_open_complete_and_without_fault() -> None:
 def test_index_and_totals_count_the_same() -> None:
     log = parse(GOOD)
     index, found = questions.index(log, PLAN), questions.totals(log, PLAN, ["a problem"])
-    assert index["by_status"] == {"OPEN": ["Q-001"], "EXPLORING": [], "ANSWERED": ["Q-002"], "SUPERSEDED": ["Q-003"]}
-    assert index["by_experiment"] == {"FEAT-001": ["Q-001", "Q-002", "Q-003"], "FEAT-002": ["Q-001"]}
+    assert index["by_status"] == {
+        "OPEN": ["Q-001"],
+        "EXPLORING": [],
+        "ANSWERED": ["Q-002"],
+        "SUPERSEDED": ["Q-003"],
+    }
+    assert index["by_experiment"] == {
+        "FEAT-001": ["Q-001", "Q-002", "Q-003"],
+        "FEAT-002": ["Q-001"],
+    }
     assert {name: m.value for name, m in found.items()} == {
-        "questions": 3, "open": 1, "exploring": 0, "answered": 1, "superseded": 1, "tags": 4, "experiments": 2,
-        "experiments_with_a_question": 2, "problems": 1,
+        "questions": 3, "open": 1, "exploring": 0, "answered": 1, "superseded": 1, "tags": 4,
+        "experiments": 2, "experiments_with_a_question": 2, "problems": 1,
     }  # fmt: skip
     assert set(index["by_status"]) == set(STATUSES)
 
@@ -132,6 +168,12 @@ def test_index_and_totals_count_the_same() -> None:
 def test_sentences_turn_with_the_numbers() -> None:
     log = parse(GOOD)
     kept = " ".join(questions.learnings(questions.totals(log, PLAN, [])))
-    broken = " ".join(questions.learnings(questions.totals(log, (*PLAN, "FEAT-003"), ["a problem"])))
+    broken = " ".join(
+        questions.learnings(questions.totals(log, (*PLAN, "FEAT-003"), ["a problem"]))
+    )
     assert "Every experiment" in kept and "The log keeps its rules: 0 problems" in kept
-    assert "NOT every experiment" in broken and "(2 of 3)" in broken and "BREAKS its rules: 1 problem." in broken
+    assert (
+        "NOT every experiment" in broken
+        and "(2 of 3)" in broken
+        and "BREAKS its rules: 1 problem." in broken
+    )

@@ -1,4 +1,7 @@
-"""What FEAT-004 says about the template's runs follows from its numbers. (Its real run is judged in tests/gates.)"""
+"""What FEAT-004 says about the template's runs follows from its numbers.
+
+Its real run is judged in tests/gates.
+"""
 
 import json
 from pathlib import Path
@@ -9,14 +12,19 @@ from lab.foundation import template
 
 def learnings(**changes: object) -> str:
     found = {
-        "runs": 3, "runs_ended_well": 3, "misuses": 3, "misuses_refused": 3, "files_with_right_digest": 4,
-        "files_listed": 4, "same_seed_same_numbers": True, "values_shared_with_other_seed": 0,
+        "runs": 3, "runs_ended_well": 3, "misuses": 3, "misuses_refused": 3,
+        "files_with_right_digest": 4, "files_listed": 4,
+        "same_seed_same_numbers": True, "values_shared_with_other_seed": 0,
     } | changes  # fmt: skip
-    return " ".join(template.learnings({name: Measurement.of_exact(value) for name, value in found.items()}))
+    return " ".join(
+        template.learnings({name: Measurement.of_exact(value) for name, value in found.items()})
+    )
 
 
 def test_sentences_turn_with_the_numbers() -> None:
-    assert "3 of 3 misuses were refused" in learnings() and "2 of 3 misuses" in learnings(misuses_refused=2)
+    assert "3 of 3 misuses were refused" in learnings() and "2 of 3 misuses" in learnings(
+        misuses_refused=2
+    )
     assert "gave the same numbers" in learnings()
     assert "gave DIFFERENT numbers" in learnings(same_seed_same_numbers=False)
     assert "shared none of them" in learnings()
@@ -39,7 +47,9 @@ def test_measures_see_a_changed_file_a_lenient_refusal_and_a_deaf_seed(tmp_path:
 
     def result(*values: float) -> dict[str, object]:
         sample = Measurement.of_sample(values, "nats").to_json()
-        return json.loads(json.dumps({"files": {"a.txt": digest}, "measurements": {"loss": sample}}))
+        return json.loads(
+            json.dumps({"files": {"a.txt": digest}, "measurements": {"loss": sample}})
+        )
 
     refused = [
         {"tried": "x", "exit_code": 2, "error": "error: no"},
@@ -47,12 +57,16 @@ def test_measures_see_a_changed_file_a_lenient_refusal_and_a_deaf_seed(tmp_path:
     ]
     results = {"template": result(1, 2), "repeated": result(1, 2), "other_seed": result(3, 4)}
     good = template.measure(tmp_path, results, [0, 0, 0], refused)
-    assert good["files_with_right_digest"].value == 1 and good["same_seed_same_numbers"].value is True
+    assert (
+        good["files_with_right_digest"].value == 1 and good["same_seed_same_numbers"].value is True
+    )
     assert good["misuses_refused"].value == 1 and good["values_shared_with_other_seed"].value == 0
     assert good["template_loss"] == Measurement.of_sample([1, 2], "nats")
 
     (tmp_path / "template/a.txt").write_text("b")
     results = {"template": result(1, 2), "repeated": result(1, 3), "other_seed": result(2, 9)}
     bad = template.measure(tmp_path, results, [0, 1, 0], refused)
-    assert bad["files_with_right_digest"].value == 0 and bad["same_seed_same_numbers"].value is False
+    assert (
+        bad["files_with_right_digest"].value == 0 and bad["same_seed_same_numbers"].value is False
+    )
     assert bad["runs_ended_well"].value == 2 and bad["values_shared_with_other_seed"].value == 1

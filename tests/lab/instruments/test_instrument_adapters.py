@@ -1,4 +1,4 @@
-"""Adapters: on every linear layer, nothing else trained, B = 0 at the start, and back from disk as they were."""
+"""Adapters: on every linear layer, alone trained, B = 0 at first, back from disk as they were."""
 
 import pytest
 import torch
@@ -36,7 +36,9 @@ def test_every_family_gets_adapters_on_all_its_linear_layers(family_model, tiny)
 def test_the_seed_draws_the_adapter_and_nothing_before_it_does(tiny):
     def drawn(seed, *, disturbance):
         torch.manual_seed(disturbance)
-        return adapters.state(adapters.attach(models.tiny(0), LoraSettings(r=2, lora_alpha=4), seed))
+        return adapters.state(
+            adapters.attach(models.tiny(0), LoraSettings(r=2, lora_alpha=4), seed)
+        )
 
     one, same, other = drawn(1, disturbance=5), drawn(1, disturbance=6), drawn(2, disturbance=5)
     assert all(torch.equal(one[name], same[name]) for name in one)
@@ -44,7 +46,9 @@ def test_the_seed_draws_the_adapter_and_nothing_before_it_does(tiny):
 
 
 def test_an_adapter_goes_back_to_its_start(tiny_folder):
-    model = adapters.attach(models.load(tiny_folder, dtype=torch.float32, quantisation="nf4"), LoraSettings(4, 8), 0)
+    model = adapters.attach(
+        models.load(tiny_folder, dtype=torch.float32, quantisation="nf4"), LoraSettings(4, 8), 0
+    )
     start, before = adapters.state(model), logits(model)
     disturb(model)
     assert not torch.equal(logits(model), before)
@@ -52,12 +56,17 @@ def test_an_adapter_goes_back_to_its_start(tiny_folder):
     assert torch.equal(logits(model), before)
 
 
-@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")  # PEFT's own call
+# PEFT's own call
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
 def test_peft_loads_what_was_saved(tiny_folder, tmp_path):
-    model = adapters.attach(models.load(tiny_folder, dtype=torch.float32), LoraSettings(r=4, lora_alpha=8), 0)
+    model = adapters.attach(
+        models.load(tiny_folder, dtype=torch.float32), LoraSettings(r=4, lora_alpha=8), 0
+    )
     disturb(model)
     adapters.save(model, tmp_path / "adapter")
-    again = PeftModel.from_pretrained(models.load(tiny_folder, dtype=torch.float32).model, tmp_path / "adapter")
+    again = PeftModel.from_pretrained(
+        models.load(tiny_folder, dtype=torch.float32).model, tmp_path / "adapter"
+    )
     assert torch.equal(logits(again), logits(model))
     assert sorted(path.name for path in (tmp_path / "adapter").iterdir()) == [
         "adapter_config.json",
@@ -67,10 +76,13 @@ def test_peft_loads_what_was_saved(tiny_folder, tmp_path):
 
 def test_a_layer_without_an_adapter_is_an_error(tiny, monkeypatch):
     known = models.ARCHITECTURES["llama"]
-    absent = models.Architecture(**{**vars(known), "linears": (*known.linears, "mlp.no_such_layer")})
+    absent = models.Architecture(
+        **{**vars(known), "linears": (*known.linears, "mlp.no_such_layer")}
+    )
     monkeypatch.setitem(models.ARCHITECTURES, "llama", absent)
     with pytest.raises(
-        adapters.AdapterError, match="14 linear layers have an adapter, 28 tensors are trained; wanted 16"
+        adapters.AdapterError,
+        match="14 linear layers have an adapter, 28 tensors are trained; wanted 16",
     ):
         adapters.attach(models.tiny(0), LoraSettings(r=2, lora_alpha=4), 0)
 

@@ -1,4 +1,7 @@
-"""The allocator: told to keep memory, it hands out the same pages again. In a process of its own, as it stays so."""
+"""The allocator: told to keep memory, it hands out the same pages again.
+
+In a process of its own, as it stays so.
+"""
 
 import gc
 import statistics
@@ -28,13 +31,20 @@ for _ in range(9):
 
 
 def faults(way: str) -> float:
-    """Page faults of a step, the median of nine: the first ones fill the heap, and a block may find no gap once."""
-    done = subprocess.run([sys.executable, "-c", PROGRAM, way], capture_output=True, text=True, check=True)
+    """Page faults of a step, the median of nine.
+
+    The first ones fill the heap, and a block may find no gap once.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, way], capture_output=True, text=True, check=True
+    )
     return statistics.median(int(line) for line in done.stdout.split())
 
 
 def test_kept_memory_is_not_asked_for_again():
-    assert faults("leave") > 5000, "control: left alone, the kernel hands out the same 450 MB again and again"
+    assert faults("leave") > 5000, (
+        "control: left alone, the kernel hands out the same 450 MB again and again"
+    )
     assert faults("keep") < 100
 
 

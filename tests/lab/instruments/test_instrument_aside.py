@@ -1,4 +1,4 @@
-"""Work side by side: the same results in one process and in several, and an error that reaches the one who asked."""
+"""Work side by side: the same results in one process or several, errors reach the one who asked."""
 
 import math
 import os
@@ -10,7 +10,11 @@ from lab.instruments import aside
 
 
 def test_workers_do_not_change_what_is_found():
-    tasks = {"root": (math.sqrt, 16.0), "sum": (math.fsum, (1.0, 2.0)), "threads": (torch.get_num_threads,)}
+    tasks = {
+        "root": (math.sqrt, 16.0),
+        "sum": (math.fsum, (1.0, 2.0)),
+        "threads": (torch.get_num_threads,),
+    }
     alone, beside = (aside.run(tasks, workers=workers, threads=1) for workers in (1, 2))
     assert alone == beside == {"root": 4.0, "sum": 3.0, "threads": 1}
     assert list(beside) == list(tasks)

@@ -7,7 +7,8 @@ from lab.instruments import chat, models
 ASK = {"role": "user", "content": "double(x)"}
 SAY = {"role": "assistant", "content": "Twice x."}
 SYSTEM_FIRST = (
-    "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nYou are kind.<|im_end|>\n{% endif %}" + chat.CHATML
+    "{% if messages[0]['role'] != 'system' %}"
+    "<|im_start|>system\nYou are kind.<|im_end|>\n{% endif %}" + chat.CHATML
 )
 
 
@@ -23,13 +24,18 @@ def spoken(tokenizer, encoded):
 def test_the_answer_and_the_end_of_the_turn_are_supervised(tokenizer):
     encoded = chat.encode(tokenizer, [ASK, SAY], chat.CHATML)
     assert spoken(tokenizer, encoded) == "Twice x.<|im_end|>"
-    assert tokenizer.decode(encoded.prompt) == "<|im_start|>user\ndouble(x)<|im_end|>\n<|im_start|>assistant\n"
+    assert (
+        tokenizer.decode(encoded.prompt)
+        == "<|im_start|>user\ndouble(x)<|im_end|>\n<|im_start|>assistant\n"
+    )
     assert encoded.supervised == len("Twice x.") + 1
     assert encoded.ids[len(encoded.prompt) :] == encoded.labels[len(encoded.prompt) :]
 
 
 def test_only_the_last_answer_counts(tokenizer):
-    encoded = chat.encode(tokenizer, [ASK, {"role": "assistant", "content": "?"}, ASK, SAY], chat.CHATML)
+    encoded = chat.encode(
+        tokenizer, [ASK, {"role": "assistant", "content": "?"}, ASK, SAY], chat.CHATML
+    )
     assert spoken(tokenizer, encoded) == "Twice x.<|im_end|>"
 
 
@@ -43,7 +49,8 @@ def test_a_default_system_prompt_is_left_out_and_a_given_one_is_kept(tokenizer):
 
 def test_another_format_than_chatml_is_kept(tokenizer):
     tokenizer.chat_template = (
-        "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}{% if m['role'] == 'assistant' %}<|im_end|>"
+        "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}"
+        "{% if m['role'] == 'assistant' %}<|im_end|>"
         "{% endif %}{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"
     )
     encoded = chat.encode(tokenizer, [ASK, SAY], chat.template_for(tokenizer))

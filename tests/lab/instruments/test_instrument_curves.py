@@ -1,4 +1,4 @@
-"""Curves: smoothing by law, and each detector on curves where it must see something and on those where it must not."""
+"""Curves: smoothing by law, detectors on curves where they must see something and must not."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def noisy(values: np.ndarray, size: float) -> list[float]:
 
 
 def made(training: np.ndarray, held_out: list[float], noise: float = 0.3) -> Curve:
-    """A curve with batch noise on its training loss, and held-out points spread evenly over its steps."""
+    """A curve with batch noise on its training loss, held-out points spread evenly over steps."""
     steps = len(training)
     places = np.linspace(0, steps, len(held_out)).astype(int).tolist()
     return Curve(noisy(training, noise), [40] * steps, list(zip(places, held_out, strict=True)))
@@ -30,7 +30,9 @@ def falling(start: float, end: float, steps: int = 40) -> np.ndarray:
 MADE = {
     "healthy": made(falling(5, 2.5), [4.2, 3.0, 2.7, 2.6, 2.6]),
     "overfitting": made(falling(5, 0.1), [4.2, 3.1, 3.0, 3.3, 3.8], noise=0.1),
-    "diverging": made(np.concatenate([falling(5, 4, 10), np.linspace(4, 12, 30)]), [4.2, 4.0, 7.0, 9.0, 11.0]),
+    "diverging": made(
+        np.concatenate([falling(5, 4, 10), np.linspace(4, 12, 30)]), [4.2, 4.0, 7.0, 9.0, 11.0]
+    ),
     "flat": made(np.full(40, 4.9), [4.2, 4.21, 4.2, 4.19, 4.19]),
 }
 
@@ -41,11 +43,16 @@ def test_on_each_shape_its_own_detector_fires_and_no_other(shape):
 
 
 def test_a_divergence_that_recovers_is_seen_and_batch_noise_is_not():
-    """What a look at the end alone would miss; and a noise of 0.5 nats per batch that must not be taken for it."""
+    """What a look at the end alone would miss.
+
+    And a noise of 0.5 nats per batch that must not be taken for it.
+    """
     training = falling(5, 2.5)
     training[15:20] += 8
     assert "diverging" in curves.detected(made(training, [4.2, 3.0, 6.0, 2.8, 2.6]), LIMITS)
-    assert "diverging" not in curves.detected(made(falling(5, 2.5), [4.2, 3.0, 2.6], noise=0.5), LIMITS)
+    assert "diverging" not in curves.detected(
+        made(falling(5, 2.5), [4.2, 3.0, 2.6], noise=0.5), LIMITS
+    )
 
 
 def test_a_held_out_loss_that_rises_with_the_training_loss_is_not_overfitting():
@@ -82,7 +89,7 @@ def test_an_average_lies_among_what_it_averages(values, beta, data):
 
 
 def test_each_token_counts_the_same():
-    """A batch of 30 tokens weighs three times one of 10: beta near 1 gives the plain mean over tokens."""
+    """A batch of 30 tokens weighs three of 10: beta near 1 gives the plain mean over tokens."""
     found = curves.smoothed([1.0, 5.0], [30, 10], beta=0.999999)
     assert found[-1] == pytest.approx((30 * 1 + 10 * 5) / 40, rel=1e-5)
 
@@ -126,7 +133,8 @@ def test_a_staircase_is_all_steps_and_a_slope_is_half_of_them(difficulty):
 
 
 def test_falling_within_epochs_and_rising_between_them_is_the_opposite():
-    saw = -np.tile(np.arange(EPOCH) / EPOCH, 5) - 0.6 * np.repeat(np.arange(5), EPOCH)  # at a border up by 0.275
+    # at a border up by 0.275
+    saw = -np.tile(np.arange(EPOCH) / EPOCH, 5) - 0.6 * np.repeat(np.arange(5), EPOCH)
     found = curves.staircase(saw, np.ones(len(saw)), EPOCH)
     assert found.value == pytest.approx(0.1 / 0.6)
     assert found.n == 4

@@ -23,7 +23,10 @@ def examples(tokenizer, tmp_path_factory):
         {
             "name": f"f{i}",
             "group": f"g{i % 20}",
-            "messages": [{"role": "user", "content": f"f{i}()"}, {"role": "assistant", "content": f"Does thing {i}."}],
+            "messages": [
+                {"role": "user", "content": f"f{i}()"},
+                {"role": "assistant", "content": f"Does thing {i}."},
+            ],
         }
         for i in range(60)
     ]
@@ -63,7 +66,9 @@ def test_evaluation_data_in_the_training_data_is_refused(examples):
 
 @pytest.mark.parametrize("supervise", [lambda ids: tuple(IGNORE for _ in ids), tuple])
 def test_labels_that_supervise_nothing_or_all_are_refused(examples, supervise):
-    wrong = [replace(e, encoded=replace(e.encoded, labels=supervise(e.encoded.ids))) for e in examples]
+    wrong = [
+        replace(e, encoded=replace(e.encoded, labels=supervise(e.encoded.ids))) for e in examples
+    ]
     with pytest.raises(data.DataError, match="wanted some and not all"):
         data.supervised_share(wrong)
     assert 0 < data.supervised_share(examples) < 1
@@ -93,7 +98,9 @@ def test_freezing_loses_nothing(examples, tmp_path):
 
 @pytest.mark.parametrize("line", ["{", '{"messages": [{"role": "user"}]}', "[]"])
 def test_a_bad_line_is_named_by_file_and_number(tokenizer, tmp_path, line):
-    good = json.dumps({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]})
+    good = json.dumps(
+        {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
+    )
     (tmp_path / "chats.jsonl").write_text(f"{good}\n{line}\n")
     with pytest.raises(data.DataError, match=r"chats\.jsonl:2"):
         data.load(str(tmp_path / "chats.jsonl"), tokenizer, max_tokens=100)

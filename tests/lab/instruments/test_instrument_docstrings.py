@@ -54,13 +54,21 @@ def test_public_functions_with_their_first_line(tmp_path):
 
 def test_a_summary_is_taken_once_from_the_first_path(tmp_path):
     one = 'def {}():\n    """Same words."""\n'
-    files = {"b.py": one.format("second"), "a/__init__.py": one.format("first"), "c.py": one.format("third")}
-    assert [(p.module, p.signature) for p in docstrings.pairs(tree(tmp_path, files))] == [("a", "first()")]
+    files = {
+        "b.py": one.format("second"),
+        "a/__init__.py": one.format("first"),
+        "c.py": one.format("third"),
+    }
+    assert [(p.module, p.signature) for p in docstrings.pairs(tree(tmp_path, files))] == [
+        ("a", "first()")
+    ]
 
 
 def test_tests_and_vendored_trees_are_left_out(tmp_path):
     one = 'def f():\n    """{}"""\n'
-    files = {f"{name}/x.py": one.format(name) for name in ("test", "site-packages", "tkinter", "kept")}
+    files = {
+        f"{name}/x.py": one.format(name) for name in ("test", "site-packages", "tkinter", "kept")
+    }
     assert [p.summary for p in docstrings.pairs(tree(tmp_path, files))] == ["kept"]
 
 

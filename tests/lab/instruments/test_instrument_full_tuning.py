@@ -12,7 +12,10 @@ SETTINGS = Settings(steps=3, batch_size=2, learning_rate=1e-3, warmup_steps=1)
 
 @pytest.fixture(scope="module")
 def examples():
-    return [e.encoded for e in data.load("python-docstrings", models.tiny(0).tokenizer, max_tokens=110)[:8]]
+    return [
+        e.encoded
+        for e in data.load("python-docstrings", models.tiny(0).tokenizer, max_tokens=110)[:8]
+    ]
 
 
 def silent(done, step, optimizer):
@@ -37,13 +40,17 @@ def test_linear_layers_move_and_nothing_else_does(examples):
 
 def test_the_model_is_left_as_base_plus_the_update_that_is_given(examples):
     loaded = models.tiny(0)
-    before = {name: weight.detach().clone() for name, weight in full_tuning.linears(loaded.model).items()}
+    before = {
+        name: weight.detach().clone() for name, weight in full_tuning.linears(loaded.model).items()
+    }
     _, update = full_tuning.tune(loaded, examples, SETTINGS, silent)
     left = evaluation.evaluate(loaded.model, examples).losses
     for name, weight in full_tuning.linears(loaded.model).items():
         assert update[name].dtype == torch.bfloat16
         assert torch.equal(weight, before[name] + update[name].float())
-    full_tuning.put(loaded.model, before, {name: torch.zeros_like(delta) for name, delta in update.items()})
+    full_tuning.put(
+        loaded.model, before, {name: torch.zeros_like(delta) for name, delta in update.items()}
+    )
     assert (evaluation.evaluate(loaded.model, examples).losses != left).any()
     full_tuning.put(loaded.model, before, update)
     assert (evaluation.evaluate(loaded.model, examples).losses == left).all()

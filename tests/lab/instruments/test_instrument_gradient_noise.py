@@ -1,4 +1,7 @@
-"""Gradient noise: known signal and noise are found, no signal is said to be none, products are those of gradients."""
+"""Gradient noise: known signal and noise are found, no signal is said to be none.
+
+Products are those of gradients.
+"""
 
 import numpy as np
 import pytest
@@ -52,7 +55,9 @@ def test_equal_gradients_have_no_noise():
 @given(st.floats(0.01, 100))
 def test_the_unit_of_the_loss_does_not_matter(factor):
     rows = drawn(1.0, 2.0, 20, width=30)
-    assert gradient_noise.noise(gram(factor * rows)).scale == pytest.approx(gradient_noise.noise(gram(rows)).scale)
+    assert gradient_noise.noise(gram(factor * rows)).scale == pytest.approx(
+        gradient_noise.noise(gram(rows)).scale
+    )
 
 
 def test_growth_is_the_ratio_of_the_scales():
@@ -99,7 +104,7 @@ def adapted():
 
 
 def test_the_mean_product_is_the_square_of_the_batch_gradient(adapted):
-    """Of the token-weighted loss of all examples, as one training step of theirs would compute it."""
+    """Of the token-weighted loss of all examples, as one training step of theirs computes it."""
     model, examples = adapted
     found = gradient_noise.products(model, examples)
     packed = pack(examples)
@@ -114,7 +119,9 @@ def test_products_leave_the_model_without_gradients_and_do_not_depend_on_the_ord
     model, examples = adapted
     found = gradient_noise.products(model, examples)
     assert all(p.grad is None for p in adapters.parameters(model).values())
-    assert gradient_noise.products(model, examples[::-1]) == pytest.approx(found[::-1, ::-1], rel=1e-4)
+    assert gradient_noise.products(model, examples[::-1]) == pytest.approx(
+        found[::-1, ::-1], rel=1e-4
+    )
 
 
 def test_at_the_start_only_b_has_gradients():

@@ -1,4 +1,4 @@
-"""The head: the same numbers and gradient as the plain way through all logits, and no silence where it cannot."""
+"""The head: numbers and gradient of the plain way through all logits, no silence if it cannot."""
 
 import math
 
@@ -28,7 +28,8 @@ def plainly(hidden, matrix, targets):
 def test_numbers_and_gradient_are_those_of_the_plain_way(tokens):
     hidden, matrix, targets = stage(tokens)
     targets[0] = matrix(hidden[0]).argmax()  # one hit at least
-    weights = torch.randn(tokens)  # every token's loss counts differently: the gradient must follow each
+    # every token's loss counts differently: the gradient must follow each
+    weights = torch.randn(tokens)
     found, wanted = head.measure(hidden, matrix, targets), plainly(hidden, matrix, targets)
     for one, other in zip((found.losses, found.entropies, found.hits), wanted, strict=True):
         assert torch.allclose(one, other, rtol=1e-5, atol=1e-5)
@@ -53,7 +54,9 @@ def test_bfloat16_loses_no_more_than_the_plain_way():
     found, wanted = head.measure(hidden, matrix, targets), plainly(hidden, matrix, targets)
     assert found.losses.dtype == torch.float32
     assert torch.allclose(found.losses, wanted[0], atol=1e-4)
-    got, right = (torch.autograd.grad(losses.sum(), hidden)[0].float() for losses in (found.losses, wanted[0]))
+    got, right = (
+        torch.autograd.grad(losses.sum(), hidden)[0].float() for losses in (found.losses, wanted[0])
+    )
     assert got.dtype == torch.float32
     assert (got - right).norm() < 0.02 * right.norm()
 
@@ -66,7 +69,9 @@ def test_what_knows_nothing_and_what_is_sure():
     assert nothing.losses.item() == pytest.approx(math.log(50))
     sure = nn.Linear(1, 2, bias=False).requires_grad_(False)
     sure.weight.copy_(torch.tensor([[1000.0], [0.0]]))  # exp(1000) is no float
-    right, wrong = (head.measure(torch.ones(1, 1), sure, torch.tensor([target])) for target in (0, 1))
+    right, wrong = (
+        head.measure(torch.ones(1, 1), sure, torch.tensor([target])) for target in (0, 1)
+    )
     assert (right.losses.item(), right.entropies.item(), right.hits.item()) == (0.0, 0.0, True)
     assert (wrong.losses.item(), wrong.hits.item()) == (1000.0, False)
 
@@ -78,5 +83,7 @@ def test_a_head_whose_gradient_would_be_left_out_is_refused(change):
         matrix.requires_grad_(True)
     else:
         matrix.bias = nn.Parameter(torch.zeros(301))
-    with pytest.raises(ValueError, match="the head has a bias or is trained; wanted a frozen matrix"):
+    with pytest.raises(
+        ValueError, match="the head has a bias or is trained; wanted a frozen matrix"
+    ):
         head.measure(hidden, matrix, targets)

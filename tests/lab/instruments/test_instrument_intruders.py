@@ -1,4 +1,4 @@
-"""Intruder dimensions: a planted one is seen, and an update that only stretches what is there is not."""
+"""Intruder dimensions: a planted one is seen, an update that stretches what is there is not."""
 
 import torch
 
@@ -11,11 +11,13 @@ def weight() -> torch.Tensor:
 
 def test_a_matrix_has_no_intruders_beside_itself():
     W = weight()
-    assert torch.allclose(intruders.similarities(intruders.left_vectors(W), W, 10), torch.ones(10), atol=1e-4)
+    assert torch.allclose(
+        intruders.similarities(intruders.left_vectors(W), W, 10), torch.ones(10), atol=1e-4
+    )
 
 
 def test_a_direction_of_its_own_is_seen_and_comes_first():
-    """The base's left vectors span 64 of 96 dimensions; one outside of them is like none of them."""
+    """The base's left vectors span 64 of 96 dimensions; one outside is like none of them."""
     W = weight()
     U = intruders.left_vectors(W)
     outside = torch.linalg.svd(U, full_matrices=True).U[:, -1]

@@ -1,4 +1,4 @@
-"""The loss along base + t·ΔW: its two known points, the model left as it was, and where it is lowest."""
+"""The loss along base + t·ΔW: two known points, the model left as it was, where it is lowest."""
 
 import dataclasses
 
@@ -13,16 +13,27 @@ from lab.instruments.adapters import LoraSettings
 from lab.instruments.training import Settings
 from lab.instruments.trials import Bench, Trial
 
-TRIAL = Trial(0, Settings(steps=4, batch_size=2, learning_rate=1e-2, warmup_steps=1), LoraSettings(4, 8), examples=6)
+TRIAL = Trial(
+    0,
+    Settings(steps=4, batch_size=2, learning_rate=1e-2, warmup_steps=1),
+    LoraSettings(4, 8),
+    examples=6,
+)
 
 
 @pytest.fixture(scope="module")
 def bench(tiny_folder, tmp_path_factory):
     folder = tmp_path_factory.mktemp("landscape")
-    drawn = data.split(data.load("python-docstrings", models.tiny(0).tokenizer, max_tokens=110), train=8, evaluation=6)
+    drawn = data.split(
+        data.load("python-docstrings", models.tiny(0).tokenizer, max_tokens=110),
+        train=8,
+        evaluation=6,
+    )
     data.freeze(folder / "train.jsonl", drawn.train)
     data.freeze(folder / "evaluation.jsonl", drawn.evaluation)
-    return Bench(tiny_folder, folder / "train.jsonl", folder / "evaluation.jsonl", "float32", "cpu", curve=3)
+    return Bench(
+        tiny_folder, folder / "train.jsonl", folder / "evaluation.jsonl", "float32", "cpu", curve=3
+    )
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +77,9 @@ def test_the_model_is_left_as_it_was(bench, ran):
 @given(st.floats(-0.24, 1.74), st.floats(0.1, 5), st.floats(-3, 3))
 def test_the_lowest_place_of_a_parabola_is_its_vertex(vertex, bend, height):
     at = [-0.5 + 0.25 * i for i in range(11)]
-    assert landscape.lowest(at, [bend * (t - vertex) ** 2 + height for t in at]) == pytest.approx(vertex, abs=1e-6)
+    assert landscape.lowest(at, [bend * (t - vertex) ** 2 + height for t in at]) == pytest.approx(
+        vertex, abs=1e-6
+    )
 
 
 def test_beyond_the_line_nothing_is_claimed():

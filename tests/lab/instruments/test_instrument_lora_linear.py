@@ -1,4 +1,4 @@
-"""The one product of a LoRA layer against PEFT's chain: output, every gradient, all the ways PEFT uses a layer."""
+"""A LoRA layer's one product against PEFT's chain: output, gradients, all ways PEFT uses layers."""
 
 import pytest
 import torch
@@ -10,7 +10,9 @@ from lab.instruments import adapters, lora_linear, models
 from lab.instruments.adapters import LoraSettings
 from lab.instruments.lora_linear import LoraLinear, LoraProduct
 
-pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.is_gradient_checkpointing. is deprecated:FutureWarning"
+)
 
 
 def twins(dtype=torch.float32, **config):
@@ -19,7 +21,9 @@ def twins(dtype=torch.float32, **config):
     def build():
         torch.manual_seed(0)
         base = nn.Sequential(nn.Linear(12, 20), nn.Tanh(), nn.Linear(20, 8, bias=False)).to(dtype)
-        model = get_peft_model(base, LoraConfig(r=4, lora_alpha=6, target_modules=["0", "2"], **config))
+        model = get_peft_model(
+            base, LoraConfig(r=4, lora_alpha=6, target_modules=["0", "2"], **config)
+        )
         for p in model.parameters():
             if p.requires_grad:
                 p.data = torch.randn(p.shape) * 0.3
@@ -56,13 +60,20 @@ def test_a_bfloat16_base_keeps_float32_adapters():
         assert (ours[name].float() - wanted.float()).norm() < 0.02 * wanted.float().norm(), name
 
 
-@pytest.mark.parametrize("bias", [None, torch.arange(5.0, dtype=torch.float64)], ids=["no bias", "bias"])
+@pytest.mark.parametrize(
+    "bias", [None, torch.arange(5.0, dtype=torch.float64)], ids=["no bias", "bias"]
+)
 def test_gradients_are_those_of_differences(bias):
     """Against numerical differentiation in float64, for an odd scale."""
     torch.manual_seed(0)
-    x, a, b = (torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in ((3, 7), (2, 7), (5, 2)))
+    x, a, b = (
+        torch.randn(shape, dtype=torch.float64, requires_grad=True)
+        for shape in ((3, 7), (2, 7), (5, 2))
+    )
     weight = torch.randn(5, 7, dtype=torch.float64)
-    assert torch.autograd.gradcheck(lambda x, a, b: LoraProduct.apply(x, weight, bias, a, b, 0.7), (x, a, b))
+    assert torch.autograd.gradcheck(
+        lambda x, a, b: LoraProduct.apply(x, weight, bias, a, b, 0.7), (x, a, b)
+    )
 
 
 def test_the_scale_and_the_adapter_count():
@@ -101,7 +112,9 @@ def test_the_gradient_of_what_nobody_asked_for_is_not_computed():
     assert all(p.grad is not None for p in adapters.parameters(ours).values())
 
 
-@pytest.mark.parametrize(("config", "why"), [({"lora_dropout": 0.1}, "dropout"), ({"use_dora": True}, "DoRA")])
+@pytest.mark.parametrize(
+    ("config", "why"), [({"lora_dropout": 0.1}, "dropout"), ({"use_dora": True}, "DoRA")]
+)
 def test_what_is_no_plain_product_stays_pefts(config, why):
     theirs, ours = twins(**config)
     assert not any(isinstance(layer, LoraLinear) for layer in ours.modules()), why
@@ -114,7 +127,9 @@ def test_attached_adapters_are_quick_on_whole_weights_and_pefts_on_4_bits(tiny_f
     def kinds(quantisation):
         loaded = models.load(tiny_folder, dtype=torch.float32, quantisation=quantisation)
         model = adapters.attach(loaded, LoraSettings(4, 8), seed=0)
-        return {type(layer).__name__ for layer in model.modules() if "lora" in type(layer).__module__}
+        return {
+            type(layer).__name__ for layer in model.modules() if "lora" in type(layer).__module__
+        }
 
     assert LoraLinear.__name__ in kinds(None)
     assert PeftLinear.__name__ not in kinds(None)

@@ -1,4 +1,4 @@
-"""Low-rank instruments: against plain linear algebra, on matrices made to have a shape, and on ones that have none."""
+"""Low-rank instruments against plain linear algebra, on matrices with a known shape and none."""
 
 import math
 
@@ -12,7 +12,9 @@ def draw(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-@pytest.mark.parametrize(("m", "n", "r"), [(20, 30, 4), (30, 20, 4), (6, 30, 8), (6, 6, 6), (5, 7, 9)])
+@pytest.mark.parametrize(
+    ("m", "n", "r"), [(20, 30, 4), (30, 20, 4), (6, 30, 8), (6, 6, 6), (5, 7, 9)]
+)
 def test_factors_give_the_decomposition_of_their_product(m, n, r):
     """Also where the rank is larger than a side, as of a narrow layer."""
     B, A = draw(m, r), draw(r, n, seed=1)
@@ -21,7 +23,9 @@ def test_factors_give_the_decomposition_of_their_product(m, n, r):
     assert torch.allclose(found.values, wanted)
     assert torch.allclose(found.left @ torch.diag(found.values) @ found.right.T, 0.5 * B @ A)
     for columns in (found.left, found.right):
-        assert torch.allclose(columns.T @ columns, torch.eye(min(m, n, r), dtype=torch.float64), atol=1e-12)
+        assert torch.allclose(
+            columns.T @ columns, torch.eye(min(m, n, r), dtype=torch.float64), atol=1e-12
+        )
 
 
 @pytest.mark.parametrize("shape", [(12, 30), (30, 12), (9, 9)])
@@ -40,7 +44,9 @@ def test_no_other_directions_come_closer_than_the_best():
     best = matrix - lowrank.projected(matrix, lowrank.principal(matrix)[1][:, :3])
     for seed in range(5):
         columns = lowrank.random_columns(12, 3, torch.Generator().manual_seed(seed)).double()
-        assert torch.linalg.norm(best) < torch.linalg.norm(matrix - lowrank.projected(matrix, columns))
+        assert torch.linalg.norm(best) < torch.linalg.norm(
+            matrix - lowrank.projected(matrix, columns)
+        )
 
 
 @pytest.mark.parametrize(
@@ -54,7 +60,9 @@ def test_no_other_directions_come_closer_than_the_best():
 )
 def test_ranks_of_known_spectra(values, stable, energy):
     spectrum = torch.tensor([values, [7 * v for v in values]])  # a factor changes neither
-    assert torch.allclose(lowrank.stable_rank(spectrum), torch.tensor([stable] * 2, dtype=torch.float64))
+    assert torch.allclose(
+        lowrank.stable_rank(spectrum), torch.tensor([stable] * 2, dtype=torch.float64)
+    )
     assert lowrank.energy_rank(spectrum).tolist() == [energy] * 2
 
 
@@ -67,9 +75,12 @@ def test_noise_needs_nearly_all_directions_and_a_planted_one_shows():
 
 def test_the_same_subspace_overlaps_wholly_and_orthogonal_ones_not():
     basis = torch.linalg.qr(draw(20, 20))[0]
-    turned = basis[:, :4] @ torch.linalg.qr(draw(4, 4, seed=1))[0]  # the same space in other columns
+    # the same space in other columns
+    turned = basis[:, :4] @ torch.linalg.qr(draw(4, 4, seed=1))[0]
     assert lowrank.overlap(basis[:, :4], turned)[3].item() == pytest.approx(1.0)
-    assert torch.allclose(lowrank.overlap(basis[:, :4], basis[:, :4]), torch.ones(4, dtype=torch.float64))
+    assert torch.allclose(
+        lowrank.overlap(basis[:, :4], basis[:, :4]), torch.ones(4, dtype=torch.float64)
+    )
     assert lowrank.overlap(basis[:, :4], basis[:, 4:8]).abs().max().item() < 1e-12
 
 
@@ -77,7 +88,9 @@ def test_random_subspaces_overlap_as_i_over_d():
     generator, d, k, draws = torch.Generator().manual_seed(0), 40, 8, 400
     found = torch.stack(
         [
-            lowrank.overlap(lowrank.random_columns(d, k, generator), lowrank.random_columns(d, k, generator))
+            lowrank.overlap(
+                lowrank.random_columns(d, k, generator), lowrank.random_columns(d, k, generator)
+            )
             for _ in range(draws)
         ]
     )
@@ -100,7 +113,10 @@ def test_random_directions_hold_the_share_of_a_weight_that_chance_gives_them():
     found = []
     for _ in range(300):
         columns = [lowrank.random_columns(d, k, generator).double() for d in (30, 50)]
-        found.append(float(lowrank.inside(lowrank.Directions(columns[0], torch.ones(k), columns[1]), W, k)) ** 2)
+        found.append(
+            float(lowrank.inside(lowrank.Directions(columns[0], torch.ones(k), columns[1]), W, k))
+            ** 2
+        )
     wanted = float(torch.linalg.norm(W)) ** 2 * k * k / (30 * 50)
     assert sum(found) / len(found) == pytest.approx(wanted, rel=0.1)
 

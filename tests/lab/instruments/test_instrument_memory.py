@@ -51,8 +51,13 @@ def test_a_training_step_is_split_by_what_its_tensors_hold(tiny_folder, quantisa
     split = found[0]
     assert split.adapters == split.gradients == 4 * trained
     tensors = len(adapters.parameters(model))
-    assert split.optimizer == 2 * 4 * trained + 4 * tensors  # two moments, and a step counter for each tensor
-    weights = 4 * linear if quantisation is None else linear // 2 + linear // 64  # and the scales' scales:
+    # two moments, and a step counter for each tensor
+    assert split.optimizer == 2 * 4 * trained + 4 * tensors
+    # and the scales' scales:
+    weights = 4 * linear if quantisation is None else linear // 2 + linear // 64
     assert 0 <= split.weights - (weights + 4 * other) < 2000
-    assert split.peak == split.weights + split.adapters + split.gradients + split.optimizer + split.rest
+    assert (
+        split.peak
+        == split.weights + split.adapters + split.gradients + split.optimizer + split.rest
+    )
     assert split.rest > 50 * MIB  # a Python process with torch

@@ -68,22 +68,31 @@ def test_loading_from_a_folder_changes_nothing(tiny, tiny_folder):
 @pytest.mark.parametrize("kind", ["nf4", "fp4"])
 def test_quantised_loading_quantises_the_linear_layers_and_nothing_else(tiny, tiny_folder, kind):
     loaded = models.load(tiny_folder, dtype=torch.float32, quantisation=kind)
-    quantised = {n for n, p in loaded.model.named_parameters() if getattr(p, "quant_state", None) is not None}
+    quantised = {
+        n for n, p in loaded.model.named_parameters() if getattr(p, "quant_state", None) is not None
+    }
     assert quantised == {f"{name}.weight" for name, _ in models.linear_weights(loaded.model)}
     states = [p.quant_state for p in loaded.model.parameters() if hasattr(p, "quant_state")]
-    assert all(state.nested and state.quant_type == kind and state.blocksize == 64 for state in states)
+    assert all(
+        state.nested and state.quant_type == kind and state.blocksize == 64 for state in states
+    )
     off = (logits(loaded.model) - logits(tiny.model)).norm() / logits(tiny.model).norm()
     assert 0.001 < off < 0.3  # it is not the same model, and not another one
 
 
 def test_quantised_layers_keep_precision_and_gradients_after_an_evaluation(tiny_folder):
-    """Where the processor has AVX512-BF16, bitsandbytes by itself would round in evaluation and then train wrongly."""
+    """By itself bitsandbytes would round in evaluation and then train wrongly.
+
+    This is so where the processor has AVX512-BF16.
+    """
     loaded = models.load(tiny_folder, dtype=torch.float32, quantisation="nf4")
     inputs = loaded.model.get_input_embeddings().weight[None, 3:40].detach().requires_grad_()
 
     def gradient() -> torch.Tensor:
         loaded.model.train()
-        return torch.autograd.grad(loaded.model(inputs_embeds=inputs).logits.square().mean(), inputs)[0]
+        return torch.autograd.grad(
+            loaded.model(inputs_embeds=inputs).logits.square().mean(), inputs
+        )[0]
 
     before = gradient()
     loaded.model.eval()
@@ -98,17 +107,23 @@ def test_an_unknown_architecture_is_refused_with_the_known_ones(tiny_folder, tmp
     config = json.loads((tmp_path / "other/config.json").read_text())
     config |= {"model_type": "opt", "architectures": ["OPTForCausalLM"]}
     (tmp_path / "other/config.json").write_text(json.dumps(config))
-    with pytest.raises(models.ModelError, match=r"'opt' is not known; known: gpt2, gpt_neox, llama, mistral, qwen2"):
+    with pytest.raises(
+        models.ModelError, match=r"'opt' is not known; known: gpt2, gpt_neox, llama, mistral, qwen2"
+    ):
         models.load(tmp_path / "other", dtype=torch.float32)
 
 
 def test_a_missing_model_names_the_command_that_fetches_it(tmp_path):
-    with pytest.raises(models.ModelError, match=r"python -m lab\.instruments\.models fetch smollm2-135m"):
+    with pytest.raises(
+        models.ModelError, match=r"python -m lab\.instruments\.models fetch smollm2-135m"
+    ):
         models.load(tmp_path / "nowhere", dtype=torch.float32)
 
 
-def test_a_model_of_the_hub_is_found_in_its_cache_and_an_input_goes_first(tiny, tiny_folder, tmp_path):
-    """A cache as huggingface_hub lays it out, with the weights in several files, as large models have them."""
+def test_a_model_of_the_hub_is_found_in_its_cache_and_an_input_goes_first(
+    tiny, tiny_folder, tmp_path
+):
+    """A cache as huggingface_hub lays it out, weights in several files as of large models."""
     place = tmp_path / "hub/models--owner--name"
     (place / "refs").mkdir(parents=True)
     (place / "refs/main").write_text("0" * 40)
@@ -126,12 +141,19 @@ def test_a_model_of_the_hub_is_found_in_its_cache_and_an_input_goes_first(tiny, 
     )
     env = os.environ | {"HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
-        [sys.executable, "-c", code, str(tiny_folder)], capture_output=True, text=True, check=False, env=env
+        [sys.executable, "-c", code, str(tiny_folder)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=env,
     )
     digest, total = done.stdout.split()
     assert digest == models.digest_of(snapshot) != models.digest_of(tiny_folder)
     assert float(total) == pytest.approx(float(logits(tiny.model).abs().sum()), rel=1e-5)
-    assert "ModelError: model 'owner/unknown' is no input of this run and cannot be had from the hub" in done.stderr
+    assert (
+        "ModelError: model 'owner/unknown' is no input of this run and cannot be had from the hub"
+        in done.stderr
+    )
 
 
 @pytest.mark.model

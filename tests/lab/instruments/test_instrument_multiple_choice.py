@@ -49,7 +49,9 @@ def test_how_items_share_packs_changes_nothing(tiny, monkeypatch):
 def test_choices_of_one_token_need_no_place(tiny):
     one = Tokens((5, 6, 7), ((8,), (9,)))
     assert one.size == 3
-    assert np.allclose(multiple_choice.log_likelihoods(tiny.model, [one])[0], alone(tiny.model, one), atol=2e-5)
+    assert np.allclose(
+        multiple_choice.log_likelihoods(tiny.model, [one])[0], alone(tiny.model, one), atol=2e-5
+    )
 
 
 def test_tokens_across_the_border_are_refused():
@@ -74,5 +76,7 @@ def test_scores_follow_their_definitions():
 
 def test_margin_changes_sign_with_the_gold_choice():
     found = np.log(np.array([[0.9, 0.1]]))
-    right, wrong = (multiple_choice.score([item("p", "a", "b", gold=gold)], found).margin[0] for gold in (0, 1))
+    right, wrong = (
+        multiple_choice.score([item("p", "a", "b", gold=gold)], found).margin[0] for gold in (0, 1)
+    )
     assert right == -wrong == pytest.approx(np.log(9))

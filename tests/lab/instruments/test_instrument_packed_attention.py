@@ -1,4 +1,4 @@
-"""Attention by rows: every family computes the same with it as with the mask, and it is what computes."""
+"""Attention by rows: every family computes the same as with the mask, and it is what computes."""
 
 import random
 from dataclasses import replace
@@ -23,9 +23,13 @@ CHATS = [example(11, 5, 1, (1, 2, 3)), example(14, 11, 2, (1, 2, 3)), example(13
 
 def loss_and_gradient(model, packed):
     model.zero_grad()
-    loss = functional.cross_entropy(packing.supervised_logits(model, packed), packed.targets, reduction="sum")
+    loss = functional.cross_entropy(
+        packing.supervised_logits(model, packed), packed.targets, reduction="sum"
+    )
     loss.backward()
-    return loss.detach(), torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+    return loss.detach(), torch.cat(
+        [p.grad.flatten() for p in model.parameters() if p.grad is not None]
+    )
 
 
 @pytest.mark.parametrize("examples", [DIFFERENT, CHATS], ids=["different", "same beginning"])
@@ -33,7 +37,9 @@ def test_rows_and_mask_agree(family_model, examples, monkeypatch):
     called = []
     own = packed_attention.attention
     monkeypatch.setattr(
-        packed_attention, "attention", lambda *a, **k: called.append(k["apart"] is not None) or own(*a, **k)
+        packed_attention,
+        "attention",
+        lambda *a, **k: called.append(k["apart"] is not None) or own(*a, **k),
     )
     packed = packing.pack(examples)
     assert packed.apart is not None
@@ -48,12 +54,18 @@ def test_rows_and_mask_agree(family_model, examples, monkeypatch):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("length", [packed_attention.SHORT, packed_attention.SHORT + 1])
 def test_short_rows_and_long_ones_are_computed_alike(length, dtype):
-    """Just below and just above the limit between the two ways, with shared key heads and a scale of its own."""
+    """Just below and above the limit between the ways, with shared key heads and an own scale."""
     torch.manual_seed(0)
-    packed = packing.pack([example(length + 1, 5, 1), example(length, 3, 2), example(length - 9, 8, 3)])
+    packed = packing.pack(
+        [example(length + 1, 5, 1), example(length, 3, 2), example(length - 9, 8, 3)]
+    )
     total = packed.ids.shape[1]
-    query, key, value = (torch.randn(1, heads, total, 16).to(dtype).requires_grad_() for heads in (6, 2, 2))
-    found = packed_attention.attention(None, query, key, value, None, apart=packed.apart, scaling=0.3)[0]
+    query, key, value = (
+        torch.randn(1, heads, total, 16).to(dtype).requires_grad_() for heads in (6, 2, 2)
+    )
+    found = packed_attention.attention(
+        None, query, key, value, None, apart=packed.apart, scaling=0.3
+    )[0]
     wanted = functional.scaled_dot_product_attention(
         *(x.float() for x in (query, key, value)), attn_mask=packed.mask, scale=0.3, enable_gqa=True
     ).transpose(1, 2)
@@ -64,7 +76,9 @@ def test_short_rows_and_long_ones_are_computed_alike(length, dtype):
     ours = torch.autograd.grad((found.float() * weight).sum(), (query, key, value))
     theirs = torch.autograd.grad((wanted * weight).sum(), (query, key, value))
     for mine, right in zip(ours, theirs, strict=True):
-        assert (mine.float() - right.float()).norm() < (1e-5 if dtype == torch.float32 else 1e-2) * right.float().norm()
+        assert (mine.float() - right.float()).norm() < (
+            1e-5 if dtype == torch.float32 else 1e-2
+        ) * right.float().norm()
 
 
 def test_a_token_in_the_wrong_place_is_seen(family_model):
@@ -77,7 +91,7 @@ def test_a_token_in_the_wrong_place_is_seen(family_model):
 
 
 def test_where_tokens_stand():
-    """A shared token, then four tokens of one example and three of another: two rows of five places."""
+    """A shared token, then four of one example and three of another: two rows of five places."""
     owner = torch.tensor([-1, 0, 0, 0, 0, 1, 1, 1])
     positions = torch.tensor([0, 1, 2, 3, 4, 1, 2, 3])
     rows = packed_attention.apart(owner, positions, examples=2, shared=1)

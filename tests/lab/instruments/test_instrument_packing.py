@@ -23,10 +23,13 @@ CHATS = [example(9, 5, 1, (1, 2, 3)), example(14, 11, 2, (1, 2, 3)), example(8, 
 def loss_and_gradient(model, packs):
     model.zero_grad()
     total = sum(
-        functional.cross_entropy(packing.supervised_logits(model, p), p.targets, reduction="sum") for p in packs
+        functional.cross_entropy(packing.supervised_logits(model, p), p.targets, reduction="sum")
+        for p in packs
     )
     total.backward()
-    return total.detach(), torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+    return total.detach(), torch.cat(
+        [p.grad.flatten() for p in model.parameters() if p.grad is not None]
+    )
 
 
 @pytest.mark.parametrize("examples", [EXAMPLES, CHATS], ids=["different", "same beginning"])
@@ -40,7 +43,9 @@ def test_packed_equals_alone_in_loss_and_gradients(family_model, examples):
 def test_alone_equals_transformers_own_loss(family_model):
     for e in EXAMPLES:
         packed = packing.pack([e])
-        ours = functional.cross_entropy(packing.supervised_logits(family_model, packed), packed.targets)
+        ours = functional.cross_entropy(
+            packing.supervised_logits(family_model, packed), packed.targets
+        )
         theirs = family_model(input_ids=torch.tensor([e.ids]), labels=torch.tensor([e.labels])).loss
         assert torch.allclose(ours, theirs, rtol=1e-5)
 
@@ -50,7 +55,12 @@ def test_without_the_mask_the_examples_see_each_other(family_model):
     good = packing.pack(EXAMPLES)
     causal = torch.ones_like(good.mask).tril()
     leaky = packing.Pack(good.ids, good.positions, causal, good.before, good.targets, good.owner)
-    assert abs(loss_and_gradient(family_model, [leaky])[0] - loss_and_gradient(family_model, [good])[0]) > 1e-3
+    assert (
+        abs(
+            loss_and_gradient(family_model, [leaky])[0] - loss_and_gradient(family_model, [good])[0]
+        )
+        > 1e-3
+    )
 
 
 def test_no_target_crosses_from_one_example_to_the_next():

@@ -1,4 +1,4 @@
-"""Paired comparisons: they agree with scipy's tests, hold their error rates, and see what pairing is for."""
+"""Paired comparisons agree with scipy's tests, hold error rates, and see what pairing is for."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,9 @@ def test_it_is_the_paired_t_test(pairs):
     right, found = stats.ttest_rel(first, second), paired(first, second)
     assert found.mean == pytest.approx(differences.mean(), abs=1e-9)
     assert found.p_value == pytest.approx(right.pvalue, abs=1e-6)
-    assert found.interval == pytest.approx(tuple(right.confidence_interval(0.95)), rel=1e-6, abs=1e-6)
+    assert found.interval == pytest.approx(
+        tuple(right.confidence_interval(0.95)), rel=1e-6, abs=1e-6
+    )
 
 
 @given(VALUES)
@@ -40,7 +42,10 @@ def test_three_seeds_have_the_known_quantile():
 def test_what_the_seeds_share_does_not_hide_a_difference():
     """A control with the pairs exchanged: the same values, and nothing to be seen."""
     seeds = [0.0, 1.0, 2.0]
-    assert paired([s + 0.10 + e for s, e in zip(seeds, (0, 0.01, -0.01), strict=True)], seeds).p_value < 0.01
+    assert (
+        paired([s + 0.10 + e for s, e in zip(seeds, (0, 0.01, -0.01), strict=True)], seeds).p_value
+        < 0.01
+    )
     assert paired([1.1, 2.11, 0.09], seeds).p_value > 0.5
 
 
@@ -79,7 +84,7 @@ def test_equivalence_is_not_the_absence_of_a_difference():
 
 
 def test_error_rates_are_those_promised():
-    """At the edge of the margin 5 % are called equivalent; without a difference 5 % are called different."""
+    """At the margin's edge 5 % are called equivalent; without a difference 5 % called different."""
     draw = np.random.default_rng(0)
     edge = [equivalence(0.5 + 0.05 * draw.standard_normal(3), 0.5).equivalent for _ in range(4000)]
     none = [paired(draw.standard_normal(3), [0.0] * 3).p_value < 0.05 for _ in range(4000)]
@@ -89,7 +94,11 @@ def test_error_rates_are_those_promised():
 
 @pytest.mark.parametrize(
     ("first", "second", "told"),
-    [([1.0], [1.0], "at least 2"), ([1.0, 2.0], [1.0], "the same seeds"), ([1.0, float("nan")], [1.0, 1.0], "finite")],
+    [
+        ([1.0], [1.0], "at least 2"),
+        ([1.0, 2.0], [1.0], "the same seeds"),
+        ([1.0, float("nan")], [1.0, 1.0], "finite"),
+    ],
 )
 def test_what_cannot_be_compared_is_refused(first, second, told):
     with pytest.raises(ValueError, match=told):

@@ -1,4 +1,4 @@
-"""Quantisation: the known errors on a Gaussian, none on the data type's own grid, bits counted in stored bytes."""
+"""Quantisation: known errors on a Gaussian, none on the type's own grid, bits by stored bytes."""
 
 import pytest
 import torch
@@ -32,7 +32,9 @@ def test_weights_that_are_on_the_grid_already_lose_nothing():
 def test_the_error_does_not_depend_on_the_scale(factor):
     weight = gaussian(64, 64)
     plain = quantisation.relative_error(weight, "nf4", double_quant=False)
-    assert quantisation.relative_error(weight * factor, "nf4", double_quant=False) == pytest.approx(plain, rel=1e-4)
+    assert quantisation.relative_error(weight * factor, "nf4", double_quant=False) == pytest.approx(
+        plain, rel=1e-4
+    )
 
 
 def test_distinct_values_tell_a_grid_from_none():
@@ -46,7 +48,8 @@ def test_bits_are_those_of_the_stored_tensors(tiny_folder):
     double = models.load(tiny_folder, dtype=torch.float32, quantisation="nf4")
     single = models.load(tiny_folder, dtype=torch.float32, quantisation="nf4", double_quant=False)
     assert quantisation.bits_per_parameter(single.model) == 4.5
-    # the paper's 4 + 8/64 + 32/(64·256) = 4.127, a little more where a small matrix does not fill its last block
+    # the paper's 4 + 8/64 + 32/(64·256) = 4.127, a little more where a small matrix does not fill
+    # its last block
     assert 4.127 <= quantisation.bits_per_parameter(double.model) < 4.14
 
 

@@ -1,4 +1,4 @@
-"""Clustered means: the ordinary standard error where tokens are independent, and no smaller for copies of a token."""
+"""Clustered means: the usual standard error for independent tokens, no smaller one for copies."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Training: it learns, splits batches exactly, resumes bit for bit, and stops where it would fail in silence."""
+"""Training: it learns, splits batches exactly, resumes bit for bit, and never fails in silence."""
 
 import math
 import random
@@ -30,7 +30,9 @@ EXAMPLES = [example(seed) for seed in range(12)]
 @pytest.fixture
 def model(tiny_folder):
     return adapters.attach(
-        models.load(tiny_folder, dtype=torch.float32, quantisation="nf4"), LoraSettings(4, 8, lora_dropout=0.1), seed=0
+        models.load(tiny_folder, dtype=torch.float32, quantisation="nf4"),
+        LoraSettings(4, 8, lora_dropout=0.1),
+        seed=0,
     )
 
 
@@ -43,7 +45,9 @@ def test_it_learns_what_it_sees(model):
     steps = training.train(model, EXAMPLES[:4], replace(SETTINGS, steps=40, learning_rate=2e-2))
     assert steps[-1].loss < 0.9 * steps[0].loss
     assert steps[-1].token_accuracy > 0.5 > steps[0].token_accuracy
-    assert all(torch.equal(p, frozen[n]) for n, p in model.named_parameters() if not p.requires_grad)
+    assert all(
+        torch.equal(p, frozen[n]) for n, p in model.named_parameters() if not p.requires_grad
+    )
     assert not model.training
 
 
@@ -51,18 +55,24 @@ def test_the_first_step_measures_the_base(model):
     first = training.train(model, EXAMPLES, replace(SETTINGS, steps=1))[0]
     with torch.no_grad(), model.disable_adapter():
         losses = [
-            model(input_ids=torch.tensor([e.ids]), labels=torch.tensor([e.labels])).loss * e.supervised
+            model(input_ids=torch.tensor([e.ids]), labels=torch.tensor([e.labels])).loss
+            * e.supervised
             for e in EXAMPLES[:4]
         ]
     supervised = sum(e.supervised for e in EXAMPLES[:4])
     assert math.isclose(first.loss, float(sum(losses)) / supervised, rel_tol=1e-5)
-    assert (first.supervised_tokens, first.total_tokens) == (supervised, sum(len(e.ids) for e in EXAMPLES[:4]))
+    assert (first.supervised_tokens, first.total_tokens) == (
+        supervised,
+        sum(len(e.ids) for e in EXAMPLES[:4]),
+    )
     assert 0 < first.entropy <= math.log(259)
 
 
 def test_a_batch_may_be_split_without_changing_the_step(tiny_folder):
     def run(accumulation):
-        model = adapters.attach(models.load(tiny_folder, dtype=torch.float32), LoraSettings(4, 8), seed=0)
+        model = adapters.attach(
+            models.load(tiny_folder, dtype=torch.float32), LoraSettings(4, 8), seed=0
+        )
         steps = training.train(model, EXAMPLES, replace(SETTINGS, accumulation=accumulation))
         return steps, adapters.state(model)
 
@@ -91,9 +101,18 @@ def test_a_killed_run_goes_on_as_if_it_had_never_stopped(tiny_folder, tmp_path, 
     wanted = training.train(whole, EXAMPLES, SETTINGS)
     torch.manual_seed(1)
     with pytest.raises(KilledError):
-        training.train(broken, EXAMPLES, SETTINGS, resume=tmp_path / "c.safetensors", save_every=1, after_step=kill)
+        training.train(
+            broken,
+            EXAMPLES,
+            SETTINGS,
+            resume=tmp_path / "c.safetensors",
+            save_every=1,
+            after_step=kill,
+        )
     torch.manual_seed(2)  # dropout must go on from the checkpoint's random state, not from this one
-    got = training.train(resumed, EXAMPLES, SETTINGS, resume=tmp_path / "c.safetensors", save_every=1)
+    got = training.train(
+        resumed, EXAMPLES, SETTINGS, resume=tmp_path / "c.safetensors", save_every=1
+    )
     assert without_time(got) == without_time(wanted)
     one, two = adapters.state(whole), adapters.state(resumed)
     assert all(torch.equal(one[name], two[name]) for name in one)
@@ -104,8 +123,12 @@ def test_resuming_without_the_optimizers_state_is_another_run(tiny_folder, tmp_p
     loaded = models.load(tiny_folder, dtype=torch.float32)
     model = adapters.attach(loaded, LoraSettings(4, 8), seed=0)
     wanted = training.train(model, EXAMPLES, SETTINGS)
-    start = adapters.attach(models.load(tiny_folder, dtype=torch.float32), LoraSettings(4, 8), seed=0)
-    training.train(start, EXAMPLES, SETTINGS, after_step=lambda done, step, optimizer: optimizer.state.clear())
+    start = adapters.attach(
+        models.load(tiny_folder, dtype=torch.float32), LoraSettings(4, 8), seed=0
+    )
+    training.train(
+        start, EXAMPLES, SETTINGS, after_step=lambda done, step, optimizer: optimizer.state.clear()
+    )
     again = training.train(start, EXAMPLES, replace(SETTINGS, steps=1))
     assert without_time(again)[0] != without_time(wanted)[0]
 
@@ -125,7 +148,9 @@ def test_schedules(schedule, wanted):
 
 def test_gradients_are_clipped_after_they_are_measured(tiny_folder):
     def moved(limit):
-        model = adapters.attach(models.load(tiny_folder, dtype=torch.float32), LoraSettings(4, 8), seed=0)
+        model = adapters.attach(
+            models.load(tiny_folder, dtype=torch.float32), LoraSettings(4, 8), seed=0
+        )
         norms = []
         settings = replace(SETTINGS, steps=1, max_grad_norm=limit)
         training.train(
@@ -135,7 +160,12 @@ def test_gradients_are_clipped_after_they_are_measured(tiny_folder):
             after_step=lambda done, step, optimizer: norms.append(
                 (
                     step.grad_norm,
-                    math.sqrt(sum(float(p.grad.square().sum()) for p in adapters.parameters(model).values())),
+                    math.sqrt(
+                        sum(
+                            float(p.grad.square().sum())
+                            for p in adapters.parameters(model).values()
+                        )
+                    ),
                 )
             ),
         )
@@ -150,7 +180,9 @@ def test_gradients_are_clipped_after_they_are_measured(tiny_folder):
 
 def test_a_batch_without_supervised_tokens_stops_the_run(model):
     nothing = [Encoded((5, 6, 7), (IGNORE,) * 3)] * 4
-    with pytest.raises(training.TrainingError, match="step 0: none of the batch's tokens is supervised"):
+    with pytest.raises(
+        training.TrainingError, match="step 0: none of the batch's tokens is supervised"
+    ):
         training.train(model, nothing, SETTINGS)
 
 
@@ -173,15 +205,23 @@ def test_a_model_without_an_adapter_is_refused(tiny_folder, model):
     bare = models.load(tiny_folder, dtype=torch.float32).model.requires_grad_(False)
     with pytest.raises(training.TrainingError, match="nothing is trained: no adapter is attached"):
         training.train(bare, EXAMPLES, SETTINGS)
-    with model.disable_adapter(), pytest.raises(training.TrainingError, match="or it is switched off"):
+    with (
+        model.disable_adapter(),
+        pytest.raises(training.TrainingError, match="or it is switched off"),
+    ):
         training.train(model, EXAMPLES, SETTINGS)
 
 
 def test_labels_that_are_all_equal_are_refused(model):
-    same = [replace(e, ids=(*e.ids[:3], 9, 9), labels=(IGNORE, IGNORE, IGNORE, 9, 9)) for e in EXAMPLES]
+    same = [
+        replace(e, ids=(*e.ids[:3], 9, 9), labels=(IGNORE, IGNORE, IGNORE, 9, 9)) for e in EXAMPLES
+    ]
     with pytest.raises(training.TrainingError, match="every supervised token is the same, id 9"):
         training.train(model, same, SETTINGS)
-    other = [*same[1:], replace(same[0], ids=(*same[0].ids[:3], 9, 8), labels=(IGNORE, IGNORE, IGNORE, 9, 8))]
+    other = [
+        *same[1:],
+        replace(same[0], ids=(*same[0].ids[:3], 9, 8), labels=(IGNORE, IGNORE, IGNORE, 9, 8)),
+    ]
     training.train(model, other, replace(SETTINGS, steps=1))
 
 
@@ -211,7 +251,8 @@ import torch
 from lab.instruments import adapters, models, training
 from tests.lab.instruments.test_instrument_training import EXAMPLES, SETTINGS
 torch.set_num_threads(1)
-model = adapters.attach(models.load(Path(sys.argv[1]), dtype=torch.float32), adapters.LoraSettings(4, 8), seed=0)
+model = adapters.attach(models.load(Path(sys.argv[1]), dtype=torch.float32), \
+adapters.LoraSettings(4, 8), seed=0)
 steps = training.train(model, EXAMPLES, SETTINGS, resume=Path(sys.argv[2]), save_every=1,
                        after_step=lambda done, *rest: print("done", done, flush=True))
 print(*(step.loss.hex() for step in steps), flush=True)
@@ -221,14 +262,18 @@ for name, tensor in adapters.state(model).items():
 
 
 def in_a_process(folder, checkpoint, *, kill_at=None):
-    """Lines that a training process prints; with kill_at it is killed as soon as it says that this step is done."""
+    """Lines that a training process prints.
+
+    With kill_at it is killed as soon as it says that this step is done.
+    """
     argv = [sys.executable, "-W", "ignore", "-c", CHILD, str(folder), str(checkpoint)]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as child:
         lines = []
         for line in child.stdout:
             lines.append(line.strip())
             if lines[-1] == f"done {kill_at}":
-                child.kill()  # SIGKILL: somewhere in the next step, or in the writing of its checkpoint
+                # SIGKILL: somewhere in the next step, or in the writing of its checkpoint
+                child.kill()
                 break
         child.stdout.read()
     assert child.returncode == (0 if kill_at is None else -signal.SIGKILL)
@@ -242,14 +287,18 @@ def test_processes_killed_on_the_way_end_where_an_undisturbed_one_does(tiny_fold
     for kill_at in (1, 4):
         in_a_process(tiny_folder, broken, kill_at=kill_at)
     rest = in_a_process(tiny_folder, broken)
-    assert len([line for line in rest if line.startswith("done")]) <= 4, "it went on and did not begin anew"
+    assert len([line for line in rest if line.startswith("done")]) <= 4, (
+        "it went on and did not begin anew"
+    )
     assert [line for line in rest if not line.startswith("done")] == whole[8:]
     assert len(set(whole[8].split())) == SETTINGS.steps, "the losses differ from step to step"
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_does_not(tiny_folder):
     def losses(seed):
-        model = adapters.attach(models.load(tiny_folder, dtype=torch.float32), LoraSettings(4, 8), seed=seed)
+        model = adapters.attach(
+            models.load(tiny_folder, dtype=torch.float32), LoraSettings(4, 8), seed=seed
+        )
         return [step.loss for step in training.train(model, EXAMPLES, SETTINGS)]
 
     assert losses(0) == losses(0)

@@ -1,4 +1,4 @@
-"""Trials of a sweep: what is described is what is run, whoever runs it, and what was run is found again."""
+"""Trials of a sweep: what is described is run, whoever runs it, and what was run is found again."""
 
 import dataclasses
 import json
@@ -25,7 +25,9 @@ def bench(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Bench:
     drawn = data.split(pool, train=8, evaluation=6)
     data.freeze(folder / "train.jsonl", drawn.train)
     data.freeze(folder / "evaluation.jsonl", drawn.evaluation)
-    return Bench(tiny_folder, folder / "train.jsonl", folder / "evaluation.jsonl", "float32", "cpu", curve=3)
+    return Bench(
+        tiny_folder, folder / "train.jsonl", folder / "evaluation.jsonl", "float32", "cpu", curve=3
+    )
 
 
 def losses(ran: trials.Ran) -> list[float]:
@@ -33,8 +35,12 @@ def losses(ran: trials.Ran) -> list[float]:
 
 
 def test_workers_and_one_process_give_the_same_bits(bench: Bench, tmp_path: Path):
-    """Also in another order, after other trials: nothing of a trial stays in the process that ran it."""
-    several = [TRIAL, dataclasses.replace(TRIAL, seed=1), dataclasses.replace(TRIAL, lora=LoraSettings(8, 8))]
+    """Also in another order, after other trials: nothing of a trial stays in its process."""
+    several = [
+        TRIAL,
+        dataclasses.replace(TRIAL, seed=1),
+        dataclasses.replace(TRIAL, lora=LoraSettings(8, 8)),
+    ]
     alone = trials.run(several, bench, tmp_path / "alone", workers=1)
     beside = trials.run(several[::-1], bench, tmp_path / "beside", workers=2)
     assert list(alone) == several
@@ -64,7 +70,9 @@ def test_a_trial_is_the_plain_sequence_of_its_parts(bench: Bench, tmp_path: Path
 def test_what_differs_in_the_description_differs_in_the_numbers(bench: Bench, tmp_path: Path):
     others = {
         "seed": dataclasses.replace(TRIAL, seed=1),
-        "rate": dataclasses.replace(TRIAL, training=dataclasses.replace(SETTINGS, learning_rate=2e-2)),
+        "rate": dataclasses.replace(
+            TRIAL, training=dataclasses.replace(SETTINGS, learning_rate=2e-2)
+        ),
         "batch": dataclasses.replace(TRIAL, training=dataclasses.replace(SETTINGS, batch_size=3)),
         "rank": dataclasses.replace(TRIAL, lora=LoraSettings(2, 8)),
         "alpha": dataclasses.replace(TRIAL, lora=LoraSettings(4, 12)),
@@ -96,20 +104,26 @@ def test_a_known_trial_is_read_in_place_and_not_run(bench: Bench, tmp_path: Path
         known=[tmp_path / "first"],
         tell=lambda done, total, note: told.append((done, total)),
     )
-    assert found[TRIAL] == dataclasses.replace(first, reused=True, evaluation=found[TRIAL].evaluation)
+    assert found[TRIAL] == dataclasses.replace(
+        first, reused=True, evaluation=found[TRIAL].evaluation
+    )
     assert not found[other].reused
     assert [path.name for path in (tmp_path / "second/trials").iterdir()] == [other.name]
     assert told == [(0, 4), (4, 4)]
 
 
-@pytest.mark.parametrize("change", ["model_sha256", "train_sha256", "torch", "dtype", "code_sha256"])
+@pytest.mark.parametrize(
+    "change", ["model_sha256", "train_sha256", "torch", "dtype", "code_sha256"]
+)
 def test_a_trial_on_another_bench_is_not_taken_over(bench: Bench, tmp_path: Path, change: str):
     common = bench.description()
     trials.run([TRIAL], bench, tmp_path / "first", workers=1)
     place = tmp_path / "first/trials" / TRIAL.name / trials.DESCRIPTION
     told = json.loads(place.read_text())
     assert told["identity"] == trials.identity(TRIAL, common)
-    place.write_text(json.dumps(told | {"identity": trials.identity(TRIAL, {**common, change: "other"})}))
+    place.write_text(
+        json.dumps(told | {"identity": trials.identity(TRIAL, {**common, change: "other"})})
+    )
     again = trials.run([TRIAL], bench, tmp_path / "second", workers=1, known=[tmp_path / "first"])
     assert not again[TRIAL].reused
 
@@ -120,7 +134,8 @@ def test_the_base_is_evaluated_once(bench: Bench, tmp_path: Path):
     assert np.array_equal(found.losses, taken.losses)
     assert not (tmp_path / "second").exists()
     by_hand = evaluation.evaluate(
-        models.load(bench.model, dtype=torch.float32).model, [e.encoded for e in data.thaw(bench.evaluation)]
+        models.load(bench.model, dtype=torch.float32).model,
+        [e.encoded for e in data.thaw(bench.evaluation)],
     )
     assert np.array_equal(by_hand.losses, found.losses)
 
@@ -128,11 +143,14 @@ def test_the_base_is_evaluated_once(bench: Bench, tmp_path: Path):
 def test_a_stored_trial_is_read_as_it_was(bench: Bench, tmp_path: Path):
     ran = trials.run([TRIAL], bench, tmp_path, workers=1)[TRIAL]
     assert trials.read(ran.folder).trial == TRIAL
-    assert trials.described(json.loads((ran.folder / trials.DESCRIPTION).read_text())["trial"]) == TRIAL
+    assert (
+        trials.described(json.loads((ran.folder / trials.DESCRIPTION).read_text())["trial"])
+        == TRIAL
+    )
 
 
 def test_a_fault_in_a_worker_ends_the_sweep(bench: Bench, tmp_path: Path):
-    """Two trials, one of which diverges to something that is no number: the error reaches the one who asked."""
+    """Two trials, one of which diverges to no number: the error reaches the one who asked."""
     from lab.instruments.training import TrainingError
 
     wild = dataclasses.replace(TRIAL, training=dataclasses.replace(SETTINGS, learning_rate=1e30))

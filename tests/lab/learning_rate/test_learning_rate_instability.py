@@ -1,4 +1,4 @@
-"""Instability: nothing where the loss only falls, the whole climb where it rises, and nothing of the batches."""
+"""Instability: none where the loss falls, the whole climb where it rises, none of the batches."""
 
 import numpy as np
 import pytest

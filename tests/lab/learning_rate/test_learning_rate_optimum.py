@@ -1,4 +1,4 @@
-"""The formula's rate and the parabola's vertex: known values, laws, and cases where there is nothing to find."""
+"""The formula's rate and the parabola's vertex: known values, laws, cases with nothing to find."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,9 @@ def test_a_family_that_was_not_fitted_has_no_rate():
 
 
 @given(st.floats(-4, -2), st.floats(0.05, 5), st.floats(2, 5), st.floats(0.2, 2), st.floats(0.2, 2))
-def test_the_vertex_of_a_parabola_is_found_wherever_its_points_are(lowest, curvature, height, left, right):
+def test_the_vertex_of_a_parabola_is_found_wherever_its_points_are(
+    lowest, curvature, height, left, right
+):
     x = [-3.0 - left, -3.0, -3.0 + right]
     y = [height + curvature * (value - lowest) ** 2 for value in x]
     assert vertex(x, y) == pytest.approx(lowest, abs=1e-6)

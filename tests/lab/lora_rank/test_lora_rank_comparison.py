@@ -1,4 +1,4 @@
-"""FEAT-007's experiment on the tiny model: whole, repeatable, and with sentences that follow from its numbers."""
+"""FEAT-007's experiment on the tiny model: whole, repeatable, its sentences true to its numbers."""
 
 import dataclasses
 import json
@@ -24,9 +24,13 @@ CONFIG = ROOT / "lab/lora_rank/lora_rank_comparison.yaml"
 
 def experiment(out: Path, data: Path) -> Path:
     config = load_config(CONFIG, "smoke")
-    config = Config({**config, "data": Config({**config["data"], "source": str(data)}, "data")}, "test")
+    config = Config(
+        {**config, "data": Config({**config["data"], "source": str(data)}, "data")}, "test"
+    )
     out.mkdir()
-    lora_rank_comparison.run(Context(config, "smoke", 0, Inputs(), out, lambda done, total, note: None))
+    lora_rank_comparison.run(
+        Context(config, "smoke", 0, Inputs(), out, lambda done, total, note: None)
+    )
     return out
 
 
@@ -35,7 +39,12 @@ def runs(tmp_path_factory):
     """The same run twice."""
     folder = tmp_path_factory.mktemp("lora_rank")
     chats = [
-        {"messages": [{"role": "user", "content": f"{i:03}"}, {"role": "assistant", "content": f"answer {i}"}]}
+        {
+            "messages": [
+                {"role": "user", "content": f"{i:03}"},
+                {"role": "assistant", "content": f"answer {i}"},
+            ]
+        }
         for i in range(60)
     ]
     (folder / "chats.jsonl").write_text("".join(json.dumps(chat) + "\n" for chat in chats))
@@ -55,7 +64,8 @@ def test_the_same_seed_gives_the_same_bits(runs):
         {
             f"{path.relative_to(out)}/{name}": array.tobytes()
             for path in sorted(out.glob("artifacts/**/*.safetensors"))
-            if path.name != "update.safetensors"  # bfloat16, which numpy lacks; what it gives is compared
+            # bfloat16, which numpy lacks; what it gives is compared
+            if path.name != "update.safetensors"
             for name, array in load_file(path).items()
             if name != "seconds"
         }
@@ -67,7 +77,11 @@ def test_the_same_seed_gives_the_same_bits(runs):
 
 def test_spectra_stand_in_the_order_of_the_layers(runs):
     """The first layer's own product, and not that of the first name in a sorted file."""
-    folder = next(path for path in sorted((runs[0] / "artifacts/trials").iterdir()) if path.name.startswith("r8-"))
+    folder = next(
+        path
+        for path in sorted((runs[0] / "artifacts/trials").iterdir())
+        if path.name.startswith("r8-")
+    )
     tensors = load_file(folder / "adapter_model.safetensors")
     place = "base_model.model.model.layers.0.self_attn.q_proj"
     product = 4.0 * tensors[f"{place}.lora_B.weight"] @ tensors[f"{place}.lora_A.weight"]
@@ -76,7 +90,10 @@ def test_spectra_stand_in_the_order_of_the_layers(runs):
 
 
 def test_parts_of_the_full_update_are_ordered_as_their_energy(runs):
-    """The random part of it is the control: the tiny model's update must show that the best directions do more."""
+    """The random part of it is the control.
+
+    The tiny model's update must show that the best directions do more.
+    """
     numbers = {name: m["value"] for name, m in result(runs[0])["measurements"].items()}
     assert 0 < numbers["full_kept_random_8"] < numbers["full_kept_rank_8"] < 1.1
     table = result(runs[0])["tables"][3]
@@ -94,7 +111,9 @@ def test_slopes_are_those_of_a_planted_power_law():
     assert np.allclose(found, powers[None])
 
 
-@pytest.mark.parametrize(("name", "scale"), [("alpha_fixed", 0.5), ("alpha_2r", 2.0), ("rslora", 4.0)])
+@pytest.mark.parametrize(
+    ("name", "scale"), [("alpha_fixed", 0.5), ("alpha_2r", 2.0), ("rslora", 4.0)]
+)
 def test_conventions_have_their_scales(name, scale):
     assert convention(name, LoraSettings(64, 32)).scale == scale
     assert CONVENTIONS == ("alpha_fixed", "alpha_2r", "rslora")
@@ -105,12 +124,14 @@ def test_the_scale_is_the_one_that_peft_uses():
 
     for settings in (LoraSettings(4, 8), LoraSettings(16, 32, use_rslora=True)):
         model = adapters.attach(models.tiny(0), settings, 0)
-        found = {module.scaling["default"] for module in model.modules() if hasattr(module, "lora_A")}
+        found = {
+            module.scaling["default"] for module in model.modules() if hasattr(module, "lora_A")
+        }
         assert found == {settings.scale}
 
 
 def test_the_derivation_holds_for_a_gradient_of_noise():
-    """For any G: that is why it is no evidence about learning. A real AdamW step on random matrices."""
+    """For any G: so it is no evidence about learning. A real AdamW step on random matrices."""
     from lab.instruments.training import Settings
     from lab.lora_rank.first_step import _step
 
@@ -121,7 +142,9 @@ def test_the_derivation_holds_for_a_gradient_of_noise():
     for j, r in enumerate(ranks):
         A = (torch.rand(r, 576, generator=draw) - 0.5) / 12
         for i, name in enumerate(CONVENTIONS):
-            (along[0, i, j, 0],), _ = _step({"w": G @ A.T}, convention(name, LoraSettings(r, 32)).scale, settings)
+            (along[0, i, j, 0],), _ = _step(
+                {"w": G @ A.T}, convention(name, LoraSettings(r, 32)).scale, settings
+            )
     found = slopes(FirstStep(along, np.ones((1, 1)), np.ones((1, 3, 4))), ranks)
     assert np.abs(found - [[0.0, 1.0, 0.5]]).max() < 0.05
 
@@ -153,11 +176,26 @@ NUMBERS = {
 @pytest.mark.parametrize(
     ("name", "value", "said", "then"),
     [
-        ("rank_equivalence_p", 0.2, "are equivalent within", "could not be shown to be equivalent within"),
-        ("alpha_2r_gap", 0.0, "with alpha = 2r it ends higher", "with alpha = 2r it ends no surely different"),
+        (
+            "rank_equivalence_p",
+            0.2,
+            "are equivalent within",
+            "could not be shown to be equivalent within",
+        ),
+        (
+            "alpha_2r_gap",
+            0.0,
+            "with alpha = 2r it ends higher",
+            "with alpha = 2r it ends no surely different",
+        ),
         ("rslora_gap", 0.5, "with rsLoRA it ends lower", "with rsLoRA it ends higher"),
         ("full_kept_rank_8", 0.4, "few directions are enough", "needs more directions"),
-        ("full_kept_rank_8", 0.05, "few directions are enough", "no more than chance directions do"),
+        (
+            "full_kept_rank_8",
+            0.05,
+            "few directions are enough",
+            "no more than chance directions do",
+        ),
     ],
 )
 def test_another_number_makes_another_sentence(name, value, said, then):
@@ -187,12 +225,15 @@ def test_trials_are_those_that_earlier_features_run():
 
     settings = Settings(**{**rates["training"], "learning_rate": 1e-3})
     for r, alpha in ((16, rates["lora"]["lora_alpha"]), (64, rates["second"]["lora_alpha"])):
-        wanted = json.dumps(dataclasses.asdict(Trial(0, settings, LoraSettings(r, alpha), rates["examples"])))
+        wanted = json.dumps(
+            dataclasses.asdict(Trial(0, settings, LoraSettings(r, alpha), rates["examples"]))
+        )
         assert json.dumps(dataclasses.asdict(plan[f"r{r}"][0])) == wanted
 
 
 def test_importing_the_experiment_loads_no_torch():
     code = (
-        "import sys, lab.lora_rank.lora_rank_comparison; assert not {'torch', 'matplotlib', 'peft'} & set(sys.modules)"
+        "import sys, lab.lora_rank.lora_rank_comparison; "
+        "assert not {'torch', 'matplotlib', 'peft'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

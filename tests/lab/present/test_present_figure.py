@@ -12,7 +12,14 @@ import pytest
 from lab.experiment import ContractError, Measurement, Result, sha256
 from lab.present import Figure, Series, write
 
-LINE = Figure("curve", "Loss", "It falls.", "step", "loss (nats)", (Series("true", (0, 1, 2), (3.0, 2.0, 1.5)),))
+LINE = Figure(
+    "curve",
+    "Loss",
+    "It falls.",
+    "step",
+    "loss (nats)",
+    (Series("true", (0, 1, 2), (3.0, 2.0, 1.5)),),
+)
 NF4 = Series("nf4", ("weights", "rest"), (2.0, 1.0), ((1.9, 0.8), (2.2, 1.1)), kind="bar")
 BF16 = Series("bf16", ("weights", "rest"), (4.0, 1.0), kind="bar")
 BARS = Figure("memory", "Memory", "Weights lead.", "part", "MiB", (NF4, BF16))
@@ -46,19 +53,26 @@ def test_each_image_names_the_digest_of_the_data_beside_it(tmp_path: Path) -> No
     for name in ("curve", "memory"):
         digest = sha256((folder / f"{name}.json").read_bytes())
         texts = dict(
-            body.split(b"\0", 1) for kind, body in png_chunks((folder / f"{name}.png").read_bytes()) if kind == b"tEXt"
+            body.split(b"\0", 1)
+            for kind, body in png_chunks((folder / f"{name}.png").read_bytes())
+            if kind == b"tEXt"
         )
         assert texts[b"Data-SHA256"].decode() == digest
-        assert re.findall("<dc:identifier>(.*)</dc:identifier>", (folder / f"{name}.svg").read_text()) == [
-            f"sha256:{digest}"
-        ]
+        assert re.findall(
+            "<dc:identifier>(.*)</dc:identifier>", (folder / f"{name}.svg").read_text()
+        ) == [f"sha256:{digest}"]
 
 
 def test_the_data_file_holds_what_is_shown(tmp_path: Path) -> None:
     folder = written(tmp_path / "out", LINE, BARS)
-    curve, memory = (json.loads((folder / f"{name}.json").read_text()) for name in ("curve", "memory"))
+    curve, memory = (
+        json.loads((folder / f"{name}.json").read_text()) for name in ("curve", "memory")
+    )
     assert curve["series"][0]["y"] == [3.0, 2.0, 1.5] and curve["caption"] == "It falls."
-    assert memory["series"][0]["x"] == ["weights", "rest"] and memory["series"][0]["band"] == [[1.9, 0.8], [2.2, 1.1]]
+    assert memory["series"][0]["x"] == ["weights", "rest"] and memory["series"][0]["band"] == [
+        [1.9, 0.8],
+        [2.2, 1.1],
+    ]
 
 
 def test_the_same_data_gives_the_same_bytes_and_other_data_other_pixels(tmp_path: Path) -> None:
@@ -70,7 +84,9 @@ def test_the_same_data_gives_the_same_bytes_and_other_data_other_pixels(tmp_path
     assert pixels((other / "curve.png").read_bytes()) != pixels((first / "curve.png").read_bytes())
 
 
-@pytest.mark.parametrize("change", [{"x_scale": "log"}, {"y_scale": "log"}, {"title": "Other"}, {"y_label": "bits"}])
+@pytest.mark.parametrize(
+    "change", [{"x_scale": "log"}, {"y_scale": "log"}, {"title": "Other"}, {"y_label": "bits"}]
+)
 def test_every_field_is_drawn(tmp_path: Path, change: dict[str, str]) -> None:
     plain, other = written(tmp_path / "a", LINE), written(tmp_path / "b", replace(LINE, **change))
     assert pixels((plain / "curve.png").read_bytes()) != pixels((other / "curve.png").read_bytes())
@@ -115,7 +131,9 @@ def test_few_places_on_a_logarithmic_axis_are_its_ticks(tmp_path: Path) -> None:
     assert {"16", "64", "512"} & many == set()
 
 
-def test_a_close_neighbour_gets_no_label_and_a_long_legend_leaves_the_data_free(tmp_path: Path) -> None:
+def test_a_close_neighbour_gets_no_label_and_a_long_legend_leaves_the_data_free(
+    tmp_path: Path,
+) -> None:
     near = tuple(Series(f"run {n}", (0.001, 0.0013, 0.005), (n, n, n)) for n in range(5))
     folder = written(tmp_path / "out", replace(LINE, series=near, x_scale="log"))
     drawn = re.findall(r">([^<>]+)</text>", (folder / "curve.svg").read_text())
@@ -123,6 +141,9 @@ def test_a_close_neighbour_gets_no_label_and_a_long_legend_leaves_the_data_free(
     assert "0.0013" not in drawn
     width, other = (
         struct.unpack(">I", data[16:20])[0]
-        for data in ((folder / "curve.png").read_bytes(), (written(tmp_path / "few", LINE) / "curve.png").read_bytes())
+        for data in (
+            (folder / "curve.png").read_bytes(),
+            (written(tmp_path / "few", LINE) / "curve.png").read_bytes(),
+        )
     )
     assert width > other

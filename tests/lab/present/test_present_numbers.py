@@ -44,4 +44,8 @@ def test_a_quantity_has_error_unit_and_repetitions() -> None:
     assert quantity(Measurement.of_sample([2.0, 4.0], "nats")) == "3.000 ± 1.0 nats (n = 2)"
     assert quantity(Measurement.of_exact(3, "tokens")) == "3 tokens"
     assert quantity(Measurement.of_estimate(None, "s")) == "not measured s"
-    assert (count(1, "word"), count(0, "word"), count(2, "word")) == ("1 word", "0 words", "2 words")
+    assert (count(1, "word"), count(0, "word"), count(2, "word")) == (
+        "1 word",
+        "0 words",
+        "2 words",
+    )

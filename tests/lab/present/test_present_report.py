@@ -34,7 +34,12 @@ def written(out: Path, result: Result = RESULT) -> Path:
 def test_result_lists_every_other_file_with_its_digest(tmp_path: Path) -> None:
     out = written(tmp_path / "out")
     listed = json.loads((out / "result.json").read_text())["files"]
-    assert set(listed) == {"artifacts/data.jsonl", "figures/curve.json", "figures/curve.png", "figures/curve.svg"}
+    assert set(listed) == {
+        "artifacts/data.jsonl",
+        "figures/curve.json",
+        "figures/curve.png",
+        "figures/curve.svg",
+    }
     assert all(sha256((out / name).read_bytes()) == digest for name, digest in listed.items())
 
 
@@ -57,10 +62,13 @@ def test_the_report_is_a_function_of_result_json_and_sealed(tmp_path: Path) -> N
 def test_the_report_says_everything(tmp_path: Path) -> None:
     text = (written(tmp_path / "out") / "report.md").read_text()
     assert [line for line in text.splitlines() if line.startswith("## ")] == [
-        f"## {name}" for name in ("Question", "Hypothesis", "Method", "Results", "Learnings", "Environment")
+        f"## {name}"
+        for name in ("Question", "Hypothesis", "Method", "Results", "Learnings", "Environment")
     ]
-    for part in ("Does it fall?", "It does.", "By looking.", "1.500 ± 0.50 nats (n = 2)", "| `steps` | 60 | exact |",
-                 "![Curve](figures/curve.png)", "From 3 to 1.", "- It fell by 1.50 nats.", "torch 2.13"):  # fmt: skip
+    for part in ("Does it fall?", "It does.", "By looking.",
+                 "1.500 ± 0.50 nats (n = 2)", "| `steps` | 60 | exact |",
+                 "![Curve](figures/curve.png)", "From 3 to 1.",
+                 "- It fell by 1.50 nats.", "torch 2.13"):  # fmt: skip
         assert part in text
 
 
@@ -77,7 +85,8 @@ def test_another_number_makes_another_report(tmp_path: Path, name: str) -> None:
     before = report(json.dumps(document).encode())
     document["measurements"][name]["value"] = 7.25
     assert report(json.dumps(document).encode()) == before.replace(
-        "1.500 ±" if name == "loss" else "60 | exact", "7.250 ±" if name == "loss" else "7.250 | exact"
+        "1.500 ±" if name == "loss" else "60 | exact",
+        "7.250 ±" if name == "loss" else "7.250 | exact",
     )
 
 

@@ -1,4 +1,4 @@
-"""Questions: each rule has numbers for which it gives one answer, others for which it gives another, and none."""
+"""Questions: each rule has numbers that give one answer, numbers that give another, and none."""
 
 from collections import Counter
 from dataclasses import replace
@@ -21,9 +21,14 @@ def sample(*values: float) -> Measurement:
     return Measurement.of_sample(values, "nats")
 
 
-def question(rule: str, of: str | None = "F-1.a", cuts: tuple[float, ...] = (), options: int = 3) -> Question:
+def question(
+    rule: str, of: str | None = "F-1.a", cuts: tuple[float, ...] = (), options: int = 3
+) -> Question:
     compared = rule in ("largest", "smallest")
-    labels = [Option(f"option {i}", f"why {i}", f"F-1.x{i}" if compared else None, float(i)) for i in range(options)]
+    labels = [
+        Option(f"option {i}", f"why {i}", f"F-1.x{i}" if compared else None, float(i))
+        for i in range(options)
+    ]
     why = "because {F-1.a}" if rule == "number" else ""
     return Question("q", "t", "Which?", rule, None if compared else of, cuts, tuple(labels), why)
 
@@ -52,7 +57,8 @@ def test_largest_and_smallest_follow_the_numbers_and_a_tie_stays_open() -> None:
 def test_a_bracket_holds_its_lower_cut(value: float, wanted: int) -> None:
     found = posed(question("bracket", cuts=(0, 5)), a=Measurement.of_estimate(value, ""))
     assert right(found) == f"option {wanted}"
-    assert found is not None and found.choices == ("option 0", "option 1", "option 2")  # a ladder keeps its order
+    # a ladder keeps its order
+    assert found is not None and found.choices == ("option 0", "option 1", "option 2")
 
 
 def test_an_interval_across_a_cut_cannot_tell() -> None:
@@ -60,7 +66,9 @@ def test_an_interval_across_a_cut_cannot_tell() -> None:
     assert right(posed(asked, a=sample(-1.0, -1.1, -0.9))) == "option 0"
     assert right(posed(asked, a=sample(1.0, 1.1, 0.9))) == "option 1"
     assert right(posed(asked, a=sample(0.1, -0.2, 0.4))) == "option 2"
-    assert right(posed(asked, a=Measurement.of_estimate(5.0, ""))) == "option 2", "a number without its error"
+    assert right(posed(asked, a=Measurement.of_estimate(5.0, ""))) == "option 2", (
+        "a number without its error"
+    )
     assert right(posed(asked, a=Measurement.of_exact(5))) == "option 1"
 
 
@@ -71,7 +79,9 @@ def test_equals_wants_value_and_type() -> None:
 
 
 def test_a_number_may_be_off_by_its_interval_or_a_tenth() -> None:
-    narrow = posed(question("number", options=0), a=Measurement.of_estimate(4.0, "nats", stderr=0.01, n=100))
+    narrow = posed(
+        question("number", options=0), a=Measurement.of_estimate(4.0, "nats", stderr=0.01, n=100)
+    )
     assert narrow is not None and narrow.tolerance == pytest.approx(0.4)
     wide = posed(question("number", options=0), a=sample(3.0, 4.0, 5.0))
     assert wide is not None and wide.tolerance == pytest.approx(4.302653 * 1 / 3**0.5, rel=1e-6)
@@ -101,12 +111,16 @@ def test_operations_give_what_they_say_and_pair_by_seed() -> None:
 def test_another_run_gets_another_answer(asked: Question) -> None:
     """The property that makes a question worth asking: it cannot be answered without a run."""
     answers = set()
-    for place, value in [(p, v) for p in asked.deciding for v in (-30.0, -0.2, 0.0, 0.05, 0.3, 1.0, 1.7, 20.0, 300.0)]:
+    for place, value in [
+        (p, v) for p in asked.deciding for v in (-30.0, -0.2, 0.0, 0.05, 0.3, 1.0, 1.7, 20.0, 300.0)
+    ]:
         spread = Measurement.of_sample((value, value * 1.0001, value * 0.9999), "x")
         found = pose(asked, track.measured({place: spread}))
         answers.add(None if found is None else found.answer)
     if asked.rule == "equals":
-        changed = [{asked.deciding[0]: Measurement.of_exact(option.equal)} for option in asked.options]
+        changed = [
+            {asked.deciding[0]: Measurement.of_exact(option.equal)} for option in asked.options
+        ]
         answers |= {found.answer for c in changed if (found := pose(asked, track.measured(c)))}
     assert len(answers - {None}) >= 2, answers
 
@@ -139,16 +153,22 @@ def test_right_answers_stand_in_different_places_on_every_machine() -> None:
     for asked in ASKED:
         assert sorted(questions.shuffled(asked)) == list(range(len(asked.options)))
     free = [asked for asked in ASKED if asked.options and asked.rule != "bracket"]
-    moved = [asked for asked in free if questions.shuffled(asked) != tuple(range(len(asked.options)))]
+    moved = [
+        asked for asked in free if questions.shuffled(asked) != tuple(range(len(asked.options)))
+    ]
     assert len(moved) > len(free) / 2
-    assert questions.shuffled(ASKED[1]) == questions.shuffled(replace(ASKED[1], ask="Another text?"))
+    assert questions.shuffled(ASKED[1]) == questions.shuffled(
+        replace(ASKED[1], ask="Another text?")
+    )
 
 
 def test_every_topic_is_asked_about_and_every_feature_decides() -> None:
     topics = Counter(asked.topic for asked in ASKED)
     wanted = {"forward and backward pass", "loss landscape", "optimizer state", "batch and rate"}
     assert wanted <= set(topics) and min(topics.values()) >= 2 and len(ASKED) >= 12
-    assert {name.partition(".")[0] for asked in ASKED for name in asked.deciding} == set(track.FEATURES)
+    assert {name.partition(".")[0] for asked in ASKED for name in asked.deciding} == set(
+        track.FEATURES
+    )
 
 
 # Files and faults
@@ -193,22 +213,26 @@ CHOICE = Posed("q", "t", "Which?", ("one", "two", "three"), 1, None, "", "So.")
 NUMBER = Posed("q", "t", "How many?", (), 1250.0, 125.0, "nats/token", "So.")
 
 
-@pytest.mark.parametrize(("answer", "wanted"), [("b", True), ("B) ", True), ("b.", True), ("a", False), ("c\n", False)])
+@pytest.mark.parametrize(
+    ("answer", "wanted"), [("b", True), ("B) ", True), ("b.", True), ("a", False), ("c\n", False)]
+)
 def test_a_letter_is_graded(answer: str, wanted: bool) -> None:
     assert grade(CHOICE, answer) is wanted
 
 
 @pytest.mark.parametrize(
     ("answer", "wanted"),
-    [("1250", True), ("1,300", True), ("1.3e3", True), (" 1250 nats/token\n", True), ("1376", False), ("nan", False),
-     ("-inf", False), ("1375", True)],
+    [("1250", True), ("1,300", True), ("1.3e3", True), (" 1250 nats/token\n", True),
+     ("1376", False), ("nan", False), ("-inf", False), ("1375", True)],
 )  # fmt: skip
 def test_a_number_is_graded(answer: str, wanted: bool) -> None:
     assert grade(NUMBER, answer) is wanted
 
 
 @pytest.mark.parametrize("asked", [CHOICE, NUMBER], ids=["choice", "number"])
-@pytest.mark.parametrize("answer", ["d", "", "two", "ab", "1 2", "\x00", "ü", "0x10", "1" * 500 + "x", "\x1b[31mb"])
+@pytest.mark.parametrize(
+    "answer", ["d", "", "two", "ab", "1 2", "\x00", "ü", "0x10", "1" * 500 + "x", "\x1b[31mb"]
+)
 def test_what_is_no_answer_is_refused_in_words(asked: Posed, answer: str) -> None:
     with pytest.raises(ValueError, match=r"is no number|is none of a, b, c") as caught:
         grade(asked, answer)

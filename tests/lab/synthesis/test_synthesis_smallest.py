@@ -23,7 +23,8 @@ def sized(examples: int = 100, **values: tuple[float, ...]) -> list[smallest.Siz
 
 
 def test_seeds_that_are_enough_by_hand() -> None:
-    # sd 0.1: t(0.975, 1) = 12.706 wants |effect| > 12.706 · 0.1 / √2 = 0.898, t(0.975, 2) = 4.303 wants 0.248
+    # sd 0.1: t(0.975, 1) = 12.706 wants |effect| > 12.706 · 0.1 / √2 = 0.898,
+    # t(0.975, 2) = 4.303 wants 0.248
     assert smallest.enough(0.90, 0.1) == 2
     assert smallest.enough(0.89, 0.1) == 3
     assert smallest.enough(-0.25, 0.1) == 3 and smallest.enough(0.247, 0.1) == 4
@@ -68,7 +69,11 @@ def test_the_cheapest_decided_one_wins_and_of_equals_the_clearest() -> None:
 
 
 @settings(deadline=None)
-@given(st.dictionaries(st.sampled_from("abcd"), st.lists(st.floats(-1, 1), min_size=2, max_size=4), min_size=1))
+@given(
+    st.dictionaries(
+        st.sampled_from("abcd"), st.lists(st.floats(-1, 1), min_size=2, max_size=4), min_size=1
+    )
+)
 def test_the_gate_sizes_and_chooses_alike(values: dict[str, list[float]]) -> None:
     mine = sized(**{name: tuple(of) for name, of in values.items()})
     raw = {"F-1": {item.candidate.name: item.effect.to_json() for item in mine}}
@@ -83,4 +88,6 @@ def test_a_track_without_a_candidate_or_with_half_of_one_is_refused() -> None:
     with pytest.raises(ContractError, match="there is no candidate"):
         smallest.candidates([])
     with pytest.raises(ContractError, match="positive"):
-        smallest.candidates([{"name": "a", "question": "?", "of": "F-1.a", "examples": 1, "negative": "n"}])
+        smallest.candidates(
+            [{"name": "a", "question": "?", "of": "F-1.a", "examples": 1, "negative": "n"}]
+        )

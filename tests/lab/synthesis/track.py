@@ -1,4 +1,7 @@
-"""Plausible results of track A, made from the names that its questions read: what FEAT-009 and the quiz are given."""
+"""Plausible results of track A, made from the names that its questions read.
+
+FEAT-009 and the quiz are given them.
+"""
 
 from __future__ import annotations
 
@@ -47,21 +50,34 @@ def measured(changed: dict[str, Measurement] | None = None) -> dict[str, dict[st
         feature, _, name = place.partition(".")
         base = 0.5 + int(hashlib.sha256(place.encode()).hexdigest(), 16) % 900 / 100
         values = SAMPLES.get(place, (base, base * 1.1, base * 0.95))
-        made = Measurement.of_exact(EXACT[place]) if place in EXACT else Measurement.of_sample(values, "nats/token")
+        made = (
+            Measurement.of_exact(EXACT[place])
+            if place in EXACT
+            else Measurement.of_sample(values, "nats/token")
+        )
         found[feature][name] = (changed or {}).get(place, made)
     return found
 
 
-def write(folder: Path, changed: dict[str, Measurement] | None = None, *, receipts: bool = True) -> Path:
-    """Write results and receipts of the four features below `folder`, as the runner lays them out; gives it."""
+def write(
+    folder: Path, changed: dict[str, Measurement] | None = None, *, receipts: bool = True
+) -> Path:
+    """Write results and receipts of four features below `folder`, as the runner does; gives it."""
     for feature, found in measured(changed).items():
         home = folder / feature
         home.mkdir(parents=True)
         sentences = (f"{feature} found something.", "It has a control.")
-        present.write(home, Result(f"lab.{feature}", "Why is it so?", "Because.", "So.", found, learnings=sentences))
+        present.write(
+            home,
+            Result(
+                f"lab.{feature}", "Why is it so?", "Because.", "So.", found, learnings=sentences
+            ),
+        )
         if receipts:
             data = (home / "result.json").read_bytes()
-            subject = [{"name": "result.json", "digest": {"sha256": hashlib.sha256(data).hexdigest()}}]
+            subject = [
+                {"name": "result.json", "digest": {"sha256": hashlib.sha256(data).hexdigest()}}
+            ]
             (home / "receipt.json").write_text(json.dumps({"subject": subject}))
     return folder
 
@@ -69,9 +85,17 @@ def write(folder: Path, changed: dict[str, Measurement] | None = None, *, receip
 def plan() -> dict[str, Any]:
     """A plan with predictions of each comparator and each outcome."""
 
-    def claim(name: str, measurement: str, comparator: str, value: Any, **more: Any) -> dict[str, Any]:
+    def claim(
+        name: str, measurement: str, comparator: str, value: Any, **more: Any
+    ) -> dict[str, Any]:
         text = f"{measurement} {comparator} {value}"
-        return {"id": name, "claim": text, "measurement": measurement, "comparator": comparator, "value": value} | more
+        return {
+            "id": name,
+            "claim": text,
+            "measurement": measurement,
+            "comparator": comparator,
+            "value": value,
+        } | more
 
     predictions = {
         "FEAT-005": [claim("stairs", "staircase_share", ">", 0.5, source="seen before")],
