@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 FOLDER = "trials"  # below artifacts/
 DESCRIPTION = "trial.json"
 BASE = "base"  # the folder of the model without an adapter
+INSTRUMENTS = Path(__file__).parent
 
 
 @dataclass(frozen=True)
@@ -353,15 +354,20 @@ def _save(arrays: Mapping[str, np.ndarray], path: Path) -> None:
 
 
 def _code() -> str:
-    """SHA-256 (hex) of the instruments, so that no trial of other code is taken over.
-
-    Of all of them: some changes make a trial run again for nothing, but none lets an old number
-    stand as a new one.
-    """
+    """SHA-256 (hex) of `code_files`, so that no trial of other code is taken over."""
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(f"{path.name} {_digest(path)}\n".encode())
+    for path in code_files():
+        name = path.relative_to(INSTRUMENTS).as_posix()
+        digest.update(f"{name} {_digest(path)}\n".encode())
     return digest.hexdigest()
+
+
+def code_files() -> list[Path]:
+    """Return every file of code that a trial's numbers may depend on: all instruments.
+
+    Some changes make a trial run again for nothing, but none lets an old number stand as a new one.
+    """
+    return sorted(INSTRUMENTS.rglob("*.py"))
 
 
 def _digest(path: Path) -> str:

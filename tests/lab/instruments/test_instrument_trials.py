@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -156,3 +157,31 @@ def test_a_fault_in_a_worker_ends_the_sweep(bench: Bench, tmp_path: Path):
     wild = dataclasses.replace(TRIAL, training=dataclasses.replace(SETTINGS, learning_rate=1e30))
     with pytest.raises(TrainingError, match="wanted finite numbers"):
         trials.run([TRIAL, wild], bench, tmp_path, workers=2)
+
+
+def test_the_code_digest_covers_every_module_that_a_trial_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """What `lab.instruments.trials` imports of the lab, to the end, is digested."""
+    from tests.style import import_graph, reached_modules, read_modules
+
+    graph = import_graph(read_modules("lab"), type_checking=False)
+    reached = reached_modules("lab.instruments.trials", graph)
+    root = Path(trials.__file__).parents[2]
+    digested = {
+        ".".join(path.relative_to(root).with_suffix("").parts) for path in trials.code_files()
+    }
+    assert len(reached) > 10
+    assert reached <= digested
+
+    # A change in any of these files, in a subfolder too, gives another digest.
+    copy = tmp_path / "instruments"
+    shutil.copytree(trials.INSTRUMENTS, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    (copy / "deeper").mkdir()
+    (copy / "deeper" / "__init__.py").write_text("")
+    monkeypatch.setattr(trials, "INSTRUMENTS", copy)
+    digests = {trials._code()}
+    for path in trials.code_files():
+        path.write_text(path.read_text("utf-8") + "# changed\n", "utf-8")
+        digests.add(trials._code())
+    assert len(digests) == len(trials.code_files()) + 1
