@@ -1,162 +1,139 @@
-"""approve --waive: a person lets a phase go on without a feature that honestly fails.
+"""approve --waive: let a phase go on without a feature that fails.
 
-So nobody has to weaken a gate to go on. Its failed attempts stay as they are; it gives nothing to features that need
-it, the exit gates see no folder of it, and every view says first that it was waived, by whom and why.
+So no one has to weaken a gate to go on. Its failed attempts stay as they are; it has no results for
+features that need it, the exit gates see no folder of it, and every view says first that it was
+waived, by whom and why.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from functools import partial
 
-from phases.decisions import decision, terminal
-from phases.decisions.decision import (
-    Decision,
+from phases.decisions.decide import decide
+from phases.decisions.proposal import (
     DecisionContext,
+    Proposal,
     dependants,
-    known_phase,
-    refuse_half_done,
-    refuse_signed,
-    standing,
+    require_feature,
+    require_presence_allowed,
 )
-from phases.errors import IntegrityError, UsageError
-from phases.git.one_runner import one_runner
-from phases.git.repo import Repo
-from phases.plan.schema import Phase
-from phases.record import state
-from phases.record.project import Project, Snapshot, load_verified
-from phases.record.state import FeatureStatus, State, next_step
-from phases.run import preflight
-from phases.run.plan_locks import lock_diff
+from phases.errors import UsageError
+from phases.plan.schema import Phase, Plan
+from phases.record import entries
+from phases.record.decision_record import DecisionResult
+from phases.record.ledger import OUTCOMES, Ledger
+from phases.record.project import Project
+from phases.record.state import FeatureState, FeatureStatus, PhaseState, State, next_step
+from phases.run.plan_locks import require_lock_unchanged
+from phases.run.preflight import check_equals_head
 
 MEANING = (
-    "Waived means: the phase goes on without it. It stays unverified, its failed attempts stay in the record, the exit "
-    "gates see nothing of it, and every view says so first. It does not approve the phase."
+    "Waived means: the phase goes on without it. It stays unverified, its failed attempts stay in "
+    "the record, the exit gates see nothing of it, and every view says so first. It does not "
+    "approve the phase."
 )
 
 
-def waive(project: Project, phase_id: int, feature: str, reason: str, summary: str) -> str:
-    """Waives a feature of the open phase by a person's word; returns the record's path.
+def waive(project: Project, phase_id: int, summary: str, *, feature: str, reason: str) -> str:
+    """Waive a feature of the open phase; return the record's path.
 
     Raises:
-        WaitingForHumanError: nobody was there, or the answer was another; nothing was recorded.
+        WaitingForHumanError: no one answered, or with other words; nothing was recorded.
         UsageError: the feature has not failed, or the phase is not open.
         IntegrityError: the plan is not what the phase was locked on.
     """
-    phase = known_phase(project, phase_id)
-    refuse_signed(project)
-    repo = project.repo()
-    refuse_half_done(project)
-    snapshot = load_verified(project, repo)
-    waived = _checked(project, repo, snapshot, phase, feature)
-    listing = "".join(f"\n  {name}: {stood}" for name, stood in waived.items())
-    last = "".join(f"\n  {line}" for line in _last_words(snapshot, feature))
-    tty = terminal.challenge(
-        f"{summary}\nWaive in phase {phase_id}:{listing}\nWhat its newest attempt said:{last or ' nothing'}\n"
-        f"{MEANING}\nReason: {reason}",
-        phase.name,
+    return decide(project, phase_id, summary, partial(_examine, feature_id=feature, reason=reason))
+
+
+def _examine(context: DecisionContext, *, feature_id: str, reason: str) -> Proposal:
+    project, phase = context.project, context.phase
+
+    # 1. The feature may be waived.
+    require_presence_allowed(context)
+    waived = waivable_features(project.plan, context.snapshot.state, phase, feature_id)
+    check_equals_head(context.repo, project.plan, phase, None)
+    require_lock_unchanged(project, context.repo, context.snapshot, phase)
+
+    # 2. What the approver should know.
+    listing = "".join(f"\n  {name}: {state}" for name, state in waived.items())
+    newest = _newest_reasons(context.snapshot.ledger, feature_id)
+    attempt = "".join(f"\n  {line}" for line in newest) or " nothing"
+    _, feature = project.plan.feature(feature_id)
+    return Proposal(
+        result=DecisionResult.WAIVE,
+        question=(
+            f"Waive in phase {phase.id}:{listing}\n"
+            f"What its newest attempt said:{attempt}\n{MEANING}\nReason: {reason}"
+        ),
+        message=f"{feature_id} {feature.title}: waived",
+        reason=reason,
+        waived=waived,
     )
-    with one_runner(project.paths, repo):
-        refuse_half_done(project)
-        snapshot = load_verified(project, repo)
-        decision.refuse_moved(waived, _checked(project, repo, snapshot, phase, feature))
-        case = DecisionContext(
-            project, repo, snapshot, phase, standing(project, repo, snapshot, phase)
-        )
-        title = project.plan.feature(feature)[1].title
-        made = Decision("waive", "WAIVED", tty, f"{feature} {title}: waived", reason, waived=waived)
-        return decision.record_it(case, made)
 
 
-def _checked(
-    project: Project, repo: Repo, snapshot: Snapshot, phase: Phase, feature: str
-) -> Mapping[str, str]:
-    """What would be waived, feature -> how it stands, after everything that forbids it was ruled out."""
-    found = waivable(project, snapshot.state, phase, feature)
-    preflight.check_equals_head(repo, project.plan, phase, None)
-    differing = (
-        decision.relock_facts(project, repo, snapshot, phase)[0]
-        if snapshot.state.phase(phase.id).lock
-        else []
-    )
-    if differing:
-        shown = lock_diff(repo, snapshot.ledger, phase.id, differing)
-        raise IntegrityError(
-            "plan-changed",
-            f"the plan of phase {phase.id} is not what was locked at its start: {', '.join(differing)}{shown}",
-            hint=f"bring it back, or python -m phases relock {phase.id} --reason '…'",
-        )
-    return found
-
-
-def waivable(project: Project, now: State, phase: Phase, feature: str) -> dict[str, str]:
-    """The feature, and what of its phase cannot run without it: id -> how it stands. Pure.
+def waivable_features(plan: Plan, state: State, phase: Phase, feature_id: str) -> dict[str, str]:
+    """Return the feature and what of its phase cannot run without it: id -> state before. Pure.
 
     Raises:
-        UsageError: the phase is not the open one, or the feature neither failed nor needs a waived one.
+        UsageError: the phase is not the open one, or the feature neither failed nor needs a waived
+            one.
     """
-    step = next_step(project.plan, now)
-    current = now.phase(phase.id)
-    if getattr(step, "phase", None) != phase.id or current.state == "awaiting_approval":
+    # 1. The phase is open.
+    status = state.phase(phase.id)
+    step = next_step(plan, state)
+    is_open = getattr(step, "phase", None) == phase.id
+    if not is_open or status.state == PhaseState.AWAITING_APPROVAL:
         raise UsageError(
-            f"phase {phase.id} ({phase.name}) is {current.state}; only a feature of the open phase can be waived",
+            f"phase {phase.id} ({phase.name}) is {status.state}; "
+            "only a feature of the open phase can be waived",
             hint="python -m phases status",
         )
-    if feature not in {item.id for item in phase.features}:
-        known = ", ".join(item.id for item in phase.features)
+    require_feature(phase, feature_id)
+
+    # 2. The feature failed, or cannot run because of an earlier waiver.
+    item = status.feature(feature_id)
+    _, feature = plan.feature(feature_id)
+    waived_needs = [
+        need for need in feature.needs if state.features[need].state == FeatureState.WAIVED
+    ]
+    has_failed = item.state in (FeatureState.FAILED, FeatureState.ERRORED)
+    cannot_run = item.state == FeatureState.PENDING and waived_needs
+    if not has_failed and not cannot_run:
         raise UsageError(
-            f"phase {phase.id} has no feature {feature!r}; it has {known}",
-            hint="python -m phases status",
+            f"{feature_id} is {item.state}; only a feature that failed or errored can be waived",
+            hint=f"python -m phases why {feature_id}",
         )
-    chosen = current.feature(feature)
-    needs = {
-        item.id: [need for need in item.needs if _is_waived(now, need)] for item in phase.features
-    }
-    if chosen.state not in ("failed", "errored") and not (
-        chosen.state == "pending" and needs[feature]
-    ):
-        raise UsageError(
-            f"{feature} is {chosen.state}; only a feature that failed or errored can be waived",
-            hint=f"python -m phases why {feature}",
-        )
-    found = {feature: _stands(chosen, needs[feature])}
-    for name in dependants(phase.features, {feature}):
-        item = current.feature(name)
-        if name != feature and not item.is_done:
-            found[name] = f"{_stands(item, [])}; it needs {feature} and is waived with it"
-    return found
 
-
-def _is_waived(now: State, feature: str) -> bool:
-    return any(
-        item.id == feature and item.state == "waived"
-        for phase in now.phases
-        for item in phase.features
-    )
-
-
-def _stands(item: FeatureStatus, waived_needs: list[str]) -> str:
-    """`failed, 3 attempts`."""
+    # 3. With it everything of the phase that needs it and is not done.
+    waived = {feature_id: _describe_state(item)}
     if waived_needs:
-        return f"{item.state}; it needs {', '.join(waived_needs)}, which was waived"
-    attempts = (
-        "no attempt"
-        if not item.attempts
-        else "1 attempt"
-        if item.attempts == 1
-        else f"{item.attempts} attempts"
-    )
+        waived[feature_id] = f"{item.state}; it needs {', '.join(waived_needs)}, which was waived"
+    for name in dependants(phase.features, {feature_id}):
+        dependant = status.feature(name)
+        if name != feature_id and not dependant.is_done:
+            description = _describe_state(dependant)
+            waived[name] = f"{description}; it needs {feature_id} and is waived with it"
+    return waived
+
+
+def _describe_state(item: FeatureStatus) -> str:
+    """Return `failed, 3 attempts under this lock`."""
+    if item.attempts == 0:
+        attempts = "no attempt"
+    elif item.attempts == 1:
+        attempts = "1 attempt"
+    else:
+        attempts = f"{item.attempts} attempts"
     return f"{item.state}, {attempts} under this lock"
 
 
-def _last_words(snapshot: Snapshot, feature: str) -> list[str]:
-    """Why its newest attempt was not verified, in the entry's own lines."""
-    ends = [
-        entry
-        for entry in snapshot.ledger.entries
-        if entry.feature == feature and entry.kind in state.OUTCOMES
-    ]
-    return (
-        [line for line in ends[-1].lines if line.startswith(("failing ", "reason ", "gate "))]
-        if ends
-        else []
-    )
+def _newest_reasons(ledger: Ledger, feature_id: str) -> list[str]:
+    """Return why the feature's newest attempt was not verified, in the entry's own lines."""
+    newest = None
+    for entry in ledger.entries:
+        if entry.feature == feature_id and entry.kind in OUTCOMES:
+            newest = entry
+    if newest is None:
+        return []
+    formats = (entries.FAILING, entries.REASON, entries.GATE)
+    return [line for line in newest.lines if any(item.parse(line) for item in formats)]

@@ -1,6 +1,7 @@
-"""What a feature is given: pinned files in the cache, tracked paths, and the outputs of features that it needs.
+"""The inputs of a feature: pinned files in the cache, tracked paths, outputs of features it needs.
 
-The runner resolves them, checks their digests before and after use, and names them in one JSON file.
+The runner resolves them, checks their digests before and after use, and names them in one JSON
+file.
 """
 
 from __future__ import annotations
@@ -8,15 +9,24 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
-from phases.base import durable, strict_json
+from phases.base import durable
 from phases.base.paths import Paths, cache_dir, is_artifact
 from phases.errors import EnvironmentFaultError, IntegrityError
 from phases.git.repo import Repo
-from phases.plan.schema import CACHE_PREFIX, Feature, Input, Plan
-from phases.record.receipt import subjects
-from phases.record.state import FeatureStatus, State
+from phases.plan.schema import CACHE_PREFIX, Input, Plan
+from phases.record.receipt import Receipt
+from phases.record.state import FeatureState, FeatureStatus, State
+from phases.record.statement import DocumentError
+
+
+class InputKind(StrEnum):
+    """Where an input comes from: the plan's inputs, or another feature's outputs."""
+
+    INPUT = "input"
+    FEATURE = "feature"
 
 
 @dataclass(frozen=True)
@@ -24,123 +34,152 @@ class ResolvedInput:
     """One input as the experiment and the gate see it."""
 
     name: str
-    kind: str
-    """`input` or `feature`."""
+    kind: InputKind
     path: Path
     files: Mapping[str, str]
-    """Relative path -> SHA-256 of what decides; empty for a repository path, which must equal HEAD."""
+    """Relative path -> SHA-256 of what decides; empty for a tracked path, which must equal HEAD."""
     identity: Mapping[str, str]
     """The digest set that the receipt names."""
     receipt: str | None = None
 
 
 def resolve_inputs(
-    plan: Plan, feature: Feature, state: State, paths: Paths, repo: Repo, folder: Path
+    plan: Plan,
+    *,
+    names: Sequence[str],
+    needs: Sequence[str],
+    state: State,
+    paths: Paths,
+    repo: Repo,
+    folder: Path,
 ) -> tuple[ResolvedInput, ...]:
-    """Finds every input of a feature; outputs of needed features are laid out as copies below `folder`."""
-    given = [
-        cached_input(item) if item.is_cached else tracked_input(item, paths, repo)
-        for item in map(plan.input, feature.inputs)
-    ]
-    states = {item.id: item for phase in state.phases for item in phase.features}
-    given += [_needed(states[need], paths, folder / need) for need in feature.needs]
-    return tuple(given)
+    """Find inputs by name; copy the outputs of needed features below `folder`."""
+    resolved = []
+    for name in names:
+        item = plan.input(name)
+        is_cached = item.is_cached
+        resolved.append(cached_input(item) if is_cached else tracked_input(item, paths, repo))
+    for need in needs:
+        resolved.append(_needed_feature(state.features[need], paths, folder / need))
+    return tuple(resolved)
 
 
-def check_inputs(given: Sequence[ResolvedInput]) -> None:
-    """Hashes the files that decide; EnvironmentFaultError names the first that is missing or differs."""
-    for item in given:
-        for name, wanted in item.files.items():
+def cached_input(item: Input) -> ResolvedInput:
+    """Return an input that is in the user's cache."""
+    return ResolvedInput(
+        name=item.name,
+        kind=InputKind.INPUT,
+        path=cache_dir() / item.path.removeprefix(CACHE_PREFIX),
+        files=dict(item.sha256),
+        identity={f"sha256:{name}": digest for name, digest in item.sha256.items()},
+    )
+
+
+def tracked_input(item: Input, paths: Paths, repo: Repo) -> ResolvedInput:
+    """Return an input that is a path of the repository."""
+    object_id = repo.object_id("HEAD", item.path)
+    if object_id is None:
+        raise EnvironmentFaultError(
+            f"input {item.name}: {item.path} is not in HEAD",
+            hint=f"git add {item.path}, then commit",
+        )
+    return ResolvedInput(
+        name=item.name,
+        kind=InputKind.INPUT,
+        path=paths.root / item.path,
+        files={},
+        identity={"gitObject": object_id},
+    )
+
+
+def _needed_feature(feature: FeatureStatus, paths: Paths, target: Path) -> ResolvedInput:
+    if feature.state == FeatureState.WAIVED or feature.receipt is None:
+        raise EnvironmentFaultError(
+            f"{feature.id} is {feature.state} and has no verified results",
+            hint=f"python -m phases run --feature {feature.id}",
+        )
+    return ResolvedInput(
+        name=feature.id,
+        kind=InputKind.FEATURE,
+        path=target,
+        files=copy_outputs(paths, feature.id, feature.receipt, target),
+        identity={"sha256": feature.receipt},
+        receipt=feature.receipt,
+    )
+
+
+def check_inputs(inputs: Sequence[ResolvedInput]) -> None:
+    """Hash the files that decide; EnvironmentFaultError names the first missing or changed one."""
+    for item in inputs:
+        for name, expected in item.files.items():
             path = item.path / name if item.path.is_dir() else item.path
             if not path.is_file():
                 raise EnvironmentFaultError(
                     f"input {item.name}: {path} is missing",
                     hint="the phase's setup fetches it: python -m phases run --next",
                 )
-            met = durable.sha256_file(path)
-            if met != wanted:
+            actual = durable.sha256_file(path)
+            if actual != expected:
                 raise EnvironmentFaultError(
-                    f"input {item.name}: {path} has sha256 {met}, the PRD wants {wanted}",
+                    f"input {item.name}: {path}: got sha256 {actual}; the plan expects {expected}",
                     hint=f"delete {item.path} and run again; setup fetches it anew",
                 )
 
 
-def encode_inputs(given: Sequence[ResolvedInput]) -> bytes:
-    """The file of `--inputs` and `PHASES_INPUTS`."""
-    entries = {}
-    for item in given:
-        entry = {"kind": item.kind, "path": str(item.path)}
+def encode_inputs(inputs: Sequence[ResolvedInput]) -> bytes:
+    """Return the file of `--inputs` and `PHASES_INPUTS`."""
+    document = {}
+    for item in inputs:
+        fields = {"kind": item.kind.value, "path": str(item.path)}
         if item.receipt:
-            entry["receipt"] = f"sha256:{item.receipt}"
-        entries[item.name] = entry
-    return (json.dumps(entries, indent=1) + "\n").encode()
+            fields["receipt"] = f"sha256:{item.receipt}"
+        document[item.name] = fields
+    return (json.dumps(document, indent=1) + "\n").encode()
 
 
-def lay_out_outputs(
+def copy_outputs(
     paths: Paths, feature: str, receipt_sha256: str | None, target: Path
 ) -> dict[str, str]:
-    """Copies a verified feature's outputs into `target` in their original shape; returns path -> SHA-256.
+    """Copy a verified feature's outputs into `target` in their original shape.
+
+    Return path -> SHA-256.
 
     Raises:
         IntegrityError: the receipt or a result is not what the ledger and the receipt say.
         EnvironmentFaultError: an artifact is not in this machine's store.
     """
-    home = paths.root / paths.results(feature)
-    receipt_path = home / "receipt.json"
+    # 1. The receipt that the ledger names.
+    results = paths.root / paths.results(feature)
+    receipt_path = results / "receipt.json"
     data = receipt_path.read_bytes() if receipt_path.is_file() else b""
     if receipt_sha256 is None or durable.sha256(data) != receipt_sha256:
-        raise IntegrityError(
-            "receipt-changed", f"{receipt_path} is not the receipt that the ledger names"
-        )
-    outputs = subjects(strict_json.loads(data))
+        message = f"{receipt_path} is not the receipt that the ledger names"
+        raise IntegrityError("receipt-changed", message)
+    try:
+        outputs = Receipt.decode(data).digests
+    except DocumentError as error:
+        message = f"{receipt_path} is not a receipt: {error}"
+        raise IntegrityError("receipt-changed", message) from None
+
+    # 2. Each output by its digest: artifacts from the store, the rest from the results.
     for name, digest in outputs.items():
-        source = paths.artifact(digest) if is_artifact(name) else home / name
+        source = paths.artifact(digest) if is_artifact(name) else results / name
         if not source.is_file():
-            if is_artifact(name):
-                raise EnvironmentFaultError(
-                    f"{feature}: artifact {name} (sha256 {digest[:12]}…) is not on this machine",
-                    hint="copy .phases/artifacts/ from the machine that has it",
-                )
-            raise IntegrityError("result-missing", f"{source} is gone; the receipt names it")
+            raise _missing_output(feature, name, digest, source)
         durable.make_folder((target / name).parent)
         (target / name).write_bytes(source.read_bytes())
         if durable.sha256_file(target / name) != digest:
-            raise IntegrityError(
-                "result-changed", f"{source} is not what the receipt names (sha256 {digest[:12]}…)"
-            )
+            message = f"{source} is not what the receipt names (sha256 {digest[:12]}…)"
+            raise IntegrityError("result-changed", message)
     return outputs
 
 
-def cached_input(item: Input) -> ResolvedInput:
-    """An input that lies in the user's cache."""
-    path = cache_dir() / item.path.removeprefix(CACHE_PREFIX)
-    return ResolvedInput(
-        item.name,
-        "input",
-        path,
-        dict(item.sha256),
-        {f"sha256:{name}": digest for name, digest in item.sha256.items()},
-    )
-
-
-def tracked_input(item: Input, paths: Paths, repo: Repo) -> ResolvedInput:
-    """An input that is a path of the repository."""
-    identity = repo.object_id("HEAD", item.path)
-    if identity is None:
-        raise EnvironmentFaultError(
-            f"input {item.name}: {item.path} is not in HEAD",
-            hint=f"git add {item.path}, then commit",
+def _missing_output(
+    feature: str, name: str, digest: str, source: Path
+) -> EnvironmentFaultError | IntegrityError:
+    if is_artifact(name):
+        return EnvironmentFaultError(
+            f"{feature}: artifact {name} (sha256 {digest[:12]}…) is not on this machine",
+            hint="copy .phases/artifacts/ from the machine that has it",
         )
-    return ResolvedInput(item.name, "input", paths.root / item.path, {}, {"gitObject": identity})
-
-
-def _needed(feature: FeatureStatus, paths: Paths, target: Path) -> ResolvedInput:
-    if feature.state == "waived" or feature.receipt is None:
-        raise EnvironmentFaultError(
-            f"{feature.id} is {feature.state} and has no verified results to give",
-            hint=f"python -m phases run --feature {feature.id}",
-        )
-    files = lay_out_outputs(paths, feature.id, feature.receipt, target)
-    return ResolvedInput(
-        feature.id, "feature", target, files, {"sha256": feature.receipt}, feature.receipt
-    )
+    return IntegrityError("result-missing", f"{source} is gone; the receipt names it")

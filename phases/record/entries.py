@@ -1,20 +1,143 @@
-"""The lines of each kind of entry: what progress.txt says. Pure; `state` reads back what these write.
+"""The vocabulary of progress.txt: every line that an entry may hold, written and read by one table.
 
-A worker's words appear only behind a fixed first word (`found`, `reason`), so that no measurement's name or message
-can be read as a fact that the runner states.
+A `LineFormat` is a template and the pattern of each of its fields; `format` writes a line, `parse`
+reads it back. So no other file needs a regular expression to read the ledger. Text of an experiment
+appears only behind a fixed first word (`measured`, `failing`, `reason`): no measurement's name or
+message can be read as a field that the runner states.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from phases.base.text import printable
 
 SHOWN_MEASUREMENTS = 6
-MISSED_FIRST = {"MISSED": 0, "INCONCLUSIVE": 1, "HELD": 2}
+SHOWN_FAILING = 3
+SHOWN_REASONS = 5
+
+_COMMIT = r"[0-9a-f]{40,64}"
+_COUNT = r"\d+"
+_SHA256 = r"[0-9a-f]{64}"
+_TEXT = r".+"
+_WORD = r"\S+"
+
+
+class LineFormat:
+    """One kind of line: `LineFormat("lock sha256:{sha256} {path}", sha256=..., path=...)`."""
+
+    def __init__(self, template: str, **fields: str):
+        self._template = template
+        self._fields = fields
+
+    @cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        """The template as a pattern; compiled when needed, since `status` must start quickly."""
+        pattern = re.escape(self._template)
+        for name, field_pattern in self._fields.items():
+            pattern = pattern.replace(re.escape(f"{{{name}}}"), f"(?P<{name}>{field_pattern})")
+        return re.compile(pattern)
+
+    def format(self, **fields: object) -> str:
+        """Return the line with these values."""
+        return self._template.format(**fields)
+
+    def parse(self, line: str) -> dict[str, str] | None:
+        """Return the values of a line, or None where it is of another kind."""
+        match = self._pattern.fullmatch(line)
+        return match.groupdict() if match else None
+
+
+def _file_line(word: str) -> LineFormat:
+    return LineFormat(f"{word} sha256:{{sha256}} {{path}}", sha256=_SHA256, path=_WORD)
+
+
+#### the table
+
+# GENESIS: the project and the history that the ledger is bound to.
+PROJECT = LineFormat("project {name}", name=_TEXT)
+ROOT = LineFormat("root {commit}", commit=_COMMIT)
+
+# Files that an entry names by digest.
+LOCK = _file_line("lock")
+RECEIPT = _file_line("receipt")
+VERDICT = _file_line("verdict")
+ATTEMPT_RECORD = _file_line("attempt-record")
+REQUEST = _file_line("request")
+RECORD = _file_line("record")
+QUARANTINED = LineFormat("quarantined sha256:{sha256}", sha256=_SHA256)
+
+# Commits: HEAD when the entry was written, and the checkpoint that a decision is about.
+HEAD = LineFormat("head {commit}", commit=_COMMIT)
+CHECKPOINT = LineFormat("checkpoint {commit}", commit=_COMMIT)
+
+# STARTED: what is about to run.
+STARTED = LineFormat(
+    "attempt {attempt}, {what}, seed {seed}, profile {profile}, sandbox {sandbox}",
+    attempt=_COUNT,
+    what=_TEXT,
+    seed=_COUNT,
+    profile=_WORD,
+    sandbox=_WORD,
+)
+TRANSACTION = LineFormat("txn {txn}", txn=r"[0-9a-f]+")
+
+# VERIFIED, FAILED, ERRORED: what ran, what it measured, and what its gate found.
+RAN = LineFormat(
+    "ran {what} for {seconds} s: "
+    "attempt {attempt}, seed {seed}, profile {profile}, sandbox {sandbox}",
+    what=_TEXT,
+    seconds=_COUNT,
+    attempt=_COUNT,
+    seed=_COUNT,
+    profile=_WORD,
+    sandbox=_WORD,
+)
+MEASURED = LineFormat("measured {text}", text=_TEXT)
+PREDICTIONS = LineFormat("predictions: {counts}", counts=_TEXT)
+GATE = LineFormat(
+    "gate {name}: {passed} passed, {failed} failed", name=_TEXT, passed=_COUNT, failed=_COUNT
+)
+MEASUREMENT_COVERAGE = LineFormat(
+    "measurement coverage {recomputed} + {bounded} of {total}",
+    recomputed=_COUNT,
+    bounded=_COUNT,
+    total=_COUNT,
+)
+MUTANTS = LineFormat("mutants {killed}/{total} killed", killed=_COUNT, total=_COUNT)
+EXEMPT = LineFormat("exempt by the plan: {kinds}", kinds=_TEXT)
+FAILING = LineFormat("failing {text}", text=_TEXT)
+REASON = LineFormat("reason {text}", text=_TEXT)
+
+# HALTED: what waits for the approver.
+FEATURES = LineFormat("features: {counts}", counts=_TEXT)
+NEXT = LineFormat("next: {command}", command=_TEXT)
+
+# Decisions: who decided, and what follows from it.
+DECIDED_BY = LineFormat("by {who}, assurance {assurance}", who=_TEXT, assurance=_WORD)
+RELOCKED_BY = LineFormat("relocked by {who}, assurance {assurance}", who=_TEXT, assurance=_WORD)
+PREVIOUS_STATE = LineFormat("previous state: {text}", text=_TEXT)
+RESET = LineFormat("reset: {feature}", feature=_WORD)
+
+FOR_READERS = (
+    MEASURED,
+    PREDICTIONS,
+    GATE,
+    MEASUREMENT_COVERAGE,
+    MUTANTS,
+    EXEMPT,
+    FAILING,
+    REASON,
+    PREVIOUS_STATE,
+    FEATURES,
+    RESET,
+)
+"""Lines that tell a reader what happened; the others are digests, commits and transactions."""
 
 
 @dataclass(frozen=True)
@@ -24,121 +147,134 @@ class RecordedFile:
     sha256: str
     path: str
 
-    def line(self, word: str) -> str:
-        """`receipt sha256:… lab/results/FEAT-001/receipt.json`."""
-        return f"{word} sha256:{self.sha256} {self.path}"
+    def line(self, kind: LineFormat) -> str:
+        """Return `receipt sha256:… lab/results/FEAT-001/receipt.json`."""
+        return kind.format(sha256=self.sha256, path=self.path)
 
 
-def genesis(project: str, root_commit: str) -> tuple[str, ...]:
-    """The first entry binds the ledger to a project and a history."""
-    return (f"project {printable(project)}", f"root {root_commit}")
+#### lines of one entry
 
 
-def locked(
-    lock: RecordedFile, head: str, again: Sequence[str] = (), why: Sequence[str] = ()
+def genesis_lines(project: str, root_commit: str) -> tuple[str, ...]:
+    """Return the lines that bind the ledger to a project and a history."""
+    return (PROJECT.format(name=printable(project)), ROOT.format(commit=root_commit))
+
+
+def locked_lines(
+    lock: RecordedFile, head: str, reset: Sequence[str] = (), decision: Sequence[str] = ()
 ) -> tuple[str, ...]:
-    """LOCKED: what may not change from here on; after a relock also why, and what runs again."""
-    return (*why, lock.line("lock"), f"head {head}", *runs_again(again))
+    """Return what may not change now on; after a relock also who decided and what is reset."""
+    return (*decision, lock.line(LOCK), HEAD.format(commit=head), *reset_lines(reset))
 
 
-def runs_again(features: Sequence[str]) -> tuple[str, ...]:
-    """One line per feature that becomes pending."""
-    return tuple(f"runs again: {feature}" for feature in features)
+def reset_lines(features: Sequence[str]) -> tuple[str, ...]:
+    """Return one line per feature that becomes pending."""
+    return tuple(RESET.format(feature=feature) for feature in features)
 
 
-def started(
-    what: str, attempt: int, seed: int, profile: str, sandbox: str, head: str, txn: str
-) -> tuple[str, ...]:
-    """STARTED: what is about to run, and on which commit."""
-    return (
-        f"attempt {attempt}, {printable(what)}, seed {seed}, profile {profile}, sandbox {sandbox}",
-        f"head {head}",
-        f"txn {txn}",
-    )
-
-
-def ran(what: str, seconds: float, attempt: int, seed: int, profile: str, sandbox: str) -> str:
-    """The line on what was run; `state.RAN` reads it."""
-    return (
-        f"ran {printable(what, 120)} for {max(1, round(seconds))} s: attempt {attempt}, seed {seed}, "
-        f"profile {profile}, sandbox {sandbox}"
-    )
-
-
-def found(measurements: Mapping[str, Any]) -> tuple[str, ...]:
-    """The first measurements, as the experiment reported them."""
-    shown = [
-        f"{printable(name, 60)} {number(item)}"
-        for name, item in list(measurements.items())[:SHOWN_MEASUREMENTS]
-    ]
-    more = len(measurements) - len(shown)
-    if not shown:
+def measured_lines(measurements: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the first measurements as the experiment reported them; () if there are none."""
+    first = list(measurements.items())[:SHOWN_MEASUREMENTS]
+    parts = [f"{printable(name, 60)} {format_measurement(item)}" for name, item in first]
+    if not parts:
         return ()
-    return (
-        printable(
-            "found " + " · ".join(shown) + (f" · {more} more" if more > 0 else ""), 500
-        ).strip(),
-    )
+    hidden = len(measurements) - len(parts)
+    if hidden > 0:
+        parts.append(f"{hidden} more")
+    return (_worker_line(MEASURED, " · ".join(parts), limit=500),)
 
 
-def number(measurement: Mapping[str, Any]) -> str:
-    """A measurement for people: `2.31 ± 0.02 nats (n=3)`."""
-    value, unit = measurement.get("value"), measurement.get("unit") or ""
-    text = figure(value)
-    if (stderr := measurement.get("stderr")) is not None:
-        text += f" ± {figure(stderr, 2)}"
+def prediction_lines(outcomes: Sequence[str]) -> tuple[str, ...]:
+    """Return `predictions: 2 held, 1 missed`; nothing where none were written."""
+    counts = []
+    for outcome in ("HELD", "MISSED", "INCONCLUSIVE"):
+        count = outcomes.count(outcome)
+        if count:
+            counts.append(f"{count} {outcome.lower()}")
+    if not counts:
+        return ()
+    return (PREDICTIONS.format(counts=", ".join(counts)),)
+
+
+@dataclass(frozen=True)
+class GateSummary:
+    """What an entry says of a judgement, in numbers."""
+
+    name: str
+    passed: int
+    failed: int
+    coverage: tuple[int, int, int] | None
+    """Measurements (recomputed, bounded, all); None where there are none."""
+    killed: int
+    mutants: int
+    exempt: tuple[str, ...] = ()
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The lines of an entry."""
+        name = printable(self.name, 120)
+        lines = [GATE.format(name=name, passed=self.passed, failed=self.failed)]
+        if self.coverage is not None:
+            recomputed, bounded, total = self.coverage
+            lines.append(
+                MEASUREMENT_COVERAGE.format(recomputed=recomputed, bounded=bounded, total=total)
+            )
+        if self.mutants:
+            lines.append(MUTANTS.format(killed=self.killed, total=self.mutants))
+        if self.exempt:
+            lines.append(EXEMPT.format(kinds=", ".join(self.exempt)))
+        return tuple(lines)
+
+
+def failing_lines(checks: Sequence[tuple[str, str]]) -> tuple[str, ...]:
+    """Return one line per failed check (id, message), at most three."""
+    texts = [f"{name}: {message}" for name, message in checks]
+    return _limited_lines(FAILING, texts, SHOWN_FAILING)
+
+
+def reason_lines(reasons: Sequence[str]) -> tuple[str, ...]:
+    """Return one line per reason, at most five."""
+    return _limited_lines(REASON, reasons, SHOWN_REASONS)
+
+
+def _limited_lines(kind: LineFormat, texts: Sequence[str], limit: int) -> tuple[str, ...]:
+    lines = [_worker_line(kind, text) for text in texts[:limit]]
+    hidden = len(texts) - limit
+    if hidden > 0:
+        lines.append(kind.format(text=f"… and {hidden} more"))
+    return tuple(lines)
+
+
+def _worker_line(kind: LineFormat, text: str, limit: int = 300) -> str:
+    # A line of an entry has no whitespace at its end, and a worker's text may be empty.
+    return kind.format(text=printable(text, limit).strip() or "(no text)")
+
+
+#### numbers for readers
+
+
+def format_measurement(measurement: Mapping[str, Any]) -> str:
+    """Return a measurement for a reader: `2.31 ± 0.02 nats (n=3)`."""
+    text = format_value(measurement.get("value"))
+    stderr = measurement.get("stderr")
+    if stderr is not None:
+        text += f" ± {format_value(stderr, digits=2)}"
+    unit = measurement.get("unit")
     if unit:
         text += f" {printable(str(unit), 40)}"
-    return text + (f" (n={measurement['n']})" if measurement.get("n") else "")
+    if measurement.get("n"):
+        text += f" (n={measurement['n']})"
+    return text
 
 
-def figure(value: Any, digits: int = 4) -> str:
-    """A value in few characters."""
-    if isinstance(value, bool) or value is None:
-        return {True: "yes", False: "no", None: "none"}[value]
+def format_value(value: Any, digits: int = 4) -> str:
+    """Return a value in few characters."""
+    if value is None:
+        return "none"
+    if value is True:
+        return "yes"
+    if value is False:
+        return "no"
     if isinstance(value, float) and math.isfinite(value):
         return f"{value:.{digits}g}"
     return printable(str(value), 40)
-
-
-def predictions(outcomes: Sequence[str]) -> tuple[str, ...]:
-    """`predictions: 2 held, 1 missed`; nothing where none were written."""
-    words = {"HELD": "held", "MISSED": "missed", "INCONCLUSIVE": "inconclusive"}
-    counts = [f"{outcomes.count(key)} {word}" for key, word in words.items() if key in outcomes]
-    return (f"predictions: {', '.join(counts)}",) if counts else ()
-
-
-def gate(
-    name: str,
-    passed: int,
-    failed: int,
-    coverage: tuple[int, int, int] | None,
-    caught: tuple[int, int],
-    unjudged: Sequence[str],
-) -> tuple[str, ...]:
-    """The lines on the judgement; `state.COVERAGE` reads the first."""
-    checks = f"{passed} passed" + (f", {failed} failed" if failed else "")
-    parts = [f"gate {printable(name, 120)}: {checks}"]
-    if coverage is not None:
-        parts.append(f"coverage {coverage[0]} + {coverage[1]} of {coverage[2]}")
-    if caught[1]:
-        parts.append(f"fails on {caught[0]} of {caught[1]} negative copies")
-    waived = (f"unjudged by the plan's own word: {', '.join(unjudged)}",) if unjudged else ()
-    return ("; ".join(parts), *waived)
-
-
-def _worded(word: str, text: str) -> str:
-    """A fixed word and a worker's text; an entry's line has no blanks at its end, and a text may be empty."""
-    return f"{word} {printable(text, 300).strip() or '(without a word)'}"
-
-
-def failing(checks: Sequence[tuple[str, str]]) -> tuple[str, ...]:
-    """One line per failed check (id, message), at most three."""
-    lines = [_worded("failing", f"{name}: {message}") for name, message in checks[:3]]
-    return (*lines, f"failing … and {len(checks) - 3} more") if len(checks) > 3 else tuple(lines)
-
-
-def reasons(texts: Sequence[str]) -> tuple[str, ...]:
-    """One line per reason, at most five."""
-    lines = [_worded("reason", text) for text in texts[:5]]
-    return (*lines, f"reason … and {len(texts) - 5} more") if len(texts) > 5 else tuple(lines)

@@ -1,55 +1,65 @@
 """progress.txt: entries, their exact bytes, the chain, and how they are appended.
 
-The file is a header and then entries. An entry is one block, the exact grammar of which stands in
-docs/progress-format.md:
+The file is a header and then entries. An entry is one block; docs/progress-format.md has the exact
+grammar:
 
     ### 0007 · 2026-11-23T10:12:31Z · VERIFIED · Phase 2 · FEAT-006 Learning Rate Exploration
     - ran lab.learning_rate.experiment for 412 s: attempt 1, seed 0, profile cpu, sandbox none
     - receipt sha256:1f0c… lab/results/FEAT-006/receipt.json
     - chain prev=9a3e… self=77b1…
 
-`self` is the SHA-256 of the block's bytes up to (not with) its last ` self=`; `prev` is the `self` of the entry
-before, for the first entry the SHA-256 of the header. Every entry goes to the journal in the git common directory
-first and then to progress.txt, each in one write and one fsync.
+`self` is the SHA-256 of the block's bytes up to (not with) its last ` self=`; `prev` is the `self`
+of the entry before, for the first entry the SHA-256 of the header. Every entry is appended to the
+journal in the git common directory first and then to progress.txt, each in one write and one fsync.
 
-A chain shows an edit, a reorder, a deletion inside and an insertion. It cannot show a cut at the end; the journal, the
-commits and the approvals do.
+The chain shows an edit, a reorder, an insertion and a deletion inside. It cannot show a cut at the
+end; the journal, the commits and the approvals do.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from pathlib import Path
 
 from phases.base import durable
 from phases.base.failpoint import failpoint
 from phases.base.text import is_printable
 from phases.errors import IntegrityError
+from phases.record.entries import LineFormat
 
-KINDS = (
-    "GENESIS",
-    "LOCKED",
-    "STARTED",
-    "VERIFIED",
-    "FAILED",
-    "ERRORED",
-    "HALTED",
-    "APPROVED",
-    "REJECTED",
-    "WAIVED",
-    "INTERRUPTED",
-    "RECOVERED",
-    "REPAIRED",
-)
+
+class EntryKind(StrEnum):
+    """What an entry records."""
+
+    GENESIS = "GENESIS"
+    LOCKED = "LOCKED"
+    STARTED = "STARTED"
+    VERIFIED = "VERIFIED"
+    FAILED = "FAILED"
+    ERRORED = "ERRORED"
+    HALTED = "HALTED"
+    APPROVED = "APPROVED"
+    REJECTED = "REJECTED"
+    WAIVED = "WAIVED"
+    INTERRUPTED = "INTERRUPTED"
+    RECOVERED = "RECOVERED"
+    REPAIRED = "REPAIRED"
+
+
+OUTCOMES = (EntryKind.VERIFIED, EntryKind.FAILED, EntryKind.ERRORED)
+"""What an attempt ends in; an interruption is no outcome."""
 
 _HEADING = re.compile(
     r"### (?P<seq>\d{4,}) · (?P<time>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ) · (?P<kind>[A-Z]+)"
-    r"(?: · Phase (?P<phase>[1-9]\d*)(?: · (?P<feature>[A-Za-z0-9][A-Za-z0-9._-]{0,63}) (?P<title>.+))?)?"
+    r"(?: · Phase (?P<phase>[1-9]\d*)"
+    r"(?: · (?P<feature>[A-Za-z0-9][A-Za-z0-9._-]{0,63}) (?P<title>.+))?)?"
 )
 _CHAIN = re.compile(r"- chain prev=(?P<prev>[0-9a-f]{64}) self=(?P<self>[0-9a-f]{64})")
 _BLOCK = re.compile(rb"\n### [^\n]*\n(?:- [^\n]*\n)*- chain prev=[0-9a-f]{64} self=[0-9a-f]{64}\n")
 START = b"\n### "
+"""How the first entry begins after the header, and each next one after its predecessor."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +68,8 @@ class Entry:
 
     seq: int
     time: str
-    """UTC, seconds, `2026-11-23T10:12:31Z`; for people: order is `seq`, never time."""
-    kind: str
+    """UTC, seconds, `2026-11-23T10:12:31Z`; for readers: the order is `seq`, never the time."""
+    kind: EntryKind
     phase: int | None
     feature: str | None
     title: str
@@ -71,25 +81,36 @@ class Entry:
     @property
     def sealed(self) -> bytes:
         """The bytes that `self_hash` is taken over."""
-        place = "" if self.phase is None else f" · Phase {self.phase}"
-        place += "" if self.feature is None else f" · {self.feature} {self.title}"
+        heading = f"### {self.seq:04d} · {self.time} · {self.kind}"
+        if self.phase is not None:
+            heading += f" · Phase {self.phase}"
+        if self.feature is not None:
+            heading += f" · {self.feature} {self.title}"
         body = "".join(f"- {line}\n" for line in self.lines)
-        return f"### {self.seq:04d} · {self.time} · {self.kind}{place}\n{body}- chain prev={self.prev}".encode()
+        return f"{heading}\n{body}- chain prev={self.prev}".encode()
 
     @property
     def block(self) -> bytes:
         """What is appended: an empty line, then the entry."""
         return b"\n" + self.sealed + f" self={self.self_hash}\n".encode()
 
-    def fact(self, pattern: str) -> re.Match[str] | None:
-        """The first line that the pattern matches whole."""
-        matches = (re.fullmatch(pattern, line) for line in self.lines)
-        return next((match for match in matches if match), None)
+    def match(self, line_format: LineFormat) -> dict[str, str] | None:
+        """Return the fields of the first line of this format, or None."""
+        for line in self.lines:
+            fields = line_format.parse(line)
+            if fields is not None:
+                return fields
+        return None
+
+    def match_all(self, line_format: LineFormat) -> list[dict[str, str]]:
+        """Return the fields of every line of this format."""
+        matches = (line_format.parse(line) for line in self.lines)
+        return [fields for fields in matches if fields is not None]
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Something in the ledger that does not hold; `entry` is the number of the entry where it was found (0: header)."""
+    """Something invalid in the ledger, and the number of the entry where it is (0: header)."""
 
     code: str
     entry: int | None
@@ -103,7 +124,7 @@ class Ledger:
     header: bytes
     entries: tuple[Entry, ...]
     rest: bytes = b""
-    """What follows the last entry that could be read; empty in a sound ledger."""
+    """What follows the last entry that could be read; empty in a valid ledger."""
 
     @property
     def data(self) -> bytes:
@@ -115,20 +136,25 @@ class Ledger:
         """The hash that the next entry's `prev` will hold."""
         return self.entries[-1].self_hash if self.entries else durable.sha256(self.header)
 
+    def with_entry(self, entry: Entry) -> Ledger:
+        """Return the ledger with one more entry; nothing is written."""
+        return Ledger(self.header, (*self.entries, entry))
+
 
 def new_header(project: str) -> bytes:
-    """The first bytes of a new progress.txt; they bind the ledger to the project's name."""
+    """Return the first bytes of a new progress.txt; they bind the ledger to the project's name."""
     return (
         f"# progress.txt of {project}\n"
         "\n"
-        "Written by `python -m phases` alone, one entry per event, never edited. An entry's `self` is the SHA-256 of\n"
-        "its text; `prev` is the `self` of the entry before. `python -m phases audit` checks all of it.\n"
+        "Written by `python -m phases` alone, one entry per event, never edited. An entry's `self` "
+        "is the SHA-256 of\nits text; `prev` is the `self` of the entry before. "
+        "`python -m phases audit` checks all of it.\n"
     ).encode()
 
 
 def seal_entry(
     ledger: Ledger,
-    kind: str,
+    kind: EntryKind,
     lines: tuple[str, ...],
     *,
     time: str,
@@ -136,143 +162,147 @@ def seal_entry(
     feature: str | None = None,
     title: str = "",
 ) -> Entry:
-    """The next entry of `ledger`: numbered, chained and hashed; appends nothing.
+    """Return the next entry of `ledger`: numbered, chained and hashed; nothing is written.
 
     Raises:
-        ValueError: for text that is not one printable line; whoever calls escapes a worker's words first.
+        ValueError: for text that is not one printable line; the caller escapes a worker's words
+        first.
     """
     for text in (title, *lines):
         if not is_printable(text) or text != text.strip():
             msg = f"not one printable line: {text!r}"
             raise ValueError(msg)
-    if kind not in KINDS or (feature is None) != (title == "") or "" in lines:
-        msg = f"no such entry: kind {kind!r}, feature {feature!r}, title {title!r}, lines {lines!r}"
+    if (feature is None) != (title == "") or "" in lines:
+        msg = f"invalid entry {kind}: feature {feature!r}, title {title!r}, lines {lines!r}"
         raise ValueError(msg)
-    seq = ledger.entries[-1].seq + 1 if ledger.entries else 1
-    draft = Entry(seq, time, kind, phase, feature, title, lines, ledger.head, "")
-    return Entry(
-        seq, time, kind, phase, feature, title, lines, ledger.head, durable.sha256(draft.sealed)
+    draft = Entry(
+        seq=ledger.entries[-1].seq + 1 if ledger.entries else 1,
+        time=time,
+        kind=EntryKind(kind),
+        phase=phase,
+        feature=feature,
+        title=title,
+        lines=lines,
+        prev=ledger.head,
+        self_hash="",
     )
+    return replace(draft, self_hash=durable.sha256(draft.sealed))
 
 
 def parse_ledger(data: bytes) -> Ledger:
-    """Reads as many entries as can be read; what follows them is `rest`. Judges nothing: see `problems`."""
+    """Read as many entries as can be read; what follows them is `rest`.
+
+    `chain_problems` says what is invalid.
+    """
     start = data.find(START)
-    head = data if start < 0 else data[:start]
-    position, entries = len(head), []
-    while (match := _BLOCK.match(data, position)) and (entry := _read(match.group())):
+    header = data if start < 0 else data[:start]
+    position = len(header)
+    entries = []
+    while match := _BLOCK.match(data, position):
+        entry = _parse_block(match.group())
+        if entry is None:
+            break
         entries.append(entry)
         position = match.end()
-    return Ledger(head, tuple(entries), data[position:])
+    return Ledger(header, tuple(entries), data[position:])
 
 
-def _read(block: bytes) -> Entry | None:
-    """One block, or None if it is not exactly what `Entry.block` would write."""
+def _parse_block(block: bytes) -> Entry | None:
+    """Return the entry, or None if the block is not exactly what `Entry.block` would write."""
     try:
-        heading, *body, chain = block.decode("utf-8").strip("\n").split("\n")
+        heading_line, *body, chain_line = block.decode("utf-8").strip("\n").split("\n")
     except UnicodeDecodeError:
         return None
-    top, end = _HEADING.fullmatch(heading), _CHAIN.fullmatch(chain)
-    if not top or not end or top["kind"] not in KINDS:
+    heading = _HEADING.fullmatch(heading_line)
+    chain = _CHAIN.fullmatch(chain_line)
+    if not heading or not chain or heading["kind"] not in EntryKind.__members__:
         return None
-    phase = int(top["phase"]) if top["phase"] else None
     lines = tuple(line.removeprefix("- ") for line in body)
+    if not all(text and is_printable(text) and text == text.strip() for text in lines):
+        return None
     entry = Entry(
-        int(top["seq"]),
-        top["time"],
-        top["kind"],
-        phase,
-        top["feature"],
-        top["title"] or "",
-        lines,
-        end["prev"],
-        end["self"],
+        seq=int(heading["seq"]),
+        time=heading["time"],
+        kind=EntryKind(heading["kind"]),
+        phase=int(heading["phase"]) if heading["phase"] else None,
+        feature=heading["feature"],
+        title=heading["title"] or "",
+        lines=lines,
+        prev=chain["prev"],
+        self_hash=chain["self"],
     )
-    texts_hold = all(text and is_printable(text) and text == text.strip() for text in lines)
-    return entry if texts_hold and entry.block == block else None
+    # It must give the same bytes again: a second spelling of an entry would have a second hash.
+    return entry if entry.block == block else None
 
 
 def chain_problems(ledger: Ledger) -> tuple[Problem, ...]:
-    """Everything in the chain that does not hold, in the order of the file."""
+    """Return everything that is invalid in the chain, in the order of the file."""
+    # 1. The header.
     if b"\r\n" in ledger.header:
-        said = "its line ends are CRLF: git changed them at checkout; `progress.txt -text` in .gitattributes forbids it"
-        return (Problem("chain-format", 0, said),)
-    found = []
-    if (
-        b"### " in ledger.header
-        or b"- chain prev=" in ledger.header
-        or not ledger.header.endswith(b"\n")
-    ):
-        found.append(
-            Problem(
-                "chain-header", 0, "the header holds parts of an entry, or does not end its line"
-            )
+        message = (
+            "its line ends are CRLF: git changed them at checkout; "
+            "`progress.txt -text` in .gitattributes forbids it"
         )
+        return (Problem("chain-format", 0, message),)
+    problems = []
+    has_entry_parts = b"### " in ledger.header or b"- chain prev=" in ledger.header
+    if has_entry_parts or not ledger.header.endswith(b"\n"):
+        message = "the header contains parts of an entry, or does not end its line"
+        problems.append(Problem("chain-header", 0, message))
+    # 2. Each entry against the one before it.
     prev, seq = durable.sha256(ledger.header), 0
     for entry in ledger.entries:
-        where = entry.seq
-        if entry.self_hash != durable.sha256(entry.sealed):
-            found.append(
-                Problem(
-                    "chain-self",
-                    where,
-                    f"entry {where:04d} was edited: its text does not have the hash that stands in its chain line",
-                )
-            )
-        if entry.seq != seq + 1:
-            found.append(
-                Problem(
-                    "chain-order",
-                    where,
-                    f"entry {where:04d} follows entry {seq:04d}: an entry was deleted, inserted or moved here",
-                )
-            )
-        elif entry.prev != prev:
-            found.append(
-                Problem(
-                    "chain-prev",
-                    where,
-                    f"entry {where:04d} does not follow the text before it: prev is "
-                    f"{entry.prev[:12]}…, wanted {prev[:12]}…",
-                )
-            )
-        if (entry.kind == "GENESIS") != (entry is ledger.entries[0]):
-            found.append(
-                Problem(
-                    "chain-genesis",
-                    where,
-                    f"entry {where:04d} is {entry.kind}: the first entry, and no other, is GENESIS",
-                )
-            )
+        problems += _entry_problems(entry, prev, seq, is_first=entry is ledger.entries[0])
         prev, seq = entry.self_hash, entry.seq
+    # 3. What could not be read.
     if ledger.rest:
-        met = ledger.rest[:60].decode("utf-8", "replace")
-        found.append(
-            Problem(
-                "chain-format", seq + 1, f"what follows entry {seq:04d} is not an entry: {met!r}"
-            )
+        start = ledger.rest[:60].decode("utf-8", "replace")
+        message = f"what follows entry {seq:04d} is not an entry: {start!r}"
+        problems.append(Problem("chain-format", seq + 1, message))
+    return tuple(problems)
+
+
+def _entry_problems(entry: Entry, prev: str, seq: int, *, is_first: bool) -> list[Problem]:
+    """Return what is invalid in one entry; `prev` and `seq` are the hash and number before it."""
+    number = f"entry {entry.seq:04d}"
+    problems = []
+    if entry.self_hash != durable.sha256(entry.sealed):
+        message = f"{number} was edited: its text does not have the hash in its chain line"
+        problems.append(Problem("chain-self", entry.seq, message))
+    if entry.seq != seq + 1:
+        message = f"{number} follows entry {seq:04d}: an entry was deleted, inserted or moved here"
+        problems.append(Problem("chain-order", entry.seq, message))
+    elif entry.prev != prev:
+        message = (
+            f"{number} does not follow the text before it: "
+            f"got prev {entry.prev[:12]}…; expected {prev[:12]}…"
         )
-    return tuple(found)
+        problems.append(Problem("chain-prev", entry.seq, message))
+    if (entry.kind == EntryKind.GENESIS) != is_first:
+        message = f"{number} is {entry.kind}: the first entry, and no other, is GENESIS"
+        problems.append(Problem("chain-genesis", entry.seq, message))
+    return problems
 
 
 def append_entry(progress: Path, journal: Path, ledger: Ledger, entry: Entry) -> Ledger:
-    """Writes the entry to the journal, then to progress.txt; the journal is made from the ledger where there is none.
+    """Write the entry to the journal, then to progress.txt, and return the ledger with it.
 
-    Idempotent: what already ends with the entry is left as it is, so that a run killed between the two writes can
-    complete them.
+    The journal is made from the ledger where there is none. Idempotent: a file that already ends
+    with the entry is left as it is, so that the next run can complete what a killed run had begun
+    between the two writes.
     """
-    before = ledger.header + b"".join(known.block for known in ledger.entries)
-    for path, place in ((journal, "journalled"), (progress, "entered")):
-        met = path.read_bytes() if path.exists() else None
-        if met is None:
+    before = ledger.header + b"".join(past.block for past in ledger.entries)
+    for path, failpoint_name in ((journal, "journalled"), (progress, "entered")):
+        if not path.exists():
             durable.write(path, before)
-            met = before
-        if met == before:
+        data = path.read_bytes()
+        if data == before:
             durable.append(path, entry.block)
-        elif met != before + entry.block:
+        elif data != before + entry.block:
             raise IntegrityError(
                 "ledger-moved",
-                f"{path} changed while the runner was at work: expected {len(before)} bytes, met {len(met)}",
+                f"{path} changed while the runner was at work: "
+                f"got {len(data)} bytes; expected {len(before)}",
             )
-        failpoint(place)
-    return Ledger(ledger.header, (*ledger.entries, entry))
+        failpoint(failpoint_name)
+    return ledger.with_entry(entry)

@@ -1,57 +1,61 @@
-"""What persons decided beside approving: relocks, rejections, waivers. Every view shows these before anything else.
+"""Human decisions other than approvals: relocks, rejections, waivers. Every view shows them first.
 
-They are the honest ways on where a gate says no, and nobody who reads a result should have to look for them.
+They are how a project goes on where a gate fails, and no reader of a result should have to look for
+them.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from phases.record.ledger import Entry
+from phases.record import entries
+from phases.record.ledger import Entry, EntryKind
 
-WORDS = {"LOCKED": "relocked", "REJECTED": "rejected", "WAIVED": "waived"}
-RELOCKED = r"relocked by .+"
-REASON = r"reason (?P<text>.+)"
-STOOD = r"stood at (?P<text>.+)"
+VERBS = {
+    EntryKind.LOCKED: "relocked",
+    EntryKind.REJECTED: "rejected",
+    EntryKind.WAIVED: "waived",
+}
 
 
 @dataclass(frozen=True)
 class Override:
     """One such decision."""
 
-    word: str
+    verb: str
     """`relocked`, `rejected` or `waived`."""
     phase: int
     feature: str | None
     entry: int
     time: str
     reason: str
-    stood: str = ""
-    """A waived feature's state before: `failed, 3 attempts`."""
+    previous_state: str = ""
+    """A waived feature's state before: `failed, 3 attempts under this lock`."""
 
     @property
     def sentence(self) -> str:
         """`TOY-002 waived (failed, 3 attempts): no such data here (entry 0012)`."""
-        what = self.feature or f"phase {self.phase}"
-        stood = f" ({self.stood})" if self.stood else ""
-        return f"{what} {self.word}{stood}: {self.reason or 'no reason given'} (entry {self.entry:04d})"
+        subject = self.feature or f"phase {self.phase}"
+        state = f" ({self.previous_state})" if self.previous_state else ""
+        reason = self.reason or "no reason given"
+        return f"{subject} {self.verb}{state}: {reason} (entry {self.entry:04d})"
 
 
 def override_of(entry: Entry) -> Override | None:
-    """The note of an entry; None where it is no such decision (the first lock of a phase is the runner's)."""
-    if (
-        entry.kind not in WORDS
-        or entry.phase is None
-        or (entry.kind == "LOCKED" and not entry.fact(RELOCKED))
-    ):
+    """Return the override that an entry records, or None."""
+    if entry.kind not in VERBS or entry.phase is None:
         return None
-    reason, stood = entry.fact(REASON), entry.fact(STOOD)
+    # The first lock of a phase is the runner's own.
+    if entry.kind == EntryKind.LOCKED and not entry.match(entries.RELOCKED_BY):
+        return None
+    reason = entry.match(entries.REASON) or {}
+    previous_state = entry.match(entries.PREVIOUS_STATE) or {}
     return Override(
-        WORDS[entry.kind],
-        entry.phase,
-        entry.feature,
-        entry.seq,
-        entry.time,
-        reason["text"] if reason else "",
-        stood["text"] if stood else "",
+        verb=VERBS[entry.kind],
+        phase=entry.phase,
+        feature=entry.feature,
+        entry=entry.seq,
+        time=entry.time,
+        reason=reason.get("text", ""),
+        previous_state=previous_state.get("text", ""),
     )

@@ -1,44 +1,29 @@
-"""A project project for work: plan, paths, repository, ledger; and the reading that every command shares."""
+"""A project: its plan, its files and its repository, and how every command reads its record."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from phases.base.paths import Paths
 from phases.errors import IntegrityError
 from phases.git.probe import Probe, probe_repository
 from phases.git.repo import Repo
-from phases.plan import outline
 from phases.plan.load import load_plan
-from phases.plan.outline import PlanLike
-from phases.record import approvals
+from phases.plan.schema import Plan
+from phases.record.approvals import committed_records, unrecorded_files, unverified_records
 from phases.record.ledger import Ledger, Problem, chain_problems, new_header, parse_ledger
-from phases.record.reconcile import Reconciled, raise_first_problem
-from phases.record.reconcile import reconcile as reconcile
+from phases.record.reconcile import Reconciled, raise_first_problem, reconcile
 from phases.record.state import State, fold_state
-
-if TYPE_CHECKING:
-    from phases.plan.schema import Plan
 
 
 @dataclass(frozen=True)
 class Project:
-    """The plan and where its files lie."""
+    """The plan, the names of the project's files, and what git says of its repository."""
 
-    outline: PlanLike
-    """What views need of the plan; the plan itself where it was loaded."""
+    plan: Plan
     paths: Paths
     probe: Probe
-
-    @cached_property
-    def plan(self) -> Plan:
-        """The plan, fully checked: loaded at the first use where the project was project for a view."""
-
-        return load_plan(self.root)
 
     @property
     def root(self) -> Path:
@@ -46,7 +31,7 @@ class Project:
         return self.paths.root
 
     def repo(self) -> Repo:
-        """The repository through GitPython; loaded by the commands that need it."""
+        """Return the repository through GitPython; only the commands that need it load that."""
         return Repo(self.root)
 
 
@@ -64,111 +49,95 @@ class Snapshot:
 
 
 def open_project(root: Path) -> Project:
-    """Loads and fully checks the plan and finds the repository; touches neither torch nor GitPython."""
-
+    """Read and fully check the plan and find the repository; loads neither torch nor GitPython."""
     root = root.absolute()
-    found = probe_repository(root)
+    probe = probe_repository(root)
     plan = load_plan(root)
-    outline.remember(root, found.common_dir)
-    project = Project(plan, Paths(root, found.common_dir, plan.results), found)
-    vars(project)["plan"] = plan  # the cached property's place: it is loaded already
-    return project
-
-
-def open_view(root: Path) -> Project:
-    """Opens the project for a view, without pydantic where this very plan was fully checked before."""
-    root = root.absolute()
-    found = probe_repository(root)
-    plan = outline.known(root, found.common_dir)
-    return (
-        open_project(root)
-        if plan is None
-        else Project(plan, Paths(root, found.common_dir, plan.results), found)
-    )
+    return Project(plan, Paths(root, probe.common_dir, plan.results), probe)
 
 
 def load_unverified(project: Project) -> Snapshot:
-    """The ledger and state as the work tree has them: for views, which warn and never refuse.
+    """Read ledger and state as the work tree has them: for views, which warn and never refuse.
 
-    Approval records count by their digest and by what they say; `read` also asks git for their commits.
+    Decision records count by their digest and by what they say; `load_verified` also asks git for
+    their commits.
     """
-    progress, journal = _bytes(project.paths.progress), _bytes(project.paths.journal)
-    parsed = parse_ledger(progress or new_header(project.outline.project))
-    found = chain_problems(parsed) or _apart(
-        project, parsed, parse_ledger(journal) if journal is not None else parsed
-    )
-    records = approvals.standing_records(project.root, parsed)
-    return Snapshot(
-        Reconciled(parsed, has_journal=journal is not None, problems=found),
-        fold_state(project.outline, parsed.entries, records),
-    )
+    progress = _read(project.paths.progress) or new_header(project.plan.project)
+    journal = _read(project.paths.journal)
+    ledger = parse_ledger(progress)
+    journal_ledger = ledger if journal is None else parse_ledger(journal)
+    problems = chain_problems(ledger) or _differences(project, ledger, journal_ledger)
+    reconciled = Reconciled(ledger, has_journal=journal is not None, problems=problems)
+    records = unverified_records(project.root, ledger)
+    return Snapshot(reconciled, fold_state(project.plan, ledger.entries, records))
 
 
-def _apart(project: Project, mine: Ledger, kept: Ledger) -> tuple[Problem, ...]:
-    """Where progress.txt, the journal and HEAD's progress.txt tell different things."""
-    count = len(mine.entries)
-    if project.probe.progress is not None and not project.probe.progress.begins(mine.data):
-        return (
-            Problem("ledger-differs", None, "progress.txt does not begin with HEAD's progress.txt"),
-        )
-    if kept.entries == mine.entries:
+def _differences(project: Project, ledger: Ledger, journal: Ledger) -> tuple[Problem, ...]:
+    """Return where progress.txt differs from HEAD's progress.txt or from the journal."""
+    count = len(ledger.entries)
+    committed = project.probe.progress
+    if committed is not None and not committed.begins(ledger.data):
+        message = "progress.txt does not begin with HEAD's progress.txt"
+        return (Problem("ledger-differs", None, message),)
+    if journal.entries == ledger.entries:
         return ()
-    if kept.entries[:count] == mine.entries:
-        missing = len(kept.entries) - count
-        restores = "" if project.probe.rewound else "; the next run restores them"
-        message = f"progress.txt lacks its last {missing} entries, which the journal has{restores}"
+    if journal.entries[:count] == ledger.entries:
+        missing = len(journal.entries) - count
+        message = f"progress.txt lacks its last {missing} entries, which the journal has"
+        if not project.probe.is_rewound:
+            message += "; the next run restores them"
         return (Problem("ledger-differs", count + 1, message),)
     return (Problem("ledger-differs", None, "progress.txt differs from the journal"),)
 
 
 def load_verified(project: Project, repo: Repo) -> Snapshot:
-    """The ledger and state as they can be proved: chain, journal, HEAD, history and approval records must hold.
+    """Read ledger and state as they can be proved: chain, journal, HEAD, history, decision records.
 
     Raises:
-        IntegrityError: naming the first thing that does not hold.
+        IntegrityError: naming the first thing that is invalid.
     """
-    if project.probe.rewound:
+    if project.probe.is_rewound:
         raise rewound_error(project.probe)
-    found = reconcile_project(project, repo)
-    raise_first_problem(found.problems)
-    loose = approvals.unrecorded(project.root, found.ledger)
-    if loose:
+    reconciled = reconcile_project(project, repo)
+    raise_first_problem(reconciled.problems)
+    ledger = reconciled.ledger
+    unrecorded = unrecorded_files(project.root, ledger)
+    if unrecorded:
         raise IntegrityError(
             "approval-unrecorded",
-            f"{loose[0]} is not named by any APPROVED or REJECTED entry with its digest: nobody's decision",
-            hint=f"move {loose[0]} out of the repository",
+            f"unrecorded approval file: no entry names {unrecorded[0]} with the digest it has",
+            hint=f"move {unrecorded[0]} out of the repository",
         )
-    return Snapshot(
-        found, fold_project(project, found.ledger, approvals.committed_records(repo, found.ledger))
-    )
+    records = committed_records(repo, ledger)
+    return Snapshot(reconciled, fold_state(project.plan, ledger.entries, records))
 
 
 def reconcile_project(project: Project, repo: Repo) -> Reconciled:
-    """progress.txt, journal and HEAD's version, compared."""
+    """Compare progress.txt with the journal and with HEAD's version."""
     committed = repo.blob("HEAD", "progress.txt")
-    progress = _bytes(project.paths.progress)
+    progress = _read(project.paths.progress)
     if progress is None:
-        progress = committed if committed is not None else new_header(project.outline.project)
-    return reconcile(progress, _bytes(project.paths.journal), committed)
+        progress = committed
+    if progress is None:
+        progress = new_header(project.plan.project)
+    return reconcile(progress, _read(project.paths.journal), committed)
 
 
-def fold_project(project: Project, ledger: Ledger, records: Collection[str]) -> State:
-    """The state that a ledger folds to."""
-    return fold_state(project.outline, ledger.entries, records)
+def rewound_error(probe: Probe) -> IntegrityError:
+    """Return the error for a HEAD that is not at or after the runner's last commit.
 
-
-def rewound_error(found: Probe) -> IntegrityError:
-    """HEAD is not at or after the runner's last commit: a reset, amend, rebase or another branch."""
-    log, head = (found.log or "")[:12], (found.head or "no commit")[:12]
+    A reset, an amend, a rebase or another branch does that.
+    """
+    log, head = (probe.log or "")[:12], (probe.head or "no commit")[:12]
     return IntegrityError(
         "history-rewound",
         f"HEAD ({head}) is not at or after the runner's last commit ({log})",
-        hint=f"git log refs/phases/log shows what is missing; `git merge {log}` or `git reset "
-        f"{log}` brings it back; to begin anew, clone anew",
+        hint=f"git log refs/phases/log shows what is missing; `git merge {log}` or "
+        f"`git reset {log}` brings it back; to begin anew, clone anew",
     )
 
 
-def _bytes(path: Path) -> bytes | None:
+def _read(path: Path) -> bytes | None:
     try:
         return path.read_bytes()
     except FileNotFoundError:

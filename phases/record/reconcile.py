@@ -13,105 +13,103 @@ class Reconciled:
     """What progress.txt, journal and HEAD say together."""
 
     ledger: Ledger
-    """The ledger that counts; equals progress.txt unless `restored` or `torn`."""
+    """The ledger that counts; equals progress.txt unless `restored` or a torn end was set aside."""
     restored: int = 0
     """Entries that progress.txt lacked and the journal had."""
-    torn: bytes = b""
-    """A last piece of the journal that never became an entry."""
-    torn_end: bytes = b""
-    """NUL bytes at the end of progress.txt: a file that had grown when the power went, and its bytes had not come."""
+    torn_journal: bytes = b""
+    """A truncated tail of the journal that never became an entry."""
+    torn_progress: bytes = b""
+    """NUL bytes at the end of progress.txt: the file had grown before the power failed, its bytes
+    were not written yet."""
     has_journal: bool = True
     problems: tuple[Problem, ...] = ()
 
 
 def reconcile(progress: bytes, journal: bytes | None, committed: bytes | None) -> Reconciled:
-    """Compares the work tree's progress.txt with the journal and with HEAD's version. Pure.
+    """Compare the work tree's progress.txt with the journal and with HEAD's version.
 
-    progress.txt must equal the journal, or lack only its end where that end is not committed. It must start with
-    HEAD's version. Without a journal (a clone) it must equal HEAD's version.
+    progress.txt must equal the journal, or lack only its end where that end is not committed. It
+    must start with HEAD's version. Without a journal (a clone) it must equal HEAD's version.
     """
     committed = committed or b""
-    mine = parse_ledger(progress)
+    ledger = parse_ledger(progress)
     if journal is None:
-        found = chain_problems(mine)
-        if not found and progress != committed and mine.entries:
-            found = (
-                _beyond(
-                    mine, parse_ledger(committed), "HEAD's progress.txt, and there is no journal"
-                ),
-            )
-        return Reconciled(mine, has_journal=False, problems=found)
-    kept = parse_ledger(journal)
-    torn, whole = b"", journal
-    if kept.rest and START not in kept.rest[1:]:
-        torn, whole = kept.rest, journal[: len(journal) - len(kept.rest)]
-        kept = parse_ledger(whole)
-    found = chain_problems(kept)
-    if found:
-        return Reconciled(
-            mine,
-            problems=tuple(
-                Problem("journal-" + p.code, p.entry, "journal: " + p.message) for p in found
-            ),
-        )
-    if not whole.startswith(committed):
-        first = _first_difference(parse_ledger(committed), kept)
-        return Reconciled(
-            mine,
-            problems=(
-                Problem(
-                    "journal-lacks-commit",
-                    first,
-                    f"HEAD's progress.txt and the journal differ from entry {first:04d} on",
-                ),
-            ),
-        )
+        return _reconcile_clone(ledger, progress, committed)
+
+    # 1. The journal without its truncated tail must be valid and start with HEAD's version.
+    journal_ledger = parse_ledger(journal)
+    torn_journal = b""
+    if journal_ledger.rest and START not in journal_ledger.rest[1:]:
+        torn_journal = journal_ledger.rest
+        journal = journal[: len(journal) - len(torn_journal)]
+        journal_ledger = parse_ledger(journal)
+    problems = chain_problems(journal_ledger)
+    if problems:
+        return Reconciled(ledger, problems=tuple(map(_journal_problem, problems)))
+    if not journal.startswith(committed):
+        first = _first_difference(parse_ledger(committed), journal_ledger)
+        message = f"HEAD's progress.txt and the journal differ from entry {first:04d} on"
+        return Reconciled(ledger, problems=(Problem("journal-lacks-commit", first, message),))
+
+    # 2. progress.txt equals the journal, or lacks its end.
     text = progress.rstrip(b"\0")
-    nul = progress[len(text) :]
-    if text == whole:
-        return Reconciled(kept, torn=torn, torn_end=nul)
-    if whole.startswith(text) and text.startswith(committed):
+    torn_progress = progress[len(text) :]
+    if journal.startswith(text) and (text == journal or text.startswith(committed)):
         return Reconciled(
-            kept, restored=len(kept.entries) - len(mine.entries), torn=torn, torn_end=nul
+            ledger=journal_ledger,
+            restored=0 if text == journal else len(journal_ledger.entries) - len(ledger.entries),
+            torn_journal=torn_journal,
+            torn_progress=torn_progress,
         )
-    if progress.startswith(whole):
-        return Reconciled(
-            mine, problems=chain_problems(mine) or (_beyond(mine, kept, "the journal"),)
+
+    # 3. It does not: name the first difference.
+    problems = chain_problems(ledger)
+    if not problems and progress.startswith(journal):
+        problems = (_unknown_entries(ledger, journal_ledger, "the journal"),)
+    if not problems:
+        first = _first_difference(ledger, journal_ledger)
+        message = f"progress.txt differs from the journal from entry {first:04d} on"
+        problems = (Problem("ledger-differs", first, message),)
+    return Reconciled(ledger, problems=problems)
+
+
+def _reconcile_clone(ledger: Ledger, progress: bytes, committed: bytes) -> Reconciled:
+    problems = chain_problems(ledger)
+    if not problems and progress != committed and ledger.entries:
+        source = "HEAD's progress.txt, and there is no journal"
+        problems = (_unknown_entries(ledger, parse_ledger(committed), source),)
+    return Reconciled(ledger, has_journal=False, problems=problems)
+
+
+def _journal_problem(problem: Problem) -> Problem:
+    return Problem("journal-" + problem.code, problem.entry, "journal: " + problem.message)
+
+
+def _unknown_entries(ledger: Ledger, expected: Ledger, source: str) -> Problem:
+    first = len(expected.entries) + 1
+    count = len(ledger.entries) - len(expected.entries)
+    message = (
+        f"progress.txt has {count} entries, from {first:04d} on, that the runner did not write: "
+        f"they are not in {source}"
+    )
+    return Problem("entry-unknown", first, message)
+
+
+def _first_difference(one: Ledger, other: Ledger) -> int:
+    """Return the number of the first entry that is not the same in both."""
+    pairs = zip(one.entries, other.entries, strict=False)
+    for number, (entry, other_entry) in enumerate(pairs, start=1):
+        if entry != other_entry:
+            return number
+    return min(len(one.entries), len(other.entries)) + 1
+
+
+def raise_first_problem(problems: tuple[Problem, ...]) -> None:
+    """Raise IntegrityError for the first problem, with its code and the way back."""
+    if problems:
+        raise IntegrityError(
+            problems[0].code,
+            f"progress.txt: {problems[0].message}",
+            hint="python -m phases audit lists all of it; "
+            "`git checkout -- progress.txt` restores the committed text",
         )
-    first = _first_difference(mine, kept)
-    return Reconciled(
-        mine,
-        problems=chain_problems(mine)
-        or (
-            Problem(
-                "ledger-differs",
-                first,
-                f"progress.txt differs from the journal from entry {first:04d} on",
-            ),
-        ),
-    )
-
-
-def _beyond(mine: Ledger, known: Ledger, what: str) -> Problem:
-    first = len(known.entries) + 1
-    count = len(mine.entries) - len(known.entries)
-    return Problem(
-        "entry-unknown",
-        first,
-        f"progress.txt holds {count} entries, from {first:04d} on, that the runner "
-        f"did not write: they are not in {what}",
-    )
-
-
-def _first_difference(a: Ledger, b: Ledger) -> int:
-    for index, (x, y) in enumerate(zip(a.entries, b.entries, strict=False)):
-        if x != y:
-            return index + 1
-    return min(len(a.entries), len(b.entries)) + 1
-
-
-def raise_first_problem(found: tuple[Problem, ...]) -> None:
-    """Stops at the first problem; IntegrityError carries its code and the way back."""
-    if found:
-        hint = "python -m phases audit lists all of it; `git checkout -- progress.txt` brings back the committed text"
-        raise IntegrityError(found[0].code, f"progress.txt: {found[0].message}", hint=hint)

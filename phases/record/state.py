@@ -1,14 +1,14 @@
-"""Where the project stands: a pure fold over the plan and the ledger, and what comes next."""
+"""The project's state: a pure fold over the plan and the ledger, and what comes next."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from phases.plan.outline import PhaseLike, PlanLike
-from phases.record.ledger import Entry
+from phases.plan.schema import Phase, Plan
+from phases.record import entries
+from phases.record.ledger import OUTCOMES, Entry, EntryKind
 from phases.record.overrides import Override, override_of
 from phases.record.steps import (
     AttemptsSpent,
@@ -20,18 +20,6 @@ from phases.record.steps import (
     Step,
     Stuck,
 )
-
-RAN = r"ran .+ for (?P<seconds>\d+) s: attempt (?P<attempt>\d+), .*"
-COVERAGE = r"gate .+; coverage (?P<recomputed>\d+) \+ (?P<bounded>\d+) of (?P<total>\d+)(; .*)?"
-RECEIPT = r"receipt sha256:(?P<digest>[0-9a-f]{64}) (?P<path>\S+)"
-LOCK = r"lock sha256:(?P<digest>[0-9a-f]{64}) (?P<path>\S+)"
-REQUEST = r"request sha256:(?P<digest>[0-9a-f]{64}) (?P<path>\S+)"
-RECORD = r"record sha256:(?P<digest>[0-9a-f]{64}) (?P<path>\S+)"
-VERDICT = r"verdict sha256:(?P<digest>[0-9a-f]{64}) (?P<path>\S+)"
-HEAD = r"head (?P<commit>[0-9a-f]{40,64})"
-AGAIN = r"runs again: (?P<feature>\S+)"
-ATTEMPT = r"attempt (?P<attempt>\d+), .*"
-OUTCOMES = ("VERIFIED", "FAILED", "ERRORED")
 
 
 class FeatureState(StrEnum):
@@ -57,65 +45,63 @@ class PhaseState(StrEnum):
 
 @dataclass(frozen=True)
 class FeatureStatus:
-    """One feature: `pending | running | verified | failed | errored | waived`."""
+    """One feature as the ledger has it."""
 
     id: str
     title: str
-    state: str = "pending"
+    state: FeatureState = FeatureState.PENDING
     attempts: int = 0
     """Outcomes since the phase was last locked; an interruption is none."""
     started: int = 0
     """Attempts ever begun; the next one's number is one more."""
     seconds: int | None = None
     receipt: str | None = None
-    """Digest of the newest verified attempt's receipt."""
+    """SHA-256 of the newest verified attempt's receipt."""
     coverage: tuple[int, int, int] | None = None
     """Measurements (recomputed, bounded, all)."""
 
     @property
     def is_done(self) -> bool:
-        """Whether the phase may go on without it running again."""
-        return self.state in ("verified", "waived")
+        """Whether the phase may go on without running it again."""
+        return self.state in (FeatureState.VERIFIED, FeatureState.WAIVED)
 
 
 @dataclass(frozen=True)
 class PhaseStatus:
-    """One phase: `pending | running | failed | awaiting_approval | approved`."""
+    """One phase as the ledger has it."""
 
     id: int
     name: str
     features: tuple[FeatureStatus, ...]
     lock: str | None = None
-    """Digest of the plan lock that holds now."""
+    """SHA-256 of the plan lock that is in force."""
     lock_path: str | None = None
     request: str | None = None
-    """Digest of the review request that waits for an answer."""
+    """SHA-256 of the review request that waits for an answer."""
     halted: int | None = None
     """Number of the HALTED entry that waits for an answer."""
     exit_failed: bool = False
     exit_attempts: int = 0
-    notes: tuple[Override, ...] = ()
-    """What persons decided beside approving, in order: relocks, rejections, waivers."""
+    overrides: tuple[Override, ...] = ()
+    """Relocks, rejections and waivers, in order."""
     approved: bool = False
 
     @property
-    def state(self) -> str:
+    def state(self) -> PhaseState:
         """The phase's state in one word."""
+        states = {feature.state for feature in self.features}
         if self.approved:
-            return "approved"
+            return PhaseState.APPROVED
         if self.halted is not None:
-            return "awaiting_approval"
-        if self.exit_failed or any(
-            feature.state in ("failed", "errored") for feature in self.features
-        ):
-            return "failed"
-        begun = self.lock is not None or any(
-            feature.state != "pending" for feature in self.features
-        )
-        return "running" if begun else "pending"
+            return PhaseState.AWAITING_APPROVAL
+        if self.exit_failed or states & {FeatureState.FAILED, FeatureState.ERRORED}:
+            return PhaseState.FAILED
+        if self.lock is not None or states != {FeatureState.PENDING}:
+            return PhaseState.RUNNING
+        return PhaseState.PENDING
 
     def feature(self, feature_id: str) -> FeatureStatus:
-        """The feature with this id; KeyError if there is none."""
+        """Return the feature with this id; KeyError if there is none."""
         for feature in self.features:
             if feature.id == feature_id:
                 return feature
@@ -129,101 +115,122 @@ class State:
     phases: tuple[PhaseStatus, ...]
 
     def phase(self, phase_id: int) -> PhaseStatus:
-        """The phase with this number; KeyError if there is none."""
+        """Return the phase with this number; KeyError if there is none."""
         for phase in self.phases:
             if phase.id == phase_id:
                 return phase
         raise KeyError(phase_id)
 
+    @property
+    def features(self) -> dict[str, FeatureStatus]:
+        """Every feature of every phase by its id."""
+        features = {}
+        for phase in self.phases:
+            for feature in phase.features:
+                features[feature.id] = feature
+        return features
 
-def fold_state(plan: PlanLike, entries: Iterable[Entry], records: Collection[str]) -> State:
-    """Replays the entries over the plan. Pure.
+
+#### the fold
+
+
+def fold_state(plan: Plan, ledger_entries: Iterable[Entry], records: Collection[str]) -> State:
+    """Replay the entries over the plan. Pure.
 
     Args:
-        prd: the plan.
-        entries: the ledger's entries, in order.
-        records: digests of the approval records that exist; an APPROVED entry without its record counts for nothing.
+        plan: the plan.
+        ledger_entries: the ledger's entries, in order.
+        records: digests of the decision records that count; a decision's entry without its record
+            counts for nothing.
     """
-    phases = {phase.id: _blank(phase) for phase in plan.phases}
-    for entry in entries:
-        if entry.kind in ("REPAIRED", "RECOVERED"):
-            # An approval binds progress.txt as it was at the checkpoint: what waits has to halt anew.
-            phases = {
-                key: replace(phase, halted=None, request=None) for key, phase in phases.items()
-            }
+    phases = {phase.id: _pending_phase(phase) for phase in plan.phases}
+    for entry in ledger_entries:
+        if entry.kind in (EntryKind.REPAIRED, EntryKind.RECOVERED):
+            # An approval binds progress.txt as it was at the checkpoint: every halt is void.
+            for phase_id, phase in phases.items():
+                phases[phase_id] = replace(phase, halted=None, request=None)
         if entry.phase in phases:
-            phase = _step(phases[entry.phase], entry, records)
-            note = override_of(entry) if _is_recorded(entry, records) else None
-            phases[entry.phase] = replace(phase, notes=(*phase.notes, note)) if note else phase
+            phases[entry.phase] = _fold_entry(phases[entry.phase], entry, records)
     return State(tuple(phases.values()))
 
 
-def _blank(phase: PhaseLike) -> PhaseStatus:
-    return PhaseStatus(
-        phase.id, phase.name, tuple(FeatureStatus(item.id, item.title) for item in phase.features)
-    )
+def _pending_phase(phase: Phase) -> PhaseStatus:
+    features = [FeatureStatus(feature.id, feature.title) for feature in phase.features]
+    return PhaseStatus(phase.id, phase.name, tuple(features))
 
 
-def _step(phase: PhaseStatus, entry: Entry, records: Collection[str]) -> PhaseStatus:
-    if entry.kind == "LOCKED":
-        # The first lock of a phase is the runner's own; to lock it anew is a person's decision, with a record.
-        return (
-            _locked(phase, entry) if phase.lock is None or _is_recorded(entry, records) else phase
-        )
-    if entry.kind == "HALTED":
-        request = entry.fact(REQUEST)
-        return replace(
-            phase,
-            halted=entry.seq,
-            request=request["digest"] if request else None,
-            exit_failed=False,
-        )
-    if entry.kind in ("APPROVED", "REJECTED"):
-        return _decided(phase, entry, records)
-    if entry.kind == "WAIVED" and not _is_recorded(entry, records):
+_HUMAN_KINDS = (
+    EntryKind.LOCKED,
+    EntryKind.APPROVED,
+    EntryKind.REJECTED,
+    EntryKind.WAIVED,
+)
+"""Kinds that record a human decision; the first LOCKED of a phase is the runner's own."""
+
+
+def _fold_entry(phase: PhaseStatus, entry: Entry, records: Collection[str]) -> PhaseStatus:
+    """Return the phase after one of its entries."""
+    # 1. A decision counts only with its record.
+    record = entry.match(entries.RECORD)
+    is_recorded = record is not None and record["sha256"] in records
+    is_first_lock = entry.kind == EntryKind.LOCKED and phase.lock is None
+    if entry.kind in _HUMAN_KINDS and not is_recorded and not is_first_lock:
         return phase
-    if entry.feature is None:
-        return (
-            replace(phase, exit_failed=True, exit_attempts=phase.exit_attempts + 1)
-            if entry.kind == "FAILED"
-            else phase
-        )
-    features = tuple(
-        _feature_step(item, entry) if item.id == entry.feature else item for item in phase.features
-    )
-    if entry.kind in (*OUTCOMES, "STARTED", "WAIVED"):
-        # Any new outcome voids a request that waits: what was reviewed is no longer what stands.
-        return replace(phase, features=features, halted=None, request=None, exit_failed=False)
-    return replace(phase, features=features)
+    override = override_of(entry)
+    if override and is_recorded:
+        phase = replace(phase, overrides=(*phase.overrides, override))
+
+    # 2. What it does to the phase, or to one of its features.
+    match entry.kind:
+        case EntryKind.LOCKED:
+            return _lock(phase, entry)
+        case EntryKind.HALTED:
+            request = entry.match(entries.REQUEST) or {}
+            digest = request.get("sha256")
+            return replace(phase, halted=entry.seq, request=digest, exit_failed=False)
+        case EntryKind.APPROVED:
+            return replace(phase, approved=True, halted=None)
+        case EntryKind.REJECTED:
+            return _reject(phase, entry)
+        case EntryKind.FAILED if entry.feature is None:
+            return replace(phase, exit_failed=True, exit_attempts=phase.exit_attempts + 1)
+        case _:
+            return _fold_feature_entry(phase, entry)
 
 
-def _locked(phase: PhaseStatus, entry: Entry) -> PhaseStatus:
-    lock = entry.fact(LOCK)
-    again = {match["feature"] for line in entry.lines if (match := re.fullmatch(AGAIN, line))}
-    features = tuple(
-        replace(_again(item) if item.id in again else item, attempts=0) for item in phase.features
-    )
+def _fold_feature_entry(phase: PhaseStatus, entry: Entry) -> PhaseStatus:
+    """Return the phase after an entry about one feature."""
+    features = []
+    for feature in phase.features:
+        is_meant = feature.id == entry.feature
+        features.append(_fold_feature(feature, entry) if is_meant else feature)
+    phase = replace(phase, features=tuple(features))
+    # An outcome voids a request that waits: what was reviewed is no longer what there is.
+    if entry.feature and entry.kind in (*OUTCOMES, EntryKind.STARTED, EntryKind.WAIVED):
+        phase = replace(phase, halted=None, request=None, exit_failed=False)
+    return phase
+
+
+def _lock(phase: PhaseStatus, entry: Entry) -> PhaseStatus:
+    """Attempts are counted anew under every lock."""
+    lock = entry.match(entries.LOCK) or {}
+    features = [replace(feature, attempts=0) for feature in _reset_features(phase, entry)]
     return replace(
         phase,
-        lock=lock["digest"] if lock else None,
-        lock_path=lock["path"] if lock else None,
-        features=features,
+        features=tuple(features),
+        lock=lock.get("sha256"),
+        lock_path=lock.get("path"),
         halted=None,
         request=None,
         exit_attempts=0,
     )
 
 
-def _decided(phase: PhaseStatus, entry: Entry, records: Collection[str]) -> PhaseStatus:
-    if not _is_recorded(entry, records):
-        return phase
-    if entry.kind == "APPROVED":
-        return replace(phase, approved=True, halted=None)
-    again = {match["feature"] for line in entry.lines if (match := re.fullmatch(AGAIN, line))}
-    features = tuple(_again(item) if item.id in again else item for item in phase.features)
+def _reject(phase: PhaseStatus, entry: Entry) -> PhaseStatus:
+    """A rejection releases the lock."""
     return replace(
         phase,
-        features=features,
+        features=_reset_features(phase, entry),
         lock=None,
         lock_path=None,
         halted=None,
@@ -233,90 +240,109 @@ def _decided(phase: PhaseStatus, entry: Entry, records: Collection[str]) -> Phas
     )
 
 
-def _again(feature: FeatureStatus) -> FeatureStatus:
-    """Pending once more: what the last attempt found no longer stands for it."""
-    return replace(feature, state="pending", seconds=None, coverage=None)
+def _reset_features(phase: PhaseStatus, entry: Entry) -> tuple[FeatureStatus, ...]:
+    """Return the phase's features, those that the entry resets pending again."""
+    reset = {fields["feature"] for fields in entry.match_all(entries.RESET)}
+    features = []
+    for feature in phase.features:
+        if feature.id not in reset:
+            features.append(feature)
+            continue
+        features.append(replace(feature, state=FeatureState.PENDING, seconds=None, coverage=None))
+    return tuple(features)
 
 
-def _is_recorded(entry: Entry, records: Collection[str]) -> bool:
-    record = entry.fact(RECORD)
-    return record is not None and record["digest"] in records
-
-
-def _feature_step(feature: FeatureStatus, entry: Entry) -> FeatureStatus:
-    if entry.kind == "STARTED":
-        return replace(feature, state="running", started=feature.started + 1)
-    if entry.kind == "INTERRUPTED":
-        return replace(feature, state="pending")
-    if entry.kind == "WAIVED":
-        return replace(feature, state="waived")
+def _fold_feature(feature: FeatureStatus, entry: Entry) -> FeatureStatus:
+    """Return the feature after one of its entries."""
+    match entry.kind:
+        case EntryKind.STARTED:
+            return replace(feature, state=FeatureState.RUNNING, started=feature.started + 1)
+        case EntryKind.INTERRUPTED:
+            return replace(feature, state=FeatureState.PENDING)
+        case EntryKind.WAIVED:
+            return replace(feature, state=FeatureState.WAIVED)
     if entry.kind not in OUTCOMES:
         return feature
-    ran, covered, receipt = entry.fact(RAN), entry.fact(COVERAGE), entry.fact(RECEIPT)
-    verified = entry.kind == "VERIFIED"
+    receipt = entry.match(entries.RECEIPT)
+    if receipt and entry.kind == EntryKind.VERIFIED:
+        feature = replace(feature, receipt=receipt["sha256"])
+    ran = entry.match(entries.RAN)
+    coverage = entry.match(entries.MEASUREMENT_COVERAGE)
     return replace(
         feature,
-        state=entry.kind.lower(),
+        state=FeatureState(entry.kind.lower()),
         attempts=feature.attempts + 1,
         seconds=int(ran["seconds"]) if ran else None,
-        receipt=receipt["digest"] if receipt and verified else feature.receipt,
-        coverage=(int(covered[1]), int(covered[2]), int(covered[3])) if covered else None,
+        coverage=_coverage_counts(coverage) if coverage else None,
     )
 
 
-def next_step(plan: PlanLike, state: State, failed_now: Collection[str] = ()) -> Step:
-    """What `run --next` does now. Pure.
+def _coverage_counts(fields: dict[str, str]) -> tuple[int, int, int]:
+    return int(fields["recomputed"]), int(fields["bounded"]), int(fields["total"])
+
+
+#### what comes next
+
+
+def next_step(plan: Plan, state: State, failed_now: Collection[str] = ()) -> Step:
+    """Return what `run --next` does now. Pure.
 
     Args:
-        prd: the plan.
-        state: where the project stands.
-        failed_now: features that already failed in this very run (`--keep-going`); they are not tried again in it.
+        plan: the plan.
+        state: the project's state.
+        failed_now: features that already failed in this very run (`--keep-going`); they are not
+            tried again in it.
     """
-    for phase, planned in zip(state.phases, plan.phases, strict=True):
-        if phase.state == "approved":
+    # 1. The first phase that is not approved.
+    phase = next((item for item in state.phases if item.state != PhaseState.APPROVED), None)
+    if phase is None:
+        return Done()
+    if phase.state == PhaseState.AWAITING_APPROVAL:
+        return AwaitApproval(phase.id)
+
+    # 2. Its features that are not done; then its exit gates.
+    remaining = [feature for feature in phase.features if not feature.is_done]
+    if not remaining:
+        if phase.lock is not None and phase.exit_attempts >= plan.defaults.attempts:
+            return AttemptsSpent(phase.id, None, phase.exit_attempts)
+        return RunExit(phase.id)
+
+    # 3. The first of them whose needs are verified.
+    needs = {feature.id: set(feature.needs) for feature in plan.phase(phase.id).features}
+    states = {feature.id: feature.state for feature in state.features.values()}
+    for feature in remaining:
+        unmet = [need for need in needs[feature.id] if states[need] != FeatureState.VERIFIED]
+        if unmet or feature.id in failed_now:
             continue
-        if phase.state == "awaiting_approval":
-            return AwaitApproval(phase.id)
-        left = [item for item in phase.features if not item.is_done]
-        if not left:
-            spent = phase.lock is not None and phase.exit_attempts >= plan.defaults.attempts
-            return (
-                AttemptsSpent(phase.id, None, phase.exit_attempts) if spent else RunExit(phase.id)
-            )
-        needs = {feature.id: feature.needs for feature in planned.features}
-        verified = {
-            item.id for known in state.phases for item in known.features if item.state == "verified"
-        }
-        ready = [
-            item
-            for item in left
-            if item.id not in failed_now and verified.issuperset(needs[item.id])
-        ]
-        if not ready:
-            if not failed_now and (
-                blocked := _blocked(state, phase.id, {item.id: needs[item.id] for item in left})
-            ):
-                return blocked
-            return Stuck(phase.id, tuple(item.id for item in left))
-        chosen = ready[0]
-        if is_spent(plan, phase, chosen):
-            return AttemptsSpent(phase.id, chosen.id, chosen.attempts)
-        return RunFeature(phase.id, chosen.id)
-    return Done()
+        if is_spent(plan, phase, feature):
+            return AttemptsSpent(phase.id, feature.id, feature.attempts)
+        return RunFeature(phase.id, feature.id)
+
+    # 4. None can run: for a waived need a human decides, else the next run tries again.
+    if not failed_now:
+        blocked = _find_blocked(plan, state, phase, remaining)
+        if blocked:
+            return blocked
+    return Stuck(phase.id, tuple(feature.id for feature in remaining))
 
 
-def is_spent(plan: PlanLike, phase: PhaseStatus, feature: FeatureStatus) -> bool:
-    """Whether a feature has used up its attempts; a rejection released the lock that they were counted under."""
+def is_spent(plan: Plan, phase: PhaseStatus, feature: FeatureStatus) -> bool:
+    """Return whether a feature has used up its attempts; without a lock none are counted."""
     return phase.lock is not None and feature.attempts >= plan.defaults.attempts
 
 
-def _blocked(state: State, phase: int, needs: Mapping[str, Collection[str]]) -> Blocked | None:
-    """The first of the features that are left that needs a waived one."""
-    waived = {
-        item.id: known.id
-        for known in state.phases
-        for item in known.features
-        if item.state == "waived"
-    }
-    found = ((name, need) for name, needed in needs.items() for need in needed if need in waived)
-    return next((Blocked(phase, name, need, waived[need]) for name, need in found), None)
+def _find_blocked(
+    plan: Plan, state: State, phase: PhaseStatus, remaining: list[FeatureStatus]
+) -> Blocked | None:
+    """Return the first remaining feature that needs a waived one."""
+    waived_phases = {}
+    for each in state.phases:
+        for feature in each.features:
+            if feature.state == FeatureState.WAIVED:
+                waived_phases[feature.id] = each.id
+    for feature in remaining:
+        _, planned = plan.feature(feature.id)
+        for need in planned.needs:
+            if need in waived_phases:
+                return Blocked(phase.id, feature.id, need, waived_phases[need])
+    return None

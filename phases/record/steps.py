@@ -1,4 +1,4 @@
-"""What can come next: one class per kind of step, and the ways on where only a person can choose one."""
+"""What can come next: one class per kind of step, and the commands that a human can choose."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class RunExit:
 
 @dataclass(frozen=True)
 class AwaitApproval:
-    """A human's turn; nothing runs."""
+    """The phase waits for its approver; nothing runs."""
 
     phase: int
 
@@ -38,7 +38,7 @@ class AttemptsSpent:
 
 @dataclass(frozen=True)
 class Stuck:
-    """Features are left, but all of them failed in this run or wait for one that did."""
+    """Every remaining feature failed in this run or waits for one that did."""
 
     phase: int
     features: tuple[str, ...]
@@ -46,7 +46,7 @@ class Stuck:
 
 @dataclass(frozen=True)
 class Blocked:
-    """Every feature that is left needs one that was waived and gives nothing: a human's turn."""
+    """Every remaining feature needs one that was waived and has no results: a human must decide."""
 
     phase: int
     feature: str
@@ -64,16 +64,12 @@ Step = RunFeature | RunExit | AwaitApproval | AttemptsSpent | Stuck | Blocked | 
 
 
 def next_commands(step: AttemptsSpent | Blocked) -> tuple[str, ...]:
-    """The commands of which a person has to choose one; the first is what is usually wanted."""
+    """Return the commands of which a human has to choose one, the usual one first."""
     waive = f"python -m phases approve {step.phase} --waive {step.feature} --reason '…'"
     if isinstance(step, Blocked):
-        return (
-            waive,
-            f"python -m phases reject {step.waived_phase} --feature {step.waived} --reason '…'",
-        )
+        reject = f"python -m phases reject {step.waived_phase} --feature {step.waived}"
+        return (waive, f"{reject} --reason '…'")
     relock = f"python -m phases relock {step.phase} --reason '…'"
-    return (
-        (relock, waive)
-        if step.feature
-        else (relock, f"python -m phases reject {step.phase} --reason '…'")
-    )
+    if step.feature:
+        return (relock, waive)
+    return (relock, f"python -m phases reject {step.phase} --reason '…'")

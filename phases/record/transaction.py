@@ -1,14 +1,13 @@
-"""One outcome is recorded exactly once: files, entry, commit and ref, prepared first and then applied.
+"""Record every outcome exactly once: files, entries, commit and ref, prepared, then applied.
 
-Everything that an outcome will write is first laid down in `.phases/pending/TXN/`, its `record.json` last. Then it is
-applied: files, journal and progress.txt, one commit with the transaction's id in a trailer, `refs/phases/log`. Each
-step sees whether it was done already, so a run that was killed anywhere in between is completed by the next one,
-and nothing is written twice.
+Everything that an outcome writes is first written to `.phases/pending/TXN/`, its `record.json`
+last. Then it is applied: journal and progress.txt, files, one commit with the transaction's id in a
+trailer, `refs/phases/log`. Each step sees whether it was done already. So the next run completes
+what a killed run left at any step, and nothing is written twice.
 """
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,6 +19,9 @@ from phases.base.paths import Paths
 from phases.errors import IntegrityError
 from phases.git.repo import Repo
 from phases.record.ledger import Entry, Ledger, append_entry, parse_ledger
+from phases.record.statement import Document, DocumentError
+
+RECORD = "record.json"
 
 
 @dataclass(frozen=True)
@@ -28,169 +30,194 @@ class Transaction:
 
     txn: str
     entries: tuple[Entry, ...]
-    """Sealed on the ledger as it stands; at least one."""
+    """Sealed on the ledger as it is; at least one."""
     message: str
     """The commit's subject."""
     trailers: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, bytes] = field(default_factory=dict)
     """Repository path -> bytes, committed."""
     removed: tuple[str, ...] = ()
-    """Repository paths that the outcome takes away: outputs of the attempt before."""
+    """Repository paths that the outcome removes: outputs of the attempt before."""
+
+
+class PendingRecord(Document):
+    """`record.json` of a prepared transaction; the bytes of its files are beside it, by number."""
+
+    txn: str
+    message: str
+    trailers: dict[str, str]
+    files: tuple[str, ...]
+    removed: tuple[str, ...]
+    blocks: tuple[str, ...]
+    """The entries' exact text."""
 
 
 def new_txn() -> str:
-    """A transaction id: 64 random bits."""
+    """Return a transaction id: 64 random bits."""
     return secrets.token_hex(8)
 
 
-def commit(paths: Paths, repo: Repo, ledger: Ledger, record: Transaction) -> Ledger:
-    """Prepares the record, then applies it; returns the ledger afterwards."""
-    folder = paths.pending / record.txn
-    _prepare(folder, record)
-    failpoint("prepared")
-    return _apply(paths, repo, ledger, record, folder)
+def subject_trailers(
+    phase: int,
+    feature: str | None = None,
+    *,
+    attempt: int | None = None,
+    receipt: str | None = None,
+) -> dict[str, str]:
+    """Return the trailers that say what a commit is about; `commit` adds which entry it holds."""
+    trailers = {"Phases-Phase": str(phase)}
+    if feature is not None:
+        trailers["Phases-Feature"] = feature
+    if attempt is not None:
+        trailers["Phases-Attempt"] = str(attempt)
+    if receipt is not None:
+        trailers["Phases-Receipt"] = f"sha256:{receipt}"
+    return trailers
+
+
+#### what a killed run left
+
+
+def has_unfinished_record(paths: Paths) -> bool:
+    """Return whether a killed run left something that only a run can finish; this is cheap."""
+    if paths.pending.is_dir() and any(paths.pending.iterdir()):
+        return True
+    # No kill removes progress.txt. Where it is missing, a user did that, and it is not repaired.
+    if not (paths.journal.exists() and paths.progress.exists()):
+        return False
+    return paths.progress.stat().st_size != paths.journal.stat().st_size
+
+
+def pending_transactions(paths: Paths) -> list[Transaction]:
+    """Return the transactions that a killed run had prepared completely."""
+    folders = sorted(path.parent for path in paths.pending.glob(f"*/{RECORD}"))
+    return [_load(folder) for folder in folders]
 
 
 def complete_pending(paths: Paths, repo: Repo, ledger: Ledger) -> tuple[Ledger, list[str]]:
-    """Applies what a killed run had prepared and discards what it had not finished preparing.
+    """Apply what a killed run had prepared, discard what it had not finished preparing.
 
-    Returns the ledger afterwards and the messages of what was completed.
+    Return the ledger afterwards and the messages of what was completed.
     """
     completed = []
-    for folder in sorted(paths.pending.glob("*")) if paths.pending.is_dir() else []:
-        if (folder / "record.json").exists():
-            record = _load(folder)
-            ledger = _apply(paths, repo, ledger, record, folder)
-            completed.append(record.message)
-        else:
+    for folder in sorted(paths.pending.glob("*")):
+        if not (folder / RECORD).exists():
             durable.remove(folder)
+            continue
+        transaction = _load(folder)
+        ledger = _apply(paths, repo, ledger, transaction, folder)
+        completed.append(transaction.message)
     return ledger, completed
 
 
-def prepared(paths: Paths) -> set[Entry]:
-    """The entries of outcomes that a killed run had prepared whole."""
-    folders = paths.pending.glob("*/record.json") if paths.pending.is_dir() else ()
-    return {entry for path in folders for entry in _load(path.parent).entries}
+#### prepare, then apply
 
 
-def prepared_files(paths: Paths) -> set[str]:
-    """The repository paths that such outcomes write."""
-    folders = paths.pending.glob("*/record.json") if paths.pending.is_dir() else ()
-    return {name for path in folders for name in _load(path.parent).files}
+def commit(paths: Paths, repo: Repo, ledger: Ledger, transaction: Transaction) -> Ledger:
+    """Prepare the transaction, then apply it; return the ledger afterwards."""
+    folder = paths.pending / transaction.txn
+    _prepare(folder, transaction)
+    failpoint("prepared")
+    return _apply(paths, repo, ledger, transaction, folder)
 
 
-def _prepare(folder: Path, record: Transaction) -> None:
-    for number, data in enumerate(record.files.values()):
+def _prepare(folder: Path, transaction: Transaction) -> None:
+    for number, data in enumerate(transaction.files.values()):
         durable.write(folder / str(number), data)
-    document = {
-        "txn": record.txn,
-        "message": record.message,
-        "trailers": dict(record.trailers),
-        "files": list(record.files),
-        "removed": list(record.removed),
-        "blocks": [entry.block.decode() for entry in record.entries],
-    }
-    durable.write(
-        folder / "record.json", json.dumps(document, indent=1, ensure_ascii=False).encode()
+    record = PendingRecord(
+        txn=transaction.txn,
+        message=transaction.message,
+        trailers=dict(transaction.trailers),
+        files=tuple(transaction.files),
+        removed=transaction.removed,
+        blocks=tuple(entry.block.decode() for entry in transaction.entries),
     )
+    durable.write(folder / RECORD, record.encode())
 
 
 def _load(folder: Path) -> Transaction:
-    document = json.loads((folder / "record.json").read_bytes())
-    blocks = "".join(document["blocks"]).encode()
-    entries = parse_ledger(blocks).entries
-    files = {
-        path: (folder / str(number)).read_bytes() for number, path in enumerate(document["files"])
-    }
+    try:
+        record = PendingRecord.decode((folder / RECORD).read_bytes())
+    except DocumentError as error:
+        raise _invalid_pending(folder, str(error)) from None
+    files = {}
+    for number, path in enumerate(record.files):
+        files[path] = (folder / str(number)).read_bytes()
     return Transaction(
-        document["txn"],
-        entries,
-        document["message"],
-        document["trailers"],
-        files,
-        tuple(document["removed"]),
+        txn=record.txn,
+        entries=parse_ledger("".join(record.blocks).encode()).entries,
+        message=record.message,
+        trailers=record.trailers,
+        files=files,
+        removed=record.removed,
     )
 
 
-def _apply(paths: Paths, repo: Repo, ledger: Ledger, record: Transaction, folder: Path) -> Ledger:
-    for entry in record.entries:
+def _apply(
+    paths: Paths, repo: Repo, ledger: Ledger, transaction: Transaction, folder: Path
+) -> Ledger:
+    # 1. Entries: journal and progress.txt.
+    for entry in transaction.entries:
         if entry in ledger.entries:
             continue
         if entry.prev != ledger.head:
-            raise IntegrityError(
-                "pending-stale",
-                f"{folder} holds an outcome that does not follow the ledger's last entry",
-                hint="move that folder away to set the outcome aside",
-            )
+            raise _invalid_pending(folder, "it does not follow the ledger's last entry")
         ledger = append_entry(paths.progress, paths.journal, ledger, entry)
-    for path, data in record.files.items():
+
+    # 2. Files.
+    for path, data in transaction.files.items():
         target = paths.root / path
         if not target.is_file() or target.read_bytes() != data:
             durable.write(target, data)
-    for path in record.removed:
+    for path in transaction.removed:
         durable.remove(paths.root / path)
     failpoint("files")
-    last = record.entries[-1]
+
+    # 3. One commit, found again by its trailer where a killed run had made it.
+    last = transaction.entries[-1]
     trailers = {
-        **record.trailers,
+        **transaction.trailers,
         "Phases-Entry": f"{last.seq:04d}",
         "Phases-Head": last.self_hash,
-        "Phases-Txn": record.txn,
+        "Phases-Txn": transaction.txn,
     }
-    made = _committed(repo, record)
-    if made is not None:
-        repo.unstage(
-            _own_paths(repo, record)
-        )  # git may have died between its new commit and its new index
-    commit = made or repo.commit(_own_paths(repo, record), record.message, trailers)
+    own_paths = _own_paths(repo, transaction)
+    sha = _find_commit(repo, transaction.txn)
+    if sha is None:
+        sha = repo.commit(own_paths, transaction.message, trailers)
+    else:
+        repo.unstage(own_paths)  # git may have died between its new commit and its new index
     failpoint("committed")
-    repo.move_log_ref(commit)
+    repo.move_log_ref(sha)
     failpoint("ref_moved")
-    durable.remove(
-        folder / "record.json"
-    )  # first: a folder with its record is whole, and would be applied again
+
+    # 4. Withdraw what was prepared, its record first: a folder with its record would be applied
+    #    again.
+    durable.remove(folder / RECORD)
     failpoint("withdrawn")
     durable.remove(folder)
     failpoint("recorded")
     return ledger
 
 
-def _own_paths(repo: Repo, record: Transaction) -> list[str]:
-    removed = [path for path in record.removed if repo.blob("HEAD", path) is not None]
-    return sorted({*record.files, *removed, "progress.txt"})
+def _invalid_pending(folder: Path, reason: str) -> IntegrityError:
+    return IntegrityError(
+        "pending-stale",
+        f"{folder} holds an outcome that cannot be completed: {reason}",
+        hint="move that folder away to set the outcome aside",
+    )
 
 
-def _committed(repo: Repo, record: Transaction) -> str | None:
-    """The commit that already holds this transaction: the run was killed after it, before or after the ref moved."""
+def _own_paths(repo: Repo, transaction: Transaction) -> list[str]:
+    removed = [path for path in transaction.removed if repo.blob("HEAD", path) is not None]
+    return sorted({*transaction.files, *removed, "progress.txt"})
+
+
+def _find_commit(repo: Repo, txn: str) -> str | None:
+    """Return the commit that already holds this transaction; its ref may have moved or not."""
     log = repo.log_ref()
-    for known in repo.history(
-        since=f"{log}^@" if log else None
-    ):  # from HEAD down to the ref's own commit
-        if known.trailers.get("Phases-Txn") == record.txn:
-            return known.sha
+    since = f"{log}^@" if log else None  # from HEAD back to the ref's own commit
+    for past in repo.history(since=since):
+        if past.trailers.get("Phases-Txn") == txn:
+            return past.sha
     return None
-
-
-def trailers(
-    phase: int,
-    feature: str | None = None,
-    attempt: int | None = None,
-    receipt_: str | None = None,
-) -> dict[str, str]:
-    """The trailers of a commit that say what it is about; `record` adds those that say which entry it holds."""
-    facts = {
-        "Phases-Phase": str(phase),
-        "Phases-Feature": feature,
-        "Phases-Attempt": attempt,
-        "Phases-Receipt": f"sha256:{receipt_}" if receipt_ else None,
-    }
-    return {name: str(value) for name, value in facts.items() if value is not None}
-
-
-def is_due(paths: Paths) -> bool:
-    """Whether a killed run left something that only a run can finish; reads next to nothing."""
-    if paths.pending.is_dir() and any(paths.pending.iterdir()):
-        return True
-    if not (paths.journal.exists() and paths.progress.exists()):
-        return False  # no kill removes progress.txt: somebody did, and that waits for a person as everything else does
-    return paths.progress.stat().st_size != paths.journal.stat().st_size

@@ -1,7 +1,7 @@
 """One attempt at one feature: what is run, and how it is judged.
 
-`plan` resolves everything before the STARTED entry, `run` does the work and has it judged; `outcome.outcome_of` then
-turns what was seen into the bytes that the record holds. Only the runner calls these, in this order.
+`prepare_attempt` resolves everything before the STARTED entry, `run_attempt` runs the experiment
+and has its outputs judged; `outcome.record_of` turns the result into what the record holds.
 """
 
 from __future__ import annotations
@@ -14,33 +14,30 @@ from pathlib import Path
 
 from phases.base import durable
 from phases.base.failpoint import failpoint
-from phases.base.paths import Paths
 from phases.base.text import utc_now
-from phases.execution import worker
 from phases.execution.collect import Output, OutputsError, collect_outputs
-from phases.execution.inputs import ResolvedInput, check_inputs, encode_inputs, resolve_inputs
+from phases.execution.inputs import ResolvedInput, check_inputs
 from phases.execution.process import ProcessResult
 from phases.execution.sandbox import Sandbox
-from phases.execution.worker import Staging
+from phases.execution.worker import Job, Staging, run_experiment
 from phases.git.repo import Repo
-from phases.judge.committed_gates import gate_digest, materialise_gates
-from phases.judge.gate import gate_spec, judge_feature
+from phases.judge.committed_gates import gate_digest
 from phases.judge.mutation import Judgement
-from phases.plan import schema
 from phases.plan.load import find_plan
 from phases.plan.lock import runner_digest
-from phases.plan.schema import Feature, Phase, Plan
+from phases.plan.schema import Feature, Phase, Plan, canonical_json
 from phases.record.project import Project
-from phases.record.state import State
-from phases.run import preflight
-from phases.views.live import View
+from phases.record.state import FeatureState, State
+from phases.run.preflight import code_files
+from phases.run.workspace import Workspace, prepare_workspace
+from phases.views.live import Stage, View
 
 
 @dataclass(frozen=True)
 class AttemptSpec:
     """Everything about an attempt that is known before it starts."""
 
-    project: Project
+    workspace: Workspace
     phase: Phase
     feature: Feature
     number: int
@@ -49,225 +46,233 @@ class AttemptSpec:
     argv: tuple[str, ...]
     profile: str
     seed: int
-    given: tuple[ResolvedInput, ...]
     materials: Mapping[str, Mapping[str, str]]
-    gates_dir: Path
-    place: Staging
-    tier: Sandbox
+    """URI of everything that goes in -> digest set."""
     log: Path
     """What the process prints; kept also when the runner is killed."""
 
     @property
-    def what(self) -> str:
-        """What is run, in a word for people."""
+    def program(self) -> str:
+        """The module or command that is run, for readers."""
         return self.feature.module or self.feature.command or ""
 
     @property
-    def env(self) -> dict[str, str]:
-        """The PRD's variables, and HOME and TMPDIR in the staging folder."""
-        return {**self.project.plan.defaults.env, **self.place.environment}
+    def project(self) -> Project:
+        """The project that the feature belongs to."""
+        return self.workspace.project
+
+    @property
+    def out(self) -> Path:
+        """Where the experiment writes its outputs."""
+        return self.workspace.staging.out
 
     @property
     def timeout_s(self) -> float:
         """Seconds that the experiment may take."""
         return self.feature.timeout_s or self.project.plan.defaults.timeout_s
 
-    @property
-    def gate_timeout_s(self) -> float:
-        """Seconds that one run of the gate may take."""
-        return self.feature.gate_timeout_s or self.project.plan.defaults.gate_timeout_s
-
-    @property
-    def paths(self) -> Paths:
-        """File names of the project."""
-        return self.project.paths
-
 
 @dataclass(frozen=True)
 class AttemptResult:
-    """What was seen of an attempt."""
+    """What an attempt gave."""
 
-    began: str
-    ended: str
-    finished: ProcessResult
+    started_on: str
+    finished_on: str
+    process: ProcessResult
     outputs: Mapping[str, Output]
     judgement: Judgement | None
-    reasons: tuple[str, ...]
+    errors: tuple[str, ...]
     """Why it could not be judged; empty if it was."""
 
     @property
-    def state(self) -> str:
-        """`verified`, `failed` or `errored`."""
-        return "errored" if self.judgement is None else self.judgement.state
+    def state(self) -> FeatureState:
+        """VERIFIED, FAILED or ERRORED."""
+        return self.judgement.state if self.judgement else FeatureState.ERRORED
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """Output path -> SHA-256."""
+        return {path: output.sha256 for path, output in self.outputs.items()}
+
+    @property
+    def reasons(self) -> Sequence[str]:
+        """Why the attempt was not verified."""
+        if self.errors or self.judgement is None:
+            return self.errors
+        return self.judgement.reasons
 
 
-#### plan
+#### before the run
 
 
 @contextmanager
-def plan(
+def prepare_attempt(
     project: Project,
     repo: Repo,
+    sandbox: Sandbox,
+    *,
     state: State,
     phase: Phase,
     feature: Feature,
-    tier: Sandbox,
     txn: str,
-    *,
     scratch_profile: str | None = None,
 ) -> Iterator[AttemptSpec]:
-    """Makes the staging folder, resolves and checks the inputs, materialises the gates from HEAD.
+    """Lay out the workspace of an attempt and resolve everything that its receipt will name.
 
-    `scratch_profile` marks a run that leaves no trace: the plan's profile does not bind it, its log stays in staging.
+    `scratch_profile` marks a scratch run: it overrides the plan's profile, and the log stays in the
+    staging folder.
     """
-    with worker.staging(project.root) as place:
-        given = resolve_inputs(
-            project.plan, feature, state, project.paths, repo, place.folder / "given"
-        )
-        check_inputs(given)
-        place.inputs_file.write_bytes(encode_inputs(given))
-        gates_dir = place.folder / "judge"
-        materialise_gates(repo, gates_dir)
+    # 1. Staging, inputs, gates.
+    with prepare_workspace(
+        project, repo, sandbox, state=state, inputs=feature.inputs, needs=feature.needs
+    ) as workspace:
+        # 2. What the plan decides.
+        defaults = project.plan.defaults
         number = state.phase(phase.id).feature(feature.id).started + 1
-        profile = scratch_profile or profile_of(project.plan, feature)
-        seed = feature.seed if feature.seed is not None else project.plan.defaults.seed
-        log = place.folder / "log" if scratch_profile else project.paths.log(feature.id, number)
+        profile = scratch_profile or feature.profile or defaults.profile
+        seed = defaults.seed if feature.seed is None else feature.seed
+
+        # 3. Where the log goes.
+        log = project.paths.log(feature.id, number)
+        if scratch_profile:
+            log = workspace.staging.folder / "log"
         log.parent.mkdir(parents=True, exist_ok=True)
+
         yield AttemptSpec(
-            project=project,
+            workspace=workspace,
             phase=phase,
             feature=feature,
             number=number,
             txn=txn,
             commit=repo.head(),
-            argv=argv(feature, profile, seed, place),
+            argv=command_line(feature, profile, seed, workspace.staging),
             profile=profile,
             seed=seed,
-            given=given,
-            materials=materials(project.plan, repo, feature, given),
-            gates_dir=gates_dir,
-            place=place,
-            tier=tier,
+            materials=resolve_materials(project.plan, repo, feature, workspace.inputs),
             log=log,
         )
 
 
-def profile_of(plan: Plan, feature: Feature) -> str:
-    """The profile that the plan names for a feature."""
-    return feature.profile or plan.defaults.profile
-
-
-def argv(feature: Feature, profile: str, seed: int, place: Staging) -> tuple[str, ...]:
-    """The command that runs a feature; anybody can type the same one by hand."""
+def command_line(feature: Feature, profile: str, seed: int, staging: Staging) -> tuple[str, ...]:
+    """Return the command that runs a feature; anyone can type the same one by hand."""
     if feature.command is not None:
         return ("/bin/sh", "-c", feature.command)
-    return (
-        sys.executable,
-        "-m",
-        str(feature.module),
-        "--config",
-        str(feature.config),
-        "--profile",
-        profile,
-        "--seed",
-        str(seed),
-        "--inputs",
-        str(place.inputs_file),
-        "--out",
-        str(place.out),
-    )
+    options = {
+        "--config": feature.config,
+        "--profile": profile,
+        "--seed": seed,
+        "--inputs": staging.inputs_file,
+        "--out": staging.out,
+    }
+    argv = [sys.executable, "-m", str(feature.module)]
+    for option, value in options.items():
+        argv += [option, str(value)]
+    return tuple(argv)
 
 
-def materials(
-    plan: Plan, repo: Repo, feature: Feature, given: Sequence[ResolvedInput]
+def resolve_materials(
+    plan: Plan, repo: Repo, feature: Feature, inputs: Sequence[ResolvedInput]
 ) -> dict[str, Mapping[str, str]]:
-    """Digests of everything that goes in: commit, plan, code, config, gate, inputs."""
-
-    def committed(path: str) -> dict[str, str]:
-        data = repo.blob("HEAD", path)
-        return {"sha256": durable.sha256(data)} if data is not None else {}
-
+    """Return digest sets of everything that goes in: commit, plan, code, config, gate, inputs."""
+    # 1. The commit, the plan and the runner.
     plan_path = find_plan(repo.root).relative_to(repo.root).as_posix()
-    found: dict[str, Mapping[str, str]] = {
+    materials: dict[str, Mapping[str, str]] = {
         "git": {"gitCommit": repo.head()},
-        plan_path: committed(plan_path),
+        plan_path: _committed_digest(repo, plan_path),
         "runner": {"sha256": runner_digest()},
     }
+
+    # 2. The feature's config, code and gate.
     if feature.config:
-        found[feature.config] = committed(feature.config)
+        materials[feature.config] = _committed_digest(repo, feature.config)
     if feature.module:
-        code = preflight.code_files(repo, "HEAD", plan, feature.module)
-        listing = {path: durable.sha256(repo.blob("HEAD", path) or b"") for path in sorted(code)}
-        found[f"code:{feature.module.split('.', 1)[0]}"] = {
-            "sha256": durable.sha256(schema.canonical(listing))
-        }
+        digests = {}
+        for path in sorted(code_files(repo, "HEAD", plan, feature.module)):
+            digests[path] = durable.sha256(repo.blob("HEAD", path) or b"")
+        package = feature.module.split(".", 1)[0]
+        materials[f"code:{package}"] = {"sha256": durable.sha256(canonical_json(digests))}
     if feature.gate.pytest:
-        found[feature.gate.pytest] = {"sha256": gate_digest(repo, feature.gate.pytest)}
-    return found | {f"{item.kind}:{item.name}": item.identity for item in given}
+        materials[feature.gate.pytest] = {"sha256": gate_digest(repo, feature.gate.pytest)}
+
+    # 3. Its inputs.
+    for item in inputs:
+        materials[f"{item.kind}:{item.name}"] = item.identity
+    return materials
 
 
-#### run
+def _committed_digest(repo: Repo, path: str) -> dict[str, str]:
+    data = repo.blob("HEAD", path)
+    return {} if data is None else {"sha256": durable.sha256(data)}
 
 
-def run(planned: AttemptSpec, view: View) -> AttemptResult:
-    """Work, collect, judge. What the experiment does wrong is data; only the environment's faults are raised."""
-    view.stage("work")
+#### the run
+
+
+def run_attempt(spec: AttemptSpec, view: View) -> AttemptResult:
+    """Run the experiment, collect its outputs, have them judged.
+
+    A fault of the experiment is part of the result; only faults of the environment are raised.
+    """
+    # 1. Work: one child process.
+    view.stage(Stage.WORK)
     failpoint("work")
-    env = {
-        **planned.env,
-        "PHASES_OUT": str(planned.place.out),
-        "PHASES_PROFILE": planned.profile,
-        "PHASES_SEED": str(planned.seed),
-    }
-    job = worker.Job(
-        planned.argv,
-        planned.paths.root,
-        env,
-        planned.place.out,
-        planned.place.inputs_file,
-        planned.place.events,
-        planned.log,
-        planned.timeout_s,
-        planned.tier,
+    staging = spec.workspace.staging
+    job = Job(
+        argv=spec.argv,
+        root=spec.project.root,
+        env={
+            **spec.workspace.env,
+            "PHASES_OUT": str(staging.out),
+            "PHASES_PROFILE": spec.profile,
+            "PHASES_SEED": str(spec.seed),
+        },
+        out=staging.out,
+        inputs_file=staging.inputs_file,
+        events=staging.events,
+        log=spec.log,
+        timeout_s=spec.timeout_s,
+        sandbox=spec.workspace.sandbox,
     )
-    began = utc_now()
-    finished = worker.run(job, view)
-    ended = utc_now()
+    started_on = utc_now()
+    process = run_experiment(job, view)
+    finished_on = utc_now()
+
+    # 2. Collect: the outputs against the plan's declaration.
     failpoint("collect")
-    check_inputs(planned.given)
-    reasons, outputs = how_it_ended(finished, planned.timeout_s), {}
-    if not reasons:
+    check_inputs(spec.workspace.inputs)
+    outputs: Mapping[str, Output] = {}
+    errors = process_errors(process, spec.timeout_s)
+    if not errors:
         try:
-            outputs = dict(collect_outputs(planned.place.out, planned.feature.outputs))
+            outputs = collect_outputs(staging.out, spec.feature.outputs)
         except OutputsError as error:
-            reasons = tuple(error.problems)
-    if reasons:
-        return AttemptResult(began, ended, finished, outputs, None, reasons)
-    view.stage("judge")
+            errors = tuple(error.problems)
+    if errors:
+        return AttemptResult(started_on, finished_on, process, outputs, None, errors)
+
+    # 3. Judge.
+    view.stage(Stage.JUDGE)
     failpoint("judge")
-    judgement = judge_feature(
-        gate_spec(planned.feature.gate, planned.gate_timeout_s),
-        gates_dir=planned.gates_dir,
-        out=planned.place.out,
-        outputs={path: item.sha256 for path, item in outputs.items()},
-        inputs_file=planned.place.inputs_file,
-        workspace=planned.place.folder / "judgement",
-        env=planned.env,
-        sandbox=planned.tier,
-        unjudged=planned.feature.unjudged,
-        on_progress=view.progress,
-    )
+    digests = {path: output.sha256 for path, output in outputs.items()}
+    judgement = spec.workspace.judge_feature(spec.feature, staging.out, digests, view)
     failpoint("judged")
-    check_inputs(planned.given)
-    return AttemptResult(began, ended, finished, outputs, judgement, ())
-
-
-def how_it_ended(finished: ProcessResult, timeout_s: float) -> tuple[str, ...]:
-    """Why the process did not end well; empty if it did."""
-    if finished.timed_out:
-        return (f"timeout: stopped after {timeout_s:.0f} s",)
-    if finished.signal is not None:
-        return (f"the experiment died by signal {finished.signal}",)
-    return (
-        () if finished.exit_code == 0 else (f"the experiment ended with exit {finished.exit_code}",)
+    check_inputs(spec.workspace.inputs)
+    return AttemptResult(
+        started_on=started_on,
+        finished_on=finished_on,
+        process=process,
+        outputs=outputs,
+        judgement=judgement,
+        errors=(),
     )
+
+
+def process_errors(process: ProcessResult, timeout_s: float) -> tuple[str, ...]:
+    """Return why the process did not end well; empty if it did."""
+    if process.timed_out:
+        return (f"timeout: stopped after {timeout_s:.0f} s",)
+    if process.signal is not None:
+        return (f"the experiment was killed by signal {process.signal}",)
+    if process.exit_code != 0:
+        return (f"the experiment ended with exit {process.exit_code}",)
+    return ()

@@ -1,212 +1,174 @@
-"""A phase's two ends: the plan lock at its start, the exit gates and the review request at its halt."""
+"""The end of a phase: its exit gates and the review request."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 from phases.base import durable
-from phases.base.paths import request_path
 from phases.base.text import utc_now
-from phases.execution import worker
-from phases.execution.inputs import (
-    ResolvedInput,
-    cached_input,
-    check_inputs,
-    encode_inputs,
-    lay_out_outputs,
-    tracked_input,
-)
+from phases.execution.inputs import copy_outputs
 from phases.execution.sandbox import Sandbox
 from phases.git.repo import Repo
-from phases.judge.committed_gates import gate_digest, materialise_gates
-from phases.judge.gate import gate_spec, judge_phase
-from phases.judge.mutation import Judgement
-from phases.judge.verdict import verdict as verdict_document
+from phases.judge.committed_gates import gate_descriptor, gate_digest
+from phases.judge.verdict import failed_checks, gate_summary, verdict_of
 from phases.plan.schema import Phase
-from phases.record import approvals, entries, transaction
+from phases.record import entries
+from phases.record.entries import RecordedFile
+from phases.record.ledger import EntryKind
 from phases.record.project import Project, Snapshot
-from phases.record.receipt import encode
-from phases.record.state import State
+from phases.record.review_request import (
+    PhaseName,
+    Review,
+    ReviewedFeature,
+    ReviewRequest,
+    Sha256,
+)
+from phases.record.state import FeatureState, PhaseStatus, State
+from phases.record.statement import file_subjects, sha256_descriptor
+from phases.record.transaction import new_txn
+from phases.record.verdict import PhaseVerdict, Verdict
 from phases.run.plan_locks import lock_file
+from phases.run.workspace import prepare_workspace
 from phases.views.live import View
-
-#### the plan lock
-
-
-#### gates from HEAD
-
-
-#### the halt
 
 
 @dataclass(frozen=True)
 class ExitGateResult:
-    """What the exit gates said."""
+    """What the exit gates found, and what is recorded of it."""
 
     txn: str
     lines: tuple[str, ...]
     reasons: tuple[str, ...]
+    """Why the phase did not pass; empty if it did."""
     failing: tuple[str, ...]
     files: Mapping[str, bytes]
     """`verdict.json` of the phase, and its lock."""
     verdict: str | None
-    """Digest of the verdict; None where the phase has no exit gates."""
+    """SHA-256 of the verdict; None where the phase has no exit gates."""
 
 
-def judge_exit(
-    project: Project, repo: Repo, state: State, phase: Phase, tier: Sandbox, view: View
+def judge_exit_gates(
+    project: Project, repo: Repo, sandbox: Sandbox, *, state: State, phase: Phase, view: View
 ) -> ExitGateResult:
-    """Runs the exit gates over all results of the phase, and proves them like any other gate."""
-    current = state.phase(phase.id)
-    files = lock_file(project.paths, current)
-    done = [item for item in current.features if item.state == "verified"]
-    waived = [item.id for item in current.features if item.state == "waived"]
+    """Run the exit gates over all results of the phase, and test that they can fail."""
+    status = state.phase(phase.id)
+    files = lock_file(project.paths, status)
     if not phase.exit:
-        return ExitGateResult(transaction.new_txn(), (), (), (), files, None)
+        return ExitGateResult(new_txn(), (), (), (), files, None)
     view.message(f"phase {phase.id}: exit gates")
-    with worker.staging(project.root) as place:
-        folders = {item.id: place.folder / "phase" / item.id for item in done}
-        outputs = {
-            item.id: lay_out_outputs(project.paths, item.id, item.receipt, folders[item.id])
-            for item in done
-        }
-        given = _phase_inputs(project, repo, phase)
-        check_inputs(given)
-        place.inputs_file.write_bytes(encode_inputs(given))
-        materialise_gates(repo, place.folder / "judge")
-        judgements = [
-            judge_phase(
-                gate_spec(item, project.plan.defaults.gate_timeout_s),
-                gates_dir=place.folder / "judge",
-                features=folders,
-                outputs=outputs,
-                inputs_file=place.inputs_file,
-                workspace=place.folder / f"exit-{number}",
-                sandbox=tier,
-                env={
-                    **project.plan.defaults.env,
-                    **place.environment,
-                    "PHASES_WAIVED": " ".join(waived),
-                },
+
+    # 1. Lay out the outputs of the verified features; exit gates may recompute from their inputs.
+    waived = [item.id for item in status.features if item.state == FeatureState.WAIVED]
+    inputs = sorted({name for feature in phase.features for name in feature.inputs})
+    folders: dict[str, Path] = {}
+    outputs: dict[str, dict[str, str]] = {}
+    with prepare_workspace(project, repo, sandbox, state=state, inputs=inputs) as workspace:
+        for item in status.features:
+            if item.state == FeatureState.VERIFIED:
+                folders[item.id] = workspace.staging.folder / "phase" / item.id
+                outputs[item.id] = copy_outputs(
+                    project.paths, item.id, item.receipt, folders[item.id]
+                )
+
+        # 2. Judge them by each gate.
+        judgements = []
+        for number, gate in enumerate(phase.exit):
+            judgement = workspace.judge_phase(
+                gate, number, folders=folders, outputs=outputs, waived=waived
             )
-            for number, item in enumerate(phase.exit)
-        ]
-    subject = {
-        f"{name}/{path}": digest
-        for name, found in outputs.items()
-        for path, digest in found.items()
-    }
-    verdicts = [
-        verdict_document(judged, outputs=subject, configuration=[_descriptor(repo, item.name)])
-        for item, judged in zip(phase.exit, judgements, strict=True)
-    ]
-    data = encode({"phase": phase.id, "verdicts": verdicts})
+            judgements.append((gate, judgement))
+
+    # 3. What is recorded.
+    subjects = {}
+    for feature_id, digests in outputs.items():
+        for path, digest in digests.items():
+            subjects[f"{feature_id}/{path}"] = digest
+    lines: list[str] = []
+    reasons: list[str] = []
+    failing: list[str] = []
+    verdicts: list[Verdict] = []
+    for gate, judgement in judgements:
+        lines += gate_summary(gate.name, judgement).lines
+        lines += entries.failing_lines(failed_checks(judgement))
+        failing += judgement.true_run.failing
+        if judgement.state != FeatureState.VERIFIED:
+            reasons += judgement.reasons or ("failed",)
+        descriptor = gate_descriptor(repo, gate.name)
+        verdicts.append(verdict_of(judgement, outputs=subjects, configuration=[descriptor]))
+    data = PhaseVerdict(phase=phase.id, verdicts=tuple(verdicts)).encode()
     path = f"{project.paths.phase_results(phase.id)}/verdict.json"
-    lines = [
-        line
-        for item, judged in zip(phase.exit, judgements, strict=True)
-        for line in _gate_lines(item.name, judged)
-    ]
-    located = entries.RecordedFile(durable.sha256(data), path)
-    reasons = [
-        reason
-        for judged in judgements
-        if judged.state != "verified"
-        for reason in judged.reasons or ("no",)
-    ]
-    failing = [
-        check.id for judged in judgements for check in judged.true_run.checks if not check.passed
-    ]
+    verdict_file = RecordedFile(durable.sha256(data), path)
+    lines.append(verdict_file.line(entries.VERDICT))
     return ExitGateResult(
-        transaction.new_txn(),
-        (*lines, located.line("verdict")),
-        tuple(reasons),
-        tuple(failing),
-        {**files, path: data},
-        located.sha256,
+        txn=new_txn(),
+        lines=tuple(lines),
+        reasons=tuple(reasons),
+        failing=tuple(failing),
+        files={**files, path: data},
+        verdict=verdict_file.sha256,
     )
 
 
-def _phase_inputs(project: Project, repo: Repo, phase: Phase) -> list[ResolvedInput]:
-    """The inputs of all features of the phase; exit gates may recompute from them."""
-    names = sorted({name for feature in phase.features for name in feature.inputs})
-    items = [project.plan.input(name) for name in names]
-    return [
-        cached_input(item) if item.is_cached else tracked_input(item, project.paths, repo)
-        for item in items
-    ]
+def compose_request(
+    repo: Repo, snapshot: Snapshot, phase: Phase, exit_result: ExitGateResult
+) -> ReviewRequest:
+    """Return the review request of a phase whose exit gates passed."""
+    status = snapshot.state.phase(phase.id)
 
+    # 1. Gates by digest.
+    gates = [*phase.exit, *(feature.gate for feature in phase.features)]
+    paths = sorted({gate.pytest for gate in gates if gate.pytest})
 
-def _descriptor(repo: Repo, name: str) -> dict[str, Any]:
-    return {
-        "name": name,
-        "digest": {"sha256": gate_digest(repo, name)} if name.startswith("gates/") else {},
-    }
-
-
-def _gate_lines(name: str, judged: Judgement) -> tuple[str, ...]:
-    checks = judged.true_run.checks
-    passed = sum(check.passed for check in checks)
-    caught = (sum(item.ok for item in judged.negatives), len(judged.negatives))
-    said_no = [(check.id, check.message) for check in checks if not check.passed]
-    return (
-        *entries.gate(name, passed, len(said_no), None, caught, judged.unjudged),
-        *entries.failing(said_no),
-    )
-
-
-def ask_review(
-    project: Project, repo: Repo, snapshot: Snapshot, phase: Phase, judged: ExitGateResult
-) -> tuple[dict[str, bytes], tuple[str, ...]]:
-    """The review request, and the lines by which the HALTED entry names it."""
-    current = snapshot.state.phase(phase.id)
-    gates = {
-        path: gate_digest(repo, path)
-        for path in sorted(
-            {
-                item.pytest
-                for item in (*phase.exit, *(f.gate for f in phase.features))
-                if item.pytest
-            }
+    # 2. Features; their receipts are the subjects.
+    features = []
+    receipts = {}
+    for item in status.features:
+        receipt = item.receipt if item.state == FeatureState.VERIFIED else None
+        if receipt:
+            receipts[item.id] = receipt
+        features.append(
+            ReviewedFeature(
+                id=item.id,
+                title=item.title,
+                state=item.state,
+                receipt=receipt,
+                attempts=item.attempts,
+                measurement_coverage=item.coverage,
+            )
         )
-    }
-    features = [
-        {
-            "id": item.id,
-            "title": item.title,
-            "state": item.state,
-            "receipt": item.receipt if item.state == "verified" else None,
-            "attempts": item.attempts,
-            "coverage": list(item.coverage) if item.coverage else None,
-        }
-        for item in current.features
+
+    # 3. How often the phase has halted before.
+    halts = [
+        entry
+        for entry in snapshot.ledger.entries
+        if entry.kind == EntryKind.HALTED and entry.phase == phase.id
     ]
-    number = 1 + sum(
-        entry.kind == "HALTED" and entry.phase == phase.id for entry in snapshot.ledger.entries
+    verdict = exit_result.verdict
+    review = Review(
+        phase=PhaseName(id=phase.id, name=phase.name),
+        attempt=len(halts) + 1,
+        lock=Sha256(sha256=status.lock or ""),
+        gates=tuple(sha256_descriptor(path, gate_digest(repo, path)) for path in paths),
+        features=tuple(features),
+        exit_verdict=Sha256(sha256=verdict) if verdict else None,
+        requested_on=utc_now(),
+        txn=exit_result.txn,
     )
-    data = approvals.request(
-        phase.id,
-        phase.name,
-        number,
-        lock=current.lock or "",
-        gates=gates,
-        features=features,
-        exit_verdict=judged.verdict,
-        txn=judged.txn,
-        time=utc_now(),
+    return ReviewRequest(subject=file_subjects(receipts), predicate=review)
+
+
+def halt_lines(request: RecordedFile, status: PhaseStatus, head: str) -> tuple[str, ...]:
+    """Return the lines by which a HALTED entry names what waits for the approver."""
+    counts = []
+    for state in (FeatureState.VERIFIED, FeatureState.WAIVED):
+        count = sum(feature.state == state for feature in status.features)
+        if count:
+            counts.append(f"{count} {state}")
+    return (
+        entries.FEATURES.format(counts=", ".join(counts)),
+        request.line(entries.REQUEST),
+        entries.HEAD.format(commit=head),
+        entries.NEXT.format(command=f"python -m phases approve {status.id}"),
     )
-    located = entries.RecordedFile(durable.sha256(data), request_path(project.paths, phase.id))
-    summary = ", ".join(
-        f"{count} {word}"
-        for word in ("verified", "waived")
-        if (count := sum(item.state == word for item in current.features))
-    )
-    lines = (
-        f"features: {summary}",
-        located.line("request"),
-        f"head {repo.head()}",
-        f"a person decides: python -m phases approve {phase.id}",
-    )
-    return {**judged.files, located.path: data}, lines

@@ -1,277 +1,341 @@
-"""What is recorded of an attempt: the entry's lines, the commit, receipt and verdict, and the files that are kept."""
+"""What the record holds of an attempt: the entry's lines, the commit, its documents and files."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from phases import __version__
 from phases.base import durable
 from phases.base.paths import Paths, is_artifact
 from phases.base.text import printable
 from phases.errors import IntegrityError
 from phases.judge.predictions import score_all
-from phases.judge.verdict import coverage_counts
-from phases.judge.verdict import verdict as verdict_document
-from phases.plan.schema import Feature
-from phases.record import entries, receipt
+from phases.judge.verdict import failed_checks, gate_summary, verdict_of
+from phases.record import entries
+from phases.record.entries import RecordedFile
+from phases.record.ledger import EntryKind
 from phases.record.project import Snapshot
-from phases.record.receipt import encode
-from phases.record.transaction import trailers
+from phases.record.receipt import (
+    BuildDefinition,
+    Builder,
+    ExternalParameters,
+    InternalParameters,
+    Metadata,
+    Provenance,
+    Receipt,
+    RunDetails,
+    SandboxReport,
+    describe_host,
+    list_packages,
+)
+from phases.record.state import FeatureState
+from phases.record.statement import ResourceDescriptor, file_subjects
+from phases.record.transaction import subject_trailers
+from phases.record.verdict import AttemptRecord, ScoredPrediction, Verdict
 from phases.run.attempt import AttemptResult, AttemptSpec
 from phases.run.quarantine import quarantine
+from phases.run.results import FeatureResult, count_checks
 
 LOG_LINES = 20
 """Lines of a failed attempt's log that are committed with it."""
+LOG_TAIL = 8000  # bytes of the log that these lines are taken from
 
 
 @dataclass(frozen=True)
-class AttemptOutcome:
-    """What the record of an attempt will hold."""
+class Outcome:
+    """What is recorded of an attempt, and what its run tells of it."""
 
-    kind: str
-    lines: tuple[str, ...]
+    kind: EntryKind
     message: str
+    """The commit's subject."""
     trailers: Mapping[str, str]
     files: Mapping[str, bytes]
     removed: tuple[str, ...]
-    seconds: int
-    passed: int
-    failing: tuple[str, ...]
-    receipt: str | None
-    timed_out: bool
+    result: FeatureResult
 
 
-def outcome_of(planned: AttemptSpec, judged: AttemptResult, snapshot: Snapshot) -> AttemptOutcome:
-    """The entry's lines and the committed files of an attempt; stores artifacts or quarantines outputs on the way."""
-    is_verified = judged.state == "verified"
-    measurements = _measurements(planned.place.out) if judged.outputs else {}
-    scored = score_all(planned.feature, measurements) if is_verified else []
-    verdict = _verdict(planned, judged, scored)
-    receipt_bytes = encode(_receipt(planned, judged))
-    digest = durable.sha256(receipt_bytes)
-    removed: tuple[str, ...] = ()
-    if is_verified:
-        files, removed, where = _results(planned, judged, receipt_bytes, verdict)
+@dataclass(frozen=True)
+class _RecordedFiles:
+    """Files of an outcome: what is committed, what is removed, what the entry names."""
+
+    files: dict[str, bytes]
+    removed: tuple[str, ...]
+    lines: tuple[str, ...]
+
+
+def record_of(spec: AttemptSpec, result: AttemptResult, snapshot: Snapshot) -> Outcome:
+    """Return what is recorded of an attempt; artifacts are stored, failed outputs quarantined."""
+    is_verified = result.state == FeatureState.VERIFIED
+
+    # 1. Predictions are scored once the gate has passed.
+    measurements = _read_measurements(spec.out) if result.outputs else {}
+    predictions = score_all(spec.feature, measurements) if is_verified else []
+
+    # 2. Documents.
+    receipt = _receipt(spec, result)
+    verdict = _verdict(spec, result, predictions)
+    receipt_data = receipt.encode()
+    receipt_sha256 = durable.sha256(receipt_data)
+
+    # 3. Files.
+    if is_verified and verdict is not None:
+        recorded = _result_files(spec, result, receipt_data, verdict.encode())
     else:
-        files, where = _attempt_file(planned, judged, receipt_bytes, verdict)
-        quarantine(planned)
-    checks = judged.judgement.true_run.checks if judged.judgement else ()
-    return AttemptOutcome(
-        kind=judged.state.upper(),
-        lines=(
-            *_what_happened(planned, judged, measurements, scored, snapshot),
-            *_what_the_gate_said(planned.feature, judged),
-            *(item.line(word) for word, item in where),
+        recorded = _attempt_files(spec, result, receipt, verdict)
+        quarantine(spec)
+
+    # 4. The entry's lines.
+    is_first = snapshot.state.phase(spec.phase.id).feature(spec.feature.id).receipt is None
+    lines = (
+        ran_line(spec, result),
+        *entries.measured_lines(measurements),
+        *_prediction_lines(predictions, is_first=is_first),
+        *_judgement_lines(spec, result),
+        *recorded.lines,
+    )
+    passed, failing = count_checks(result.judgement)
+    return Outcome(
+        kind=EntryKind(result.state.upper()),
+        message=_subject(spec, result),
+        trailers=subject_trailers(
+            spec.phase.id, spec.feature.id, attempt=spec.number, receipt=receipt_sha256
         ),
-        message=_subject(planned.feature, judged),
-        trailers=trailers(planned.phase.id, planned.feature.id, planned.number, digest),
-        files=files,
-        removed=removed,
-        seconds=max(1, round(judged.finished.seconds)),
-        passed=sum(check.passed for check in checks),
-        failing=tuple(check.id for check in checks if not check.passed),
-        receipt=digest if is_verified else None,
-        timed_out=judged.finished.timed_out,
+        files=recorded.files,
+        removed=recorded.removed,
+        result=FeatureResult(
+            id=spec.feature.id,
+            state=result.state,
+            seconds=max(1, round(result.process.seconds)),
+            lines=lines,
+            passed=passed,
+            failing=failing,
+            receipt=receipt_sha256 if is_verified else None,
+            timed_out=result.process.timed_out,
+        ),
     )
 
 
 #### the entry
 
 
-def _what_happened(
-    planned: AttemptSpec,
-    judged: AttemptResult,
-    measurements: Mapping[str, Any],
-    scored: list[dict[str, str]],
-    snapshot: Snapshot,
-) -> Iterator[str]:
-    """What ran, what it found, how its predictions fared."""
-    seconds, tier = judged.finished.seconds, planned.tier.tier
-    yield entries.ran(planned.what, seconds, planned.number, planned.seed, planned.profile, tier)
-    yield from entries.found(measurements)
-    is_first = snapshot.state.phase(planned.phase.id).feature(planned.feature.id).receipt is None
-    for line in entries.predictions([item["outcome"] for item in scored]):
-        yield line if is_first else f"{line} (a repeated attempt)"
-
-
-def _what_the_gate_said(feature: Feature, judged: AttemptResult) -> Iterator[str]:
-    """The judgement, or why there is none."""
-    judgement = judged.judgement
-    if judgement is None:
-        yield from entries.reasons(judged.reasons)
-        return
-    failed = [check for check in judgement.true_run.checks if not check.passed]
-    yield from entries.gate(
-        feature.gate.name,
-        len(judgement.true_run.checks) - len(failed),
-        len(failed),
-        coverage_counts(judgement),
-        (sum(item.ok for item in judgement.negatives), len(judgement.negatives)),
-        judgement.unjudged,
+def ran_line(spec: AttemptSpec, result: AttemptResult) -> str:
+    """Return the line on what was run, and for how long."""
+    return entries.RAN.format(
+        what=printable(spec.program, 120),
+        seconds=max(1, round(result.process.seconds)),
+        attempt=spec.number,
+        seed=spec.seed,
+        profile=spec.profile,
+        sandbox=spec.workspace.sandbox.tier,
     )
-    yield from entries.failing([(check.id, check.message) for check in failed])
-    if judged.state != "verified":
-        yield from entries.reasons(judgement.reasons)
 
 
-def _reasons(judged: AttemptResult) -> Sequence[str]:
-    """Why an attempt was not verified."""
-    return judged.reasons or (judged.judgement.reasons if judged.judgement else ())
+def _prediction_lines(
+    predictions: Sequence[ScoredPrediction], *, is_first: bool
+) -> tuple[str, ...]:
+    lines = entries.prediction_lines([prediction.outcome for prediction in predictions])
+    if is_first:
+        return lines
+    return tuple(f"{line} (a repeated attempt)" for line in lines)
 
 
-def _subject(feature: Feature, judged: AttemptResult) -> str:
-    """The commit's first line."""
-    if judged.judgement is not None and judged.state == "verified":
-        told = f"{sum(check.passed for check in judged.judgement.true_run.checks)} checks"
-    else:
-        told = _reasons(judged)[0]
-    return printable(f"{feature.id} {feature.title}: {judged.state} ({told})", 120)
+def _judgement_lines(spec: AttemptSpec, result: AttemptResult) -> tuple[str, ...]:
+    """Return the lines on the judgement, or on why there is none."""
+    if result.judgement is None:
+        return entries.reason_lines(result.errors)
+    lines = (
+        *gate_summary(spec.feature.gate.name, result.judgement).lines,
+        *entries.failing_lines(failed_checks(result.judgement)),
+    )
+    if result.state == FeatureState.VERIFIED:
+        return lines
+    return (*lines, *entries.reason_lines(result.judgement.reasons))
 
 
-def _measurements(out: Path) -> Mapping[str, Any]:
+def _subject(spec: AttemptSpec, result: AttemptResult) -> str:
+    """Return the commit's first line."""
+    passed, _ = count_checks(result.judgement)
+    detail = f"{passed} checks"
+    if result.state != FeatureState.VERIFIED:
+        detail = result.reasons[0]
+    return printable(f"{spec.feature.id} {spec.feature.title}: {result.state} ({detail})", 120)
+
+
+def _read_measurements(out: Path) -> dict[str, Any]:
+    """Return the measurements of result.json; {} where it has none."""
     path = out / "result.json"
     if not path.is_file():
         return {}
     document = json.loads(path.read_bytes())
-    found = document.get("measurements") if isinstance(document, dict) else None
-    return (
-        {name: item for name, item in found.items() if isinstance(item, dict)}
-        if isinstance(found, dict)
-        else {}
-    )
+    if not isinstance(document, dict) or not isinstance(document.get("measurements"), dict):
+        return {}
+    measurements = document["measurements"]
+    return {name: item for name, item in measurements.items() if isinstance(item, dict)}
 
 
 #### the documents
 
 
-def _receipt(planned: AttemptSpec, judged: AttemptResult) -> dict[str, Any]:
-    finished = judged.finished
-    run_facts = receipt.Run(
-        phase=planned.phase.id,
-        feature=planned.feature.id,
-        attempt=planned.number,
-        argv=_portable(planned),
-        profile=planned.profile,
-        seed=planned.seed,
-        env_names=sorted(planned.env),
-        commit=planned.commit,
-        started_on=judged.began,
-        finished_on=judged.ended,
-        seconds=finished.seconds,
-        cpu_seconds=finished.cpu_seconds,
-        peak_memory_bytes=finished.peak_memory_bytes,
-        exit_code=finished.exit_code,
-        sandbox=planned.tier.tier,
-        probes=planned.tier.probes,
-        txn=planned.txn,
+def _receipt(spec: AttemptSpec, result: AttemptResult) -> Receipt:
+    sandbox = spec.workspace.sandbox
+    definition = BuildDefinition(
+        external_parameters=ExternalParameters(
+            phase=spec.phase.id,
+            feature=spec.feature.id,
+            attempt=spec.number,
+            argv=_portable_argv(spec),
+            profile=spec.profile,
+            seed=spec.seed,
+        ),
+        internal_parameters=InternalParameters(
+            sandbox=SandboxReport(tier=sandbox.tier, probes=dict(sandbox.probes)),
+            env=tuple(sorted(spec.workspace.env)),
+        ),
+        resolved_dependencies=tuple(
+            ResourceDescriptor(uri=uri, digest=dict(digest))
+            for uri, digest in sorted(spec.materials.items())
+        ),
     )
-    log = {
-        "digest": {"sha256": durable.sha256(_log_bytes(planned))},
-        "annotations": {"bytes": finished.log_bytes, "truncated": finished.log_truncated},
-    }
-    outputs = {path: item.sha256 for path, item in judged.outputs.items()}
-    return receipt.statement(run_facts, outputs, planned.materials, log)
+    details = RunDetails(
+        builder=Builder(id=f"phases/{sandbox.tier}", version={"phases": __version__}),
+        metadata=Metadata(
+            invocation_id=spec.txn,
+            started_on=result.started_on,
+            finished_on=result.finished_on,
+        ),
+        byproducts=_byproducts(spec, result),
+    )
+    return Receipt(
+        subject=file_subjects(result.digests),
+        predicate=Provenance(build_definition=definition, run_details=details),
+    )
 
 
-def _portable(planned: AttemptSpec) -> list[str]:
-    """The command without this machine's folders."""
+def _portable_argv(spec: AttemptSpec) -> tuple[str, ...]:
+    """Return the command without this machine's folders."""
+    staging = spec.workspace.staging
     names = {
         sys.executable: "python",
-        str(planned.place.inputs_file): "INPUTS",
-        str(planned.place.out): "OUT",
+        str(staging.inputs_file): "INPUTS",
+        str(staging.out): "OUT",
     }
-    return [names.get(word, word) for word in planned.argv]
+    return tuple(names.get(word, word) for word in spec.argv)
+
+
+def _byproducts(spec: AttemptSpec, result: AttemptResult) -> tuple[ResourceDescriptor, ...]:
+    process = result.process
+    log = ResourceDescriptor(
+        name="log",
+        digest={"sha256": durable.sha256(_read_log(spec))},
+        annotations={"bytes": process.log_bytes, "truncated": process.log_truncated},
+    )
+    usage = ResourceDescriptor(
+        name="process",
+        content={
+            "exitCode": process.exit_code,
+            "seconds": round(process.seconds, 3),
+            "cpuSeconds": round(process.cpu_seconds, 3),
+            "peakMemoryBytes": process.peak_memory_bytes,
+        },
+    )
+    host = ResourceDescriptor(name="host", content=describe_host())
+    packages = ResourceDescriptor(name="packages", content=dict(list_packages()))
+    return (log, usage, host, packages)
 
 
 def _verdict(
-    planned: AttemptSpec, judged: AttemptResult, scored: list[dict[str, str]]
-) -> bytes | None:
-    if judged.judgement is None:
+    spec: AttemptSpec, result: AttemptResult, predictions: Sequence[ScoredPrediction]
+) -> Verdict | None:
+    if result.judgement is None:
         return None
-    judge = {
-        "name": planned.feature.gate.name,
-        "digest": planned.materials.get(planned.feature.gate.name, {}),
-    }
-    outputs = {path: item.sha256 for path, item in judged.outputs.items()}
-    document = verdict_document(judged.judgement, outputs=outputs, configuration=[judge])
-    document["predicate"]["phases/predictions/v1"] = scored
-    return encode(document)
+    gate = spec.feature.gate.name
+    digest = dict(spec.materials.get(gate, {}))  # a shell gate has no file and so no digest
+    return verdict_of(
+        result.judgement,
+        outputs=result.digests,
+        configuration=[ResourceDescriptor(name=gate, digest=digest)],
+        predictions=predictions,
+    )
 
 
 #### the files
 
-Where = list[tuple[str, entries.RecordedFile]]
 
+def _result_files(
+    spec: AttemptSpec, result: AttemptResult, receipt: bytes, verdict: bytes
+) -> _RecordedFiles:
+    """Return the files of a verified attempt; artifacts go to the store."""
+    paths = spec.project.paths
+    folder = paths.results(spec.feature.id)
 
-def _results(
-    planned: AttemptSpec, judged: AttemptResult, receipt_bytes: bytes, verdict: bytes | None
-) -> tuple[dict[str, bytes], tuple[str, ...], Where]:
-    """Files of a verified attempt; artifacts go to the store, outputs of the attempt before are taken away."""
-    home = planned.paths.results(planned.feature.id)
+    # 1. Outputs: artifacts are stored by digest, the rest is committed.
     files: dict[str, bytes] = {}
-    for path, item in judged.outputs.items():
-        source = planned.place.out / path
+    for path, output in result.outputs.items():
+        source = spec.out / path
         if is_artifact(path):
-            _store(planned.paths, source, item.sha256)
-            continue
-        files[f"{home}/{path}"] = _exact(source, item.sha256)
-    for path, target in planned.feature.publish.items():
-        files[target] = _exact(planned.place.out / path, judged.outputs[path].sha256)
-    files[f"{home}/receipt.json"] = receipt_bytes
-    files[f"{home}/verdict.json"] = verdict or b""
+            _store_artifact(paths, source, output.sha256)
+        else:
+            files[f"{folder}/{path}"] = _read_exactly(source, output.sha256)
+    for path, target in spec.feature.publish.items():
+        files[target] = _read_exactly(spec.out / path, result.outputs[path].sha256)
+
+    # 2. Documents.
+    receipt_file = RecordedFile(durable.sha256(receipt), f"{folder}/receipt.json")
+    verdict_file = RecordedFile(durable.sha256(verdict), f"{folder}/verdict.json")
+    files[receipt_file.path] = receipt
+    files[verdict_file.path] = verdict
+
+    # 3. Outputs of the attempt before that this one did not write are removed.
     removed = []
-    folder = planned.paths.root / home
-    for old in sorted(folder.rglob("*")) if folder.is_dir() else []:
-        name = old.relative_to(planned.paths.root).as_posix()
-        if old.is_file() and name not in files and not name.startswith(f"{home}/attempts/"):
+    for old in sorted((paths.root / folder).rglob("*")):
+        name = old.relative_to(paths.root).as_posix()
+        is_attempt_record = name.startswith(f"{folder}/attempts/")
+        if old.is_file() and name not in files and not is_attempt_record:
             removed.append(name)
-    where: Where = [
-        ("receipt", entries.RecordedFile(durable.sha256(receipt_bytes), f"{home}/receipt.json")),
-        ("verdict", entries.RecordedFile(durable.sha256(verdict or b""), f"{home}/verdict.json")),
-    ]
-    return files, tuple(removed), where
+    lines = (receipt_file.line(entries.RECEIPT), verdict_file.line(entries.VERDICT))
+    return _RecordedFiles(files, tuple(removed), lines)
 
 
-def _attempt_file(
-    planned: AttemptSpec, judged: AttemptResult, receipt_bytes: bytes, verdict: bytes | None
-) -> tuple[dict[str, bytes], Where]:
-    """What a failed attempt leaves in the repository: its verdict and its log's tail."""
-    path = f"{planned.paths.results(planned.feature.id)}/attempts/{planned.number}.json"
-    tail = _log_bytes(planned)[-8000:].decode("utf-8", "replace").splitlines()[-LOG_LINES:]
-    document = {
-        "feature": planned.feature.id,
-        "attempt": planned.number,
-        "state": judged.state,
-        "reasons": list(_reasons(judged)),
-        "receipt": json.loads(receipt_bytes),
-        "verdict": json.loads(verdict) if verdict else None,
-        "logTail": [printable(line, 500) for line in tail],
-    }
-    data = encode(document)
-    return {path: data}, [("attempt-record", entries.RecordedFile(durable.sha256(data), path))]
+def _attempt_files(
+    spec: AttemptSpec, result: AttemptResult, receipt: Receipt, verdict: Verdict | None
+) -> _RecordedFiles:
+    """Return what a failed attempt leaves in the repository: its documents and its log's tail."""
+    tail = _read_log(spec)[-LOG_TAIL:].decode("utf-8", "replace").splitlines()[-LOG_LINES:]
+    record = AttemptRecord(
+        feature=spec.feature.id,
+        attempt=spec.number,
+        state=result.state,
+        reasons=tuple(result.reasons),
+        receipt=receipt,
+        verdict=verdict,
+        log_tail=tuple(printable(line, 500) for line in tail),
+    )
+    data = record.encode()
+    path = f"{spec.project.paths.results(spec.feature.id)}/attempts/{spec.number}.json"
+    line = RecordedFile(durable.sha256(data), path).line(entries.ATTEMPT_RECORD)
+    return _RecordedFiles({path: data}, (), (line,))
 
 
-def _exact(source: Path, digest: str) -> bytes:
+def _read_exactly(source: Path, sha256: str) -> bytes:
     data = source.read_bytes()
-    if durable.sha256(data) != digest:
-        raise IntegrityError(
-            "output-changed",
-            f"{source.name} changed after it was judged",
-            hint="python -m phases log",
-        )
+    if durable.sha256(data) != sha256:
+        message = f"{source.name} changed after it was judged"
+        raise IntegrityError("output-changed", message, hint="python -m phases log")
     return data
 
 
-def _store(paths: Paths, source: Path, digest: str) -> None:
-    target = paths.artifact(digest)
-    if not (target.is_file() and durable.sha256_file(target) == digest):
-        durable.copy(source, target, digest)
+def _store_artifact(paths: Paths, source: Path, sha256: str) -> None:
+    target = paths.artifact(sha256)
+    if target.is_file() and durable.sha256_file(target) == sha256:
+        return
+    durable.copy(source, target, sha256)
 
 
-def _log_bytes(planned: AttemptSpec) -> bytes:
-    """The log; empty where an unconfined experiment took it away."""
-    return planned.log.read_bytes() if planned.log.is_file() else b""
+def _read_log(spec: AttemptSpec) -> bytes:
+    """Return the log; empty where an unconfined experiment removed it."""
+    return spec.log.read_bytes() if spec.log.is_file() else b""

@@ -1,6 +1,7 @@
-"""What a killed run left half done is finished or undone before anything else; each repair is an entry of its own.
+"""Complete or undo what a killed run left, before anything else; each repair is an entry.
 
-Every step sees whether it was done already: a run that is killed while it recovers is recovered from in the same way.
+Every step sees whether it was done already: a run that is killed while it recovers is recovered in
+the same way.
 """
 
 from __future__ import annotations
@@ -10,120 +11,137 @@ from pathlib import Path
 from phases.base import durable
 from phases.base.failpoint import failpoint
 from phases.base.paths import Paths
-from phases.execution import worker
-from phases.git import lock_files
-from phases.plan.schema import Feature, Phase
-from phases.record import approvals, entries, transaction
-from phases.record.transaction import is_due, trailers
-from phases.run.plan_locks import lock_file
+from phases.execution.worker import sweep_staging
+from phases.git.lock_files import clear_stale_locks
+from phases.record import entries
+from phases.record.approvals import FOLDER
+from phases.record.ledger import Entry, EntryKind
+from phases.record.reconcile import Reconciled
+from phases.record.state import FeatureState, State
+from phases.record.transaction import has_unfinished_record, pending_transactions
+from phases.run.preflight import check_repository
 from phases.run.session import Session
 
 
-def will_commit(session: Session) -> bool:
-    """Whether recovering means commits: something is half recorded, or a feature began and has no outcome."""
-    found = session.snapshot.reconciled
-    begun = any(
-        item.state == "running"
-        for phase in session.snapshot.state.phases
-        for item in phase.features
-    )
-    return bool(
-        begun or found.torn or found.torn_end or found.restored or is_due(session.project.paths)
-    )
-
-
 def recover(session: Session) -> None:
-    """Finishes or undoes what a killed run left half done."""
+    """Complete or undo what a killed run left."""
+    paths = session.project.paths
+    reconciled = session.snapshot.reconciled
+    if _will_commit(session):
+        # Not onto a detached HEAD, not amid a merge.
+        check_repository(session.repo, with_locks=False)
     failpoint("recover")
-    paths, found = session.project.paths, session.snapshot.reconciled
-    lock_files.clear(paths.common_dir)
-    worker.sweep()
+
+    # 1. Files that nothing owns any more.
+    clear_stale_locks(paths.common_dir)
+    sweep_staging()
     for folder in _written_folders(paths):
         durable.sweep(folder)
-    for name, torn, path in (
-        ("journal", found.torn, paths.journal),
-        ("progress", found.torn_end, paths.progress),
-    ):
-        if torn:
-            after = f"{name}-{len(found.ledger.entries):04d}-{durable.sha256(torn)}.torn"
-            durable.write(_torn_folder(paths) / after, torn)
-            durable.write(path, found.ledger.data)
-    lost = found.ledger.entries[len(found.ledger.entries) - found.restored :]
-    missing = [
-        entry for entry in lost if entry not in transaction.prepared(paths)
-    ]  # those are completed, and not lost
-    if found.restored:
-        durable.write(paths.progress, found.ledger.data)
-    ledger, completed = transaction.complete_pending(paths, session.repo, session.snapshot.ledger)
-    session.advance(ledger)
-    for message in completed:
+
+    # 2. The ledger's two files: truncated tails are set aside, lost entries restored.
+    _set_torn_ends_aside(paths, reconciled)
+    lost = _lost_entries(paths, reconciled)
+    if reconciled.restored:
+        durable.write(paths.progress, reconciled.ledger.data)
+
+    # 3. Outcomes that were prepared completely.
+    for message in session.complete_pending():
         session.view.message(f"completed what a killed run had prepared: {message}")
-    _tell_of_torn(session)
-    if missing:
-        session.append(
-            "RECOVERED",
-            (
-                f"reason progress.txt lacked its last {len(missing)} entries; restored from the journal",
-            ),
-        )
-    for phase in session.snapshot.state.phases:
-        for item in phase.features:
-            if item.state == "running":
-                interrupted(
-                    session,
-                    session.plan.phase(phase.id),
-                    session.plan.feature(item.id)[1],
-                    "the runner was killed before it could record an outcome",
-                )
+
+    # 4. An entry for each repair.
+    _record_torn_ends(session)
+    if lost:
+        reason = f"progress.txt lacked its last {len(lost)} entries; restored from the journal"
+        session.restore(entries.reason_lines([reason]))
+
+    # 5. Features that were started and have no outcome.
+    for feature_id in _running_features(session.state):
+        phase, feature = session.plan.feature(feature_id)
+        reason = "the runner was killed before it could record an outcome"
+        session.interrupt(phase, feature, reason)
     failpoint("recovered")
 
 
+def _will_commit(session: Session) -> bool:
+    """Return whether recovering makes commits."""
+    reconciled = session.snapshot.reconciled
+    return bool(
+        _running_features(session.state)
+        or reconciled.torn_journal
+        or reconciled.torn_progress
+        or reconciled.restored
+        or has_unfinished_record(session.project.paths)
+    )
+
+
+def _running_features(state: State) -> list[str]:
+    running = FeatureState.RUNNING
+    return [feature.id for feature in state.features.values() if feature.state == running]
+
+
 def _written_folders(paths: Paths) -> set[Path]:
-    """Every folder in which a killed runner may have left a temporary file."""
+    """Return every folder in which a killed runner may have left a temporary file."""
     results = paths.root / paths.results_name
-    inner = [*results.rglob("*"), *paths.artifacts.glob("*")]
-    outcomes = {(paths.root / name).parent for name in transaction.prepared_files(paths)}
-    own = {
+    folders = {
         paths.root,
-        paths.root / approvals.FOLDER,
-        paths.lock.parent,
+        paths.root / FOLDER,
+        paths.runner_lock.parent,
         paths.private,
         results,
         _torn_folder(paths),
     }
-    return {folder for folder in inner if folder.is_dir()} | own | outcomes
+    for path in (*results.rglob("*"), *paths.artifacts.glob("*")):
+        if path.is_dir():
+            folders.add(path)
+    for transaction in pending_transactions(paths):
+        for name in transaction.files:
+            folders.add((paths.root / name).parent)
+    return folders
+
+
+def _lost_entries(paths: Paths, reconciled: Reconciled) -> list[Entry]:
+    """Return the entries that progress.txt lacked, but for those of prepared outcomes."""
+    prepared: set[Entry] = set()
+    for transaction in pending_transactions(paths):
+        prepared.update(transaction.entries)
+    count = len(reconciled.ledger.entries)
+    restored = reconciled.ledger.entries[count - reconciled.restored :]
+    return [entry for entry in restored if entry not in prepared]
+
+
+#### truncated tails
 
 
 def _torn_folder(paths: Paths) -> Path:
     return paths.private / "quarantine" / ".torn"  # no feature can have this name
 
 
-def _tell_of_torn(session: Session) -> None:
-    """One REPAIRED for each torn end that was set aside, also where a kill came between the two."""
-    told = {entry.lines for entry in session.snapshot.ledger.entries if entry.kind == "REPAIRED"}
-    folder = _torn_folder(session.project.paths)
-    for kept in sorted(folder.glob("*-*-*.torn")) if folder.is_dir() else []:
-        name, after, digest = kept.stem.split("-")
-        what = "the journal" if name == "journal" else "progress.txt"
-        bytes_ = f"{kept.stat().st_size} bytes that were no entry"
+def _set_torn_ends_aside(paths: Paths, reconciled: Reconciled) -> None:
+    """Keep each truncated tail as `NAME-ENTRY-SHA256.torn` and write the file without it."""
+    last = len(reconciled.ledger.entries)
+    tails = {"journal": reconciled.torn_journal, "progress": reconciled.torn_progress}
+    files = {"journal": paths.journal, "progress": paths.progress}
+    for name, tail in tails.items():
+        if tail:
+            target = f"{name}-{last:04d}-{durable.sha256(tail)}.torn"
+            durable.write(_torn_folder(paths) / target, tail)
+            durable.write(files[name], reconciled.ledger.data)
+
+
+def _record_torn_ends(session: Session) -> None:
+    """Append one REPAIRED for each tail that was set aside, also by a run that was killed then."""
+    recorded = set()
+    for entry in session.snapshot.ledger.entries:
+        if entry.kind == EntryKind.REPAIRED:
+            recorded.add(entry.lines)
+    for file in sorted(_torn_folder(session.project.paths).glob("*-*-*.torn")):
+        name, last, digest = file.stem.split("-")
+        title = "the journal" if name == "journal" else "progress.txt"
+        size = file.stat().st_size
+        reason = f"{title} ended, after entry {last}, in {size} bytes that were no entry"
         lines = (
-            f"reason {what} ended, after entry {after}, in {bytes_}",
-            f"quarantined sha256:{digest}",
+            *entries.reason_lines([reason]),
+            entries.QUARANTINED.format(sha256=digest),
         )
-        if lines not in told:
-            session.append("REPAIRED", lines)
-
-
-def interrupted(session: Session, phase: Phase, feature: Feature, reason: str) -> None:
-    """Records a started feature that has no outcome; it does not count as an attempt."""
-    entry = session.seal("INTERRUPTED", entries.reasons([reason]), phase.id, feature)
-    files = lock_file(session.project.paths, session.snapshot.state.phase(phase.id))
-    session.commit(
-        transaction.Transaction(
-            transaction.new_txn(),
-            (entry,),
-            f"{feature.id} {feature.title}: interrupted",
-            trailers(phase.id, feature.id),
-            files,
-        )
-    )
+        if lines not in recorded:
+            session.repair(lines)

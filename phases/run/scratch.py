@@ -1,188 +1,77 @@
-"""Runs that leave no trace: `run --scratch` for whoever develops a feature, `verify` for whoever doubts a stored one.
+"""`run --scratch`: run and judge one feature for its developer; nothing is recorded.
 
-Neither writes an entry, a result or a commit, and nothing that they say counts as verified.
+It writes no entry, no result and no commit, and nothing that it says counts as verified.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
-
 from phases.errors import UsageError
-from phases.execution import worker
-from phases.execution.inputs import check_inputs, encode_inputs, lay_out_outputs, resolve_inputs
 from phases.execution.process import log_tail
 from phases.execution.sandbox import choose_sandbox
-from phases.judge.committed_gates import materialise_gates
-from phases.judge.gate import gate_spec, judge_feature
-from phases.judge.mutation import Judgement
-from phases.judge.verdict import coverage_counts
-from phases.record import entries, transaction
-from phases.record.project import Project, load_unverified, load_verified
-from phases.record.state import FeatureStatus
-from phases.run import attempt, setup
+from phases.judge.verdict import failed_checks, gate_summary
+from phases.record import entries
+from phases.record.project import Project, load_unverified
+from phases.record.transaction import new_txn
+from phases.run.attempt import prepare_attempt, run_attempt
+from phases.run.outcome import ran_line
+from phases.run.results import FeatureResult, count_checks
+from phases.run.setup import run_setup
 from phases.views.live import View
 
-
-@dataclass(frozen=True)
-class ScratchResult:
-    """What a run without trace said."""
-
-    id: str
-    state: str
-    lines: tuple[str, ...]
-    passed: int
-    failing: tuple[str, ...]
-
-    def json(self) -> dict[str, Any]:
-        """One feature of `verify --json` and `run --scratch --json`."""
-        return {
-            "id": self.id,
-            "state": self.state,
-            "lines": list(self.lines),
-            "checks": {
-                "passed": self.passed,
-                "failed": len(self.failing),
-                "failing": list(self.failing),
-            },
-        }
+LOG_LINES = 15
 
 
 def run_scratch(
     project: Project, view: View, feature_id: str, profile: str | None
-) -> ScratchResult:
-    """Runs and judges one feature in staging, with any profile, also from uncommitted code."""
-    repo = project.repo()
-    snapshot = load_unverified(project)
+) -> FeatureResult:
+    """Run and judge one feature in staging, with any profile, also from uncommitted code."""
     try:
         phase, feature = project.plan.feature(feature_id)
     except KeyError:
-        raise UsageError(
-            f"no feature {feature_id!r} in the PRD", hint="python -m phases plan"
-        ) from None
-    tier = choose_sandbox(project.plan.defaults.sandbox)
-    setup.run_setup(project, phase, tier, view)
-    chosen = profile or attempt.profile_of(project.plan, feature)
-    with attempt.plan(
+        message = f"the plan has no feature {feature_id!r}"
+        raise UsageError(message, hint="python -m phases plan") from None
+    sandbox = choose_sandbox(project.plan.defaults.sandbox)
+    run_setup(project, phase, sandbox, view)
+
+    # 1. Run and judge, as an attempt does.
+    with prepare_attempt(
         project,
-        repo,
-        snapshot.state,
-        phase,
-        feature,
-        tier,
-        transaction.new_txn(),
-        scratch_profile=chosen,
-    ) as planned:
-        view.feature_started(feature.id, f"{feature.title} [scratch]", feature.expect.minutes)
-        judged = attempt.run(planned, view)
-        lines = [
-            entries.ran(
-                planned.what,
-                judged.finished.seconds,
-                planned.number,
-                planned.seed,
-                planned.profile,
-                tier.tier,
-            )
-        ]
-        if not judged.outputs:
-            lines += log_tail(planned.log).splitlines()[-15:]
-        rehearsed = _told(
-            feature.id, judged.judgement, judged.state, lines, judged.reasons, feature.gate.name
-        )
+        project.repo(),
+        sandbox,
+        state=load_unverified(project).state,
+        phase=phase,
+        feature=feature,
+        txn=new_txn(),
+        scratch_profile=profile or feature.profile or project.plan.defaults.profile,
+    ) as spec:
+        title = f"{feature.title} [scratch]"
+        view.feature_started(feature.id, title, feature.expect.minutes)
+        result = run_attempt(spec, view)
+
+        # 2. What happened; of a run without outputs also the end of its log.
+        lines = [ran_line(spec, result)]
+        if not result.outputs:
+            lines += log_tail(spec.log).splitlines()[-LOG_LINES:]
+    if result.judgement is None:
+        lines += entries.reason_lines(result.errors)
+    else:
+        lines += gate_summary(feature.gate.name, result.judgement).lines
+        coverage = result.judgement.coverage
+        if coverage and coverage.claimed:
+            lines.append(f"only claimed: {', '.join(coverage.claimed)}")
+        failed = [f"{name}: {message}" for name, message in failed_checks(result.judgement)]
+        lines += entries.reason_lines([*result.judgement.reasons, *failed])
+    passed, failing = count_checks(result.judgement)
+    summary = FeatureResult(
+        id=feature.id,
+        state=result.state,
+        seconds=max(1, round(result.process.seconds)),
+        lines=tuple(lines),
+        passed=passed,
+        failing=failing,
+        timed_out=result.process.timed_out,
+    )
     view.feature_finished(
-        feature.id, f"{rehearsed.state} [scratch: nothing was recorded]", rehearsed.lines
+        feature.id, f"{result.state} [scratch: nothing was recorded]", summary.lines
     )
-    return rehearsed
-
-
-def verify_features(
-    project: Project, view: View, feature_ids: Sequence[str]
-) -> list[ScratchResult]:
-    """Judges stored results again, gate and proof, with a fresh nonce.
-
-    Raises:
-        IntegrityError: what is stored is not what the receipt names.
-        EnvironmentFaultError: an artifact or input is not on this machine.
-    """
-    repo = project.repo()
-    snapshot = load_verified(project, repo)
-    states = {
-        item.id: (phase.id, item) for phase in snapshot.state.phases for item in phase.features
-    }
-    unknown = [name for name in feature_ids if name not in states]
-    if unknown:
-        raise UsageError(f"no feature {unknown[0]!r} in the PRD", hint="python -m phases status")
-    chosen = feature_ids or [name for name, (_, item) in states.items() if item.receipt]
-    return [_verify_one(project, view, states[name][1]) for name in chosen]
-
-
-def _verify_one(project: Project, view: View, item: FeatureStatus) -> ScratchResult:
-    if item.receipt is None:
-        raise UsageError(
-            f"{item.id} is {item.state} and has no stored results", hint="python -m phases status"
-        )
-    repo = project.repo()
-    _, feature = project.plan.feature(item.id)
-    states = load_unverified(project).state
-    with worker.staging(project.root) as place:
-        out = place.folder / "stored"
-        outputs = lay_out_outputs(project.paths, item.id, item.receipt, out)
-        given = resolve_inputs(
-            project.plan, feature, states, project.paths, repo, place.folder / "given"
-        )
-        check_inputs(given)
-        place.inputs_file.write_bytes(encode_inputs(given))
-        materialise_gates(repo, place.folder / "judge")
-        view.feature_started(item.id, f"{item.title} [verify]", None)
-        view.stage("judge")
-        judgement = judge_feature(
-            gate_spec(feature.gate, feature.gate_timeout_s or project.plan.defaults.gate_timeout_s),
-            gates_dir=place.folder / "judge",
-            out=out,
-            outputs=outputs,
-            inputs_file=place.inputs_file,
-            workspace=place.folder / "judgement",
-            env={**project.plan.defaults.env, **place.environment},
-            sandbox=choose_sandbox(project.plan.defaults.sandbox),
-            unjudged=feature.unjudged,
-            on_progress=view.progress,
-        )
-    told = _told(item.id, judgement, judgement.state, [], (), feature.gate.name)
-    view.feature_finished(
-        item.id, f"{told.state} again" if told.state == "verified" else told.state, told.lines
-    )
-    return told
-
-
-def _told(
-    feature_id: str,
-    judgement: Judgement | None,
-    state: str,
-    lines: list[str],
-    reasons: Sequence[str],
-    gate_name: str,
-) -> ScratchResult:
-    if judgement is None:
-        return ScratchResult(feature_id, state, (*lines, *entries.reasons(reasons)), 0, ())
-    checks = judgement.true_run.checks
-    failing = tuple(check.id for check in checks if not check.passed)
-    passed = len(checks) - len(failing)
-    caught = (sum(item.ok for item in judgement.negatives), len(judgement.negatives))
-    lines = [
-        *lines,
-        *entries.gate(
-            gate_name, passed, len(failing), coverage_counts(judgement), caught, judgement.unjudged
-        ),
-    ]
-    if judgement.coverage and judgement.coverage.claimed:
-        lines += [f"only claimed: {', '.join(judgement.coverage.claimed)}"]
-    messages = [f"{check.id}: {check.message}" for check in checks if not check.passed]
-    return ScratchResult(
-        feature_id,
-        state,
-        (*lines, *entries.reasons([*judgement.reasons, *messages])),
-        passed,
-        failing,
-    )
+    return summary

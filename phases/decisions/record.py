@@ -1,0 +1,219 @@
+"""What a decision writes: a record in `prd/approvals/`, its entries, one commit of just these."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+from collections.abc import Sequence
+
+from phases.base import durable
+from phases.base.failpoint import failpoint
+from phases.base.text import printable, utc_now
+from phases.decisions.proposal import DecisionContext, Proposal
+from phases.errors import IntegrityError
+from phases.plan.load import find_plan
+from phases.plan.schema import Feature, Phase
+from phases.record import entries, transaction
+from phases.record.approvals import (
+    Checkpoint,
+    find_checkpoint,
+    next_record_path,
+    read_checkpoint,
+)
+from phases.record.decision_record import (
+    Decision,
+    DecisionRecord,
+    DecisionResult,
+    Presence,
+    Repository,
+    RequestDigest,
+)
+from phases.record.entries import RecordedFile
+from phases.record.ledger import Entry, EntryKind, Ledger, parse_ledger, seal_entry
+from phases.record.review_request import PhaseName, Sha256
+from phases.record.transaction import Transaction, new_txn, subject_trailers
+from phases.run.plan_locks import current_lock
+from phases.run.preflight import check_repository
+
+ASSURANCE = "presence"
+
+
+def record_decision(context: DecisionContext, proposal: Proposal, tty: str) -> str:
+    """Write record, entries and commit; return the record's path."""
+    check_repository(context.repo)
+
+    # 1. The record.
+    checkpoint = decision_base(context)
+    path, number = next_record_path(
+        context.project.paths, context.snapshot.ledger, context.phase.id
+    )
+    data = _decision_record(context, proposal, checkpoint, tty=tty, number=number).encode()
+    files = {path: data}
+
+    # 2. Its entries. Each names the record, who decided and why.
+    record = RecordedFile(durable.sha256(data), path)
+    who = f"{printable(getpass.getuser())} at {tty} on {socket.gethostname()}"
+    reasons = entries.reason_lines([proposal.reason]) if proposal.reason else ()
+    draft = _Draft(context.snapshot.ledger, context.phase)
+    if proposal.result == DecisionResult.RELOCK:
+        lock = _new_lock(context, files)
+        decided_by = entries.RELOCKED_BY.format(who=who, assurance=ASSURANCE)
+        decision = (decided_by, *reasons, record.line(entries.RECORD))
+        lines = entries.locked_lines(lock, context.repo.head(), proposal.reset, decision)
+        draft.add(EntryKind.LOCKED, lines)
+    elif proposal.result == DecisionResult.WAIVE:
+        _draft_waivers(context, proposal, draft, files, who=who, record=record)
+    else:
+        lines = _decided_lines(context, proposal, checkpoint, who=who, record=record)
+        draft.add(proposal.result.entry_kind, lines)
+    failpoint("decided")
+
+    # 3. The commit.
+    feature = next(iter(proposal.waived), None)
+    outcome = Transaction(
+        txn=new_txn(),
+        entries=tuple(draft.entries),
+        message=proposal.message,
+        trailers=subject_trailers(context.phase.id, feature),
+        files=files,
+    )
+    paths = context.project.paths
+    transaction.commit(paths, context.repo, context.snapshot.ledger, outcome)
+    return path
+
+
+def decision_base(context: DecisionContext) -> Checkpoint:
+    """Return what a decision binds: the checkpoint that waits, else HEAD.
+
+    At HEAD it binds the phase's newest lock, or the plan where the phase was never locked.
+    """
+    repo, phase, paths = context.repo, context.phase, context.project.paths
+    halted = context.status.halted
+    if halted is not None:
+        checkpoint = find_checkpoint(repo, phase.id, halted, paths.review_request(phase.id))
+    else:
+        head = repo.head()
+        ledger = parse_ledger(repo.blob(head, "progress.txt") or b"")
+        last = ledger.entries[-1].seq if ledger.entries else 0
+        path = paths.plan_lock(phase.id)
+        if repo.blob(head, path) is None:
+            path = find_plan(paths.root).relative_to(paths.root).as_posix()
+        checkpoint = read_checkpoint(repo, head, phase.id, last, path)
+    if checkpoint is None:
+        raise IntegrityError(
+            "checkpoint-missing", f"HEAD has neither lock nor checkpoint of phase {phase.id}"
+        )
+    return checkpoint
+
+
+def _decision_record(
+    context: DecisionContext,
+    proposal: Proposal,
+    checkpoint: Checkpoint,
+    *,
+    tty: str,
+    number: int,
+) -> DecisionRecord:
+    presence = Presence(
+        user=getpass.getuser(),
+        uid=os.getuid(),
+        tty=tty,
+        host=socket.gethostname(),
+        git_identity=context.repo.identity(),
+    )
+    decision = Decision(
+        result=proposal.result,
+        phase=PhaseName(id=context.phase.id, name=context.phase.name),
+        decision=number,
+        repository=Repository(
+            root_commit=context.repo.root_commit(),
+            genesis=context.snapshot.ledger.entries[0].self_hash,
+        ),
+        request=RequestDigest(digest=Sha256(sha256=checkpoint.request_sha256)),
+        reason=proposal.reason,
+        reset=proposal.reset,
+        waived=tuple(proposal.waived),
+        decided_on=utc_now(),
+        by=presence,
+    )
+    return DecisionRecord(subject=checkpoint.subject, predicate=decision)
+
+
+def _draft_waivers(
+    context: DecisionContext,
+    proposal: Proposal,
+    draft: _Draft,
+    files: dict[str, bytes],
+    *,
+    who: str,
+    record: RecordedFile,
+) -> None:
+    """Draft one WAIVED per feature; after a rejection the phase is locked first."""
+    head = context.repo.head()
+    if context.status.lock is None:
+        draft.add(EntryKind.LOCKED, entries.locked_lines(_new_lock(context, files), head))
+    for feature_id, previous_state in proposal.waived.items():
+        lines = (
+            entries.DECIDED_BY.format(who=who, assurance=ASSURANCE),
+            *entries.reason_lines([proposal.reason]),
+            entries.PREVIOUS_STATE.format(text=previous_state),
+            entries.HEAD.format(commit=head),
+            record.line(entries.RECORD),
+        )
+        _, feature = context.project.plan.feature(feature_id)
+        draft.add(EntryKind.WAIVED, lines, feature)
+
+
+def _decided_lines(
+    context: DecisionContext,
+    proposal: Proposal,
+    checkpoint: Checkpoint,
+    *,
+    who: str,
+    record: RecordedFile,
+) -> tuple[str, ...]:
+    """Return the lines of APPROVED and REJECTED."""
+    lines = [entries.DECIDED_BY.format(who=who, assurance=ASSURANCE)]
+    if proposal.reason:
+        lines += entries.reason_lines([proposal.reason])
+    if context.status.halted is not None:
+        request = RecordedFile(checkpoint.request_sha256, checkpoint.request_path)
+        lines.append(request.line(entries.REQUEST))
+    lines += [
+        entries.CHECKPOINT.format(commit=checkpoint.commit),
+        entries.HEAD.format(commit=context.repo.head()),
+        record.line(entries.RECORD),
+        *entries.reset_lines(proposal.reset),
+    ]
+    return tuple(lines)
+
+
+def _new_lock(context: DecisionContext, files: dict[str, bytes]) -> RecordedFile:
+    """Add the phase's lock as HEAD's plan is to the files of the decision."""
+    lock = current_lock(context.project, context.repo, context.phase)
+    path = context.project.paths.plan_lock(context.phase.id)
+    files[path] = lock.encode()
+    return RecordedFile(lock.digest, path)
+
+
+class _Draft:
+    """Entries sealed one after the other on a ledger that is not written yet."""
+
+    def __init__(self, ledger: Ledger, phase: Phase):
+        self._ledger = ledger
+        self._phase = phase
+        self.entries: list[Entry] = []
+
+    def add(self, kind: EntryKind, lines: Sequence[str], feature: Feature | None = None) -> None:
+        entry = seal_entry(
+            self._ledger,
+            kind,
+            tuple(lines),
+            time=utc_now(),
+            phase=self._phase.id,
+            feature=feature.id if feature else None,
+            title=feature.title if feature else "",
+        )
+        self.entries.append(entry)
+        self._ledger = self._ledger.with_entry(entry)

@@ -1,0 +1,73 @@
+"""relock: lock a changed plan within a phase. Features whose part of it changed become pending."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from phases.decisions.decide import decide
+from phases.decisions.proposal import DecisionContext, Proposal, dependants
+from phases.errors import UsageError
+from phases.plan.lock import shared_gate_files
+from phases.plan.schema import Feature
+from phases.record.decision_record import DecisionResult
+from phases.record.project import Project
+from phases.record.state import PhaseState
+from phases.run.plan_locks import lock_changes, lock_diff
+from phases.run.preflight import check_equals_head
+
+
+def relock(project: Project, phase_id: int, summary: str, *, reason: str) -> str:
+    """Lock a phase's plan as HEAD has it; return the record's path."""
+    return decide(project, phase_id, summary, partial(_examine, reason=reason))
+
+
+def _examine(context: DecisionContext, *, reason: str) -> Proposal:
+    project, repo, phase = context.project, context.repo, context.phase
+    status = context.status
+
+    # 1. The phase holds a lock, and the plan is committed.
+    if status.lock is None or status.state == PhaseState.APPROVED:
+        raise UsageError(
+            f"phase {phase.id} ({phase.name}) is {status.state} and has no lock to change",
+            hint="python -m phases status",
+        )
+    check_equals_head(repo, project.plan, phase, None)
+
+    # 2. What changed, and what is reset by it.
+    changes = lock_changes(project, repo, phase, status)
+    reset = _reset_features(context, set(changes))
+    effect = "attempts are counted anew\nnothing differs"
+    if changes:
+        diff = lock_diff(repo, context.snapshot.ledger, phase.id, changes)
+        effect = f"{', '.join(changes)}{diff}"
+    question = (
+        f"Relock phase {phase.id}: {effect}\nreset: {', '.join(reset) or 'none'}\nReason: {reason}"
+    )
+    return Proposal(
+        result=DecisionResult.RELOCK,
+        question=question,
+        message=f"Phase {phase.id} {phase.name}: relocked",
+        reason=reason,
+        reset=tuple(reset),
+    )
+
+
+def _reset_features(context: DecisionContext, changes: set[str]) -> list[str]:
+    """Return the features that are done and are touched by a change, or depend on one that is."""
+    gate_files = shared_gate_files(sorted(context.repo.files("HEAD", "gates")))
+    shared = {"plan: defaults", "runner", *gate_files}
+    touched = set()
+    for feature in context.phase.features:
+        if changes & (shared | _components(feature)):
+            touched.add(feature.id)
+    done = {item.id for item in context.status.features if item.is_done}
+    return [name for name in dependants(context.phase.features, touched) if name in done]
+
+
+def _components(feature: Feature) -> set[str]:
+    """Return the names of the lock's components that are a feature's own."""
+    names = {f"plan: {feature.id}", *(f"input: {name}" for name in feature.inputs)}
+    for path in (feature.config, feature.gate.pytest):
+        if path:
+            names.add(path)
+    return names

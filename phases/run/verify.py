@@ -1,0 +1,80 @@
+"""`verify`: run gates again on stored results, with a fresh nonce; nothing is recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from phases.errors import UsageError
+from phases.execution.inputs import copy_outputs
+from phases.execution.sandbox import choose_sandbox
+from phases.git.repo import Repo
+from phases.judge.verdict import failed_checks, gate_summary
+from phases.record import entries
+from phases.record.project import Project, load_verified
+from phases.record.state import FeatureState, FeatureStatus, State
+from phases.run.results import FeatureResult, count_checks
+from phases.run.workspace import prepare_workspace
+from phases.views.live import Stage, View
+
+
+def verify_features(
+    project: Project, view: View, feature_ids: Sequence[str]
+) -> list[FeatureResult]:
+    """Judge stored results again; without ids those of every feature that has some.
+
+    Raises:
+        IntegrityError: what is stored is not what the receipt names.
+        EnvironmentFaultError: an artifact or input is not on this machine.
+    """
+    repo = project.repo()
+    state = load_verified(project, repo).state
+    for feature_id in feature_ids:
+        if feature_id not in state.features:
+            message = f"the plan has no feature {feature_id!r}"
+            raise UsageError(message, hint="python -m phases status")
+    if not feature_ids:
+        feature_ids = [item.id for item in state.features.values() if item.receipt]
+    results = []
+    for feature_id in feature_ids:
+        results.append(_verify_feature(project, repo, state, state.features[feature_id], view))
+    return results
+
+
+def _verify_feature(
+    project: Project, repo: Repo, state: State, item: FeatureStatus, view: View
+) -> FeatureResult:
+    if item.receipt is None:
+        message = f"{item.id} is {item.state} and has no stored results"
+        raise UsageError(message, hint="python -m phases status")
+    _, feature = project.plan.feature(item.id)
+    sandbox = choose_sandbox(project.plan.defaults.sandbox)
+
+    # 1. Judge a copy of the stored outputs.
+    with prepare_workspace(
+        project, repo, sandbox, state=state, inputs=feature.inputs, needs=feature.needs
+    ) as workspace:
+        out = workspace.staging.folder / "stored"
+        outputs = copy_outputs(project.paths, item.id, item.receipt, out)
+        view.feature_started(item.id, f"{item.title} [verify]", None)
+        view.stage(Stage.JUDGE)
+        judgement = workspace.judge_feature(feature, out, outputs, view)
+
+    # 2. What the gate found.
+    failed = [f"{name}: {message}" for name, message in failed_checks(judgement)]
+    lines = [*gate_summary(feature.gate.name, judgement).lines]
+    if judgement.coverage and judgement.coverage.claimed:
+        lines.append(f"only claimed: {', '.join(judgement.coverage.claimed)}")
+    lines += entries.reason_lines([*judgement.reasons, *failed])
+    passed, failing = count_checks(judgement)
+    result = FeatureResult(
+        id=item.id,
+        state=judgement.state,
+        seconds=max(1, round(judgement.seconds)),
+        lines=tuple(lines),
+        passed=passed,
+        failing=failing,
+    )
+    is_verified = judgement.state == FeatureState.VERIFIED
+    verb = "verified again" if is_verified else judgement.state.value
+    view.feature_finished(item.id, verb, result.lines)
+    return result
