@@ -1,1 +1,1 @@
-"""Run a gate, and prove that it can fail."""
+"""Judge outputs by a gate, and test the gate itself by mutation testing."""

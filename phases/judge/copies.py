@@ -1,7 +1,8 @@
-"""Copies of outputs on disk, made for one run of a gate each and looked at again after it.
+"""Copies of outputs on disk: each is made for one run of a gate and checked after that run.
 
-One pristine copy is written; every other copy hard-links its unchanged files to it, never to the original. A write
-through such a link reaches the pristine copy too, so hashing that one again shows whatever a gate did to any of them.
+One baseline is written; every other copy hard-links its unchanged files to the baseline, never to
+the original. A write through such a link reaches the baseline too, so hashing the baseline
+afterwards shows what a gate changed through any of the links.
 """
 
 from __future__ import annotations
@@ -14,124 +15,138 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from phases.base import durable
 from phases.errors import IntegrityError
 
-_CHUNK = 1 << 20
+_CHUNK = 1 << 20  # bytes
 
 
 @dataclass(frozen=True)
 class Copy:
-    """A folder that stands for PHASES_OUT in one run."""
+    """The folder that is PHASES_OUT in one run."""
 
     folder: Path
-    digests: Mapping[str, str]  # path -> sha256, of every file in it
-    own: frozenset[str]  # the files that are not links to the pristine copy
+    digests: Mapping[str, str]
+    """Path -> SHA-256 of every file in the folder."""
+    own_files: frozenset[str]
+    """Paths of the files that are not links to the baseline."""
 
     def read(self, path: str) -> bytes:
-        """The bytes of one of its files."""
+        """Return the bytes of one of its files."""
         return (self.folder / path).read_bytes()
 
 
-def freeze(out: Path, outputs: Mapping[str, str], pristine: Path) -> Copy:
-    """Copy the declared outputs, and nothing else, out of `out`; each must have the digest that was declared.
+def snapshot_outputs(out: Path, outputs: Mapping[str, str], folder: Path) -> Copy:
+    """Copy the declared outputs, and nothing else, from `out` to `folder`: the baseline, read-only.
+
+    Args:
+        out: the folder that the experiment wrote.
+        outputs: path below `out` -> SHA-256, as collected.
+        folder: where the baseline is written.
 
     Raises:
-        IntegrityError: an output is missing, no regular file, or has other bytes.
+        IntegrityError: an output is missing, is not a regular file, or has other bytes.
     """
-    for path, wanted in outputs.items():
-        target = pristine / path
+    for path, expected in outputs.items():
+        target = folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
-        met = _copy(_open(out / path, path), target)
-        if met != wanted:
-            message = f"output {path}: sha256 {met}; wanted {wanted} as it was collected"
+        actual = _copy_and_hash(_open_regular_file(out / path, path), target)
+        if actual != expected:
+            message = f"output {path}: got sha256 {actual}; expected {expected}, as collected"
             raise IntegrityError(code="output-changed", message=message)
-    pristine.mkdir(parents=True, exist_ok=True)
-    _lock(pristine)
-    return Copy(pristine, dict(outputs), frozenset(outputs))
+    folder.mkdir(parents=True, exist_ok=True)
+    _make_read_only(folder)
+    return Copy(folder, dict(outputs), frozenset(outputs))
 
 
-def plant(pristine: Copy, folder: Path, changed: Mapping[str, bytes]) -> Copy:
-    """A copy with `changed` files in place of the pristine ones, all others hard-linked; read-only."""
-    digests = dict(pristine.digests)
+def make_mutant(baseline: Copy, folder: Path, changed: Mapping[str, bytes]) -> Copy:
+    """Write a read-only copy with `changed` files in it and hard links for all the others.
+
+    Args:
+        baseline: the copy that the links lead to.
+        folder: where the mutant is written; it must not exist.
+        changed: path -> new bytes; {} makes an untouched copy.
+    """
+    digests = dict(baseline.digests)
     folder.mkdir(parents=True)
-    for path in pristine.digests:
+    for path in baseline.digests:
         target = folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
         if path in changed:
             target.write_bytes(changed[path])
-            digests[path] = hashlib.sha256(changed[path]).hexdigest()
+            digests[path] = durable.sha256(changed[path])
         else:
-            os.link(pristine.folder / path, target, follow_symlinks=False)
-    _lock(folder)
+            os.link(baseline.folder / path, target, follow_symlinks=False)
+    _make_read_only(folder)
     return Copy(folder, digests, frozenset(changed))
 
 
-def empty(folder: Path) -> Copy:
-    """A copy without any file."""
+def make_empty(folder: Path) -> Copy:
+    """Make a read-only copy without any file."""
     folder.mkdir(parents=True)
-    _lock(folder)
+    _make_read_only(folder)
     return Copy(folder, {}, frozenset())
 
 
-def tampering(copy: Copy, pristine: Copy) -> str:
-    """What a run changed in its copy, as words; "" if nothing.
+def describe_tampering(copy: Copy, baseline: Copy) -> str:
+    """Describe the first change that a run made to its copy; "" if it made none.
 
-    Own files are hashed. Of linked ones this says only whether they still are the same files; their bytes are those
-    of the pristine copy, hashed by calling this with the pristine copy itself.
+    Own files are hashed. Linked files are only compared by inode: their bytes are those of the
+    baseline, which is hashed by a call with the baseline as `copy`.
     """
-    met = {
-        entry.relative_to(copy.folder).as_posix(): entry
-        for entry in copy.folder.rglob("*")
-        if not _is_folder(entry)
-    }
-    for path in sorted(met.keys() ^ copy.digests.keys()):
-        return f"{path} was {'added' if path in met else 'removed'}"
-    for path, entry in sorted(met.items()):
+    entries = {}
+    for entry in copy.folder.rglob("*"):
+        if not _is_folder(entry):
+            entries[entry.relative_to(copy.folder).as_posix()] = entry
+    # 1. Files that were added or removed.
+    differences = sorted(entries.keys() ^ copy.digests.keys())
+    if differences:
+        action = "added" if differences[0] in entries else "removed"
+        return f"{differences[0]} was {action}"
+    # 2. Files that are no longer the same: another type, other bytes, or no link any more.
+    for path, entry in sorted(entries.items()):
         if entry.is_symlink() or not entry.is_file():
             return f"{path} was replaced"
-        if path in copy.own:
-            if sha256(entry) != copy.digests[path]:
+        if path in copy.own_files:
+            if durable.sha256_file(entry) != copy.digests[path]:
                 return f"{path} was changed"
-        elif not entry.samefile(pristine.folder / path):
+        elif not entry.samefile(baseline.folder / path):
             return f"{path} was replaced"
     return ""
 
 
-def digests(folder: Path) -> dict[str, str]:
-    """Path -> sha256 of every file below a folder; {} if there is no such folder."""
-    files = (entry for entry in folder.rglob("*") if entry.is_file())
-    return {entry.relative_to(folder).as_posix(): sha256(entry) for entry in files}
+def hash_files(folder: Path) -> dict[str, str]:
+    """Return path -> SHA-256 of every file below `folder`; {} if there is no such folder."""
+    digests = {}
+    for entry in folder.rglob("*"):
+        if entry.is_file():
+            digests[entry.relative_to(folder).as_posix()] = durable.sha256_file(entry)
+    return digests
 
 
-def sha256(path: Path) -> str:
-    """Hex digest of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def remove(folder: Path) -> None:
-    """Delete a copy, whose folders are read-only."""
+def remove_copy(folder: Path) -> None:
+    """Delete a copy, whose folders are read-only; nothing happens if it does not exist."""
     if not folder.exists():
         return
-    for directory in [folder, *(entry for entry in folder.rglob("*") if _is_folder(entry))]:
+    subfolders = [entry for entry in folder.rglob("*") if _is_folder(entry)]
+    for directory in [folder, *subfolders]:
         directory.chmod(0o700)
     shutil.rmtree(folder)
 
 
-def _open(source: Path, path: str) -> BinaryIO:
-    """A regular file project for reading; a symbolic link is refused, and a pipe does not make us wait."""
+def _open_regular_file(source: Path, path: str) -> BinaryIO:
+    """Open an output; `path` is its name in the error message."""
+    # O_NOFOLLOW refuses a symbolic link; O_NONBLOCK returns at once for a pipe without a writer.
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
     try:
-        return os.fdopen(
-            os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK), "rb"
-        )
+        return os.fdopen(os.open(source, flags), "rb")
     except OSError as error:
-        raise IntegrityError(
-            code="output-unreadable", message=f"output {path}: {error.strerror}"
-        ) from error
+        message = f"output {path}: {error.strerror}"
+        raise IntegrityError(code="output-unreadable", message=message) from error
 
 
-def _copy(file: BinaryIO, target: Path) -> str:
-    """Copy one file and hash what was written."""
+def _copy_and_hash(file: BinaryIO, target: Path) -> str:
+    """Copy one file and return the SHA-256 of the bytes that were written."""
     digest = hashlib.sha256()
     with file, target.open("xb") as copy:
         while chunk := file.read(_CHUNK):
@@ -140,12 +155,13 @@ def _copy(file: BinaryIO, target: Path) -> str:
     return digest.hexdigest()
 
 
-def _lock(folder: Path) -> None:
-    """Take away the right to write; as root this binds nobody, so `tampering` looks again afterwards."""
+def _make_read_only(folder: Path) -> None:
+    """Remove the write permission; root ignores it, so `describe_tampering` checks afterwards."""
     for entry in folder.rglob("*"):
         entry.chmod(0o555 if _is_folder(entry) else 0o444)
     folder.chmod(0o555)
 
 
 def _is_folder(entry: Path) -> bool:
+    """Whether it is a real folder, not a symbolic link to one."""
     return entry.is_dir() and not entry.is_symlink()

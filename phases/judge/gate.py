@@ -1,12 +1,15 @@
-"""Judging outputs by a gate, and proving that the gate can fail.
+"""Judge outputs by a gate, and test the gate itself by mutation testing.
 
-judge_feature()      freeze     the declared outputs into a private pristine copy, for which a nonce is drawn
-             collect    ask pytest which checks there are, on an empty folder
-             true run   all of them must run and pass on an untouched, read-only copy
-             negatives  on an empty copy and one damaged copy per kind of output, checks must fail
-             coverage   each measurement changed alone: recomputed, bounded or only claimed
-judge_phase() the same for a phase: one folder per feature; empty, and each feature's measurements damaged
-run_entry_gate()  a precondition, run in the repository root, without proof
+judge_feature()   judges the outputs of one feature, in these steps:
+    baseline      draw the nonce, and copy the declared outputs into a private folder
+    collect       ask pytest for the ids of all checks, on an empty folder
+    true run      all checks must run and pass on an untouched, read-only copy
+    mutants       checks must fail on an empty copy, and on one mutant for each kind of output
+    measurements  change each measurement alone: is it recomputed, bounded or only claimed?
+judge_phase()     does the same for a phase: one folder per feature; the mutants are an empty copy,
+                  and one copy per feature with its measurements changed
+run_entry_gate()  runs a precondition in the repository root, without mutants
+gate_spec()       turns the plan's gate into what the others run
 """
 
 from __future__ import annotations
@@ -14,22 +17,34 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from phases.base.strict_json import StrictJsonError
-from phases.execution.process import signals_forwarded
+from phases.execution.process import forward_signals
 from phases.execution.sandbox import Sandbox
-from phases.judge import copies, gate_run, measurements, mutants, mutation
-from phases.judge.gate_run import GateContext, GateRun, GateSpec
+from phases.judge.copies import Copy, remove_copy, snapshot_outputs
+from phases.judge.gate_run import (
+    GateContext,
+    GateKind,
+    GateOutcome,
+    GateRun,
+    GateSpec,
+    run_gate,
+)
+from phases.judge.measurements import RESULT, Change, alter_result, read_measurements
+from phases.judge.mutants import kind_of, mutate_files
 from phases.judge.mutation import (
     WITHOUT_INTEGRITY,
     Judgement,
     Mutation,
     MutationContext,
     Progress,
+    conclude,
+    run_mutation_testing,
 )
-from phases.plan.schema import Gate
+from phases.plan.schema import Gate, MutationKind
 
 
 def judge_feature(
@@ -42,7 +57,7 @@ def judge_feature(
     workspace: Path,
     env: Mapping[str, str],
     sandbox: Sandbox,
-    unjudged: Sequence[str] = (),
+    exempt: Sequence[str] = (),
     on_progress: Progress | None = None,
 ) -> Judgement:
     """Judge the outputs of one feature.
@@ -50,37 +65,38 @@ def judge_feature(
     Args:
         spec: the gate.
         gates_dir: folder that holds `gates/`, materialised from HEAD.
-        out: the outputs as collected; only read.
-        outputs: path below `out` -> SHA-256, as collected; nothing else is shown to the gate.
+        out: the outputs as collected; they are only read.
+        outputs: path below `out` -> SHA-256, as collected; the gate sees no other file.
         inputs_file: JSON of the experiment's inputs.
-        workspace: a private empty folder on a file system with hard links; the logs of all runs stay in its `runs/`.
-        env: variables for the gate, laid over the runner's clean environment.
+        workspace: a private empty folder on a file system with hard links; the logs of all runs
+            stay in its `runs/`.
+        env: variables for the gate, added to the runner's clean environment.
         sandbox: where the gate runs, without network.
-        unjudged: kinds of output that the PRD excuses from being caught; they are tried and shown all the same.
-        on_progress: see `proof.Progress`.
+        exempt: kinds of output whose mutants may survive; they are tried and reported all the same.
+        on_progress: see `mutation.Progress`.
 
     Raises:
         IntegrityError: an output is not what was collected.
         InterruptedRunError: a stop signal came.
     """
-    with _bench(
+    with _gate_context(
         spec,
         gates_dir=gates_dir,
         inputs_file=inputs_file,
         workspace=workspace,
         env=env,
         sandbox=sandbox,
-    ) as b:
-        pristine = copies.freeze(out, outputs, b.scratch / "pristine")
-        case = MutationContext(b, pristine, unjudged=tuple(unjudged), on_progress=on_progress)
-        try:
-            names = _measurement_names(pristine)
-        except StrictJsonError as error:
-            return _unreadable(case, error)
-        damages = tuple(_damages(pristine, b.nonce))
-        return mutation.prove(
-            MutationContext(b, pristine, damages, names, tuple(unjudged), on_progress)
+    ) as gate_context:
+        baseline = snapshot_outputs(out, outputs, gate_context.workspace / "baseline")
+        context = MutationContext(
+            gate_context, baseline, exempt=tuple(exempt), on_progress=on_progress
         )
+        try:
+            names = _measurement_names(baseline)
+        except StrictJsonError as error:
+            return _conclude_unreadable(context, error)
+        mutations = tuple(_list_mutations(baseline, gate_context.nonce))
+        return run_mutation_testing(replace(context, mutations=mutations, measurement_names=names))
 
 
 def judge_phase(
@@ -95,54 +111,72 @@ def judge_phase(
     sandbox: Sandbox,
     on_progress: Progress | None = None,
 ) -> Judgement:
-    """Judge a phase: PHASES_OUT holds one folder per feature; the rest as in `judge`.
+    """Judge all features of a phase together: PHASES_OUT holds one folder per feature.
 
-    `features` (id -> its output folder, artifacts filled in) and `outputs` (id -> path -> SHA-256) have the same keys.
-    MutantResult copies: empty, and per feature one with damaged measurements (kind `measurements:ID`). No coverage.
+    The mutants are an empty copy and, for each feature with measurements, one copy in which they
+    are changed (kind `measurements:ID`). There is no measurement coverage.
+
+    Args:
+        spec: the gate.
+        gates_dir: see `judge_feature`, as for all arguments that are not listed here.
+        features: id -> folder with the feature's outputs, artifacts included.
+        outputs: id -> path below that folder -> SHA-256; the same ids as in `features`.
+
+    Raises:
+        IntegrityError: an output is not what was collected.
+        InterruptedRunError: a stop signal came.
     """
-    with _bench(
+    with _gate_context(
         spec,
         gates_dir=gates_dir,
         inputs_file=inputs_file,
         workspace=workspace,
         env=env,
         sandbox=sandbox,
-    ) as b:
-        folder = b.scratch / "pristine"
-        parts = {
-            name: copies.freeze(out, outputs[name], folder / name) for name, out in features.items()
-        }
-        digests = {
-            f"{name}/{path}": digest
-            for name, part in parts.items()
-            for path, digest in part.digests.items()
-        }
-        pristine = copies.Copy(folder, digests, frozenset(digests))
+    ) as gate_context:
+        # 1. One baseline with a folder for each feature.
+        folder = gate_context.workspace / "baseline"
+        parts = {}
+        digests = {}
+        for feature_id, out in features.items():
+            part = snapshot_outputs(out, outputs[feature_id], folder / feature_id)
+            parts[feature_id] = part
+            for path, digest in part.digests.items():
+                digests[f"{feature_id}/{path}"] = digest
+        baseline = Copy(folder, digests, frozenset(digests))
+        context = MutationContext(gate_context, baseline, on_progress=on_progress)
+        # 2. One mutation for each feature with measurements.
+        mutations = []
         try:
-            damages = tuple(
-                Mutation(
-                    f"measurements:{name}", partial(_damaged_feature, part, name), WITHOUT_INTEGRITY
-                )
-                for name, part in parts.items()
-                if _measurement_names(part)
-            )
+            for feature_id, part in parts.items():
+                if _measurement_names(part):
+                    make = partial(_mutate_feature, part, feature_id)
+                    kind = f"{MutationKind.MEASUREMENTS}:{feature_id}"
+                    mutations.append(Mutation(kind, make, WITHOUT_INTEGRITY))
         except StrictJsonError as error:
-            return _unreadable(MutationContext(b, pristine), error)
-        return mutation.prove(MutationContext(b, pristine, damages, on_progress=on_progress))
+            return _conclude_unreadable(context, error)
+        return run_mutation_testing(replace(context, mutations=tuple(mutations)))
 
 
 def run_entry_gate(
     spec: GateSpec, *, root: Path, workspace: Path, env: Mapping[str, str], sandbox: Sandbox
 ) -> GateRun:
-    """Run a precondition in the repository root; no outputs, no proof."""
-    with _bench(
+    """Run a precondition in the repository root; there are no outputs and no mutants."""
+    with _gate_context(
         spec, gates_dir=root, inputs_file=None, workspace=workspace, env=env, sandbox=sandbox
-    ) as bench:
-        return gate_run.run(bench, bench.gates_dir, name="entry")
+    ) as gate_context:
+        return run_gate(gate_context, gate_context.gates_dir, name="entry")
+
+
+def gate_spec(gate: Gate, timeout_s: float) -> GateSpec:
+    """Return how a gate of the plan is run."""
+    if gate.pytest:
+        return GateSpec(GateKind.PYTEST, gate.pytest, timeout_s)
+    return GateSpec(GateKind.SHELL, gate.shell or "", timeout_s)
 
 
 @contextmanager
-def _bench(
+def _gate_context(
     spec: GateSpec,
     *,
     gates_dir: Path,
@@ -151,55 +185,56 @@ def _bench(
     env: Mapping[str, str],
     sandbox: Sandbox,
 ) -> Iterator[GateContext]:
-    """What the runs share; stop signals reach the runs in all threads, and the copies are gone afterwards."""
-    bench = GateContext(
+    """Yield what the runs share; stop signals reach all of them, and the copies are removed."""
+    # The runs have other working directories, so every path becomes absolute.
+    if inputs_file is not None:
+        inputs_file = inputs_file.absolute()
+    gate_context = GateContext(
         spec=spec,
         gates_dir=gates_dir.absolute(),
-        inputs_file=inputs_file.absolute() if inputs_file else None,
-        scratch=workspace.absolute(),
+        inputs_file=inputs_file,
+        workspace=workspace.absolute(),
         env=env,
         sandbox=sandbox,
         nonce=secrets.token_hex(16),
     )
-    with signals_forwarded():
+    # The runs are started from several threads, and only the main thread gets signals.
+    with forward_signals():
         try:
-            yield bench
+            yield gate_context
         finally:
-            for folder in ("pristine", "copies", "cache"):
-                copies.remove(bench.scratch / folder)
+            for name in ("baseline", "copies", "cache"):
+                remove_copy(gate_context.workspace / name)
 
 
-def _unreadable(case: MutationContext, error: StrictJsonError) -> Judgement:
-    """Measurements that cannot be read cannot be damaged: no proof is possible, whatever the gate would say."""
-    run = GateRun("errored", reason=f"{measurements.RESULT} cannot be judged: {error.problems[0]}")
-    return mutation.conclude(case, run, (), None, 0.0)
+def _conclude_unreadable(context: MutationContext, error: StrictJsonError) -> Judgement:
+    """Return an errored judgement: without readable measurements there is no mutation testing."""
+    reason = f"{RESULT} cannot be judged: {error.problems[0]}"
+    return conclude(context, GateRun(GateOutcome.ERRORED, reason=reason), seconds=0.0)
 
 
-def _measurement_names(copy: copies.Copy) -> tuple[str, ...]:
-    if measurements.RESULT not in copy.digests:
+def _measurement_names(copy: Copy) -> tuple[str, ...]:
+    """Return the names of the measurements; StrictJsonError if result.json cannot be read."""
+    if RESULT not in copy.digests:
         return ()
-    return tuple(measurements.read(copy.read(measurements.RESULT)))
+    return tuple(read_measurements(copy.read(RESULT)))
 
 
-def _damages(pristine: copies.Copy, seed: str) -> Iterator[Mutation]:
-    """One damaged copy for each kind that has files here."""
-    kinds = {mutants.kind_of(path) for path in pristine.digests}
-    for kind in mutants.KINDS:
-        if kind in kinds:
-            make = partial(mutants.damaged, kind, pristine.digests, pristine.read, seed)
-            # A gate that only compares digests sees every damage and knows nothing: here it has to do without.
-            yield Mutation(kind, make, WITHOUT_INTEGRITY if kind == "measurements" else ())
+def _list_mutations(baseline: Copy, seed: str) -> Iterator[Mutation]:
+    """Yield one mutation for each kind of output that has files here."""
+    present = {kind_of(path) for path in baseline.digests}
+    for kind in MutationKind:
+        if kind in present:
+            make = partial(mutate_files, kind, baseline.digests, baseline.read, seed)
+            options: tuple[str, ...] = ()
+            if kind == MutationKind.MEASUREMENTS:
+                # A check that compares digests notices every change without knowing the numbers,
+                # so here the gate has to do without such checks.
+                options = WITHOUT_INTEGRITY
+            yield Mutation(kind, make, options)
 
 
-def _damaged_feature(part: copies.Copy, name: str) -> dict[str, bytes]:
-    return {
-        f"{name}/{measurements.RESULT}": measurements.altered(
-            part.read(measurements.RESULT), "large"
-        )
-    }
-
-
-def gate_spec(item: Gate, timeout_s: float) -> GateSpec:
-    """The plan's gate as it is run."""
-    kind, target = ("pytest", item.pytest) if item.pytest else ("shell", item.shell)
-    return GateSpec(kind, target or "", timeout_s)  # type: ignore[arg-type]
+def _mutate_feature(part: Copy, feature_id: str) -> dict[str, bytes]:
+    """Return the result.json of one feature with all measurements changed, by its path."""
+    mutated = alter_result(part.read(RESULT), Change.LARGE)
+    return {f"{feature_id}/{RESULT}": mutated}

@@ -1,8 +1,9 @@
-"""One run of a gate: a fresh process, and a judgement only where there is positive proof of one.
+"""One run of a gate: a fresh process, whose outcome is derived from evidence.
 
-An exit code is no verdict: a process can end with 0 before a single check ran. A pytest gate counts by its JUnit
-report, which carries the nonce of this judgement and agrees with the exit code. Everything else (time-out, signal,
-no report, no check, a report that disagrees) is `errored`, which is never a pass and proves nothing.
+An exit code alone decides nothing: a process can exit with 0 before a single check ran. A pytest
+gate is judged by its JUnit report, which must carry the nonce of this judgement and agree with the
+exit code. Everything else (time-out, signal, no report, no check, a report that disagrees) is
+`errored`: it never counts as passed, and it never kills a mutant.
 """
 
 from __future__ import annotations
@@ -10,25 +11,26 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from pathlib import Path
-from typing import Literal
 
 from phases.base.text import printable
 from phases.execution import process
+from phases.execution.process import ProcessResult
 from phases.execution.sandbox import Sandbox
-from phases.judge import junit
-from phases.judge.junit import MAX_MESSAGE, Check
+from phases.judge.junit import MAX_MESSAGE, CheckResult, ReportError, check_id, read_report
 
-Outcome = Literal["passed", "failed", "errored"]
+TAIL_BYTES = 8_000
+TAIL_LINE = 500  # characters
+LISTED_IDS = 5  # ids that one message names
 
-LOG_TAIL = 8_000  # bytes
-
-# Without `skipping` the marks skip, skipif and xfail are unknown, and --strict-markers refuses the whole file: a check
-# says yes or no. Without `subtests` one check is one case of the report. The others only cost time at each start.
-PLUGINS_OFF = ("cacheprovider", "skipping", "subtests", "doctest", "pastebin", "setuponly", "setupplan", "stepwise",
-               "legacypath")  # fmt: skip
+# Without `skipping` the marks skip, skipif and xfail are unknown, and --strict-markers refuses the
+# whole file: a check either passes or fails. Without `subtests` one check is one case of the
+# report. The other plugins only cost time at each start.
+PLUGINS_OFF = ("cacheprovider", "skipping", "subtests", "doctest", "pastebin", "setuponly",
+               "setupplan", "stepwise", "legacypath")  # fmt: skip
 
 INI = """[pytest]
 markers =
@@ -37,22 +39,48 @@ junit_family = xunit2
 junit_suite_name = {nonce}
 """
 
+# pytest's exit codes
+ALL_PASSED = 0
+SOME_FAILED = 1
+NONE_COLLECTED = 5
+
+# A shell's exit codes from here on: the command was not run (126, 127) or died by a signal.
+NOT_RUN = 126
+
+
+class GateKind(StrEnum):
+    """What a gate is."""
+
+    PYTEST = "pytest"
+    SHELL = "shell"
+
+
+class GateOutcome(StrEnum):
+    """How one run of a gate ended."""
+
+    PASSED = "passed"
+    """Every check ran and passed."""
+    FAILED = "failed"
+    """Every check ran and at least one failed."""
+    ERRORED = "errored"
+    """Anything else; `GateRun.reason` says what."""
+
 
 @dataclass(frozen=True)
 class GateSpec:
     """What to run: a pytest file such as `gates/test_x.py`, or a shell command."""
 
-    kind: Literal["pytest", "shell"]
+    kind: GateKind
     target: str
     timeout_s: float
 
 
 @dataclass(frozen=True)
 class GateRun:
-    """How one run ended. passed: every check ran and said yes; failed: at least one said no; else errored."""
+    """The result of one run of a gate."""
 
-    outcome: Outcome
-    checks: tuple[Check, ...] = ()
+    outcome: GateOutcome
+    checks: tuple[CheckResult, ...] = ()
     reason: str = ""
     exit_code: int | None = None
     signal: int | None = None
@@ -61,7 +89,7 @@ class GateRun:
 
     @property
     def failing(self) -> tuple[str, ...]:
-        """Ids of the checks that said no."""
+        """Ids of the checks that failed."""
         return tuple(check.id for check in self.checks if not check.passed)
 
 
@@ -73,7 +101,7 @@ class GateContext:
     gates_dir: Path
     """Holds `gates/`, materialised from HEAD."""
     inputs_file: Path | None
-    scratch: Path
+    workspace: Path
     """Private to this judgement; each run gets a folder of its own in it."""
     env: Mapping[str, str]
     sandbox: Sandbox
@@ -81,200 +109,241 @@ class GateContext:
 
     @property
     def cache(self) -> Path:
-        """The folder that the gate's runs share for what they recomputed."""
-        return self.scratch / "cache"
+        """The folder in which the gate's runs share what they recomputed."""
+        return self.workspace / "cache"
 
 
-def run(
-    bench: GateContext,
+def run_gate(
+    gate_context: GateContext,
     folder: Path,
     *,
     name: str,
     digests: Mapping[str, str] | None = None,
     options: tuple[str, ...] = (),
 ) -> GateRun:
-    """Run the gate with `folder` as working directory; `digests` makes it PHASES_OUT. `options` go to pytest."""
-    place = bench.scratch / "runs" / name
-    report = place / "write" / "report.xml"
-    finished = _start(bench, folder, place, digests, options)
-    tail = log_tail(place / "log")
-    if bench.spec.kind == "shell":
-        outcome = _judge_shell(bench.spec, finished, tail)
+    """Run the gate once.
+
+    Args:
+        gate_context: the gate and its surroundings.
+        folder: the working directory.
+        name: name of the run, unique in this judgement; its log is `runs/NAME/log`.
+        digests: path -> SHA-256 of the files in `folder`; if given, `folder` is PHASES_OUT.
+        options: further options of pytest.
+
+    Raises:
+        InterruptedRunError: a stop signal came.
+    """
+    run_folder = gate_context.workspace / "runs" / name
+    result = _run_process(gate_context, folder, run_folder, digests=digests, options=options)
+    tail = printable_tail(run_folder / "log")
+    if gate_context.spec.kind == GateKind.SHELL:
+        run = _judge_shell(gate_context.spec, result, tail)
     else:
-        outcome = _judge_pytest(bench, finished, report, tail)
+        run = _judge_pytest(gate_context, result, _report_path(run_folder), tail)
+    return _with_process(run, result, tail)
+
+
+def collect_checks(gate_context: GateContext, folder: Path) -> tuple[str, ...] | GateRun:
+    """Ask pytest for the ids of all checks, before any runs; an errored run if there is no answer.
+
+    `folder` is empty: a gate reads none of the outputs at import, so its checks are the same there.
+    """
+    run_folder = gate_context.workspace / "runs" / "collect"
+    result = _run_process(gate_context, folder, run_folder, digests={}, options=("--collect-only",))
+    tail = printable_tail(run_folder / "log")
+    # 1. pytest prints one node id per line.
+    ids = []
+    for line in (run_folder / "log").read_text("utf-8", "replace").splitlines():
+        if line.startswith(f"{gate_context.spec.target}::"):
+            ids.append(check_id(line))
+    # 2. The list counts only if pytest ended as it does after a collection without errors.
+    reason = _describe_abnormal_end(result, gate_context.spec, tail)
+    if not reason and result.exit_code not in (ALL_PASSED, NONE_COLLECTED):
+        error = _last_error(tail)
+        reason = f"pytest could not collect its checks (exit {result.exit_code}){error}"
+    if not reason and not ids:
+        reason = "pytest collected no checks"
+    if reason:
+        return _with_process(GateRun(GateOutcome.ERRORED, reason=reason), result, tail)
+    return tuple(ids)
+
+
+def _with_process(run: GateRun, result: ProcessResult, tail: str) -> GateRun:
+    """Return the run with what is known of its process."""
     return replace(
-        outcome,
-        exit_code=finished.exit_code,
-        signal=finished.signal,
-        seconds=finished.seconds,
+        run,
+        exit_code=result.exit_code,
+        signal=result.signal,
+        seconds=result.seconds,
         log_tail=tail,
     )
 
 
-def collect(bench: GateContext, folder: Path) -> tuple[str, ...] | GateRun:
-    """The ids of all checks of a pytest gate, told by pytest before any runs; an errored run if it cannot tell.
-
-    `folder` is empty: a gate reads nothing of the outputs at import, so its checks are the same there.
-    """
-    place = bench.scratch / "runs" / "collect"
-    finished = _start(bench, folder, place, {}, ("--collect-only",))
-    tail = log_tail(place / "log")
-    found = []
-    for line in (place / "log").read_text("utf-8", "replace").splitlines():
-        if line.startswith(f"{bench.spec.target}::"):
-            found.append(junit.check_id(line))
-    reason = _no_judgement(finished, bench.spec, tail)
-    if not reason and finished.exit_code not in (0, 5):
-        reason = f"pytest could not collect its checks (exit {finished.exit_code}){_hint(tail)}"
-    if not reason and not found:
-        reason = "pytest collected no checks"
-    if reason:
-        return GateRun(
-            "errored", (), reason, finished.exit_code, finished.signal, finished.seconds, tail
-        )
-    return tuple(found)
-
-
-def _start(
-    bench: GateContext,
+def _run_process(
+    gate_context: GateContext,
     folder: Path,
-    place: Path,
+    run_folder: Path,
+    *,
     digests: Mapping[str, str] | None,
     options: tuple[str, ...],
-) -> process.ProcessResult:
+) -> ProcessResult:
     """Prepare the run's own folder, build the command and run it."""
-    writable = place / "write"  # the report, HOME and TMPDIR
-    for directory in (writable / "home", writable / "tmp", bench.cache):
+    # 1. What the process may write: the report, HOME, TMPDIR and the shared cache.
+    writable = run_folder / "write"
+    for directory in (writable / "home", writable / "tmp", gate_context.cache):
         directory.mkdir(parents=True, exist_ok=True)
-    own = {
+    variables = {
         "HOME": str(writable / "home"),
         "TMPDIR": str(writable / "tmp"),
-        "COLUMNS": "200",  # pytest cuts its summary, where the reasons stand, to the width of the terminal
+        # pytest cuts its summary, which holds the reasons, to the width of the terminal.
+        "COLUMNS": "200",
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
-        "PHASES_NONCE": bench.nonce,
-        "PHASES_GATE_CACHE": str(bench.cache),
+        "PHASES_NONCE": gate_context.nonce,
+        "PHASES_GATE_CACHE": str(gate_context.cache),
     }
-    read_only = [folder, bench.gates_dir, place]
+    # 2. What it may read: the outputs, the gates, the inputs.
+    read_only = [folder, gate_context.gates_dir, run_folder]
     if digests is not None:
-        (place / "digests.json").write_text(json.dumps(dict(digests), sort_keys=True), "utf-8")
-        own |= {"PHASES_OUT": str(folder), "PHASES_DIGESTS": str(place / "digests.json")}
-    if bench.inputs_file is not None:
-        own["PHASES_INPUTS"] = str(bench.inputs_file)
-        inputs = json.loads(bench.inputs_file.read_bytes())  # the runner's own file
-        read_only += [bench.inputs_file, *(Path(entry["path"]) for entry in inputs.values())]
-    if bench.spec.kind == "shell":
-        argv = ["/bin/sh", "-c", bench.spec.target]
+        digests_file = run_folder / "digests.json"
+        digests_file.write_text(json.dumps(dict(digests), sort_keys=True), "utf-8")
+        variables["PHASES_OUT"] = str(folder)
+        variables["PHASES_DIGESTS"] = str(digests_file)
+    if gate_context.inputs_file is not None:
+        variables["PHASES_INPUTS"] = str(gate_context.inputs_file)
+        inputs = json.loads(gate_context.inputs_file.read_bytes())  # the runner's own file
+        read_only.append(gate_context.inputs_file)
+        read_only += [Path(entry["path"]) for entry in inputs.values()]
+    # 3. The command, confined.
+    if gate_context.spec.kind == GateKind.SHELL:
+        argv = ["/bin/sh", "-c", gate_context.spec.target]
     else:
-        (place / "gate.ini").write_text(INI.format(nonce=bench.nonce), "utf-8")
-        argv = _pytest(bench, place, options)
-    command = bench.sandbox.command(
-        argv, writable=[writable, bench.cache], read_only=read_only, network=False
+        (run_folder / "gate.ini").write_text(INI.format(nonce=gate_context.nonce), "utf-8")
+        argv = _pytest_command(gate_context, run_folder, options)
+    command = gate_context.sandbox.command(
+        argv, writable=[writable, gate_context.cache], read_only=read_only, network=False
     )
     return process.run(
         command,
         cwd=folder,
-        env=process.clean_environment({**bench.env, **own}),
-        log=place / "log",
-        timeout_s=bench.spec.timeout_s,
+        env=process.clean_environment({**gate_context.env, **variables}),
+        log=run_folder / "log",
+        timeout_s=gate_context.spec.timeout_s,
     )
 
 
-def _pytest(bench: GateContext, place: Path, options: tuple[str, ...]) -> list[str]:
-    """The command line; -I keeps out the user's PYTHON* variables and the working directory, -B writes no .pyc."""
-    return [
-        *(sys.executable, "-I", "-B", "-m", "pytest", "-c", str(place / "gate.ini")),
-        *("--rootdir", str(bench.gates_dir), "--noconftest", "--strict-markers"),
-        *(word for plugin in PLUGINS_OFF for word in ("-p", f"no:{plugin}")),
-        *("-q", "--color=no", "--tb=short", f"--junitxml={place / 'write' / 'report.xml'}"),
-        *options,
-        str(bench.gates_dir / bench.spec.target),
-    ]
+def _pytest_command(
+    gate_context: GateContext, run_folder: Path, options: tuple[str, ...]
+) -> list[str]:
+    """Build the command line of pytest.
+
+    -I keeps out the user's PYTHON* variables and the working directory; -B writes no .pyc files.
+    """
+    argv = [sys.executable, "-I", "-B", "-m", "pytest", "-c", str(run_folder / "gate.ini")]
+    argv += ["--rootdir", str(gate_context.gates_dir), "--noconftest", "--strict-markers"]
+    for plugin in PLUGINS_OFF:
+        argv += ["-p", f"no:{plugin}"]
+    argv += ["-q", "--color=no", "--tb=short", f"--junitxml={_report_path(run_folder)}"]
+    return [*argv, *options, str(gate_context.gates_dir / gate_context.spec.target)]
 
 
-#### judging what came back
+def _report_path(run_folder: Path) -> Path:
+    return run_folder / "write" / "report.xml"
 
 
-def _no_judgement(finished: process.ProcessResult, spec: GateSpec, tail: str) -> str:
-    """Why a process gave no answer at all; "" if it ended by itself."""
-    if finished.timed_out:
+#### the outcome of a run
+
+
+def _describe_abnormal_end(result: ProcessResult, spec: GateSpec, tail: str) -> str:
+    """Describe an end by time-out or signal; "" if the process exited by itself."""
+    if result.timed_out:
         return f"timed out after {spec.timeout_s:g} s"
-    if finished.exit_code is None:
-        return f"killed by signal {finished.signal}{_hint(tail)}"
+    if result.exit_code is None:
+        return f"killed by signal {result.signal}{_last_error(tail)}"
     return ""
 
 
-def shell_check(spec: GateSpec) -> str:
-    """The id of a shell gate's only check: the command."""
+def shell_check_id(spec: GateSpec) -> str:
+    """Return the id of a shell gate's only check: the command."""
     return printable(spec.target, 120)
 
 
-def _judge_shell(spec: GateSpec, finished: process.ProcessResult, tail: str) -> GateRun:
-    reason = _no_judgement(finished, spec, tail)
-    code = finished.exit_code
-    last = printable(tail.splitlines()[-1], MAX_MESSAGE) if tail.strip() else ""
+def _judge_shell(spec: GateSpec, result: ProcessResult, tail: str) -> GateRun:
+    """Derive the outcome of a command from its exit code; the message is its last line."""
+    reason = _describe_abnormal_end(result, spec, tail)
+    code = result.exit_code
     if reason or code is None:
-        return GateRun("errored", reason=reason)
-    if code >= 126:
-        return GateRun(
-            "errored",
-            reason=f"the command could not be run or died by a signal (exit {code}): {last}",
-        )
-    check = Check(
-        shell_check(spec),
-        code == 0,
-        "" if code == 0 else f"exit {code}: {last}" if last.strip() else f"exit {code}",
-    )
-    return GateRun("passed" if code == 0 else "failed", (check,))
+        return GateRun(GateOutcome.ERRORED, reason=reason)
+    last_line = ""
+    if tail.strip():
+        last_line = printable(tail.splitlines()[-1], MAX_MESSAGE)
+    if code >= NOT_RUN:
+        reason = f"the command could not be run or died by a signal (exit {code}): {last_line}"
+        return GateRun(GateOutcome.ERRORED, reason=reason)
+    if code == 0:
+        return GateRun(GateOutcome.PASSED, (CheckResult(shell_check_id(spec), passed=True),))
+    message = f"exit {code}"
+    if last_line.strip():
+        message += f": {last_line}"
+    check = CheckResult(shell_check_id(spec), passed=False, message=message)
+    return GateRun(GateOutcome.FAILED, (check,))
 
 
 def _judge_pytest(
-    bench: GateContext, finished: process.ProcessResult, report: Path, tail: str
+    gate_context: GateContext, result: ProcessResult, report_path: Path, tail: str
 ) -> GateRun:
-    """Outcome from report and exit code together; where they do not say the same, there is no judgement."""
-    code = finished.exit_code
-    reason = _no_judgement(finished, bench.spec, tail)
-    if not reason and code == 5:
+    """Derive the outcome from report and exit code together; if they disagree, it is errored."""
+    # 1. The process must have ended as pytest ends after it ran checks.
+    code = result.exit_code
+    reason = _describe_abnormal_end(result, gate_context.spec, tail)
+    if not reason and code == NONE_COLLECTED:
         reason = "no check ran"
-    if not reason and code not in (0, 1):
-        reason = f"pytest could not run the gate (exit {code}){_hint(tail)}"
+    if not reason and code not in (ALL_PASSED, SOME_FAILED):
+        reason = f"pytest could not run the gate (exit {code}){_last_error(tail)}"
     if reason:
-        return GateRun("errored", reason=reason)
+        return GateRun(GateOutcome.ERRORED, reason=reason)
+    # 2. There must be a report of this very run.
     try:
-        checks, silent = junit.read_report(report, bench.nonce, bench.spec.target)
-    except junit.ReportError as error:
-        return GateRun("errored", reason=f"exit {code} and {error}{_hint(tail)}")
-    return _judge_checks(checks, silent, code)
-
-
-def _judge_checks(checks: tuple[Check, ...], silent: tuple[str, ...], code: int | None) -> GateRun:
-    failing = sum(not check.passed for check in checks)
-    if silent:
-        return GateRun("errored", checks, f"skipped, and so said nothing: {', '.join(silent[:5])}")
+        checks, skipped = read_report(report_path, gate_context.nonce, gate_context.spec.target)
+    except ReportError as error:
+        reason = f"exit {code}, but {error}{_last_error(tail)}"
+        return GateRun(GateOutcome.ERRORED, reason=reason)
+    # 3. Every check has a result, and their sum is what the exit code says.
+    if skipped:
+        reason = f"checks were skipped, so they have no result: {list_ids(skipped)}"
+        return GateRun(GateOutcome.ERRORED, checks, reason)
     if not checks:
-        return GateRun("errored", reason="no check ran")
-    if code != (1 if failing else 0):
-        return GateRun(
-            "errored",
-            checks,
-            f"exit {code} disagrees with {failing} failed of {len(checks)} checks",
-        )
-    if failing:
-        return GateRun("failed", checks, f"{failing} of {len(checks)} checks failed")
-    return GateRun("passed", checks)
+        return GateRun(GateOutcome.ERRORED, reason="no check ran")
+    failures = sum(not check.passed for check in checks)
+    expected_code = SOME_FAILED if failures else ALL_PASSED
+    summary = f"{failures} of {len(checks)} checks failed"
+    if code != expected_code:
+        reason = f"exit {code} disagrees with the report: {summary}"
+        return GateRun(GateOutcome.ERRORED, checks, reason)
+    if failures:
+        return GateRun(GateOutcome.FAILED, checks, summary)
+    return GateRun(GateOutcome.PASSED, checks)
 
 
-def _hint(tail: str) -> str:
-    """The line of pytest's output that says why."""
+def list_ids(ids: Sequence[str]) -> str:
+    """Return the first ids, as a message names them."""
+    return ", ".join(ids[:LISTED_IDS])
+
+
+def _last_error(tail: str) -> str:
+    """Return the line of pytest's output that names the error, after ": "; "" if there is none."""
     for pattern in (r"^E  +(.+)$", r"^ERROR:? (.+)$", r"^\[phases: (.+)\]$"):
-        if lines := re.findall(pattern, tail, re.MULTILINE):
+        lines = re.findall(pattern, tail, re.MULTILINE)
+        if lines:
             return f": {printable(lines[-1], MAX_MESSAGE)}"
     return ""
 
 
-def log_tail(log: Path) -> str:
-    """The last lines of a log, each made printable."""
+def printable_tail(log: Path) -> str:
+    """Return the last lines of a log (at most 8,000 bytes), each made printable."""
     with log.open("rb") as file:
         size = file.seek(0, 2)
-        file.seek(max(0, size - LOG_TAIL))
+        file.seek(max(0, size - TAIL_BYTES))
         lines = file.read().decode("utf-8", "replace").splitlines()
-    return "\n".join(printable(line, 500) for line in (lines[1:] if size > LOG_TAIL else lines))
+    if size > TAIL_BYTES:
+        lines = lines[1:]  # the first one is cut
+    return "\n".join(printable(line, TAIL_LINE) for line in lines)

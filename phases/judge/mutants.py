@@ -1,7 +1,7 @@
-"""Damaged copies of outputs: what a gate must refuse before anybody believes that it can.
+"""The mutated files of mutants: one mutation per kind of output, each drawn from a seed.
 
-One kind of damage per kind of output, all seeded. A kind counts as present where its damage changes bytes. Every
-function here takes bytes and gives bytes; the copies on disk are made in `copies.py`.
+A kind counts as present if its mutation changes bytes. Every function here takes bytes and returns
+bytes; `copies.py` writes the mutants to disk.
 """
 
 from __future__ import annotations
@@ -14,160 +14,190 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from phases.base import strict_json
-from phases.judge.measurements import RESULT, alter, altered
-from phases.judge.measurements import read as read_measurements
-from phases.judge.noise import noise_copy
+from phases.judge.measurements import RESULT, Change, alter_result, alter_value, read_measurements
+from phases.judge.noise import mutate_arrays
+from phases.plan.schema import MutationKind
 
-KINDS = ("measurements", "json", "arrays", "images", "text")
 TEXT_SUFFIXES = (".md", ".txt", ".svg", ".jsonl")
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MAX_PIXEL_BYTES = 1 << 28
-_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # PNG colour type -> samples per pixel
+_SAMPLES_PER_PIXEL = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by PNG colour type
 
 
-def kind_of(path: str) -> str | None:
-    """The kind of damage that a file of this name can take; None if there is none."""
+def kind_of(path: str) -> MutationKind | None:
+    """Return the kind of a file by its name; None if no mutation is made of such files."""
     if path == RESULT:
-        return "measurements"
+        return MutationKind.MEASUREMENTS
     if path.endswith(".json"):
-        return "json"
+        return MutationKind.JSON
     if path.endswith(".safetensors"):
-        return "arrays"
+        return MutationKind.ARRAYS
     if path.endswith(".png"):
-        return "images"
-    return "text" if path.endswith(TEXT_SUFFIXES) else None
+        return MutationKind.IMAGES
+    if path.endswith(TEXT_SUFFIXES):
+        return MutationKind.TEXT
+    return None
 
 
-def damaged(
-    kind: str, paths: Iterable[str], read: Callable[[str], bytes], seed: str
+def mutate_files(
+    kind: MutationKind, paths: Iterable[str], read: Callable[[str], bytes], seed: str
 ) -> dict[str, bytes]:
-    """The files of one kind with their damaged bytes; only those whose bytes changed.
+    """Return the mutated bytes of all files of one kind, by path; only those that changed.
 
     Raises:
-        strict_json.StrictJsonError: result.json cannot be read, so its measurements cannot be changed.
+        strict_json.StrictJsonError: result.json cannot be read, so its measurements cannot be
+            changed.
     """
     changed = {}
     for path in sorted(paths):
         if kind_of(path) == kind:
             data = read(path)
-            new = damage(kind, data, random.Random(f"{seed}:{kind}:{path}"))
-            if new != data:
-                changed[path] = new
+            mutated = mutate_bytes(kind, data, random.Random(f"{seed}:{kind}:{path}"))
+            if mutated != data:
+                changed[path] = mutated
     return changed
 
 
-def damage(kind: str, data: bytes, rng: random.Random) -> bytes:
-    """The bytes of one file, damaged; equal bytes mean that there is nothing of this kind to damage.
+def mutate_bytes(kind: MutationKind, data: bytes, rng: random.Random) -> bytes:
+    """Return the mutated bytes of one file; equal bytes mean that there is nothing to mutate.
 
-    A file that is not what its name says (JSON, .safetensors, PNG) is cut like text: it lies there and is output, so
-    the gate still has to notice.
+    A file that is not what its name says (JSON, .safetensors, PNG) is mutated like text: it is an
+    output all the same, so the gate has to notice.
+
+    Raises:
+        strict_json.StrictJsonError: `kind` is MEASUREMENTS and result.json cannot be read.
     """
-    if kind == "measurements":
-        return altered(data, "large") if read_measurements(data) else data
-    makers: Mapping[str, Callable[[bytes, random.Random], bytes]] = {
-        "json": damage_json,
-        "arrays": noise_copy,
-        "images": damage_png,
-        "text": damage_text,
+    if kind == MutationKind.MEASUREMENTS:
+        return alter_result(data, Change.LARGE) if read_measurements(data) else data
+    mutate: Mapping[MutationKind, Callable[[bytes, random.Random], bytes]] = {
+        MutationKind.JSON: mutate_json,
+        MutationKind.ARRAYS: mutate_arrays,
+        MutationKind.IMAGES: mutate_png,
+        MutationKind.TEXT: mutate_text,
     }
     try:
-        return makers[kind](data, rng)
+        return mutate[kind](data, rng)
     except (ValueError, struct.error):
-        return damage_text(data, rng)
+        return mutate_text(data, rng)
 
 
-def damage_text(data: bytes, _rng: random.Random) -> bytes:
-    """Every second line dropped, blank ones neither counted nor dropped; a file of one line is emptied."""
+def mutate_text(data: bytes, _rng: random.Random) -> bytes:
+    """Drop every second line; blank lines are neither counted nor dropped.
+
+    A file of one line becomes empty.
+    """
     lines = data.splitlines(keepends=True)
-    written = [number for number, line in enumerate(lines) if line.strip()]
-    if len(written) < 2:
+    # If blank lines counted, a text with a blank line after every line would lose no word.
+    numbers = [number for number, line in enumerate(lines) if line.strip()]
+    if len(numbers) < 2:
         return b""
-    dropped = set(
-        written[1::2]
-    )  # counted with blank lines, a text with one between its lines would lose no word
+    dropped = set(numbers[1::2])
     return b"".join(line for number, line in enumerate(lines) if number not in dropped)
 
 
-def damage_json(data: bytes, rng: random.Random) -> bytes:
-    """One leaf, drawn at random, changed largely; a document without leaves stays as it is. ValueError: no JSON."""
-    document = [
-        strict_json.loads(data, max_bytes=len(data))
-    ]  # in a list, so that a bare leaf has a container too
-    leaves = list(_leaves(document))
+#### JSON
+
+
+def mutate_json(data: bytes, rng: random.Random) -> bytes:
+    """Alter one leaf, drawn at random, by a large change; a document without leaves stays.
+
+    Raises:
+        ValueError: not strict JSON.
+    """
+    # The document is put into a list, so that a document that is a leaf has a container too.
+    root = [strict_json.loads(data, max_bytes=len(data))]
+    leaves = list(_leaves(root))
     if not leaves:
         return data
     container, key = rng.choice(leaves)
-    container[key] = alter(container[key], "large")
-    return json.dumps(document[0], indent=2, ensure_ascii=False).encode()
+    container[key] = alter_value(container[key], Change.LARGE)
+    return json.dumps(root[0], indent=2, ensure_ascii=False).encode()
 
 
 def _leaves(container: Any) -> Iterator[tuple[Any, Any]]:
-    """Every leaf as (its dict or list, its key or index)."""
-    for key, value in list(
-        container.items() if isinstance(container, dict) else enumerate(container)
-    ):
+    """Yield every leaf as (its dict or list, its key or index)."""
+    if isinstance(container, dict):
+        members = list(container.items())
+    else:
+        members = list(enumerate(container))
+    for key, value in members:
         if isinstance(value, dict | list):
             yield from _leaves(value)
         else:
             yield container, key
 
 
-def damage_png(data: bytes, rng: random.Random) -> bytes:
-    """One byte of pixel data inverted, packed again with the right check sums; other chunks (text among them) stay.
+#### PNG
 
-    Source: PNG specification (W3C), sections 5.3 (chunks), 7.2 (scan lines begin with a filter byte).
+
+def mutate_png(data: bytes, rng: random.Random) -> bytes:
+    """Invert one byte of pixel data and correct the checksums; other chunks (text too) stay.
+
+    Source: PNG specification (W3C), sections 5.3 (chunks), 7.2 (scan lines begin with a filter
+    byte).
 
     Raises:
         ValueError: not a PNG file with pixel data.
     """
-    chunks = list(_chunks(data))
+    # 1. Unpack the pixels of all IDAT chunks and change one byte.
+    chunks = list(_read_chunks(data))
     packed = b"".join(body for name, body in chunks if name == b"IDAT")
     pixels = bytearray(_inflate(packed))
     header = dict(chunks).get(b"IHDR", b"")
-    pixels[_pixel_position(header, len(pixels), rng)] ^= 0xFF
+    pixels[_choose_pixel_byte(header, len(pixels), rng)] ^= 0xFF
+    # 2. Put one IDAT chunk in the place of the first one.
     first = next(index for index, (name, _) in enumerate(chunks) if name == b"IDAT")
-    kept = [chunk for chunk in chunks if chunk[0] != b"IDAT"]
-    kept.insert(first, (b"IDAT", zlib.compress(bytes(pixels))))
-    return PNG_SIGNATURE + b"".join(
-        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
-        for name, body in kept
-    )
+    new_chunks = [chunk for chunk in chunks if chunk[0] != b"IDAT"]
+    new_chunks.insert(first, (b"IDAT", zlib.compress(bytes(pixels))))
+    # 3. A chunk is: length, name, body, checksum of name and body.
+    mutated = bytearray(PNG_SIGNATURE)
+    for name, body in new_chunks:
+        mutated += struct.pack(">I", len(body)) + name + body
+        mutated += struct.pack(">I", zlib.crc32(name + body))
+    return bytes(mutated)
 
 
-def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    position = len(PNG_SIGNATURE)
+def _read_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the name and the body of each chunk."""
     if not data.startswith(PNG_SIGNATURE):
-        msg = "not a PNG file"
-        raise ValueError(msg)
+        message = "not a PNG file"
+        raise ValueError(message)
+    position = len(PNG_SIGNATURE)
     while position < len(data):
         length = int.from_bytes(data[position : position + 4], "big")
         body = data[position + 8 : position + 8 + length]
         if len(body) != length:
-            msg = f"PNG: chunk at byte {position} runs beyond the end"
-            raise ValueError(msg)
+            message = f"PNG: the chunk at byte {position} is longer than the file"
+            raise ValueError(message)
         yield data[position + 4 : position + 8], body
         position += length + 12
 
 
 def _inflate(packed: bytes) -> bytes:
+    """Unpack pixel data, at most MAX_PIXEL_BYTES of it."""
     try:
         pixels = zlib.decompressobj().decompress(packed, MAX_PIXEL_BYTES)
     except zlib.error as error:
-        msg = f"PNG: {error}"
-        raise ValueError(msg) from None
+        message = f"PNG: {error}"
+        raise ValueError(message) from None
     if not pixels:
-        msg = "PNG: no pixel data"
-        raise ValueError(msg)
+        message = "PNG: no pixel data"
+        raise ValueError(message)
     return pixels
 
 
-def _pixel_position(header: bytes, size: int, rng: random.Random) -> int:
-    """A byte that is not a scan line's filter byte; the last one where scan lines are interlaced."""
-    if len(header) != 13 or header[9] not in _CHANNELS:
-        msg = f"PNG: header of {len(header)} bytes"
-        raise ValueError(msg)
-    width, height, depth, colour = struct.unpack(">IIBB", header[:10])
-    stride = 1 + (width * depth * _CHANNELS[colour] + 7) // 8
-    if header[12] or size != height * stride:
+def _choose_pixel_byte(header: bytes, size: int, rng: random.Random) -> int:
+    """Return the position of a byte that is not the filter byte of a scan line.
+
+    It is the last byte if the scan lines are interlaced, or if `size` is not that of the header.
+    """
+    if len(header) != 13 or header[9] not in _SAMPLES_PER_PIXEL:
+        message = f"PNG: header of {len(header)} bytes; expected 13 and a known colour type"
+        raise ValueError(message)
+    width, height, depth, colour_type = struct.unpack(">IIBB", header[:10])
+    is_interlaced = header[12] != 0
+    # A scan line: its filter byte, then the samples, padded to a whole byte.
+    stride = 1 + (width * depth * _SAMPLES_PER_PIXEL[colour_type] + 7) // 8
+    if is_interlaced or size != height * stride:
         return size - 1
     return int(rng.randrange(height) * stride + rng.randrange(1, stride))

@@ -1,7 +1,8 @@
-"""The proof that a gate can fail: negative copies and coverage, after a true run that passed.
+"""Mutation testing of a gate: after it passed on the outputs, it must fail on mutants of them.
 
-A gate that passes where nothing is there, or where everything is wrong, says nothing about the outputs: the feature
-is then `failed`, whatever the true run said. A run that ended errored proves nothing either.
+A gate that passes on nothing, or on outputs that are all wrong, says nothing about the outputs: the
+feature is then `failed`, although the gate passed. A mutant is killed only by a run that `failed`;
+a run that `errored` kills none.
 """
 
 from __future__ import annotations
@@ -10,226 +11,321 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Literal
 
-from phases.judge import copies, coverage, gate_run, measurements
-from phases.judge.coverage import CoverageLevel, MeasurementCoverage
-from phases.judge.gate_run import GateContext, GateRun
+from phases.judge.copies import (
+    Copy,
+    describe_tampering,
+    hash_files,
+    make_empty,
+    make_mutant,
+    remove_copy,
+)
+from phases.judge.gate_run import (
+    GateContext,
+    GateKind,
+    GateOutcome,
+    GateRun,
+    collect_checks,
+    list_ids,
+    run_gate,
+    shell_check_id,
+)
+from phases.judge.measurement_coverage import (
+    CoverageLevel,
+    MeasurementCoverage,
+    classify,
+    group_by_level,
+)
+from phases.judge.measurements import RESULT, Change, alter_result
+from phases.record.state import FeatureState
 
-State = Literal["verified", "failed", "errored"]
 Progress = Callable[[int, int, str], None]
-"""Gets runs done, runs in all, and what was just done; called in the thread that called judge()."""
+"""Gets runs done, runs in all, and what was just done; called in the thread of the caller."""
 
-AT_ONCE = 2  # runs of the gate side by side
+PARALLEL_RUNS = 2
 WITHOUT_INTEGRITY = ("-m", "not integrity")
 
 
 @dataclass(frozen=True)
-class MutantResult:
-    """One damaged copy: `ok` if known checks said no to it."""
-
-    kind: str
-    outcome: str
-    caught_by: tuple[str, ...]
-    ok: bool
-    reason: str = ""
-    """Why an errored run is one."""
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """What the gate said, and whether it could have said no."""
-
-    true_run: GateRun
-    negatives: tuple[MutantResult, ...]
-    coverage: MeasurementCoverage | None
-    unjudged: tuple[str, ...]
-    nonce: str
-    state: State
-    reasons: tuple[str, ...]
-    seconds: float
-
-
-@dataclass(frozen=True)
 class Mutation:
-    """A negative copy to be made: its bytes are built when its turn comes and dropped after it."""
+    """A recipe for one mutant: its bytes are built when its turn comes and dropped after it."""
 
     kind: str
+    """`empty`, a `MutationKind`, or `measurements:ID` for a feature of a phase."""
     make: Callable[[], Mapping[str, bytes]]
-    """Path -> damaged bytes; {} if there is nothing of this kind to damage."""
+    """Returns path -> mutated bytes; {} if there is nothing to mutate."""
     options: tuple[str, ...] = ()
+    """Further options of pytest."""
 
 
 EMPTY = Mutation("empty", dict)
 
 
 @dataclass(frozen=True)
-class MutationContext:
-    """What is to be proved about one gate and one set of outputs."""
+class MutantResult:
+    """How the gate judged one mutant."""
 
-    bench: GateContext
-    pristine: copies.Copy
-    damages: tuple[Mutation, ...] = ()
-    names: tuple[str, ...] | None = None
-    """Measurements to change one by one; None: no coverage."""
-    unjudged: tuple[str, ...] = ()
+    kind: str
+    outcome: GateOutcome
+    killed_by: tuple[str, ...]
+    """Ids of the checks that failed."""
+    killed: bool
+    reason: str = ""
+    """Why the run errored, if it did."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """How the gate judged the outputs, and whether it is able to fail."""
+
+    true_run: GateRun
+    """The run on the untouched outputs."""
+    mutants: tuple[MutantResult, ...]
+    coverage: MeasurementCoverage | None
+    exempt: tuple[str, ...]
+    """Kinds whose mutants may survive, as the plan lists them."""
+    nonce: str
+    state: FeatureState
+    """VERIFIED, FAILED or ERRORED."""
+    reasons: tuple[str, ...]
+    """Why the state is not VERIFIED; empty if it is."""
+    seconds: float
+
+
+@dataclass(frozen=True)
+class MutationContext:
+    """One gate, one set of outputs, and the mutations to try on them."""
+
+    gate_context: GateContext
+    baseline: Copy
+    mutations: tuple[Mutation, ...] = ()
+    measurement_names: tuple[str, ...] | None = None
+    """Measurements to change one by one; None: no measurement coverage."""
+    exempt: tuple[str, ...] = ()
     on_progress: Progress | None = None
 
 
-def prove(case: MutationContext) -> Judgement:
-    """True run, negative copies, coverage; the latter two only if the true run passed."""
+def run_mutation_testing(context: MutationContext) -> Judgement:
+    """Run the gate on the outputs, on every mutant, and on each measurement changed alone.
+
+    Mutants and measurements are tried only if the run on the outputs passed.
+
+    Raises:
+        InterruptedRunError: a stop signal came.
+    """
     begin = time.monotonic()
-    gates = copies.digests(case.bench.gates_dir / "gates")
-    expected, true_run = _true_run(case)
-    names = case.names or ()
-    total = 2 + len(case.damages) + len(names)
-    report = case.on_progress or (lambda _done, _total, _note: None)
+    gates_folder = context.gate_context.gates_dir / "gates"
+    gate_digests = hash_files(gates_folder)
+    mutations = (EMPTY, *context.mutations)
+    names = context.measurement_names or ()
+    total = 1 + len(mutations) + len(names)
+    report = context.on_progress or _ignore_progress
+
+    # 1. The true run.
+    expected_ids, true_run = _run_on_outputs(context)
     report(1, total, f"gate on the outputs: {true_run.outcome}")
-    if true_run.outcome != "passed":
-        return conclude(case, true_run, (), None, time.monotonic() - begin)
-    trial = _Trial(case, expected)
-    negatives, levels = [], []
-    pool = ThreadPoolExecutor(AT_ONCE)
+    if true_run.outcome != GateOutcome.PASSED:
+        return conclude(context, true_run, seconds=time.monotonic() - begin)
+
+    # 2. The mutants and the measurements: run side by side, reported in their order.
+    runner = _CopyRunner(context, expected_ids)
+    mutants = []
+    levels = []
+    done = 1
+    pool = ThreadPoolExecutor(PARALLEL_RUNS)
     try:
-        tried = pool.map(trial.negative, (EMPTY, *case.damages))
-        covered = pool.map(trial.level, names)
-        for done, (damage, found) in enumerate(
-            zip((EMPTY, *case.damages), tried, strict=True), start=2
-        ):
-            negatives += [found] if found else []
-            report(
-                done,
-                total,
-                f"negative copy {damage.kind}: {found.outcome if found else 'nothing there'}",
-            )
-        for done, (name, level) in enumerate(
-            zip(names, covered, strict=True), start=total - len(names) + 1
-        ):
+        pending_mutants = pool.map(runner.run_mutant, mutations)
+        pending_levels = pool.map(runner.find_level, names)
+        for mutation, mutant in zip(mutations, pending_mutants, strict=True):
+            done += 1
+            if mutant:
+                mutants.append(mutant)
+            report(done, total, f"mutant {mutation.kind}: {_describe_result(mutant)}")
+        for name, level in zip(names, pending_levels, strict=True):
+            done += 1
             levels.append((name, level))
             report(done, total, f"measurement {name}: {level}")
     finally:
         pool.shutdown(cancel_futures=True)
-    true_run = _unless_tampered(true_run, case.pristine, case.pristine)
-    if copies.digests(case.bench.gates_dir / "gates") != gates:
-        true_run = replace(
-            true_run, outcome="errored", reason="the gate's own files were changed while it ran"
-        )
-    met = None if case.names is None else coverage.collect(levels)
-    return conclude(case, true_run, tuple(negatives), met, time.monotonic() - begin)
 
-
-def _true_run(case: MutationContext) -> tuple[frozenset[str], GateRun]:
-    """The ids of all checks, and how they judged the untouched outputs; each of them must have run."""
-    expected = frozenset({gate_run.shell_check(case.bench.spec)})
-    if case.bench.spec.kind == "pytest":
-        nothing = copies.empty(case.bench.scratch / "copies" / "collect")
-        collected = gate_run.collect(case.bench, nothing.folder)
-        copies.remove(nothing.folder)
-        if isinstance(collected, GateRun):
-            return frozenset(), collected
-        expected = frozenset(collected)
-    run = _Trial(case, expected).run("true", copies.plant, {})
-    run = _unless_tampered(run, case.pristine, case.pristine)
-    missing = sorted(expected.difference(check.id for check in run.checks))
-    if missing and run.outcome != "errored":
-        run = replace(
-            run, outcome="errored", reason=f"collected, but did not run: {', '.join(missing[:5])}"
-        )
-    return expected, run
-
-
-@dataclass(frozen=True)
-class _Trial:
-    """Runs on damaged copies; `expected` are the ids of all checks of the gate."""
-
-    case: MutationContext
-    expected: frozenset[str]
-
-    def negative(self, damage: Mutation) -> MutantResult | None:
-        """One damaged copy; None if there was nothing to damage."""
-        name = f"negative-{damage.kind.replace(':', '-')}"
-        if damage.kind == EMPTY.kind:
-            run = self.run(name, lambda _pristine, folder, _changed: copies.empty(folder), {})
-        elif changed := damage.make():
-            run = self.run(name, copies.plant, changed, damage.options)
-        else:
-            return None
-        return MutantResult(
-            damage.kind, run.outcome, run.failing, run.outcome == "failed", run.reason
-        )
-
-    def level(self, name: str) -> CoverageLevel:
-        """How well the gate judges one measurement; a run that ended errored has caught nothing."""
-        result = self.case.pristine.read(measurements.RESULT)
-        number = (self.case.names or ()).index(
-            name
-        )  # names of measurements are the experiment's: not for paths
-
-        def caught(change: measurements.Change) -> bool:
-            changed = {measurements.RESULT: measurements.altered(result, change, name)}
-            options = ("-x", *WITHOUT_INTEGRITY)
-            return (
-                self.run(f"coverage-{number}-{change}", copies.plant, changed, options).outcome
-                == "failed"
-            )
-
-        return coverage.classify(caught)
-
-    def run(
-        self,
-        name: str,
-        build: Callable[..., copies.Copy],
-        changed: Mapping[str, bytes],
-        options: tuple[str, ...] = (),
-    ) -> GateRun:
-        """One run on a copy of its own, which is looked at again afterwards and removed; only known checks count."""
-        bench, pristine = self.case.bench, self.case.pristine
-        folder = bench.scratch / "copies" / name
-        try:
-            copy = build(pristine, folder, changed)
-            run = gate_run.run(bench, copy.folder, name=name, digests=copy.digests, options=options)
-            unknown = sorted({check.id for check in run.checks} - self.expected)
-            if unknown:
-                reason = f"ran, but were not collected on an empty folder: {', '.join(unknown[:5])}"
-                run = replace(run, outcome="errored", reason=reason)
-            return _unless_tampered(run, copy, pristine)
-        finally:
-            copies.remove(folder)
-
-
-def _unless_tampered(run: GateRun, copy: copies.Copy, pristine: copies.Copy) -> GateRun:
-    """The run, or an errored one if the gate changed what it was given to judge."""
-    changed = copies.tampering(copy, pristine)
-    return (
-        replace(run, outcome="errored", reason=f"the gate changed its input: {changed}")
-        if changed
-        else run
-    )
+    # 3. Neither the outputs nor the gate itself may have changed meanwhile.
+    true_run = _errored_if_tampered(true_run, context.baseline, context.baseline)
+    if hash_files(gates_folder) != gate_digests:
+        true_run = _as_errored(true_run, "the gate's own files were changed while it ran")
+    coverage = None
+    if context.measurement_names is not None:
+        coverage = group_by_level(levels)
+    return conclude(context, true_run, tuple(mutants), coverage, seconds=time.monotonic() - begin)
 
 
 def conclude(
-    case: MutationContext,
+    context: MutationContext,
     true_run: GateRun,
-    negatives: tuple[MutantResult, ...],
-    met: MeasurementCoverage | None,
+    mutants: tuple[MutantResult, ...] = (),
+    coverage: MeasurementCoverage | None = None,
+    *,
     seconds: float,
 ) -> Judgement:
-    """The state that follows: verified only if the true run passed and every kind was caught or is excused."""
-    reasons = [true_run.reason] if true_run.outcome != "passed" else []
-    # The empty copy is no kind of output, so nothing can excuse a gate that passes on nothing.
-    excused = set(case.unjudged) - {EMPTY.kind}
-    reasons += [_accusation(item) for item in negatives if not item.ok and item.kind not in excused]
-    state: State = (
-        "errored" if true_run.outcome == "errored" else "failed" if reasons else "verified"
-    )
+    """Derive the state: verified only if the true run passed and every mutant was killed or exempt.
+
+    `seconds` is the wall time of the whole judgement.
+    """
+    reasons = []
+    if true_run.outcome != GateOutcome.PASSED:
+        reasons.append(true_run.reason)
+    # `empty` is no kind of output: no exemption covers a gate that passes on nothing.
+    exempt = set(context.exempt) - {EMPTY.kind}
+    for mutant in mutants:
+        if not mutant.killed and mutant.kind not in exempt:
+            reasons.append(_describe_survivor(mutant))
+    if true_run.outcome == GateOutcome.ERRORED:
+        state = FeatureState.ERRORED
+    elif reasons:
+        state = FeatureState.FAILED
+    else:
+        state = FeatureState.VERIFIED
     return Judgement(
-        true_run, negatives, met, case.unjudged, case.bench.nonce, state, tuple(reasons), seconds
+        true_run=true_run,
+        mutants=mutants,
+        coverage=coverage,
+        exempt=context.exempt,
+        nonce=context.gate_context.nonce,
+        state=state,
+        reasons=tuple(reasons),
+        seconds=seconds,
     )
 
 
-def _accusation(item: MutantResult) -> str:
-    kind, _, feature = item.kind.partition(":")
-    words = {
+#### runs
+
+
+def _run_on_outputs(context: MutationContext) -> tuple[frozenset[str], GateRun]:
+    """Return the ids of all checks and the run on the untouched outputs.
+
+    Every check that was collected must have run; otherwise the run is errored.
+    """
+    # 1. The checks that there are.
+    gate_context = context.gate_context
+    expected_ids = frozenset({shell_check_id(gate_context.spec)})
+    if gate_context.spec.kind == GateKind.PYTEST:
+        empty = make_empty(gate_context.workspace / "copies" / "collect")
+        collected = collect_checks(gate_context, empty.folder)
+        remove_copy(empty.folder)
+        if isinstance(collected, GateRun):
+            return frozenset(), collected
+        expected_ids = frozenset(collected)
+    # 2. Their results.
+    run = _CopyRunner(context, expected_ids).run_on_copy("true", {})
+    run = _errored_if_tampered(run, context.baseline, context.baseline)
+    missing = expected_ids.difference(check.id for check in run.checks)
+    if missing and run.outcome != GateOutcome.ERRORED:
+        ids = list_ids(sorted(missing))
+        run = _as_errored(run, f"collected, but did not run: {ids}")
+    return expected_ids, run
+
+
+@dataclass(frozen=True)
+class _CopyRunner:
+    """Runs the gate on copies of the outputs; `expected_ids` are the ids of all its checks."""
+
+    context: MutationContext
+    expected_ids: frozenset[str]
+
+    def run_mutant(self, mutation: Mutation) -> MutantResult | None:
+        """Run the gate on one mutant; None if there was nothing to mutate."""
+        name = f"mutant-{mutation.kind.replace(':', '-')}"
+        changed = mutation.make()
+        if mutation.kind == EMPTY.kind:
+            run = self.run_on_copy(name, None)
+        elif changed:
+            run = self.run_on_copy(name, changed, mutation.options)
+        else:
+            return None
+        return MutantResult(
+            kind=mutation.kind,
+            outcome=run.outcome,
+            killed_by=run.failing,
+            killed=run.outcome == GateOutcome.FAILED,
+            reason=run.reason,
+        )
+
+    def find_level(self, name: str) -> CoverageLevel:
+        """Find out how well the gate judges one measurement."""
+        result = self.context.baseline.read(RESULT)
+        # The experiment chose the measurement's name, so no path is made of it.
+        number = (self.context.measurement_names or ()).index(name)
+        options = ("-x", *WITHOUT_INTEGRITY)
+
+        def is_killed(change: Change) -> bool:
+            changed = {RESULT: alter_result(result, change, name)}
+            run = self.run_on_copy(f"measurement-{number}-{change}", changed, options)
+            return run.outcome == GateOutcome.FAILED
+
+        return classify(is_killed)
+
+    def run_on_copy(
+        self, name: str, changed: Mapping[str, bytes] | None, options: tuple[str, ...] = ()
+    ) -> GateRun:
+        """Run the gate on a copy of its own, check that copy afterwards, and remove it.
+
+        Args:
+            name: of the run and of the copy's folder.
+            changed: path -> new bytes; None: the copy is empty.
+            options: further options of pytest.
+        """
+        gate_context, baseline = self.context.gate_context, self.context.baseline
+        folder = gate_context.workspace / "copies" / name
+        try:
+            if changed is None:
+                copy = make_empty(folder)
+            else:
+                copy = make_mutant(baseline, folder, changed)
+            run = run_gate(
+                gate_context, copy.folder, name=name, digests=copy.digests, options=options
+            )
+            # Checks that exist only for a mutant would judge the mutation, not the outputs.
+            unexpected = {check.id for check in run.checks} - self.expected_ids
+            if unexpected:
+                ids = list_ids(sorted(unexpected))
+                run = _as_errored(run, f"ran, but were not collected on an empty folder: {ids}")
+            return _errored_if_tampered(run, copy, baseline)
+        finally:
+            remove_copy(folder)
+
+
+def _as_errored(run: GateRun, reason: str) -> GateRun:
+    return replace(run, outcome=GateOutcome.ERRORED, reason=reason)
+
+
+def _errored_if_tampered(run: GateRun, copy: Copy, baseline: Copy) -> GateRun:
+    """Return the run; an errored one if the gate changed what it was given to judge."""
+    tampering = describe_tampering(copy, baseline)
+    if tampering:
+        return _as_errored(run, f"the gate changed its input: {tampering}")
+    return run
+
+
+#### messages
+
+
+def _ignore_progress(_done: int, _total: int, _note: str) -> None:
+    pass
+
+
+def _describe_result(mutant: MutantResult | None) -> str:
+    """Return one word or two for the progress line."""
+    if mutant is None:
+        return "nothing to mutate"
+    if mutant.killed:
+        return "killed"
+    if mutant.outcome == GateOutcome.PASSED:
+        return "survived"
+    return str(mutant.outcome)
+
+
+def _describe_survivor(mutant: MutantResult) -> str:
+    """Explain why the feature is not verified: the gate did not kill this mutant."""
+    copies = {
         "empty": "an empty folder",
         "measurements": "a copy with every measurement changed (checks marked integrity left out)",
         "json": "a copy with one value of each other .json file changed",
@@ -237,7 +333,13 @@ def _accusation(item: MutantResult) -> str:
         "images": "a copy with one byte of pixel data of each image changed",
         "text": "a copy with every second line of each text dropped",
     }
-    what = words[kind] + (f", {feature}" if feature else "")
-    if item.outcome == "passed":
-        return f"this gate cannot fail: it passes on {what}"
-    return f"this gate proves nothing on {what}: its checks must say no, but it ended {item.outcome}: {item.reason}"
+    kind, _, feature = mutant.kind.partition(":")
+    copy = copies[kind]
+    if feature:
+        copy += f", {feature}"
+    if mutant.outcome == GateOutcome.PASSED:
+        return f"this gate cannot fail: it passes on {copy}"
+    return (
+        f"this gate was not tested on {copy}: its checks must fail, but the run ended"
+        f" {mutant.outcome}: {mutant.reason}"
+    )

@@ -1,11 +1,12 @@
-"""Noise in place of arrays: a .safetensors file with the same header and other numbers, without numpy.
+"""Noise in place of arrays: a .safetensors file with the same header and other numbers.
 
 Format: 8 bytes length of the header (little-endian), the header as JSON
 ({name: {"dtype", "shape", "data_offsets": [begin, end]}}), then the raw little-endian data
 (https://github.com/huggingface/safetensors#format).
 
-A hundred million numbers must take seconds: one block of gaussians is drawn per file and laid like tiles, each turned
-by a random offset, and mean and deviation of a large tensor are those of numbers spread evenly over it.
+A hundred million numbers must take seconds, without numpy. So one block of gaussians is drawn per
+file and repeated like tiles, each rotated by a random offset; mean and standard deviation of a
+large tensor are those of a sample spread evenly over it.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ _INTEGER_CODES = {
     "U16": "H",
     "U8": "B",
 }
+"""dtype -> type code of `array.array`."""
 
 
 @dataclass(frozen=True)
@@ -45,170 +47,219 @@ class _Tensor:
     stop: int
 
 
-def noise_copy(data: bytes, rng: random.Random) -> bytes:
-    """The same file with each tensor replaced by noise; never with an unchanged tensor, unless it has no elements.
+def mutate_arrays(data: bytes, rng: random.Random) -> bytes:
+    """Return the same file with each tensor replaced by noise.
 
-    Floats: gaussian noise of the tensor's mean and deviation. Integers, booleans and dtypes unknown here (by their
-    bytes): the tensor's own values in random order, which have the same mean and deviation. A constant tensor gets a
-    spread of a tenth of its value, or moves by one.
+    Every tensor changes, unless it has no elements. Floats become gaussian noise of the tensor's
+    mean and standard deviation. Integers, booleans and dtypes unknown here (by their bytes) become
+    the tensor's own values in random order, which have the same mean and standard deviation. A
+    constant tensor gets a spread of a tenth of its value, or moves by one.
 
     Raises:
         ValueError: not a .safetensors file.
     """
-    tensors = list(_tensors(data))
+    tensors = list(_read_tensors(data))
     longest = max((tensor.stop - tensor.start for tensor in tensors), default=0)
-    block = _standardised([rng.gauss(0.0, 1.0) for _ in range(min(BLOCK, longest))])
-    copy = bytearray(data)
+    block = _standardise([rng.gauss(0.0, 1.0) for _ in range(min(BLOCK, longest))])
+    mutated = bytearray(data)
     for tensor in tensors:
         raw = data[tensor.start : tensor.stop]
-        make = _gaussian if tensor.dtype in _FLOAT_LIMITS else _reordered
-        copy[tensor.start : tensor.stop] = make(raw, tensor.dtype, block, rng)
-    return bytes(copy)
+        if tensor.dtype in _FLOAT_LIMITS:
+            noise = _make_gaussians(raw, tensor.dtype, block, rng)
+        else:
+            noise = _shuffle(raw, tensor.dtype, rng)
+        mutated[tensor.start : tensor.stop] = noise
+    return bytes(mutated)
 
 
-def _tensors(data: bytes) -> Iterator[_Tensor]:
-    first = 8 + int.from_bytes(data[:8], "little")
-    if len(data) < 8 or first > len(data):
-        msg = f"not a .safetensors file: {len(data)} bytes, header up to byte {first}"
-        raise ValueError(msg)
-    header = strict_json.loads(data[8:first], max_bytes=MAX_HEADER)
+def _read_tensors(data: bytes) -> Iterator[_Tensor]:
+    """Yield the tensors that the header lists."""
+    # 1. The header.
+    data_start = 8 + int.from_bytes(data[:8], "little")
+    if len(data) < 8 or data_start > len(data):
+        message = f"not a .safetensors file: {len(data)} bytes, header up to byte {data_start}"
+        raise ValueError(message)
+    header = strict_json.loads(data[8:data_start], max_bytes=MAX_HEADER)
     if not isinstance(header, dict):
-        msg = "not a .safetensors file: the header is not an object"
-        raise ValueError(msg)  # noqa: TRY004 - the file is wrong, not an argument's type
+        message = "not a .safetensors file: the header is not an object"
+        raise ValueError(message)  # noqa: TRY004 - the file is wrong, not an argument's type
+    # 2. Its entries; offsets count from the end of the header.
     for name, entry in header.items():
         if name == "__metadata__":
             continue
         match entry:
             case {"dtype": str(dtype), "data_offsets": [int(begin), int(end)]} if (
-                0 <= begin <= end <= len(data) - first
+                0 <= begin <= end <= len(data) - data_start
             ):
-                yield _Tensor(dtype, first + begin, first + end)
+                yield _Tensor(dtype, data_start + begin, data_start + end)
             case _:
-                msg = f"not a .safetensors file: tensor {name!r} has no dtype and data_offsets within the file"
-                raise ValueError(msg)
+                message = (
+                    f"not a .safetensors file: tensor {name!r} has no dtype and data_offsets"
+                    " within the file"
+                )
+                raise ValueError(message)
 
 
 #### floats
 
 
-def _gaussian(raw: bytes, dtype: str, block: Sequence[float], rng: random.Random) -> bytes:
+def _make_gaussians(raw: bytes, dtype: str, block: Sequence[float], rng: random.Random) -> bytes:
+    """Return gaussian noise with mean and standard deviation of `raw`; never `raw` itself.
+
+    `block` holds standardised gaussians; `raw` is a little-endian tensor of the type `dtype`.
+    """
     values = _decode(raw, dtype)
     if not values:
         return raw
-    mean, deviation = _moments(values[:: len(values) // BLOCK or 1])
-    # The mean of a constant tensor can be off by one rounding: that is no deviation. A single number moves by -spread,
-    # towards zero and so away from the dtype's limit.
-    spread = deviation if deviation > 1e-12 * abs(mean) else abs(mean) / 10 or 1.0
-    spread = -spread if mean > 0 else spread
+    # 1. Mean and spread of the noise, from at most some 100,000 of the values.
+    step = len(values) // BLOCK or 1
+    mean, std = _moments(values[::step])
+    spread = std
+    if std <= 1e-12 * abs(mean):  # a constant tensor: its mean can be off by one rounding
+        spread = abs(mean) / 10 or 1.0
+    # A single number moves by -spread: towards zero, and so away from the dtype's limit.
+    if mean > 0:
+        spread = -spread
     limit = _FLOAT_LIMITS[dtype]
 
-    def encoded(tile: Sequence[float]) -> bytes:
+    def encode_scaled(tile: Sequence[float]) -> bytes:
         return _encode([max(-limit, min(limit, mean + spread * z)) for z in tile], dtype)
 
-    for again in itertools.count():
-        noise = _tiled(len(values), block, encoded, rng)
+    # 2. Draw until something changed. Two numbers can only change places, and a small spread can be
+    # lost in the dtype's rounding, so each trial changes the sign or the size of the spread.
+    for trial in itertools.count():
+        noise = _repeat_block(len(values), block, encode_scaled, rng)
         if noise != raw:
             break
-        # Two numbers can only change places, and a small spread can be lost in the dtype's rounding.
-        spread = -spread if again % 2 == 0 else -10 * spread
+        spread = -spread
+        if trial % 2 == 1:
+            spread *= 10
     return noise
 
 
-def _tiled(
+def _repeat_block(
     count: int,
     block: Sequence[float],
-    encoded: Callable[[Sequence[float]], bytes],
+    encode_scaled: Callable[[Sequence[float]], bytes],
     rng: random.Random,
 ) -> bytes:
-    """`count` numbers: whole tiles, each turned by a random offset, and a standardised piece for the rest."""
+    """Return `count` encoded numbers: whole tiles, each rotated at random, and a rest.
+
+    The rest is a piece of the block, standardised again.
+    """
     whole, rest = divmod(count, BLOCK)
     pieces = []
     if whole:
-        tile = encoded(block)
-        width = len(tile) // BLOCK
+        tile = encode_scaled(block)
+        width = len(tile) // BLOCK  # bytes per number
         for _ in range(whole):
-            turn = rng.randrange(BLOCK) * width
-            pieces.append(tile[turn:] + tile[:turn])
+            offset = rng.randrange(BLOCK) * width
+            pieces.append(tile[offset:] + tile[:offset])
     if rest:
         begin = rng.randrange(len(block) - rest + 1)
-        pieces.append(encoded(_standardised(block[begin : begin + rest])))
+        pieces.append(encode_scaled(_standardise(block[begin : begin + rest])))
     return b"".join(pieces)
 
 
-def _standardised(numbers: Sequence[float]) -> list[float]:
-    """Shifted and scaled to mean 0 and deviation 1 exactly; a single number becomes 1."""
+def _standardise(numbers: Sequence[float]) -> list[float]:
+    """Shift and scale to mean 0 and standard deviation 1; a single number becomes 1."""
     if not numbers:
         return []
-    mean, deviation = _moments(numbers)
-    return [(x - mean) / deviation for x in numbers] if deviation else [1.0] * len(numbers)
+    mean, std = _moments(numbers)
+    if not std:
+        return [1.0] * len(numbers)
+    return [(x - mean) / std for x in numbers]
 
 
 def _moments(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and deviation (ddof 0) of the finite values; 0 and 1 where they cannot be told."""
+    """Return mean and standard deviation (ddof 0) of the finite values.
+
+    They are 0 and 1 if they cannot be computed.
+    """
     try:
         mean = math.fsum(values) / len(values)
         if not math.isfinite(mean):
             values = [x for x in values if math.isfinite(x)] or [0.0]
             mean = math.fsum(values) / len(values)
-        deviation = math.sqrt(math.fsum((x - mean) * (x - mean) for x in values) / len(values))
+        std = math.sqrt(math.fsum((x - mean) * (x - mean) for x in values) / len(values))
     except (OverflowError, ValueError):  # sums beyond 1e308; infinities of both signs
         return 0.0, 1.0
-    return (mean, deviation) if math.isfinite(deviation) else (0.0, 1.0)
+    if not math.isfinite(std):
+        return 0.0, 1.0
+    return mean, std
 
 
 def _decode(raw: bytes, dtype: str) -> Sequence[float]:
+    """Return the numbers of a float tensor."""
+    if dtype == "F64":
+        return array.array("d", raw)
     if dtype == "F16":
         return struct.unpack(f"<{len(raw) // 2}e", raw)
     if dtype == "BF16":  # the upper half of a 32-bit float
         wide = bytearray(2 * len(raw))
         wide[2::4], wide[3::4] = raw[0::2], raw[1::2]
         return array.array("f", bytes(wide))
-    return array.array("d" if dtype == "F64" else "f", raw)
+    return array.array("f", raw)
 
 
 def _encode(values: Sequence[float], dtype: str) -> bytes:
+    """Return the bytes of a float tensor; the inverse of `_decode`."""
+    if dtype == "F64":
+        return array.array("d", values).tobytes()
     if dtype == "F16":
         return struct.pack(f"<{len(values)}e", *values)
     if dtype == "BF16":
-        # Cutting the lower half rounds towards zero by half a step on average; the factor puts that half step back.
+        # To cut the lower half rounds towards zero, by half a step on average; the factor puts that
+        # half step back.
         wide = array.array("f", [x * (1 + 2.0**-9) for x in values]).tobytes()
         narrow = bytearray(len(wide) // 2)
         narrow[0::2], narrow[1::2] = wide[2::4], wide[3::4]
         return bytes(narrow)
-    return array.array("d" if dtype == "F64" else "f", values).tobytes()
+    return array.array("f", values).tobytes()
 
 
 #### integers, booleans, everything else
 
 
-def _reordered(raw: bytes, dtype: str, _block: Sequence[float], rng: random.Random) -> bytes:
+def _shuffle(raw: bytes, dtype: str, rng: random.Random) -> bytes:
+    """Return the tensor's own values in random order; they change by one if all are equal."""
     numbers = array.array(_INTEGER_CODES.get(dtype, "B"), raw)
     if not numbers:
         return raw
-    order: Any = list
+    # 1. Shuffle the blocks, and inside each block its numbers. All whole blocks share one order,
+    # which is quick; the last, shorter one has its own.
+    reorder: Any = list
     if len(numbers) >= BLOCK:
-        order = operator.itemgetter(
-            *rng.sample(range(BLOCK), BLOCK)
-        )  # one order for all whole blocks: it is quick
+        reorder = operator.itemgetter(*rng.sample(range(BLOCK), BLOCK))
     starts = list(range(0, len(numbers), BLOCK))
     rng.shuffle(starts)
-    mixed = array.array(numbers.typecode)
+    shuffled = array.array(numbers.typecode)
     for start in starts:
-        piece = numbers[start : start + BLOCK].tolist()
-        if len(piece) < BLOCK:
-            rng.shuffle(piece)
-        mixed.fromlist(piece if len(piece) < BLOCK else list(order(piece)))
-    if mixed == numbers:
-        mixed = numbers[1:] + numbers[:1]
-    if mixed == numbers:  # turned by one and still the same: all elements are equal
-        mixed = _moved_by_one(numbers, dtype)
-    return mixed.tobytes()
+        block = numbers[start : start + BLOCK].tolist()
+        if len(block) < BLOCK:
+            rng.shuffle(block)
+        else:
+            block = list(reorder(block))
+        shuffled.fromlist(block)
+    # 2. If that is the same order, rotate by one; if even that is the same, all numbers are equal.
+    if shuffled == numbers:
+        shuffled = numbers[1:] + numbers[:1]
+    if shuffled == numbers:
+        shuffled = _shift_by_one(numbers, dtype)
+    return shuffled.tobytes()
 
 
-def _moved_by_one(numbers: array.array[int], dtype: str) -> array.array[int]:
-    """A constant tensor: every second element, the first among them, one up; one down at the end of the range."""
-    last = 1 if dtype == "BOOL" else (1 << (8 * numbers.itemsize - numbers.typecode.islower())) - 1
-    step = -1 if numbers[0] == last else 1
-    return array.array(
-        numbers.typecode, [x + step if i % 2 == 0 else x for i, x in enumerate(numbers)]
-    )
+def _shift_by_one(numbers: array.array[int], dtype: str) -> array.array[int]:
+    """Move every second number of a constant tensor, the first included, by one.
+
+    It moves up, or down at the end of the dtype's range.
+    """
+    largest = 1
+    if dtype != "BOOL":
+        is_signed = numbers.typecode.islower()
+        largest = (1 << (8 * numbers.itemsize - is_signed)) - 1
+    step = -1 if numbers[0] == largest else 1
+    shifted = array.array(numbers.typecode, numbers)
+    for index in range(0, len(shifted), 2):
+        shifted[index] += step
+    return shifted

@@ -1,8 +1,9 @@
-"""Scoring predictions: what was claimed before the run against what was measured in it.
+"""Score predictions: what the plan claimed before the run against what was measured in it.
 
-Exact measurements (counts, identities, choices) compare directly. Samples compare by the 95 % interval
-value ± t(0.975, n-1)·stderr: HELD if it lies wholly on the claimed side, MISSED if wholly on the other side, else
-INCONCLUSIVE. A missed prediction is a finding, never a failure.
+Exact measurements (counts, identities, choices) are compared directly. Samples are compared by
+their 95 % interval, value ± t(0.975, n-1)·stderr: HELD if all of it agrees with the claim, MISSED
+if all of it contradicts the claim, else INCONCLUSIVE. A missed prediction is a finding, never a
+failure.
 """
 
 from __future__ import annotations
@@ -11,192 +12,231 @@ import functools
 import math
 import operator
 import statistics
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeGuard
+from enum import StrEnum
+from typing import Any, TypeGuard
 
-from phases.plan.schema import Feature
-
-Outcome = Literal["HELD", "MISSED", "INCONCLUSIVE"]
+from phases.plan.schema import Feature, Prediction
+from phases.record.verdict import ScoredPrediction
 
 RTOL = 1e-9  # relative tolerance between exact floats
 CONFIDENCE = 0.975  # of one side: a two-sided 95 % interval
 
-_ORDER = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
+_ORDERS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 
 
-@dataclass(frozen=True)
-class Claim:
-    """A prediction as the plan states it; `value` is (lo, hi) for the comparator `within`."""
+class PredictionOutcome(StrEnum):
+    """How a prediction compares with its measurement."""
 
-    id: str
-    claim: str
-    measurement: str
-    comparator: str
-    value: Any
-    margin: str | None = None
-    """A measurement that must be clearly above 0 for the claim to be decided: the lead of the best of several."""
+    HELD = "HELD"
+    MISSED = "MISSED"
+    INCONCLUSIVE = "INCONCLUSIVE"
 
 
 @dataclass(frozen=True)
 class PredictionScore:
-    """How a claim fared, with the sentence that says why in numbers."""
+    """The outcome of one prediction, and the sentence that explains it in numbers."""
 
     id: str
-    outcome: Outcome
+    outcome: PredictionOutcome
     reason: str
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A measurement's 95 % interval, both ends inclusive."""
+    """The 95 % interval of a measurement; both ends belong to it."""
 
     low: float
     high: float
-    words: str
+    text: str
+    """Name, value and interval, as reasons state them."""
 
 
 class _UndecidedError(Exception):
-    """Nothing can be said; the message says why."""
+    """The prediction is INCONCLUSIVE; the message is the reason."""
 
 
-def score(claim: Claim, measurements: Mapping[str, Any]) -> PredictionScore:
-    """Compare one claim with the measurements of a result.json; what cannot be compared is INCONCLUSIVE."""
+def score_all(feature: Feature, measurements: Mapping[str, Any]) -> list[ScoredPrediction]:
+    """Score every prediction of a feature; return them as a verdict lists them."""
+    scored_predictions = []
+    for prediction in feature.predictions:
+        result = score(prediction, measurements)
+        scored_predictions.append(
+            ScoredPrediction(
+                id=prediction.id,
+                claim=prediction.claim,
+                outcome=result.outcome,
+                reason=result.reason,
+            )
+        )
+    return scored_predictions
+
+
+def score(prediction: Prediction, measurements: Mapping[str, Any]) -> PredictionScore:
+    """Score one prediction against the measurements of a result.json.
+
+    It never raises: what cannot be compared is INCONCLUSIVE, and the reason says why.
+    """
     try:
-        _require_margin(claim, measurements)
-        measurement = _find(measurements, claim.measurement)
+        _require_clear_margin(prediction, measurements)
+        measurement = _get_measurement(measurements, prediction.measurement)
         if measurement.get("exact") is True:
-            held, words = _compare_exact(claim, measurement.get("value"))
+            is_held, reason = _compare_exact(prediction, measurement.get("value"))
         else:
-            held, words = _compare_interval(claim, _interval(claim.measurement, measurement))
+            interval = _make_interval(prediction.measurement, measurement)
+            is_held, reason = _compare_interval(prediction, interval)
     except _UndecidedError as error:
-        return PredictionScore(claim.id, "INCONCLUSIVE", str(error))
-    return PredictionScore(claim.id, "HELD" if held else "MISSED", words)
+        return PredictionScore(prediction.id, PredictionOutcome.INCONCLUSIVE, str(error))
+    outcome = PredictionOutcome.HELD if is_held else PredictionOutcome.MISSED
+    return PredictionScore(prediction.id, outcome, reason)
 
 
-def _find(measurements: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    found = measurements.get(name)
-    if isinstance(found, Mapping):
-        return found
+def _get_measurement(measurements: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    measurement = measurements.get(name)
+    if isinstance(measurement, Mapping):
+        return measurement
     raise _UndecidedError(f"no measurement {name}")
 
 
-def _require_margin(claim: Claim, measurements: Mapping[str, Any]) -> None:
-    if claim.margin is None:
+def _require_clear_margin(prediction: Prediction, measurements: Mapping[str, Any]) -> None:
+    """Require that the margin of the best of several is clearly above 0, if the plan names one."""
+    if prediction.margin is None:
         return
-    lead = _interval(claim.margin, _find(measurements, claim.margin))
-    if lead.low <= 0:
+    measurement = _get_measurement(measurements, prediction.margin)
+    margin = _make_interval(prediction.margin, measurement)
+    if margin.low <= 0:
         raise _UndecidedError(
-            f"{lead.words} is not clearly above 0, so the best is not clearly the best"
+            f"{margin.text} is not clearly above 0, so the best is not clearly the best"
         )
 
 
 #### exact measurements
 
 
-def _compare_exact(claim: Claim, value: Any) -> tuple[bool, str]:
-    words = f"{claim.measurement} is {_show(value)}; claimed {_claimed(claim)}"
-    if claim.comparator in ("==", "!="):
+def _compare_exact(prediction: Prediction, value: Any) -> tuple[bool, str]:
+    """Return whether an exact value agrees with the claim, and the reason."""
+    reason = f"{prediction.measurement} is {_format(value)}; claimed {_format_claim(prediction)}"
+    if prediction.comparator in ("==", "!="):
         if value is None:
-            raise _UndecidedError(f"{claim.measurement} has no value")
-        return equal(value, claim.value) == (claim.comparator == "=="), words
+            raise _UndecidedError(f"{prediction.measurement} has no value")
+        return is_equal(value, prediction.value) == (prediction.comparator == "=="), reason
     if not is_number(value):
-        raise _UndecidedError(f"{words}, but {_show(value)} is no number")
-    if claim.comparator == "within":
-        low, high = _bounds(claim)
-        return low <= value <= high, words
-    return bool(_order(claim)(value, _limit(claim))), words
+        raise _UndecidedError(f"{reason}, but {_format(value)} is not a number")
+    if prediction.comparator == "within":
+        low, high = _bounds(prediction)
+        return low <= value <= high, reason
+    compare = _order(prediction)
+    return compare(value, _limit(prediction)), reason
 
 
-def equal(met: Any, wanted: Any) -> bool:
-    """Equality of exact JSON values: numbers within RTOL of each other, a boolean never equal to a number."""
-    if is_number(met) and is_number(wanted):
-        if isinstance(met, int) and isinstance(wanted, int):
-            return met == wanted
-        return math.isclose(met, wanted, rel_tol=RTOL)
-    if isinstance(met, list | tuple) and isinstance(wanted, list | tuple):
-        return len(met) == len(wanted) and all(map(equal, met, wanted))
-    return type(met) is type(wanted) and bool(met == wanted)
+def is_equal(actual: Any, expected: Any) -> bool:
+    """Whether two exact JSON values are equal; floats may differ by the relative tolerance RTOL.
+
+    A boolean never equals a number.
+    """
+    if is_number(actual) and is_number(expected):
+        if isinstance(actual, int) and isinstance(expected, int):
+            return actual == expected
+        return math.isclose(actual, expected, rel_tol=RTOL)
+    if isinstance(actual, list | tuple) and isinstance(expected, list | tuple):
+        return len(actual) == len(expected) and all(map(is_equal, actual, expected))
+    return type(actual) is type(expected) and bool(actual == expected)
 
 
 #### samples
 
 
-def _interval(name: str, measurement: Mapping[str, Any]) -> Interval:
-    value, stderr, n = (measurement.get(field) for field in ("value", "stderr", "n"))
+def _make_interval(name: str, measurement: Mapping[str, Any]) -> Interval:
+    """Compute the 95 % interval from value, standard error and number of values."""
+    value = measurement.get("value")
+    stderr = measurement.get("stderr")
+    n = measurement.get("n")
     if not is_number(value):
-        raise _UndecidedError(f"{name} has no value that is a number, but {_show(value)}")
-    if (
-        not is_number(stderr)
-        or stderr < 0
-        or not isinstance(n, int)
-        or isinstance(n, bool)
-        or n < 2
-    ):
+        raise _UndecidedError(f"{name}: got the value {_format(value)}; expected a number")
+    if not (is_number(stderr) and stderr >= 0 and _is_integer(n) and n >= 2):
         raise _UndecidedError(
-            f"{name} is {_show(value)} without a standard error of at least two values"
+            f"{name} is {_format(value)} without a standard error of at least two values"
         )
     half = t_quantile(CONFIDENCE, n - 1) * stderr
-    low, high = value - half, value + half
-    return Interval(
-        low, high, f"{name} {_show(value)} (95 % interval {_show(low)} to {_show(high)}, n = {n})"
-    )
+    low = value - half
+    high = value + half
+    interval = f"95 % interval {_format(low)} to {_format(high)}, n = {n}"
+    return Interval(low, high, f"{name} {_format(value)} ({interval})")
 
 
-def _compare_interval(claim: Claim, met: Interval) -> tuple[bool, str]:
-    words = f"{met.words}; claimed {_claimed(claim)}"
-    if claim.comparator in ("==", "!="):
+def _compare_interval(prediction: Prediction, interval: Interval) -> tuple[bool, str]:
+    """Return whether an interval agrees with the claim or contradicts it, and the reason."""
+    reason = f"{interval.text}; claimed {_format_claim(prediction)}"
+    if prediction.comparator in ("==", "!="):
         raise _UndecidedError(
-            f"{words}: a measurement with spread is never exactly a number; claim `within`"
+            f"{reason}: a measurement with spread is never exactly a number; claim `within`"
         )
-    if claim.comparator == "within":
-        low, high = _bounds(claim)
-        inside, outside = low <= met.low and met.high <= high, met.high < low or met.low > high
+    if prediction.comparator == "within":
+        low, high = _bounds(prediction)
+        agrees = low <= interval.low and interval.high <= high
+        contradicts = interval.high < low or interval.low > high
     else:
-        order, limit = _order(claim), _limit(claim)
-        sides = {order(met.low, limit), order(met.high, limit)}
-        inside, outside = sides == {True}, sides == {False}
-    if inside or outside:
-        return inside, words
-    raise _UndecidedError(f"{words}: the interval lies on both sides")
+        compare = _order(prediction)
+        limit = _limit(prediction)
+        ends = {compare(interval.low, limit), compare(interval.high, limit)}
+        agrees = ends == {True}
+        contradicts = ends == {False}
+    if not agrees and not contradicts:
+        raise _UndecidedError(f"{reason}: the interval has values on both sides")
+    return agrees, reason
 
 
-def _order(claim: Claim) -> Any:
-    if claim.comparator not in _ORDER:
+#### the parts of a claim
+
+
+def _order(prediction: Prediction) -> Callable[[Any, Any], bool]:
+    if prediction.comparator not in _ORDERS:
         raise _UndecidedError(
-            f"comparator {claim.comparator!r}; wanted one of == != < <= > >= within"
+            f"got the comparator {prediction.comparator!r}; expected == != < <= > >= or within"
         )
-    return _ORDER[claim.comparator]
+    return _ORDERS[prediction.comparator]
 
 
-def _limit(claim: Claim) -> float:
-    if not is_number(claim.value):
+def _limit(prediction: Prediction) -> int | float:
+    """Return the number that the claim compares with."""
+    value: Any = prediction.value
+    if not is_number(value):
         raise _UndecidedError(
-            f"claimed {_claimed(claim)}; wanted a number after {claim.comparator}"
+            f"claimed {_format_claim(prediction)}; expected a number after {prediction.comparator}"
         )
-    return claim.value
+    return value
 
 
-def _bounds(claim: Claim) -> tuple[float, float]:
-    match claim.value:
+def _bounds(prediction: Prediction) -> tuple[float, float]:
+    """Return the ends of the interval that the claim names."""
+    match prediction.value:
         case [low, high] if is_number(low) and is_number(high) and low <= high:
             return low, high
-    raise _UndecidedError(f"claimed {_claimed(claim)}; wanted [low, high] after within")
+    raise _UndecidedError(f"claimed {_format_claim(prediction)}; expected [low, high] after within")
 
 
-def _claimed(claim: Claim) -> str:
-    return f"{claim.comparator} {_show(claim.value)}"
+def _format_claim(prediction: Prediction) -> str:
+    return f"{prediction.comparator} {_format(prediction.value)}"
 
 
-def _show(value: Any) -> str:
+def _format(value: Any) -> str:
+    """Return a JSON value as a reason states it: floats with six digits."""
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_show, value)) + "]"
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+        return "[" + ", ".join(map(_format, value)) + "]"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return str(value)
 
 
 def is_number(value: Any) -> TypeGuard[int | float]:
-    """A finite int or float; booleans are none."""
+    """Whether it is a finite int or float; booleans are not."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_integer(value: Any) -> TypeGuard[int]:
+    """Whether it is an int; booleans are not."""
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 #### Student's t
@@ -204,52 +244,52 @@ def is_number(value: Any) -> TypeGuard[int | float]:
 
 @functools.cache
 def t_quantile(p: float, df: int) -> float:
-    """The p-quantile (0.5 < p < 1) of Student's t with `df` >= 1 degrees of freedom.
+    """Return the p-quantile (0.5 < p < 1) of Student's t with `df` >= 1 degrees of freedom.
 
-    Up to 1000 degrees by bisection on the distribution's finite series, above by its expansion around the normal
-    quantile, which there is exact to 12 digits. Source: Abramowitz and Stegun, Handbook of Mathematical Functions,
-    26.7.3, 26.7.4 and 26.7.5.
+    Up to 1000 degrees by bisection on the distribution's finite series; above, by its expansion
+    around the normal quantile, which is exact to 12 digits there. Source: Abramowitz and Stegun,
+    Handbook of Mathematical Functions, 26.7.3, 26.7.4 and 26.7.5.
     """
     z = statistics.NormalDist().inv_cdf(p)
+    # 1. Many degrees of freedom: the expansion.
     if df > 1000:
         g1 = (z**3 + z) / 4
         g2 = (5 * z**5 + 16 * z**3 + 3 * z) / 96
         g3 = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
         g4 = (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160
         return z + g1 / df + g2 / df**2 + g3 / df**3 + g4 / df**4
-    low, high = z, 2 * z
+    # 2. Few: double the upper end until it is beyond the quantile, then bisect to the last bit.
+    low = z
+    high = 2 * z
     while t_central(high, df) < 2 * p - 1:
-        low, high = high, 2 * high
-    while (middle := (low + high) / 2) not in (low, high):
-        low, high = (middle, high) if t_central(middle, df) < 2 * p - 1 else (low, middle)
+        low = high
+        high = 2 * high
+    middle = (low + high) / 2
+    while middle not in (low, high):
+        if t_central(middle, df) < 2 * p - 1:
+            low = middle
+        else:
+            high = middle
+        middle = (low + high) / 2
     return high
 
 
 def t_central(t: float, df: int) -> float:
-    """P(|T| <= t) for Student's t with `df` degrees of freedom: Abramowitz and Stegun 26.7.3 (odd), 26.7.4 (even)."""
+    """Return P(|T| <= t) for Student's t with `df` degrees of freedom.
+
+    Source: Abramowitz and Stegun, 26.7.3 (odd `df`) and 26.7.4 (even `df`).
+    """
     angle = math.atan(t / math.sqrt(df))
     sine, cosine = math.sin(angle), math.cos(angle)
     if df == 1:
         return 2 * angle / math.pi
-    first = (
-        1 + df % 2
-    )  # the series runs over cos^1, cos^3 … for odd df and over cos^0, cos^2 … for even df
-    term = total = cosine if first == 2 else 1.0
-    for k in range(first, df - 2, 2):
+    # The series has the terms cos^1, cos^3, … for odd df and cos^0, cos^2, … for even df.
+    is_odd = df % 2 == 1
+    term = cosine if is_odd else 1.0
+    total = term
+    for k in range(1 + is_odd, df - 2, 2):
         term *= k / (k + 1) * cosine * cosine
         total += term
-    return sine * total if first == 1 else 2 / math.pi * (angle + sine * total)
-
-
-def score_all(feature: Feature, measurements: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Every prediction of a feature, scored against its measurements."""
-    scored = []
-    for item in feature.predictions:
-        claim = Claim(
-            item.id, item.claim, item.measurement, item.comparator, item.value, item.margin
-        )
-        result = score(claim, measurements)
-        scored.append(
-            {"id": item.id, "claim": item.claim, "outcome": result.outcome, "reason": result.reason}
-        )
-    return scored
+    if is_odd:
+        return 2 / math.pi * (angle + sine * total)
+    return sine * total

@@ -1,76 +1,111 @@
-"""A judgement as a record: an in-toto Statement v1 with predicate test-result v0.1.
-
-Source: https://github.com/in-toto/attestation/blob/main/spec/predicates/test-result.md. What that predicate has no
-field for stands under one extension key.
-"""
+"""From a judgement to its verdict, and to what an entry says of it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from phases.judge.coverage import MeasurementCoverage
+from phases.judge.measurement_coverage import MeasurementCoverage
 from phases.judge.mutation import Judgement
-from phases.record.receipt import STATEMENT
+from phases.record.entries import GateSummary
+from phases.record.state import FeatureState
+from phases.record.statement import ResourceDescriptor, file_subjects
+from phases.record.verdict import (
+    CoverageReport,
+    GateReport,
+    JudgementSeconds,
+    MutantReport,
+    ScoredPrediction,
+    TestReport,
+    TestResult,
+    Verdict,
+)
 
-TEST_RESULT = "https://in-toto.io/attestation/test-result/v0.1"
-EXTENSION = "phases/gate/v1"
 
-
-def verdict(
-    judgement: Judgement, *, outputs: Mapping[str, str], configuration: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
-    """The judgement as a document that JSON can hold.
+def verdict_of(
+    judgement: Judgement,
+    *,
+    outputs: Mapping[str, str],
+    configuration: Sequence[ResourceDescriptor],
+    predictions: Sequence[ScoredPrediction] = (),
+) -> Verdict:
+    """Return the judgement as a verdict.
 
     Args:
-        judgement: what was found.
+        judgement: what the gate found.
         outputs: path -> SHA-256 of what was judged: the subject.
-        configuration: in-toto resource descriptors ({"name" or "uri", "digest"}) of what judged it.
+        configuration: what judged it, by name and digest.
+        predictions: the feature's predictions, scored.
     """
     run = judgement.true_run
-    return {
-        "_type": STATEMENT,
-        "subject": [{"name": path, "digest": {"sha256": digest}} for path, digest in sorted(outputs.items())],
-        "predicateType": TEST_RESULT,
-        "predicate": {
-            "result": "PASSED" if judgement.state == "verified" else "FAILED",
-            "configuration": [dict(item) for item in configuration],
-            "passedTests": [check.id for check in run.checks if check.passed],
-            "warnedTests": [],
-            "failedTests": list(run.failing),
-            EXTENSION: {
-                "state": judgement.state,
-                "reasons": list(judgement.reasons),
-                "unjudged": list(judgement.unjudged),
-                "messages": {check.id: check.message for check in run.checks if not check.passed},
-                "nonce": judgement.nonce,
-                "outcome": run.outcome,
-                "exitCode": run.exit_code,
-                "signal": run.signal,
-                "negatives": [
-                    {"kind": item.kind, "ok": item.ok, "outcome": item.outcome, "caughtBy": list(item.caught_by),
-                     "reason": item.reason}
-                    for item in judgement.negatives
-                ],
-                "coverage": _coverage(judgement.coverage),
-                "seconds": {"trueRun": round(run.seconds, 3), "all": round(judgement.seconds, 3)},
-            },
-        },
-    }  # fmt: skip
+    passed = judgement.state == FeatureState.VERIFIED
+    gate = GateReport(
+        state=judgement.state,
+        reasons=judgement.reasons,
+        exempt=judgement.exempt,
+        messages={check.id: check.message for check in run.checks if not check.passed},
+        nonce=judgement.nonce,
+        outcome=run.outcome,
+        exit_code=run.exit_code,
+        signal=run.signal,
+        mutants=tuple(
+            MutantReport(
+                kind=mutant.kind,
+                killed=mutant.killed,
+                outcome=mutant.outcome,
+                killed_by=mutant.killed_by,
+                reason=mutant.reason,
+            )
+            for mutant in judgement.mutants
+        ),
+        measurement_coverage=_coverage_report(judgement.coverage),
+        seconds=JudgementSeconds(true_run=round(run.seconds, 3), all=round(judgement.seconds, 3)),
+    )
+    report = TestReport(
+        result=TestResult.PASSED if passed else TestResult.FAILED,
+        configuration=tuple(configuration),
+        passed_tests=tuple(check.id for check in run.checks if check.passed),
+        failed_tests=run.failing,
+        gate=gate,
+        predictions=tuple(predictions),
+    )
+    return Verdict(subject=file_subjects(outputs), predicate=report)
 
 
-def _coverage(met: MeasurementCoverage | None) -> dict[str, Any] | None:
-    if met is None:
+def _coverage_report(coverage: MeasurementCoverage | None) -> CoverageReport | None:
+    if coverage is None:
         return None
-    names = {"recomputed": met.recomputed, "bounded": met.bounded, "claimed": met.claimed}
-    return {"fraction": met.fraction, **{level: list(listed) for level, listed in names.items()}}
+    return CoverageReport(
+        fraction=coverage.fraction,
+        recomputed=coverage.recomputed,
+        bounded=coverage.bounded,
+        claimed=coverage.claimed,
+    )
 
 
-def coverage_counts(judgement: Judgement) -> tuple[int, int, int] | None:
-    """Measurements (recomputed, bounded, all); None without measurements or proof."""
-    covered = judgement.coverage
-    if covered is None:
+def gate_summary(name: str, judgement: Judgement) -> GateSummary:
+    """Return what an entry says of the judgement."""
+    checks = judgement.true_run.checks
+    passed = sum(check.passed for check in checks)
+    return GateSummary(
+        name=name,
+        passed=passed,
+        failed=len(checks) - passed,
+        coverage=_coverage_counts(judgement.coverage),
+        killed=sum(mutant.killed for mutant in judgement.mutants),
+        mutants=len(judgement.mutants),
+        exempt=judgement.exempt,
+    )
+
+
+def _coverage_counts(coverage: MeasurementCoverage | None) -> tuple[int, int, int] | None:
+    """Return measurements (recomputed, bounded, all), or None where there are none."""
+    if coverage is None:
         return None
-    recomputed, bounded = len(covered.recomputed), len(covered.bounded)
-    total = recomputed + bounded + len(covered.claimed)
+    recomputed, bounded = len(coverage.recomputed), len(coverage.bounded)
+    total = recomputed + bounded + len(coverage.claimed)
     return (recomputed, bounded, total) if total else None
+
+
+def failed_checks(judgement: Judgement) -> list[tuple[str, str]]:
+    """Return (id, message) of every failed check of the run on the true outputs."""
+    return [(check.id, check.message) for check in judgement.true_run.checks if not check.passed]
