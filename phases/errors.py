@@ -1,14 +1,14 @@
 """Every exception of the runner on one page, each with its exit code.
 
 The codes are part of the command line's contract (docs/cli.md); scripts and agents branch on them.
-An error names the thing, the value met, the value wanted and, in `hint`, the next command to type.
+An error names the thing, the value got, the value expected and, in `hint`, the next command.
 """
 
 from __future__ import annotations
 
 
 class PhasesError(Exception):
-    """Base of all errors that a user meets; printed without a traceback."""
+    """Base of all errors that a user sees; printed without a traceback."""
 
     exit_code = 1
 
@@ -17,16 +17,16 @@ class PhasesError(Exception):
         self.hint = hint
 
 
-#### exit 1: the work was done and the answer is no
+#### exit 1: the work was done and the result is negative
 
 
 class GateFailedError(PhasesError):
-    """An entry gate, a feature's gate or an exit gate said no, or an experiment errored."""
+    """An entry gate, a feature's gate or an exit gate failed, or an experiment errored."""
 
     exit_code = 1
 
 
-#### exit 2: what was asked for cannot be asked for
+#### exit 2: the request is invalid
 
 
 class UsageError(PhasesError):
@@ -36,24 +36,25 @@ class UsageError(PhasesError):
 
 
 class InvalidPlanError(PhasesError):
-    """The PRD, or a config that it names, is invalid; `problems` holds all of them."""
+    """The plan, or a config that it names, is invalid; `problems` lists all reasons."""
 
     exit_code = 2
 
     def __init__(self, path: str, problems: list[str]):
         self.problems = problems
+        count = f"{len(problems)} problems"
+        if len(problems) == 1:
+            count = "1 problem"
         listing = "\n".join(f"  {problem}" for problem in problems)
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        super().__init__(
-            f"{path}: {count}\n{listing}", hint="mend the places named above; nothing was run"
-        )
+        hint = "fix the fields named above; nothing was run"
+        super().__init__(f"{path}: {count}\n{listing}", hint=hint)
 
 
-#### exit 3: the record does not hold
+#### exit 3: the record is invalid
 
 
 class IntegrityError(PhasesError):
-    """Chain, journal, receipt, lock, approval or history does not hold; `code` is the finding's name."""
+    """Chain, journal, receipt, lock, approval or history failed its check; `code` says which."""
 
     exit_code = 3
 
@@ -62,11 +63,11 @@ class IntegrityError(PhasesError):
         self.code = code
 
 
-#### exit 4: a human's turn
+#### exit 4: the approver's turn
 
 
 class WaitingForHumanError(PhasesError):
-    """Nothing was run: a phase awaits its approval, or nobody was there to give it."""
+    """Nothing was run: a phase awaits its approval, or there was no terminal to give it."""
 
     exit_code = 4
 
@@ -80,7 +81,7 @@ class LimitReachedError(PhasesError):
     exit_code = 5
 
 
-#### exit 6: somebody else is at work
+#### exit 6: another runner is at work
 
 
 class LockedError(PhasesError):
@@ -93,7 +94,7 @@ class LockedError(PhasesError):
 
 
 class EnvironmentFaultError(PhasesError):
-    """Disk, git identity, uncommitted inputs, a missing artifact, a sandbox tier that is not there."""
+    """Disk, git identity, uncommitted inputs, a missing artifact or sandbox tier."""
 
     exit_code = 7
 

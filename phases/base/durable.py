@@ -1,8 +1,8 @@
-"""The only module that writes files the project must not lose.
+"""The only module that writes files the project must not lose, and the one that takes SHA-256.
 
-A file is replaced whole: temporary file in the same folder, write loop, fsync, rename, fsync of the folder. An append
-is one write and one fsync. A failed fsync is fatal and never retried: the kernel may have dropped the dirty pages, so
-a second fsync could report a success that never was.
+A file is replaced whole: temporary file in the same folder, write loop, fsync, rename, fsync of the
+folder. An append is one write and one fsync. A failed fsync is fatal and never retried: the kernel
+may have dropped the dirty pages, so a second fsync could report a success that never was.
 """
 
 from __future__ import annotations
@@ -14,9 +14,13 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 
 from phases.errors import EnvironmentFaultError
+
+MIN_FREE_BYTES = 1 << 30
+"""Free disk space that the staging folder, artifacts and gate copies of a feature need at least."""
 
 _HINTS = {
     errno.ENOSPC: "free space there, then run the same command again",
@@ -27,72 +31,67 @@ _HINTS = {
     errno.EFBIG: "raise the limit on file sizes (ulimit -f), then run the same command again",
     errno.EMFILE: "raise the limit on open files (ulimit -n), then run the same command again",
 }
+_TEMPORARY = re.compile(r"\..+\.\d+\.tmp")
 
 
 def hint_for(error: OSError) -> str:
-    """What a person does about a fault of the environment."""
-    return _HINTS.get(
-        error.errno or 0, "mend the cause named above, then run the same command again"
-    )
+    """Return what the user does about an error of the environment."""
+    default = "fix the cause named above, then run the same command again"
+    return _HINTS.get(error.errno or 0, default)
 
 
 @contextmanager
-def faults_named(path: Path, action: str) -> Iterator[None]:
-    """Turns an OSError into the environment's fault, with the path and the hint."""
+def environment_faults(path: Path, action: str) -> Iterator[None]:
+    """Turn an OSError into an EnvironmentFaultError that names the action, the path and a hint."""
     try:
         yield
     except OSError as error:
-        code = error.errno or 0
-        reason = os.strerror(code) if code else str(error)
-        raise EnvironmentFaultError(
-            f"cannot {action} {path}: {reason}", hint=hint_for(error)
-        ) from error
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        message = f"cannot {action} {path}: {reason}"
+        raise EnvironmentFaultError(message, hint=hint_for(error)) from error
+
+
+#### writing
 
 
 def write(path: Path, data: bytes, mode: int = 0o644) -> None:
-    """Replaces `path` by `data`: afterwards it holds the old bytes or all of the new ones, also after a power loss."""
-    with faults_named(path, "write"):
+    """Replace the file by `data`.
+
+    Afterwards it has the old bytes or all of the new ones, also after a power loss.
+    """
+    with environment_faults(path, "write"):
         make_folder(path.parent)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        descriptor = os.open(
-            temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, mode
-        )
+        temporary = _temporary_path(path)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(temporary, flags, mode)
         try:
+            # 1. All bytes, on the disk, under the temporary name.
             try:
                 _write_all(descriptor, data)
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
+            # 2. The new name, all at once.
             temporary.replace(path)
         except OSError:
             temporary.unlink(missing_ok=True)
             raise
+        # 3. Without this the rename itself could be lost.
         _sync_folder(path.parent)
 
 
-_TEMPORARY = re.compile(r"\..+\.\d+\.tmp")
-
-
-def sweep(folder: Path) -> None:
-    """Removes the temporary files that a killed `write` or `copy` left in this very folder; only under the lock."""
-    for path in folder.glob(".*.tmp") if folder.is_dir() else ():
-        if _TEMPORARY.fullmatch(path.name) and path.is_file() and not path.is_symlink():
-            remove(path)
-
-
 def append(path: Path, data: bytes) -> None:
-    """Appends `data` in one write and fsyncs it; a short write is taken back, so that no half entry stays."""
-    with faults_named(path, "append to"):
+    """Append `data` in one write and fsync it; a short write is undone: no half entry stays."""
+    with environment_faults(path, "append to"):
         make_folder(path.parent)
         is_new = not path.exists()
-        descriptor = os.open(
-            path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644
-        )
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(path, flags, 0o644)
         try:
-            before = os.fstat(descriptor).st_size
+            size_before = os.fstat(descriptor).st_size
             written = os.write(descriptor, data)
             if written != len(data):
-                os.ftruncate(descriptor, before)
+                os.ftruncate(descriptor, size_before)
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(descriptor)
         finally:
@@ -102,12 +101,23 @@ def append(path: Path, data: bytes) -> None:
 
 
 def copy(source: Path, target: Path, expected_sha256: str) -> None:
-    """Copies a file durably and refuses bytes other than expected (the source changed since it was hashed)."""
-    with faults_named(target, "write"):
+    """Copy a file durably; EnvironmentFaultError if the source changed since it was hashed."""
+    with environment_faults(target, "write"):
         make_folder(target.parent)
-        temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+        temporary = _temporary_path(target)
         try:
-            _copy_checked(source, temporary, expected_sha256)
+            # 1. All bytes, on the disk, under the temporary name.
+            shutil.copyfile(source, temporary, follow_symlinks=False)
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            # 2. The copy is hashed, not the source: the source may change at any moment.
+            actual = sha256_file(temporary)
+            if actual != expected_sha256:
+                raise EnvironmentFaultError(
+                    f"{source} changed while it was copied: got sha256 {actual}; "
+                    f"expected {expected_sha256}",
+                    hint="stop whatever writes there, then run the same command again",
+                )
             temporary.replace(target)
         except BaseException:
             temporary.unlink(missing_ok=True)  # half a copy would keep a full disk full
@@ -115,20 +125,8 @@ def copy(source: Path, target: Path, expected_sha256: str) -> None:
         _sync_folder(target.parent)
 
 
-def _copy_checked(source: Path, target: Path, expected_sha256: str) -> None:
-    shutil.copyfile(source, target, follow_symlinks=False)
-    with target.open("rb+") as file:
-        os.fsync(file.fileno())
-    met = sha256_file(target)
-    if met != expected_sha256:
-        raise EnvironmentFaultError(
-            f"{source}: sha256 {met} where {expected_sha256} was hashed before: it changed while it was copied",
-            hint="stop whatever writes there, then run the same command again",
-        )
-
-
 def make_folder(path: Path) -> None:
-    """Creates a folder and its parents, each one's entry fsynced in its parent."""
+    """Create a folder and its parents; fsync the entry of each in its parent."""
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
     for folder in reversed(missing):
         folder.mkdir(exist_ok=True)
@@ -136,8 +134,8 @@ def make_folder(path: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Removes a file or a whole folder, if it is there."""
-    with faults_named(path, "remove"):
+    """Remove a file or a whole folder, if it exists."""
+    with environment_faults(path, "remove"):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
@@ -146,18 +144,46 @@ def remove(path: Path) -> None:
             _sync_folder(path.parent)
 
 
+def sweep(folder: Path) -> None:
+    """Remove the temporary files that a killed `write` or `copy` left in this very folder.
+
+    Only under the runner's lock: another runner's temporary file is in use.
+    """
+    if not folder.is_dir():
+        return
+    for path in folder.glob(".*.tmp"):
+        if _TEMPORARY.fullmatch(path.name) and path.is_file() and not path.is_symlink():
+            remove(path)
+
+
+#### SHA-256
+
+
 def sha256(data: bytes) -> str:
-    """SHA-256 as 64 hexadecimal digits."""
+    """Return the SHA-256 of bytes as 64 hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()
 
 
 def sha256_file(path: Path) -> str:
-    """SHA-256 of a file's bytes, read in pieces."""
+    """Return the SHA-256 of a file's bytes, read in pieces."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_stream(file)
+
+
+def sha256_stream(file: BufferedReader) -> str:
+    """Return the SHA-256 of an open file from its position to its end, read in pieces."""
+    return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+#### helpers
+
+
+def _temporary_path(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
 
 def _write_all(descriptor: int, data: bytes) -> None:
+    # A write may take fewer bytes than it was given: a signal, a network file system.
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]

@@ -9,18 +9,42 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Paths:
-    """File names below a repository's root, its git common directory and the user's cache."""
+    """File names below a repository's root and its git common directory.
+
+    Properties are absolute. A method that returns `str` names a committed file or folder, relative
+    to the root, as git and the ledger name it.
+    """
 
     root: Path
     common_dir: Path
     """The git common directory: shared by all worktrees, so lock and journal are too."""
     results_name: str
-    """The PRD's field `results`, relative to the root."""
+    """The plan's field `results`, relative to the root."""
+
+    #### the work tree
 
     @property
     def progress(self) -> Path:
         """The ledger that people read."""
         return self.root / "progress.txt"
+
+    def results(self, feature: str) -> str:
+        """Return the folder of a feature's committed results."""
+        return f"{self.results_name}/{feature}"
+
+    def phase_results(self, phase: int) -> str:
+        """Return the folder of a phase's lock, exit verdict and review request."""
+        return f"{self.results_name}/phase-{phase}"
+
+    def plan_lock(self, phase: int) -> str:
+        """Return the committed file that says what is locked."""
+        return f"{self.phase_results(phase)}/lock.json"
+
+    def review_request(self, phase: int) -> str:
+        """Return the committed review request of a phase."""
+        return f"{self.phase_results(phase)}/request.json"
+
+    #### the git common directory
 
     @property
     def journal(self) -> Path:
@@ -28,14 +52,16 @@ class Paths:
         return self.common_dir / "phases" / "journal"
 
     @property
-    def lock(self) -> Path:
+    def runner_lock(self) -> Path:
         """The file whose flock makes one runner the only one."""
         return self.common_dir / "phases" / "lock"
 
     @property
-    def lock_holder(self) -> Path:
-        """Who holds the lock: information for the message only, never a reason to take it."""
+    def runner_lock_holder(self) -> Path:
+        """The file that says who holds the lock: for the message only, no reason to take it."""
         return self.common_dir / "phases" / "lock.json"
+
+    #### the runner's folder, which git ignores
 
     @property
     def private(self) -> Path:
@@ -44,50 +70,37 @@ class Paths:
 
     @property
     def artifacts(self) -> Path:
-        """Outputs below `artifacts/`, stored by digest."""
+        """The store of outputs below `artifacts/`, by digest."""
         return self.private / "artifacts"
 
     @property
     def pending(self) -> Path:
-        """Prepared records that are not yet committed; what a killed run left is completed from here."""
+        """Prepared records not yet committed; what a killed run left is completed from here."""
         return self.private / "pending"
 
     def artifact(self, sha256: str) -> Path:
-        """Where the bytes with this digest lie."""
+        """Return the file that stores the bytes with this digest."""
         return self.artifacts / sha256[:2] / sha256
 
     def quarantine(self, feature: str, attempt: int) -> Path:
-        """Where the outputs of an attempt that was not verified lie."""
+        """Return the folder of the outputs of an attempt that was not verified."""
         return self.private / "quarantine" / feature / str(attempt)
 
+    @property
+    def runner_log(self) -> Path:
+        """The runner's own debug log."""
+        return self.private / "logs" / "runner.log"
+
     def log(self, feature: str, attempt: int) -> Path:
-        """What an attempt's process printed."""
+        """Return the file of what an attempt's process printed."""
         return self.private / "logs" / feature / f"{attempt}.log"
-
-    def results(self, feature: str) -> str:
-        """A feature's committed results, relative to the root."""
-        return f"{self.results_name}/{feature}"
-
-    def phase_results(self, phase: int) -> str:
-        """A phase's lock, exit verdict and review request, relative to the root."""
-        return f"{self.results_name}/phase-{phase}"
 
 
 def cache_dir() -> Path:
-    """`$PHASES_CACHE`, or `~/.cache/phases`: models and data fetched once for all checkouts."""
+    """Return `$PHASES_CACHE`, or `~/.cache/phases`: what is fetched once for all checkouts."""
     return Path(os.environ.get("PHASES_CACHE") or Path.home() / ".cache" / "phases").absolute()
 
 
-def lock_path(paths: Paths, phase: int) -> str:
-    """The committed file that says what is locked."""
-    return f"{paths.phase_results(phase)}/lock.json"
-
-
-def request_path(paths: Paths, phase: int) -> str:
-    """The committed review request of a phase."""
-    return f"{paths.phase_results(phase)}/request.json"
-
-
 def is_artifact(name: str) -> bool:
-    """Whether an output is stored by digest and not committed."""
+    """Return whether an output is stored by digest and not committed."""
     return name.startswith("artifacts/")

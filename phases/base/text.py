@@ -1,8 +1,8 @@
-"""Text that came from somewhere else, made safe to show, to log and to commit.
+"""Text that came from elsewhere, made safe to show, to log and to commit.
 
-A worker's words may carry terminal escapes, line breaks that forge a ledger entry, or bidirectional controls that
-make a line read differently than it is stored. Everything that crosses from a worker into a view or the ledger
-passes through `printable`.
+A worker's output may carry terminal escapes, line breaks that forge a ledger entry, or
+bidirectional controls that make a line read differently than it is stored. Everything that
+crosses from a worker into a view or the ledger passes through `printable`.
 """
 
 from __future__ import annotations
@@ -11,18 +11,37 @@ import unicodedata
 from datetime import UTC, datetime
 
 _UNSAFE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
-"""Unicode categories of controls, formats (bidi among them), surrogates, private use, unassigned, separators."""
+"""Unicode categories: controls, formats (bidi among them), surrogates, private use, unassigned,
+separators."""
 
 
 def printable(text: str, limit: int = 300) -> str:
-    """One printable line of at most `limit` characters: controls become `\\xNN`, longer text ends in `…`."""
+    """Return one printable line of at most `limit` characters.
+
+    Controls become `\\xNN`; longer text ends in `…`.
+    """
+    # One character more than the limit shows whether the text is longer; a flood is not read.
     escaped = "".join(_escape(char) for char in text[: limit + 1])
-    return escaped if len(escaped) <= limit else escaped[: limit - 1] + "…"
+    if len(escaped) <= limit:
+        return escaped
+    return escaped[: limit - 1] + "…"
 
 
 def is_printable(text: str) -> bool:
-    """Whether the text is one line that `printable` would leave as it is, whatever its length."""
+    """Return whether the text is one line that `printable` keeps as it is, whatever its length."""
     return all(unicodedata.category(char) not in _UNSAFE for char in text)
+
+
+def format_count(number: int, noun: str) -> str:
+    """Return `1 error`, `4 errors`."""
+    if number == 1:
+        return f"{number} {noun}"
+    return f"{number} {noun}s"
+
+
+def utc_now() -> str:
+    """Return the time as an entry of the ledger states it: UTC, in whole seconds."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _escape(char: str) -> str:
@@ -31,9 +50,6 @@ def _escape(char: str) -> str:
     code = ord(char)
     if code < 0x100:
         return f"\\x{code:02x}"
-    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
-
-
-def utc_now() -> str:
-    """The present moment as an entry states it."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    if code < 0x10000:
+        return f"\\u{code:04x}"
+    return f"\\U{code:08x}"

@@ -1,4 +1,4 @@
-"""A log file that may not grow without end: the beginning and the end of what a process wrote are kept."""
+"""A log file that may not grow without end: it keeps the beginning and the end of the output."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ LOG_HEAD = LOG_TAIL = 8 * 1024 * 1024
 
 
 class CappedLog:
-    """A file that keeps the first LOG_HEAD and the last LOG_TAIL bytes, with a line between that tells what is missing.
+    """A file of the first LOG_HEAD and the last LOG_TAIL bytes; a line between says what is gone.
 
-    The end waits in a ring in memory until the file is closed, so memory stays flat whatever is written.
+    The end waits in a ring in memory until the file is closed, so memory stays flat whatever is
+    written.
     """
 
     def __init__(self, path: Path):
@@ -23,6 +24,7 @@ class CappedLog:
 
     def __enter__(self) -> CappedLog:
         self._path.parent.mkdir(parents=True, exist_ok=True)
+        # No link: the process before may have put one in the log's place.
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
         self._file = os.fdopen(os.open(self._path, flags, 0o600), "wb", buffering=0)
         return self
@@ -32,39 +34,42 @@ class CappedLog:
             self._write_tail()
 
     @property
-    def truncated(self) -> bool:
+    def is_truncated(self) -> bool:
         """Whether bytes were dropped."""
         return self.total > LOG_HEAD + LOG_TAIL
 
     def write(self, chunk: bytes) -> None:
-        """Takes bytes as they are."""
+        """Append bytes as they are."""
+        # 1. The beginning goes to the file.
         head = chunk[: max(0, LOG_HEAD - self.total)]
         self._write_all(head)
-        position = self.total + len(head) - LOG_HEAD
-        self.total += len(chunk)
         tail = chunk[len(head) :]
+        tail_end = self.total + len(chunk) - LOG_HEAD  # in the stream behind the head
+        self.total += len(chunk)
         if not tail:
             return
+
+        # 2. The rest goes to the ring, in at most two pieces; it overwrites the oldest bytes.
         if not self._ring:
             self._ring = bytearray(LOG_TAIL)
         tail = tail[-LOG_TAIL:]
-        start = (position + len(chunk) - len(head) - len(tail)) % LOG_TAIL
+        start = (tail_end - len(tail)) % LOG_TAIL
         first = min(len(tail), LOG_TAIL - start)
         self._ring[start : start + first] = tail[:first]
         self._ring[: len(tail) - first] = tail[first:]
 
     def note(self, text: str) -> None:
-        """A line of the runner's own at the end of the log."""
+        """Add a line of the runner's own at the end of the log."""
         self._notes.append(text)
 
     def _write_tail(self) -> None:
-        beyond = self.total - LOG_HEAD
-        if self.truncated:
-            self._write_all(f"\n[phases: {beyond - LOG_TAIL} bytes dropped here]\n".encode())
-            start = beyond % LOG_TAIL
+        tail_end = self.total - LOG_HEAD
+        if self.is_truncated:
+            self._write_all(f"\n[phases: {tail_end - LOG_TAIL} bytes dropped here]\n".encode())
+            start = tail_end % LOG_TAIL
             self._write_all(self._ring[start:] + self._ring[:start])
-        elif beyond > 0:
-            self._write_all(self._ring[:beyond])
+        elif tail_end > 0:
+            self._write_all(self._ring[:tail_end])
         for text in self._notes:
             self._write_all(f"\n[phases: {text}]\n".encode())
 

@@ -1,13 +1,13 @@
-"""Checks what an experiment left in its output folder, before any of it is hashed into a receipt or committed.
+"""Check what an experiment left in its output folder, before any of it is hashed or committed.
 
-Nothing that a worker wrote is followed or believed: each entry is project relative to its folder without following
-links, and must be an ordinary file of its own with an ordinary name that the PRD declared. All problems are told at
-once. The rules on names and patterns are pure functions; only `_walk` and `_take` touch the disk.
+Nothing that a worker wrote is followed or trusted: each entry is opened relative to its folder
+without following links, and must be a regular file with an ordinary name that the plan declared.
+All problems are reported at once. The rules on names and patterns are pure functions; only `_walk`
+and `_read` touch the disk.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import stat
@@ -19,6 +19,8 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from phases.base import strict_json
+from phases.base.durable import sha256_stream
+from phases.base.paths import is_artifact
 from phases.base.text import printable
 from phases.errors import PhasesError
 
@@ -37,13 +39,13 @@ SUFFIXES = (
 """What outputs may be. Never pickles (.pt .pkl .bin .npy …): to read one is to run it."""
 
 MAX_COMMITTED = 5_000_000  # bytes of everything outside artifacts/, which goes into git
-MAX_STORED = 64_000_000_000  # bytes of everything; a sparse file can claim more than a disk holds
+MAX_STORED = 64_000_000_000  # bytes of everything; a sparse file can claim more than a disk has
 MAX_ENTRIES = 10_000  # files and folders
 MAX_DEPTH = 16  # folders
 MAX_PATH = 240  # bytes
 RESERVED = ("receipt.json", "verdict.json", "attempts")
 """Top-level names that the runner itself writes beside the outputs."""
-MAX_PROBLEMS = 50  # shown of one check
+MAX_PROBLEMS = 50  # listed in one error
 
 
 class Output(NamedTuple):
@@ -54,232 +56,207 @@ class Output(NamedTuple):
 
 
 Outputs = Mapping[str, Output]
-"""Path relative to the output folder, with `/`, -> digest and size in bytes; sorted by path, not to be changed."""
+"""Path relative to the output folder, with `/` -> digest and size in bytes; sorted by path,
+read-only."""
 
 
 class OutputsError(PhasesError):
-    """The outputs are not what was declared; `problems` holds all reasons."""
+    """The outputs are not what was declared; `problems` lists all reasons."""
 
     def __init__(self, problems: Sequence[str]):
-        beyond = len(problems) - MAX_PROBLEMS
-        self.problems = [
-            *problems[:MAX_PROBLEMS],
-            *([f"… and {beyond} more"] if beyond > 0 else []),
-        ]
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        self.problems = list(problems[:MAX_PROBLEMS])
+        if len(problems) > MAX_PROBLEMS:
+            self.problems.append(f"… and {len(problems) - MAX_PROBLEMS} more")
+        count = f"{len(problems)} problems"
+        if len(problems) == 1:
+            count = "1 problem"
         listing = "\n".join(f"  {problem}" for problem in self.problems)
         super().__init__(
             f"outputs: {count}\n{listing}",
-            hint="mend the experiment, or its `outputs` in the PRD; then run it again",
+            hint="fix the experiment, or its `outputs` in the plan; then run it again",
         )
 
 
 def collect_outputs(out: Path, declared: Sequence[str]) -> Outputs:
-    """Reads every file below `out` once and returns digests and sizes; raises OutputsError with all problems.
+    """Read every file below `out` once; return digests and sizes.
 
     Nothing is read before every name and every kind is in order.
+
+    Args:
+        out: the output folder.
+        declared: the patterns of the plan's `outputs`.
+
+    Raises:
+        OutputsError: with all problems.
     """
+    # 1. Names, kinds and sizes of everything there is.
     entries = list(_walk(out))
     files = [entry for entry in entries if not entry.is_folder]
-    names = [entry.path for entry in entries]
-    problems = [problem for pattern in declared for problem in pattern_problems(pattern)]
-    problems += [f"{printable(entry.path)}: {entry.problem}" for entry in entries if entry.problem]
-    problems += [problem for name in names for problem in name_problems(name)]
-    problems += collisions(names)
-    problems += suffix_problems(entry.path for entry in files)
-    problems += declaration_problems([entry.path for entry in files], declared)
+    paths = [entry.path for entry in entries]
+    file_paths = [entry.path for entry in files]
+    problems: list[str] = []
+    for pattern in declared:
+        problems += pattern_problems(pattern)
+    for entry in entries:
+        if entry.problem:
+            problems.append(f"{printable(entry.path)}: {entry.problem}")
+    for path in paths:
+        problems += name_problems(path)
+    problems += name_collisions(paths)
+    problems += suffix_problems(file_paths)
+    problems += declaration_problems(file_paths, declared)
     problems += size_problems({entry.path: entry.size for entry in files})
     if len(entries) > MAX_ENTRIES:
         problems.append(
-            f"more than {MAX_ENTRIES} files and folders, the rest was not looked at; wanted fewer"
+            f"more than {MAX_ENTRIES} files and folders; the rest was not checked; expected fewer"
         )
     if problems:
         raise OutputsError(problems)
+
+    # 2. The bytes.
     outputs = {entry.path: _read(out / entry.path, entry.size) for entry in sorted(files)}
     if "result.json" in outputs:
         problems = result_problems((out / "result.json").read_bytes())
-    if problems:
-        raise OutputsError(problems)
+        if problems:
+            raise OutputsError(problems)
     return MappingProxyType(outputs)
-
-
-def is_artifact(path: str) -> bool:
-    """Whether the file is stored by digest instead of committed."""
-    return path.startswith("artifacts/")
 
 
 #### rules: pure
 
 
 def matches(pattern: str, path: str) -> bool:
-    """Whether a declared pattern names this path: `*` and `?` stay in one folder, a part `**` spans folders.
+    """Return whether a declared pattern names this path.
 
-    `figures/*` names figures/a.png and not figures/x/a.png; `artifacts/**` names everything below artifacts.
+    `*` and `?` stay in one folder, a part `**` spans folders: `figures/*` names figures/a.png and
+    not figures/x/a.png; `artifacts/**` names everything below artifacts.
     """
-    return _compiled(pattern).fullmatch(path) is not None
-
-
-def _compiled(pattern: str) -> re.Pattern[str]:
-    parts = pattern.split("/")
+    *folders, last = pattern.split("/")
     regex = ""
-    for index, part in enumerate(parts):
-        is_last = index == len(parts) - 1
+    for part in folders:
         if part == "**":
-            regex += ".+" if is_last else "(?:[^/]+/)*"
+            regex += "(?:[^/]+/)*"
         else:
-            regex += "".join(
-                {"*": "[^/]*", "?": "[^/]"}.get(char, re.escape(char)) for char in part
-            )
-            regex += "" if is_last else "/"
-    return re.compile(regex, re.DOTALL)
+            regex += _part_regex(part) + "/"
+    if last == "**":
+        regex += ".+"
+    else:
+        regex += _part_regex(last)
+    return re.fullmatch(regex, path, re.DOTALL) is not None
+
+
+def _part_regex(part: str) -> str:
+    """Return the regular expression of one part of a pattern."""
+    wildcards = {"*": "[^/]*", "?": "[^/]"}
+    return "".join(wildcards.get(char, re.escape(char)) for char in part)
 
 
 def pattern_problems(pattern: str) -> Iterator[str]:
-    """Why a declared pattern cannot be used."""
+    """Yield why a declared pattern cannot be used."""
     parts = pattern.split("/")
-    if not pattern or any(part in ("", ".", "..") for part in parts):
-        yield f"declared output {printable(pattern)!r}: wanted a path relative to the output folder without . or .."
+    name = f"declared output {printable(pattern)!r}"
+    if any(part in ("", ".", "..") for part in parts):
+        yield f"{name}: expected a path relative to the output folder without . or .."
     elif any("**" in part and part != "**" for part in parts):
-        yield f"declared output {printable(pattern)!r}: ** must stand alone between slashes"
+        yield f"{name}: expected ** alone between slashes"
 
 
 def name_problems(path: str) -> Iterator[str]:
-    """Why a path is not one to commit: it could hide, mislead a reader, or mean something to git or a shell."""
-    shown = printable(path)
+    """Yield why a path is not one to commit.
+
+    It could hide, mislead a reader, or mean something to git or a shell.
+    """
+    line = printable(path)
+    # 1. Its characters.
     if any("\udc80" <= char <= "\udcff" for char in path):
-        yield f"{shown}: the name is not UTF-8"
+        yield f"{line}: the name is not UTF-8"
     elif not path.isprintable() or "\\" in path:
-        yield f"{shown}: the name holds control, invisible or backslash characters"
+        yield f"{line}: the name contains control, invisible or backslash characters"
     elif path != unicodedata.normalize("NFC", path):
-        yield f"{shown}: the name is not in Unicode's composed form (NFC), so two systems spell it differently"
+        yield (
+            f"{line}: the name is not in Unicode's composed form (NFC), so two systems spell it "
+            "differently"
+        )
+    # 2. Its last part.
     name = path.rpartition("/")[2]
     if name.startswith("."):
-        yield f"{shown}: hidden files and folders (.git among them) are no outputs"
+        yield f"{line}: hidden files and folders (.git among them) are no outputs"
     elif name != name.strip() or name.startswith("-"):
-        yield f"{shown}: the name begins or ends with a space, or begins with a dash"
+        yield f"{line}: the name begins or ends with a space, or begins with a dash"
+    # 3. Its place in the results folder.
     if path.split("/", maxsplit=1)[0].casefold() in RESERVED:
-        yield f"{shown}: the runner writes this name itself; wanted another"
+        yield f"{line}: the runner writes this name itself; expected another"
     if len(path.encode("utf-8", "surrogateescape")) > MAX_PATH:
-        yield f"{shown}: a path of more than {MAX_PATH} bytes"
+        yield f"{line}: a path of more than {MAX_PATH} bytes"
 
 
-def collisions(paths: Iterable[str]) -> Iterator[str]:
-    """Paths that are one and the same on a file system that ignores case (macOS, Windows)."""
-    same: dict[str, list[str]] = {}
+def name_collisions(paths: Iterable[str]) -> Iterator[str]:
+    """Yield paths that are the same on a file system that ignores case (macOS, Windows)."""
+    groups: dict[str, list[str]] = {}
     for path in paths:
-        same.setdefault(unicodedata.normalize("NFC", path).casefold(), []).append(path)
-    for group in same.values():
+        key = unicodedata.normalize("NFC", path).casefold()
+        groups.setdefault(key, []).append(path)
+    for group in groups.values():
         if len(group) > 1:
-            yield f"{', '.join(map(printable, sorted(group)))}: names that differ only in upper and lower case"
+            names = ", ".join(map(printable, sorted(group)))
+            yield f"{names}: names that differ only in upper and lower case"
 
 
 def suffix_problems(paths: Iterable[str]) -> Iterator[str]:
-    """Files of a kind that is not an output."""
+    """Yield files of a kind that is not an output."""
     for path in paths:
         if not path.endswith(SUFFIXES):
-            yield f"{printable(path)}: not a kind of file that is kept; wanted one of {' '.join(SUFFIXES)}"
+            suffixes = " ".join(SUFFIXES)
+            yield f"{printable(path)}: not an allowed kind of file; expected one of {suffixes}"
 
 
 def declaration_problems(paths: Sequence[str], declared: Sequence[str]) -> Iterator[str]:
-    """What is declared and absent, and what is present and not declared."""
+    """Yield what is declared and absent, and what is present and not declared."""
     for pattern in declared:
-        if not set(pattern) & set("*?") and pattern not in paths:
-            yield f"{printable(pattern)}: declared in the PRD and not written by the experiment"
+        is_wildcard = "*" in pattern or "?" in pattern
+        if not is_wildcard and pattern not in paths:
+            yield f"{printable(pattern)}: declared in the plan and not written by the experiment"
     for path in paths:
         if not any(matches(pattern, path) for pattern in declared):
-            yield f"{printable(path)}: written and not declared; the PRD's outputs are {' '.join(declared)}"
+            patterns = " ".join(declared)
+            yield f"{printable(path)}: written and not declared; the plan's outputs are {patterns}"
 
 
 def size_problems(sizes: Mapping[str, int]) -> Iterator[str]:
-    """More files or bytes than are committed and stored."""
+    """Yield why there are more bytes than are committed and stored.
+
+    Args:
+        sizes: path of each file -> its size in bytes.
+    """
     total = sum(sizes.values())
     if total > MAX_STORED:
-        yield f"{total} bytes in all; at most {MAX_STORED} are kept"
+        yield f"{total} bytes in all; expected at most {MAX_STORED}"
     committed = {path: size for path, size in sizes.items() if not is_artifact(path)}
-    if sum(committed.values()) > MAX_COMMITTED:
+    committed_total = sum(committed.values())
+    if committed_total > MAX_COMMITTED:
         largest = sorted(committed, key=committed.__getitem__, reverse=True)[:3]
         listing = ", ".join(f"{printable(path)} {committed[path]}" for path in largest)
         yield (
-            f"{sum(committed.values())} bytes outside artifacts/ would be committed; at most {MAX_COMMITTED} "
-            f"(largest: {listing})"
+            f"{committed_total} bytes outside artifacts/ would be committed; "
+            f"expected at most {MAX_COMMITTED} (largest: {listing})"
         )
 
 
 def result_problems(data: bytes) -> list[str]:
-    """Why result.json is not a strict JSON object."""
+    """Return why the bytes of result.json are not a strict JSON object."""
     try:
-        value = strict_json.loads(data)
+        document = strict_json.loads(data)
     except strict_json.StrictJsonError as error:
         return [f"result.json: {printable(problem)}" for problem in error.problems]
-    return (
-        []
-        if isinstance(value, dict)
-        else [f"result.json: a {type(value).__name__}; wanted an object"]
-    )
+    if isinstance(document, dict):
+        return []
+    return [f"result.json: got a {type(document).__name__}; expected an object"]
 
 
 #### the disk
 
 
-class _Entry(NamedTuple):
-    """What the walk met: a file, or a folder, and why it cannot be taken."""
-
-    path: str
-    is_folder: bool
-    size: int
-    problem: str
-
-
-def _walk(out: Path) -> Iterator[_Entry]:
-    """Every entry below `out`; a folder is project through its parent's descriptor, so a link is never crossed."""
-    try:
-        descriptor = os.open(out, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError as error:
-        raise OutputsError(
-            [f"the output folder itself cannot be read: {error.strerror}"]
-        ) from error
-    try:
-        yield from islice(_walk_folder(descriptor, "", MAX_DEPTH), MAX_ENTRIES + 1)
-    finally:
-        os.close(descriptor)
-
-
-def _walk_folder(descriptor: int, prefix: str, depth: int) -> Iterator[_Entry]:
-    for name in sorted(os.listdir(descriptor)):
-        path = prefix + name
-        try:
-            met = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
-        except OSError as error:
-            yield _Entry(path, False, 0, f"cannot be looked at: {error.strerror}")
-            continue
-        if not stat.S_ISDIR(met.st_mode):
-            yield _Entry(path, False, met.st_size, _kind_problem(met))
-        elif depth == 0:
-            yield _Entry(path, True, 0, f"folders nested deeper than {MAX_DEPTH}")
-        else:
-            try:
-                inner = os.open(
-                    name,
-                    os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC,
-                    dir_fd=descriptor,
-                )
-            except OSError as error:
-                yield _Entry(path, True, 0, f"the folder cannot be read: {error.strerror}")
-                continue
-            yield _Entry(path, True, 0, "")
-            try:
-                yield from _walk_folder(inner, f"{path}/", depth - 1)
-            finally:
-                os.close(inner)
-
-
-def _kind_problem(met: os.stat_result) -> str:
-    if not stat.S_ISREG(met.st_mode):
-        return f"{_KINDS.get(stat.S_IFMT(met.st_mode), 'a special file')}; wanted a regular file"
-    if met.st_nlink > 1:
-        return f"{met.st_nlink} hard links to one file; wanted a file of its own"
-    return ""
-
+_OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 _KINDS = {
     stat.S_IFLNK: "a symbolic link",
@@ -290,19 +267,90 @@ _KINDS = {
 }
 
 
-def _read(path: Path, size: int) -> Output:
-    """Digest and size of a file; OutputsError if it cannot be read or is not what the walk met."""
+class _OutputEntry(NamedTuple):
+    """One entry of the walk: a file or a folder, and why it cannot be taken."""
+
+    path: str
+    is_folder: bool
+    size: int = 0
+    problem: str = ""
+
+
+def _walk(out: Path) -> Iterator[_OutputEntry]:
+    """Yield every entry below `out`, at most one more than allowed."""
     try:
+        descriptor = os.open(out, _OPEN_FOLDER)
+    except OSError as error:
+        message = f"the output folder itself cannot be read: {error.strerror}"
+        raise OutputsError([message]) from error
+    try:
+        yield from islice(_walk_folder(descriptor, "", MAX_DEPTH), MAX_ENTRIES + 1)
+    finally:
+        os.close(descriptor)
+
+
+def _walk_folder(descriptor: int, prefix: str, depth: int) -> Iterator[_OutputEntry]:
+    """Yield every entry of a folder and what is below it.
+
+    Args:
+        descriptor: the folder. Its subfolders are opened through it, so a link is never crossed.
+        prefix: its path with a slash, empty for the output folder.
+        depth: how many levels of folders may follow.
+    """
+    for name in sorted(os.listdir(descriptor)):
+        path = prefix + name
+        try:
+            status = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+        except OSError as error:
+            problem = f"cannot be read: {error.strerror}"
+            yield _OutputEntry(path, is_folder=False, problem=problem)
+            continue
+        if not stat.S_ISDIR(status.st_mode):
+            problem = _kind_problem(status)
+            yield _OutputEntry(path, is_folder=False, size=status.st_size, problem=problem)
+            continue
+        if depth == 0:
+            problem = f"folders nested deeper than {MAX_DEPTH}"
+            yield _OutputEntry(path, is_folder=True, problem=problem)
+            continue
+        try:
+            subfolder = os.open(name, _OPEN_FOLDER, dir_fd=descriptor)
+        except OSError as error:
+            problem = f"the folder cannot be read: {error.strerror}"
+            yield _OutputEntry(path, is_folder=True, problem=problem)
+            continue
+        yield _OutputEntry(path, is_folder=True)
+        try:
+            yield from _walk_folder(subfolder, f"{path}/", depth - 1)
+        finally:
+            os.close(subfolder)
+
+
+def _kind_problem(status: os.stat_result) -> str:
+    """Return why an entry is no regular file of its own; empty if it is one."""
+    if not stat.S_ISREG(status.st_mode):
+        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "a special file")
+        return f"got {kind}; expected a regular file"
+    if status.st_nlink > 1:
+        return f"got a file with {status.st_nlink} hard links; expected a file of its own"
+    return ""
+
+
+def _read(path: Path, size: int) -> Output:
+    """Return digest and size of a file; OutputsError if it is not the one that was walked over."""
+    try:
+        # Without O_NONBLOCK a FIFO that took the file's place would stop the runner here.
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
-        raise OutputsError([f"{printable(path.name)}: cannot be read: {error.strerror}"]) from error
+        message = f"{printable(path.name)}: cannot be read: {error.strerror}"
+        raise OutputsError([message]) from error
     with os.fdopen(descriptor, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        met = os.fstat(descriptor)
-        if _kind_problem(met) or met.st_size != size or file.tell() != size:
-            raise OutputsError(
-                [
-                    f"{printable(path.name)}: changed while it was read ({size}, then {met.st_size} bytes)"
-                ]
+        digest = sha256_stream(file)
+        status = os.fstat(descriptor)
+        if _kind_problem(status) or status.st_size != size or file.tell() != size:
+            message = (
+                f"{printable(path.name)}: changed while it was read "
+                f"({size}, then {status.st_size} bytes)"
             )
+            raise OutputsError([message])
     return Output(digest, size)

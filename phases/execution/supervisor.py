@@ -1,7 +1,10 @@
-"""Starts one job, reaps everything that comes of it, and leaves nothing behind. A program of its own.
+"""Start one job, reap everything that comes of it, and leave nothing behind; a program of its own.
 
-`process.run` hands this file to a bare interpreter (`-I -S`), which starts in 20 ms instead of 300; so it may import
-nothing but the standard library, and the less of it the better.
+`process.run` hands this file to a bare interpreter (`-I -S`), which starts in 20 ms instead of 300;
+so it may import nothing but the standard library, and the less of it the better.
+
+The runner sends commands of one byte through the control pipe: T terminates the job's process
+group, K kills the whole tree, and so does the end of the pipe, that is the runner's death.
 """
 
 from __future__ import annotations
@@ -15,49 +18,63 @@ import signal
 import sys
 import time
 
+TERMINATE = b"T"
+PR_SET_CHILD_SUBREAPER = 36
+KILL_S = 10.0  # seconds of SIGKILL after which a process sleeps uninterruptibly
+KILL_INTERVAL_S = 0.02
+IS_LINUX = sys.platform.startswith("linux")
 
-def supervise(lifeline: int, report: int, argv: list[str]) -> None:
-    """Starts the job, obeys the pipe `lifeline` (T, K, end of file) and tells in one line on `report` how it ended.
 
-    The line: the leader's pid (written at its start), wait status, seconds, processor seconds, peak bytes of the
-    largest process, pids that could not be killed or `-`.
+def supervise(control: int, report: int, argv: list[str]) -> None:
+    """Run the job under the commands of the pipe `control`; write one line to the pipe `report`.
+
+    The line: the leader's process id (written when the job starts), wait status, seconds, CPU
+    seconds, peak bytes of the largest process, process ids that could not be killed or `-`.
     """
-    if sys.platform.startswith("linux"):
-        ctypes.CDLL(None).prctl(
-            36, 1, 0, 0, 0
-        )  # PR_SET_CHILD_SUBREAPER: orphans of the tree come to this process
+    # 1. Orphans of the tree become children of this process.
+    if IS_LINUX:
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+    # 2. A child that ends wakes `select`; other signals are the runner's to decide about, which
+    #    sends its commands through the control pipe.
     wake, wake_w = os.pipe()
     os.set_blocking(wake_w, False)
     signal.set_wakeup_fd(wake_w, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # only the runner decides, through the lifeline
-    os.set_inheritable(lifeline, False)
-    os.set_inheritable(report, False)
+        signal.signal(number, signal.SIG_IGN)
+    os.set_inheritable(control, False)  # noqa: FBT003
+    os.set_inheritable(report, False)  # noqa: FBT003
+
+    # 3. The job, until nothing of it is left.
     begin = time.monotonic()
     leader = _start_job(argv, report)
-    status, ended = _watch_job(leader, lifeline, wake)
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    peak = used.ru_maxrss * (1024 if sys.platform.startswith("linux") else 1)
-    left = ",".join(map(str, _descendants())) or "-"
-    line = f" {status} {ended - begin} {used.ru_utime + used.ru_stime} {peak} {left}\n"
-    os.write(report, line.encode())
+    status, end = _watch_job(leader, control, wake)
+
+    # 4. The rest of the line.
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu_seconds = usage.ru_utime + usage.ru_stime
+    peak_bytes = usage.ru_maxrss
+    if IS_LINUX:
+        peak_bytes *= 1024
+    survivors = ",".join(map(str, _descendants())) or "-"
+    os.write(report, f" {status} {end - begin} {cpu_seconds} {peak_bytes} {survivors}\n".encode())
 
 
 def _start_job(argv: list[str], report: int) -> int:
-    """Forks and executes the job in a session of its own; returns its pid when that session exists."""
-    started, started_w = os.pipe()
+    """Fork and execute the job in a session of its own; return its pid when that session exists."""
+    exec_done, exec_done_w = os.pipe()
     leader = os.fork()
     if leader:
         os.write(report, str(leader).encode())
-        os.close(started_w)
-        os.read(
-            started, 1
-        )  # ends when exec has closed the pipe: from here on SIGTERM reaches the job's own group
-        os.close(started)
+        os.close(exec_done_w)
+        # Ends when exec has closed the pipe: from here on SIGTERM reaches the job's own group.
+        os.read(exec_done, 1)
+        os.close(exec_done)
         return leader
     try:
         os.setsid()
+        # Python ignores SIGPIPE and SIGXFSZ, this program the others; exec would keep that.
         for number in (
             signal.SIGPIPE,
             signal.SIGXFSZ,
@@ -65,75 +82,106 @@ def _start_job(argv: list[str], report: int) -> int:
             signal.SIGTERM,
             signal.SIGHUP,
         ):
-            signal.signal(
-                number, signal.SIG_DFL
-            )  # Python ignores the first two, and exec would keep that
+            signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        # Out of memory: the kernel takes the job, not the runner.
         with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:  # noqa: PTH123
-            file.write("1000")  # out of memory: the kernel takes the job, not the runner
+            file.write("1000")
         os.execvp(argv[0], argv)
     except OSError as error:
         os.write(2, f"[phases: cannot start {argv[0]!r}: {error.strerror}]\n".encode())
-        os._exit(127 if isinstance(error, FileNotFoundError) else 126)
+        if isinstance(error, FileNotFoundError):
+            os._exit(127)
+        os._exit(126)
 
 
-def _watch_job(leader: int, lifeline: int, wake: int) -> tuple[int, float]:
-    """Reaps the tree until nobody is left; returns the leader's wait status and the time of its end."""
-    status, ended, dying_since = 0, 0.0, 0.0
-    watched = [lifeline, wake]
+def _watch_job(leader: int, control: int, wake: int) -> tuple[int, float]:
+    """Reap the tree until nothing is left; return the leader's wait status and the time it ended.
+
+    Once the leader has ended, or a command says so, everything is killed again and again until
+    `waitpid` finds no child: a tree that forks can outrun one pass over it.
+    """
+    leader_status, leader_end = int(signal.SIGKILL), 0.0  # of a leader that nothing ends
+    kill_since = 0.0
+    watched = [control, wake]
     while True:
+        # 1. Reap what has ended.
         try:
-            pid, met = os.waitpid(-1, os.WNOHANG)
+            pid, status = os.waitpid(-1, os.WNOHANG)
         except ChildProcessError:
-            return status, ended
+            return leader_status, leader_end
         now = time.monotonic()
         if pid == leader:
-            status, ended = met, now
-            dying_since = dying_since or now
+            leader_status, leader_end = status, now
+            kill_since = kill_since or now
         if pid:
             continue
-        if dying_since:
-            if now - dying_since > 10:  # what 10 s of SIGKILL did not end sleeps uninterruptibly
-                return (status, ended) if ended else (signal.SIGKILL, now)
+
+        # 2. Kill what is left.
+        timeout = None
+        if kill_since:
+            if now - kill_since > KILL_S:
+                return leader_status, leader_end or now
             _kill_tree(leader)
-        ready = select.select(watched, [], [], 0.02 if dying_since else None)[0]
-        if wake in ready:
-            os.read(wake, 4096)
-        if lifeline in ready:
-            order = os.read(lifeline, 1)
-            watched = [lifeline, wake] if order else [wake]
-            if order != b"T":
-                dying_since = dying_since or now
-            elif not ended:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(leader, signal.SIGTERM)
+            timeout = KILL_INTERVAL_S
+
+        # 3. Wait for the end of a child or for a command.
+        command = _wait(watched, control, wake, timeout)
+        if command == TERMINATE and not leader_end:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(leader, signal.SIGTERM)
+        elif command not in (None, TERMINATE):
+            kill_since = kill_since or now
+
+
+def _wait(watched: list[int], control: int, wake: int, timeout: float | None) -> bytes | None:
+    """Wait for a child's end or a command; return the command, None where there is none.
+
+    The end of the control pipe is the empty command, once: it is no longer `watched` then.
+    """
+    ready = select.select(watched, [], [], timeout)[0]
+    if wake in ready:
+        os.read(wake, 4096)
+    if control not in ready:
+        return None
+    command = os.read(control, 1)
+    if not command:
+        watched.remove(control)
+    return command
 
 
 def _kill_tree(leader: int) -> None:
     # Off Linux there is only the group; on Linux its number is not used, as it may be free again.
-    for pid in _descendants() if sys.platform.startswith("linux") else [-leader]:
+    targets = [-leader]
+    if IS_LINUX:
+        targets = _descendants()
+    for target in targets:
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(pid, signal.SIGKILL)
+            os.kill(target, signal.SIGKILL)
 
 
 def _descendants() -> list[int]:
-    """Process ids of all descendants of this process, as /proc tells at this moment."""
+    """Return process ids of all descendants of this process, as /proc lists them now."""
+    if not IS_LINUX:
+        return []
+    # 1. The children of every process.
     children: dict[int, list[int]] = {}
-    for name in os.listdir("/proc") if sys.platform.startswith("linux") else ():  # noqa: PTH208
-        with (
-            contextlib.suppress(OSError, ValueError),
-            open(f"/proc/{int(name)}/stat", "rb") as file,
-        ):  # noqa: PTH123
-            stat = file.read()
-            parent = int(
-                stat[stat.rindex(b")") :].split()[2]
-            )  # the name before it may hold spaces and brackets
-            children.setdefault(parent, []).append(int(name))
-    found = list(children.get(os.getpid(), ()))
-    for pid in found:
-        found += children.get(pid, ())
-    return found
+    for name in os.listdir("/proc"):  # noqa: PTH208
+        # A process may end between two lines; what is no process has no number.
+        with contextlib.suppress(OSError, ValueError):
+            pid = int(name)
+            with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123
+                stat = file.read()
+            # The process's name comes before the bracket; it may hold spaces and brackets itself.
+            parent = int(stat[stat.rindex(b")") :].split()[2])
+            children.setdefault(parent, []).append(pid)
+
+    # 2. This process's children, their children, and so on: the list grows while it is read.
+    descendants = list(children.get(os.getpid(), ()))
+    for pid in descendants:
+        descendants += children.get(pid, ())
+    return descendants
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Runs a feature's experiment: a private staging folder, the child process, its progress.
+"""Run a feature's experiment: a private staging folder, the child process, its progress.
 
-A crash, a time-out or a flood of output is data that stands in `ProcessResult`, never an exception; what the experiment
-left in `out` is judged by `collect` and the gate, not here.
+A crash, a time-out or a flood of output is data in `ProcessResult`, never an exception; what the
+experiment left in `out` is judged by `collect` and the gate, not here.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeGuard
 
 from phases.base import strict_json
 from phases.errors import EnvironmentFaultError
@@ -23,16 +23,18 @@ from phases.execution import process
 from phases.execution.process import ProcessResult
 from phases.execution.sandbox import Sandbox
 
+MAX_EVENT_BYTES = 16 * 1024 * 1024  # progress of one experiment; the rest is not read
+MAX_EVENT_LINE = 64 * 1024  # bytes of one line of progress
+MAX_EVENT_LINES = 100  # parsed in one read; a flood of malformed lines must not delay the runner
+
 _PREFIX = "phases-run-"
-_EVENTS_READ = (
-    16 * 1024 * 1024
-)  # bytes of progress that are read; what a worker writes beyond is not looked at
-_EVENT_LINE = 64 * 1024  # bytes of one progress line
+_LOCK = "lock"
+_NEW_LOCK = ".lock"
 
 
 @dataclass(frozen=True)
 class Staging:
-    """A folder of our own outside the repository, mode 0700; gone when its context ends."""
+    """A folder outside the repository, mode 0700; gone when its context ends."""
 
     folder: Path
 
@@ -73,9 +75,9 @@ class Job:
 
     argv: Sequence[str]
     root: Path
-    """The repository: working directory of the experiment, which it may read only."""
+    """The repository: working directory of the experiment, which may only read it."""
     env: Mapping[str, str]
-    """Laid over the clean environment: staging.environment, then the PRD's `env`."""
+    """Overrides the clean environment: staging.environment, then the plan's `env`."""
     out: Path
     inputs_file: Path
     events: Path
@@ -86,68 +88,41 @@ class Job:
 
 
 class ProgressView(Protocol):
-    """What of a view the worker needs."""
+    """What the worker needs of a view."""
 
     def progress(self, done: float, total: float, note: str) -> None:
-        """So much is done."""
+        """Show that `done` of `total` is done."""
 
 
-@contextmanager
-def staging(root: Path, base: Path | None = None) -> Iterator[Staging]:
-    """A fresh staging folder below `base` (default: $TMPDIR or /tmp), removed at the end.
-
-    Folders there whose runner was killed are removed first: a living runner holds a lock on its own, so no age and
-    no process id has to be believed. Raises EnvironmentFaultError if `base` lies inside the repository `root`,
-    where the experiment's files would be in the user's way and in git's.
-    """
-    base = Path(tempfile.gettempdir() if base is None else base).resolve()
-    if base.is_relative_to(root.resolve()):
-        message = f"the folder for temporary files {base} lies inside the repository {root}; wanted one outside"
-        raise EnvironmentFaultError(
-            message,
-            hint="set TMPDIR to a folder outside the repository, then run the same command again",
-        )
-    sweep(base)
-    place = Staging(Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=base)))
-    lock = _hold(place.folder)
-    try:
-        for folder in (place.out, place.home, place.tmp):
-            folder.mkdir(mode=0o700)
-        place.events.touch(mode=0o600)
-        yield place
-    finally:
-        _remove(place.folder)
-        os.close(lock)
-
-
-def run(job: Job, view: ProgressView) -> ProcessResult:
-    """Runs the job in its sandbox and feeds its progress to `view`."""
-    own = {"PHASES_INPUTS": str(job.inputs_file), "PHASES_EVENTS": str(job.events)}
-    env = process.clean_environment({**job.env, **own})
-    private = [Path(env[name]) for name in ("HOME", "TMPDIR") if name in env]
+def run_experiment(job: Job, view: ProgressView) -> ProcessResult:
+    """Run the job in its sandbox and report its progress to `view`."""
+    variables = {"PHASES_INPUTS": str(job.inputs_file), "PHASES_EVENTS": str(job.events)}
+    env = process.clean_environment({**job.env, **variables})
+    home_and_tmp = [Path(env[name]) for name in ("HOME", "TMPDIR") if name in env]
     argv = job.sandbox.command(
         job.argv,
-        writable=[job.out, job.events, *private],
+        writable=[job.out, job.events, *home_and_tmp],
         read_only=[job.root, job.inputs_file],
         network=False,
     )
-    with _Events(job.events) as events:
+    with _EventReader(job.events) as events:
 
-        def on_tick() -> None:
-            for event in events.read():
+        def report_progress() -> None:
+            event = events.read()
+            if event is not None:
                 view.progress(event.done, event.total, event.note)
 
-        finished = process.run(
+        result = process.run(
             argv,
             cwd=job.root,
             env=env,
             log=job.log,
             timeout_s=job.timeout_s,
             grace_s=job.grace_s,
-            on_tick=on_tick,
+            on_tick=report_progress,
         )
-        on_tick()
-    return finished
+        report_progress()  # what came after the last tick
+    return result
 
 
 #### progress
@@ -163,29 +138,34 @@ class Event:
 
 
 def parse_event(line: bytes) -> Event | None:
-    """The event in a line, or None: a malformed line is the worker's mistake, not a reason to stop it."""
+    """Parse a line of progress.
+
+    None if it is malformed: the worker's mistake is no reason to stop it.
+    """
     try:
-        value = strict_json.loads(line, max_bytes=_EVENT_LINE, max_depth=4)
+        document = strict_json.loads(line, max_bytes=MAX_EVENT_LINE, max_depth=4)
     except strict_json.StrictJsonError:
         return None
-    if not isinstance(value, dict):
+    if not isinstance(document, dict):
         return None
-    done, total, note = value.get("done"), value.get("total"), value.get("note", "")
-    if (
-        not isinstance(done, int | float)
-        or not isinstance(total, int | float)
-        or not isinstance(note, str)
-    ):
+    done, total = document.get("done"), document.get("total")
+    note = document.get("note", "")
+    if not _is_number(done) or not _is_number(total) or not isinstance(note, str):
         return None
-    if isinstance(done, bool) or isinstance(total, bool) or not 0 <= done <= total:
+    if not 0 <= done <= total:
         return None
     return Event(done, total, note)
 
 
-class _Events:
-    """Reads what was appended to the events file since the last look, through the descriptor it project at first.
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
-    The worker can replace the file by a link or a FIFO: then nothing more is read, and nothing hangs.
+
+class _EventReader:
+    """Reads what was appended to the events file since the last read.
+
+    It keeps the descriptor that it opened first. The worker can replace the file by a link or a
+    FIFO: then nothing more is read, and nothing hangs.
     """
 
     def __init__(self, path: Path):
@@ -193,47 +173,117 @@ class _Events:
         self._position = 0
         self._rest = b""
 
-    def __enter__(self) -> _Events:
+    def __enter__(self) -> _EventReader:
         self._descriptor = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         return self
 
     def __exit__(self, *_exc: object) -> None:
         os.close(self._descriptor)
 
-    def read(self) -> list[Event]:
-        """The last well-formed event since the previous call, as a list of none or one: a view shows only that."""
-        chunk = os.pread(self._descriptor, _EVENTS_READ - self._position, self._position)
+    def read(self) -> Event | None:
+        """Return the last well-formed event since the previous call: a view shows only that."""
+        chunk = os.pread(self._descriptor, MAX_EVENT_BYTES - self._position, self._position)
         self._position += len(chunk)
         *lines, self._rest = (self._rest + chunk).split(b"\n")
-        if len(self._rest) > _EVENT_LINE:
-            self._rest = self._rest[
-                :1
-            ]  # too long to be an event; what follows cannot become one either
-        for line in reversed(
-            lines[-100:]
-        ):  # a flood of malformed lines must not hold the runner up
-            if event := parse_event(line):
-                return [event]
-        return []
+        if len(self._rest) > MAX_EVENT_LINE:
+            # Too long to be an event; one byte of it keeps what follows from becoming one.
+            self._rest = self._rest[:1]
+        for line in reversed(lines[-MAX_EVENT_LINES:]):
+            event = parse_event(line)
+            if event is not None:
+                return event
+        return None
 
 
-#### the folder
+#### the staging folder
 
 
-def _hold(folder: Path) -> int:
+@contextmanager
+def staging_folder(root: Path, base: Path | None = None) -> Iterator[Staging]:
+    """Make a staging folder for the block and remove it at the end.
+
+    Staging folders of runners that were killed are removed first: a runner that is alive holds a
+    lock on its own, so neither an age nor a process id has to be believed.
+
+    Args:
+        root: the repository.
+        base: the folder for temporary files; by default $TMPDIR or /tmp.
+
+    Raises:
+        EnvironmentFaultError: `base` is inside the repository, where the experiment's files would
+            be in the user's way and in git's.
+    """
+    base = _resolve_base(base)
+    if base.is_relative_to(root.resolve()):
+        raise EnvironmentFaultError(
+            f"the folder for temporary files is inside the repository: got {base}; "
+            f"expected a folder outside {root}",
+            hint="set TMPDIR to a folder outside the repository, then run the same command again",
+        )
+    sweep_staging(base)
+    staging = Staging(Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=base)))
+    lock = _lock_folder(staging.folder)
+    try:
+        for folder in (staging.out, staging.home, staging.tmp):
+            folder.mkdir(mode=0o700)
+        staging.events.touch(mode=0o600)
+        yield staging
+    finally:
+        _remove_folder(staging.folder)
+        os.close(lock)
+
+
+def sweep_staging(base: Path | None = None) -> None:
+    """Remove staging folders of this user whose runner is dead.
+
+    Args:
+        base: the folder for temporary files; by default $TMPDIR or /tmp.
+    """
+    for folder in _resolve_base(base).glob(f"{_PREFIX}*"):
+        # What cannot be read or locked is another runner's, or left to its next sweep.
+        with suppress(OSError):
+            status = folder.lstat()
+            if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
+                continue
+            if not (folder / _LOCK).exists():
+                if _is_abandoned(folder):
+                    _remove_folder(folder)
+                continue
+            flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            descriptor = os.open(folder / _LOCK, flags)
+            try:
+                # BlockingIOError: its runner is alive.
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _remove_folder(folder)
+            finally:
+                os.close(descriptor)
+
+
+def _resolve_base(base: Path | None) -> Path:
+    if base is None:
+        base = Path(tempfile.gettempdir())
+    return base.resolve()
+
+
+def _lock_folder(folder: Path) -> int:
+    """Take the folder's lock; return its descriptor."""
     # The lock's name appears only when it is held, so that no sweep of another runner sees it free.
-    fresh = folder / ".lock"
-    descriptor = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    path = folder / _NEW_LOCK
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
-    fresh.rename(folder / "lock")
+    path.rename(folder / _LOCK)
     return descriptor
 
 
-def _began_and_died(folder: Path) -> bool:
-    """Whether the runner in the folder's name was killed before it could lock the folder; a living one is about to."""
+def _is_abandoned(folder: Path) -> bool:
+    """Return whether the runner was killed before it could lock its folder.
+
+    Its process id is in the folder's name; one that is alive is about to lock it.
+    """
+    names = {path.name for path in folder.iterdir()}
+    if names - {_NEW_LOCK}:
+        return False  # not a runner's, by chance of that name
     pid = folder.name.removeprefix(_PREFIX).partition("-")[0]
-    if {path.name for path in folder.iterdir()} - {".lock"}:
-        return False  # somebody else's, by chance of that name
     try:
         os.kill(int(pid), 0)
     except ProcessLookupError:
@@ -243,48 +293,26 @@ def _began_and_died(folder: Path) -> bool:
     return False
 
 
-def sweep(base: Path | None = None) -> None:
-    """Removes staging folders of this user whose runner is dead."""
-    base = Path(tempfile.gettempdir() if base is None else base).resolve()
-    for folder in base.glob(f"{_PREFIX}*"):
-        with suppress(OSError):
-            status = folder.lstat()
-            if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
-                continue
-            if not (folder / "lock").exists():
-                if _began_and_died(folder):
-                    _remove(folder)
-                continue
-            descriptor = os.open(
-                folder / "lock", os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-            )
-            try:
-                fcntl.flock(
-                    descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB
-                )  # BlockingIOError: its runner lives
-                _remove(folder)
-            finally:
-                os.close(descriptor)
+def _remove_folder(folder: Path) -> None:
+    """Remove a staging folder; what resists is left to the next sweep.
 
-
-def _remove(folder: Path) -> None:
-    """Removes a tree, also where the worker took its own permissions away; what resists is left to the next sweep.
-
-    The lock goes last: without it a folder that a kill left half removed would be nobody's, and stay for ever.
+    The lock goes last: without it a folder that a kill left half removed would belong to no runner,
+    and stay for ever.
     """
+    # 1. The worker may have taken its own permissions away.
     for path, folders, _files in os.walk(folder):
         for name in folders:
-            inner = Path(path, name)
-            if not inner.is_symlink():
-                inner.chmod(0o700)
+            subfolder = Path(path, name)
+            if not subfolder.is_symlink():
+                subfolder.chmod(0o700)
     with suppress(OSError):
+        # 2. Everything but the lock.
         for entry in folder.iterdir():
             if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry, ignore_errors=True)
-            elif entry.name != "lock":
+            elif entry.name != _LOCK:
                 entry.unlink()
-        if all(
-            entry.name == "lock" for entry in folder.iterdir()
-        ):  # else something resisted, and keeps its lock
-            (folder / "lock").unlink(missing_ok=True)
+        # 3. The lock and the folder, unless something resisted.
+        if all(entry.name == _LOCK for entry in folder.iterdir()):
+            (folder / _LOCK).unlink(missing_ok=True)
             folder.rmdir()

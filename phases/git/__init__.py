@@ -1,1 +1,1 @@
-"""Everything that touches git."""
+"""Everything that calls git."""

@@ -1,18 +1,21 @@
-"""States of a repository in which the runner must not work, each named with its way out.
+"""States of a repository in which the runner must not work, each named with its fix.
 
-Facts come from a few plain calls of git, so that `doctor` can tell them without loading GitPython; what they mean is
-decided in `problems`, which is pure. The runner refuses at the first, before any work and before any commit.
+A few plain calls of git read the state, so that `doctor` can report it without GitPython. What it
+means is decided in `repository_problems`, which is pure. The runner refuses at the first problem,
+before any work and before any commit.
 """
 
 from __future__ import annotations
 
 import re
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from phases.base.command_log import log_command
 from phases.errors import EnvironmentFaultError, PhasesError, UsageError
-from phases.git.probe import environment, options, run_git
+from phases.git.probe import git_environment, git_options, run_git
 
 OLDEST_GIT = (2, 34)
 """`git add --sparse` came with it; older ones were not tried."""
@@ -21,7 +24,7 @@ FSYNC_GIT = (2, 36)
 SIGN_S = 60.0
 """Seconds that a trial signature may take."""
 
-_MARKS = {
+_OPERATIONS = {
     "MERGE_HEAD": "merge",
     "CHERRY_PICK_HEAD": "cherry-pick",
     "REVERT_HEAD": "revert",
@@ -31,7 +34,7 @@ _MARKS = {
     "sequencer": "cherry-pick",
     "BISECT_LOG": "bisect",
 }
-_LOCKS = ("index.lock", "HEAD.lock")
+"""File in the git directory -> the operation in progress that it means; the first one counts."""
 
 
 @dataclass(frozen=True)
@@ -45,152 +48,190 @@ class RepositoryState:
     """Cloned with a filter: objects may be missing."""
     branch: str | None
     operation: str | None
-    """What a user left half done, such as a merge."""
+    """What the user has begun and not finished, such as a merge."""
     locks: tuple[Path, ...]
     identity_problem: str | None
     signing_problem: str | None
 
 
+#### reading
+
+
 def read_repository_state(root: Path, *, sign: bool = True) -> RepositoryState:
-    """Asks git; `sign` makes a trial signature where commits are to be signed."""
-    words = re.findall(r"\d+", run_git(root, "version").stdout)
-    places = run_git(
+    """Ask git for the state of a repository.
+
+    Args:
+        root: the repository.
+        sign: whether a trial signature is made where commits are to be signed.
+    """
+    numbers = re.findall(r"\d+", run_git(root, "version").stdout)
+    rev_parse = run_git(
         root, "rev-parse", "--git-dir", "--git-common-dir", "--is-shallow-repository"
-    ).stdout.split("\n")
-    git_dir, common = (root / place for place in places[:2])
+    )
+    git_dir_name, common_dir_name, is_shallow = rev_parse.stdout.split("\n")[:3]
+    git_dir, common_dir = root / git_dir_name, root / common_dir_name
     branch = run_git(root, "symbolic-ref", "--quiet", "HEAD").stdout.strip()
-    partial = run_git(
-        root, "config", "--get-regexp", r"^(extensions\.partialclone|remote\..*\.promisor)$"
-    ).stdout
-    identity = _identity_problem(root)
+    filters = r"^(extensions\.partialclone|remote\..*\.promisor)$"
+    partial = run_git(root, "config", "--get-regexp", filters).stdout.strip()
+    identity_problem = _identity_problem(root)
+    signing_problem = None
+    if sign and not identity_problem:
+        signing_problem = _signing_problem(root)
     return RepositoryState(
-        version=tuple(map(int, words[:3])),
+        version=tuple(map(int, numbers[:3])),
         git_dir=git_dir,
-        is_shallow=places[2] == "true",
-        is_partial=bool(partial.strip()),
+        is_shallow=is_shallow == "true",
+        is_partial=bool(partial),
         branch=branch or None,
-        operation=next((word for name, word in _MARKS.items() if (git_dir / name).exists()), None),
-        locks=_locks(git_dir, common, branch),
-        identity_problem=identity,
-        signing_problem=_signing_problem(root) if sign and not identity else None,
+        operation=_operation(git_dir),
+        locks=_locks(git_dir, common_dir, branch),
+        identity_problem=identity_problem,
+        signing_problem=signing_problem,
     )
 
 
-def _locks(git_dir: Path, common: Path, branch: str) -> tuple[Path, ...]:
-    places = [git_dir / name for name in _LOCKS] + [common / "packed-refs.lock"]
-    places += [common / f"{branch}.lock"] if branch else []
-    return tuple(path for path in places if path.exists())
+def _operation(git_dir: Path) -> str | None:
+    for name, operation in _OPERATIONS.items():
+        if (git_dir / name).exists():
+            return operation
+    return None
+
+
+def _locks(git_dir: Path, common_dir: Path, branch: str) -> tuple[Path, ...]:
+    paths = [git_dir / "index.lock", git_dir / "HEAD.lock", common_dir / "packed-refs.lock"]
+    if branch:
+        paths.append(common_dir / f"{branch}.lock")
+    return tuple(path for path in paths if path.exists())
 
 
 def _identity_problem(root: Path) -> str | None:
-    for who in ("GIT_COMMITTER_IDENT", "GIT_AUTHOR_IDENT"):
-        asked = run_git(root, "var", who)
-        if asked.returncode:
-            lines = [
-                line for line in asked.stderr.splitlines() if line.startswith(("fatal:", "error:"))
-            ]
-            return lines[-1] if lines else "no user.name and user.email"
+    for variable in ("GIT_COMMITTER_IDENT", "GIT_AUTHOR_IDENT"):
+        answer = run_git(root, "var", variable)
+        if answer.returncode == 0:
+            continue
+        lines = answer.stderr.splitlines()
+        errors = [line for line in lines if line.startswith(("fatal:", "error:"))]
+        return errors[-1] if errors else "no user.name and user.email"
     return None
 
 
 def _signing_problem(root: Path) -> str | None:
-    """Why a commit could not be signed, seen by signing one that no branch holds."""
+    """Return why a commit could not be signed, from signing one that no branch gets."""
+    # 1. Are commits to be signed, and is there one to sign?
     if run_git(root, "config", "--type=bool", "commit.gpgsign").stdout.strip() != "true":
         return None
     if run_git(root, "rev-parse", "--verify", "--quiet", "HEAD^{commit}").returncode:
         return None
-    words = ["git", *options(), "commit-tree", "-S", "-m", "a trial signature", "HEAD^{tree}"]
+
+    # 2. Sign. Not by `run_git`: a signing program gets no pipe to wait for, and may be slow.
+    begin = time.monotonic()
     try:
-        done = subprocess.run(
-            words, cwd=root, env=environment(), capture_output=True, text=True, timeout=SIGN_S, check=False,
+        trial = subprocess.run(
+            ["git", *git_options(), "commit-tree", "-S", "-m", "a trial signature", "HEAD^{tree}"],
+            cwd=root,
+            env=git_environment(),
+            capture_output=True,
+            text=True,
+            timeout=SIGN_S,
+            check=False,
             stdin=subprocess.DEVNULL,
-        )  # fmt: skip
+        )
     except subprocess.TimeoutExpired:
         return f"the signing program did not end within {SIGN_S:.0f} s"
-    said = "; ".join(line.strip() for line in done.stderr.splitlines() if line.strip())
-    return (
-        None if done.returncode == 0 else said or f"git commit-tree -S ended with {done.returncode}"
-    )
+    log_command(trial.args, status=trial.returncode, seconds=time.monotonic() - begin)
+
+    # 3. What it printed is the reason.
+    if trial.returncode == 0:
+        return None
+    lines = [line.strip() for line in trial.stderr.splitlines()]
+    reason = "; ".join(line for line in lines if line)
+    return reason or f"git commit-tree -S ended with {trial.returncode}"
 
 
-def repository_problems(found: RepositoryState) -> list[PhasesError]:
-    """Everything because of which no run and no decision can be recorded here. Pure."""
-    told: list[PhasesError] = []
-    if found.version < OLDEST_GIT:
-        told.append(
+#### judging: pure
+
+
+def repository_problems(state: RepositoryState) -> list[PhasesError]:
+    """Return everything because of which no run and no decision can be recorded here."""
+    problems: list[PhasesError] = []
+
+    # 1. git itself, and what the user has begun.
+    if state.version < OLDEST_GIT:
+        problems.append(
             EnvironmentFaultError(
-                f"git is version {_dotted(found.version)}, wanted {_dotted(OLDEST_GIT)} or newer",
+                f"git: got version {_dotted(state.version)}; "
+                f"expected {_dotted(OLDEST_GIT)} or newer",
                 hint="install a newer git, then run again",
             )
         )
-    if found.operation:
-        way_out = (
-            "git bisect reset" if found.operation == "bisect" else f"git {found.operation} --abort"
-        )
-        told.append(
+    if state.operation:
+        abort = f"git {state.operation} --abort"
+        if state.operation == "bisect":
+            abort = "git bisect reset"
+        problems.append(
             EnvironmentFaultError(
-                f"a {found.operation} is in progress in this work tree",
-                hint=f"finish it or abort it ({way_out}), then run again",
+                f"a {state.operation} is in progress in this work tree",
+                hint=f"finish it or abort it ({abort}), then run again",
             )
         )
-    if found.branch is None:
-        told.append(
+    if state.branch is None:
+        problems.append(
             UsageError(
                 "HEAD is detached: a commit made here would belong to no branch",
                 hint="git switch -c my-branch, then run again",
             )
         )
-    return told + clone_problems(found) + _lock_problems(found) + _user_problems(found)
 
+    # 2. What a clone left out.
+    problems += clone_problems(state)
 
-def clone_problems(found: RepositoryState) -> list[PhasesError]:
-    """What is not here at all, so that neither a run nor an audit can rest on it. Pure."""
-    told: list[PhasesError] = []
-    if found.is_shallow:
-        told.append(
+    # 3. What would stop the commit at its end.
+    for path in state.locks:
+        problems.append(
             EnvironmentFaultError(
-                "this clone is shallow: its first commit, which the record is bound to, is not here",
-                hint="git fetch --unshallow, then run again",
+                f"{path} exists: a git process is running in this repository, or one was killed",
+                hint=f"wait until no git process runs here; if none does, delete {path} yourself, "
+                "then run again",
             )
         )
-    if found.is_partial:
-        told.append(
+    if state.identity_problem:
+        problems.append(
             EnvironmentFaultError(
-                "this is a partial clone: files of earlier commits may be missing, and the record rests on them",
-                hint="clone again without --filter",
-            )
-        )
-    return told
-
-
-def _lock_problems(found: RepositoryState) -> list[PhasesError]:
-    return [
-        EnvironmentFaultError(
-            f"{path} is there: a git is at work in this repository, or one was killed",
-            hint=f"wait until no git is at work here; if none is, delete {path} yourself, then run again",
-        )
-        for path in found.locks
-    ]
-
-
-def _user_problems(found: RepositoryState) -> list[PhasesError]:
-    told: list[PhasesError] = []
-    if found.identity_problem:
-        told.append(
-            EnvironmentFaultError(
-                f"git has no identity to commit with: {found.identity_problem}",
+                f"git has no identity to commit with: {state.identity_problem}",
                 hint='git config user.name "…"; git config user.email "…"',
             )
         )
-    if found.signing_problem:
-        told.append(
+    if state.signing_problem:
+        problems.append(
             EnvironmentFaultError(
-                f"commits are to be signed (commit.gpgsign) and that does not work: {found.signing_problem}",
-                hint="mend the key or its agent; `git commit -S --allow-empty` must work. Nothing is left unsigned "
-                "silently",
+                "commits are to be signed (commit.gpgsign) and the signature failed: "
+                f"{state.signing_problem}",
+                hint="fix the key or its agent until `git commit -S --allow-empty` works; "
+                "the runner never commits unsigned instead",
             )
         )
-    return told
+    return problems
+
+
+def clone_problems(state: RepositoryState) -> list[PhasesError]:
+    """Return what the clone left out, so that neither a run nor an audit can rely on it."""
+    problems: list[PhasesError] = []
+    if state.is_shallow:
+        problems.append(
+            EnvironmentFaultError(
+                "this clone is shallow: it lacks its first commit, to which the record is bound",
+                hint="git fetch --unshallow, then run again",
+            )
+        )
+    if state.is_partial:
+        problems.append(
+            EnvironmentFaultError(
+                "this is a partial clone: files of earlier commits may be missing, and the record "
+                "relies on them",
+                hint="clone again without --filter",
+            )
+        )
+    return problems
 
 
 def _dotted(version: tuple[int, ...]) -> str:

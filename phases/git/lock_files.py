@@ -1,8 +1,10 @@
-"""Lock files that git leaves behind when it is killed, and the proof that they are ours before one is removed.
+"""Lock files that git leaves when it is killed, and the proof that they are the runner's own.
 
-Before git writes for the runner, a note lists which of its lock files do not exist. A lock is ours if the note names
-it, this runner holds the runner's own lock (which every git that the runner starts inherits, so none of them lives),
-and no git of anybody's is at work in this repository. Age is never asked. Any other lock is left, and git names it.
+Before git writes for the runner, a note lists which of git's lock files do not exist. A lock is the
+runner's if three things are true: the note names it; this runner holds the runner's lock, which
+every git process that a runner starts inherits, so none of them still runs; and no git process of
+anyone runs in this repository. The age of a lock proves nothing. Any other lock stays, and git
+names it.
 """
 
 from __future__ import annotations
@@ -10,91 +12,156 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from phases.base import durable
 from phases.errors import EnvironmentFaultError
 
+_INDEX_LOCKS = "next-index-*.lock"
+"""Lock files of `git commit --only`; their names hold git's process id."""
 
-def names(git_dir: Path, common_dir: Path, log_ref: str) -> list[Path]:
-    """The locks that a commit and a moved ref take: index, HEAD, the branch, the runner's ref, packed refs."""
+
+def lock_paths(git_dir: Path, common_dir: Path, log_ref: str) -> list[Path]:
+    """Return the locks that a commit and a moved ref take.
+
+    They are those of index, HEAD, packed refs, the branch and the runner's ref.
+    """
+    paths = [git_dir / "index.lock", git_dir / "HEAD.lock", common_dir / "packed-refs.lock"]
     head = (git_dir / "HEAD").read_text("utf-8", "replace").strip()
-    refs = [head.removeprefix("ref: "), log_ref] if head.startswith("ref: ") else [log_ref]
-    return [git_dir / "index.lock", git_dir / "HEAD.lock", common_dir / "packed-refs.lock"] + [
-        common_dir / f"{ref}.lock" for ref in refs
-    ]
+    if head.startswith("ref: "):
+        branch = head.removeprefix("ref: ")
+        paths.append(common_dir / f"{branch}.lock")
+    paths.append(common_dir / f"{log_ref}.lock")
+    return paths
 
 
 @contextlib.contextmanager
-def noted(
-    common_dir: Path, git_dir: Path, locks: Sequence[Path], was_killed: Callable[[], bool]
+def lock_note(
+    common_dir: Path, git_dir: Path, paths: Sequence[Path], was_killed: Callable[[], bool]
 ) -> Iterator[None]:
-    """Writes the note for as long as git works. A git that ends by itself takes its locks along; what one leaves that
-    died by a signal is cleared at once."""
-    temporary = sorted(path.name for path in git_dir.glob("next-index-*.lock"))
-    absent = [str(path) for path in locks if not path.exists()]
-    durable.write(
-        _note(common_dir),
-        json.dumps({"absent": absent, "gitDir": str(git_dir), "kept": temporary}).encode(),
+    """Keep the note for as long as git writes.
+
+    A git process that ends by itself removes its locks. What one leaves that died by a signal is
+    cleared at once.
+
+    Args:
+        common_dir: the git common directory, where the note is.
+        git_dir: the git directory of this work tree.
+        paths: the locks that git may take (`lock_paths`).
+        was_killed: says afterwards whether git died by a signal.
+    """
+    note = _LockNote(
+        git_dir=git_dir,
+        absent=tuple(path for path in paths if not path.exists()),
+        index_locks=frozenset(path.name for path in git_dir.glob(_INDEX_LOCKS)),
     )
+    durable.write(_note_path(common_dir), note.encode())
     try:
         yield
     finally:
         if was_killed():
-            clear(common_dir)
+            clear_stale_locks(common_dir)
         else:
-            durable.remove(_note(common_dir))
+            durable.remove(_note_path(common_dir))
 
 
-def clear(common_dir: Path) -> None:
-    """Removes the locks that the note proves to be ours, then the note. The caller holds the runner's lock.
+def clear_stale_locks(common_dir: Path) -> None:
+    """Remove the locks that the note proves to be the runner's, then the note.
+
+    The caller holds the runner's lock.
 
     Raises:
-        EnvironmentFaultError: a git is at work here, so nothing is proved; it names lock and process.
+        EnvironmentFaultError: a git process runs here, so nothing is proved; it names lock and
+            process.
     """
-    note = _note(common_dir)
+    # 1. The locks that the note proves; a note that cannot be read proves nothing.
     try:
-        facts = json.loads(note.read_bytes())
-        git_dir, kept = Path(facts["gitDir"]), set(facts["kept"])
-        ours = [Path(name) for name in facts["absent"] if Path(name).exists()]
-        ours += [path for path in git_dir.glob("next-index-*.lock") if path.name not in kept]
+        note = _LockNote.decode(_note_path(common_dir).read_bytes())
+        stale = note.stale_locks()
     except FileNotFoundError:
         return
     except (ValueError, KeyError, TypeError):
-        ours = []  # a note that cannot be read proves nothing
-    if ours and (living := _gits_at_work(common_dir)):
-        raise EnvironmentFaultError(
-            f"{ours[0]} was left by a git that the runner started, or belongs to a git at work here: {living[0]}",
-            hint="wait for it to end, then run the same command again",
-        )
-    for path in ours:
+        stale = []
+
+    # 2. A git process of the user may have taken the same lock since.
+    if stale:
+        processes = _git_processes(common_dir)
+        if processes:
+            raise EnvironmentFaultError(
+                f"{stale[0]} was left by a git process of a killed run, or belongs to one that "
+                f"runs here: {processes[0]}",
+                hint="wait for it to end, then run the same command again",
+            )
+
+    # 3. The note goes last: a kill in between is made good by the next run.
+    for path in stale:
         durable.remove(path)
-    durable.remove(note)
+    durable.remove(_note_path(common_dir))
 
 
-def _note(common_dir: Path) -> Path:
+@dataclass(frozen=True)
+class _LockNote:
+    """Which locks existed when git began to write."""
+
+    git_dir: Path
+    absent: tuple[Path, ...]
+    """Locks that did not exist."""
+    index_locks: frozenset[str]
+    """Names of the `next-index-*.lock` that did."""
+
+    def encode(self) -> bytes:
+        document = {
+            "absent": [str(path) for path in self.absent],
+            "gitDir": str(self.git_dir),
+            "indexLocks": sorted(self.index_locks),
+        }
+        return json.dumps(document).encode()
+
+    @classmethod
+    def decode(cls, data: bytes) -> _LockNote:
+        document = json.loads(data)
+        return cls(
+            git_dir=Path(document["gitDir"]),
+            absent=tuple(Path(name) for name in document["absent"]),
+            index_locks=frozenset(document["indexLocks"]),
+        )
+
+    def stale_locks(self) -> list[Path]:
+        """Return the locks that exist now and did not then."""
+        paths = [path for path in self.absent if path.exists()]
+        for path in self.git_dir.glob(_INDEX_LOCKS):
+            if path.name not in self.index_locks:
+                paths.append(path)
+        return paths
+
+
+def _note_path(common_dir: Path) -> Path:
     return common_dir / "phases" / "git-locks.json"
 
 
-def _gits_at_work(common_dir: Path) -> list[str]:
-    """`pid N (git …)` of every git process that works in this repository, or whose folder cannot be seen."""
+def _git_processes(common_dir: Path) -> list[str]:
+    """Return `pid N (git …)` of every git process that works here or whose folder is hidden."""
     import psutil
 
-    places = [common_dir.resolve(), common_dir.resolve().parent]
-    found = []
+    # The work tree, and the common directory where it is elsewhere (a bare or linked one).
+    git_dir = common_dir.resolve()
+    locations = (git_dir, git_dir.parent)
+    processes = []
     for process in psutil.process_iter(["pid", "name"]):
         if not str(process.info["name"] or "").startswith("git"):
             continue
         try:
             folder = Path(process.cwd())
             command = " ".join(process.cmdline())
-            if process.status() == psutil.STATUS_ZOMBIE or not any(
-                map(folder.is_relative_to, places)
-            ):
+            # A zombie has ended; it holds no lock.
+            if process.status() == psutil.STATUS_ZOMBIE:
+                continue
+            if not any(folder.is_relative_to(path) for path in locations):
                 continue
         except (psutil.NoSuchProcess, psutil.ZombieProcess):
             continue
         except psutil.AccessDenied:
             command = "git of another user"
-        found.append(f"pid {process.info['pid']} ({command})")
-    return found
+        processes.append(f"pid {process.info['pid']} ({command})")
+    return processes

@@ -1,19 +1,36 @@
-"""The few facts of a repository that views and refusals need: plain calls of git, without GitPython."""
+"""What views and refusals need to know of a repository: plain calls of git, without GitPython."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from phases.base.command_log import log_command
 from phases.errors import EnvironmentFaultError
 
 LOG_REF = "refs/phases/log"
+"""The ref that names the runner's last commit."""
+GIT_TIMEOUT_S = 60.0
 
+IDENTITY = ("GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL")
+"""The user's variables that git gets."""
 
-_SAFE = (
+GIT_VARIABLES = {
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_LITERAL_PATHSPECS": "1",
+    "GIT_OPTIONAL_LOCKS": "0",
+    # A replace ref or a graft would show another history than the commits contain.
+    "GIT_NO_REPLACE_OBJECTS": "1",
+    "GIT_GRAFT_FILE": os.devnull,
+    "LC_ALL": "C",
+}
+"""Variables that every git process gets."""
+
+_SETTINGS = (
     "core.hooksPath=/dev/null",
     "core.fsmonitor=false",
     "core.fsync=all",
@@ -31,121 +48,152 @@ _SAFE = (
 )
 
 
-IDENTITY = ("GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL")
+#### calling git
 
 
-OURS = {
-    "GIT_TERMINAL_PROMPT": "0",
-    "GIT_LITERAL_PATHSPECS": "1",
-    "GIT_OPTIONAL_LOCKS": "0",
-    "GIT_NO_REPLACE_OBJECTS": "1",  # a replace ref or a graft would show another history than the commits hold
-    "GIT_GRAFT_FILE": os.devnull,
-    "LC_ALL": "C",
-}
+def run_git(root: Path, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    """Run git in `root` and return what it printed; a failure is an exit status, no exception.
+
+    Raises:
+        EnvironmentFaultError: git is not on PATH.
+    """
+    begin = time.monotonic()
+    try:
+        result = subprocess.run(
+            ["git", *git_options(), *arguments],
+            cwd=root,
+            env=git_environment(),
+            text=True,
+            capture_output=True,
+            input=stdin,
+            timeout=GIT_TIMEOUT_S,
+            check=False,
+        )
+    except FileNotFoundError:
+        message = "the program git was not found on PATH"
+        raise EnvironmentFaultError(message, hint="install git") from None
+    log_command(result.args, status=result.returncode, seconds=time.monotonic() - begin)
+    return result
 
 
-def environment() -> dict[str, str]:
-    """The user's variables without GIT_* (but the identity), and ours."""
-    kept = {
+def git_options() -> list[str]:
+    """Return the options that every call of git gets before its command."""
+    options = []
+    for setting in _SETTINGS:
+        options += ["-c", setting]
+    return options
+
+
+def git_environment() -> dict[str, str]:
+    """Return the user's variables without GIT_* (but the identity), and the runner's own."""
+    environment = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith("GIT_") or name in IDENTITY
     }
-    return kept | OURS
+    return environment | GIT_VARIABLES
+
+
+#### the probe
 
 
 @dataclass(frozen=True)
 class Probe:
-    """The few facts of a repository that `status` needs."""
+    """What `status` needs to know of a repository."""
 
     common_dir: Path
+    """The git common directory, shared by all worktrees."""
     head: str | None
     """HEAD's commit; None before the first commit."""
-    rewound: bool
+    is_rewound: bool
     """Whether HEAD is not at or after `refs/phases/log`, the runner's last commit."""
     log: str | None
     """The commit of `refs/phases/log`; None before the runner's first commit."""
     progress: Blob | None
-    """HEAD's progress.txt; None where it has none."""
+    """HEAD's progress.txt; None where HEAD has none."""
 
 
 @dataclass(frozen=True)
 class Blob:
-    """A file of a commit, by its id and size in bytes."""
+    """A git object of a commit: its id and its size in bytes."""
 
     id: str
     size: int
 
     def begins(self, data: bytes) -> bool:
-        """Whether `data` is this file, or this file and more after it."""
+        """Return whether `data` is this file, or this file and more after it."""
         head = data[: self.size]
-        algorithm = "sha1" if len(self.id) == 40 else "sha256"
-        digest = hashlib.new(algorithm, b"blob %d\0" % len(head) + head, usedforsecurity=False)
+        algorithm = "sha1"
+        if len(self.id) != 40:
+            algorithm = "sha256"
+        # git names a file by the digest of this header and its bytes.
+        header = b"blob %d\0" % len(head)
+        digest = hashlib.new(algorithm, header + head, usedforsecurity=False)
         return digest.hexdigest() == self.id
 
 
 def probe_repository(root: Path) -> Probe:
-    """Reads the facts with two or three calls of git; EnvironmentFaultError where there is no repository."""
+    """Probe a repository with two or three calls of git.
+
+    Raises:
+        EnvironmentFaultError: `root` is not the top folder of a repository that git opens.
+    """
+    # 1. Is `root` the top of a repository?
     if not root.is_dir():
-        raise EnvironmentFaultError(
-            f"{root} is not a folder", hint="give an existing one with --root"
-        )
-    first = run_git(root, "rev-parse", "--show-toplevel", "--git-common-dir")
-    if first.returncode:
-        raise _no_repository(root, first.stderr.strip() or f"git ended with {first.returncode}")
-    top, common = first.stdout.strip().split("\n")
+        message = f"{root} is not a folder"
+        raise EnvironmentFaultError(message, hint="name an existing folder with --root")
+    answer = run_git(root, "rev-parse", "--show-toplevel", "--git-common-dir")
+    if answer.returncode:
+        stderr = answer.stderr.strip() or f"git ended with {answer.returncode}"
+        raise _repository_error(root, stderr)
+    top, common_dir = answer.stdout.strip().split("\n")
     if Path(top).resolve() != root.resolve():
-        raise EnvironmentFaultError(
-            f"{root} is not the top of its repository, {top} is", hint=f"--root {top}"
-        )
-    objects = _objects(root, "HEAD^{commit}", LOG_REF + "^{commit}", "HEAD:progress.txt")
-    head, log = (found.id if found else None for found in objects[:2])
-    at_or_after = log is None or (
-        head is not None
-        and (log == head or run_git(root, "merge-base", "--is-ancestor", log, head).returncode == 0)
+        message = f"{root} is not the top folder of its repository; expected {top}"
+        raise EnvironmentFaultError(message, hint=f"--root {top}")
+
+    # 2. HEAD, the runner's last commit and HEAD's ledger, in one call.
+    head_blob, log_blob, progress = _objects(
+        root, "HEAD^{commit}", LOG_REF + "^{commit}", "HEAD:progress.txt"
     )
-    return Probe((root / common).resolve(), head, not at_or_after, log, objects[2])
+    head = head_blob.id if head_blob else None
+    log = log_blob.id if log_blob else None
+    return Probe(
+        common_dir=(root / common_dir).resolve(),
+        head=head,
+        is_rewound=_is_rewound(root, head, log),
+        log=log,
+        progress=progress,
+    )
 
 
-def _no_repository(root: Path, said: str) -> EnvironmentFaultError:
-    reason = next(
-        (line for line in said.splitlines() if line.startswith("fatal:")), said.splitlines()[-1]
-    )
-    hint = "run inside a git clone, or give one with --root"
-    if "dubious ownership" in said:
+def _repository_error(root: Path, stderr: str) -> EnvironmentFaultError:
+    lines = stderr.splitlines()
+    reason = next((line for line in lines if line.startswith("fatal:")), lines[-1])
+    hint = "run inside a git clone, or name one with --root"
+    if "dubious ownership" in stderr:
         hint = f"if you trust it: git config --global --add safe.directory {root.resolve()}"
     return EnvironmentFaultError(f"{root}: {reason}", hint=hint)
 
 
 def _objects(root: Path, *names: str) -> list[Blob | None]:
-    """What each name stands for, in one call of git; None where there is nothing."""
-    asked = "".join(f"{name}\n" for name in names)
-    answers = run_git(
-        root, "cat-file", "--batch-check=%(objectname) %(objectsize)", asked=asked
-    ).stdout.splitlines()
-    pairs = (answer.rsplit(" ", 1) for answer in answers)
-    return [Blob(name, int(size)) if size.isdigit() else None for name, size in pairs]
+    """Return the object of each name, in one call of git; None where there is none."""
+    questions = "".join(f"{name}\n" for name in names)
+    form = "--batch-check=%(objectname) %(objectsize)"
+    answers = run_git(root, "cat-file", form, stdin=questions).stdout.splitlines()
+    objects: list[Blob | None] = []
+    for answer in answers:
+        name, size = answer.rsplit(" ", 1)
+        if size.isdigit():
+            objects.append(Blob(name, int(size)))
+        else:
+            objects.append(None)  # git answered `NAME missing`
+    return objects
 
 
-def run_git(root: Path, *arguments: str, asked: str = "") -> subprocess.CompletedProcess[str]:
-    """One call of git without GitPython, for the few facts that views and refusals need."""
-    try:
-        return subprocess.run(
-            ["git", *options(), *arguments],
-            cwd=root,
-            env=environment(),
-            text=True,
-            capture_output=True,
-            input=asked,
-            timeout=60,
-            check=False,
-        )
-    except FileNotFoundError:
-        raise EnvironmentFaultError(
-            "the program git was not found on PATH", hint="install git"
-        ) from None
-
-
-def options() -> list[str]:
-    """What every call of git is given before its command."""
-    return [word for setting in _SAFE for word in ("-c", setting)]
+def _is_rewound(root: Path, head: str | None, log: str | None) -> bool:
+    """Return whether HEAD is not at or after the runner's last commit."""
+    if log is None or log == head:
+        return False
+    if head is None:
+        return True
+    return run_git(root, "merge-base", "--is-ancestor", log, head).returncode != 0

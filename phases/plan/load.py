@@ -1,4 +1,7 @@
-"""How the plan is found, read and checked: every problem at once, with its place and the value met."""
+"""How the plan is located, read and checked: every problem at once, each with its location.
+
+A problem reads `phases[0].features[1].seed: got -1; expected …`.
+"""
 
 from __future__ import annotations
 
@@ -13,30 +16,41 @@ from phases.base import strict_json
 from phases.errors import InvalidPlanError
 from phases.plan.schema import CACHE_PREFIX, MAX_BYTES, Feature, Gate, Input, Phase, Plan
 
+MAX_DEPTH = 32  # nested arrays and objects of a plan
+MAX_SHOWN = 80  # characters of a value in a problem
+
+_GATE_PATH = re.compile(r"gates/(\w+/)*test_\w+\.py")
+
+
+#### reading
+
 
 def find_plan(root: Path) -> Path:
-    """The one JSON file in `prd/`; InvalidPlanError if there is none or more than one."""
-    found = sorted((root / "prd").glob("*.json"))
-    if len(found) != 1:
-        met = ", ".join(path.name for path in found) or "none"
-        raise InvalidPlanError("prd/", [f"found {met}; wanted exactly one *.json file: the plan"])
-    return found[0]
+    """Return the one JSON file in `prd/`; InvalidPlanError if there is none or more than one."""
+    paths = sorted((root / "prd").glob("*.json"))
+    if len(paths) != 1:
+        names = ", ".join(path.name for path in paths) or "no *.json file"
+        raise InvalidPlanError("prd/", [f"got {names}; expected exactly one *.json file: the plan"])
+    return paths[0]
 
 
 def load_plan(root: Path) -> Plan:
-    """Reads and checks the plan of the repository at `root`.
+    """Read and check the plan of the repository at `root`.
 
     Raises:
-        InvalidPlanError: with every problem that was found, each as `place: value met; value wanted`.
+        InvalidPlanError: with every problem, each as `location: got …; expected …`.
     """
     path = find_plan(root)
     name = path.relative_to(root).as_posix()
+    # 1. The document alone.
     try:
         plan = parse_plan(path.read_bytes())
     except ValidationError as error:
-        raise InvalidPlanError(name, [_explain(item) for item in error.errors()]) from None
+        raise InvalidPlanError(name, [_schema_problem(item) for item in error.errors()]) from None
     except strict_json.StrictJsonError as error:
         raise InvalidPlanError(name, [str(error)]) from None
+
+    # 2. What its parts say of each other, and what they refer to.
     problems = [*_plan_problems(plan), *_file_problems(plan, root)]
     if problems:
         raise InvalidPlanError(name, problems)
@@ -44,140 +58,188 @@ def load_plan(root: Path) -> Plan:
 
 
 def parse_plan(data: bytes) -> Plan:
-    """Strict JSON, then the schema; what the plan refers to is not looked at."""
-    strict_json.loads(data, max_bytes=MAX_BYTES, max_depth=32)
+    """Parse strict JSON and apply the schema; what the plan refers to is not checked.
+
+    Raises:
+        StrictJsonError: not strict JSON.
+        ValidationError: not the schema.
+    """
+    # pydantic's own parser takes duplicate keys, so the text is checked before.
+    strict_json.loads(data, max_bytes=MAX_BYTES, max_depth=MAX_DEPTH)
     return Plan.model_validate_json(data)
 
 
-def _explain(error: Any) -> str:
-    place = "".join(
-        f"[{part}]" if isinstance(part, int) else f".{part}" for part in error["loc"]
-    ).lstrip(".")
-    met = repr(error["input"])
-    met = met if len(met) <= 80 else met[:79] + "…"
-    message = error["msg"].removeprefix("Value error, ")
-    return f"{place or 'the document'}: met {met}; {message}"
-
-
 def module_file(root: Path, module: str) -> Path | None:
-    """The file that `python -m module` runs, found without importing anything; None if there is none."""
+    """Return the file that `python -m module` runs, without importing anything; None if none."""
     base = root.joinpath(*module.split("."))
-    candidates = (base.with_suffix(".py"), base / "__main__.py")
-    return next((path for path in candidates if path.is_file()), None)
+    for path in (base.with_suffix(".py"), base / "__main__.py"):
+        if path.is_file():
+            return path
+    return None
+
+
+def _schema_problem(error: Any) -> str:
+    """Return one of pydantic's errors as a problem."""
+    location = ""
+    for part in error["loc"]:
+        if isinstance(part, int):
+            location += f"[{part}]"
+        else:
+            location += f".{part}"
+    location = location.removeprefix(".") or "the document"
+    value = repr(error["input"])
+    if len(value) > MAX_SHOWN:
+        value = value[: MAX_SHOWN - 1] + "…"
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{location}: got {value}; {message}"
+
+
+#### problems inside the document: ids, order, needs, inputs, outputs
 
 
 def _plan_problems(plan: Plan) -> Iterator[str]:
-    """Problems inside the document: ids, order, needs, inputs, outputs."""
-    yield from _bad_path("results", plan.results)
+    # 1. Names that must be unique.
+    yield from _path_problems("results", plan.results)
     yield from _duplicates("inputs", [item.name for item in plan.inputs])
-    yield from _duplicates(
-        "features", [feature.id for phase in plan.phases for feature in phase.features]
-    )
+    feature_ids: list[str] = []
+    for phase in plan.phases:
+        feature_ids += [feature.id for feature in phase.features]
+    yield from _duplicates("features", feature_ids)
+
+    # 2. The order of phases.
     for index, phase in enumerate(plan.phases):
         if phase.id != index + 1:
-            yield f"phases[{index}].id: met {phase.id}; wanted {index + 1}: phases are numbered 1, 2, 3 …"
-    known = {item.name for item in plan.inputs}
-    opened: set[str] = set()
-    for place, phase in ((f"phases[{i}]", phase) for i, phase in enumerate(plan.phases)):
-        opened |= {feature.id for feature in phase.features}
+            yield (
+                f"phases[{index}].id: got {phase.id}; expected {index + 1}: "
+                "phases are numbered 1, 2, 3 …"
+            )
+
+    # 3. Each feature; it may need features of its own phase and of earlier ones.
+    inputs = {item.name for item in plan.inputs}
+    allowed_needs: set[str] = set()
+    for index, phase in enumerate(plan.phases):
+        location = f"phases[{index}]"
+        allowed_needs |= {feature.id for feature in phase.features}
         for number, feature in enumerate(phase.features):
-            yield from _feature_problems(f"{place}.features[{number}]", feature, known, opened)
-        yield from _cycles(place, phase)
+            feature_location = f"{location}.features[{number}]"
+            yield from _feature_problems(feature_location, feature, inputs, allowed_needs)
+        yield from _circular_needs(location, phase)
 
 
 def _feature_problems(
-    place: str, feature: Feature, inputs: set[str], opened: set[str]
+    location: str, feature: Feature, inputs: set[str], allowed_needs: set[str]
 ) -> Iterator[str]:
+    """Yield problems of one feature.
+
+    Args:
+        location: where it is in the document.
+        feature: the feature.
+        inputs: names of the plan's inputs.
+        allowed_needs: ids of the features that it may need.
+    """
     for name in feature.inputs:
         if name not in inputs:
-            yield f"{place}.inputs: met {name!r}; wanted one of the PRD's inputs: {', '.join(sorted(inputs)) or 'none'}"
+            names = ", ".join(sorted(inputs)) or "none"
+            yield f"{location}.inputs: got {name!r}; expected one of the plan's inputs: {names}"
     for need in feature.needs:
-        if need not in opened:
-            yield f"{place}.needs: met {need!r}; wanted a feature of this or an earlier phase"
-    yield from _duplicates(
-        f"{place}.predictions", [prediction.id for prediction in feature.predictions]
-    )
+        if need not in allowed_needs:
+            yield f"{location}.needs: got {need!r}; expected a feature of this or an earlier phase"
+    prediction_ids = [prediction.id for prediction in feature.predictions]
+    yield from _duplicates(f"{location}.predictions", prediction_ids)
     for pattern in feature.outputs:
-        yield from _bad_path(f"{place}.outputs", pattern)
+        yield from _path_problems(f"{location}.outputs", pattern)
     for target in feature.publish.values():
         if not target.startswith("docs/"):
-            yield f"{place}.publish: met {target!r}; wanted a path below docs/"
-        yield from _bad_path(f"{place}.publish", target)
+            yield f"{location}.publish: got {target!r}; expected a path below docs/"
+        yield from _path_problems(f"{location}.publish", target)
 
 
-def _duplicates(place: str, names: list[str]) -> Iterator[str]:
-    for name in sorted({name for name in names if names.count(name) > 1}):
-        yield f"{place}: met {name!r} {names.count(name)} times; wanted each id once"
+def _duplicates(location: str, names: list[str]) -> Iterator[str]:
+    for name in sorted(set(names)):
+        count = names.count(name)
+        if count > 1:
+            yield f"{location}: got {name!r} {count} times; expected each id once"
 
 
-def _cycles(place: str, phase: Phase) -> Iterator[str]:
-    """Features of one phase that wait for each other in a circle can never run."""
-    waiting = {feature.id: set(feature.needs) for feature in phase.features}
-    for needs in waiting.values():
-        needs &= set(waiting)
-    while ready := [name for name, needs in waiting.items() if not needs]:
-        for name in ready:
-            del waiting[name]
-        for needs in waiting.values():
-            needs -= set(ready)
-    if waiting:
-        yield f"{place}.features: needs form a circle among {', '.join(sorted(waiting))}"
+def _circular_needs(location: str, phase: Phase) -> Iterator[str]:
+    """Yield the features of one phase that wait for each other in a circle and can never run."""
+    # Needs outside the phase are fulfilled before it opens.
+    ids = {feature.id for feature in phase.features}
+    open_needs = {feature.id: ids & set(feature.needs) for feature in phase.features}
+    while True:
+        runnable = [name for name, needs in open_needs.items() if not needs]
+        if not runnable:
+            break
+        for name in runnable:
+            del open_needs[name]
+        for needs in open_needs.values():
+            needs -= set(runnable)
+    if open_needs:
+        yield f"{location}.features: needs form a circle among {', '.join(sorted(open_needs))}"
 
 
-def _bad_path(place: str, path: str) -> Iterator[str]:
+def _path_problems(location: str, path: str) -> Iterator[str]:
     parts = PurePosixPath(path).parts
-    if (
-        path.startswith(("/", "~"))
-        or "\\" in path
-        or ".." in parts
-        or not parts
-        or parts[0] == ".git"
-    ):
-        yield f"{place}: met {path!r}; wanted a relative path inside the repository, without '..'"
+    is_outside = path.startswith(("/", "~")) or "\\" in path or ".." in parts
+    if is_outside or not parts or parts[0] == ".git":
+        yield (
+            f"{location}: got {path!r}; expected a relative path inside the repository, "
+            "without '..'"
+        )
+
+
+#### problems with what the document refers to
 
 
 def _file_problems(plan: Plan, root: Path) -> Iterator[str]:
-    """Problems with what the document refers to: files that are not there."""
     for index, item in enumerate(plan.inputs):
         yield from _input_problems(f"inputs[{index}]", item, root)
     for number, phase in enumerate(plan.phases):
-        for name, gates in (("entry", phase.entry), ("exit", phase.exit)):
-            for position, gate in enumerate(gates):
-                yield from _gate_problems(f"phases[{number}].{name}[{position}]", gate, root)
+        location = f"phases[{number}]"
+        for position, gate in enumerate(phase.entry):
+            yield from _gate_problems(f"{location}.entry[{position}]", gate, root)
+        for position, gate in enumerate(phase.exit):
+            yield from _gate_problems(f"{location}.exit[{position}]", gate, root)
         for position, feature in enumerate(phase.features):
-            place = f"phases[{number}].features[{position}]"
-            if feature.module and module_file(root, feature.module) is None:
-                wanted = feature.module.replace(".", "/") + ".py"
-                yield f"{place}.module: met {feature.module!r}; wanted a module with the file {wanted}"
-            if feature.config:
-                yield from _missing_file(f"{place}.config", feature.config, root)
-            yield from _gate_problems(f"{place}.gate", feature.gate, root)
+            yield from _feature_file_problems(f"{location}.features[{position}]", feature, root)
 
 
-def _input_problems(place: str, item: Input, root: Path) -> Iterator[str]:
+def _feature_file_problems(location: str, feature: Feature, root: Path) -> Iterator[str]:
+    if feature.module and module_file(root, feature.module) is None:
+        file = feature.module.replace(".", "/") + ".py"
+        yield f"{location}.module: got {feature.module!r}; expected a module with the file {file}"
+    if feature.config:
+        yield from _missing_file(f"{location}.config", feature.config, root)
+    yield from _gate_problems(f"{location}.gate", feature.gate, root)
+
+
+def _input_problems(location: str, item: Input, root: Path) -> Iterator[str]:
     if item.is_cached:
         if not item.sha256:
-            yield f"{place}.sha256: met none; an input in the cache is named by the digests of its files"
-        yield from _bad_path(f"{place}.path", item.path.removeprefix(CACHE_PREFIX))
+            yield f"{location}.sha256: got none; expected the digests of the input's files"
+        yield from _path_problems(f"{location}.path", item.path.removeprefix(CACHE_PREFIX))
         return
-    yield from _bad_path(f"{place}.path", item.path)
+    yield from _path_problems(f"{location}.path", item.path)
     if item.sha256:
-        yield f"{place}.sha256: met digests for a repository path; git names its content, leave them out"
+        yield (
+            f"{location}.sha256: got digests for a repository path; expected none: "
+            "git names its content"
+        )
     if not (root / item.path).exists():
-        yield f"{place}.path: met {item.path!r}; no such file or folder in the repository"
+        yield f"{location}.path: got {item.path!r}; no such file or folder in the repository"
 
 
-def _gate_problems(place: str, gate: Gate, root: Path) -> Iterator[str]:
+def _gate_problems(location: str, gate: Gate, root: Path) -> Iterator[str]:
     if gate.pytest is None:
         return
-    if not re.fullmatch(r"gates/(\w+/)*test_\w+\.py", gate.pytest):
-        yield f"{place}.pytest: met {gate.pytest!r}; wanted gates/test_NAME.py"
+    if not _GATE_PATH.fullmatch(gate.pytest):
+        yield f"{location}.pytest: got {gate.pytest!r}; expected gates/test_NAME.py"
         return
-    yield from _missing_file(f"{place}.pytest", gate.pytest, root)
+    yield from _missing_file(f"{location}.pytest", gate.pytest, root)
 
 
-def _missing_file(place: str, path: str, root: Path) -> Iterator[str]:
-    bad = list(_bad_path(place, path))
-    yield from bad
-    if not bad and not (root / path).is_file():
-        yield f"{place}: met {path!r}; no such file in the repository"
+def _missing_file(location: str, path: str, root: Path) -> Iterator[str]:
+    problems = list(_path_problems(location, path))
+    yield from problems
+    if not problems and not (root / path).is_file():
+        yield f"{location}: got {path!r}; no such file in the repository"

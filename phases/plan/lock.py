@@ -1,104 +1,144 @@
 """The plan lock: what a phase may not change once its first feature has started.
 
-It holds the digest of each thing that decides what "done" means in a phase: the phase's part of the PRD with defaults
-and approval rules, its gates, configs, seeds, profiles and inputs, the approvers' keys, the runner's own code and
-`constraints.txt`. A difference inside a phase stops the run; only a human's `relock` or `reject` goes on.
+It lists the digest of each thing that decides what "done" means in a phase: the phase's part of the
+plan with defaults and approval rules, its gates, configs, seeds, profiles and inputs, the
+approvers' keys, the runner's own code and `constraints.txt`. A difference inside a phase stops the
+run; only the approver's `relock` or `reject` goes on.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import phases
 from phases.base import durable
-from phases.plan.schema import Phase, Plan, canonical
+from phases.base.strict_json import StrictJsonError, loads
+from phases.plan.schema import Phase, Plan, SchemaVersion, canonical_json
 
-Read = Callable[[str], bytes | None]
-"""Gives a repository file's committed bytes, or None where there is no such file."""
+FileReader = Callable[[str], bytes | None]
+"""Returns a repository file's committed bytes, or None where there is no such file."""
 
 ABSENT = "absent"
+"""Takes the place of a digest where there is no such file."""
 
 
-@dataclass(frozen=True)
-class PlanLock:
-    """What is locked: name of each thing -> its SHA-256, or `absent`."""
+class PlanLockError(ValueError):
+    """The bytes are no plan lock."""
 
+
+class PlanLock(BaseModel):
+    """What is locked, as the file `lock.json` says it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, defer_build=True)
+
+    schema_: SchemaVersion = Field(alias="schema")
     phase: int
-    components: Mapping[str, str]
+    components: dict[str, str]
+    """Name of each thing -> its SHA-256, or `absent`."""
 
-    @property
-    def data(self) -> bytes:
-        """The file `lock.json`."""
-        document = {"schema": 1, "phase": self.phase, "components": dict(self.components)}
-        return (json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
+    def encode(self) -> bytes:
+        """Return the bytes of `lock.json`."""
+        document = self.model_dump(mode="json", by_alias=True)
+        text = json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False)
+        return f"{text}\n".encode()
+
+    @classmethod
+    def decode(cls, data: bytes) -> PlanLock:
+        """Parse the bytes of `lock.json`; PlanLockError names the first problem."""
+        try:
+            return cls.model_validate(loads(data))
+        except StrictJsonError as error:
+            reason = error.problems[0]
+        except ValidationError as error:
+            item = error.errors()[0]
+            location = ".".join(map(str, item["loc"])) or "the document"
+            reason = f"{location}: {item['msg']}"
+        message = f"not a plan lock: {reason}"
+        raise PlanLockError(message)
 
     @property
     def digest(self) -> str:
         """SHA-256 of the file."""
-        return durable.sha256(self.data)
+        return durable.sha256(self.encode())
 
 
 def compose_lock(
-    plan: Plan, phase: Phase, read: Read, gate_files: list[str], runner: str
+    plan: Plan, phase: Phase, read: FileReader, gate_files: list[str], runner: str
 ) -> PlanLock:
-    """The lock of a phase as the plan stands now.
+    """Return the lock of a phase as the plan is now.
 
     Args:
-        prd: the plan.
+        plan: the plan.
         phase: the phase to lock.
-        read: gives a file's committed bytes.
+        read: returns a file's committed bytes.
         gate_files: every committed file of `gates/`.
         runner: digest of the runner's code as imported (`runner_digest`).
     """
+    # 1. What applies to the whole phase.
     components = {
         "plan: approval": _digest(plan.approval.model_dump(mode="json")),
         "plan: defaults": _digest(plan.defaults.model_dump(mode="json")),
         "plan: phase": _digest(phase.model_dump(mode="json", exclude={"features"})),
         "runner": runner,
     }
+
+    # 2. Each feature with its inputs and its config.
     for feature in phase.features:
         components[f"plan: {feature.id}"] = _digest(feature.model_dump(mode="json"))
         for name in feature.inputs:
             components[f"input: {name}"] = _digest(plan.input(name).model_dump(mode="json"))
         if feature.config:
-            components[feature.config] = _file(read, feature.config)
-    gates = [
-        gate.pytest
-        for gate in (*phase.entry, *phase.exit, *(f.gate for f in phase.features))
-        if gate.pytest
-    ]
-    for path in (*gates, *shared_gate_files(gate_files), "prd/allowed_signers", "constraints.txt"):
-        components[path] = _file(read, path)
-    return PlanLock(phase.id, dict(sorted(components.items())))
+            components[feature.config] = _file_digest(read, feature.config)
+
+    # 3. The phase's own gates, and every file that a gate may import.
+    gates = [*phase.entry, *phase.exit, *(feature.gate for feature in phase.features)]
+    paths = [gate.pytest for gate in gates if gate.pytest]
+    paths += shared_gate_files(gate_files)
+    paths += ["prd/allowed_signers", "constraints.txt"]
+    for path in paths:
+        components[path] = _file_digest(read, path)
+    return PlanLock(schema=1, phase=phase.id, components=dict(sorted(components.items())))
 
 
 def shared_gate_files(gate_files: list[str]) -> list[str]:
-    """The files of `gates/` that every gate may import: all but the gates themselves."""
+    """Return the files of `gates/` that every gate may import: all but the gates themselves."""
     return [path for path in gate_files if not path.rsplit("/", 1)[-1].startswith("test_")]
 
 
-def lock_differences(locked: Mapping[str, str], now: PlanLock) -> list[str]:
-    """Names of the things that are not as they were locked."""
-    names = sorted({*locked, *now.components})
-    return [name for name in names if locked.get(name) != now.components.get(name)]
+def lock_differences(components: Mapping[str, str], lock: PlanLock) -> list[str]:
+    """Return the sorted names of the components that differ between two locks.
+
+    Args:
+        components: the components that were locked.
+        lock: the lock as it would be now.
+    """
+    names = sorted({*components, *lock.components})
+    return [name for name in names if components.get(name) != lock.components.get(name)]
 
 
 def runner_digest() -> str:
-    """Digest over the runner's own modules and templates as imported, wherever they are installed."""
+    """Return the digest over the runner's own code as imported, wherever it is installed.
+
+    It covers every module and template of the package `phases`, in all its subpackages.
+    """
     package = Path(phases.__file__).parent
-    files = sorted(path for path in package.rglob("*") if path.suffix in (".py", ".j2"))
-    return _digest(
-        {path.relative_to(package).as_posix(): durable.sha256_file(path) for path in files}
-    )
+    digests = {}
+    for path in sorted(package.rglob("*")):
+        if path.suffix in (".py", ".j2"):
+            digests[path.relative_to(package).as_posix()] = durable.sha256_file(path)
+    return _digest(digests)
 
 
-def _file(read: Read, path: str) -> str:
+def _file_digest(read: FileReader, path: str) -> str:
     data = read(path)
-    return ABSENT if data is None else durable.sha256(data)
+    if data is None:
+        return ABSENT
+    return durable.sha256(data)
 
 
 def _digest(value: object) -> str:
-    return durable.sha256(canonical(value))
+    return durable.sha256(canonical_json(value))

@@ -1,43 +1,70 @@
-"""The PRD: the plan that people write. Strict loading, every problem at once with its place and the value met.
+"""The plan's schema: what the one JSON file in `prd/` may say.
 
-One JSON file in `prd/` lists phases, each with features; a feature names the module (or command) to run, its config,
-its inputs, the outputs it declares, its predictions and its gate. Nothing here runs anything.
+It lists phases, each with features; a feature names the module (or command) to run, its config, its
+inputs, the outputs it declares, its predictions and its gate. Nothing here runs anything.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-# No plugin of another package may change how a plan is read; and to look for them, pydantic would open the metadata of
-# every installed package.
+# No plugin of another package may change how a plan is read; and to look for plugins, pydantic
+# would open the metadata of every installed package.
 os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"
 
 FEATURE_ID = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+MODULE = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$"
 CACHE_PREFIX = "$PHASES_CACHE/"
-DAMAGE_KINDS = ("measurements", "json", "arrays", "images", "text")
 MAX_BYTES = 1 << 20
 
 FeatureId = Annotated[str, StringConstraints(pattern=FEATURE_ID)]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+ModuleName = Annotated[str, StringConstraints(pattern=MODULE)]
+VariableName = Annotated[str, StringConstraints(pattern=r"^[A-Z_][A-Z0-9_]*$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Line = Annotated[
     str, StringConstraints(min_length=1, max_length=2000, pattern=r"^[^\x00-\x1f\x7f]+$")
 ]
 Number = Annotated[float, Field(allow_inf_nan=False)]
+# Not Literal[1]: that accepts true and 1.0 as well.
+SchemaVersion = Annotated[int, Field(ge=1, le=1)]
 
 
-class _Strict(BaseModel):
-    # Deferred: only Plan is ever validated, and its schema holds those of all its parts; `status` must start quickly.
+class MutationKind(StrEnum):
+    """A kind of output that the mutants of a gate change."""
+
+    MEASUREMENTS = "measurements"
+    JSON = "json"
+    ARRAYS = "arrays"
+    IMAGES = "images"
+    TEXT = "text"
+
+
+MUTATION_KINDS = tuple(MutationKind)
+
+
+class ApprovalMode(StrEnum):
+    """How an approval is given."""
+
+    AUTO = "auto"
+    PRESENCE = "presence"
+    SIGNED = "signed"
+
+
+class _StrictModel(BaseModel):
+    # Deferred: only Plan is ever validated, and its schema contains those of all its parts;
+    # `status` must start quickly.
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, validate_default=True, defer_build=True
     )
 
 
-class Gate(_Strict):
+class Gate(_StrictModel):
     """A judge: a pytest file in `gates/` or a shell command."""
 
     pytest: Line | None = None
@@ -46,17 +73,19 @@ class Gate(_Strict):
     @model_validator(mode="after")
     def _one_of_two(self) -> Gate:
         if (self.pytest is None) == (self.shell is None):
-            msg = 'wanted exactly one of {"pytest": FILE} and {"shell": COMMAND}'
-            raise ValueError(msg)
+            message = 'expected exactly one of {"pytest": FILE} and {"shell": COMMAND}'
+            raise ValueError(message)
         return self
 
     @property
     def name(self) -> str:
         """How views call it."""
-        return self.pytest if self.pytest is not None else f"`{self.shell}`"
+        if self.pytest is not None:
+            return self.pytest
+        return f"`{self.shell}`"
 
 
-class Prediction(_Strict):
+class Prediction(_StrictModel):
     """A claim about a measurement, written before the run and scored after it."""
 
     id: Name
@@ -70,34 +99,38 @@ class Prediction(_Strict):
     @model_validator(mode="after")
     def _value_fits_comparator(self) -> Prediction:
         is_interval = isinstance(self.value, tuple)
+        message = ""
         if is_interval != (self.comparator == "within"):
-            msg = f"comparator {self.comparator!r} with value {self.value!r}; wanted [low, high] with 'within' only"
-            raise ValueError(msg)
-        if isinstance(self.value, tuple) and self.value[0] > self.value[1]:
-            msg = f"interval {list(self.value)!r}; wanted [low, high] with low <= high"
-            raise ValueError(msg)
-        if isinstance(self.value, str) and self.comparator not in ("==", "!="):
-            msg = f"comparator {self.comparator!r} with the text {self.value!r}; wanted == or != for text"
-            raise ValueError(msg)
+            message = (
+                f"got comparator {self.comparator!r} with value {self.value!r}; "
+                "expected [low, high] with 'within' only"
+            )
+        elif isinstance(self.value, tuple) and self.value[0] > self.value[1]:
+            message = f"got {list(self.value)!r}; expected [low, high] with low <= high"
+        elif isinstance(self.value, str) and self.comparator not in ("==", "!="):
+            message = (
+                f"got comparator {self.comparator!r} with the text {self.value!r}; "
+                "expected == or != for text"
+            )
+        if message:
+            raise ValueError(message)
         return self
 
 
-class Expect(_Strict):
+class Expect(_StrictModel):
     """What the author expects a feature to cost; shown by `plan`, never enforced."""
 
     minutes: Annotated[float, Field(gt=0)]
     memory_gb: Annotated[float, Field(gt=0)]
 
 
-class Feature(_Strict):
+class Feature(_StrictModel):
     """One experiment: what to run, on what, what it must leave, and who judges it."""
 
     id: FeatureId
     title: Line
     description: str = ""
-    module: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$")] | None = (
-        None
-    )
+    module: ModuleName | None = None
     command: Line | None = None
     config: Line | None = None
     needs: tuple[FeatureId, ...] = ()
@@ -106,7 +139,8 @@ class Feature(_Strict):
     predictions: tuple[Prediction, ...] = ()
     expect: Expect
     gate: Gate
-    unjudged: tuple[Literal["measurements", "json", "arrays", "images", "text"], ...] = ()
+    exempt: tuple[MutationKind, ...] = ()
+    """Kinds of output whose mutants may survive the gate; every view shows them."""
     publish: dict[Line, Line] = {}
     timeout_s: Annotated[float, Field(gt=0)] | None = None
     gate_timeout_s: Annotated[float, Field(gt=0)] | None = None
@@ -116,16 +150,16 @@ class Feature(_Strict):
     @model_validator(mode="after")
     def _one_way_to_run(self) -> Feature:
         if (self.module is None) == (self.command is None):
-            msg = "wanted exactly one of module and command"
-            raise ValueError(msg)
+            message = "expected exactly one of module and command"
+            raise ValueError(message)
         if self.module is not None and self.config is None:
-            msg = "a module needs a config"
-            raise ValueError(msg)
+            message = "a module needs a config"
+            raise ValueError(message)
         return self
 
 
-class Phase(_Strict):
-    """A group of features that a human opens and closes."""
+class Phase(_StrictModel):
+    """A group of features that the approver opens and closes."""
 
     id: Annotated[int, Field(ge=1)]
     name: Line
@@ -136,15 +170,15 @@ class Phase(_Strict):
     exit: tuple[Gate, ...] = ()
 
 
-class Approval(_Strict):
-    """How a human opens the next phase."""
+class Approval(_StrictModel):
+    """How the approver opens the next phase."""
 
-    mode: Literal["auto", "presence", "signed"] = "auto"
+    mode: ApprovalMode = ApprovalMode.AUTO
     allow_self: bool = True
 
 
-class Defaults(_Strict):
-    """What holds for every feature that does not say otherwise."""
+class Defaults(_StrictModel):
+    """What applies to every feature that does not set it itself."""
 
     timeout_s: Annotated[float, Field(gt=0)] = 3600.0
     gate_timeout_s: Annotated[float, Field(gt=0)] = 600.0
@@ -152,11 +186,11 @@ class Defaults(_Strict):
     sandbox: Literal["best", "bwrap", "unshare", "none"] = "best"
     profile: Name = "cpu"
     seed: Annotated[int, Field(ge=0)] = 0
-    env: dict[Annotated[str, StringConstraints(pattern=r"^[A-Z_][A-Z0-9_]*$")], Line] = {}
+    env: dict[VariableName, Line] = {}
 
 
-class Input(_Strict):
-    """Something an experiment reads: a pinned file set in the cache, or a tracked path of the repository."""
+class Input(_StrictModel):
+    """What an experiment reads: a pinned file set in the cache, or a tracked path."""
 
     name: Name
     path: Line
@@ -164,16 +198,14 @@ class Input(_Strict):
 
     @property
     def is_cached(self) -> bool:
-        """Whether it lies in the user's cache and is named by digests, not by git."""
+        """Whether it is in the user's cache and is named by digests, not by git."""
         return self.path.startswith(CACHE_PREFIX)
 
 
-class Plan(_Strict):
+class Plan(_StrictModel):
     """The whole plan."""
 
-    schema_: Annotated[
-        int, Field(alias="schema", ge=1, le=1)
-    ]  # not Literal[1]: that takes true and 1.0 as well
+    schema_: SchemaVersion = Field(alias="schema")
     project: Line
     description: str = ""
     results: Line = "results"
@@ -183,14 +215,14 @@ class Plan(_Strict):
     phases: Annotated[tuple[Phase, ...], Field(min_length=1)]
 
     def phase(self, phase_id: int) -> Phase:
-        """The phase with this number; KeyError if there is none."""
+        """Return the phase with this number; KeyError if there is none."""
         for phase in self.phases:
             if phase.id == phase_id:
                 return phase
         raise KeyError(phase_id)
 
     def feature(self, feature_id: str) -> tuple[Phase, Feature]:
-        """The feature with this id and the phase it stands in; KeyError if there is none."""
+        """Return the feature with this id and its phase; KeyError if there is none."""
         for phase in self.phases:
             for feature in phase.features:
                 if feature.id == feature_id:
@@ -198,15 +230,16 @@ class Plan(_Strict):
         raise KeyError(feature_id)
 
     def input(self, name: str) -> Input:
-        """The input with this name; KeyError if there is none."""
+        """Return the input with this name; KeyError if there is none."""
         for item in self.inputs:
             if item.name == name:
                 return item
         raise KeyError(name)
 
 
-def canonical(value: Any) -> bytes:
-    """Canonical JSON: sorted keys, no blanks, UTF-8; what digests of plans and records are taken over."""
-    return json.dumps(
+def canonical_json(value: Any) -> bytes:
+    """Return canonical JSON: sorted keys, no whitespace, UTF-8; what digests are taken over."""
+    text = json.dumps(
         value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    ).encode()
+    )
+    return text.encode()
