@@ -1,8 +1,10 @@
-"""Commands and exit codes, nothing else. `--json` prints one object on stdout; everything else goes to stderr."""
+"""Commands and exit codes. `--json` prints one object on stdout; messages go to stderr.
+
+Every import but click's is inside its command: `status` and `--help` must start quickly.
+"""
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -12,22 +14,23 @@ import click
 
 from phases import __version__
 from phases.errors import PhasesError, UsageError, WaitingForHumanError
-from phases.record.project import load_unverified, open_project, rewound_error
-from phases.record.state import next_step
-from phases.views.live import choose_view
 
 if TYPE_CHECKING:
-    from phases.record.project import Project
-    from phases.run.session import Outcome
+    from collections.abc import Callable
 
+    from phases.record.project import Project, Snapshot
+    from phases.run.results import RunSummary
+
+MAX_REASON = 280  # characters
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+REASON_HELP = "Why; it is recorded."
 
 
 def main() -> None:
-    """Entry point of `python -m phases`: errors for people, a documented exit code, no traceback unless asked for."""
+    """Run a command and exit with its documented code; tracebacks only with `--debug`."""
     debug = "--debug" in sys.argv
     try:
-        # Without standalone mode click hands the code of `context.exit` back as the return value.
+        # Without standalone mode click returns the code of `context.exit`.
         sys.exit(cli.main(standalone_mode=False) or 0)
     except click.ClickException as error:
         error.show()
@@ -36,25 +39,38 @@ def main() -> None:
         sys.stderr.write("interrupted\n")
         sys.exit(130)
     except PhasesError as error:
+        _log_error(error)
         if debug:
             raise
-        word = "" if isinstance(error, WaitingForHumanError) else "error: "
-        sys.stderr.write(f"{word}{error}\n" + (f"next: {error.hint}\n" if error.hint else ""))
+        # A phase that waits for its approver is no error.
+        prefix = "" if isinstance(error, WaitingForHumanError) else "error: "
+        _write_error(f"{prefix}{error}", error.hint)
         sys.exit(error.exit_code)
     except BrokenPipeError:
-        # The reader of our output is gone; Python would complain once more while flushing at exit.
+        # The reader of our output has closed it. Python would fail again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except OSError as error:
+        _log_error(error)
         if debug:
             raise
-        from phases.base import durable
+        from phases.base.durable import hint_for
 
-        where = f"{error.filename}: " if error.filename else ""
-        sys.stderr.write(
-            f"error: {where}{error.strerror or error}\nnext: {durable.hint_for(error)}\n"
-        )
+        file = f"{error.filename}: " if error.filename else ""
+        _write_error(f"error: {file}{error.strerror or error}", hint_for(error))
         sys.exit(7)
+
+
+def _log_error(error: Exception) -> None:
+    import logging
+
+    logging.getLogger(__name__).debug("ended by %s", type(error).__name__, exc_info=error)
+
+
+def _write_error(message: str, hint: str) -> None:
+    sys.stderr.write(f"{message}\n")
+    if hint:
+        sys.stderr.write(f"next: {hint}\n")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -64,79 +80,166 @@ def main() -> None:
     default=Path(),
     help="The repository to run; default: here.",
 )
-@click.option("--debug", is_flag=True, help="Show tracebacks.")
+@click.option("--debug", is_flag=True, help="Show tracebacks, and the debug log on stderr.")
 @click.version_option(__version__, prog_name="phases")
 @click.pass_context
-def cli(context: click.Context, root: Path, debug: bool) -> None:
-    """Run phases of experiments, each judged by a gate that can fail, each phase project by a person.
+def cli(context: click.Context, root: Path, *, debug: bool) -> None:
+    """Run phases of experiments: a gate that can fail judges each, the approver opens each phase.
 
-    Exit codes: 0 done, 1 a gate failed or an experiment errored, 2 usage or invalid PRD, 3 the record does not hold,
-    4 waiting for a person, 5 a limit was reached, 6 another runner is at work, 7 the environment is at fault,
-    130 interrupted.
+    Exit codes: 0 done, 1 a gate failed or an experiment errored, 2 usage or invalid plan, 3 the
+    record is invalid, 4 waiting for the approver, 5 a limit was reached, 6 another runner is at
+    work, 7 the environment is at fault, 130 interrupted.
     """
-    del debug
     context.obj = root
+    if debug:
+        from phases.base.debug_log import log_to_stderr
+
+        log_to_stderr()
+
+
+#### what the commands share
 
 
 def _open(context: click.Context) -> Project:
+    """Return the project, for a command that runs, decides or proves: the debug log gets a file."""
+    from phases.base.debug_log import log_to_file
     from phases.record.project import open_project
 
-    return open_project(context.obj)
+    project = open_project(context.obj)
+    log_to_file(project.paths.runner_log)
+    return project
+
+
+def _read(context: click.Context) -> tuple[Project, Snapshot]:
+    """Return the project and its state, for a command that shows; warn of an invalid record."""
+    from phases.record.project import load_unverified, open_project
+    from phases.views.status import record_warnings
+
+    project = open_project(context.obj)
+    snapshot = load_unverified(project)
+    for warning in record_warnings(project, snapshot):
+        click.echo(warning, err=True)
+    return project, snapshot
 
 
 def _print_json(document: Any) -> None:
+    import json
+
     click.echo(json.dumps(document, indent=1, ensure_ascii=False))
 
 
-@cli.command()
+#### commands that show
+
+
+@cli.command("status")
 @JSON
 @click.pass_context
-def status(context: click.Context, as_json: bool) -> None:
-    """Where the project stands, and the one command to type next."""
-    from phases.views import status as views
+def status_command(context: click.Context, *, as_json: bool) -> None:
+    """Show the project's state, and the one command to type next."""
+    from phases.views.status import status_json, status_text
 
-    project, snapshot = _book(context)
-    step = next_step(project.outline, snapshot.state)
+    project, snapshot = _read(context)
     if as_json:
-        _print_json(views.status_json(project.outline, snapshot, step))
+        _print_json(status_json(project.plan, snapshot))
     else:
         ascii_only = "utf" not in (sys.stdout.encoding or "").lower()
-        click.echo(
-            views.status_text(project.outline, snapshot, step, project.outline.results, ascii_only)
-        )
+        click.echo(status_text(project.plan, snapshot, ascii_only=ascii_only))
 
 
-def _warn(project: Project, snapshot: Any) -> None:
-    """What does not hold is said before anything else; reading commands go on."""
-
-    if project.probe.rewound:
-        error = rewound_error(project.probe)
-        click.echo(f"warning: {error.code}: {error}\nnext: {error.hint}", err=True)
-    for problem in snapshot.reconciled.problems:
-        click.echo(f"warning: {problem.code}: {problem.message}", err=True)
-
-
-@cli.command()
+@cli.command("plan")
 @JSON
 @click.pass_context
-def plan(context: click.Context, as_json: bool) -> None:
-    """What `run --next` would do and why, with expected minutes and memory."""
-    _show_plan(_open(context), as_json)
+def plan_command(context: click.Context, *, as_json: bool) -> None:
+    """Show what `run --next` would do and why, with expected minutes and memory."""
+    from phases.views.plan import plan_json, plan_text
 
-
-def _show_plan(project: Project, as_json: bool) -> None:
-    from phases.views import status as views
-
-    snapshot = load_unverified(project)
-    _warn(project, snapshot)
-    step = next_step(project.plan, snapshot.state)
+    project, snapshot = _read(context)
     if as_json:
-        _print_json(views.plan_json(project.plan, snapshot, step))
+        _print_json(plan_json(project.plan, snapshot))
     else:
-        click.echo(views.plan_text(project.plan, snapshot, step))
+        click.echo(plan_text(project.plan, snapshot))
 
 
-@cli.command()
+@cli.command("log")
+@click.option("--last", "-l", type=click.IntRange(min=1), help="Only the last N entries.")
+@click.option("--feature", metavar="ID", help="Only entries of this feature.")
+@click.option("--raw", is_flag=True, help="As progress.txt has them, with digests.")
+@JSON
+@click.pass_context
+def log_command(
+    context: click.Context,
+    *,
+    last: int | None,
+    feature: str | None,
+    raw: bool,
+    as_json: bool,
+) -> None:
+    """Show the entries of progress.txt as sentences."""
+    from phases.views.log import log_json, log_raw, log_text, select_entries
+
+    _, snapshot = _read(context)
+    selected = select_entries(snapshot.ledger, feature=feature, last=last)
+    if as_json:
+        _print_json(log_json(selected))
+    elif not selected:
+        click.echo("no entries yet; next: python -m phases run --next")
+    elif raw:
+        click.echo(log_raw(selected))
+    else:
+        click.echo(log_text(selected))
+
+
+@cli.command("show")
+@click.argument("feature_id", metavar="ID")
+@JSON
+@click.pass_context
+def show_command(context: click.Context, feature_id: str, *, as_json: bool) -> None:
+    """Show a feature: its entries, verdict, measurements, predictions, and where its files are."""
+    from phases.views.show import feature_report_json, feature_report_text, show_feature
+
+    project, snapshot = _read(context)
+    report = show_feature(project, snapshot, feature_id)
+    if as_json:
+        _print_json(feature_report_json(report))
+    else:
+        click.echo(feature_report_text(report))
+
+
+@cli.command("why")
+@click.argument("feature_id", metavar="ID")
+@JSON
+@click.pass_context
+def why_command(context: click.Context, feature_id: str, *, as_json: bool) -> None:
+    """Explain why a feature is in its state, and whether it would run now."""
+    from phases.views.why import explain_feature, explanation_json, explanation_text
+
+    project, snapshot = _read(context)
+    explanation = explain_feature(project.plan, snapshot, feature_id)
+    if as_json:
+        _print_json(explanation_json(explanation))
+    else:
+        click.echo(explanation_text(explanation))
+
+
+@cli.command("doctor")
+@JSON
+@click.pass_context
+def doctor_command(context: click.Context, *, as_json: bool) -> None:
+    """Check what is missing on this machine, and what does not work without it."""
+    from phases.views.doctor import doctor_json, doctor_text, examine_machine, is_ready
+
+    checks = examine_machine(context.obj.absolute())
+    if as_json:
+        _print_json(doctor_json(checks))
+    else:
+        click.echo(doctor_text(checks))
+    context.exit(0 if is_ready(checks) else 7)
+
+
+#### commands that run or prove
+
+
+@cli.command("run")
 @click.option("--next", "next_phase", is_flag=True, help="The next phase, up to its checkpoint.")
 @click.option("--feature", metavar="ID", help="One feature of the open phase.")
 @click.option("--force", is_flag=True, help="With --feature: run it again although it is verified.")
@@ -155,8 +258,9 @@ def _show_plan(project: Project, as_json: bool) -> None:
 )
 @JSON
 @click.pass_context
-def run(
+def run_command(
     context: click.Context,
+    *,
     next_phase: bool,
     feature: str | None,
     force: bool,
@@ -167,277 +271,196 @@ def run(
     as_json: bool,
 ) -> None:
     """Run the next phase up to its checkpoint, or one feature of it."""
+    # 1. Options that do not go together.
     if next_phase == (feature is not None):
-        raise UsageError(
-            "say what to run: --next, or --feature ID", hint="python -m phases run --next"
-        )
+        message = "expected one of --next and --feature ID"
+        raise UsageError(message, hint="python -m phases run --next")
     if (scratch or force) and feature is None:
-        raise UsageError(
-            "--scratch and --force go with --feature ID",
-            hint="python -m phases run --feature ID --scratch",
-        )
+        message = "--scratch and --force need --feature ID"
+        raise UsageError(message, hint="python -m phases run --feature ID --scratch")
     if profile and not scratch:
-        raise UsageError(
-            "--profile goes with --scratch: what counts runs the PRD's profile",
-            hint="add --scratch",
-        )
-    project = _open(context)
+        message = "--profile needs --scratch: a recorded run has the plan's profile"
+        raise UsageError(message, hint="add --scratch")
+
+    # 2. Runs that record nothing.
     if dry_run:
-        _show_plan(project, as_json)
+        context.invoke(plan_command, as_json=as_json)
+        return
+    if scratch:
+        _run_scratch(context, feature or "", profile, as_json=as_json)
         return
 
+    # 3. The run.
+    from phases.run.choose import RunRequest
+    from phases.run.runner import run_next
+    from phases.views.live import choose_view
+
+    project = _open(context)
+    request = RunRequest(only=feature, force=force, keep_going=keep_going)
     with choose_view(silent=as_json) as view:
-        if scratch and feature:
-            from phases.run.scratch import run_scratch
-
-            told = run_scratch(project, view, feature, profile)
-            if as_json:
-                _print_json({"scratch": True, "features": [told.json()]})
-            context.exit(0 if told.state == "verified" else 1)
-        from phases.run.runner import run_next
-
-        outcome = run_next(project, view, only=feature, force=force, keep_going=keep_going)
-    _report(project, outcome, as_json)
-    context.exit(_exit_code(outcome))
-
-
-def _report(project: Project, outcome: Outcome, as_json: bool) -> None:
+        summary = run_next(project, view, request)
     if as_json:
-        features = [
-            {
-                "id": item.id,
-                "state": item.state,
-                "seconds": item.seconds,
-                "receipt": item.receipt and f"sha256:{item.receipt}",
-                "checks": {
-                    "passed": item.passed,
-                    "failed": len(item.failing),
-                    "failing": list(item.failing),
-                },
-            }
-            for item in outcome.features
-        ]
-        _print_json({"phase": outcome.phase, "state": outcome.state, "features": features})
-        return
-    if outcome.state == "awaiting_approval":
-        click.echo(
-            f"Phase {outcome.phase} awaits your approval: `python -m phases approve {outcome.phase}`",
-            err=True,
-        )
-        click.echo(f"To review: {project.plan.results}/, progress.txt, git log", err=True)
-    elif outcome.state == "done":
-        click.echo("Every phase is approved; nothing is left to do.", err=True)
+        _print_json(summary.json())
     else:
-        click.echo(
-            f"Phase {outcome.phase} is {outcome.state}; python -m phases status says what is next",
-            err=True,
-        )
+        click.echo(_run_text(summary, project.plan.results), err=True)
+    context.exit(_run_exit_code(summary))
 
 
-def _exit_code(outcome: Outcome) -> int:
-    if any(item.timed_out for item in outcome.features):
+def _run_scratch(
+    context: click.Context, feature: str, profile: str | None, *, as_json: bool
+) -> None:
+    from phases.run.scratch import run_scratch
+    from phases.views.live import choose_view
+
+    project = _open(context)
+    with choose_view(silent=as_json) as view:
+        result = run_scratch(project, view, feature, profile)
+    if as_json:
+        _print_json({"scratch": True, "features": [result.json()]})
+    context.exit(0 if result.state == "verified" else 1)
+
+
+def _run_text(summary: RunSummary, results: str) -> str:
+    """Return how the run ended, and what is next."""
+    if summary.state is None:
+        return "Every phase is approved; there is nothing left to do."
+    if summary.state == "awaiting_approval":
+        approve = f"`python -m phases approve {summary.phase}`"
+        review = f"To review: {results}/, progress.txt, git log"
+        return f"Phase {summary.phase} awaits your approval: {approve}\n{review}"
+    hint = "python -m phases status says what is next"
+    return f"Phase {summary.phase} is {summary.state}; {hint}"
+
+
+def _run_exit_code(summary: RunSummary) -> int:
+    if any(feature.timed_out for feature in summary.features):
         return 5
-    failed = outcome.exit_failing or any(item.state != "verified" for item in outcome.features)
-    return 1 if failed or outcome.state == "failed" else 0
+    unverified = [feature for feature in summary.features if feature.state != "verified"]
+    if unverified or summary.exit_failing or summary.state == "failed":
+        return 1
+    return 0
 
 
-@cli.command()
+@cli.command("verify")
 @click.argument("feature_ids", nargs=-1, metavar="[ID]...")
 @JSON
 @click.pass_context
-def verify(context: click.Context, feature_ids: tuple[str, ...], as_json: bool) -> None:
+def verify_command(context: click.Context, feature_ids: tuple[str, ...], *, as_json: bool) -> None:
     """Run gates again on what is stored; nothing is recorded."""
-    from phases.run.scratch import verify_features
+    from phases.run.verify import verify_features
+    from phases.views.live import choose_view
 
     project = _open(context)
     with choose_view(silent=as_json) as view:
-        told = verify_features(project, view, feature_ids)
-    ok = all(item.state == "verified" for item in told)
+        results = verify_features(project, view, feature_ids)
+    ok = all(result.state == "verified" for result in results)
     if as_json:
-        _print_json({"ok": ok, "features": [item.json() for item in told]})
-    if not told:
+        _print_json({"ok": ok, "features": [result.json() for result in results]})
+    if not results:
         click.echo("nothing is verified yet", err=True)
     context.exit(0 if ok else 1)
 
 
-@cli.command()
-@click.argument("phase", type=int)
-@click.option(
-    "--waive",
-    metavar="ID",
-    help="Do not approve: let the phase go on without this feature, which failed.",
-)
-@click.option("--reason", help="With --waive: why; it stands in the record.")
-@click.pass_context
-def approve(context: click.Context, phase: int, waive: str | None, reason: str | None) -> None:
-    """Approve a phase that waits, by words typed at the controlling terminal. Starts nothing."""
-    from phases.decisions import decide
-
-    if (waive is None) != (reason is None):
-        raise UsageError(
-            "--waive ID and --reason TEXT go together, and approving a phase takes neither",
-            hint=f"python -m phases approve {phase} --waive ID --reason '…'",
-        )
-    project = _open(context)
-    if waive is not None:
-        from phases.decisions import waive as waiving
-
-        path = waiving.waive(
-            project, phase, waive, _one_line(reason or ""), _summary(project, phase)
-        )
-        click.echo(
-            f"{waive} is waived; recorded in {path}.\nnext: python -m phases run --next", err=True
-        )
-        return
-    path = decide.approve(project, phase, _summary(project, phase))
-    click.echo(
-        f"Phase {phase} is approved; recorded in {path}.\nnext: python -m phases run --next",
-        err=True,
-    )
-
-
-@cli.command()
-@click.argument("phase", type=int)
-@click.option("--reason", required=True, help="Why; it stands in the record.")
-@click.option("--feature", metavar="ID", help="Only this feature and what depends on it run again.")
-@click.pass_context
-def reject(context: click.Context, phase: int, reason: str, feature: str | None) -> None:
-    """Send a phase back: its lock is released and its features run again."""
-    from phases.decisions import decide
-
-    project = _open(context)
-    path = decide.reject(project, phase, _one_line(reason), feature, _summary(project, phase))
-    click.echo(
-        f"Phase {phase} is rejected; recorded in {path}.\nnext: python -m phases run --next",
-        err=True,
-    )
-
-
-@cli.command()
-@click.argument("phase", type=int)
-@click.option("--reason", required=True, help="Why; it stands in the record.")
-@click.pass_context
-def relock(context: click.Context, phase: int, reason: str) -> None:
-    """Lock a changed plan within a phase; what it changes runs again."""
-    from phases.decisions import decide
-
-    project = _open(context)
-    path = decide.relock(project, phase, _one_line(reason), _summary(project, phase))
-    click.echo(
-        f"Phase {phase} is locked anew; recorded in {path}.\nnext: python -m phases run --next",
-        err=True,
-    )
-
-
-def _one_line(reason: str) -> str:
-    from phases.base.text import is_printable
-
-    if not reason.strip() or not is_printable(reason) or len(reason) > 280:
-        raise UsageError(
-            "--reason: wanted one printable line of at most 280 characters",
-            hint="shorten or retype it",
-        )
-    return reason.strip()
-
-
-def _summary(project: Project, phase_id: int) -> str:
-    """What a person reads before a decision: features, checks, coverage, predictions, digests."""
-    from phases.base import strict_json
-    from phases.decisions import decision
-    from phases.views import status as views
-
-    phase = decision.known_phase(project, phase_id)
-    current = load_unverified(project).state.phase(phase_id)
-    details = {}
-    for item in current.features:
-        path = project.root / project.paths.results(item.id) / "verdict.json"
-        if item.receipt and item.state == "verified" and path.is_file():
-            details[item.id] = views.verdict_details(strict_json.loads(path.read_bytes()))
-    return views.checkpoint_text(phase, current, details, project.plan.results)
-
-
-@cli.command()
+@cli.command("audit")
 @JSON
 @click.pass_context
-def audit(context: click.Context, as_json: bool) -> None:
+def audit_command(context: click.Context, *, as_json: bool) -> None:
     """Prove ledger, journal, commits, receipts, approvals and artifacts, offline."""
-    from phases.audit import audit as auditing
-    from phases.audit import findings
+    from phases.audit.audit import audit
+    from phases.audit.findings import audit_json, audit_text
 
-    report = auditing.audit(_open(context))
+    report = audit(_open(context))
     if as_json:
-        _print_json(report.json())
+        _print_json(audit_json(report))
     else:
-        click.echo(findings.text(report))
+        click.echo(audit_text(report))
     context.exit(0 if report.ok else 3)
 
 
-@cli.command()
-@click.option("--last", "-l", type=click.IntRange(min=1), help="Only the last N entries.")
-@click.option("--feature", metavar="ID", help="Only entries of this feature.")
-@click.option("--raw", is_flag=True, help="As progress.txt has them, digests and all.")
-@JSON
+#### commands that decide
+
+
+@cli.command("approve")
+@click.argument("phase_id", type=int, metavar="PHASE")
+@click.option(
+    "--waive",
+    "feature",
+    metavar="ID",
+    help="Do not approve: let the phase go on without this feature, which failed.",
+)
+@click.option("--reason", help=f"With --waive: {REASON_HELP.lower()}")
 @click.pass_context
-def log(
-    context: click.Context, last: int | None, feature: str | None, raw: bool, as_json: bool
+def approve_command(
+    context: click.Context, phase_id: int, feature: str | None, reason: str | None
 ) -> None:
-    """The entries of progress.txt, in sentences."""
-    from phases.views import sentences
+    """Approve a phase that waits, by words typed at the controlling terminal; starts nothing."""
+    from phases.decisions.approve import approve
+    from phases.decisions.waive import waive
 
-    snapshot = _book(context)[1]
-    entries = [
-        entry for entry in snapshot.ledger.entries if feature is None or entry.feature == feature
-    ]
-    entries = entries[-last:] if last else entries
-    if as_json:
-        _print_json(sentences.as_json(entries))
+    if (feature is None) != (reason is None):
+        raise UsageError(
+            "--waive ID and --reason TEXT go together; approving a phase takes neither",
+            hint=f"python -m phases approve {phase_id} --waive ID --reason '…'",
+        )
+    if feature is None or reason is None:
+        path = _decide(context, phase_id, approve)
+        _report_decision(f"Phase {phase_id} is approved", path)
     else:
-        told = sentences.raw(entries) if raw else sentences.text(entries)
-        click.echo(told or "no entries yet; next: python -m phases run --next")
+        line = _require_one_line(reason)
+        path = _decide(context, phase_id, waive, feature=feature, reason=line)
+        _report_decision(f"{feature} is waived", path)
 
 
-@cli.command()
-@click.argument("feature_id", metavar="ID")
-@JSON
+@cli.command("reject")
+@click.argument("phase_id", type=int, metavar="PHASE")
+@click.option("--reason", required=True, help=REASON_HELP)
+@click.option("--feature", metavar="ID", help="Reset only this feature and what depends on it.")
 @click.pass_context
-def show(context: click.Context, feature_id: str, as_json: bool) -> None:
-    """A feature: its entries, receipt, verdict, measurements, predictions, and where its files are."""
-    from phases.views import show as showing
+def reject_command(context: click.Context, phase_id: int, reason: str, feature: str | None) -> None:
+    """Send a phase back: its lock is released and its features are reset."""
+    from phases.decisions.reject import reject
 
-    project, snapshot = _book(context)
-    told = showing.show(project, snapshot, feature_id)
-    _print_json(told) if as_json else click.echo(showing.text(told))
+    line = _require_one_line(reason)
+    path = _decide(context, phase_id, reject, reason=line, feature=feature)
+    _report_decision(f"Phase {phase_id} is rejected", path)
 
 
-@cli.command()
-@click.argument("feature_id", metavar="ID")
-@JSON
+@cli.command("relock")
+@click.argument("phase_id", type=int, metavar="PHASE")
+@click.option("--reason", required=True, help=REASON_HELP)
 @click.pass_context
-def why(context: click.Context, feature_id: str, as_json: bool) -> None:
-    """Why a feature is in its state, and whether it would run now."""
-    from phases.views import why as explaining
+def relock_command(context: click.Context, phase_id: int, reason: str) -> None:
+    """Lock a changed plan within a phase; what it changes is reset."""
+    from phases.decisions.relock import relock
 
-    project, snapshot = _book(context)
-    told = explaining.why(project.outline, snapshot, feature_id)
-    _print_json(told) if as_json else click.echo(explaining.text(told))
-
-
-@cli.command()
-@JSON
-@click.pass_context
-def doctor(context: click.Context, as_json: bool) -> None:
-    """What is missing on this machine, and what is lost without it."""
-    from phases.views import doctor as examining
-
-    checks = examining.examine(context.obj.absolute())
-    _print_json(examining.as_json(checks)) if as_json else click.echo(examining.text(checks))
-    context.exit(0 if examining.is_fit(checks) else 7)
+    line = _require_one_line(reason)
+    path = _decide(context, phase_id, relock, reason=line)
+    _report_decision(f"Phase {phase_id} is locked anew", path)
 
 
-def _book(context: click.Context) -> tuple[Project, Any]:
-    """The project and its ledger for a command that only reads, with warnings about what does not hold."""
+def _decide(
+    context: click.Context, phase_id: int, decision: Callable[..., str], **options: str | None
+) -> str:
+    """Make one decision about a phase; return the path of its record."""
+    from phases.decisions.decide import find_phase
+    from phases.views.checkpoint import checkpoint_summary
 
-    project = open_project(context.obj)
-    snapshot = load_unverified(project)
-    _warn(project, snapshot)
-    return project, snapshot
+    project = _open(context)
+    summary = checkpoint_summary(project, find_phase(project, phase_id))
+    return decision(project, phase_id, summary, **options)
+
+
+def _report_decision(sentence: str, path: str) -> None:
+    click.echo(f"{sentence}; recorded in {path}.\nnext: python -m phases run --next", err=True)
+
+
+def _require_one_line(reason: str) -> str:
+    from phases.base.text import is_printable
+
+    if not reason.strip() or not is_printable(reason) or len(reason) > MAX_REASON:
+        raise UsageError(
+            f"--reason: got {reason!r}; expected one printable line of at most {MAX_REASON} "
+            "characters",
+            hint="shorten or retype it",
+        )
+    return reason.strip()

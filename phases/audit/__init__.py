@@ -1,1 +1,1 @@
-"""Replay the whole record offline."""
+"""The audit: everything recorded, replayed offline and compared."""

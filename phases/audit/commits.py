@@ -1,124 +1,112 @@
-"""The runner's commits: each one's progress.txt grows by whole entries, and its trailers say what it holds."""
+"""The runner's commits: progress.txt grows by whole entries, and the trailers state its end."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 
-from phases.audit.findings import Finding, Report
+from phases.audit.findings import Finding, Report, Severity
 from phases.git.repo import Commit, Repo
-from phases.record import state
-from phases.record.ledger import Entry, Ledger, parse_ledger
+from phases.record import entries
+from phases.record.ledger import OUTCOMES, Entry, EntryKind, Ledger, parse_ledger
 
-BEGINNINGS = ("GENESIS", "LOCKED", "STARTED", "INTERRUPTED", "RECOVERED", "REPAIRED")
-"""Kinds of entries that are no outcome."""
+UNFINISHED = (
+    EntryKind.GENESIS,
+    EntryKind.LOCKED,
+    EntryKind.STARTED,
+    EntryKind.INTERRUPTED,
+    EntryKind.RECOVERED,
+    EntryKind.REPAIRED,
+)
+"""Kinds of entries that a killed run may leave uncommitted: no outcomes, no decisions."""
 
 
-@dataclass(frozen=True)
-class History:
-    """The runner's commits, oldest first, and which of them recorded each entry."""
+def check_commits(repo: Repo, report: Report, ledger: Ledger) -> dict[int, Commit]:
+    """Check that progress.txt only grows, and that the runner committed every outcome.
 
-    commits: tuple[Commit, ...]
-    holder: dict[int, Commit]
-
-
-def check_commits(repo: Repo, report: Report, ledger: Ledger) -> History:
-    """Every commit's progress.txt grows by whole entries, and only commits with trailers make it grow."""
-    known = {entry.seq: entry for entry in ledger.entries}
-    ours, holder = [], {}
-    previous, seen, grown = None, 0, 0
+    Returns:
+        Number of each entry -> the commit of the runner's that recorded it.
+    """
+    recorded_by: dict[int, Commit] = {}
+    ledger_entries = {entry.seq: entry for entry in ledger.entries}
+    previous = b""
+    last_recorded = 0  # by the runner
+    last_committed = 0  # by anyone
     for commit in reversed(list(repo.history(paths=["progress.txt"]))):
+        # 1. progress.txt exists, and begins with the version before.
         data = repo.blob(commit.sha, "progress.txt")
         if data is None:
-            report.findings.append(
-                Finding("ledger-deleted", "progress.txt was deleted here", commit=commit.sha)
-            )
+            message = "progress.txt was deleted here"
+            report.findings.append(Finding("ledger-deleted", message, commit=commit.sha))
             continue
-        entries = parse_ledger(data).entries
-        if previous is not None and not data.startswith(previous) and entries:
-            report.findings.append(
-                Finding(
-                    "ledger-rewritten",
-                    "progress.txt is not the earlier one and more after it",
-                    commit=commit.sha,
-                )
-            )
-        previous = data if entries else None
-        if not entries:
+        committed = parse_ledger(data).entries
+        if not committed:
+            previous = b""
             continue
+        if not data.startswith(previous):
+            message = "progress.txt does not begin with the version before"
+            report.findings.append(Finding("ledger-rewritten", message, commit=commit.sha))
+        previous = data
         report.checked["commits"] += 1
-        if "Phases-Entry" not in commit.trailers:
-            if len(commit.parents) < 2:
-                report.findings += _untrailed(
-                    commit, [entry for entry in entries if entry.seq > grown]
-                )
-            grown = max(grown, entries[-1].seq)
-            continue
-        grown = max(grown, entries[-1].seq)
-        report.findings += _commit_findings(repo, commit, entries, known)
-        ours.append(commit)
-        for entry in entries:
-            if entry.seq > seen:
-                holder[entry.seq] = commit
-        seen = max(seen, entries[-1].seq)
-    return History(tuple(ours), holder)
+
+        # 2. Its last entries came with this commit. A merge only brings what others recorded.
+        if "Phases-Entry" in commit.trailers:
+            report.findings += _trailer_findings(commit, committed, ledger_entries)
+            for entry in committed:
+                if entry.seq > last_recorded:
+                    recorded_by[entry.seq] = commit
+            last_recorded = max(last_recorded, committed[-1].seq)
+        elif len(commit.parents) < 2:
+            new = [entry for entry in committed if entry.seq > last_committed]
+            report.findings += _untrailed_findings(commit, new)
+        last_committed = max(last_committed, committed[-1].seq)
+    return recorded_by
 
 
-def _untrailed(commit: Commit, new: list[Entry]) -> Iterator[Finding]:
-    """A user's `git commit -a` may carry along what a killed run had begun; an outcome is the runner's to commit."""
-    outcomes = [entry for entry in new if entry.kind not in BEGINNINGS]
+def _untrailed_findings(commit: Commit, new: Sequence[Entry]) -> Iterator[Finding]:
+    """Yield what is wrong with entries in a commit without trailers.
+
+    A user's `git commit -a` may include what a killed run had begun; only the runner commits an
+    outcome.
+    """
+    outcomes = [entry for entry in new if entry.kind not in UNFINISHED]
     if outcomes:
         message = f"{outcomes[0].kind} came with a commit without the runner's trailers"
         yield Finding("commit-untrailed", message, entry=outcomes[0].seq, commit=commit.sha)
     elif new:
-        message = "a user's commit carried along entries of a run that was not over"
         yield Finding(
-            "commit-untrailed", message, entry=new[0].seq, commit=commit.sha, severity="warning"
+            "commit-untrailed",
+            "a user's commit includes entries of an unfinished run",
+            entry=new[0].seq,
+            commit=commit.sha,
+            severity=Severity.WARNING,
         )
 
 
-def _commit_findings(
-    repo: Repo, commit: Commit, entries: tuple[Entry, ...], known: dict[int, Entry]
+def _trailer_findings(
+    commit: Commit, committed: Sequence[Entry], ledger_entries: Mapping[int, Entry]
 ) -> Iterator[Finding]:
-    last = entries[-1]
-    stated = (commit.trailers.get("Phases-Entry"), commit.trailers.get("Phases-Head"))
-    if stated != (f"{last.seq:04d}", last.self_hash):
-        yield Finding(
-            "commit-trailers",
-            f"trailers state entry {stated[0]}, the commit holds {last.seq:04d} with {last.self_hash[:12]}…",
-            entry=last.seq,
-            commit=commit.sha,
-        )
-    if known.get(last.seq) != last:
-        yield Finding(
-            "commit-entry",
-            f"entry {last.seq:04d} of this commit is not the ledger's",
-            entry=last.seq,
-            commit=commit.sha,
-        )
-    if (
-        last.kind in state.OUTCOMES
-        and last.feature
-        and commit.trailers.get("Phases-Feature") != last.feature
-    ):
-        yield Finding(
-            "commit-trailers",
-            f"trailers state feature {commit.trailers.get('Phases-Feature')}, the entry {last.feature}",
-            entry=last.seq,
-            commit=commit.sha,
-        )
+    """Yield where a commit's trailers, its last entry and the ledger differ."""
+    last = committed[-1]
+    entry = commit.trailers.get("Phases-Entry")
+    head = commit.trailers.get("Phases-Head")
+    if (entry, head) != (f"{last.seq:04d}", last.self_hash):
+        actual = f"the commit holds {last.seq:04d} with {last.self_hash[:12]}…"
+        message = f"the trailers state entry {entry}, {actual}"
+        yield Finding("commit-trailers", message, entry=last.seq, commit=commit.sha)
+    if ledger_entries.get(last.seq) != last:
+        message = f"entry {last.seq:04d} of this commit differs from the ledger's"
+        yield Finding("commit-entry", message, entry=last.seq, commit=commit.sha)
+    feature = commit.trailers.get("Phases-Feature")
+    if last.kind in OUTCOMES and last.feature and feature != last.feature:
+        message = f"the trailers state feature {feature}, the entry {last.feature}"
+        yield Finding("commit-trailers", message, entry=last.seq, commit=commit.sha)
 
 
 def check_genesis(repo: Repo, report: Report, ledger: Ledger) -> None:
-    """The first entry names the history it was begun in."""
+    """Check that the first entry names this history's first commit."""
     if not ledger.entries:
         return
-    named = ledger.entries[0].fact(r"root (?P<commit>[0-9a-f]{40,64})")
-    if named is None or named["commit"] != repo.root_commit():
-        report.findings.append(
-            Finding(
-                "genesis-foreign",
-                "the first entry was begun in another history than this one",
-                entry=1,
-            )
-        )
+    root = ledger.entries[0].match(entries.ROOT)
+    if root is None or root["commit"] != repo.root_commit():
+        message = "the first entry names the first commit of another history"
+        report.findings.append(Finding("genesis-foreign", message, entry=1))

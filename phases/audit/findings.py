@@ -1,72 +1,107 @@
-"""What an audit says: findings, what could not be covered, and the report for a person."""
+"""What an audit reports: findings, what it could not cover, and both as text and as JSON."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
 from typing import Any
+
+from phases.base.text import format_count
+
+
+class Severity(StrEnum):
+    """How much a finding weighs; only errors make an audit fail."""
+
+    ERROR = "error"
+    WARNING = "warning"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that does not hold."""
+    """One thing that is invalid."""
 
     code: str
     message: str
     entry: int | None = None
     commit: str | None = None
     path: str | None = None
-    severity: str = "error"
+    severity: Severity = Severity.ERROR
+
+
+@dataclass(frozen=True)
+class Uncovered:
+    """One thing that could not be checked here."""
+
+    code: str
+    message: str
+
+
+def _no_counts() -> dict[str, int]:
+    return dict.fromkeys(("entries", "commits", "receipts", "approvals", "artifacts"), 0)
 
 
 @dataclass
 class Report:
-    """What was looked at, what does not hold, and what could not be looked at."""
+    """What was checked, what is invalid, and what could not be checked."""
 
-    checked: dict[str, int] = field(
-        default_factory=lambda: dict.fromkeys(
-            ("entries", "commits", "receipts", "approvals", "artifacts"), 0
-        )
-    )
+    checked: dict[str, int] = field(default_factory=_no_counts)
+    """Kind of thing -> how many of them."""
     findings: list[Finding] = field(default_factory=list)
-    uncovered: list[dict[str, str]] = field(default_factory=list)
+    uncovered: list[Uncovered] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
-        """Whether everything that was looked at holds."""
-        return not any(item.severity == "error" for item in self.findings)
+        """Whether there is no error."""
+        return self.count(Severity.ERROR) == 0
 
-    def json(self) -> dict[str, Any]:
-        """`audit --json`, as docs/cli.md gives it."""
-        return {
-            "ok": self.ok,
-            "checked": self.checked,
-            "uncovered": self.uncovered,
-            "findings": [vars(item) for item in self.findings],
-        }
+    def count(self, severity: Severity) -> int:
+        """Return the number of findings of this severity."""
+        return len([finding for finding in self.findings if finding.severity == severity])
 
 
-def text(report: Report) -> str:
-    """The report for a person."""
-    checked = ", ".join(f"{count} {name}" for name, count in report.checked.items())
-    lines = [f"checked {checked}"]
-    for item in report.findings:
-        where = " ".join(
-            f"{word} {value}"
-            for word, value in (
-                ("entry", f"{item.entry:04d}" if item.entry else None),
-                ("commit", item.commit and item.commit[:12]),
-                ("path", item.path),
-            )
-            if value
-        )
-        lines.append(
-            f"{item.severity.upper()} {item.code}: {item.message}"
-            + (f"  [{where}]" if where else "")
-        )
-    lines += [f"uncovered {item['code']}: {item['message']}" for item in report.uncovered]
-    lines.append(
-        "everything that was checked holds"
-        if report.ok
-        else f"{len(report.findings)} things do not hold"
-    )
+def audit_json(report: Report) -> dict[str, Any]:
+    """Return the object that `audit --json` prints."""
+    return {
+        "ok": report.ok,
+        "checked": report.checked,
+        "uncovered": [asdict(item) for item in report.uncovered],
+        "findings": [asdict(finding) for finding in report.findings],
+    }
+
+
+def audit_text(report: Report) -> str:
+    """Return the report for a reader; the last line counts the findings."""
+    counts = [f"{count} {kind}" for kind, count in report.checked.items()]
+    lines = [f"checked {', '.join(counts)}"]
+    for finding in report.findings:
+        line = f"{finding.severity.upper()} {finding.code}: {finding.message}"
+        location = _location(finding)
+        if location:
+            line += f"  [{location}]"
+        lines.append(line)
+    for item in report.uncovered:
+        lines.append(f"uncovered {item.code}: {item.message}")
+    lines.append(_summary(report))
     return "\n".join(lines)
+
+
+def _location(finding: Finding) -> str:
+    """Return `entry 0004 commit 1f0c… path results/TOY-001/note.md`, as far as it is known."""
+    words = []
+    if finding.entry is not None:
+        words.append(f"entry {finding.entry:04d}")
+    if finding.commit:
+        words.append(f"commit {finding.commit[:12]}")
+    if finding.path:
+        words.append(f"path {finding.path}")
+    return " ".join(words)
+
+
+def _summary(report: Report) -> str:
+    """Return `audit: ok`, or the number of errors and of warnings, each where there are any."""
+    counts = []
+    for severity in Severity:
+        count = report.count(severity)
+        if count:
+            counts.append(format_count(count, severity))
+    return f"audit: {', '.join(counts) or 'ok'}"

@@ -1,96 +1,137 @@
-"""The audit's part on plan locks: each is the file that its entry names, and says what that entry's commit holds."""
+"""Plan locks: each is the file that its entry names, and lists what that entry's commit holds."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from phases.audit.findings import Finding, Report
-from phases.base import durable, strict_json
-from phases.git.repo import Repo
+from phases.audit.findings import Finding, Report, Uncovered
+from phases.base import durable
+from phases.git.repo import Commit, Repo
 from phases.plan.load import parse_plan
-from phases.plan.lock import compose_lock, lock_differences, runner_digest
+from phases.plan.lock import (
+    PlanLock,
+    PlanLockError,
+    compose_lock,
+    lock_differences,
+    runner_digest,
+)
 from phases.plan.schema import Plan
-from phases.record import state
-from phases.record.ledger import Entry, Ledger
+from phases.record import entries
+from phases.record.ledger import Entry, EntryKind, Ledger
 from phases.record.project import Project
 
 
 def check_plan_locks(
-    project: Project, repo: Repo, report: Report, ledger: Ledger, holder: Mapping[int, str]
+    project: Project,
+    repo: Repo,
+    report: Report,
+    ledger: Ledger,
+    recorded_by: Mapping[int, Commit],
 ) -> None:
-    """Every lock in the commit that recorded it; a phase's newest one also in the work tree.
+    """Check every lock in the commit that recorded it; a phase's newest one also in the work tree.
 
     Args:
         project: the project.
         repo: its repository.
-        report: what is found goes here.
+        report: the findings are added to it.
         ledger: the ledger.
-        holder: number of an entry -> the commit that recorded it.
+        recorded_by: number of an entry -> the commit that recorded it.
     """
-    newest = {entry.phase: entry for entry in ledger.entries if entry.kind == "LOCKED"}
+    newest: dict[int | None, Entry] = {}
     for entry in ledger.entries:
-        if entry.kind != "LOCKED" or entry.seq not in holder:
+        if entry.kind == EntryKind.LOCKED:
+            newest[entry.phase] = entry
+    for entry in ledger.entries:
+        if entry.kind != EntryKind.LOCKED or entry.seq not in recorded_by:
             continue
-        named = entry.fact(state.LOCK)
-        if named and newest[entry.phase] is entry:
-            file = project.root / named["path"]
-            if not file.is_file() or durable.sha256_file(file) != named["digest"]:
-                message = "the plan lock in the work tree is not the one that the entry names"
-                report.findings.append(
-                    Finding("lock-changed", message, entry.seq, path=named["path"])
-                )
-        data = repo.blob(holder[entry.seq], named["path"]) if named else None
-        if named is None or data is None or durable.sha256(data) != named["digest"]:
-            message = "the commit does not hold the plan lock that the entry names"
-            path = named["path"] if named else None
-            report.findings.append(
-                Finding("lock-changed", message, entry.seq, holder[entry.seq], path)
-            )
-        else:
-            _components(repo, report, entry, strict_json.loads(data)["components"], named["path"])
+        if newest[entry.phase] is entry:
+            _check_work_tree(project, report, entry)
+        _check_commit(repo, report, entry, recorded_by[entry.seq].sha)
 
 
-def plan_at(repo: Repo, commit: str) -> Plan:
-    """The plan as a commit holds it; ValueError where it holds none that can be read."""
-    plans = [
-        path
-        for path in repo.files(commit, "prd")
-        if path.endswith(".json") and path.count("/") == 1
-    ]
-    if len(plans) != 1:
-        message = f"it holds {len(plans)} plans"
+def committed_plan(repo: Repo, commit: str) -> Plan:
+    """Return the plan that a commit holds; ValueError where it holds none that can be read."""
+    paths = []
+    for path in repo.files(commit, "prd"):
+        if path.endswith(".json") and path.count("/") == 1:
+            paths.append(path)
+    if len(paths) != 1:
+        message = f"got {len(paths)} plans; expected 1"
         raise ValueError(message)
-    return parse_plan(repo.blob(commit, plans[0]) or b"")
+    return parse_plan(repo.blob(commit, paths[0]) or b"")
 
 
-def _components(
-    repo: Repo, report: Report, entry: Entry, locked: Mapping[str, str], path: str
-) -> None:
-    """The lock composed anew from the commit that the entry names must come out the same.
+def _check_work_tree(project: Project, report: Report, entry: Entry) -> None:
+    lock = entry.match(entries.LOCK)
+    if lock is None:
+        return
+    path = project.root / lock["path"]
+    if not path.is_file() or durable.sha256_file(path) != lock["sha256"]:
+        message = "the plan lock in the work tree differs from the one that the entry names"
+        report.findings.append(Finding("lock-changed", message, entry.seq, path=lock["path"]))
 
-    How the plan's own parts are digested depends on the version of the runner; those of another version are listed as
-    unproved. Files (gates, configs, keys) are plain SHA-256 in every version.
-    """
-    head = entry.fact(state.HEAD)
-    commit = head["commit"] if head else ""
+
+def _check_commit(repo: Repo, report: Report, entry: Entry, commit: str) -> None:
+    lock = entry.match(entries.LOCK) or {"path": "", "sha256": ""}
+    path = lock["path"]
+    data = repo.blob(commit, path) or b""
+    if durable.sha256(data) != lock["sha256"]:
+        message = "the commit's plan lock differs from the one that the entry names"
+        report.findings.append(
+            Finding("lock-changed", message, entry.seq, commit=commit, path=path or None)
+        )
+        return
     try:
-        plan = plan_at(repo, commit)
+        components = PlanLock.decode(data).components
+    except PlanLockError as error:
+        finding = Finding("lock-changed", str(error), entry.seq, commit=commit, path=path)
+        report.findings.append(finding)
+        return
+    _check_components(repo, report, entry, components)
+
+
+def _check_components(
+    repo: Repo, report: Report, entry: Entry, components: Mapping[str, str]
+) -> None:
+    """Compose the lock anew from the commit that the entry names, and compare.
+
+    How the plan's own parts are digested depends on the version of the runner; those of another
+    version are listed as unproved. Files (gates, configs, keys) are plain SHA-256 in every version.
+    """
+    # 1. The plan and the files of the commit that was locked.
+    path = (entry.match(entries.LOCK) or {}).get("path")
+    commit = (entry.match(entries.HEAD) or {}).get("commit", "")
+    try:
+        plan = committed_plan(repo, commit)
         phase = plan.phase(entry.phase or 0)
     except (ValueError, KeyError) as error:
         message = f"the plan in commit {commit[:12]}, which the lock names, cannot be read: {error}"
-        report.findings.append(Finding("plan-missing", message, entry.seq, commit or None, path))
+        finding = Finding("plan-missing", message, entry.seq, commit=commit or None, path=path)
+        report.findings.append(finding)
         return
-    gates = sorted(repo.files(commit, "gates"))
-    again = compose_lock(
-        plan, phase, lambda name: repo.blob(commit, name), gates, locked.get("runner", "")
+
+    # 2. The same lock must come out.
+    runner = components.get("runner", "")
+    recomputed = compose_lock(
+        plan=plan,
+        phase=phase,
+        read=lambda name: repo.blob(commit, name),
+        gate_files=sorted(repo.files(commit, "gates")),
+        runner=runner,
     )
-    differing = lock_differences(locked, again)
-    by_version = [name for name in differing if name.startswith(("plan: ", "input: "))]
-    is_this_version = locked.get("runner") == runner_digest()
-    if by_version and not is_this_version:
-        message = f"the lock of entry {entry.seq:04d} was made by another version of the runner: {', '.join(by_version)}"
-        report.uncovered.append({"code": "lock-unproved", "message": message})
-    for name in differing:
-        if is_this_version or name not in by_version:
-            message = f"{name} is locked otherwise than commit {commit[:12]} holds it"
-            report.findings.append(Finding("lock-contradicts", message, entry.seq, commit, path))
+    different = lock_differences(components, recomputed)
+
+    # 3. What only this version of the runner digests this way is no error of another version.
+    if runner != runner_digest():
+        unproved = [name for name in different if name.startswith(("plan: ", "input: "))]
+        different = [name for name in different if name not in unproved]
+        if unproved:
+            names = ", ".join(unproved)
+            message = (
+                f"another version of the runner made the lock of entry {entry.seq:04d}: {names}"
+            )
+            report.uncovered.append(Uncovered("lock-unproved", message))
+    for name in different:
+        message = f"the locked {name} differs from commit {commit[:12]}"
+        finding = Finding("lock-contradicts", message, entry.seq, commit=commit, path=path)
+        report.findings.append(finding)

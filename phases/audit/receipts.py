@@ -1,207 +1,249 @@
-"""Receipts, verdicts, predictions and artifacts: what each VERIFIED entry names is what its commit holds."""
+"""Receipts, verdicts, predictions, artifacts: each is what its VERIFIED entry names."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 
-from phases.audit import locks as audit_locks
-from phases.audit.commits import History
-from phases.audit.findings import Finding, Report
+from phases.audit.findings import Finding, Report, Severity, Uncovered
+from phases.audit.locks import committed_plan
 from phases.base import durable, strict_json
 from phases.base.paths import is_artifact
 from phases.git.repo import Commit, Repo
 from phases.judge.predictions import score_all
-from phases.record import state
-from phases.record.ledger import Entry, Ledger
+from phases.record import entries
+from phases.record.ledger import Entry, EntryKind, Ledger
 from phases.record.project import Project
-from phases.record.receipt import dependency, subjects
+from phases.record.receipt import Receipt
+from phases.record.statement import DocumentError
+from phases.record.verdict import TestResult, Verdict
+
+
+@dataclass(frozen=True)
+class _VerifiedEntry:
+    """A VERIFIED entry and the commit that recorded it."""
+
+    project: Project
+    repo: Repo
+    entry: Entry
+    commit: Commit
+
+    @property
+    def feature(self) -> str:
+        return self.entry.feature or ""
+
+    @property
+    def results(self) -> str:
+        """The folder of the feature's results, relative to the repository."""
+        return self.project.paths.results(self.feature)
+
+    def read(self, path: str) -> bytes | None:
+        """Return a file of the commit."""
+        return self.repo.blob(self.commit.sha, path)
+
+    def finding(self, code: str, message: str, path: str | None = None) -> Finding:
+        """Return a finding about the commit."""
+        text = f"{self.feature}: {message}"
+        return Finding(code, text, self.entry.seq, commit=self.commit.sha, path=path)
+
+    def work_tree_finding(self, code: str, message: str, path: str) -> Finding:
+        """Return a finding about a file on this machine."""
+        return Finding(code, f"{self.feature}: {message}", self.entry.seq, path=path)
 
 
 def check_receipts(
-    project: Project, repo: Repo, report: Report, ledger: Ledger, history: History
-) -> None:
-    newest = {entry.feature: entry for entry in ledger.entries if entry.kind == "VERIFIED"}
-    for entry in ledger.entries:
-        if entry.kind != "VERIFIED":
-            continue
-        commit = history.holder.get(entry.seq)
-        if commit is None:
-            continue
-        read = _reader(repo, commit.sha)
-        for finding in _receipt_findings(project, repo, report, entry, commit, read):
-            report.findings.append(finding)
-        if newest[entry.feature] is entry:
-            report.findings += _work_tree_findings(project, entry)
-            _artifacts(project, report, entry, read)
-
-
-def _reader(repo: Repo, commit: str) -> Callable[[str], bytes | None]:
-    return lambda path: repo.blob(commit, path)
-
-
-def _receipt_findings(
     project: Project,
     repo: Repo,
     report: Report,
-    entry: Entry,
-    commit: Commit,
-    read: Callable[[str], bytes | None],
-) -> Iterator[Finding]:
-    def bad(code: str, message: str, path: str | None = None) -> Finding:
-        return Finding(code, f"{entry.feature}: {message}", entry.seq, commit.sha, path)
+    ledger: Ledger,
+    recorded_by: Mapping[int, Commit],
+) -> None:
+    """Check every receipt and verdict in its commit; a feature's newest also on this machine.
 
+    Args:
+        project: the project.
+        repo: its repository.
+        report: the findings are added to it.
+        ledger: the ledger.
+        recorded_by: number of an entry -> the commit that recorded it.
+    """
+    newest: dict[str | None, Entry] = {}
+    for entry in ledger.entries:
+        if entry.kind == EntryKind.VERIFIED:
+            newest[entry.feature] = entry
+    for entry in ledger.entries:
+        if entry.kind != EntryKind.VERIFIED or entry.seq not in recorded_by:
+            continue
+        verified = _VerifiedEntry(project, repo, entry, recorded_by[entry.seq])
+        report.findings += _receipt_findings(verified, report)
+        if newest[entry.feature] is entry:
+            report.findings += _work_tree_findings(verified)
+            _check_artifacts(verified, report)
+
+
+#### in the commit
+
+
+def _receipt_findings(verified: _VerifiedEntry, report: Report) -> Iterator[Finding]:
+    """Yield what is invalid in receipt, verdict, outputs and predictions of one commit."""
+    # 1. Receipt and verdict are the files that the entry names.
     documents = {}
-    for word, pattern in (("receipt", state.RECEIPT), ("verdict", state.VERDICT)):
-        named = entry.fact(pattern)
-        data = read(named["path"]) if named else None
-        if named is None or data is None or durable.sha256(data) != named["digest"]:
-            yield bad(
-                f"{word}-missing" if data is None else f"{word}-changed",
-                f"the commit does not hold the {word} that the entry names",
-                named["path"] if named else None,
-            )
+    for word, line_format in (("receipt", entries.RECEIPT), ("verdict", entries.VERDICT)):
+        named = verified.entry.match(line_format) or {"path": "", "sha256": ""}
+        data = verified.read(named["path"])
+        path = named["path"] or None
+        if data is None:
+            yield verified.finding(f"{word}-missing", f"the commit has no such {word}", path)
             return
-        documents[word] = strict_json.loads(data)
+        if durable.sha256(data) != named["sha256"]:
+            message = f"the commit's {word} differs from the one that the entry names"
+            yield verified.finding(f"{word}-changed", message, path)
+            return
+        documents[word] = data
+    try:
+        receipt = Receipt.decode(documents["receipt"])
+    except DocumentError as error:
+        yield verified.finding("receipt-changed", f"the receipt is invalid: {error}")
+        return
+    try:
+        verdict = Verdict.decode(documents["verdict"])
+    except DocumentError as error:
+        yield verified.finding("verdict-changed", f"the verdict is invalid: {error}")
+        return
     report.checked["receipts"] += 1
-    made, judged = documents["receipt"], documents["verdict"]
-    parameters = made["predicate"]["buildDefinition"]["externalParameters"]
-    if (parameters["feature"], parameters["phase"]) != (entry.feature, entry.phase):
-        yield bad("receipt-foreign", f"the receipt is of {parameters['feature']}")
-    if commit.trailers.get("Phases-Receipt") not in (
-        None,
-        f"sha256:{(entry.fact(state.RECEIPT) or [''])[1]}",
-    ):
-        yield bad("commit-trailers", "the trailer names another receipt than the entry")
-    if subjects(made) != subjects(judged):
-        yield bad("verdict-foreign", "the verdict is about other outputs than the receipt")
-    if judged["predicate"]["result"] != "PASSED" or judged["predicate"]["failedTests"]:
-        yield bad("verdict-contradicts", "the entry says VERIFIED, the verdict does not say PASSED")
-    commits = dependency(made, "git") or {}
-    if not repo.is_ancestor(commits.get("gitCommit", ""), commit.sha):
-        yield bad(
-            "receipt-commit",
-            "the receipt names a commit that is not before the one that recorded it",
-        )
-    home = f"{project.plan.results}/{entry.feature}"
-    for name, digest in subjects(made).items():
-        data = None if is_artifact(name) else read(f"{home}/{name}")
-        if not is_artifact(name) and (data is None or durable.sha256(data) != digest):
-            yield bad(
-                "result-changed",
-                "an output in the commit is not what the receipt names",
-                f"{home}/{name}",
-            )
-    yield from _prediction_findings(
-        repo, entry, commit, judged, read(f"{home}/result.json"), made, bad
-    )
+
+    # 2. They are about this feature, and agree with each other and with git.
+    yield from _receipt_contradictions(verified, receipt)
+    yield from _verdict_contradictions(verified, receipt, verdict)
+
+    # 3. The committed outputs are the ones that the receipt names.
+    for name, digest in receipt.digests.items():
+        if is_artifact(name):
+            continue
+        path = f"{verified.results}/{name}"
+        data = verified.read(path)
+        if data is None or durable.sha256(data) != digest:
+            message = "an output in the commit differs from what the receipt names"
+            yield verified.finding("result-changed", message, path)
+    yield from _prediction_findings(verified, receipt, verdict)
+
+
+def _receipt_contradictions(verified: _VerifiedEntry, receipt: Receipt) -> Iterator[Finding]:
+    parameters = receipt.parameters
+    entry = verified.entry
+    if (parameters.feature, parameters.phase) != (entry.feature, entry.phase):
+        message = f"the receipt is about {parameters.feature} in phase {parameters.phase}"
+        yield verified.finding("receipt-foreign", message)
+    trailer = verified.commit.trailers.get("Phases-Receipt")
+    named = entry.match(entries.RECEIPT) or {}
+    if trailer is not None and trailer != f"sha256:{named.get('sha256')}":
+        message = "the trailer names another receipt than the entry"
+        yield verified.finding("commit-trailers", message)
+    if not verified.repo.is_ancestor(receipt.commit, verified.commit.sha):
+        message = "the receipt names a commit that is not before the one that recorded it"
+        yield verified.finding("receipt-commit", message)
+
+
+def _verdict_contradictions(
+    verified: _VerifiedEntry, receipt: Receipt, verdict: Verdict
+) -> Iterator[Finding]:
+    if verdict.digests != receipt.digests:
+        message = "the verdict is about other outputs than the receipt"
+        yield verified.finding("verdict-foreign", message)
+    if verdict.predicate.result != TestResult.PASSED or verdict.predicate.failed_tests:
+        message = "the entry says VERIFIED, the verdict does not say PASSED"
+        yield verified.finding("verdict-contradicts", message)
 
 
 def _prediction_findings(
-    repo: Repo,
-    entry: Entry,
-    commit: Commit,
-    judged: Any,
-    result: bytes | None,
-    made: Any,
-    bad: Callable[..., Finding],
+    verified: _VerifiedEntry, receipt: Receipt, verdict: Verdict
 ) -> Iterator[Finding]:
-    """Predictions are scored again from the committed numbers and the plan of that time."""
-    ran_on = (dependency(made, "git") or {}).get("gitCommit", commit.sha)
+    """Yield where published copies or predictions differ, by the plan that the run had."""
+    commit = receipt.commit or verified.commit.sha
     try:
-        _, feature = audit_locks.plan_at(repo, ran_on).feature(entry.feature or "")
+        _, feature = committed_plan(verified.repo, commit).feature(verified.feature)
     except (ValueError, KeyError) as error:
-        yield bad("plan-missing", f"the plan in commit {ran_on[:12]} cannot be read: {error}")
+        message = f"the plan in commit {commit[:12]} cannot be read: {error}"
+        yield verified.finding("plan-missing", message)
         return
-    for output, target in feature.publish.items():
-        data = repo.blob(commit.sha, target)
-        if data is None or durable.sha256(data) != subjects(made).get(output):
-            yield bad(
-                "published-changed",
-                f"the published copy of {output} is not what the receipt names",
-                target,
-            )
-    measured = strict_json.loads(result)["measurements"] if result else {}
-    again = [(item["id"], item["outcome"]) for item in score_all(feature, measured)]
-    stated = [
-        (item["id"], item["outcome"])
-        for item in judged["predicate"].get("phases/predictions/v1", [])
-    ]
-    if again != stated:
-        yield bad(
-            "prediction-score",
-            f"predictions scored again give {again}, the verdict states {stated}",
-        )
+    for output, path in feature.publish.items():
+        data = verified.read(path)
+        if data is None or durable.sha256(data) != receipt.digests.get(output):
+            message = f"the published copy of {output} differs from what the receipt names"
+            yield verified.finding("published-changed", message, path)
+    result = verified.read(f"{verified.results}/result.json")
+    measurements = {}
+    if result:
+        measurements = strict_json.loads(result)["measurements"]
+    recomputed = [(item.id, str(item.outcome)) for item in score_all(feature, measurements)]
+    stated = [(item.id, item.outcome) for item in verdict.predicate.predictions]
+    if recomputed != stated:
+        message = f"the recomputed predictions are {recomputed}, the verdict states {stated}"
+        yield verified.finding("prediction-score", message)
 
 
-def _published_since(
-    project: Project, entry: Entry, outputs: Mapping[str, str]
-) -> Iterator[Finding]:
-    """A published copy that a person edited later is theirs to edit; that it is no longer the result is said."""
+#### on this machine
+
+
+def _work_tree_findings(verified: _VerifiedEntry) -> Iterator[Finding]:
+    """Yield where the newest results in the work tree differ from what their receipt names."""
+    receipt_path = f"{verified.results}/receipt.json"
+    named = verified.entry.match(entries.RECEIPT)
+    if named is None or not _has_digest(verified.project, receipt_path, named["sha256"]):
+        message = "the work tree's receipt differs from the one that the entry names"
+        yield verified.work_tree_finding("receipt-changed", message, receipt_path)
+        return
     try:
-        publish = project.plan.feature(entry.feature or "")[1].publish
+        receipt = Receipt.decode((verified.project.root / receipt_path).read_bytes())
+    except DocumentError:
+        return  # the commit has the same bytes, and a finding
+    yield from _published_findings(verified, receipt)
+    for name, digest in receipt.digests.items():
+        path = f"{verified.results}/{name}"
+        if not is_artifact(name) and not _has_digest(verified.project, path, digest):
+            message = "an output in the work tree differs from what the receipt names"
+            yield verified.work_tree_finding("result-changed", message, path)
+
+
+def _published_findings(verified: _VerifiedEntry, receipt: Receipt) -> Iterator[Finding]:
+    """Yield the published copies that are no longer the result: the user may edit them."""
+    try:
+        _, feature = verified.project.plan.feature(verified.feature)
     except KeyError:
         return
-    for output, target in publish.items():
-        path = project.root / target
-        if output in outputs and (
-            not path.is_file() or durable.sha256_file(path) != outputs[output]
-        ):
-            message = (
-                f"{entry.feature}: the published copy of {output} was changed since it was recorded"
-            )
-            yield Finding("published-changed", message, entry.seq, path=target, severity="warning")
+    for output, path in feature.publish.items():
+        digest = receipt.digests.get(output)
+        if digest is not None and not _has_digest(verified.project, path, digest):
+            message = f"the published copy of {output} was changed since it was recorded"
+            finding = verified.work_tree_finding("published-changed", message, path)
+            yield replace(finding, severity=Severity.WARNING)
 
 
-def _work_tree_findings(project: Project, entry: Entry) -> Iterator[Finding]:
-    """The newest results in the work tree are still what the receipt names."""
-    home = project.root / project.plan.results / str(entry.feature)
-    named = entry.fact(state.RECEIPT)
-    path = home / "receipt.json"
-    if named is None or not path.is_file() or durable.sha256_file(path) != named["digest"]:
-        yield Finding(
-            "receipt-changed",
-            f"{entry.feature}: the work tree's receipt is not the one that the entry names",
-            entry.seq,
-            path=path.relative_to(project.root).as_posix(),
-        )
+def _check_artifacts(verified: _VerifiedEntry, report: Report) -> None:
+    """Check the stored bytes of every artifact that the committed receipt names."""
+    data = verified.read(f"{verified.results}/receipt.json")
+    if data is None:
         return
-    outputs = subjects(strict_json.loads(path.read_bytes()))
-    yield from _published_since(project, entry, outputs)
-    for name, digest in outputs.items():
-        file = home / name
-        if not is_artifact(name) and (not file.is_file() or durable.sha256_file(file) != digest):
-            yield Finding(
-                "result-changed",
-                f"{entry.feature}: an output in the work tree is not what the receipt names",
-                entry.seq,
-                path=file.relative_to(project.root).as_posix(),
-            )
-
-
-def _artifacts(
-    project: Project, report: Report, entry: Entry, read: Callable[[str], bytes | None]
-) -> None:
-    data = read(f"{project.plan.results}/{entry.feature}/receipt.json")
-    for name, digest in subjects(strict_json.loads(data)).items() if data else ():
+    try:
+        receipt = Receipt.decode(data)
+    except DocumentError:
+        return  # a finding already
+    for name, digest in receipt.digests.items():
         if not is_artifact(name):
             continue
-        path = project.paths.artifact(digest)
+        path = verified.project.paths.artifact(digest)
         if not path.is_file():
-            report.uncovered.append(
-                {
-                    "code": "artifact-absent",
-                    "message": f"{entry.feature} {name}: sha256 {digest[:12]}… is not on this machine",
-                }
-            )
+            absent = f"{verified.feature} {name}: sha256 {digest[:12]}… is not on this machine"
+            report.uncovered.append(Uncovered("artifact-absent", absent))
             continue
         report.checked["artifacts"] += 1
         if durable.sha256_file(path) != digest:
-            report.findings.append(
-                Finding(
-                    "artifact-changed",
-                    f"{entry.feature}: {name} in the store is not what the receipt names",
-                    entry.seq,
-                    path=str(path),
-                )
-            )
+            message = f"{name} in the store differs from what the receipt names"
+            finding = verified.work_tree_finding("artifact-changed", message, str(path))
+            report.findings.append(finding)
+
+
+def _has_digest(project: Project, path: str, digest: str) -> bool:
+    """Return whether a file of the work tree exists and has this SHA-256."""
+    file = project.root / path
+    return file.is_file() and durable.sha256_file(file) == digest

@@ -1,1 +1,1 @@
-"""What commands show."""
+"""What commands show: views of the state that decide nothing and write nothing."""

@@ -1,7 +1,8 @@
-"""What a person sees while a phase runs; everything goes to stderr.
+"""What the user sees while a phase runs; everything goes to stderr.
 
-Three views of the same events: a live display on a terminal, timestamped lines elsewhere (logs, CI), nothing for
-`--json`. A view shows and decides nothing. All texts are escaped, since titles and notes may come from a worker.
+Three views of the same events: a live display on a terminal, lines with a UTC time elsewhere (logs,
+CI), nothing for `--json`. A view shows and decides nothing. It escapes all texts, since titles and
+notes may come from a worker.
 """
 
 from __future__ import annotations
@@ -10,54 +11,68 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol, Self, TextIO
 
-from phases.base.text import printable
+from phases.base.text import format_count, printable, utc_now
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.live import Live
 
-STAGES = ("work", "judge", "record", "commit")
-"""The parts of a feature's path that take time, in their order."""
 
-_PAUSE = 10.0  # seconds between two progress lines, unless a tenth of the work is done sooner
+class Stage(StrEnum):
+    """The parts of a feature's run that take time, in their order."""
+
+    WORK = "work"
+    JUDGE = "judge"
+    RECORD = "record"
+    COMMIT = "commit"
+
+
+PROGRESS_S = 10.0
+"""Seconds between two progress lines, unless a tenth of the work is done sooner."""
+MAX_LINE = 4000
+"""Characters; more than a title may have, so that no title hides what follows it."""
+
+_MARKS = {"verified": "✓", "failed": "✗", "errored": "!"}
+_ASCII_MARKS = {"verified": "+", "failed": "x", "errored": "!"}
+_STYLES = {"verified": "bold green", "failed": "bold red", "errored": "bold yellow"}
 
 
 class View(Protocol):
-    """Shows events; used as a context manager, so that the terminal is left in order."""
+    """Shows events; used as a context manager, so that the terminal is restored at its end."""
 
     def __enter__(self) -> Self:
-        """Begins to show."""
+        """Begin to show."""
 
     def __exit__(self, *_exc: object) -> None:
-        """Leaves the terminal as it was."""
+        """Restore the terminal."""
 
     def phase_started(self, phase: int, name: str, features: int) -> None:
-        """A phase begins, with this many features to run."""
+        """Show that a phase begins, with this many features to run."""
 
     def feature_started(self, feature: str, title: str, expected_minutes: float | None) -> None:
-        """A feature begins; the minutes are the PRD author's guess."""
+        """Show that a feature begins; the minutes are the plan author's estimate."""
 
-    def stage(self, name: str) -> None:
-        """The feature enters one of STAGES; progress starts anew."""
+    def stage(self, stage: Stage) -> None:
+        """Show that the feature enters this stage; its progress starts at 0."""
 
     def progress(self, done: float, total: float, note: str) -> None:
-        """So much of the stage is done, in any unit; `note` is the worker's text."""
+        """Show how much of the stage is done, in any unit; `note` is the worker's text."""
 
     def feature_finished(self, feature: str, state: str, lines: Sequence[str]) -> None:
-        """A feature ended as verified, failed or errored, with a few lines on what was found."""
+        """Show that a feature is verified, failed or errored, with a few lines on its results."""
 
     def message(self, text: str) -> None:
-        """A sentence to the person."""
+        """Show a sentence to the user."""
 
 
 def choose_view(*, silent: bool, stream: TextIO | None = None) -> View:
-    """The view that fits: silent for --json, live on a terminal that can move its cursor, lines elsewhere."""
-    stream = sys.stderr if stream is None else stream
+    """Return the view for a stream (stderr): live on a terminal that can move its cursor."""
     if silent:
         return SilentView()
+    stream = stream or sys.stderr
     if stream.isatty() and os.environ.get("TERM", "dumb") not in ("", "dumb", "unknown"):
         return TerminalView(stream)
     return LineView(stream)
@@ -73,86 +88,93 @@ class SilentView:
         pass
 
     def phase_started(self, phase: int, name: str, features: int) -> None:
-        """Nothing."""
+        """Show nothing."""
 
     def feature_started(self, feature: str, title: str, expected_minutes: float | None) -> None:
-        """Nothing."""
+        """Show nothing."""
 
-    def stage(self, name: str) -> None:
-        """Nothing."""
+    def stage(self, stage: Stage) -> None:
+        """Show nothing."""
 
     def progress(self, done: float, total: float, note: str) -> None:
-        """Nothing."""
+        """Show nothing."""
 
     def feature_finished(self, feature: str, state: str, lines: Sequence[str]) -> None:
-        """Nothing."""
+        """Show nothing."""
 
     def message(self, text: str) -> None:
-        """Nothing."""
+        """Show nothing."""
+
+
+#### lines
 
 
 class LineView(SilentView):
-    """One timestamped line per event; progress at most every ten seconds or every tenth of the work."""
+    """One line with a UTC time per event; progress every ten seconds or tenth of the work."""
 
     def __init__(self, stream: TextIO):
         self._stream = stream
         self._feature = ""
         self._stage = ""
-        self._shown_at = self._begin = time.monotonic()
-        self._shown_share = 0.0
+        self._start = self._last_line_at = time.monotonic()
+        self._last_fraction = 0.0
 
     def phase_started(self, phase: int, name: str, features: int) -> None:
-        """`Phase 2 NAME: 4 features to run`."""
-        self._line(f"Phase {phase} {printable(name)}: {count(features, 'feature')} to run")
+        """Write `Phase 2 NAME: 4 features to run`."""
+        self._write(f"Phase {phase} {name}: {format_count(features, 'feature')} to run")
 
     def feature_started(self, feature: str, title: str, expected_minutes: float | None) -> None:
-        """`FEAT-006 TITLE: started, about 14 min expected`."""
-        self._feature, self._begin = feature, time.monotonic()
-        self._line(
-            f"{printable(feature)} {printable(title)}: started{_expectation(expected_minutes)}"
-        )
+        """Write `FEAT-006 TITLE: started, about 14 min expected`."""
+        self._feature = feature
+        self._start = time.monotonic()
+        self._write(f"{feature} {title}: started{_expected_time(expected_minutes)}")
 
-    def stage(self, name: str) -> None:
-        """`FEAT-006 judge`."""
-        self._stage, self._shown_at, self._shown_share = name, time.monotonic(), 0.0
-        self._line(f"{printable(self._feature)} {printable(name)}")
+    def stage(self, stage: Stage) -> None:
+        """Write `FEAT-006 judge`."""
+        self._stage = stage
+        self._last_line_at = time.monotonic()
+        self._last_fraction = 0.0
+        self._write(f"{self._feature} {stage}")
 
     def progress(self, done: float, total: float, note: str) -> None:
-        """`FEAT-006 work 12/60 (20 %) NOTE`."""
-        now, part = time.monotonic(), share(done, total)
-        if now - self._shown_at < _PAUSE and part - self._shown_share < 0.1:
+        """Write `FEAT-006 work 12/60 (20%) NOTE`."""
+        now = time.monotonic()
+        fraction = completed_fraction(done, total)
+        if now - self._last_line_at < PROGRESS_S and fraction - self._last_fraction < 0.1:
             return
-        self._shown_at, self._shown_share = now, part
-        self._line(
-            f"{printable(self._feature)} {printable(self._stage)} {done:g}/{total:g} ({part:.0%}) {printable(note)}"
-        )
+        self._last_line_at = now
+        self._last_fraction = fraction
+        amount = f"{done:g}/{total:g} ({fraction:.0%})"
+        self._write(f"{self._feature} {self._stage} {amount} {printable(note)}")
 
     def feature_finished(self, feature: str, state: str, lines: Sequence[str]) -> None:
-        """`FEAT-006 verified after 6 min 52 s`, then the lines."""
-        self._line(
-            f"{printable(feature)} {printable(state)} after {duration(time.monotonic() - self._begin)}"
-        )
-        for text in lines:
-            self._line(f"  {printable(text)}")
+        """Write `FEAT-006 verified after 6 min 52 s`, then the lines."""
+        duration = format_duration(time.monotonic() - self._start)
+        self._write(f"{feature} {state} after {duration}")
+        for line in lines:
+            self._write(f"  {line}")
 
     def message(self, text: str) -> None:
-        """Each line of the text."""
+        """Write each line of the text."""
         for line in text.splitlines():
-            self._line(printable(line))
+            self._write(line)
 
-    def _line(self, text: str) -> None:
-        stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        line = f"{stamp} {text}".rstrip()
-        encoding = self._stream.encoding or "utf-8"  # an ASCII terminal must not end the run
-        print(
-            line.encode(encoding, "backslashreplace").decode(encoding),
-            file=self._stream,
-            flush=True,
-        )
+    def _write(self, text: str) -> None:
+        line = f"{utc_now()} {printable(text, MAX_LINE)}".rstrip()
+        # An ASCII terminal must not end the run.
+        encoding = self._stream.encoding or "utf-8"
+        line = line.encode(encoding, "backslashreplace").decode(encoding)
+        print(line, file=self._stream, flush=True)
+
+
+#### terminal
 
 
 class TerminalView(SilentView):
-    """A live display: what is done stays above, the running feature moves below. Colour unless NO_COLOR is set."""
+    """A live display: what is done stays above, the running feature moves below.
+
+    Colour unless NO_COLOR is set.
+    """
 
     def __init__(self, stream: TextIO):
         from rich.console import Console
@@ -161,28 +183,28 @@ class TerminalView(SilentView):
         self._ascii = self._console.options.ascii_only
         self._live: Live | None = None
         self._feature = self._title = self._stage = self._note = ""
-        self._expected: float | None = None
-        self._begin = time.monotonic()
+        self._expected_minutes: float | None = None
+        self._start = time.monotonic()
         self._done = self._total = 0.0
 
     def __exit__(self, *_exc: object) -> None:
         self._stop()
 
     def phase_started(self, phase: int, name: str, features: int) -> None:
-        """A headline."""
-        self._print(
-            f"Phase {phase} · {printable(name)} · {count(features, 'feature')}", style="bold"
-        )
+        """Print a headline."""
+        self._print(f"Phase {phase} · {name} · {format_count(features, 'feature')}", style="bold")
 
     def feature_started(self, feature: str, title: str, expected_minutes: float | None) -> None:
-        """Opens the moving part."""
+        """Start the moving part."""
         from rich.live import Live
 
         self._stop()
-        self._feature, self._title, self._expected = feature, title, expected_minutes
-        self._begin = time.monotonic()
+        self._feature = feature
+        self._title = title
+        self._expected_minutes = expected_minutes
+        self._start = time.monotonic()
         self._reset("")
-        # stdout is left alone: it may be a pipe that somebody reads.
+        # stdout is not redirected: it may be a pipe that another program reads.
         self._live = Live(
             get_renderable=self._render,
             console=self._console,
@@ -192,38 +214,42 @@ class TerminalView(SilentView):
         )
         self._live.start()
 
-    def stage(self, name: str) -> None:
-        """Marks the stage and empties the bar."""
-        self._reset(name)
+    def stage(self, stage: Stage) -> None:
+        """Mark the stage and empty the bar."""
+        self._reset(stage)
 
     def progress(self, done: float, total: float, note: str) -> None:
-        """Moves the bar; drawn four times a second."""
+        """Move the bar; it is drawn four times a second."""
         self._done, self._total, self._note = done, total, note
 
     def feature_finished(self, feature: str, state: str, lines: Sequence[str]) -> None:
-        """Replaces the moving part by lines that stay."""
+        """Replace the moving part by lines that stay."""
         self._stop()
-        mark = _MARKS.get(state, ("-", "-"))[1 if self._ascii else 0]
-        took = duration(time.monotonic() - self._begin)
-        line = (
-            f"{mark} {printable(feature)} {printable(self._title)}: {printable(state)} after {took}"
-        )
-        self._print(line, _STYLES.get(state, "bold"))
-        for text in lines:
-            self._print(f"    {printable(text)}")
+        marks = _MARKS
+        if self._ascii:
+            marks = _ASCII_MARKS
+        mark = marks.get(state, "-")
+        duration = format_duration(time.monotonic() - self._start)
+        headline = f"{mark} {feature} {self._title}: {state} after {duration}"
+        self._print(headline, style=_STYLES.get(state, "bold"))
+        for line in lines:
+            self._print(f"    {line}")
 
     def message(self, text: str) -> None:
-        """Plain lines, above the moving part."""
+        """Print plain lines above the moving part."""
         for line in text.splitlines():
-            self._print(printable(line))
+            self._print(line)
 
     def _print(self, text: str, style: str = "") -> None:
+        # `Text`, because a plain string would be read as rich's markup.
         from rich.text import Text
 
-        self._console.print(Text(text, style=style))
+        self._console.print(Text(printable(text, MAX_LINE), style=style))
 
     def _reset(self, stage: str) -> None:
-        self._stage, self._note, self._done, self._total = stage, "", 0.0, 0.0
+        self._stage = stage
+        self._note = ""
+        self._done = self._total = 0.0
 
     def _stop(self) -> None:
         if self._live is not None:
@@ -231,60 +257,65 @@ class TerminalView(SilentView):
             self._live = None
 
     def _render(self) -> RenderableType:
-        """The moving part: title and stages, bar with times, note."""
+        """Return the moving part: title and stages, bar with times, note."""
         from rich.console import Group
         from rich.progress_bar import ProgressBar
         from rich.table import Table
         from rich.text import Text
 
-        head = Text(
-            f"{'>' if self._ascii else '▸'} {printable(self._feature)} {printable(self._title)}  ",
-            "bold",
+        # 1. The title, and the stages with the present one marked.
+        arrow = ">" if self._ascii else "▸"
+        headline = Text(printable(f"{arrow} {self._feature} {self._title}"), "bold")
+        headline.append("  ")
+        for stage in Stage:
+            style = "reverse" if stage == self._stage else "dim"
+            headline.append(f" {stage} ", style)
+
+        # 2. The bar; it pulses where no total is known.
+        fraction = completed_fraction(self._done, self._total)
+        amount = "working"
+        if self._total:
+            amount = f"{self._done:g}/{self._total:g} {fraction:.0%}"
+        bar = ProgressBar(
+            total=1.0,
+            completed=fraction,
+            width=40,
+            pulse=not self._total,
+            complete_style="cyan",
+            finished_style="cyan",
         )
-        for name in STAGES:
-            head.append(f" {name} ", "reverse" if name == self._stage else "dim")
-        seconds = time.monotonic() - self._begin
-        part = share(self._done, self._total)
-        times = f"{duration(seconds)}{_expectation(self._expected)}"
-        bar = Table.grid(padding=(0, 1))
-        done = f"{self._done:g}/{self._total:g} {part:.0%}" if self._total else "working"
-        pulse = not self._total
-        bar.add_row(
-            "  ",
-            ProgressBar(
-                1.0, part, width=40, pulse=pulse, complete_style="cyan", finished_style="cyan"
-            ),
-            done,
-            Text(times, "dim"),
-        )
-        return Group(
-            head, bar, Text(f"   {printable(self._note)}", no_wrap=True, overflow="ellipsis")
-        )
+        duration = format_duration(time.monotonic() - self._start)
+        times = Text(f"{duration}{_expected_time(self._expected_minutes)}", "dim")
+        row = Table.grid(padding=(0, 1))
+        row.add_row("  ", bar, amount, times)
+
+        # 3. The worker's note.
+        note = Text(f"   {printable(self._note)}", no_wrap=True, overflow="ellipsis")
+        return Group(headline, row, note)
 
 
-_MARKS = {"verified": ("✓", "+"), "failed": ("✗", "x"), "errored": ("!", "!")}
-_STYLES = {"verified": "bold green", "failed": "bold red", "errored": "bold yellow"}
+#### numbers
 
 
-def share(done: float, total: float) -> float:
-    """The part that is done, between 0 and 1; 0 where the total tells nothing."""
-    return min(1.0, max(0.0, done / total)) if total > 0 else 0.0
+def completed_fraction(done: float, total: float) -> float:
+    """Return the part that is done, between 0 and 1; 0 where the total is 0 or less."""
+    if total <= 0:
+        return 0.0
+    return min(1.0, max(0.0, done / total))
 
 
-def duration(seconds: float) -> str:
-    """`48 s`, `6 min 52 s` or `2 h 05 min`."""
-    whole = int(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole // 60 % 60:02d} min"
+def format_duration(seconds: float) -> str:
+    """Return `48 s`, `6 min 52 s` or `2 h 05 min`."""
+    minutes, seconds_left = divmod(int(seconds), 60)
+    hours, minutes_left = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes_left:02d} min"
+    if minutes:
+        return f"{minutes} min {seconds_left:02d} s"
+    return f"{seconds_left} s"
 
 
-def count(number: int, noun: str) -> str:
-    """`1 feature`, `4 features`."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def _expectation(minutes: float | None) -> str:
-    return "" if minutes is None else f", about {minutes:g} min expected"
+def _expected_time(minutes: float | None) -> str:
+    if minutes is None:
+        return ""
+    return f", about {minutes:g} min expected"

@@ -1,149 +1,223 @@
-"""show ID: everything about one feature in one place, read from the ledger and its committed files.
+"""show ID: everything about one feature, from the ledger and its committed files.
 
-What a stored file says is shown only if it is the one that the ledger names; `audit` is what proves.
+A stored file is shown only if it is the one that the ledger names; `audit` is what proves.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from phases.base import durable, strict_json
 from phases.base.text import printable
-from phases.record import entries
+from phases.plan.schema import Feature, Phase
+from phases.record.entries import format_measurement
+from phases.record.ledger import Entry
 from phases.record.project import Project, Snapshot
+from phases.record.receipt import Receipt
 from phases.record.state import FeatureStatus
-from phases.views.sentences import sentence
-from phases.views.status import coverage, verdict_details
-from phases.views.why import entries_of, find
+from phases.record.statement import DocumentError
+from phases.record.verdict import ScoredPrediction, Verdict
+from phases.views.checkpoint import VerdictDetails, verdict_details
+from phases.views.log import entry_sentence, select_entries
+from phases.views.status import coverage_fraction, receipt_name
+from phases.views.why import find_feature
 
 
-def show(project: Project, snapshot: Snapshot, feature_id: str) -> dict[str, Any]:
-    """`show ID --json`."""
-    phase, feature = find(project.outline, feature_id)
-    current = snapshot.state.phase(phase.id)
-    item = current.feature(feature_id)
-    stored, problem = _stored(project, item)
-    return {
-        "id": item.id,
-        "title": item.title,
-        "phase": phase.id,
-        "state": item.state,
-        "attempts": item.attempts,
-        "started": item.started,
-        "needs": list(feature.needs),
-        "decisions": [note.sentence for note in current.notes if note.feature in (None, item.id)],
-        "entries": [
-            {"seq": entry.seq, "time": entry.time, "kind": entry.kind, "sentence": sentence(entry)}
-            for entry in entries_of(snapshot, item.id)
-        ],
-        "receipt": f"sha256:{item.receipt}" if item.receipt else None,
-        "coverage": coverage(item),
-        "verdict": verdict_details(stored["verdict.json"]) if stored else None,
-        "predictions": _predictions(stored),
-        "measurements": _measurements(stored),
-        "files": _files(project, item),
-        "problem": problem,
-    }
+@dataclass(frozen=True)
+class FeatureReport:
+    """Everything about one feature."""
+
+    phase: Phase
+    feature: Feature
+    status: FeatureStatus
+    overrides: tuple[str, ...]
+    """Sentences of the overrides about the feature or its whole phase."""
+    entries: tuple[Entry, ...]
+    verdict: VerdictDetails | None
+    predictions: tuple[ScoredPrediction, ...]
+    measurements: Mapping[str, str]
+    """Name -> value, unit and error as text."""
+    files: Mapping[str, str]
+    """What is there -> folder, relative to the repository."""
+    problem: str | None
+    """Why the stored files are not shown."""
 
 
-def _stored(project: Project, item: FeatureStatus) -> tuple[dict[str, Any], str | None]:
-    """Receipt, verdict and result of the newest verified attempt; empty, and why, where they are not what is named."""
-    if item.receipt is None:
-        return {}, None
-    home = project.root / project.paths.results(item.id)
-    found = {}
-    for name in ("receipt.json", "verdict.json", "result.json"):
-        path = home / name
-        if path.is_file():
-            found[name] = path.read_bytes()
-    receipt = found.get("receipt.json", b"")
-    if durable.sha256(receipt) != item.receipt or "verdict.json" not in found:
-        return (
-            {},
-            f"{home / 'receipt.json'} is not the receipt that the ledger names, sha256 {item.receipt[:12]}…",
-        )
-    subjects = {
-        entry["name"]: entry["digest"]["sha256"] for entry in strict_json.loads(receipt)["subject"]
-    }
-    if (
-        "result.json" in subjects
-        and durable.sha256(found.get("result.json", b"")) != subjects["result.json"]
-    ):
-        return {}, f"{home / 'result.json'} is not what the receipt names"
-    return {name: strict_json.loads(data) for name, data in found.items()}, None
+def show_feature(project: Project, snapshot: Snapshot, feature_id: str) -> FeatureReport:
+    """Return the report of a feature; UsageError if the plan has no such feature."""
+    phase, feature = find_feature(project.plan, feature_id)
+    phase_status = snapshot.state.phase(phase.id)
+    status = phase_status.feature(feature_id)
+    overrides = []
+    for override in phase_status.overrides:
+        if override.feature in (None, feature_id):
+            overrides.append(override.sentence)
+    stored = _read_stored_results(project, status)
+    verdict = None
+    predictions: tuple[ScoredPrediction, ...] = ()
+    if stored.verdict is not None:
+        verdict = verdict_details(stored.verdict)
+        predictions = stored.verdict.predicate.predictions
+    return FeatureReport(
+        phase=phase,
+        feature=feature,
+        status=status,
+        overrides=tuple(overrides),
+        entries=tuple(select_entries(snapshot.ledger, feature=feature_id)),
+        verdict=verdict,
+        predictions=predictions,
+        measurements=stored.measurements,
+        files=_existing_folders(project, feature_id),
+        problem=stored.problem,
+    )
 
 
-def _predictions(stored: dict[str, Any]) -> list[dict[str, str]]:
-    scored = stored["verdict.json"]["predicate"].get("phases/predictions/v1", []) if stored else []
-    return [{key: item[key] for key in ("id", "claim", "outcome", "reason")} for item in scored]
+#### stored files
 
 
-def _measurements(stored: dict[str, Any]) -> dict[str, str]:
-    found = stored.get("result.json", {}).get("measurements", {})
-    return {
-        printable(name, 80): entries.number(item)
-        for name, item in found.items()
-        if isinstance(item, dict)
-    }
+@dataclass(frozen=True)
+class _StoredResults:
+    verdict: Verdict | None
+    measurements: Mapping[str, str]
+    problem: str | None = None
 
 
-def _files(project: Project, item: FeatureStatus) -> dict[str, str]:
-    """Where things lie: only what is there."""
+def _read_stored_results(project: Project, status: FeatureStatus) -> _StoredResults:
+    """Return verdict and measurements of the newest verified attempt, or why they are not shown."""
+    if status.receipt is None:
+        return _StoredResults(None, {})
+    folder = project.root / project.paths.results(status.id)
+    problem = None
+    try:
+        # 1. The receipt is the one that the ledger names.
+        receipt_data = (folder / "receipt.json").read_bytes()
+        if durable.sha256(receipt_data) != status.receipt:
+            expected = f"the receipt that the ledger names, sha256 {status.receipt[:12]}…"
+            problem = f"{folder / 'receipt.json'} differs from {expected}"
+            return _StoredResults(None, {}, problem)
+        # 2. The result is the one that the receipt names.
+        digests = Receipt.decode(receipt_data).digests
+        measurements: Mapping[str, str] = {}
+        if "result.json" in digests:
+            result_data = (folder / "result.json").read_bytes()
+            if durable.sha256(result_data) != digests["result.json"]:
+                problem = f"{folder / 'result.json'} differs from what the receipt names"
+                return _StoredResults(None, {}, problem)
+            measurements = _format_measurements(result_data)
+        # 3. The verdict, as the work tree has it.
+        verdict = Verdict.decode((folder / "verdict.json").read_bytes())
+    except FileNotFoundError as error:
+        return _StoredResults(None, {}, f"{error.filename} is missing")
+    except DocumentError as error:
+        return _StoredResults(None, {}, f"{folder}: {error}")
+    return _StoredResults(verdict, measurements)
+
+
+def _format_measurements(result_data: bytes) -> dict[str, str]:
+    measurements = strict_json.loads(result_data).get("measurements", {})
+    texts = {}
+    for name, measurement in measurements.items():
+        if isinstance(measurement, dict):
+            texts[printable(name, 80)] = format_measurement(measurement)
+    return texts
+
+
+def _existing_folders(project: Project, feature_id: str) -> dict[str, str]:
+    """Return the folders with files of the feature: what is there -> path in the repository."""
     paths = project.paths
-    places = {
-        "results": project.root / paths.results(item.id),
-        "attempts": project.root / paths.results(item.id) / "attempts",
-        "logs": paths.log(item.id, 1).parent,
-        "outputs that were not verified": paths.quarantine(item.id, 1).parent,
+    results = project.root / paths.results(feature_id)
+    folders = {
+        "results": results,
+        "attempts": results / "attempts",
+        "logs": paths.log(feature_id, 1).parent,
+        "outputs that were not verified": paths.quarantine(feature_id, 1).parent,
     }
-    return {
-        word: place.relative_to(project.root).as_posix()
-        for word, place in places.items()
-        if place.is_dir()
-    }
+    existing = {}
+    for name, folder in folders.items():
+        if folder.is_dir():
+            existing[name] = folder.relative_to(project.root).as_posix()
+    return existing
 
 
-def text(told: dict[str, Any]) -> str:
-    """The same for a person."""
-    lines = [f"{told['id']} {told['title']} · phase {told['phase']} · {told['state']}"]
-    lines += [f"  decided by a person: {printable(note, 400)}" for note in told["decisions"]]
-    if told["problem"]:
-        lines += [f"  DOES NOT HOLD: {told['problem']}; see python -m phases audit"]
-    if told["needs"]:
-        lines += [f"  needs {', '.join(told['needs'])}"]
-    lines += [
-        "",
-        "entries",
-        *(f"  {item['seq']:04d} {item['time']}  {item['sentence']}" for item in told["entries"]),
+#### JSON and text
+
+
+def feature_report_json(report: FeatureReport) -> dict[str, Any]:
+    """Return the object that `show ID --json` prints."""
+    entries = [
+        {
+            "seq": entry.seq,
+            "time": entry.time,
+            "kind": entry.kind,
+            "sentence": entry_sentence(entry),
+        }
+        for entry in report.entries
     ]
-    if not told["entries"]:
-        lines += ["  none yet"]
-    if verdict := told["verdict"]:
-        lines += [
-            "",
-            "verdict",
-            f"  {verdict['passed']} checks passed; fails on {verdict['caught']} negative copies",
-        ]
-        lines += [f"  only claimed: {', '.join(verdict['claimed'])}"] if verdict["claimed"] else []
-        lines += (
-            [f"  unjudged by the plan's own word: {', '.join(verdict['unjudged'])}"]
-            if verdict["unjudged"]
-            else []
-        )
-    if told["predictions"]:
-        lines += ["", "predictions"]
-        lines += [
-            f"  {item['outcome']:<12} {item['claim']}: {item['reason']}"
-            for item in told["predictions"]
-        ]
-    if told["measurements"]:
-        lines += [
-            "",
-            "measurements",
-            *(f"  {name:<32} {value}" for name, value in told["measurements"].items()),
-        ]
-    if told["files"]:
-        lines += ["", "files", *(f"  {word}: {place}/" for word, place in told["files"].items())]
-    if told["receipt"]:
-        lines += [f"  receipt {told['receipt']}"]
+    verdict = None
+    if report.verdict is not None:
+        verdict = asdict(report.verdict)
+    return {
+        "id": report.feature.id,
+        "title": report.feature.title,
+        "phase": report.phase.id,
+        "state": report.status.state,
+        "attempts": report.status.attempts,
+        "started": report.status.started,
+        "needs": list(report.feature.needs),
+        "overrides": list(report.overrides),
+        "entries": entries,
+        "receipt": receipt_name(report.status),
+        "coverage": coverage_fraction(report.status),
+        "verdict": verdict,
+        "predictions": [prediction.model_dump(mode="json") for prediction in report.predictions],
+        "measurements": dict(report.measurements),
+        "files": dict(report.files),
+        "problem": report.problem,
+    }
+
+
+def feature_report_text(report: FeatureReport) -> str:
+    """Return the report for a reader."""
+    # 1. What the plan and the record say.
+    feature = report.feature
+    lines = [f"{feature.id} {feature.title} · phase {report.phase.id} · {report.status.state}"]
+    lines += [f"  override: {printable(sentence, 400)}" for sentence in report.overrides]
+    if report.problem:
+        lines.append(f"  INVALID: {report.problem}; see python -m phases audit")
+    if feature.needs:
+        lines.append(f"  needs {', '.join(feature.needs)}")
+    lines += ["", "entries"]
+    for entry in report.entries:
+        lines.append(f"  {entry.seq:04d} {entry.time}  {entry_sentence(entry)}")
+    if not report.entries:
+        lines.append("  none yet")
+
+    # 2. What the stored files say, and where they are.
+    lines += _stored_lines(report)
+    if report.files:
+        lines += ["", "files"]
+        lines += [f"  {name}: {folder}/" for name, folder in report.files.items()]
+    if report.status.receipt:
+        lines.append(f"  receipt {receipt_name(report.status)}")
     return "\n".join(lines)
+
+
+def _stored_lines(report: FeatureReport) -> list[str]:
+    lines = []
+    if report.verdict:
+        lines += ["", "verdict", f"  checks: {report.verdict.checks_text}"]
+        if report.verdict.claimed:
+            lines.append(f"  only claimed: {', '.join(report.verdict.claimed)}")
+        if report.verdict.exempt:
+            lines.append(f"  exempt by the plan: {', '.join(report.verdict.exempt)}")
+    if report.predictions:
+        lines += ["", "predictions"]
+        for prediction in report.predictions:
+            scored = f"{prediction.claim}: {prediction.reason}"
+            lines.append(f"  {prediction.outcome:<12} {scored}")
+    if report.measurements:
+        lines += ["", "measurements"]
+        lines += [f"  {name:<32} {text}" for name, text in report.measurements.items()]
+    return lines

@@ -1,15 +1,16 @@
-"""Why a feature is in its state, and whether it would run now and why: in sentences. Pure."""
+"""why ID: why a feature is in its state, and whether it would run now and why. Pure."""
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from phases.errors import UsageError
-from phases.plan.outline import FeatureLike, PhaseLike, PlanLike
-from phases.record import state
-from phases.record.ledger import Entry
+from phases.plan.schema import Feature, Phase, Plan
+from phases.record import entries
+from phases.record.ledger import OUTCOMES, EntryKind
 from phases.record.project import Snapshot
-from phases.record.state import FeatureStatus, PhaseStatus, next_step
+from phases.record.state import FeatureState, FeatureStatus, PhaseState, PhaseStatus, next_step
 from phases.record.steps import (
     AttemptsSpent,
     AwaitApproval,
@@ -19,120 +20,138 @@ from phases.record.steps import (
     Step,
     next_commands,
 )
-from phases.views.sentences import sentence
-from phases.views.status import next_action, reason
+from phases.views.log import entry_sentence, select_entries
+from phases.views.plan import run_reason
+from phases.views.status import NextAction, next_action
 
 
-def find(plan: PlanLike, feature_id: str) -> tuple[PhaseLike, FeatureLike]:
-    """The feature and its phase; UsageError naming those that there are."""
-    for phase in plan.phases:
-        for feature in phase.features:
-            if feature.id == feature_id:
-                return phase, feature
-    known = ", ".join(feature.id for phase in plan.phases for feature in phase.features)
-    raise UsageError(
-        f"no feature {feature_id!r} in the PRD; it has {known}", hint="python -m phases status"
-    )
+@dataclass(frozen=True)
+class Explanation:
+    """Why a feature is in its state, and whether it would run now."""
+
+    id: str
+    state: FeatureState
+    runs: bool
+    sentences: tuple[str, ...]
+    next: NextAction
 
 
-def why(plan: PlanLike, snapshot: Snapshot, feature_id: str) -> dict[str, Any]:
-    """`why ID --json`: id, state, whether it would run now, and the sentences."""
-    phase, feature = find(plan, feature_id)
-    current = snapshot.state.phase(phase.id)
-    item = current.feature(feature_id)
+def explain_feature(plan: Plan, snapshot: Snapshot, feature_id: str) -> Explanation:
+    """Return the explanation; UsageError if the plan has no such feature."""
+    phase, feature = find_feature(plan, feature_id)
+    phase_status = snapshot.state.phase(phase.id)
+    status = phase_status.feature(feature_id)
     step = next_step(plan, snapshot.state)
-    runs, told = _would_run(snapshot, step, current, item, feature)
-    return {
-        "id": item.id,
-        "state": item.state,
-        "runs": runs,
-        "sentences": [_stands(snapshot, item), told],
-        "next": next_action(step),
-    }
+    obstacle = _phase_obstacle(step, phase_status) or _feature_obstacle(step, status)
+    if obstacle:
+        runs, sentence = False, f"It would not run: {obstacle}."
+    else:
+        runs, sentence = _run_sentence(snapshot, step, status, feature)
+    return Explanation(
+        id=feature_id,
+        state=status.state,
+        runs=runs,
+        sentences=(_state_sentence(snapshot, status), sentence),
+        next=next_action(step),
+    )
 
 
-def text(told: dict[str, Any]) -> str:
-    """The same for a person."""
-    command = told["next"]["command"]
-    return "\n".join([*told["sentences"], *([f"next: {command}"] if command else [])])
+def explanation_json(explanation: Explanation) -> dict[str, Any]:
+    """Return the object that `why ID --json` prints."""
+    return asdict(explanation)
 
 
-def entries_of(snapshot: Snapshot, feature_id: str) -> list[Entry]:
-    """Every entry about a feature."""
-    return [entry for entry in snapshot.ledger.entries if entry.feature == feature_id]
+def explanation_text(explanation: Explanation) -> str:
+    """Return the explanation for a reader; the last line is the next command, if there is one."""
+    lines = list(explanation.sentences)
+    if explanation.next.command:
+        lines.append(f"next: {explanation.next.command}")
+    return "\n".join(lines)
 
 
-def _stands(snapshot: Snapshot, item: FeatureStatus) -> str:
-    """Why it is in its state."""
-    newest = next(iter(reversed(entries_of(snapshot, item.id))), None)
-    if newest is None:
-        return f"{item.id} is {item.state}: nothing is recorded of it yet."
-    because = [line for line in newest.lines if line.startswith(("failing ", "reason "))]
-    said = f"{item.id} is {item.state}. Entry {newest.seq:04d}: {sentence(newest)}"
-    if item.state == "pending" and newest.kind in (*state.OUTCOMES, "WAIVED"):
-        said += " Since then a person sent it back."
-    return said + (f" It said: {'; '.join(because)}." if because else "")
+def find_feature(plan: Plan, feature_id: str) -> tuple[Phase, Feature]:
+    """Return a feature and its phase; UsageError naming the features that the plan has."""
+    try:
+        return plan.feature(feature_id)
+    except KeyError:
+        ids: list[str] = []
+        for phase in plan.phases:
+            ids += [feature.id for feature in phase.features]
+        message = f"no feature {feature_id!r} in the plan; it has {', '.join(ids)}"
+        raise UsageError(message, hint="python -m phases status") from None
 
 
-def _would_run(
-    snapshot: Snapshot, step: Step, current: PhaseStatus, item: FeatureStatus, feature: FeatureLike
-) -> tuple[bool, str]:
-    """Whether `run --next` would run it, and why, in a sentence."""
+#### sentences
+
+
+def _state_sentence(snapshot: Snapshot, status: FeatureStatus) -> str:
+    """Return why the feature is in its state: its newest entry, and what that says."""
+    history = select_entries(snapshot.ledger, feature=status.id)
+    if not history:
+        return f"{status.id} is {status.state}: nothing is recorded of it yet."
+    newest = history[-1]
+    sentences = [
+        f"{status.id} is {status.state}.",
+        f"Entry {newest.seq:04d}: {entry_sentence(newest)}",
+    ]
+    has_ended = newest.kind in (*OUTCOMES, EntryKind.WAIVED)
+    if status.state == FeatureState.PENDING and has_ended:
+        sentences.append("Since then it was reset.")
+    reasons = []
+    for line in newest.lines:
+        if entries.FAILING.parse(line) or entries.REASON.parse(line):
+            reasons.append(line)
+    if reasons:
+        sentences.append(f"The entry says: {'; '.join(reasons)}.")
+    return " ".join(sentences)
+
+
+def _phase_obstacle(step: Step, phase: PhaseStatus) -> str | None:
+    """Return why no feature of the phase would run, or None."""
     if isinstance(step, Done):
-        return False, "It would not run: every phase is approved."
-    if current.state == "approved":
-        return (
-            False,
-            f"It would not run: phase {current.id} is approved; only `reject {current.id}` reopens it.",
-        )
-    if isinstance(step, AwaitApproval) and step.phase == current.id:
-        return False, f"It would not run: phase {current.id} waits for a person's approval."
-    if step.phase != current.id:
-        return (
-            False,
-            f"It would not run: phase {current.id} is not open yet; phase {step.phase} is.",
-        )
-    if item.is_done:
-        return (
-            False,
-            f"It would not run: it is {item.state}; `run --feature {item.id} --force` runs it again.",
-        )
-    if isinstance(step, AttemptsSpent) and step.feature == item.id:
-        ways = " or ".join(f"`{way}`" for way in next_commands(step))
-        return (
-            False,
-            f"It would not run: its {step.attempts} attempts under this plan lock are spent; a person types {ways}.",
-        )
-    missing = [need for need in feature.needs if _state_of(snapshot, need) != "verified"]
+        return "every phase is approved"
+    if phase.state == PhaseState.APPROVED:
+        return f"phase {phase.id} is approved; only `reject {phase.id}` reopens it"
+    if step.phase != phase.id:
+        return f"phase {phase.id} is not open yet; phase {step.phase} is"
+    if isinstance(step, AwaitApproval):
+        return f"phase {phase.id} waits for its approver"
+    return None
+
+
+def _feature_obstacle(step: Step, status: FeatureStatus) -> str | None:
+    """Return why the feature itself would not run in its open phase, or None."""
+    if status.is_done:
+        force = f"`run --feature {status.id} --force` runs it again"
+        return f"it is {status.state}; {force}"
+    if isinstance(step, AttemptsSpent) and step.feature == status.id:
+        commands = " or ".join(f"`{command}`" for command in next_commands(step))
+        spent = f"its {step.attempts} attempts under this plan lock are spent"
+        return f"{spent}; the approver types {commands}"
+    return None
+
+
+def _run_sentence(
+    snapshot: Snapshot, step: Step, status: FeatureStatus, feature: Feature
+) -> tuple[bool, str]:
+    """Return whether the feature would run, and what it waits for, where nothing forbids it."""
+    # 1. What it needs.
+    states = {name: item.state for name, item in snapshot.state.features.items()}
+    missing = [name for name in feature.needs if states[name] != FeatureState.VERIFIED]
     if missing:
-        return _waits(snapshot, step, missing)
-    if isinstance(step, RunFeature) and step.feature == item.id:
-        return True, f"It would run next: {reason(item)}."
+        needs = ", ".join(f"{name}, which is {states[name]}" for name in missing)
+        is_waived = any(states[name] == FeatureState.WAIVED for name in missing)
+        if isinstance(step, Blocked) or is_waived:
+            return False, f"It cannot run: it needs {needs}, and a waived feature has no results."
+        if isinstance(step, RunFeature):
+            return True, f"It needs {needs}; it runs once they are verified."
+        return False, f"It needs {needs}; it waits for them."
+
+    # 2. Its place in the run.
     if isinstance(step, AttemptsSpent):
-        return (
-            False,
-            f"It would not run yet: the attempts of {step.feature} are spent, and a person decides about it first.",
-        )
-    return (
-        True,
-        f"It would run in the same run as {getattr(step, 'feature', 'the others')}, after it: {reason(item)}.",
-    )
-
-
-def _waits(snapshot: Snapshot, step: Step, missing: list[str]) -> tuple[bool, str]:
-    needs = ", ".join(f"{name}, which is {_state_of(snapshot, name)}" for name in missing)
-    if isinstance(step, Blocked) or "waived" in {_state_of(snapshot, name) for name in missing}:
-        return False, f"It cannot run: it needs {needs}, and a waived feature gives nothing."
-    runs = isinstance(step, RunFeature)
-    return runs, f"It needs {needs}; " + (
-        "it runs once they are verified." if runs else "it waits for them."
-    )
-
-
-def _state_of(snapshot: Snapshot, feature_id: str) -> str:
-    return next(
-        item.state
-        for phase in snapshot.state.phases
-        for item in phase.features
-        if item.id == feature_id
-    )
+        spent = f"the attempts of {step.feature} are spent"
+        return False, f"It would not run yet: {spent}, and the approver decides about that first."
+    if isinstance(step, RunFeature) and step.feature != status.id:
+        run = f"in the same run as {step.feature}, after it"
+        return True, f"It would run {run}: {run_reason(status)}."
+    return True, f"It would run next: {run_reason(status)}."

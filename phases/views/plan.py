@@ -1,0 +1,106 @@
+"""plan: what `run --next` would do and why, as text and as JSON. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from phases.plan.schema import Plan
+from phases.record.project import Snapshot
+from phases.record.state import FeatureState, FeatureStatus, next_step
+from phases.record.steps import AttemptsSpent, AwaitApproval, Blocked, Done, Step
+from phases.views.status import next_action, next_lines
+
+
+@dataclass(frozen=True)
+class PlannedFeature:
+    """A feature that `run --next` would run, with what its author expects of it."""
+
+    id: str
+    title: str
+    reason: str
+    runs: str | None
+    """Its module or command."""
+    minutes: float
+    memory_gb: float
+
+
+def plan_json(plan: Plan, snapshot: Snapshot) -> dict[str, Any]:
+    """Return the object that `plan --json` prints."""
+    step = next_step(plan, snapshot.state)
+    features: list[PlannedFeature] = []
+    phase = None
+    if not isinstance(step, Done):
+        phase = step.phase
+    if not isinstance(step, AwaitApproval):
+        features = _planned_features(plan, snapshot, step)
+    return {
+        "phase": phase,
+        "features": [asdict(feature) for feature in features],
+        "next": asdict(next_action(step)),
+    }
+
+
+def plan_text(plan: Plan, snapshot: Snapshot) -> str:
+    """Return what `run --next` would do and why, with expected minutes and memory."""
+    # 1. It runs nothing where the approver has to act first.
+    step = next_step(plan, snapshot.state)
+    if isinstance(step, AwaitApproval):
+        waits = f"phase {step.phase} awaits your approval"
+        return f"run --next would run nothing: {waits}.\nnext: {next_action(step).command}"
+    if isinstance(step, Done):
+        return "run --next would run nothing: every phase is approved."
+    if isinstance(step, AttemptsSpent | Blocked):
+        return "run --next would run nothing: " + "\n".join(next_lines(step, plan.results))
+
+    # 2. What it runs, in order.
+    phase = plan.phase(step.phase)
+    features = _planned_features(plan, snapshot, step)
+    lines = [f"run --next would run phase {phase.id}, {phase.name}, up to its checkpoint:"]
+    lines += [f"  setup   {command}" for command in phase.setup]
+    lines += [f"  entry   {gate.name}" for gate in phase.entry]
+    for feature in features:
+        cost = f"about {feature.minutes:g} min, {feature.memory_gb:g} GB"
+        lines.append(f"  {feature.id:<10} {feature.title:<36} {feature.runs}")
+        lines.append(f"             {cost}; {feature.reason}")
+    lines += [f"  exit    {gate.name}" for gate in phase.exit]
+
+    # 3. What all of it costs.
+    minutes = sum(feature.minutes for feature in features)
+    memory_gb = max((feature.memory_gb for feature in features), default=0)
+    cost = f"in all about {minutes:g} min, at most {memory_gb:g} GB"
+    lines.append(f"{cost}; then it halts for your approval of phase {phase.id}")
+    return "\n".join(lines)
+
+
+def _planned_features(plan: Plan, snapshot: Snapshot, step: Step) -> list[PlannedFeature]:
+    """Return the features of the step's phase that are not done."""
+    if isinstance(step, Done):
+        return []
+    phase_status = snapshot.state.phase(step.phase)
+    features = []
+    for feature in plan.phase(step.phase).features:
+        status = phase_status.feature(feature.id)
+        if status.is_done:
+            continue
+        planned = PlannedFeature(
+            id=feature.id,
+            title=feature.title,
+            reason=run_reason(status),
+            runs=feature.module or feature.command,
+            minutes=feature.expect.minutes,
+            memory_gb=feature.expect.memory_gb,
+        )
+        features.append(planned)
+    return features
+
+
+def run_reason(feature: FeatureStatus) -> str:
+    """Return why a feature that is not done would run."""
+    if feature.state in (FeatureState.FAILED, FeatureState.ERRORED):
+        return f"attempt {feature.started} {feature.state}"
+    if feature.state == FeatureState.RUNNING:
+        return "the last run was killed"
+    if feature.started == 0:
+        return "not run yet"
+    return "interrupted or reset"
