@@ -1,5 +1,5 @@
-# make next    a virtual environment, then the next phase up to its checkpoint (it commits: use a clone of your own)
-# make test    everything that CI runs: lint, types, layers, tests
+# make next    make a virtual environment, then run the next phase up to its checkpoint (it commits: use a clone)
+# make test    run everything that CI runs: lint, types, layers, tests
 # Another Python: make next PYTHON=python3.12.  pip's own options: PIP_INDEX_URL, PIP_EXTRA_INDEX_URL (see README).
 
 PYTHON ?= python3
@@ -21,7 +21,7 @@ $(VENV)/.test: $(VENV)/.run
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[test]'
 	touch $@
 
-# Exit 4 means that a person is asked for: what to review and to type has been printed, and the day's work is done.
+# Exit 4: the phase waits for its approver. The runner has printed what to review and to type, so it is no error here.
 next: $(VENV)/.run
 	@$(BIN)/python -m phases run --next || { code=$$?; [ $$code -eq 4 ] || exit $$code; }
 

@@ -24,8 +24,8 @@ from phases.record import approvals, receipt
 from phases.record.ledger import KINDS, Ledger, chain_problems, new_header, parse_ledger
 from phases.record.project import Snapshot
 from phases.record.reconcile import Reconciled
-from phases.record.state import fold_state, next_step
-from phases.views import status as views
+from phases.record.state import fold_state
+from phases.views.plan import plan_text
 
 ROOT = Path(__file__).resolve().parents[1]
 FENCED = re.compile(r"^( *)```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
@@ -228,7 +228,14 @@ def test_every_exit_code_is_documented_and_no_other(text: str) -> None:
 #### finding codes
 
 
-NAMED_BY = {"IntegrityError", "Finding", "Problem", "bad"}
+NAMED_BY = {
+    "IntegrityError",
+    "Finding",
+    "Problem",
+    "Uncovered",
+    "finding",
+    "work_tree_finding",
+}
 ANY = "[a-z]+"
 
 
@@ -254,10 +261,6 @@ def codes(source: str) -> Iterator[str]:
             given = next((word.value for word in node.keywords if word.arg == "code"), None)
             if name in NAMED_BY:
                 yield from patterns(given if given is not None else node.args[0])
-        elif isinstance(node, ast.Dict):
-            for key, value in zip(node.keys, node.values, strict=True):
-                if isinstance(key, ast.Constant) and key.value == "code":
-                    yield from patterns(value)
 
 
 def all_codes() -> set[str]:
@@ -280,8 +283,8 @@ def test_codes_are_found_in_every_shape() -> None:
     source = """
 raise IntegrityError("a-b", "…")
 raise IntegrityError(code="c-d", message="…")
-Finding("e-f" if x else "g-h", "…"), bad(f"{w}-i", "…"), Problem("j-" + p.code, 1, "…")
-u = {"code": "k-l", "message": "…"}
+Finding("e-f" if x else "g-h", "…"), verified.finding(f"{w}-i", "…"), Problem("j-" + p.code, 1, "…")
+Uncovered("k-l", "…")
 other("m-n")
 """
     assert set(codes(source)) == {
@@ -310,7 +313,7 @@ def test_every_field_of_the_plan_is_documented() -> None:
         "## `predictions`": schema.Prediction,
     }.items():  # fmt: skip
         assert first_cells(section(text, heading)) == fields(model), heading
-    for name in (*fields(schema.Expect), *fields(schema.Gate), *schema.DAMAGE_KINDS):
+    for name in (*fields(schema.Expect), *fields(schema.Gate), *schema.MUTATION_KINDS):
         assert re.search(rf"[`\"]{name}[`\"]", section(text, "## `features`")), name
 
 
@@ -388,7 +391,7 @@ def test_kinds_of_files_are_documented() -> None:
         if suffix not in section(doc("experiments.md"), "## What it writes")
     ] == []
     rows = section(doc("gates.md"), "## The proof that it can fail")
-    assert first_cells(rows) == {"empty", *mutants.KINDS}
+    assert first_cells(rows) == {"empty", *schema.MUTATION_KINDS}
     assert [suffix for suffix in mutants.TEXT_SUFFIXES if f"`{suffix}`" not in rows] == []
 
 
@@ -398,5 +401,5 @@ def test_the_walkthrough_shows_the_plan_that_there_is() -> None:
         Reconciled(Ledger(new_header(plan.project), ())),
         fold_state(plan, (), ()),
     )
-    shown = views.plan_text(plan, fresh, next_step(plan, fresh.state))
+    shown = plan_text(plan, fresh)
     assert block(doc("walkthrough.md"), "plan").strip() == shown.strip()

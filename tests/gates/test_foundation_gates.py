@@ -11,8 +11,9 @@ import pytest
 
 from lab import present
 from lab.experiment import Result
-from phases.execution.sandbox import Unconfined
-from phases.judge import gate
+from phases.execution.sandbox import NoSandbox
+from phases.judge.gate import judge_feature
+from phases.judge.gate_run import GateKind, GateSpec
 from tests.gates.conftest import ROOT, failing, run_experiment
 
 FEATURES = ("documentation", "questions", "template")
@@ -24,8 +25,8 @@ def test_the_runner_finds_the_gate_able_to_fail_and_every_measurement_judged(
 ) -> None:
     out = foundation(name)
     files = [path for path in out.rglob("*") if path.is_file()]
-    judgement = gate.judge(
-        gate.GateSpec("pytest", f"gates/test_{name}.py", 120),
+    judgement = judge_feature(
+        GateSpec(GateKind.PYTEST, f"gates/test_{name}.py", 120),
         gates_dir=ROOT,
         out=out,
         outputs={
@@ -35,10 +36,10 @@ def test_the_runner_finds_the_gate_able_to_fail_and_every_measurement_judged(
         inputs_file=inputs,
         workspace=tmp_path / "workspace",
         env={},
-        sandbox=Unconfined(),
+        sandbox=NoSandbox(),
     )
     assert judgement.state == "verified", judgement.reasons
-    assert [(item.kind, item.outcome) for item in judgement.negatives if not item.ok] == []
+    assert [(item.kind, item.outcome) for item in judgement.mutants if not item.killed] == []
     assert judgement.coverage is not None
     assert set(judgement.coverage.recomputed) == set(
         json.loads((out / "result.json").read_text())["measurements"]

@@ -19,8 +19,9 @@ from lab.experiment import Measurement, Result
 from lab.instruments.adapters import LoraSettings
 from lab.instruments.training import Settings
 from lab.instruments.trials import Trial
-from phases.execution.sandbox import Unconfined
-from phases.judge import gate
+from phases.execution.sandbox import NoSandbox
+from phases.judge.gate import judge_phase
+from phases.judge.gate_run import GateKind, GateSpec
 from tests.gates.conftest import ROOT, failing, run_experiment
 from tests.lab.synthesis import track
 
@@ -143,24 +144,24 @@ def test_the_runner_finds_the_exit_gate_able_to_fail_for_each_feature(
             for p in files
         }
 
-    judgement = gate.judge_exit(
-        gate.GateSpec("pytest", f"gates/{GATE}", 120),
+    judgement = judge_phase(
+        GateSpec(GateKind.PYTEST, f"gates/{GATE}", 120),
         gates_dir=ROOT,
         features={name: folder / name for name in FEATURES},
         outputs={name: digests(folder / name) for name in FEATURES},
         inputs_file=given,
         workspace=tmp_path / "workspace",
         env={},
-        sandbox=Unconfined(),
+        sandbox=NoSandbox(),
     )
     assert judgement.state == "verified", [
         c for c in judgement.true_run.checks if not c.passed
     ] or judgement.reasons
-    assert {item.kind for item in judgement.negatives} == {
+    assert {item.kind for item in judgement.mutants} == {
         "empty",
         *(f"measurements:{name}" for name in FEATURES),
     }
-    assert all(item.ok and item.outcome == "failed" for item in judgement.negatives)
+    assert all(item.killed and item.outcome == "failed" for item in judgement.mutants)
 
 
 @pytest.mark.parametrize("feature", FEATURES)

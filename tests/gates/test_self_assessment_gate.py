@@ -13,8 +13,9 @@ import pytest
 
 from lab import present
 from lab.experiment import Measurement, Result
-from phases.execution.sandbox import Unconfined
-from phases.judge import gate
+from phases.execution.sandbox import NoSandbox
+from phases.judge.gate import judge_feature
+from phases.judge.gate_run import GateKind, GateSpec
 from tests.gates.conftest import ROOT, failing, run_experiment
 from tests.lab.synthesis import track
 
@@ -52,8 +53,8 @@ def test_the_runner_finds_the_gate_able_to_fail_and_every_measurement_judged(
     made: Path, given: Path, tmp_path: Path
 ) -> None:
     files = [path for path in made.rglob("*") if path.is_file()]
-    judgement = gate.judge(
-        gate.GateSpec("pytest", f"gates/{GATE}", 120),
+    judgement = judge_feature(
+        GateSpec(GateKind.PYTEST, f"gates/{GATE}", 120),
         gates_dir=ROOT,
         out=made,
         outputs={
@@ -63,10 +64,10 @@ def test_the_runner_finds_the_gate_able_to_fail_and_every_measurement_judged(
         inputs_file=given,
         workspace=tmp_path / "workspace",
         env={},
-        sandbox=Unconfined(),
+        sandbox=NoSandbox(),
     )
     assert judgement.state == "verified", judgement.reasons
-    assert [(item.kind, item.outcome) for item in judgement.negatives if not item.ok] == []
+    assert [(item.kind, item.outcome) for item in judgement.mutants if not item.killed] == []
     assert judgement.coverage is not None
     assert set(judgement.coverage.recomputed) == set(
         json.loads((made / "result.json").read_text())["measurements"]

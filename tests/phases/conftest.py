@@ -1,4 +1,4 @@
-"""The toy world for the runner's tests; built and run once, copied for each test that changes it."""
+"""The toy repository of the runner's tests: built and run once, copied for each test."""
 
 from __future__ import annotations
 
@@ -8,15 +8,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 sys.path.insert(0, str(Path(__file__).parent))
 from toy import Toy
 
+# How long it takes to draw an example says how busy the machine is, and nothing of the test.
+settings.register_profile("phases", suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("phases")
+
 
 @pytest.fixture
 def make_toy(tmp_path: Path) -> Callable[..., Toy]:
-    """Makes a fresh toy repository."""
-    return lambda plan=None, name="toy": Toy(tmp_path / name, plan)
+    """Return a function that makes a fresh toy repository."""
+
+    def make(plan: dict[str, Any] | None = None, name: str = "toy") -> Toy:
+        return Toy(tmp_path / name, plan)
+
+    return make
 
 
 @pytest.fixture(scope="session")
@@ -27,6 +36,6 @@ def _halted(tmp_path_factory: pytest.TempPathFactory) -> Toy:
 
 
 @pytest.fixture
-def halted(_halted: Any, tmp_path: Path) -> Toy:
-    """A toy repository whose only phase was run and awaits approval."""
+def halted(_halted: Toy, tmp_path: Path) -> Toy:
+    """Return a toy repository whose only phase was run and awaits approval."""
     return _halted.copy(tmp_path / "toy")

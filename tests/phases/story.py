@@ -6,13 +6,16 @@ from collections.abc import Sequence
 from typing import Self
 
 from phases.record import entries
+from phases.record.entries import RecordedFile
 from phases.record.ledger import Ledger, new_header, seal_entry
 
 DIGEST = "ab" * 32
+TIME = "2026-11-23T10:12:31Z"
+COMMIT = "0" * 40
 
 
 class Story:
-    """What happened so far, and which approval records exist."""
+    """What happened so far, and the digests of the decision records that count."""
 
     def __init__(self) -> None:
         self.ledger = Ledger(new_header("Toy"), ())
@@ -21,33 +24,43 @@ class Story:
     def add(
         self, kind: str, phase: int | None = None, feature_id: str | None = None, *lines: str
     ) -> Self:
-        title = f"Title of {feature_id}" if feature_id else ""
-        place = {"phase": phase, "feature": feature_id, "title": title}
-        entry = seal_entry(self.ledger, kind, lines, time="2026-11-23T10:12:31Z", **place)
-        self.ledger = Ledger(self.ledger.header, (*self.ledger.entries, entry))
+        """Append any entry."""
+        title = ""
+        if feature_id:
+            title = f"Title of {feature_id}"
+        entry = seal_entry(
+            self.ledger, kind, lines, time=TIME, phase=phase, feature=feature_id, title=title
+        )
+        self.ledger = self.ledger.with_entry(entry)
         return self
 
-    def lock(self, phase: int = 1, record: str | None = None, again: Sequence[str] = ()) -> Self:
-        why = (f"record sha256:{record} prd/approvals/phase-{phase}.1.json",) if record else ()
-        located = entries.RecordedFile(DIGEST, f"results/phase-{phase}/lock.json")
-        return self.add("LOCKED", phase, None, *entries.locked(located, "0" * 40, again, why))
+    def lock(self, phase: int = 1, record: str | None = None, reset: Sequence[str] = ()) -> Self:
+        """Append LOCKED; with the digest of a record it is a relock."""
+        decision = ()
+        if record:
+            decision = (_record_line(record, phase),)
+        lock = RecordedFile(DIGEST, f"results/phase-{phase}/lock.json")
+        return self.add("LOCKED", phase, None, *entries.locked_lines(lock, COMMIT, reset, decision))
 
     def attempt(self, feature_id: str, kind: str = "VERIFIED", phase: int = 1) -> Self:
+        """Append STARTED and an outcome."""
         self.add("STARTED", phase, feature_id)
-        return self.add(
-            kind, phase, feature_id, f"receipt sha256:{DIGEST} results/{feature_id}/receipt.json"
-        )
+        return self.add_outcome(kind, phase, feature_id)
+
+    def add_outcome(self, kind: str, phase: int, feature_id: str) -> Self:
+        """Append an outcome that was never started, with its receipt."""
+        receipt = f"receipt sha256:{DIGEST} results/{feature_id}/receipt.json"
+        return self.add(kind, phase, feature_id, receipt)
 
     def halt(self, phase: int = 1) -> Self:
-        return self.add(
-            "HALTED", phase, None, f"request sha256:{DIGEST} results/phase-{phase}/request.json"
-        )
+        """Append HALTED."""
+        request = f"request sha256:{DIGEST} results/phase-{phase}/request.json"
+        return self.add("HALTED", phase, None, request)
 
-    def decide(self, kind: str, record: str, phase: int = 1, again: Sequence[str] = ()) -> Self:
-        path = f"prd/approvals/phase-{phase}.1.json"
-        return self.add(
-            kind, phase, None, f"record sha256:{record} {path}", *entries.runs_again(again)
-        )
+    def decide(self, kind: str, record: str, phase: int = 1, reset: Sequence[str] = ()) -> Self:
+        """Append a decision that names a record; it counts once `records` has its digest."""
+        return self.add(kind, phase, None, _record_line(record, phase), *entries.reset_lines(reset))
 
-    def happen(self, kind: str, place: tuple[int, str]) -> Self:
-        return self.add(kind, *place, f"receipt sha256:{DIGEST} results/{place[1]}/receipt.json")
+
+def _record_line(sha256: str, phase: int) -> str:
+    return f"record sha256:{sha256} prd/approvals/phase-{phase}.1.json"

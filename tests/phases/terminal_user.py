@@ -1,4 +1,4 @@
-"""A person at a real pseudo-terminal, played by pexpect."""
+"""A user at a real pseudo-terminal, played by pexpect."""
 
 from __future__ import annotations
 
@@ -12,19 +12,38 @@ import pexpect
 PROMPT = r"type exactly:  ([^\r\n]+)"
 
 
-def at_terminal(root: Path, *arguments: str, answer: Callable[[str], str | None], early: str = "",
-                env: dict[str, str] | None = None) -> tuple[int, str]:  # fmt: skip
-    """Runs `python -m phases …` at a terminal of its own; `answer` gets the phrase asked for and gives what is typed.
+def at_terminal(
+    root: Path,
+    *arguments: str,
+    answer: Callable[[str], str | None],
+    early: str = "",
+    env: dict[str, str] | None = None,
+) -> tuple[int | None, str]:
+    """Run `python -m phases …` at a terminal of its own; return exit code and screen.
 
-    `early` is typed before the question; an answer of None sends end of input. Returns exit code and screen.
+    The exit code is None where the command was killed.
+
+    Args:
+        root: the repository.
+        arguments: the words after `python -m phases`.
+        answer: gets the phrase that is asked for and returns what is typed; None sends end of
+            input.
+        early: typed before the question.
+        env: further environment variables.
     """
+    source = str(Path(__file__).parents[2])
     child = pexpect.spawn(
-        sys.executable, ["-m", "phases", *arguments], cwd=str(root), encoding="utf-8", timeout=60,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), **(env or {})},
-    )  # fmt: skip
-    screen = ""
+        sys.executable,
+        ["-m", "phases", *arguments],
+        cwd=str(root),
+        encoding="utf-8",
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": source, **(env or {})},
+    )
     if early:
         child.send(early)
+    screen = ""
+    # An error ends the command before it asks.
     if child.expect([PROMPT, pexpect.EOF]) == 0:
         screen += child.before + child.after
         typed = answer(child.match[1])
@@ -39,5 +58,5 @@ def at_terminal(root: Path, *arguments: str, answer: Callable[[str], str | None]
 
 
 def as_asked(phrase: str) -> str:
-    """What a person types who agrees."""
+    """Return what an approver types who agrees."""
     return phrase

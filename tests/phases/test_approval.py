@@ -16,7 +16,7 @@ def test_a_person_approves_and_nothing_starts(halted: Toy) -> None:
     code, screen = at_terminal(halted.root, "approve", "1", answer=as_asked)
     assert code == 0, screen
     for shown in ("TOY-001", "coverage: 2 recomputed + 0 bounded of 2", "prediction HELD: the total is 14",
-                  "prediction MISSED: the mean is below 0", "fails on 4 of 4 negative copies", head[:12]):  # fmt: skip
+                  "prediction MISSED: the mean is below 0", "mutants 4/4 killed", head[:12]):  # fmt: skip
         assert shown in screen
     status = halted.status()
     assert status["phases"][0]["state"] == "approved"

@@ -1,4 +1,4 @@
-"""Outputs of a worker that means no good, or that made a mistake; and the rules on names by law."""
+"""Outputs of a hostile or mistaken worker; and the rules on names, as laws."""
 
 import hashlib
 import os
@@ -31,9 +31,9 @@ def out(tmp_path):
 
 
 def problems(out, declared=DECLARED) -> str:
-    with pytest.raises(OutputsError) as caught:
+    with pytest.raises(OutputsError) as excinfo:
         collect_outputs(out, declared)
-    return "\n".join(caught.value.problems)
+    return "\n".join(excinfo.value.problems)
 
 
 def test_good_outputs_are_digested(out):
@@ -58,27 +58,27 @@ def test_one_changed_byte_changes_the_digest(out):
     assert {path for path in before if before[path] != after[path]} == {"report.md"}
 
 
-def test_the_error_is_the_projects_and_says_everything(out):
+def test_the_error_lists_every_problem(out):
     (out / "report.md").unlink()
     (out / "extra.txt").write_text("x")
     (out / "figures" / "link.png").symlink_to("/etc/passwd")
-    with pytest.raises(PhasesError) as caught:
+    with pytest.raises(PhasesError) as excinfo:
         collect_outputs(out, DECLARED)
-    assert caught.value.exit_code == 1
-    message = str(caught.value)
+    assert excinfo.value.exit_code == 1
+    message = str(excinfo.value)
     assert "outputs: 3 problems" in message
-    assert "report.md: declared in the PRD and not written" in message
+    assert "report.md: declared in the plan and not written" in message
     assert "extra.txt: written and not declared" in message
-    assert "figures/link.png: a symbolic link; wanted a regular file" in message
+    assert "figures/link.png: got a symbolic link; expected a regular file" in message
 
 
 def test_many_problems_are_counted_not_listed(out):
     for index in range(200):
         (out / f"extra-{index}.txt").touch()
-    with pytest.raises(OutputsError, match="200 problems") as caught:
+    with pytest.raises(OutputsError, match="200 problems") as excinfo:
         collect_outputs(out, DECLARED)
-    assert len(caught.value.problems) == collect.MAX_PROBLEMS + 1
-    assert caught.value.problems[-1] == "… and 150 more"
+    assert len(excinfo.value.problems) == collect.MAX_PROBLEMS + 1
+    assert excinfo.value.problems[-1] == "… and 150 more"
 
 
 #### kinds of entries
@@ -88,9 +88,9 @@ def test_a_link_to_a_folder_is_not_followed(out, tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "secret.txt").write_text("secret")
     (out / "artifacts" / "folder").symlink_to(tmp_path / "elsewhere")
-    met = problems(out)
-    assert "artifacts/folder: a symbolic link" in met
-    assert "secret" not in met
+    report = problems(out)
+    assert "artifacts/folder: got a symbolic link" in report
+    assert "secret" not in report
 
 
 def test_the_output_folder_itself_may_be_no_link(out, tmp_path):
@@ -104,21 +104,24 @@ def test_the_output_folder_itself_may_be_no_link(out, tmp_path):
 def test_a_hard_link_is_refused(out, tmp_path):
     (tmp_path / "ledger.txt").write_text("precious")
     os.link(tmp_path / "ledger.txt", out / "artifacts" / "copy.txt")
-    assert "artifacts/copy.txt: 2 hard links to one file" in problems(out)
+    assert (
+        "artifacts/copy.txt: got a file with 2 hard links; expected a file of its own"
+        in problems(out)
+    )
 
 
 def test_a_fifo_and_a_socket_are_refused_without_hanging(out):
     os.mkfifo(out / "artifacts" / "pipe.txt")
     with socket.socket(socket.AF_UNIX) as server:
-        here = Path.cwd()
+        cwd = Path.cwd()
         os.chdir(out / "artifacts")  # the path of a socket is short
         try:
             server.bind("socket.txt")
         finally:
-            os.chdir(here)
-        met = problems(out)
-    assert "artifacts/pipe.txt: a FIFO" in met
-    assert "artifacts/socket.txt: a socket" in met
+            os.chdir(cwd)
+        report = problems(out)
+    assert "artifacts/pipe.txt: got a FIFO" in report
+    assert "artifacts/socket.txt: got a socket" in report
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root makes device nodes")
@@ -127,7 +130,7 @@ def test_a_device_is_refused(out):
         os.mknod(out / "artifacts" / "zero.txt", 0o020666, os.makedev(1, 5))
     except PermissionError:
         pytest.skip("this container makes no device nodes")
-    assert "artifacts/zero.txt: a character device" in problems(out)
+    assert "artifacts/zero.txt: got a character device" in problems(out)
 
 
 @pytest.mark.parametrize("name", [".git", ".GIT", ".gitattributes", ".hidden.json"])
@@ -143,9 +146,9 @@ def test_hidden_names_are_refused(out, name):
 @pytest.mark.parametrize(
     "name", ["model.pt", "model.pkl", "model.bin", "array.npy", "run.sh", "README", "a.json.exe"]
 )
-def test_kinds_that_are_not_kept(out, name):
+def test_kinds_of_files_that_are_refused(out, name):
     (out / "artifacts" / name).write_bytes(b"\x80")
-    assert f"artifacts/{name}: not a kind of file that is kept" in problems(out)
+    assert f"artifacts/{name}: not an allowed kind of file" in problems(out)
 
 
 @pytest.mark.parametrize(
@@ -165,20 +168,19 @@ def test_names_that_mislead(out):
     (out / "artifacts" / "-rf.txt").touch()
     (out / "artifacts" / "end.txt ").touch()
     (out / "artifacts" / os.fsdecode(b"\xff.txt")).touch()
-    met = problems(out)
-    assert r"artifacts/two\x0alines.txt: the name holds control" in met
-    assert r"artifacts/evil\u202etxt.md: the name holds control, invisible" in met
-    assert "artifacts/back\\slash.txt: the name holds control, invisible or backslash" in met
-    assert "composed form (NFC)" in met
-    assert "artifacts/-rf.txt: the name begins or ends with a space, or begins with a dash" in met
-    assert "artifacts/end.txt : the name begins or ends" in met
-    assert r"artifacts/\udcff.txt: the name is not UTF-8" in met
-    assert (
-        len(met.splitlines()) == 8
-    )  # one for each name, and "end.txt " has no known suffix; none breaks its line
+    report = problems(out)
+    assert r"artifacts/two\x0alines.txt: the name contains control" in report
+    assert r"artifacts/evil\u202etxt.md: the name contains control, invisible" in report
+    assert "artifacts/back\\slash.txt: the name contains control, invisible or backslash" in report
+    assert "composed form (NFC)" in report
+    assert "artifacts/-rf.txt: the name begins or ends with a space, or begins with" in report
+    assert "artifacts/end.txt : the name begins or ends" in report
+    assert r"artifacts/\udcff.txt: the name is not UTF-8" in report
+    # One for each name, and "end.txt " has no allowed suffix; none breaks its line.
+    assert len(report.splitlines()) == 8
 
 
-def test_names_that_are_one_on_other_systems(out):
+def test_names_that_are_equal_on_other_systems(out):
     (out / "figures" / "Loss.png").touch()
     assert (
         "figures/Loss.png, figures/loss.png: names that differ only in upper and lower case"
@@ -213,7 +215,7 @@ def test_what_is_committed_is_limited_and_artifacts_are_not(out):
 def test_a_sparse_file_is_refused_before_it_is_read(out):
     with (out / "artifacts" / "sparse.safetensors").open("wb") as file:
         file.truncate(collect.MAX_STORED + 1)
-    assert "bytes in all; at most" in problems(out)
+    assert "bytes in all; expected at most" in problems(out)
 
 
 def test_too_many_files_and_too_deep_folders(out, monkeypatch):
@@ -230,31 +232,31 @@ def test_too_many_files_and_too_deep_folders(out, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("text", "wanted"),
+    ("text", "problem"),
     [
-        ('{"a": 1, "a": 2}', "twice"),
+        ('{"a": 1, "a": 2}', "duplicate key"),
         ('{"a": NaN}', "NaN"),
         ('{"a": Infinity}', "Infinity"),
         ('{"a": 1e999}', "too large"),
-        ("[]", "a list; wanted an object"),
+        ("[]", "got a list; expected an object"),
         ("{", "line 1"),
         ("", "line 1"),
         ('{"a": ' + "[" * 5000 + "]" * 5000 + "}", "nested deeper"),
         ("\ufeff{}", "BOM"),
     ],
 )
-def test_result_json_is_strict(out, text, wanted):
+def test_result_json_is_strict(out, text, problem):
     (out / "result.json").write_text(text)
-    met = problems(out)
-    assert met.startswith("result.json: ")
-    assert wanted in met
+    report = problems(out)
+    assert report.startswith("result.json: ")
+    assert problem in report
 
 
-#### patterns, by law
+#### patterns and names, as laws
 
 
 def reference_match(pattern: list[str], path: list[str]) -> bool:
-    """The rule, written a second time, as a recursion over parts."""
+    """Match by the rule, written a second time, as a recursion over parts."""
     if not pattern:
         return not path
     if pattern[0] == "**":
@@ -307,12 +309,12 @@ def test_special_characters_of_regular_expressions_mean_themselves(text):
 @pytest.mark.parametrize(
     "pattern", ["../up.json", "/etc/passwd", "a//b", "", "a/./b", "figures/**.png", "a/"]
 )
-def test_patterns_that_cannot_be_meant(out, pattern):
+def test_patterns_that_cannot_be_used(out, pattern):
     assert "declared output" in problems(out, [*DECLARED, pattern])
 
 
 @given(st.text(max_size=30))
-def test_the_rules_on_names_never_crash_and_tell_in_one_printable_line(name):
+def test_the_rules_on_names_never_crash_and_report_in_one_printable_line(name):
     for problem in collect.name_problems(f"artifacts/{name}"):
         assert is_printable(problem)
 

@@ -18,14 +18,14 @@ from hypothesis import strategies as st
 from phases.base import durable
 from phases.errors import EnvironmentFaultError
 
-ROOM = 256 * 1024  # bytes of the small file system
+SMALL_DISK_BYTES = 256 * 1024  # bytes of the small file system
 
 
 @pytest.fixture(scope="module")
 def _small_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("small")
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={ROOM}", "phases-test", str(folder)],
+        ["mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK_BYTES}", "phases-test", str(folder)],
         capture_output=True,
         check=False,
     )
@@ -37,7 +37,7 @@ def _small_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture
 def small_disk(_small_disk: Path) -> Iterator[Path]:
-    """An empty file system that holds 256 KiB."""
+    """Return the folder of an empty file system of 256 KiB."""
     yield _small_disk
     for path in _small_disk.iterdir():
         path.unlink()
@@ -59,7 +59,7 @@ def test_a_write_replaces_the_whole_file(
     assert names(path.parent) == ["b"]
 
 
-def test_a_write_has_the_mode_asked_for(tmp_path: Path) -> None:
+def test_a_write_sets_the_mode(tmp_path: Path) -> None:
     durable.write(tmp_path / "open", b"")
     durable.write(tmp_path / "secret", b"", mode=0o600)
     assert (tmp_path / "secret").stat().st_mode & 0o777 == 0o600
@@ -75,11 +75,11 @@ def _umask() -> int:
 def test_a_full_disk_leaves_the_old_file(small_disk: Path) -> None:
     path = small_disk / "ledger"
     durable.write(path, b"old")
-    with pytest.raises(EnvironmentFaultError) as fault:
-        durable.write(path, b"x" * (2 * ROOM))
-    assert str(fault.value) == f"cannot write {path}: {os.strerror(errno.ENOSPC)}"
-    assert fault.value.hint.startswith("free space there")
-    assert fault.value.exit_code == 7
+    with pytest.raises(EnvironmentFaultError) as excinfo:
+        durable.write(path, b"x" * (2 * SMALL_DISK_BYTES))
+    assert str(excinfo.value) == f"cannot write {path}: {os.strerror(errno.ENOSPC)}"
+    assert excinfo.value.hint.startswith("free space there")
+    assert excinfo.value.exit_code == 7
     assert path.read_bytes() == b"old"
     assert names(small_disk) == ["ledger"]
 
@@ -87,11 +87,10 @@ def test_a_full_disk_leaves_the_old_file(small_disk: Path) -> None:
 def test_a_full_disk_leaves_no_half_entry(small_disk: Path) -> None:
     path = small_disk / "ledger"
     durable.append(path, b"first\n")
-    durable.write(small_disk / "filler", b"x" * (ROOM - 3 * os.sysconf("SC_PAGE_SIZE")))
+    durable.write(small_disk / "filler", b"x" * (SMALL_DISK_BYTES - 3 * os.sysconf("SC_PAGE_SIZE")))
     with pytest.raises(EnvironmentFaultError, match="cannot append to"):
-        durable.append(
-            path, b"y" * (4 * os.sysconf("SC_PAGE_SIZE"))
-        )  # the kernel takes the part that fits
+        # The kernel takes the part that fits.
+        durable.append(path, b"y" * (4 * os.sysconf("SC_PAGE_SIZE")))
     assert path.read_bytes() == b"first\n"
     (small_disk / "filler").unlink()
     durable.append(path, b"second\n")
@@ -100,26 +99,26 @@ def test_a_full_disk_leaves_no_half_entry(small_disk: Path) -> None:
 
 def test_a_full_disk_leaves_no_half_copy(small_disk: Path, tmp_path: Path) -> None:
     source = tmp_path / "weights"
-    source.write_bytes(b"w" * 2 * ROOM)
+    source.write_bytes(b"w" * 2 * SMALL_DISK_BYTES)
     with pytest.raises(EnvironmentFaultError, match="No space left"):
         durable.copy(source, small_disk / "weights", durable.sha256_file(source))
     assert names(small_disk) == []
 
 
-def test_short_writes_are_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_short_writes_are_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A write may take fewer bytes than it was given: a signal, a network file system."""
-    real = os.write
-    monkeypatch.setattr(os, "write", lambda descriptor, data: real(descriptor, bytes(data[:7])))
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, bytes(data[:7])))
     durable.write(tmp_path / "file", b"0123456789" * 5)
     assert (tmp_path / "file").read_bytes() == b"0123456789" * 5
 
 
-def test_a_short_append_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_short_append_is_undone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "file"
     durable.append(path, b"first\n")
-    real = os.write
+    write = os.write
     with monkeypatch.context() as patch:
-        patch.setattr(os, "write", lambda descriptor, data: real(descriptor, bytes(data[:7])))
+        patch.setattr(os, "write", lambda descriptor, data: write(descriptor, bytes(data[:7])))
         with pytest.raises(EnvironmentFaultError, match="No space left"):
             durable.append(path, b"a long second line\n")
     assert path.read_bytes() == b"first\n"
@@ -132,11 +131,11 @@ def test_a_failed_fsync_is_fatal_and_not_tried_again(
     path, calls = tmp_path / "file", []
     durable.write(path, b"old")
 
-    def failing(descriptor: int) -> None:
+    def fail(descriptor: int) -> None:
         calls.append(descriptor)
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(os, "fsync", failing)
+    monkeypatch.setattr(os, "fsync", fail)
     for action in (lambda: durable.write(path, b"new"), lambda: durable.append(path, b"more")):
         calls.clear()
         with pytest.raises(EnvironmentFaultError, match=os.strerror(code)):
@@ -146,7 +145,7 @@ def test_a_failed_fsync_is_fatal_and_not_tried_again(
 
 
 def test_symlinks_are_not_written_through(tmp_path: Path) -> None:
-    (tmp_path / "precious").write_bytes(b"kept")
+    (tmp_path / "precious").write_bytes(b"unchanged")
     (tmp_path / "link").symlink_to("precious")
     with pytest.raises(EnvironmentFaultError, match="cannot append to"):
         durable.append(tmp_path / "link", b"more")
@@ -155,7 +154,7 @@ def test_symlinks_are_not_written_through(tmp_path: Path) -> None:
     with pytest.raises(EnvironmentFaultError, match="cannot write"):
         durable.write(tmp_path / "file", b"new")
     durable.write(tmp_path / "link", b"the link is replaced, not what it points to")
-    assert (tmp_path / "precious").read_bytes() == b"kept"
+    assert (tmp_path / "precious").read_bytes() == b"unchanged"
 
 
 def test_a_copy_is_checked_against_its_digest(tmp_path: Path) -> None:
@@ -169,22 +168,26 @@ def test_a_copy_is_checked_against_its_digest(tmp_path: Path) -> None:
 
 
 def test_remove_takes_files_folders_and_links_but_not_what_they_point_to(tmp_path: Path) -> None:
-    (tmp_path / "kept").mkdir()
-    (tmp_path / "kept" / "file").write_text("")
-    (tmp_path / "link").symlink_to("kept")
+    (tmp_path / "target").mkdir()
+    (tmp_path / "target" / "file").write_text("")
+    (tmp_path / "link").symlink_to("target")
     (tmp_path / "folder" / "deep").mkdir(parents=True)
     (tmp_path / "file").write_text("")
     for name in ("link", "folder", "file", "absent"):
         durable.remove(tmp_path / name)
     durable.remove(tmp_path / "no" / "such")
-    assert names(tmp_path) == ["kept"]
-    assert names(tmp_path / "kept") == ["file"]
+    assert names(tmp_path) == ["target"]
+    assert names(tmp_path / "target") == ["file"]
 
 
 def test_digests_are_sha256(tmp_path: Path) -> None:
     (tmp_path / "abc").write_bytes(b"abc")
-    known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-4, example B.1
-    assert durable.sha256(b"abc") == durable.sha256_file(tmp_path / "abc") == known
+    # FIPS 180-4, example B.1
+    digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert durable.sha256(b"abc") == digest
+    assert durable.sha256_file(tmp_path / "abc") == digest
+    with (tmp_path / "abc").open("rb") as file:
+        assert durable.sha256_stream(file) == digest
 
 
 WRITER = """

@@ -1,4 +1,4 @@
-"""Gates judged by real runs of pytest and sh in temporary folders: good ones, and every bad one we could think of."""
+"""Outputs judged by real runs of pytest and sh: by good gates, and by every bad one we know."""
 
 import hashlib
 import json
@@ -13,9 +13,13 @@ import zlib
 import pytest
 
 from phases.errors import IntegrityError, InterruptedRunError
-from phases.execution.sandbox import Unconfined
-from phases.judge.gate import GateSpec, judge_feature, judge_phase, run_entry_gate
-from phases.judge.verdict import verdict
+from phases.execution.sandbox import NoSandbox
+from phases.judge.gate import judge_feature, judge_phase, run_entry_gate
+from phases.judge.gate_run import GateKind, GateSpec
+from phases.judge.verdict import verdict_of
+from phases.record.state import FeatureState
+from phases.record.statement import ResourceDescriptor
+from phases.record.verdict import Verdict
 
 LOSSES = [2.0, 2.5, 3.0, 3.5]
 
@@ -48,10 +52,10 @@ def test_report_matches():
 RECOMPUTE = """
 @pytest.mark.parametrize("name", ["mean_loss", "max_loss", "count", "best"])
 def test_recomputed(name):
-    found = losses()
-    best = "last" if min(found) == found[-1] else "first"
-    want = {"mean_loss": sum(found) / 4, "max_loss": max(found), "count": 4, "best": best}[name]
-    assert value(name) == pytest.approx(want)
+    values = losses()
+    best = "last" if min(values) == values[-1] else "first"
+    expected = {"mean_loss": sum(values) / 4, "max_loss": max(values), "count": 4, "best": best}
+    assert value(name) == pytest.approx(expected[name])
 
 def test_seconds_are_bounded():
     assert 0 < value("seconds") < 30
@@ -62,17 +66,15 @@ GOOD = RECOMPUTE + INTEGRITY
 
 def safetensors(values):
     raw = struct.pack(f"<{len(values)}f", *values)
-    header = json.dumps(
-        {"loss": {"dtype": "F32", "shape": [len(values)], "data_offsets": [0, len(raw)]}}
-    ).encode()
+    entry = {"dtype": "F32", "shape": [len(values)], "data_offsets": [0, len(raw)]}
+    header = json.dumps({"loss": entry}).encode()
     return struct.pack("<Q", len(header)) + header + raw
 
 
 def png():
     def chunk(name, body):
-        return (
-            struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
-        )
+        checksum = struct.pack(">I", zlib.crc32(name + body))
+        return struct.pack(">I", len(body)) + name + body + checksum
 
     pixels = b"".join(b"\0" + bytes(range(row, row + 6)) for row in range(3))
     head = struct.pack(">IIBBBBB", 2, 3, 8, 2, 0, 0, 0)
@@ -84,12 +86,15 @@ def sha256(data):
     return hashlib.sha256(data).hexdigest()
 
 
-def measured(**values):
+def exact_measurements(**values):
     return {name: {"value": value, "unit": "", "exact": True} for name, value in values.items()}
 
 
 def write_outputs(folder, measurements):
-    """One file of every kind, result.json with the digests of the others, and a report that names its digest."""
+    """Write one file of every kind; return path -> SHA-256.
+
+    result.json holds the digests of the other files, and the report holds that of result.json.
+    """
     files = {
         "artifacts/losses.safetensors": safetensors(LOSSES),
         "figures/loss.json": json.dumps({"y": LOSSES}).encode(),
@@ -104,11 +109,15 @@ def write_outputs(folder, measurements):
     return {path: sha256(data) for path, data in files.items()}
 
 
-class World:
+class GateCase:
+    """Outputs, a folder for the gate, and what else `judge_feature` needs."""
+
     def __init__(self, root):
         self.root = root
         self.out = root / "out"
-        measurements = measured(mean_loss=2.75, max_loss=3.5, count=4, best="first", seconds=3.5)
+        measurements = exact_measurements(
+            mean_loss=2.75, max_loss=3.5, count=4, best="first", seconds=3.5
+        )
         self.outputs = write_outputs(self.out, measurements)
         self.gates = root / "materialised"
         (self.gates / "gates").mkdir(parents=True)
@@ -119,7 +128,7 @@ class World:
         self.workspace.mkdir()
 
     def only(self, *paths, measurements=None):
-        """Fewer outputs, so that a test about something else needs fewer runs."""
+        """Keep these outputs only, so that a test about something else needs fewer runs."""
         if measurements is not None:
             data = json.dumps({"measurements": measurements, "files": {}}).encode()
             (self.out / "result.json").write_bytes(data)
@@ -133,226 +142,236 @@ class World:
             "inputs_file": self.inputs,
             "workspace": self.workspace,
             "env": {},
-            "sandbox": Unconfined(),
+            "sandbox": NoSandbox(),
         }
 
     def pytest_gate(self, source, timeout_s=30.0):
         (self.gates / "gates" / "test_x.py").write_text(PRELUDE + textwrap.dedent(source))
-        return GateSpec("pytest", "gates/test_x.py", timeout_s)
+        return GateSpec(GateKind.PYTEST, "gates/test_x.py", timeout_s)
 
-    def judge_feature(self, source, *, timeout_s=30.0, **more):
+    def judge(self, source, *, timeout_s=30.0, **more):
         return self.judge_spec(self.pytest_gate(source, timeout_s), **more)
 
     def judge_shell(self, command, *, timeout_s=30.0, **more):
-        return self.judge_spec(GateSpec("shell", command, timeout_s), **more)
+        return self.judge_spec(GateSpec(GateKind.SHELL, command, timeout_s), **more)
 
     def judge_spec(self, spec, **more):
         return judge_feature(spec, out=self.out, outputs=self.outputs, **self.common(), **more)
 
 
 @pytest.fixture
-def world(tmp_path):
-    return World(tmp_path)
+def case(tmp_path):
+    return GateCase(tmp_path)
 
 
 @pytest.fixture
-def small(world):
-    return world.only("result.json", measurements=measured(count=4))
+def small_case(case):
+    return case.only("result.json", measurements=exact_measurements(count=4))
 
 
 def outcomes(judgement):
-    return {item.kind: (item.outcome, item.ok) for item in judgement.negatives}
+    return {mutant.kind: (mutant.outcome, mutant.killed) for mutant in judgement.mutants}
 
 
-#### a gate that knows what it judges
+#### a good gate, and good outputs or wrong ones
 
 
-def test_a_good_gate_is_proved(world):
-    seen = []
-    found = world.judge(GOOD, on_progress=lambda *args: seen.append(args))
-    assert (found.state, found.reasons) == ("verified", ())
-    caught = dict.fromkeys(
-        ("empty", "measurements", "json", "arrays", "images", "text"), ("failed", True)
-    )
-    assert outcomes(found) == caught
-    assert found.coverage.recomputed == ("mean_loss", "max_loss", "count", "best")
-    assert found.coverage.bounded == ("seconds",)
-    assert found.coverage.fraction == 1.0
-    assert {check.id for check in found.true_run.checks} >= {
-        "test_recomputed[count]",
-        "test_files_match",
-    }
-    assert all(check.passed for check in found.true_run.checks)
-    by_kind = {item.kind: item.caught_by for item in found.negatives}
-    assert {"test_recomputed[max_loss]", "test_files_match"} <= set(by_kind["arrays"])
-    assert "test_recomputed[mean_loss]" not in by_kind["arrays"], (
+def test_a_good_gate_kills_every_mutant(case):
+    progress = []
+    judgement = case.judge(GOOD, on_progress=lambda *args: progress.append(args))
+
+    # The state, the mutants and the measurement coverage.
+    assert (judgement.state, judgement.reasons) == (FeatureState.VERIFIED, ())
+    kinds = ("empty", "measurements", "json", "arrays", "images", "text")
+    assert outcomes(judgement) == dict.fromkeys(kinds, ("failed", True))
+    assert judgement.coverage.recomputed == ("mean_loss", "max_loss", "count", "best")
+    assert judgement.coverage.bounded == ("seconds",)
+    assert judgement.coverage.fraction == 1.0
+
+    # The checks that ran, and those that killed each mutant.
+    ids = {check.id for check in judgement.true_run.checks}
+    assert ids >= {"test_recomputed[count]", "test_files_match"}
+    assert all(check.passed for check in judgement.true_run.checks)
+    killed_by = {mutant.kind: mutant.killed_by for mutant in judgement.mutants}
+    assert {"test_recomputed[max_loss]", "test_files_match"} <= set(killed_by["arrays"])
+    assert "test_recomputed[mean_loss]" not in killed_by["arrays"], (
         "the noise has the mean of what it replaces"
     )
-    assert by_kind["text"] == ("test_report_matches",)
-    assert "test_files_match" not in by_kind["measurements"]
-    assert [args[0] for args in seen] == list(range(1, seen[-1][1] + 1)), (
-        "progress goes up by one to its end"
+    assert killed_by["text"] == ("test_report_matches",)
+    assert "test_files_match" not in killed_by["measurements"]
+
+    # What was reported on the way, and what is left behind.
+    total = progress[-1][1]
+    assert [done for done, _, _ in progress] == list(range(1, total + 1))
+    notes = [note for _, _, note in progress]
+    assert notes[:3] == [
+        "gate on the outputs: passed",
+        "mutant empty: killed",
+        "mutant measurements: killed",
+    ]
+    assert notes[-1] == "measurement seconds: bounded"
+    assert {path.name for path in case.workspace.iterdir()} == {"runs"}, (
+        "copies and cache are removed, logs stay"
     )
-    assert {path.name for path in world.workspace.iterdir()} == {"runs"}, (
-        "copies and cache are gone, logs are kept"
-    )
-    document = verdict(
-        found,
-        outputs=world.outputs,
-        configuration=[{"name": "gate", "digest": {"sha256": "0" * 64}}],
-    )
-    assert json.loads(json.dumps(document, allow_nan=False)) == document
-    assert document["predicate"]["result"] == "PASSED"
-    assert (
-        document["subject"][0]["digest"]["sha256"] == world.outputs[document["subject"][0]["name"]]
-    )
-    extension = document["predicate"]["phases/gate/v1"]
-    assert extension["nonce"] == found.nonce
-    assert extension["coverage"]["bounded"] == ["seconds"]
+
+    # The verdict, as it is written and read.
+    gate = ResourceDescriptor(name="gate", digest={"sha256": "0" * 64})
+    verdict = verdict_of(judgement, outputs=case.outputs, configuration=[gate])
+    assert Verdict.decode(verdict.encode()) == verdict
+    assert verdict.predicate.result == "PASSED"
+    assert verdict.digests == case.outputs
+    assert verdict.gate.nonce == judgement.nonce
+    assert verdict.gate.measurement_coverage.bounded == ("seconds",)
 
 
-def test_a_wrong_number_fails(world):
-    world.only(
+def test_a_wrong_number_fails(case):
+    case.only(
         "artifacts/losses.safetensors",
         "result.json",
-        measurements=measured(mean_loss=2.76, max_loss=3.5, count=4, best="first", seconds=1),
+        measurements=exact_measurements(
+            mean_loss=2.76, max_loss=3.5, count=4, best="first", seconds=1
+        ),
     )
-    found = world.judge(RECOMPUTE)
-    assert (found.state, found.true_run.outcome) == ("failed", "failed")
-    assert found.true_run.failing == ("test_recomputed[mean_loss]",)
-    assert found.negatives == ()
-    assert found.coverage is None
-    document = verdict(found, outputs=world.outputs, configuration=[])
-    assert document["predicate"]["result"] == "FAILED"
-    assert document["predicate"]["failedTests"] == ["test_recomputed[mean_loss]"]
-    assert (
-        "2.76" in document["predicate"]["phases/gate/v1"]["messages"]["test_recomputed[mean_loss]"]
-    )
+    judgement = case.judge(RECOMPUTE)
+    assert (judgement.state, judgement.true_run.outcome) == ("failed", "failed")
+    assert judgement.true_run.failing == ("test_recomputed[mean_loss]",)
+    assert judgement.mutants == ()
+    assert judgement.coverage is None
+    verdict = verdict_of(judgement, outputs=case.outputs, configuration=[])
+    assert verdict.predicate.result == "FAILED"
+    assert verdict.predicate.failed_tests == ("test_recomputed[mean_loss]",)
+    assert "2.76" in verdict.gate.messages["test_recomputed[mean_loss]"]
 
 
-def test_a_number_that_nothing_backs_is_claimed(small):
-    small.only("result.json", measurements=measured(count=4, invented=0.93))
-    found = small.judge("def test_count(): assert value('count') == 4")
-    assert found.state == "verified"
-    assert found.coverage.recomputed == ("count",)
-    assert found.coverage.claimed == ("invented",)
-    assert found.coverage.fraction == 0.5
+def test_a_number_that_nothing_backs_is_claimed(small_case):
+    small_case.only("result.json", measurements=exact_measurements(count=4, invented=0.93))
+    judgement = small_case.judge("def test_count(): assert value('count') == 4")
+    assert judgement.state == "verified"
+    assert judgement.coverage.recomputed == ("count",)
+    assert judgement.coverage.claimed == ("invented",)
+    assert judgement.coverage.fraction == 0.5
 
 
-def test_outputs_without_measurements_have_no_coverage(world):
-    found = world.only("report.md").judge(
+def test_outputs_without_measurements_have_no_coverage(case):
+    judgement = case.only("report.md").judge(
         "def test_text(): assert 'mean 2.75' in (out() / 'report.md').read_text()"
     )
-    assert found.state == "verified"
-    assert found.coverage.fraction is None
-    assert outcomes(found) == {"empty": ("failed", True), "text": ("failed", True)}
+    assert judgement.state == "verified"
+    assert judgement.coverage.fraction is None
+    assert outcomes(judgement) == {"empty": ("failed", True), "text": ("failed", True)}
 
 
 #### gates that cannot fail
 
 
-def test_a_gate_that_passes_on_nothing_is_refused(small):
-    found = small.judge("def test_nothing(): assert True")
-    assert found.true_run.outcome == "passed"
-    assert found.state == "failed"
-    assert found.reasons[0] == "this gate cannot fail: it passes on an empty folder"
-    assert (
-        small.judge("def test_nothing(): assert True", unjudged=("empty", "measurements")).state
-        == "failed"
+def test_a_gate_that_passes_on_nothing_is_refused(small_case):
+    judgement = small_case.judge("def test_nothing(): assert True")
+    assert judgement.true_run.outcome == "passed"
+    assert judgement.state == "failed"
+    assert judgement.reasons[0] == "this gate cannot fail: it passes on an empty folder"
+    judgement = small_case.judge(
+        "def test_nothing(): assert True", exempt=("empty", "measurements")
     )
+    assert judgement.state == "failed"
 
 
 @pytest.mark.parametrize("kind", ["pytest", "shell"])
-def test_a_gate_that_only_looks_for_a_file_is_refused(small, kind):
+def test_a_gate_that_only_looks_for_a_file_is_refused(small_case, kind):
     if kind == "pytest":
-        found = small.judge("def test_there(): assert (out() / 'result.json').exists()")
+        judgement = small_case.judge("def test_there(): assert (out() / 'result.json').exists()")
     else:
-        found = small.judge_shell("test -f result.json")
-    assert outcomes(found) == {"empty": ("failed", True), "measurements": ("passed", False)}
-    assert found.state == "failed"
-    assert "every measurement changed" in found.reasons[0]
-    assert found.coverage.claimed == ("count",)
+        judgement = small_case.judge_shell("test -f result.json")
+    assert outcomes(judgement) == {"empty": ("failed", True), "measurements": ("passed", False)}
+    assert judgement.state == "failed"
+    assert "every measurement changed" in judgement.reasons[0]
+    assert judgement.coverage.claimed == ("count",)
 
 
-def test_digests_alone_are_no_judgement(world):
-    found = world.judge("def test_there(): assert result()" + INTEGRITY)
-    assert found.state == "failed"
-    assert outcomes(found)["measurements"] == ("passed", False)
-    assert outcomes(found)["text"] == ("failed", True)
-    assert found.coverage.fraction == 0.0, "the digest of result.json would notice every change"
+def test_a_gate_that_only_compares_digests_is_refused(case):
+    judgement = case.judge("def test_there(): assert result()" + INTEGRITY)
+    assert judgement.state == "failed"
+    assert outcomes(judgement)["measurements"] == ("passed", False)
+    assert outcomes(judgement)["text"] == ("failed", True)
+    assert judgement.coverage.fraction == 0.0, "the digest of result.json would notice every change"
 
 
-def test_without_any_check_but_integrity_nothing_is_proved(world):
-    found = world.judge(INTEGRITY)
-    assert found.state == "failed"
-    assert outcomes(found)["measurements"] == ("errored", False)
-    assert "proves nothing" in found.reasons[0]
+def test_without_any_check_but_integrity_the_gate_is_not_tested(case):
+    judgement = case.judge(INTEGRITY)
+    assert judgement.state == "failed"
+    assert outcomes(judgement)["measurements"] == ("errored", False)
+    assert "this gate was not tested on a copy" in judgement.reasons[0]
+    assert "its checks must fail, but the run ended errored: " in judgement.reasons[0]
 
 
-def test_only_the_plan_excuses_what_is_not_caught(world):
-    world.only("result.json", "figures/loss.png", measurements=measured(count=4))
+def test_only_the_plan_exempts_a_mutant_that_survives(case):
+    case.only("result.json", "figures/loss.png", measurements=exact_measurements(count=4))
     source = "def test_count(): assert value('count') == 4"
-    found = world.judge(source)
-    assert found.state == "failed"
-    assert found.reasons == (
-        "this gate cannot fail: it passes on a copy with one byte of pixel data of each image changed",
+    judgement = case.judge(source)
+    assert judgement.state == "failed"
+    assert judgement.reasons == (
+        "this gate cannot fail: "
+        "it passes on a copy with one byte of pixel data of each image changed",
     )
-    excused = world.judge(source, unjudged=("images",))
-    assert (excused.state, excused.unjudged) == ("verified", ("images",))
-    assert outcomes(excused)["images"] == ("passed", False), "it is tried and shown all the same"
+    judgement = case.judge(source, exempt=("images",))
+    assert (judgement.state, judgement.exempt) == ("verified", ("images",))
+    assert outcomes(judgement)["images"] == ("passed", False), "it is tried and reported"
 
 
-def test_a_crash_on_a_damaged_copy_proves_nothing(small):
-    found = small.judge("def test_count():\n    if value('count') != 4: os._exit(3)")
-    assert found.true_run.outcome == "passed"
-    assert found.state == "failed"
-    assert outcomes(found)["measurements"] == ("errored", False)
-    assert found.coverage.claimed == ("count",)
+def test_a_crash_on_a_mutant_kills_nothing(small_case):
+    judgement = small_case.judge("def test_count():\n    if value('count') != 4: os._exit(3)")
+    assert judgement.true_run.outcome == "passed"
+    assert judgement.state == "failed"
+    assert outcomes(judgement)["measurements"] == ("errored", False)
+    assert judgement.coverage.claimed == ("count",)
 
 
-def test_a_check_that_only_appears_on_damage_proves_nothing(small):
-    found = small.judge(
+def test_a_check_that_exists_only_for_a_mutant_kills_nothing(small_case):
+    judgement = small_case.judge(
         """
 def test_there(): assert (out() / "result.json").exists()
 if (out() / "result.json").exists() and value("count") != 4:
     def test_extra(): assert False
 """
     )
-    assert outcomes(found) == {"empty": ("failed", True), "measurements": ("errored", False)}
-    assert found.reasons[0].endswith("ran, but were not collected on an empty folder: test_extra")
-    assert found.coverage.claimed == ("count",)
+    assert outcomes(judgement) == {"empty": ("failed", True), "measurements": ("errored", False)}
+    assert judgement.reasons[0].endswith(
+        "ran, but were not collected on an empty folder: test_extra"
+    )
+    assert judgement.coverage.claimed == ("count",)
 
 
-def test_a_gate_that_changes_itself_is_errored(small):
+def test_a_gate_that_changes_itself_is_errored(small_case):
     source = "def test_count():\n    assert value('count') == 4\n    open(__file__, 'a').write('#')"
-    found = small.judge(source)
-    assert (found.state, found.reasons) == (
+    judgement = small_case.judge(source)
+    assert (judgement.state, judgement.reasons) == (
         "errored",
         ("the gate's own files were changed while it ran",),
     )
 
 
-#### no judgement, and never a pass
+#### runs that are errored, and so never passed
 
-NO_JUDGEMENT = {
+ERRORED_RUNS = {
     "skip mark": ("@pytest.mark.skip\ndef test_a(): pass", "skip"),
     "skip call": ("def test_a(): pytest.skip('not today')", "skipped"),
     "one of two skipped": ("def test_a(): pass\ndef test_b(): pytest.skip('no')", "test_b"),
     "unittest skip": (
-        "import unittest\nclass TestA(unittest.TestCase):\n    @unittest.skip('x')\n    def test_a(self): pass",
+        "import unittest\nclass TestA(unittest.TestCase):\n"
+        "    @unittest.skip('x')\n    def test_a(self): pass",
         "skipped",
     ),
     "xfail": ("@pytest.mark.xfail\ndef test_a(): assert False", "xfail"),
     "xpass": ("@pytest.mark.xfail(strict=False)\ndef test_a(): pass", "xfail"),
     "xfail parameter": (
-        "@pytest.mark.parametrize('x', [pytest.param(1, marks=pytest.mark.xfail)])\ndef test_a(x): pass",
+        "@pytest.mark.parametrize('x', [pytest.param(1, marks=pytest.mark.xfail)])\n"
+        "def test_a(x): pass",
         "xfail",
     ),
     "unknown mark": ("@pytest.mark.integrty\ndef test_a(): pass", "integrty"),
     "no test": ("def helper(): pass", "no check"),
     "syntax": ("def test_a(: pass", "could not collect"),
     "reads at import": ("RESULT = result()\ndef test_a(): pass", "could not collect"),
-    "checks made of the outputs": (
+    "checks that depend on the outputs": (
         "NAMES = list(result()['measurements']) if (out() / 'result.json').exists() else ['none']\n"
         "@pytest.mark.parametrize('name', NAMES)\ndef test_a(name): pass",
         "test_a[count]",
@@ -360,11 +379,14 @@ NO_JUDGEMENT = {
     "exits with 0": ("def test_a(): os._exit(0)", "no report"),
     "exits with 1": ("def test_a(): os._exit(1)", "no report"),
     "stops pytest with 0": (
-        "def test_a(): pass\ndef test_b(): pytest.exit('done', returncode=0)\ndef test_c(): assert False",
-        "a report of 1 checks that lists 2",
+        "def test_a(): pass\n"
+        "def test_b(): pytest.exit('done', returncode=0)\n"
+        "def test_c(): assert False",
+        "the report states 1 checks and lists 2",
     ),
     "stops pytest in a fixture": (
-        "@pytest.fixture\ndef f(): pytest.exit('done', returncode=0)\ndef test_a(): pass\ndef test_b(f): pass",
+        "@pytest.fixture\ndef f(): pytest.exit('done', returncode=0)\n"
+        "def test_a(): pass\ndef test_b(f): pass",
         "collected, but did not run: test_b",
     ),
     "exit code changed": (
@@ -375,29 +397,31 @@ NO_JUDGEMENT = {
 }
 
 
-@pytest.mark.parametrize("case", NO_JUDGEMENT)
-def test_no_judgement_is_errored(small, case):
-    source, words = NO_JUDGEMENT[case]
-    found = small.judge(source)
-    assert (found.state, found.true_run.outcome) == ("errored", "errored")
-    assert words in found.reasons[0]
-    assert found.negatives == ()
-    assert (
-        verdict(found, outputs=small.outputs, configuration=[])["predicate"]["result"] == "FAILED"
-    )
+@pytest.mark.parametrize("name", ERRORED_RUNS)
+def test_an_incomplete_run_is_errored(small_case, name):
+    source, expected_reason = ERRORED_RUNS[name]
+    judgement = small_case.judge(source)
+    assert (judgement.state, judgement.true_run.outcome) == ("errored", "errored")
+    assert expected_reason in judgement.reasons[0]
+    assert judgement.mutants == ()
+    verdict = verdict_of(judgement, outputs=small_case.outputs, configuration=[])
+    assert verdict.predicate.result == "FAILED"
 
 
-def test_a_missing_gate_is_errored(small):
-    found = small.judge_spec(GateSpec("pytest", "gates/test_absent.py", 30))
-    assert found.state == "errored"
-    assert "test_absent" in found.reasons[0]
+def test_a_missing_gate_is_errored(small_case):
+    judgement = small_case.judge_spec(GateSpec(GateKind.PYTEST, "gates/test_absent.py", 30))
+    assert judgement.state == "errored"
+    assert "test_absent" in judgement.reasons[0]
 
 
-def test_time_out_is_errored(small):
+def test_time_out_is_errored(small_case):
     begin = time.monotonic()
-    found = small.judge("import time\ndef test_a(): time.sleep(60)", timeout_s=2)
-    assert (found.state, found.reasons) == ("errored", ("timed out after 2 s",))
+    judgement = small_case.judge("import time\ndef test_a(): time.sleep(60)", timeout_s=2)
+    assert (judgement.state, judgement.reasons) == ("errored", ("timed out after 2 s",))
     assert time.monotonic() - begin < 30
+
+
+TEARDOWN_RAISES = "@pytest.fixture\ndef late():\n    yield\n    raise OSError('no')\n"
 
 
 @pytest.mark.parametrize(
@@ -407,74 +431,72 @@ def test_time_out_is_errored(small):
         "def test_a(): raise SystemExit(0)",
         "def test_a(): pytest.xfail('known')",
         "@pytest.fixture\ndef broken(): raise OSError('no')\ndef test_a(broken): pass",
-        "@pytest.fixture\ndef late():\n    yield\n    raise OSError('no')\ndef test_a(late): pass",
-        "@pytest.fixture\ndef late():\n    yield\n    raise OSError('no')\ndef test_a(late): assert False",
+        TEARDOWN_RAISES + "def test_a(late): pass",
+        TEARDOWN_RAISES + "def test_a(late): assert False",
     ],
 )
-def test_a_check_that_raises_has_failed(small, source):
-    found = small.judge(source)
-    assert (found.state, found.true_run.outcome, found.true_run.failing) == (
-        "failed",
-        "failed",
-        ("test_a",),
-    )
+def test_a_check_that_raises_has_failed(small_case, source):
+    judgement = small_case.judge(source)
+    assert (judgement.state, judgement.true_run.outcome) == ("failed", "failed")
+    assert judgement.true_run.failing == ("test_a",)
 
 
 @pytest.mark.parametrize(
     ("command", "outcome"),
     [("exit 0", "passed"), ("exit 1", "failed"), ("exit 125", "failed"), ("exit 126", "errored"),
-     ("no-such-command-here", "errored"), ("kill -9 $$", "errored"), ("exit 255", "errored"), ("sleep 60", "errored")],
+     ("no-such-command-here", "errored"), ("kill -9 $$", "errored"), ("exit 255", "errored"),
+     ("sleep 60", "errored")],
 )  # fmt: skip
-def test_shell_exit_codes(small, command, outcome):
-    assert small.judge_shell(command, timeout_s=2).true_run.outcome == outcome
+def test_shell_exit_codes(small_case, command, outcome):
+    assert small_case.judge_shell(command, timeout_s=2).true_run.outcome == outcome
 
 
-def test_a_good_shell_gate_is_proved(small):
-    found = small.judge_shell('grep -q \'"value": 4,\' "$PHASES_OUT/result.json"')
-    assert (found.state, found.coverage.recomputed) == ("verified", ("count",))
+def test_a_good_shell_gate_kills_every_mutant(small_case):
+    judgement = small_case.judge_shell('grep -q \'"value": 4,\' "$PHASES_OUT/result.json"')
+    assert (judgement.state, judgement.coverage.recomputed) == ("verified", ("count",))
 
 
-def test_messages_are_one_printable_line(small):
-    found = small.judge(r"def test_a(): assert False, 'a\nb\x1b[31m\u202e' + 'x' * 5000")
-    [check] = found.true_run.checks
+def test_messages_are_one_printable_line(small_case):
+    judgement = small_case.judge(r"def test_a(): assert False, 'a\nb\x1b[31m\u202e' + 'x' * 5000")
+    [check] = judgement.true_run.checks
     assert check.message.isprintable()
     assert len(check.message) <= 400
-    assert all(line.isprintable() for line in found.true_run.log_tail.splitlines())
+    assert all(line.isprintable() for line in judgement.true_run.log_tail.splitlines())
 
 
 #### the gate's surroundings
 
 
-def test_nothing_beside_the_gate_is_loaded(small, monkeypatch):
+def test_nothing_beside_the_gate_is_loaded(small_case, monkeypatch):
     monkeypatch.setenv("PYTEST_ADDOPTS", "--collect-only")
-    monkeypatch.setenv("PYTHONPATH", str(small.root / "planted"))
-    (small.root / "planted").mkdir()
-    (small.root / "planted" / "sitecustomize.py").write_text("raise SystemExit(0)")
-    (small.gates / "gates" / "conftest.py").write_text("raise SystemExit(0)")
-    (small.gates / "pytest.ini").write_text("[pytest]\naddopts = --collect-only\n")
+    monkeypatch.setenv("PYTHONPATH", str(small_case.root / "planted"))
+    (small_case.root / "planted").mkdir()
+    (small_case.root / "planted" / "sitecustomize.py").write_text("raise SystemExit(0)")
+    (small_case.gates / "gates" / "conftest.py").write_text("raise SystemExit(0)")
+    (small_case.gates / "pytest.ini").write_text("[pytest]\naddopts = --collect-only\n")
     for name in ("json.py", "conftest.py", "pytest.py", "sitecustomize.py"):
-        (small.out / name).write_text("raise SystemExit(0)\n")
-        small.outputs[name] = sha256(b"raise SystemExit(0)\n")
-    (small.gates / "gates" / "outputs.py").write_text("FOUR = 4\n")
-    found = small.judge(
+        (small_case.out / name).write_text("raise SystemExit(0)\n")
+        small_case.outputs[name] = sha256(b"raise SystemExit(0)\n")
+    (small_case.gates / "gates" / "outputs.py").write_text("FOUR = 4\n")
+    judgement = small_case.judge(
         """
 from gates import outputs
 def test_count(): assert value('count') == outputs.FOUR
 def test_no_plugins(pytestconfig): assert not pytestconfig.pluginmanager.list_plugin_distinfo()
 """
     )
-    assert (found.state, found.reasons) == ("verified", ())
+    assert (judgement.state, judgement.reasons) == ("verified", ())
 
 
-def test_each_copy_is_read_only_and_told_its_own_digests(world):
-    found = world.judge(
+def test_each_copy_is_read_only_and_has_its_own_digests(case):
+    judgement = case.judge(
         GOOD
         + """
 def test_digests():
-    told = json.loads(Path(os.environ["PHASES_DIGESTS"]).read_text())
-    met = {p.relative_to(out()).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest()
-           for p in out().rglob("*") if p.is_file()}
-    assert told == met
+    expected = json.loads(Path(os.environ["PHASES_DIGESTS"]).read_text())
+    actual = {p.relative_to(out()).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest()
+              for p in out().rglob("*") if p.is_file()}
+    assert actual == expected
 
 def test_read_only():
     assert not any(p.stat().st_mode & 0o222 for p in [out(), *out().rglob("*")])
@@ -483,58 +505,66 @@ def test_home_is_private():
     assert not any(Path.home().iterdir()) and Path.cwd() == out()
 """
     )
-    assert found.state == "verified"
-    assert not {"test_digests", "test_read_only", "test_home_is_private"} & {
-        name for item in found.negatives for name in item.caught_by
-    }
+    assert judgement.state == "verified"
+    for mutant in judgement.mutants:
+        surroundings = {"test_digests", "test_read_only", "test_home_is_private"}
+        assert not surroundings & set(mutant.killed_by)
 
 
-def test_the_cache_is_shared_and_keyed_by_what_was_read(world, tmp_path):
+def test_the_cache_is_shared_and_keyed_by_what_was_read(case, tmp_path):
     log = tmp_path / "computed"
-    found = world.only(
-        "artifacts/losses.safetensors", "result.json", measurements=measured(mean_loss=2.75)
+    judgement = case.only(
+        "artifacts/losses.safetensors",
+        "result.json",
+        measurements=exact_measurements(mean_loss=2.75),
     ).judge(
         f"""
 def mean():
     key = json.loads(Path(os.environ["PHASES_DIGESTS"]).read_text())["artifacts/losses.safetensors"]
-    place = Path(os.environ["PHASES_GATE_CACHE"]) / key
-    if not place.exists():
+    path = Path(os.environ["PHASES_GATE_CACHE"]) / key
+    if not path.exists():
         with open({str(log)!r}, "a") as file: file.write(key + "\\n")
-        place.write_text(str(sum(losses()) / 4))
-    return float(place.read_text())
+        path.write_text(str(sum(losses()) / 4))
+    return float(path.read_text())
 
 def test_mean(): assert value("mean_loss") == mean() and abs(losses()[0] - 2.0) < 1e-6
 """
     )
-    assert found.state == "verified"
+    assert judgement.state == "verified"
     computed = log.read_text().split()
-    assert len(computed) == 2, "once for the true arrays in all copies, once for the damaged ones"
-    assert computed[0] == world.outputs["artifacts/losses.safetensors"] != computed[1]
+    assert len(computed) == 2, "once for the true arrays in all copies, once for the mutated ones"
+    assert computed[0] == case.outputs["artifacts/losses.safetensors"] != computed[1]
 
 
 WRITES = {
     "changes": "os.chmod(path, 0o600); path.write_text(path.read_text() + ' ')",
     "adds": "os.chmod(out(), 0o700); (out() / 'new').write_text('x')",
     "removes": "os.chmod(out(), 0o700); path.unlink()",
-    "replaces": "os.chmod(out(), 0o700); data = path.read_bytes(); path.unlink(); path.write_bytes(data)",
+    "replaces": (
+        "os.chmod(out(), 0o700); data = path.read_bytes(); path.unlink(); path.write_bytes(data)"
+    ),
     "links": "os.chmod(out(), 0o700); path.unlink(); path.symlink_to('/etc/passwd')",
 }
 
 
 @pytest.mark.parametrize("how", WRITES)
-def test_a_gate_that_changes_its_input_is_errored(small, how):
-    source = f"def test_count():\n    assert value('count') == 4\n    path = out() / 'result.json'\n    {WRITES[how]}"
-    found = small.judge(source)
-    assert found.state == "errored"
-    assert "the gate changed its input" in found.reasons[0]
-    assert sha256((small.out / "result.json").read_bytes()) == small.outputs["result.json"], (
-        "the original is safe"
-    )
+def test_a_gate_that_changes_its_input_is_errored(small_case, how):
+    judgement = small_case.judge(f"""
+def test_count():
+    assert value("count") == 4
+    path = out() / "result.json"
+    {WRITES[how]}
+""")
+    assert judgement.state == "errored"
+    assert "the gate changed its input" in judgement.reasons[0]
+    assert (
+        sha256((small_case.out / "result.json").read_bytes()) == small_case.outputs["result.json"]
+    ), "the original is unchanged"
 
 
-def test_a_write_through_a_hard_link_in_a_damaged_copy_is_found(world):
-    world.only("report.md", "result.json", measurements=measured(count=4))
-    found = world.judge(
+def test_a_write_through_a_hard_link_in_a_mutant_is_detected(case):
+    case.only("report.md", "result.json", measurements=exact_measurements(count=4))
+    judgement = case.judge(
         """
 def test_count():
     if value("count") != 4:
@@ -545,120 +575,137 @@ def test_report(): assert (out() / "report.md").read_text().splitlines()[2] == "
 def test_lines(): assert len((out() / "report.md").read_text().splitlines()) == 5
 """
     )
-    assert found.state == "errored"
-    assert "report.md was changed" in found.reasons[0]
-    assert sha256((world.out / "report.md").read_bytes()) == world.outputs["report.md"]
+    assert judgement.state == "errored"
+    assert "report.md was changed" in judgement.reasons[0]
+    assert sha256((case.out / "report.md").read_bytes()) == case.outputs["report.md"]
 
 
-def test_the_original_is_copied_not_linked(world):
-    before = {path: (world.out / path).stat() for path in world.outputs}
-    world.judge("def test_a(): assert False")
+def test_the_original_is_copied_not_linked(case):
+    before = {path: (case.out / path).stat() for path in case.outputs}
+    case.judge("def test_a(): assert False")
     for path, stat in before.items():
-        after = (world.out / path).stat()
-        assert (after.st_nlink, after.st_mode, after.st_ctime_ns) == (
-            1,
-            stat.st_mode,
-            stat.st_ctime_ns,
-        )
+        after = (case.out / path).stat()
+        assert after.st_nlink == 1
+        assert (after.st_mode, after.st_ctime_ns) == (stat.st_mode, stat.st_ctime_ns)
 
 
-def test_only_declared_outputs_are_shown(small):
-    (small.out / "extra.txt").write_text("undeclared")
-    found = small.judge(
+def test_only_declared_outputs_are_shown(small_case):
+    (small_case.out / "extra.txt").write_text("undeclared")
+    judgement = small_case.judge(
         "def test_a(): assert value('count') == 4 and os.listdir(out()) == ['result.json']"
     )
-    assert found.state == "verified"
+    assert judgement.state == "verified"
 
 
-def test_outputs_that_changed_since_they_were_collected_are_not_judged(small):
-    (small.out / "result.json").write_text("{}")
-    with pytest.raises(IntegrityError, match=r"result\.json: sha256 .* wanted"):
-        small.judge("def test_a(): pass")
+def test_outputs_that_changed_since_they_were_collected_are_not_judged(small_case):
+    (small_case.out / "result.json").write_text("{}")
+    with pytest.raises(IntegrityError, match=r"result\.json: got sha256 .* expected"):
+        small_case.judge("def test_a(): pass")
 
 
 @pytest.mark.parametrize(
-    "make", [lambda path: path.symlink_to("kept"), os.mkfifo, os.mkdir, lambda path: None]
+    "make", [lambda path: path.symlink_to("original"), os.mkfifo, os.mkdir, lambda path: None]
 )
-def test_an_output_that_is_no_regular_file_is_not_judged(small, make):
-    (small.out / "result.json").rename(
-        small.out / "kept"
-    )  # a link to the very bytes that were collected is one too
-    make(small.out / "result.json")
+def test_an_output_that_is_no_regular_file_is_not_judged(small_case, make):
+    # The link is refused although it leads to the very bytes that were collected.
+    (small_case.out / "result.json").rename(small_case.out / "original")
+    make(small_case.out / "result.json")
     with pytest.raises(IntegrityError, match=r"result\.json"):
-        small.judge("def test_a(): pass")
+        small_case.judge("def test_a(): pass")
 
 
-def test_measurements_that_cannot_be_read_are_not_judged(small):
+def test_measurements_that_cannot_be_read_are_not_judged(small_case):
     data = b'{"measurements": {"count": {"value": NaN}}}'
-    (small.out / "result.json").write_bytes(data)
-    small.outputs["result.json"] = sha256(data)
-    found = small.judge("def test_a(): assert (out() / 'result.json').exists()")
-    assert found.state == "errored"
-    assert "measurements.count.value: NaN" in found.reasons[0]
+    (small_case.out / "result.json").write_bytes(data)
+    small_case.outputs["result.json"] = sha256(data)
+    judgement = small_case.judge("def test_a(): assert (out() / 'result.json').exists()")
+    assert judgement.state == "errored"
+    assert "measurements.count.value: NaN" in judgement.reasons[0]
 
 
-def test_names_of_measurements_lead_nowhere(small):
-    small.only("result.json", measurements=measured(**{"../../../escape": 4, "": 1}))
-    found = small.judge("def test_a(): assert (value('../../../escape'), value('')) == (4, 1)")
-    assert (found.state, found.coverage.recomputed) == ("verified", ("../../../escape", ""))
+def test_names_of_measurements_are_no_paths(small_case):
+    small_case.only("result.json", measurements=exact_measurements(**{"../../../escape": 4, "": 1}))
+    judgement = small_case.judge(
+        "def test_a(): assert (value('../../../escape'), value('')) == (4, 1)"
+    )
+    assert (judgement.state, judgement.coverage.recomputed) == ("verified", ("../../../escape", ""))
 
 
-def test_a_stop_signal_ends_the_proof(small):
-    small.only("result.json", measurements=measured(**{f"m{i}": i for i in range(50)}))
-    source = "def test_a(): time.sleep(0.2); assert [value(f'm{i}') for i in range(50)] == list(range(50))"
-    spec = small.pytest_gate("import time\n" + source)
+def test_a_stop_signal_ends_the_judgement(small_case):
+    small_case.only(
+        "result.json", measurements=exact_measurements(**{f"m{i}": i for i in range(50)})
+    )
+    spec = small_case.pytest_gate("""
+import time
+def test_a():
+    time.sleep(0.2)
+    assert [value(f"m{i}") for i in range(50)] == list(range(50))
+""")
     timer = threading.Timer(3, os.kill, (os.getpid(), signal.SIGTERM))
     timer.start()
     begin = time.monotonic()
     with pytest.raises(InterruptedRunError):
-        small.judge_spec(spec)
+        small_case.judge_spec(spec)
     assert time.monotonic() - begin < 15
-    assert {path.name for path in small.workspace.iterdir()} <= {"runs"}
+    assert {path.name for path in small_case.workspace.iterdir()} <= {"runs"}
 
 
 #### phases and preconditions
 
 
-def phase(world):
-    folders = {name: world.root / "features" / name for name in ("FEAT-001", "FEAT-002")}
-    outputs = {name: write_outputs(folder, measured(count=4)) for name, folder in folders.items()}
-    return {"features": folders, "outputs": outputs, **world.common()}
+def phase_arguments(case):
+    folders = {name: case.root / "features" / name for name in ("FEAT-001", "FEAT-002")}
+    measurements = exact_measurements(count=4)
+    outputs = {name: write_outputs(folder, measurements) for name, folder in folders.items()}
+    return {"features": folders, "outputs": outputs, **case.common()}
 
 
-def test_an_exit_gate_must_judge_every_feature(world):
+def test_an_exit_gate_must_judge_every_feature(case):
     source = """
 @pytest.mark.parametrize("name", [{names}])
 def test_count(name):
-    assert json.loads((out() / name / "result.json").read_text())["measurements"]["count"]["value"] == 4
+    measurements = json.loads((out() / name / "result.json").read_text())["measurements"]
+    assert measurements["count"]["value"] == 4
 """
-    both = judge_phase(
-        world.pytest_gate(source.format(names="'FEAT-001', 'FEAT-002'")), **phase(world)
-    )
-    assert (both.state, both.coverage) == ("verified", None)
-    caught = {item.kind: item.caught_by for item in both.negatives}
-    assert caught["measurements:FEAT-002"] == ("test_count[FEAT-002]",)
-    assert set(caught) == {"empty", "measurements:FEAT-001", "measurements:FEAT-002"}
-    one = judge_phase(world.pytest_gate(source.format(names="'FEAT-001'")), **phase(world))
-    assert one.state == "failed"
-    assert one.reasons[0].endswith("FEAT-002")
+    spec = case.pytest_gate(source.format(names="'FEAT-001', 'FEAT-002'"))
+    judgement = judge_phase(spec, **phase_arguments(case))
+    assert (judgement.state, judgement.coverage) == ("verified", None)
+    killed_by = {mutant.kind: mutant.killed_by for mutant in judgement.mutants}
+    assert killed_by["measurements:FEAT-002"] == ("test_count[FEAT-002]",)
+    assert set(killed_by) == {"empty", "measurements:FEAT-001", "measurements:FEAT-002"}
+    spec = case.pytest_gate(source.format(names="'FEAT-001'"))
+    judgement = judge_phase(spec, **phase_arguments(case))
+    assert judgement.state == "failed"
+    assert judgement.reasons[0].endswith("FEAT-002")
 
 
-def test_an_entry_gate_runs_in_the_repository_root(world):
-    (world.gates / "VISION.md").write_text("x")
-    common = {
-        "root": world.gates,
-        "workspace": world.workspace,
-        "env": {"OMP_NUM_THREADS": "2"},
-        "sandbox": Unconfined(),
-    }
-    assert run_entry_gate(GateSpec("shell", "test -s VISION.md", 5), **common).outcome == "passed"
-    assert run_entry_gate(GateSpec("shell", "test -s ABSENT.md", 5), **common).outcome == "failed"
-    assert run_entry_gate(GateSpec("shell", "absent-command", 5), **common).outcome == "errored"
-    assert (
-        run_entry_gate(GateSpec("shell", 'test "$OMP_NUM_THREADS" = 2', 5), **common).outcome
-        == "passed"
-    )
-    spec = world.pytest_gate(
+@pytest.mark.parametrize(
+    ("command", "outcome"),
+    [
+        ("test -s VISION.md", "passed"),
+        ("test -s ABSENT.md", "failed"),
+        ("absent-command", "errored"),
+        ('test "$OMP_NUM_THREADS" = 2', "passed"),
+    ],
+)
+def test_an_entry_gate_may_be_a_command(case, command, outcome):
+    spec = GateSpec(GateKind.SHELL, command, 5)
+    assert run_entry(case, spec).outcome == outcome
+
+
+def test_an_entry_gate_runs_in_the_repository_root(case):
+    spec = case.pytest_gate(
         "def test_a(): assert Path('VISION.md').exists() and 'PHASES_OUT' not in os.environ"
     )
-    assert run_entry_gate(spec, **common).outcome == "passed"
+    assert run_entry(case, spec).outcome == "passed"
+
+
+def run_entry(case, spec):
+    (case.gates / "VISION.md").write_text("x")
+    return run_entry_gate(
+        spec,
+        root=case.gates,
+        workspace=case.workspace,
+        env={"OMP_NUM_THREADS": "2"},
+        sandbox=NoSandbox(),
+    )

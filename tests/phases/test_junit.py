@@ -1,9 +1,10 @@
-"""Reports that are not what they should be are never believed."""
+"""JUnit reports: read if they are whole and of this run, refused otherwise."""
 
 import pytest
 
 from phases.judge.junit import ReportError, check_id, read_report
 
+SECOND_SUITE = '<testsuite name="nonce" tests="0"></testsuite>'
 CASE = '<testcase classname="gates.test_x" name="test_a" />'
 
 
@@ -20,51 +21,47 @@ def read(tmp_path, text):
 
 def test_a_whole_report(tmp_path):
     cases = (
-        CASE
-        + '<testcase classname="gates.test_x.TestB" name="test_c[1]"><failure message="no&#10;way" /></testcase>'
-        + '<testcase classname="gates.test_x" name="test_d"><error message="late" /></testcase>'
-        + '<testcase classname="gates.test_x" name="test_e"><skipped message="not now" /></testcase>'
+        CASE,
+        '<testcase classname="gates.test_x.TestB" name="test_c[1]">'
+        '<failure message="no&#10;way" /></testcase>',
+        '<testcase classname="gates.test_x" name="test_d"><error message="late" /></testcase>',
+        '<testcase classname="gates.test_x" name="test_e"><skipped message="not now" /></testcase>',
     )
-    checks, silent = read(tmp_path, report(cases, tests=4))
+    checks, skipped = read(tmp_path, report("".join(cases), tests=4))
     assert [(check.id, check.passed, check.message) for check in checks] == [
         ("test_a", True, ""),
         ("TestB::test_c[1]", False, "no way"),
         ("test_d", False, "late"),
     ]
-    assert silent == ("test_e",)
+    assert skipped == ("test_e",)
 
 
-def test_a_check_that_stands_there_twice_failed_if_one_of_them_did(tmp_path):
-    bad = CASE.replace(" />", "><error message='teardown' /></testcase>")
-    for cases in (CASE + bad, bad + CASE):
+def test_a_check_that_is_listed_twice_failed_if_one_of_them_did(tmp_path):
+    error = CASE.replace(" />", "><error message='teardown' /></testcase>")
+    for cases in (CASE + error, error + CASE):
         checks, _ = read(tmp_path, report(cases, tests=2))
         assert [check.passed for check in checks] == [False]
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "message"),
     [
         (report(name="other"), "nonce"),
-        (report() + "x", "no XML"),
-        (report()[:-5], "no XML"),
-        ("", "no XML"),
+        (report() + "x", "not XML"),
+        (report()[:-5], "not XML"),
+        ("", "not XML"),
         ("<testsuites />", "nonce"),
-        (report(tests=2), "2 checks that lists 1"),
+        (report(tests=2), "states 2 checks and lists 1"),
         (report(before='<!DOCTYPE x [<!ENTITY a "b">]>'), "document type"),
-        (
-            report().replace(
-                "</testsuite>", '</testsuite><testsuite name="nonce" tests="0"></testsuite>'
-            ),
-            "nonce",
-        ),
+        (report().replace("</testsuite>", f"</testsuite>{SECOND_SUITE}"), "nonce"),
     ],
 )
-def test_not_believed(tmp_path, text, words):
-    with pytest.raises(ReportError, match=words):
+def test_an_invalid_report_is_refused(tmp_path, text, message):
+    with pytest.raises(ReportError, match=message):
         read(tmp_path, text)
 
 
-def test_no_report_and_a_link_are_no_report(tmp_path):
+def test_a_missing_report_and_a_link_are_refused(tmp_path):
     (tmp_path / "planted.xml").write_text(report())
     (tmp_path / "report.xml").symlink_to(tmp_path / "planted.xml")
     for name in ("report.xml", "absent.xml"):
@@ -73,7 +70,7 @@ def test_no_report_and_a_link_are_no_report(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("node", "wanted"),
+    ("node_id", "expected"),
     [
         ("gates/test_x.py::test_a", "test_a"),
         ("gates/test_x.py::test_a[b::c[d]]", "test_a[b::c[d]]"),
@@ -81,5 +78,5 @@ def test_no_report_and_a_link_are_no_report(tmp_path):
         ("gates/sub/test_x.py::test_a", "test_a"),
     ],
 )
-def test_check_id(node, wanted):
-    assert check_id(node) == wanted
+def test_check_id(node_id, expected):
+    assert check_id(node_id) == expected

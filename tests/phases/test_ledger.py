@@ -1,4 +1,4 @@
-"""The ledger: writer and parser are inverse, and whatever is done to the text afterwards is found and named."""
+"""The ledger: writer and parser are inverse; any later change of the text is found and named."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from phases.base import durable
 from phases.base.text import is_printable, printable
 from phases.errors import IntegrityError
+from phases.record import entries
+from phases.record.entries import LineFormat
 from phases.record.ledger import (
-    KINDS,
-    Entry,
+    EntryKind,
     Ledger,
     append_entry,
     chain_problems,
@@ -25,6 +26,8 @@ from phases.record.reconcile import reconcile
 
 TIME = "2026-11-23T10:12:31Z"
 HEADER = new_header("Toy")
+LATER_KINDS = [kind for kind in EntryKind if kind != EntryKind.GENESIS]
+ANY_LINE = LineFormat("{text}", text=".*")
 
 lines = (
     st.text(st.characters(codec="utf-8"), min_size=1, max_size=60)
@@ -32,29 +35,37 @@ lines = (
     .map(str.strip)
     .filter(bool)
 )
-ids = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,10}", fullmatch=True)
+feature_ids = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,10}", fullmatch=True)
 
 
 @st.composite
 def ledgers(draw: st.DrawFn, least: int = 0) -> Ledger:
     ledger = Ledger(HEADER, ())
     for number in range(draw(st.integers(least, 6))):
-        kind = (
-            "GENESIS"
-            if number == 0
-            else draw(st.sampled_from([k for k in KINDS if k != "GENESIS"]))
-        )
+        kind = EntryKind.GENESIS
+        if number > 0:
+            kind = draw(st.sampled_from(LATER_KINDS))
+        # A feature has a phase, and a feature's entry has a title.
         phase = draw(st.none() | st.integers(1, 12))
-        feature = draw(st.none() | ids) if phase else None
+        feature, title = None, ""
+        if phase:
+            feature = draw(st.none() | feature_ids)
+        if feature:
+            title = draw(lines)
         entry = seal_entry(
-            ledger, kind, tuple(draw(st.lists(lines, max_size=4))), time=TIME, phase=phase, feature=feature,
-            title=draw(lines) if feature else "",
-        )  # fmt: skip
-        ledger = Ledger(ledger.header, (*ledger.entries, entry))
+            ledger,
+            kind,
+            tuple(draw(st.lists(lines, max_size=4))),
+            time=TIME,
+            phase=phase,
+            feature=feature,
+            title=title,
+        )
+        ledger = ledger.with_entry(entry)
     return ledger
 
 
-def codes(data: bytes) -> set[str]:
+def problem_codes(data: bytes) -> set[str]:
     return {problem.code for problem in chain_problems(parse_ledger(data))}
 
 
@@ -69,14 +80,14 @@ def test_any_changed_byte_is_found(ledger: Ledger, data: st.DataObject) -> None:
     at = data.draw(st.integers(len(HEADER), len(ledger.data) - 1))
     byte = data.draw(st.integers(0, 255).filter(lambda value: value != ledger.data[at]))
     changed = ledger.data[:at] + bytes([byte]) + ledger.data[at + 1 :]
-    assert codes(changed), changed[at - 20 : at + 20]
+    assert problem_codes(changed), changed[at - 20 : at + 20]
 
 
 @given(ledgers(least=1), st.integers(0, 200), st.integers(0, 255))
 def test_a_changed_header_is_found(ledger: Ledger, at: int, byte: int) -> None:
     at %= len(HEADER)
     changed = ledger.data[:at] + bytes([byte]) + ledger.data[at + 1 :]
-    assert changed == ledger.data or codes(changed)
+    assert changed == ledger.data or problem_codes(changed)
 
 
 @given(ledgers(least=3), st.data())
@@ -87,7 +98,8 @@ def test_a_deleted_moved_or_doubled_entry_is_found(ledger: Ledger, data: st.Data
     moved = [*blocks[:at], blocks[at + 1], blocks[at], *blocks[at + 2 :]]
     doubled = [*blocks[: at + 1], blocks[at], *blocks[at + 1 :]]
     for changed in (deleted, moved, doubled):
-        assert codes(HEADER + b"".join(changed)) & {"chain-order", "chain-prev", "chain-genesis"}
+        codes = problem_codes(HEADER + b"".join(changed))
+        assert codes & {"chain-order", "chain-prev", "chain-genesis"}
 
 
 @given(ledgers(least=2), st.data())
@@ -95,31 +107,35 @@ def test_an_edit_with_its_own_hash_renewed_is_found_at_the_next_entry(
     ledger: Ledger, data: st.DataObject
 ) -> None:
     at = data.draw(st.integers(0, len(ledger.entries) - 2))
-    old = ledger.entries[at]
+    original = ledger.entries[at]
     before = Ledger(HEADER, ledger.entries[:at])
     forged = seal_entry(
-        before, old.kind, ("it went better than it did",), time=TIME, phase=old.phase
+        before, original.kind, ("it went better than it did",), time=TIME, phase=original.phase
     )
-    if forged == old:
+    if forged == original:
         return
-    found = chain_problems(
-        Ledger(HEADER, (*ledger.entries[:at], forged, *ledger.entries[at + 1 :]))
-    )
-    assert [(p.code, p.entry) for p in found] == [("chain-prev", at + 2)]
+    edited = Ledger(HEADER, (*ledger.entries[:at], forged, *ledger.entries[at + 1 :]))
+    problems = [(problem.code, problem.entry) for problem in chain_problems(edited)]
+    assert problems == [("chain-prev", at + 2)]
+
+
+#### progress.txt against its journal and HEAD
 
 
 @given(ledgers(least=2), st.data())
 def test_a_cut_at_the_end_is_found_by_journal_and_commit(
     ledger: Ledger, data: st.DataObject
 ) -> None:
-    keep = data.draw(st.integers(0, len(ledger.entries) - 1))
-    cut = Ledger(HEADER, ledger.entries[:keep]).data
-    assert codes(cut) == set()  # the chain alone cannot see it
-    # not committed: the journal brings it back
-    mended = reconcile(cut, ledger.data, cut)
-    assert (mended.problems, mended.restored) == ((), len(ledger.entries) - keep)
-    assert mended.ledger == ledger
-    # committed: progress.txt must hold it
+    count = data.draw(st.integers(0, len(ledger.entries) - 1))
+    cut = Ledger(HEADER, ledger.entries[:count]).data
+    assert problem_codes(cut) == set()  # the chain alone cannot see it
+
+    # Not committed: the journal restores it.
+    reconciled = reconcile(cut, ledger.data, cut)
+    assert (reconciled.problems, reconciled.restored) == ((), len(ledger.entries) - count)
+    assert reconciled.ledger == ledger
+
+    # Committed: progress.txt must have it.
     assert reconcile(cut, ledger.data, ledger.data).problems
 
 
@@ -127,10 +143,14 @@ def test_a_cut_at_the_end_is_found_by_journal_and_commit(
 def test_entries_that_the_runner_did_not_write_are_named(ledger: Ledger, other: Ledger) -> None:
     extra = seal_entry(ledger, "APPROVED", ("all is well",), time=TIME, phase=1)
     longer = ledger.data + extra.block
-    found = reconcile(longer, ledger.data, ledger.data).problems
-    assert [(p.code, p.entry) for p in found] == [("entry-unknown", len(ledger.entries) + 1)]
-    found = reconcile(longer, None, ledger.data).problems  # a clone
-    assert [p.code for p in found] == ["entry-unknown"]
+
+    # With a journal, and in a clone without one.
+    problems = reconcile(longer, ledger.data, ledger.data).problems
+    codes = [(problem.code, problem.entry) for problem in problems]
+    assert codes == [("entry-unknown", len(ledger.entries) + 1)]
+    problems = reconcile(longer, None, ledger.data).problems
+    assert [problem.code for problem in problems] == ["entry-unknown"]
+
     if other.data != ledger.data:
         assert reconcile(other.data, ledger.data, ledger.data).problems
 
@@ -139,8 +159,10 @@ def test_entries_that_the_runner_did_not_write_are_named(ledger: Ledger, other: 
 def test_a_torn_journal_entry_is_set_aside(ledger: Ledger, data: st.DataObject) -> None:
     entry = seal_entry(ledger, "STARTED", ("attempt 1",), time=TIME, phase=1)
     torn = entry.block[: data.draw(st.integers(1, len(entry.block) - 1))]
-    found = reconcile(ledger.data, ledger.data + torn, ledger.data)
-    assert (found.problems, found.torn, found.ledger) == ((), torn, ledger)
+    reconciled = reconcile(ledger.data, ledger.data + torn, ledger.data)
+    assert reconciled.problems == ()
+    assert reconciled.torn_journal == torn
+    assert reconciled.ledger == ledger
 
 
 @given(ledgers(least=1), st.data())
@@ -149,9 +171,12 @@ def test_a_torn_progress_entry_is_restored_from_the_journal(
 ) -> None:
     entry = seal_entry(ledger, "STARTED", ("attempt 1",), time=TIME, phase=1)
     torn = entry.block[: data.draw(st.integers(0, len(entry.block) - 1))]
-    found = reconcile(ledger.data + torn, ledger.data + entry.block, ledger.data)
-    assert (found.problems, found.restored) == ((), 1)
-    assert found.ledger.entries[-1] == entry
+    reconciled = reconcile(ledger.data + torn, ledger.data + entry.block, ledger.data)
+    assert (reconciled.problems, reconciled.restored) == ((), 1)
+    assert reconciled.ledger.entries[-1] == entry
+
+
+#### text that came from elsewhere
 
 
 @given(st.binary(max_size=400))
@@ -161,75 +186,80 @@ def test_the_parser_takes_any_bytes_and_loses_none(data: bytes) -> None:
 
 
 @given(st.text(max_size=100))
-def test_printable_text_is_one_line_and_kept(text: str) -> None:
-    shown = printable(text)
-    assert is_printable(shown) and printable(shown) == shown
+def test_printable_text_is_one_line_and_is_not_changed(text: str) -> None:
+    escaped = printable(text)
+    assert is_printable(escaped)
+    assert printable(escaped) == escaped
     if is_printable(text):
-        assert shown == text
+        assert escaped == text
 
 
 @pytest.mark.parametrize(
     "text", ["two\nlines", "\x1b[2Jgone", "\u202ereversed", "- ", " padded ", "", "a\u2028b"]
 )
 def test_text_that_could_forge_a_line_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"printable|no such entry"):
+    with pytest.raises(ValueError, match=r"not one printable line|invalid entry"):
         seal_entry(Ledger(HEADER, ()), "GENESIS", (text,), time=TIME)
 
 
-def test_a_measured_word_cannot_become_a_fact() -> None:
-    from phases.record import entries, state
+def test_a_measurement_cannot_become_a_field_of_the_runner() -> None:
+    receipt = f"receipt sha256:{'0' * 64} x"
+    ledger = Ledger(HEADER, ())
+    measured = entries.measured_lines({receipt: {"value": receipt}})
+    assert measured[0].startswith("measured receipt sha256:")
+    assert seal_entry(ledger, "GENESIS", measured, time=TIME).match(entries.RECEIPT) is None
+    # The control: behind no first word the same text is a receipt.
+    assert seal_entry(ledger, "GENESIS", (receipt,), time=TIME).match(entries.RECEIPT)
 
-    lines = entries.found(
-        {"receipt sha256:" + "0" * 64 + " x": {"value": "receipt sha256:" + "0" * 64 + " x"}}
-    )
-    entry = seal_entry(Ledger(HEADER, ()), "GENESIS", lines, time=TIME)
-    assert entry.fact(state.RECEIPT) is None
+
+@settings(max_examples=50)
+@given(ledgers(least=1))
+def test_an_entry_finds_its_lines_by_their_format(ledger: Ledger) -> None:
+    entry = ledger.entries[-1]
+    expected = [{"text": line} for line in entry.lines]
+    assert entry.match_all(ANY_LINE) == expected
+    if expected:
+        assert entry.match(ANY_LINE) == expected[0]
+    else:
+        assert entry.match(ANY_LINE) is None
 
 
-def grow(folder: Path, count: int) -> Ledger:
+#### appending
+
+
+def make_files(folder: Path, count: int) -> Ledger:
+    """Append so many entries to progress.txt and git/journal; return the ledger."""
     ledger = Ledger(HEADER, ())
     for number in range(count):
-        kind = "GENESIS" if number == 0 else "STARTED"
+        kind = EntryKind.STARTED
+        if number == 0:
+            kind = EntryKind.GENESIS
         entry = seal_entry(ledger, kind, (f"attempt {number}",), time=TIME)
         ledger = append_entry(folder / "progress.txt", folder / "git" / "journal", ledger, entry)
     return ledger
 
 
 def test_appending_writes_journal_and_progress(tmp_path: Path) -> None:
-    ledger = grow(tmp_path, 3)
-    assert (
-        (tmp_path / "progress.txt").read_bytes()
-        == ledger.data
-        == (tmp_path / "git/journal").read_bytes()
-    )
+    ledger = make_files(tmp_path, 3)
+    assert (tmp_path / "progress.txt").read_bytes() == ledger.data
+    assert (tmp_path / "git/journal").read_bytes() == ledger.data
 
 
 def test_appending_completes_what_a_kill_left_between_the_two_writes(tmp_path: Path) -> None:
-    ledger = grow(tmp_path, 2)
+    ledger = make_files(tmp_path, 2)
+    progress, journal = tmp_path / "progress.txt", tmp_path / "git/journal"
     entry = seal_entry(ledger, "STARTED", ("attempt 9",), time=TIME)
-    durable.append(tmp_path / "git/journal", entry.block)
-    grown = append_entry(tmp_path / "progress.txt", tmp_path / "git/journal", ledger, entry)
-    assert (
-        (tmp_path / "progress.txt").read_bytes()
-        == grown.data
-        == (tmp_path / "git/journal").read_bytes()
-    )
+    durable.append(journal, entry.block)
+    longer = append_entry(progress, journal, ledger, entry)
+    assert progress.read_bytes() == longer.data
+    assert journal.read_bytes() == longer.data
 
 
 def test_appending_refuses_a_ledger_that_moved(tmp_path: Path) -> None:
-    ledger = grow(tmp_path, 2)
-    with (tmp_path / "progress.txt").open("ab") as file:
+    ledger = make_files(tmp_path, 2)
+    progress, journal = tmp_path / "progress.txt", tmp_path / "git/journal"
+    with progress.open("ab") as file:
         file.write(b"\nmore\n")
+    entry = seal_entry(ledger, "STARTED", ("x",), time=TIME)
     with pytest.raises(IntegrityError, match="changed while the runner was at work"):
-        append_entry(tmp_path / "progress.txt", tmp_path / "git/journal", ledger,
-                      seal_entry(ledger, "STARTED", ("x",), time=TIME))  # fmt: skip
-
-
-@settings(max_examples=50)
-@given(ledgers(least=1))
-def test_an_entry_finds_its_facts(ledger: Ledger) -> None:
-    entry: Entry = ledger.entries[-1]
-    for line in entry.lines:
-        match = entry.fact(r".*")
-        assert match is not None and match.string == entry.lines[0]
-        assert line in entry.lines
+        append_entry(progress, journal, ledger, entry)

@@ -1,4 +1,4 @@
-"""The plan lock: whatever decides what "done" means in a phase changes it, and nothing else does."""
+"""The plan lock: what decides what "done" means in a phase changes it, and nothing else does."""
 
 from __future__ import annotations
 
@@ -15,50 +15,66 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from toy import toy_plan as toy_plan
+from toy import toy_plan
 
 import phases
 from phases.base import durable
 from phases.plan.load import parse_plan
-from phases.plan.lock import PlanLock, compose_lock, lock_differences, runner_digest
+from phases.plan.lock import (
+    PlanLock,
+    PlanLockError,
+    compose_lock,
+    lock_differences,
+    runner_digest,
+)
 
 FILES = {
-    "gates/test_count.py": b"gate", "gates/test_exit.py": b"exit gate", "gates/outputs.py": b"shared",
-    "gates/test_other.py": b"of another phase", "lab/config.yaml": b"lr: 1", "constraints.txt": b"torch==2.13.0",
-    "docs/a.md": b"text", "prd/allowed_signers": b"a key",
-}  # fmt: skip
+    "gates/test_count.py": b"gate",
+    "gates/test_exit.py": b"exit gate",
+    "gates/outputs.py": b"shared",
+    "gates/test_other.py": b"of another phase",
+    "lab/config.yaml": b"lr: 1",
+    "constraints.txt": b"torch==2.13.0",
+    "docs/a.md": b"text",
+    "prd/allowed_signers": b"a key",
+}
 
 
 def document() -> dict[str, Any]:
+    """Return a plan of two phases; the first feature runs a module with a config and an input."""
     plan = copy.deepcopy(toy_plan(phases=2))
     plan["inputs"] = [{"name": "texts", "path": "docs"}, {"name": "unused", "path": "docs"}]
-    plan["phases"][0]["features"][0] |= {
-        "module": "lab.count",
-        "config": "lab/config.yaml",
-        "inputs": ["texts"],
-    }
-    del plan["phases"][0]["features"][0]["command"]
+    feature = plan["phases"][0]["features"][0]
+    feature |= {"module": "lab.count", "config": "lab/config.yaml", "inputs": ["texts"]}
+    del feature["command"]
     return plan
 
 
 def lock(
     plan: dict[str, Any], files: dict[str, bytes], runner: str = "0" * 64, phase: int = 1
 ) -> PlanLock:
+    """Return the lock of a phase of the plan over the committed files."""
     loaded = parse_plan(json.dumps(plan).encode())
     gates = sorted(path for path in files if path.startswith("gates/"))
     return compose_lock(loaded, loaded.phase(phase), files.get, gates, runner)
 
 
-def feature(plan: dict[str, Any], **changes: Any) -> None:
+def differences(before: PlanLock, after: PlanLock) -> list[str]:
+    return lock_differences(before.components, after)
+
+
+def change_feature(plan: dict[str, Any], **changes: Any) -> None:
     plan["phases"][0]["features"][0] |= changes
 
 
+#### components
+
 CHANGES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
-    "seed": (lambda plan: feature(plan, seed=1), "plan: TOY-001"),
-    "profile": (lambda plan: feature(plan, profile="gpu"), "plan: TOY-001"),
-    "prediction": (lambda plan: feature(plan, predictions=[]), "plan: TOY-001"),
-    "unjudged": (lambda plan: feature(plan, unjudged=["images"]), "plan: TOY-001"),
-    "gate": (lambda plan: feature(plan, gate={"shell": "true"}), "plan: TOY-001"),
+    "seed": (lambda plan: change_feature(plan, seed=1), "plan: TOY-001"),
+    "profile": (lambda plan: change_feature(plan, profile="gpu"), "plan: TOY-001"),
+    "prediction": (lambda plan: change_feature(plan, predictions=[]), "plan: TOY-001"),
+    "exempt": (lambda plan: change_feature(plan, exempt=["images"]), "plan: TOY-001"),
+    "gate": (lambda plan: change_feature(plan, gate={"shell": "true"}), "plan: TOY-001"),
     "default time-out": (lambda plan: plan["defaults"].update(timeout_s=61), "plan: defaults"),
     "attempts": (lambda plan: plan["defaults"].update(attempts=99), "plan: defaults"),
     "sandbox": (lambda plan: plan["defaults"].update(sandbox="none"), "plan: defaults"),
@@ -75,28 +91,31 @@ def test_a_change_of_the_plan_is_named(name: str) -> None:
     before, plan = lock(document(), FILES), document()
     change(plan)
     after = lock(plan, FILES)
-    assert component in lock_differences(before.components, after)
+    assert component in differences(before, after)
     assert after.digest != before.digest
 
 
 @pytest.mark.parametrize(
-    "path", ["gates/test_count.py", "gates/test_exit.py", "gates/outputs.py", "lab/config.yaml", "constraints.txt",
-             "prd/allowed_signers"],
-)  # fmt: skip
+    "path",
+    [
+        "gates/test_count.py",
+        "gates/test_exit.py",
+        "gates/outputs.py",
+        "lab/config.yaml",
+        "constraints.txt",
+        "prd/allowed_signers",
+    ],
+)
 def test_a_change_of_a_file_is_named_and_so_is_its_absence(path: str) -> None:
     before = lock(document(), FILES)
-    assert lock_differences(before.components, lock(document(), FILES | {path: b"changed"})) == [
-        path
-    ]
-    gone = {name: data for name, data in FILES.items() if name != path}
-    assert lock_differences(before.components, lock(document(), gone)) == [path]
+    assert differences(before, lock(document(), FILES | {path: b"changed"})) == [path]
+    others = {name: data for name, data in FILES.items() if name != path}
+    assert differences(before, lock(document(), others)) == [path]
 
 
 def test_another_runner_is_named() -> None:
     before = lock(document(), FILES)
-    assert lock_differences(before.components, lock(document(), FILES, runner="1" * 64)) == [
-        "runner"
-    ]
+    assert differences(before, lock(document(), FILES, runner="1" * 64)) == ["runner"]
 
 
 def test_what_does_not_bear_on_the_phase_does_not_change_its_lock() -> None:
@@ -104,47 +123,130 @@ def test_what_does_not_bear_on_the_phase_does_not_change_its_lock() -> None:
     plan["phases"][1]["features"][0]["seed"] = 9
     plan["inputs"][1]["path"] = "elsewhere"
     plan["description"] = "in other words"
-    others = FILES | {"gates/test_other.py": b"changed", "docs/a.md": b"changed"}
-    assert lock(plan, others).data == before.data
+    files = FILES | {"gates/test_other.py": b"changed", "docs/a.md": b"changed"}
+    assert lock(plan, files).encode() == before.encode()
 
 
 def test_a_new_shared_gate_file_is_named() -> None:
     before = lock(document(), FILES)
     after = lock(document(), FILES | {"gates/helpers.py": b"more"})
-    assert lock_differences(before.components, after) == ["gates/helpers.py"]
+    assert differences(before, after) == ["gates/helpers.py"]
+
+
+@given(
+    st.dictionaries(st.sampled_from("abcd"), st.sampled_from("xy")),
+    st.dictionaries(st.sampled_from("abcd"), st.sampled_from("xy")),
+)
+def test_differences_are_the_names_whose_digests_differ(
+    before: dict[str, str], after: dict[str, str]
+) -> None:
+    names = lock_differences(before, PlanLock(schema=1, phase=1, components=after))
+    assert names == [name for name in "abcd" if before.get(name) != after.get(name)]
+
+
+#### the file
 
 
 def test_the_file_is_its_components_and_its_digest_is_the_files() -> None:
-    made = lock(document(), FILES)
-    assert json.loads(made.data) == {"schema": 1, "phase": 1, "components": dict(made.components)}
-    assert made.digest == durable.sha256(made.data)
-    assert list(made.components) == sorted(made.components)
-    assert made.components["gates/test_count.py"] == durable.sha256(b"gate")
+    plan_lock = lock(document(), FILES)
+    data = plan_lock.encode()
+    components = plan_lock.components
+    assert json.loads(data) == {"schema": 1, "phase": 1, "components": components}
+    assert data.endswith(b"}\n")
+    assert plan_lock.digest == durable.sha256(data)
+    assert list(components) == sorted(components)
+    assert components["gates/test_count.py"] == durable.sha256(b"gate")
 
 
-@given(st.dictionaries(st.sampled_from("abcd"), st.sampled_from("xy")),
-       st.dictionaries(st.sampled_from("abcd"), st.sampled_from("xy")))  # fmt: skip
-def test_differences_are_the_names_that_are_not_alike(
-    old: dict[str, str], new: dict[str, str]
-) -> None:
-    found = lock_differences(old, PlanLock(1, new))
-    assert found == [name for name in "abcd" if old.get(name) != new.get(name)]
+def test_the_file_is_read_back() -> None:
+    plan_lock = lock(document(), FILES)
+    assert PlanLock.decode(plan_lock.encode()) == plan_lock
 
 
-def test_the_runners_digest_is_that_of_the_code_that_runs(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "line 1, column 1"),
+        ("[]", "the document: "),
+        ('{"phase": 1, "components": {}}', "schema: Field required"),
+        ('{"schema": 1, "components": {}}', "phase: Field required"),
+        ('{"schema": 1, "phase": 1}', "components: Field required"),
+        ('{"schema": 2, "phase": 1, "components": {}}', "schema: "),
+        ('{"schema": true, "phase": 1, "components": {}}', "schema: "),
+        ('{"schema": 1, "phase": "1", "components": {}}', "phase: "),
+        ('{"schema": 1, "phase": 1, "components": {"runner": 7}}', "components.runner: "),
+        ('{"schema": 1, "phase": 1, "components": {}, "note": ""}', "note: Extra inputs"),
+        ('{"schema": 1, "phase": 1, "phase": 1, "components": {}}', "phase: duplicate key"),
+    ],
+)
+def test_what_is_no_lock_is_refused_with_the_reason(text: str, reason: str) -> None:
+    with pytest.raises(PlanLockError) as excinfo:
+        PlanLock.decode(text.encode())
+    assert str(excinfo.value).startswith(f"not a plan lock: {reason}")
+
+
+#### the runner's own code
+
+CHANGE_EACH_FILE = """
+import json
+from pathlib import Path
+import phases
+from phases.plan.lock import runner_digest
+
+package = Path(phases.__file__).parent
+digests = {"unchanged": runner_digest()}
+for path in sorted(package.rglob("*.py")):
+    source = path.read_bytes()
+    path.write_bytes(source + b"# weaker\\n")
+    digests[path.relative_to(package).as_posix()] = runner_digest()
+    path.write_bytes(source)
+digests["restored"] = runner_digest()
+(package / "notes.txt").write_text("no code")
+digests["no code"] = runner_digest()
+(package / "added").mkdir()
+(package / "added" / "module.py").write_text("")
+digests["new subpackage"] = runner_digest()
+print(json.dumps(digests))
+"""
+
+
+@pytest.fixture(scope="module")
+def digests(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Return what was changed in a copy of the runner -> the digest that the copy then has."""
+    folder = tmp_path_factory.mktemp("copy")
     package = Path(phases.__file__).parent
-    shutil.copytree(package, tmp_path / "phases", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(package, folder / "phases", ignore=shutil.ignore_patterns("__pycache__"))
+    child = subprocess.run(
+        [sys.executable, "-c", CHANGE_EACH_FILE],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(folder)},
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    result: dict[str, str] = json.loads(child.stdout)
+    return result
 
-    def digest() -> str:
-        code = "from phases.plan import lock as plan_lock; print(runner_digest())"
-        env = {**os.environ, "PYTHONPATH": str(tmp_path)}
-        return subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, check=True,
-                              text=True).stdout.strip()  # fmt: skip
 
-    assert digest() == runner_digest()
-    with (tmp_path / "phases/execution/supervisor.py").open("a") as file:
-        file.write("# weaker\n")
-    changed = digest()
-    assert changed != runner_digest()
-    (tmp_path / "phases/notes.txt").write_text("no code")
-    assert digest() == changed
+def modules() -> list[str]:
+    """Return every Python file of the runner, relative to its package."""
+    package = Path(phases.__file__).parent
+    return sorted(path.relative_to(package).as_posix() for path in package.rglob("*.py"))
+
+
+def test_the_runners_digest_is_that_of_the_code_that_runs(digests: dict[str, str]) -> None:
+    assert digests["unchanged"] == digests["restored"] == digests["no code"] == runner_digest()
+
+
+def test_every_package_of_the_runner_is_changed_by_these_tests() -> None:
+    package = Path(phases.__file__).parent
+    folders = {path.name for path in package.iterdir() if (path / "__init__.py").is_file()}
+    assert len(folders) >= 10
+    assert {path.split("/")[0] for path in modules() if "/" in path} == folders
+
+
+@pytest.mark.parametrize("change", [*modules(), "new subpackage"])
+def test_a_change_of_the_runner_changes_the_lock(change: str, digests: dict[str, str]) -> None:
+    before = lock(document(), FILES, runner=digests["unchanged"])
+    after = lock(document(), FILES, runner=digests[change])
+    assert differences(before, after) == ["runner"]

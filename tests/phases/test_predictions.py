@@ -1,4 +1,4 @@
-"""Scoring by interval, by hand-computed cases, by tables and by law."""
+"""Scores of predictions: cases computed by hand, tables of Student's t, and laws."""
 
 import math
 
@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phases.judge.predictions import Claim, score, t_central, t_quantile
+from phases.judge.predictions import score, score_all, t_central, t_quantile
+from phases.plan.schema import Feature, Prediction
 
 
 def exact(value):
@@ -17,9 +18,21 @@ def sample(value, stderr, n=3):
     return {"value": value, "unit": "nats", "stderr": stderr, "n": n, "values": [value] * n}
 
 
+def predict(measurement, comparator, value, margin=None, *, name="best-lr"):
+    """Make a prediction without the plan's validation: `score` must cope with every value."""
+    return Prediction.model_construct(
+        id=name,
+        claim="…",
+        measurement=measurement,
+        comparator=comparator,
+        value=value,
+        margin=margin,
+    )
+
+
 def outcome(comparator, value, measurement, margin=None, **others):
-    claim = Claim("id", "words", "m", comparator, value, margin)
-    return score(claim, {"m": measurement, **others}).outcome
+    prediction = predict("m", comparator, value, margin)
+    return score(prediction, {"m": measurement, **others}).outcome
 
 
 #### Student's t
@@ -27,8 +40,9 @@ def outcome(comparator, value, measurement, margin=None, **others):
 
 @pytest.mark.parametrize(
     ("df", "table"),  # two-sided 95 %, as printed in statistical tables
-    [(1, 12.706), (2, 4.303), (3, 3.182), (4, 2.776), (5, 2.571), (9, 2.262), (10, 2.228), (29, 2.045), (30, 2.042),
-     (60, 2.000), (120, 1.980), (1000, 1.962), (1001, 1.962), (10**7, 1.960)],
+    [(1, 12.706), (2, 4.303), (3, 3.182), (4, 2.776), (5, 2.571), (9, 2.262), (10, 2.228),
+     (29, 2.045), (30, 2.042), (60, 2.000), (120, 1.980), (1000, 1.962), (1001, 1.962),
+     (10**7, 1.960)],
 )  # fmt: skip
 def test_quantile_as_tabulated(df, table):
     assert t_quantile(0.975, df) == pytest.approx(table, abs=6e-4)
@@ -47,7 +61,7 @@ def test_quantile_inverts_the_distribution(p, df):
     assert t_central(t_quantile(p, df), df) == pytest.approx(2 * p - 1, abs=1e-12)
 
 
-def test_known_closed_forms():
+def test_closed_forms():
     assert t_central(1, 1) == pytest.approx(0.5)  # Cauchy
     assert t_central(math.sqrt(2), 2) == pytest.approx(math.sqrt(0.5))
 
@@ -56,7 +70,7 @@ def test_known_closed_forms():
 
 
 @pytest.mark.parametrize(
-    ("comparator", "value", "met", "wanted"),
+    ("comparator", "value", "actual", "expected"),
     [
         ("==", 0.001, 0.001, "HELD"),
         ("==", 0.3, 0.1 + 0.2, "HELD"),  # float noise
@@ -84,15 +98,15 @@ def test_known_closed_forms():
         ("~", 3, 3, "INCONCLUSIVE"),
     ],
 )
-def test_exact(comparator, value, met, wanted):
-    assert outcome(comparator, value, exact(met)) == wanted
+def test_exact(comparator, value, actual, expected):
+    assert outcome(comparator, value, exact(actual)) == expected
 
 
 #### samples: 2.0 with stderr 0.1 of three values reaches from 1.5697 to 2.4303
 
 
 @pytest.mark.parametrize(
-    ("comparator", "value", "wanted"),
+    ("comparator", "value", "expected"),
     [
         ("<", 2.44, "HELD"),
         ("<", 2.42, "INCONCLUSIVE"),
@@ -110,8 +124,8 @@ def test_exact(comparator, value, met, wanted):
         ("!=", 3.0, "INCONCLUSIVE"),
     ],
 )
-def test_sample(comparator, value, wanted):
-    assert outcome(comparator, value, sample(2.0, 0.1)) == wanted
+def test_sample(comparator, value, expected):
+    assert outcome(comparator, value, sample(2.0, 0.1)) == expected
 
 
 def test_bounds_are_inclusive():
@@ -141,12 +155,9 @@ def test_without_a_spread_nothing_is_decided(measurement):
 
 
 def test_an_unknown_measurement_is_named():
-    scored = score(Claim("best-lr", "…", "best_lr", "==", 1), {})
-    assert (scored.id, scored.outcome, scored.reason) == (
-        "best-lr",
-        "INCONCLUSIVE",
-        "no measurement best_lr",
-    )
+    result = score(predict("best_lr", "==", 1, name="best-lr"), {})
+    assert (result.id, result.outcome) == ("best-lr", "INCONCLUSIVE")
+    assert result.reason == "no measurement best_lr"
 
 
 def test_the_best_of_several_must_lead():
@@ -160,8 +171,16 @@ def test_the_best_of_several_must_lead():
 
 
 def test_the_reason_is_a_sentence_with_the_numbers():
-    reason = score(Claim("x", "…", "loss", "<", 2.5), {"loss": sample(2.0, 0.1)}).reason
-    assert reason == "loss 2 (95 % interval 1.56973 to 2.43027, n = 3); claimed < 2.5"
+    result = score(predict("loss", "<", 2.5), {"loss": sample(2.0, 0.1)})
+    assert result.reason == "loss 2 (95 % interval 1.56973 to 2.43027, n = 3); claimed < 2.5"
+
+
+def test_every_prediction_of_a_feature_is_scored_in_its_order():
+    predictions = (predict("loss", "<", 2.5, name="low"), predict("n", "==", 4, name="four"))
+    feature = Feature.model_construct(predictions=predictions)
+    low, four = score_all(feature, {"loss": sample(2.0, 0.1), "n": exact(3)})
+    assert (low.id, low.claim, low.outcome) == ("low", "…", "HELD")
+    assert (four.id, four.outcome, four.reason) == ("four", "MISSED", "n is 3; claimed == 4")
 
 
 #### laws
@@ -175,10 +194,8 @@ FLIPPED = {"HELD": "MISSED", "MISSED": "HELD", "INCONCLUSIVE": "INCONCLUSIVE"}
 def test_a_claim_and_its_opposite_exclude_each_other(value, stderr, n, limit):
     measurement = sample(value, stderr, n)
     for comparator, opposite in (("<", ">="), (">", "<=")):
-        assert (
-            outcome(opposite, limit, measurement)
-            == FLIPPED[outcome(comparator, limit, measurement)]
-        )
+        expected = FLIPPED[outcome(comparator, limit, measurement)]
+        assert outcome(opposite, limit, measurement) == expected
 
 
 @settings(deadline=None)
@@ -192,29 +209,17 @@ def test_within_is_both_of_its_sides(value, stderr, n, a, b):
     assert (within == "MISSED") == ("MISSED" in sides)
 
 
+leaves = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3)
+fields = st.sampled_from(["value", "stderr", "n", "exact", "values"])
+malformed = st.dictionaries(fields, leaves | st.lists(st.floats())) | st.none()
+
+
 @settings(deadline=None)
 @given(
-    st.dictionaries(
-        st.sampled_from(["m", "lead"]),
-        st.dictionaries(
-            st.sampled_from(["value", "stderr", "n", "exact", "values"]),
-            st.none()
-            | st.booleans()
-            | st.integers()
-            | st.floats()
-            | st.text(max_size=3)
-            | st.lists(st.floats()),
-        )
-        | st.none(),
-    ),
+    st.dictionaries(st.sampled_from(["m", "lead"]), malformed),
     st.sampled_from(["==", "!=", "<", "<=", ">", ">=", "within", ""]),
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats()
-    | st.text(max_size=3)
-    | st.lists(st.floats(), max_size=2),
+    leaves | st.lists(st.floats(), max_size=2),
     st.none() | st.just("lead"),
 )
 def test_scoring_never_raises(measurements, comparator, value, margin):
-    assert score(Claim("x", "…", "m", comparator, value, margin), measurements).reason
+    assert score(predict("m", comparator, value, margin), measurements).reason

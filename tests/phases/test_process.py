@@ -21,7 +21,7 @@ from phases.execution import capped_log, process
 ROOT = Path(__file__).parents[2]
 
 
-def python(
+def run_python(
     code: str, folder: Path, *, timeout_s: float = 60, grace_s: float = 0.5, **options
 ) -> process.ProcessResult:
     return process.run(
@@ -45,7 +45,7 @@ def is_alive(pid: int) -> bool:
 def wait_until(condition, seconds: float = 20):
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, "waited in vain"
+        assert time.monotonic() < end, "the condition did not come true"
         time.sleep(0.02)
 
 
@@ -54,14 +54,14 @@ def wait_until(condition, seconds: float = 20):
 
 @pytest.mark.parametrize("code", [0, 1, 77, 255])
 def test_the_exit_code_is_the_jobs(tmp_path, code):
-    finished = python(f"import sys; sys.exit({code})", tmp_path)
-    assert (finished.exit_code, finished.signal, finished.timed_out) == (code, None, False)
+    result = run_python(f"import sys; sys.exit({code})", tmp_path)
+    assert (result.exit_code, result.signal, result.timed_out) == (code, None, False)
 
 
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGTERM, signal.SIGKILL])
 def test_death_by_a_signal_is_no_exit_code(tmp_path, number):
-    finished = python(f"import os; os.kill(os.getpid(), {int(number)})", tmp_path)
-    assert (finished.exit_code, finished.signal) == (None, number)
+    result = run_python(f"import os; os.kill(os.getpid(), {int(number)})", tmp_path)
+    assert (result.exit_code, result.signal) == (None, number)
 
 
 def test_a_command_that_cannot_start_ends_as_in_a_shell(tmp_path):
@@ -79,23 +79,23 @@ def test_a_command_that_cannot_start_ends_as_in_a_shell(tmp_path):
 
 
 def test_stdin_is_empty_and_output_and_errors_share_the_log(tmp_path):
-    finished = python(
+    result = run_python(
         "import sys; print(repr(sys.stdin.read())); sys.stdout.flush(); sys.stderr.write('oh')",
         tmp_path,
     )
     assert (tmp_path / "log").read_bytes() == b"''\noh"
-    assert (finished.log_bytes, finished.log_truncated) == (5, False)
+    assert (result.log_bytes, result.log_truncated) == (5, False)
 
 
 def test_no_descriptor_of_the_runner_reaches_the_job(tmp_path):
     with (tmp_path / "open").open("w") as file:
-        os.set_inheritable(file.fileno(), True)
-        python("import os; print(sorted(os.listdir('/proc/self/fd')))", tmp_path)
+        os.set_inheritable(file.fileno(), True)  # noqa: FBT003
+        run_python("import os; print(sorted(os.listdir('/proc/self/fd')))", tmp_path)
     assert (tmp_path / "log").read_text() == "['0', '1', '2', '3']\n"  # 3: the listing's own
 
 
 def test_the_job_has_default_signals(tmp_path):
-    python("import signal; print(*map(int, map(signal.getsignal, (13, 15, 1))))", tmp_path)
+    run_python("import signal; print(*map(int, map(signal.getsignal, (13, 15, 1))))", tmp_path)
     # Python itself ignores SIGPIPE (13) at its start; the shell shows what it was given.
     run = process.run(
         ["sh", "-c", "grep SigIgn /proc/self/status"],
@@ -106,19 +106,19 @@ def test_the_job_has_default_signals(tmp_path):
     )
     assert run.exit_code == 0
     ignored = int((tmp_path / "log").read_text().split()[1], 16)
-    # Bit n - 1 stands for signal n. 32 and 33 belong to the C library, which lets no program change them:
-    # where the caller's own parent ignored them, so does every process below it.
+    # Bit n - 1 means signal n. 32 and 33 belong to the C library, which lets no program change
+    # them: where the caller's own parent ignored them, so does every process below it.
     assert ignored & ~(1 << 31 | 1 << 32) == 0
 
 
 def test_time_and_memory_are_those_of_the_job(tmp_path):
     busy = "end = time.process_time() + 0.4\nwhile time.process_time() < end: pass"
     code = f"import time; b = bytearray(120_000_000); {busy}"
-    finished = python(code, tmp_path)
-    assert finished.peak_memory_bytes >= 120_000_000
-    assert 0.4 <= finished.cpu_seconds < 5
-    assert finished.seconds >= 0.4
-    small = python("pass", tmp_path)
+    result = run_python(code, tmp_path)
+    assert result.peak_memory_bytes >= 120_000_000
+    assert 0.4 <= result.cpu_seconds < 5
+    assert result.seconds >= 0.4
+    small = run_python("pass", tmp_path)
     assert small.peak_memory_bytes < 60_000_000
     assert small.cpu_seconds < 0.4
 
@@ -135,43 +135,48 @@ for _ in range(3):
         os._exit(0)
 for _ in range(3): os.wait()
 """
-    finished = python(code, tmp_path)
-    assert finished.peak_memory_bytes >= 180_000_000
-    assert finished.cpu_seconds >= 0.6
+    result = run_python(code, tmp_path)
+    assert result.peak_memory_bytes >= 180_000_000
+    assert result.cpu_seconds >= 0.6
 
 
 #### limits
 
 
-def test_a_time_out_asks_first(tmp_path):
+def test_a_time_out_terminates_first(tmp_path):
     code = """
 import signal, sys, time
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(5))
 print("ready")
 time.sleep(60)
 """
-    finished = python(code, tmp_path, timeout_s=1, grace_s=20)
-    assert (finished.exit_code, finished.timed_out) == (5, True)
-    assert 1 <= finished.seconds < 15
+    result = run_python(code, tmp_path, timeout_s=1, grace_s=20)
+    assert (result.exit_code, result.timed_out) == (5, True)
+    assert 1 <= result.seconds < 15
 
 
 def test_a_time_out_kills_who_does_not_listen(tmp_path):
-    code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf'); time.sleep(60)"
-    finished = python(code, tmp_path, timeout_s=1, grace_s=0.5)
-    assert (finished.signal, finished.timed_out) == (signal.SIGKILL, True)
-    assert 1.5 <= finished.seconds < 15
+    code = (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+        "print('deaf'); time.sleep(60)"
+    )
+    result = run_python(code, tmp_path, timeout_s=1, grace_s=0.5)
+    assert (result.signal, result.timed_out) == (signal.SIGKILL, True)
+    assert 1.5 <= result.seconds < 15
     assert (tmp_path / "log").read_text() == "deaf\n"
 
 
 def test_a_time_out_reaches_a_job_that_floods_the_log(tmp_path):
-    finished = python("import os\nwhile True: os.write(1, b'x' * 65536)", tmp_path, timeout_s=1)
-    assert finished.timed_out
-    assert finished.seconds < 15
+    result = run_python("import os\nwhile True: os.write(1, b'x' * 65536)", tmp_path, timeout_s=1)
+    assert result.timed_out
+    assert result.seconds < 15
 
 
 def test_ticks_come_while_the_job_runs_and_their_error_ends_it(tmp_path):
     ticks = []
-    python("import time; time.sleep(1)", tmp_path, on_tick=lambda: ticks.append(time.monotonic()))
+    run_python(
+        "import time; time.sleep(1)", tmp_path, on_tick=lambda: ticks.append(time.monotonic())
+    )
     assert 3 <= len(ticks) <= 12
 
     def fail():
@@ -179,7 +184,7 @@ def test_ticks_come_while_the_job_runs_and_their_error_ends_it(tmp_path):
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        python(
+        run_python(
             "import os, time; open('pid', 'w').write(str(os.getpid())); time.sleep(60)",
             tmp_path,
             on_tick=fail,
@@ -187,7 +192,7 @@ def test_ticks_come_while_the_job_runs_and_their_error_ends_it(tmp_path):
     wait_until(lambda: not is_alive(int((tmp_path / "pid").read_text() or 0)))
 
 
-#### nobody is left
+#### nothing is left
 
 
 ESCAPES = {
@@ -197,8 +202,8 @@ ESCAPES = {
     "daemon": "if os.fork() == 0:\n os.setsid()\n if os.fork() == 0: sleep()\n os._exit(0)",
     "silent daemon": "if os.fork() == 0:\n os.setsid(); os.closerange(0, 99)\n"
     " if os.fork() == 0: sleep()\n os._exit(0)",
-    "clean environment": "if os.fork() == 0:\n os.setsid()\n os.execve(sys.executable, "
-    "['x', '-c', 'import os, time; open(\"pid\", \"w\").write(str(os.getpid())); time.sleep(999)'], {})",
+    "clean environment": "if os.fork() == 0:\n os.setsid()\n os.execve(sys.executable, ['x', '-c', "
+    '\'import os, time; open("pid", "w").write(str(os.getpid())); time.sleep(999)\'], {})',
 }
 SLEEPER = """
 import os, signal, sys, time
@@ -213,20 +218,20 @@ WAIT = "\nwhile not os.path.exists('pid') or not open('pid').read(): time.sleep(
 
 @pytest.mark.parametrize("escape", ESCAPES)
 def test_no_descendant_outlives_its_leader(tmp_path, escape):
-    assert python(SLEEPER + ESCAPES[escape] + WAIT + "os._exit(0)", tmp_path).exit_code == 0
+    assert run_python(SLEEPER + ESCAPES[escape] + WAIT + "os._exit(0)", tmp_path).exit_code == 0
     assert not is_alive(int((tmp_path / "pid").read_text()))
 
 
 def test_no_descendant_outlives_a_time_out(tmp_path):
     code = SLEEPER + ESCAPES["daemon"] + WAIT + "time.sleep(999)"
-    assert python(code, tmp_path, timeout_s=3, grace_s=0.2).timed_out
+    assert run_python(code, tmp_path, timeout_s=3, grace_s=0.2).timed_out
     assert not is_alive(int((tmp_path / "pid").read_text()))
 
 
 def test_a_job_that_kills_its_supervisor_is_killed_with_it(tmp_path):
     code = SLEEPER + ESCAPES["child"] + WAIT + "os.kill(os.getppid(), 9); time.sleep(999)"
-    finished = python(code, tmp_path)
-    assert (finished.exit_code, finished.signal) == (None, signal.SIGKILL)
+    result = run_python(code, tmp_path)
+    assert (result.exit_code, result.signal) == (None, signal.SIGKILL)
     assert not is_alive(int((tmp_path / "pid").read_text()))
     assert "supervisor of this process was killed" in (tmp_path / "log").read_text()
 
@@ -235,10 +240,10 @@ def test_no_descriptor_is_left_in_the_runner(tmp_path):
     def count() -> int:
         return psutil.Process().num_fds()
 
-    python("pass", tmp_path)
+    run_python("pass", tmp_path)
     before = count()
     for _ in range(3):
-        python("pass", tmp_path)
+        run_python("pass", tmp_path)
     with pytest.raises(FileNotFoundError):
         process.run(["true"], cwd=tmp_path / "absent", env={}, log=tmp_path / "log", timeout_s=1)
     assert count() == before
@@ -259,17 +264,17 @@ for _ in range(200): os.write(1, bytes([255]) * 2**20)
 os.write(1, b"LAST")
 '''
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-finished = process.run([sys.executable, "-c", job], cwd=Path({str(tmp_path)!r}), env={{}},
-                       log=Path({str(tmp_path / "log")!r}), timeout_s=100)
+result = process.run([sys.executable, "-c", job], cwd=Path({str(tmp_path)!r}), env={{}},
+                     log=Path({str(tmp_path / "log")!r}), timeout_s=100)
 grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-print(grown // 1024, finished.log_bytes, finished.log_truncated)
+print(grown // 1024, result.log_bytes, result.log_truncated)
 """
-    result = subprocess.run(
+    child = subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    grown_mb, total, truncated = result.stdout.split()
+    grown_mb, total, is_truncated = child.stdout.split()
     assert int(grown_mb) < 40
-    assert (int(total), truncated) == (200 * 2**20 + 9, "True")
+    assert (int(total), is_truncated) == (200 * 2**20 + 9, "True")
     log = (tmp_path / "log").read_bytes()
     dropped = 200 * 2**20 + 9 - 16 * 2**20
     line = f"\n[phases: {dropped} bytes dropped here]\n".encode()
@@ -289,21 +294,24 @@ def test_the_log_keeps_exactly_the_first_and_the_last_bytes(tmp_path_factory, ch
         with capped_log.CappedLog(path) as log:
             for chunk in chunks:
                 log.write(chunk)
-            truncated, total = log.truncated, log.total
+            is_truncated, total = log.is_truncated, log.total
     data = b"".join(chunks)
     assert total == len(data)
-    assert truncated == (len(data) > head + tail)
+    assert is_truncated == (len(data) > head + tail)
     dropped = len(data) - head - tail
     line = f"\n[phases: {dropped} bytes dropped here]\n".encode()
-    assert path.read_bytes() == (data[:head] + line + data[-tail:] if truncated else data)
+    expected = data
+    if is_truncated:
+        expected = data[:head] + line + data[-tail:]
+    assert path.read_bytes() == expected
 
 
 def test_a_log_is_never_written_through_a_link(tmp_path):
-    (tmp_path / "precious").write_text("kept")
+    (tmp_path / "precious").write_text("unchanged")
     (tmp_path / "log").symlink_to(tmp_path / "precious")
     with pytest.raises(OSError, match="symbolic links"):
-        python("print('overwritten')", tmp_path)
-    assert (tmp_path / "precious").read_text() == "kept"
+        run_python("print('overwritten')", tmp_path)
+    assert (tmp_path / "precious").read_text() == "unchanged"
 
 
 #### signals to the runner
@@ -400,9 +408,9 @@ def test_an_ignored_signal_stays_ignored(tmp_path):
     assert runner.returncode == 130
 
 
-def test_handlers_are_given_back(tmp_path):
+def test_handlers_are_restored(tmp_path):
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
-    python("pass", tmp_path)
+    run_python("pass", tmp_path)
     assert [
         signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     ] == before
@@ -420,14 +428,14 @@ def test_one_signal_stops_the_runs_of_all_threads(tmp_path):
 
     helper = threading.Thread(target=stop)
     helper.start()
-    with process.signals_forwarded(), ThreadPoolExecutor(2) as pool:
-        futures = [pool.submit(python, code, folder) for folder in folders]
+    with process.forward_signals(), ThreadPoolExecutor(2) as pool:
+        futures = [pool.submit(run_python, code, folder) for folder in folders]
         for future in futures:
             with pytest.raises(InterruptedRunError):
                 future.result(timeout=60)
     helper.join()
-    assert not (folders[2] / "log").exists()  # the one that waited for its turn did not start
-    assert python("pass", tmp_path).exit_code == 0  # and the signal is forgotten
+    assert not (folders[2] / "log").exists()  # the third had not begun, and did not
+    assert run_python("pass", tmp_path).exit_code == 0  # the count begins anew
 
 
 def test_runs_in_two_threads_do_not_touch_each_other(tmp_path):
@@ -435,10 +443,10 @@ def test_runs_in_two_threads_do_not_touch_each_other(tmp_path):
     alive = "time.sleep(2); print(os.path.exists('/proc/' + open('pid').read()))"
     long_code = SLEEPER + ESCAPES["daemon"] + WAIT + alive
     with ThreadPoolExecutor(2) as pool:
-        long_run = pool.submit(python, long_code, tmp_path / "long")
+        long_run = pool.submit(run_python, long_code, tmp_path / "long")
         wait_until((tmp_path / "long" / "pid").exists)
         for _ in range(4):
-            assert pool.submit(python, "pass", tmp_path).result().exit_code == 0
+            assert pool.submit(run_python, "pass", tmp_path).result().exit_code == 0
         assert long_run.result().exit_code == 0
     assert (tmp_path / "long" / "log").read_text() == "True\n"
 
@@ -466,7 +474,7 @@ def test_only_allowed_variables_pass(tmp_path, monkeypatch):
     assert env["PHASES_CACHE"] == str(tmp_path / "cache")
     assert (env["HOME"], env["TZ"]) == ("/h", "UTC")
     assert (env["PYTHONHASHSEED"], env["PYTHONDONTWRITEBYTECODE"]) == ("0", "1")
-    finished = process.run(
+    result = process.run(
         [
             "python",
             "-c",
@@ -477,11 +485,11 @@ def test_only_allowed_variables_pass(tmp_path, monkeypatch):
         log=tmp_path / "log",
         timeout_s=60,
     )
-    assert finished.exit_code == 0
-    executable, met = json.loads((tmp_path / "log").read_text())
+    assert result.exit_code == 0
+    executable, environment = json.loads((tmp_path / "log").read_text())
     assert Path(executable) == Path(sys.executable)  # `python` is the runner's own
-    assert {name: met[name] for name in env} == env
-    assert set(met) - set(env) <= {
+    assert {name: environment[name] for name in env} == env
+    assert set(environment) - set(env) <= {
         "LC_CTYPE",
         "__CF_USER_TEXT_ENCODING",
     }  # Python's own coercion of the C locale

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 
 import pytest
-from test_audit import audited, chained_anew, journal, progress
+from test_audit import journal, progress, rechain, run_audit
 from toy import Toy, feature, toy_plan
 
 from phases.base import durable
@@ -39,21 +39,21 @@ def commit_all_as_the_runner(toy: Toy, text: str) -> None:
 
 
 def codes(toy: Toy) -> set[tuple[str, str]]:
-    return {(item["code"], item["severity"]) for item in audited(toy)[1]["findings"]}
+    return {(item["code"], item["severity"]) for item in run_audit(toy)[1]["findings"]}
 
 
 def test_a_copy_is_published_in_the_commit_of_the_result(published: Toy) -> None:
     assert published.git("show", f"HEAD~1:{TARGET}") == published.git(
         "show", "HEAD~1:results/TOY-001/note.md"
     )
-    assert audited(published)[0] == 0
+    assert run_audit(published)[0] == 0
     assert codes(published) == set()
 
 
 def test_a_person_may_edit_a_published_copy_and_the_audit_says_so(published: Toy) -> None:
     published.write(TARGET, "# Mine now\n")
     published.commit("my words")
-    assert audited(published)[0] == 0
+    assert run_audit(published)[0] == 0
     assert codes(published) == {("published-changed", "warning")}
 
 
@@ -66,7 +66,7 @@ def test_a_published_copy_that_was_recorded_otherwise_is_named(published: Toy) -
     assert codes(published) == {("published-changed", "warning")}
     commit_all_as_the_runner(published, published.progress)
     assert ("published-changed", "error") in codes(published)
-    assert audited(published)[0] == 3
+    assert run_audit(published)[0] == 3
 
 
 def test_a_published_copy_with_changes_of_the_users_stops_the_next_run(published: Toy) -> None:
@@ -88,5 +88,5 @@ def test_a_lock_that_says_other_than_its_commit_is_named(published: Toy) -> None
     assert forged != met
     place.write_text(forged)
     digests = (durable.sha256(text.encode()) for text in (met, forged))
-    commit_all_as_the_runner(published, chained_anew(published.progress, *digests))
+    commit_all_as_the_runner(published, rechain(published.progress, *digests))
     assert ("lock-contradicts", "error") in codes(published)

@@ -1,4 +1,4 @@
-"""The tier that is there is named honestly, and nothing weaker is taken for something stronger."""
+"""The tier of this machine is named honestly, and no weaker one replaces a stronger one."""
 
 from pathlib import Path
 
@@ -6,25 +6,25 @@ import pytest
 
 from phases.errors import EnvironmentFaultError
 from phases.execution import sandbox
-from phases.execution.sandbox import choose_sandbox
+from phases.execution.sandbox import NoSandbox, Tier, choose_sandbox
 
 
 @pytest.mark.parametrize("required", ["best", "none"])
-def test_what_is_there_is_given_and_named(required):
+def test_the_strongest_sandbox_is_chosen_and_named(required):
     chosen = choose_sandbox(required)
-    assert chosen.tier == "none"
+    assert chosen.tier == Tier.NONE
     assert not chosen.probes  # nothing was probed, so nothing is claimed
     assert "no isolation" in chosen.statement
 
 
 @pytest.mark.parametrize("required", ["bwrap", "unshare"])
 def test_a_missing_tier_is_refused_and_never_replaced(required):
-    with pytest.raises(EnvironmentFaultError) as caught:
+    with pytest.raises(EnvironmentFaultError) as excinfo:
         choose_sandbox(required)
-    assert caught.value.exit_code == 7
-    assert f"at least tier {required}" in str(caught.value)
-    assert "strongest here is none" in str(caught.value)
-    assert caught.value.hint
+    assert excinfo.value.exit_code == 7
+    assert f"at least tier {required}" in str(excinfo.value)
+    assert "strongest here is none" in str(excinfo.value)
+    assert excinfo.value.hint
 
 
 def test_an_unknown_tier_is_an_error():
@@ -33,20 +33,22 @@ def test_an_unknown_tier_is_an_error():
 
 
 @pytest.mark.parametrize(
-    ("strongest", "required", "accepted"),
+    ("strongest", "required", "is_enough"),
     [
-        ("bwrap", "unshare", True),
-        ("unshare", "unshare", True),
-        ("unshare", "bwrap", False),
-        ("unshare", "none", True),
+        (Tier.BWRAP, "unshare", True),
+        (Tier.UNSHARE, "unshare", True),
+        (Tier.UNSHARE, "bwrap", False),
+        (Tier.UNSHARE, "none", True),
     ],
 )
-def test_a_stronger_tier_satisfies_a_weaker_wish(monkeypatch, strongest, required, accepted):
-    class Tier(sandbox.Unconfined):
+def test_a_stronger_tier_satisfies_a_weaker_requirement(
+    monkeypatch, strongest, required, is_enough
+):
+    class StrongestSandbox(NoSandbox):
         tier = strongest
 
-    monkeypatch.setattr(sandbox, "available", lambda: (Tier(), sandbox.Unconfined()))
-    if accepted:
+    monkeypatch.setattr(sandbox, "available_sandboxes", lambda: (StrongestSandbox(), NoSandbox()))
+    if is_enough:
         assert choose_sandbox(required).tier == strongest
     else:
         with pytest.raises(EnvironmentFaultError, match=f"strongest here is {strongest}"):
@@ -55,7 +57,7 @@ def test_a_stronger_tier_satisfies_a_weaker_wish(monkeypatch, strongest, require
 
 def test_the_tier_none_changes_no_command():
     argv = ("python", "-c", "pass")
-    tier = choose_sandbox("none")
-    assert tier.command(
+    command = choose_sandbox("none").command(
         argv, writable=[Path("/tmp")], read_only=[Path("/")], network=False
-    ) == list(argv)
+    )
+    assert command == list(argv)

@@ -1,4 +1,4 @@
-"""The state is a pure fold over plan and ledger; what comes next follows from it. Laws, on random histories."""
+"""The state is a pure fold over plan and ledger, and gives the next step. Laws, on any history."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import story
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from story import DIGEST
-from story import Story as Told
 
 from phases.plan.load import parse_plan
-from phases.record import entries, state
+from phases.record import entries
+from phases.record.entries import GateSummary, RecordedFile
+from phases.record.ledger import OUTCOMES, Entry
 from phases.record.state import State, fold_state, next_step
 from phases.record.steps import (
     AttemptsSpent,
@@ -27,23 +29,37 @@ from phases.record.steps import (
 )
 
 ATTEMPTS = 3
+RECORD = "12" * 32
+OTHER_RECORD = "34" * 32
 
 
 def feature(name: str, *needs: str) -> dict[str, object]:
-    return {"id": name, "title": f"Title of {name}", "command": "true", "outputs": ["result.json"], "needs": needs,
-            "expect": {"minutes": 1, "memory_gb": 1}, "gate": {"shell": "true"}}  # fmt: skip
+    return {
+        "id": name,
+        "title": f"Title of {name}",
+        "command": "true",
+        "outputs": ["result.json"],
+        "needs": needs,
+        "expect": {"minutes": 1, "memory_gb": 1},
+        "gate": {"shell": "true"},
+    }
 
 
-PLAN = parse_plan(
-    json.dumps({
-        "schema": 1, "project": "Toy", "defaults": {"attempts": ATTEMPTS},
-        "phases": [{"id": 1, "name": "One", "features": [feature("A"), feature("B", "A"), feature("C")]},
-                   {"id": 2, "name": "Two", "features": [feature("D", "A")]}]}).encode()
-)  # fmt: skip
-PLACES = [(1, "A"), (1, "B"), (1, "C"), (2, "D")]
+DOCUMENT = {
+    "schema": 1,
+    "project": "Toy",
+    "defaults": {"attempts": ATTEMPTS},
+    "phases": [
+        {"id": 1, "name": "One", "features": [feature("A"), feature("B", "A"), feature("C")]},
+        {"id": 2, "name": "Two", "features": [feature("D", "A")]},
+    ],
+}
+PLAN = parse_plan(json.dumps(DOCUMENT).encode())
+FEATURES = [(1, "A"), (1, "B"), (1, "C"), (2, "D")]
+"""Phase and id of every feature of the plan."""
 
 
-class Story(Told):
+class Story(story.Story):
     """A story about PLAN."""
 
     @property
@@ -55,7 +71,7 @@ class Story(Told):
         return next_step(PLAN, self.state)
 
 
-def halted() -> Story:
+def halted_story() -> Story:
     return Story().lock().attempt("A").attempt("B").attempt("C").halt()
 
 
@@ -68,33 +84,36 @@ def test_the_whole_way() -> None:
     assert story.next == RunExit(1)
     story.halt()
     assert story.next == AwaitApproval(1)
-    story.records.add("12" * 32)
-    story.decide("APPROVED", "12" * 32)
+    story.records.add(RECORD)
+    story.decide("APPROVED", RECORD)
     assert story.next == RunFeature(2, "D")
     story.lock(2).attempt("D", phase=2).halt(2)
     assert story.next == AwaitApproval(2)
-    story.records.add("34" * 32)
-    story.decide("APPROVED", "34" * 32, 2)
+    story.records.add(OTHER_RECORD)
+    story.decide("APPROVED", OTHER_RECORD, 2)
     assert story.next == Done()
 
 
+#### decisions count only with their record
+
+
 def test_approved_without_its_record_counts_for_nothing() -> None:
-    story = halted()
+    story = halted_story()
     before = story.state
-    story.decide("APPROVED", "12" * 32)
-    story.add("APPROVED", 1, None, "by somebody at /dev/pts/1")
+    story.decide("APPROVED", RECORD)
+    story.add("APPROVED", 1, None, "by root at /dev/pts/1 on host, assurance presence")
     assert story.state == before
     assert story.next == AwaitApproval(1)
-    story.records.add("12" * 32)  # the control: with its record the same entry opens the next phase
+    story.records.add(RECORD)  # the control: with its record the same entry opens the next phase
     assert story.next == RunFeature(2, "D")
 
 
 def test_rejected_without_its_record_counts_for_nothing() -> None:
-    story = halted()
+    story = halted_story()
     before = story.state
-    story.decide("REJECTED", "12" * 32, again=["A"])
+    story.decide("REJECTED", RECORD, reset=["A"])
     assert story.state == before
-    story.records.add("12" * 32)
+    story.records.add(RECORD)
     assert story.next == RunFeature(1, "A")
     assert story.state.phase(1).lock is None
 
@@ -103,36 +122,55 @@ def test_a_relock_without_its_record_counts_for_nothing() -> None:
     story = Story().lock().attempt("A", "FAILED")
     before = story.state
     assert before.phase(1).feature("A").attempts == 1
-    story.lock(again=["A"])
-    story.lock(record="12" * 32)
+    story.lock(reset=["A"])
+    story.lock(record=RECORD)
     assert story.state == before
-    story.records.add("12" * 32)
+    story.records.add(RECORD)
     assert story.state.phase(1).feature("A").attempts == 0
+
+
+def test_waived_without_its_record_counts_for_nothing() -> None:
+    story = Story().lock().attempt("A", "FAILED")
+    before = story.state
+    story.add("WAIVED", 1, "A", "reason it is good enough")
+    story.add("WAIVED", 1, "A", f"record sha256:{RECORD} prd/approvals/phase-1.1.json")
+    assert story.state == before
+    story.records.add(RECORD)
+    assert story.state.phase(1).feature("A").state == "waived"
+    assert story.next == RunFeature(1, "C")  # B needs A, and a waived feature has no results
+    story.attempt("C")
+    assert story.next == Blocked(1, "B", "A", 1)
+
+
+#### attempts
 
 
 def test_attempts_count_since_the_last_lock() -> None:
     story = Story().lock()
-    for count in range(ATTEMPTS):
+    outcomes = ["FAILED", "ERRORED", "FAILED"]
+    assert len(outcomes) == ATTEMPTS
+    for count, outcome in enumerate(outcomes):
         assert story.next == RunFeature(1, "A")
         assert story.state.phase(1).feature("A").attempts == count
-        story.attempt("A", "ERRORED" if count % 2 else "FAILED")
+        story.attempt("A", outcome)
     assert story.next == AttemptsSpent(1, "A", ATTEMPTS)
-    story.records.add("12" * 32)
-    story.lock(record="12" * 32)
+    story.records.add(RECORD)
+    story.lock(record=RECORD)
     assert story.next == RunFeature(1, "A")
-    assert story.state.phase(1).feature("A").started == ATTEMPTS  # the next one's number goes on
+    # The next attempt's number goes on.
+    assert story.state.phase(1).feature("A").started == ATTEMPTS
 
 
 def test_an_interruption_is_no_attempt() -> None:
     story = Story().lock()
     for _ in range(ATTEMPTS + 2):
         story.attempt("A", "INTERRUPTED")
-    found = story.state.phase(1).feature("A")
-    assert (found.attempts, found.started, found.state) == (0, ATTEMPTS + 2, "pending")
+    status = story.state.phase(1).feature("A")
+    assert (status.attempts, status.started, status.state) == (0, ATTEMPTS + 2, "pending")
     assert story.next == RunFeature(1, "A")
 
 
-def test_exit_gates_that_say_no_count_as_attempts() -> None:
+def test_exit_gates_that_fail_count_as_attempts() -> None:
     story = Story().lock().attempt("A").attempt("B").attempt("C")
     for _ in range(ATTEMPTS):
         assert story.next == RunExit(1)
@@ -149,76 +187,84 @@ def test_a_feature_waits_for_what_it_needs() -> None:
     assert story.next == RunFeature(1, "A")
 
 
-def test_waived_without_its_record_counts_for_nothing() -> None:
-    story = Story().lock().attempt("A", "FAILED")
-    before = story.state
-    story.add("WAIVED", 1, "A", "reason it is good enough")
-    story.add("WAIVED", 1, "A", f"record sha256:{'12' * 32} prd/approvals/phase-1.1.json")
-    assert story.state == before
-    story.records.add("12" * 32)
-    assert story.state.phase(1).feature("A").state == "waived"
-    assert story.next == RunFeature(1, "C")  # B needs A, and what was waived gives nothing
-    story.attempt("C")
-    assert story.next == Blocked(1, "B", "A", 1)
-
-
 def test_entries_about_what_the_plan_no_longer_has_are_passed_over() -> None:
     story = Story().lock().attempt("A").attempt("Z").attempt("D", phase=7)
     assert story.next == RunFeature(1, "B")
 
 
-def test_the_facts_of_an_outcome_are_read_back() -> None:
-    story = Story().lock().add("STARTED", 1, "A")
-    lines = (
-        entries.ran("lab.x", 412.4, 1, 0, "cpu", "none"),
-        *entries.gate("gates/test_x.py", 9, 0, (12, 3, 17), (6, 6), ()),
-        entries.RecordedFile(DIGEST, "results/A/receipt.json").line("receipt"),
+def test_the_fields_of_an_outcome_are_read_back() -> None:
+    ran = entries.RAN.format(
+        what="lab.x", seconds=412, attempt=1, seed=0, profile="cpu", sandbox="none"
     )
-    found = story.add("VERIFIED", 1, "A", *lines).state.phase(1).feature("A")
-    assert (found.seconds, found.coverage, found.receipt) == (412, (12, 3, 17), DIGEST)
+    summary = GateSummary(
+        "gates/test_x.py", passed=9, failed=0, coverage=(12, 3, 17), killed=6, mutants=6
+    )
+    receipt = RecordedFile(DIGEST, "results/A/receipt.json").line(entries.RECEIPT)
+    story = Story().lock().add("STARTED", 1, "A")
+    story.add("VERIFIED", 1, "A", ran, *summary.lines, receipt)
+    status = story.state.phase(1).feature("A")
+    assert (status.seconds, status.coverage, status.receipt) == (412, (12, 3, 17), DIGEST)
 
 
-#### laws, over random histories
+#### any history
 
-KINDS = ("STARTED", "VERIFIED", "FAILED", "ERRORED", "INTERRUPTED", "WAIVED")
-RECORDS = ("12" * 32, "34" * 32)
-
-
-PHASE, RECORD = st.integers(1, 2), st.sampled_from(RECORDS)
-AGAIN = st.sampled_from([(), ("A",), ("B", "C"), ("D",)])
-EVENTS = st.one_of(
-    st.tuples(st.just("lock"), PHASE, st.one_of(st.none(), RECORD), AGAIN),
-    st.tuples(st.just("halt"), PHASE),
-    st.tuples(st.just("decide"), st.sampled_from(["APPROVED", "REJECTED"]), RECORD, PHASE, AGAIN),
-    st.tuples(st.just("add"), st.sampled_from(["FAILED", "RECOVERED", "REPAIRED"]), PHASE),
-    *[st.tuples(st.just("happen"), st.sampled_from(KINDS), st.sampled_from(PLACES))] * 3,
+phase_ids = st.integers(1, 2)
+records = st.sampled_from([RECORD, OTHER_RECORD])
+resets = st.sampled_from([(), ("A",), ("B", "C"), ("D",)])
+feature_kinds = st.sampled_from(
+    ["STARTED", "VERIFIED", "FAILED", "ERRORED", "INTERRUPTED", "WAIVED"]
 )
 
 
-def told(events: Sequence[tuple[Any, ...]], records: set[str]) -> Story:
+@st.composite
+def feature_events(draw: st.DrawFn) -> tuple[Any, ...]:
+    phase, name = draw(st.sampled_from(FEATURES))
+    return "add_outcome", draw(feature_kinds), phase, name
+
+
+decisions = st.sampled_from(["APPROVED", "REJECTED"])
+phase_kinds = st.sampled_from(["FAILED", "RECOVERED", "REPAIRED"])
+events = st.one_of(
+    st.tuples(st.just("lock"), phase_ids, st.none() | records, resets),
+    st.tuples(st.just("halt"), phase_ids),
+    st.tuples(st.just("decide"), decisions, records, phase_ids, resets),
+    st.tuples(st.just("add"), phase_kinds, phase_ids),
+    # Half of all events are about features.
+    *[feature_events()] * 3,
+)
+"""Name of a method of Story, and its arguments."""
+
+
+def make_story(history: Sequence[tuple[Any, ...]], counted: set[str]) -> Story:
     story = Story()
-    for verb, *facts in events:
-        getattr(story, verb)(*facts)
-    story.records = records
+    for verb, *arguments in history:
+        getattr(story, verb)(*arguments)
+    story.records = counted
     return story
 
 
 def stories() -> st.SearchStrategy[Story]:
-    return st.builds(told, st.lists(EVENTS, max_size=20), st.sets(RECORD))
+    return st.builds(make_story, st.lists(events, max_size=20), st.sets(records))
+
+
+def is_recorded(entry: Entry, story: Story) -> bool:
+    """Return whether an entry names a record that counts."""
+    record = entry.match(entries.RECORD)
+    return record is not None and record["sha256"] in story.records
 
 
 @given(stories())
 @settings(deadline=None)
 def test_no_phase_opens_without_a_recorded_approval(story: Story) -> None:
     step = story.next
-    opened = 3 if isinstance(step, Done) else step.phase
-    for phase in range(1, opened):
-        named = [
-            entry.fact(state.RECORD)
-            for entry in story.ledger.entries
-            if entry.kind == "APPROVED" and entry.phase == phase
-        ]
-        assert any(fact and fact["digest"] in story.records for fact in named)
+    open_phase = 3
+    if not isinstance(step, Done):
+        open_phase = step.phase
+    approved = set()
+    for entry in story.ledger.entries:
+        if entry.kind == "APPROVED" and is_recorded(entry, story):
+            approved.add(entry.phase)
+    assert set(range(1, open_phase)) <= approved
 
 
 @given(stories())
@@ -228,8 +274,8 @@ def test_without_records_a_decision_changes_nothing(story: Story) -> None:
         entry for entry in story.ledger.entries if entry.kind in ("APPROVED", "REJECTED", "WAIVED")
     ]
     assume(decided)
-    without = [entry for entry in story.ledger.entries if entry not in decided]
-    assert fold_state(PLAN, story.ledger.entries, ()) == fold_state(PLAN, without, ())
+    others = [entry for entry in story.ledger.entries if entry not in decided]
+    assert fold_state(PLAN, story.ledger.entries, ()) == fold_state(PLAN, others, ())
 
 
 @given(stories(), st.sampled_from(["VERIFIED", "FAILED", "ERRORED"]), st.sampled_from("ABC"))
@@ -247,51 +293,42 @@ def test_any_new_outcome_voids_the_checkpoint(story: Story, kind: str, name: str
 @given(stories())
 @settings(deadline=None)
 def test_attempts_are_the_outcomes_since_the_last_counting_lock(story: Story) -> None:
-    for phase, name in PLACES:
-        since, locked = 0, False
+    for phase, name in FEATURES:
+        attempts, is_locked = 0, False
         for entry in story.ledger.entries:
             if entry.phase != phase:
                 continue
-            fact = entry.fact(state.RECORD)
-            recorded = fact is not None and fact["digest"] in story.records
-            if entry.kind == "LOCKED" and (not locked or recorded):
-                since, locked = entry.seq, True
-            if entry.kind == "REJECTED" and recorded:
-                locked = False  # the lock is released; the next one is the runner's own again
-        outcomes = [entry for entry in story.ledger.entries if entry.feature == name and entry.phase == phase
-                    and entry.kind in state.OUTCOMES and entry.seq > since]  # fmt: skip
-        assert story.state.phase(phase).feature(name).attempts == len(outcomes)
+            if entry.kind == "LOCKED" and (not is_locked or is_recorded(entry, story)):
+                attempts, is_locked = 0, True
+            if entry.kind == "REJECTED" and is_recorded(entry, story):
+                is_locked = False  # the lock is released; the next one is the runner's own again
+            if entry.feature == name and entry.kind in OUTCOMES:
+                attempts += 1
+        assert story.state.phase(phase).feature(name).attempts == attempts
 
 
 @given(stories())
 @settings(deadline=None)
 def test_the_fold_is_deterministic_and_goes_on_where_it_stopped(story: Story) -> None:
     assert story.state == story.state
-    if story.ledger.entries:
-        last = story.ledger.entries[-1]
-        others = [place for place in (1, 2) if place != last.phase]
-        before = fold_state(PLAN, story.ledger.entries[:-1], story.records)
-        for (
-            place
-        ) in others:  # an entry bears on its own phase only; a repair also voids whatever waits
-            wanted = before.phase(place)
-            if last.kind in ("REPAIRED", "RECOVERED"):
-                wanted = replace(wanted, halted=None, request=None)
-            assert story.state.phase(place) == wanted
+    if not story.ledger.entries:
+        return
+    last = story.ledger.entries[-1]
+    before = fold_state(PLAN, story.ledger.entries[:-1], story.records)
+    # An entry bears on its own phase only; a repair also voids whatever waits.
+    for phase in {1, 2} - {last.phase}:
+        expected = before.phase(phase)
+        if last.kind in ("REPAIRED", "RECOVERED"):
+            expected = replace(expected, halted=None, request=None)
+        assert story.state.phase(phase) == expected
 
 
 @given(stories())
 @settings(deadline=None)
 def test_what_waits_has_a_halt_after_its_last_outcome(story: Story) -> None:
     for phase in story.state.phases:
-        if phase.state == "awaiting_approval":
-            later = [
-                entry
-                for entry in story.ledger.entries
-                if entry.phase == phase.id and entry.seq > (phase.halted or 0)
-            ]
-            assert not [
-                entry
-                for entry in later
-                if entry.feature and entry.kind in ("STARTED", *state.OUTCOMES)
-            ]
+        if phase.state != "awaiting_approval":
+            continue
+        for entry in story.ledger.entries:
+            if entry.phase == phase.id and entry.feature and entry.seq > (phase.halted or 0):
+                assert entry.kind not in ("STARTED", *OUTCOMES)

@@ -71,7 +71,7 @@ def test_a_waived_feature_lets_the_phase_go_on_and_is_said_first(failed: Toy) ->
         "waive", ["TOY-001", "TOY-002"], "no such data here")  # fmt: skip
     failed.run("run", "--next")
     first = failed.run("status").stdout.splitlines()[:6]
-    assert first[2] == "Decided by a person:"
+    assert first[2] == "overrides:"
     assert (
         "TOY-001 waived (errored, 1 attempt under this lock): no such data here (entry 0005)"
         in first[3]
@@ -79,7 +79,7 @@ def test_a_waived_feature_lets_the_phase_go_on_and_is_said_first(failed: Toy) ->
     assert "features: 1 verified, 2 waived" in failed.progress
     code, screen = at_terminal(failed.root, "approve", "1", answer=as_asked)
     assert code == 0, screen
-    assert screen.index("Decided by a person:") < screen.index("TOY-003 Count number 3: verified")
+    assert screen.index("overrides:") < screen.index("TOY-003 Count number 3: verified")
     report = json.loads(failed.run("audit", "--json").stdout)
     assert report["findings"] == []
     assert failed.status()["next"]["action"] == "done"
@@ -175,5 +175,5 @@ def test_a_rejection_opens_attempts_anew(make_toy: Callable[..., Toy]) -> None:
     assert at_terminal(toy.root, "reject", "1", "--reason", "again", answer=as_asked)[0] == 0
     toy.run("run", "--next")
     assert toy.states() == {"TOY-001": "verified"}
-    assert "Tried more than once:" in at_terminal(toy.root, "approve", "1", answer=lambda _: "")[1]
+    assert "tried more than once:" in at_terminal(toy.root, "approve", "1", answer=lambda _: "")[1]
     toy.run("audit")

@@ -1,4 +1,4 @@
-"""An experiment that is well, one that crashes, one that hangs, one that lies about its progress; and their folder."""
+"""Experiments that work, crash, hang or misreport their progress; and their staging folder."""
 
 import fcntl
 import json
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class Recorder:
-    """A view that remembers."""
+    """A view that records its calls."""
 
     def __init__(self):
         self.events = []
@@ -29,33 +29,33 @@ class Recorder:
 
 
 @pytest.fixture
-def place(tmp_path):
-    with worker.staging(ROOT, tmp_path) as place:
-        place.inputs_file.write_text('{"concepts": {"kind": "input", "path": "docs"}}')
-        yield place
+def staging(tmp_path):
+    with worker.staging_folder(ROOT, tmp_path) as staging:
+        staging.inputs_file.write_text('{"concepts": {"kind": "input", "path": "docs"}}')
+        yield staging
 
 
-def run(place, code, *, view=None, timeout_s=60.0, **env):
+def run_code(staging, code, *, view=None, timeout_s=60.0, **env):
     job = worker.Job(
         argv=[sys.executable, "-c", code],
         root=ROOT,
-        env={**place.environment, **env},
-        out=place.out,
-        inputs_file=place.inputs_file,
-        events=place.events,
-        log=place.folder / "log",
+        env={**staging.environment, **env},
+        out=staging.out,
+        inputs_file=staging.inputs_file,
+        events=staging.events,
+        log=staging.folder / "log",
         timeout_s=timeout_s,
         sandbox=choose_sandbox("none"),
         grace_s=0.5,
     )
-    return worker.run(job, view or Recorder())
+    return worker.run_experiment(job, view or Recorder())
 
 
 #### the run
 
 
-def test_an_experiment_sees_its_root_its_inputs_and_a_private_home(place, monkeypatch):
-    monkeypatch.setenv("HOME", "/home/somebody")
+def test_an_experiment_sees_its_root_its_inputs_and_a_private_home(staging, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/user")
     code = """
 import json, os, pathlib, tempfile
 seen = {"cwd": os.getcwd(), "home": str(pathlib.Path.home()), "tmp": tempfile.gettempdir(),
@@ -63,28 +63,28 @@ seen = {"cwd": os.getcwd(), "home": str(pathlib.Path.home()), "tmp": tempfile.ge
         "empty": os.listdir(os.environ["HOME"])}
 with open(os.environ["OUT"] + "/result.json", "w") as file: json.dump(seen, file)
 """
-    finished = run(place, code, OUT=str(place.out), RANK="8")
-    assert finished.exit_code == 0
-    assert json.loads((place.out / "result.json").read_text()) == {
+    result = run_code(staging, code, OUT=str(staging.out), RANK="8")
+    assert result.exit_code == 0
+    assert json.loads((staging.out / "result.json").read_text()) == {
         "cwd": str(ROOT),
-        "home": str(place.home),
-        "tmp": str(place.tmp),
+        "home": str(staging.home),
+        "tmp": str(staging.tmp),
         "inputs": {"concepts": {"kind": "input", "path": "docs"}},
         "rank": "8",
         "empty": [],
     }
 
 
-def test_a_crash_is_data(place):
-    finished = run(place, "print('so far'); raise RuntimeError('no convergence')")
-    assert (finished.exit_code, finished.timed_out) == (1, False)
-    assert "RuntimeError: no convergence" in (place.folder / "log").read_text()
+def test_a_crash_is_data(staging):
+    result = run_code(staging, "print('so far'); raise RuntimeError('no convergence')")
+    assert (result.exit_code, result.timed_out) == (1, False)
+    assert "RuntimeError: no convergence" in (staging.folder / "log").read_text()
 
 
-def test_a_time_out_is_data_and_the_log_holds_what_was_printed(place):
-    finished = run(place, "import time; print('epoch 1'); time.sleep(999)", timeout_s=1.5)
-    assert finished.timed_out
-    assert (place.folder / "log").read_text() == "epoch 1\n"
+def test_a_time_out_is_data_and_the_log_holds_what_was_printed(staging):
+    result = run_code(staging, "import time; print('epoch 1'); time.sleep(999)", timeout_s=1.5)
+    assert result.timed_out
+    assert (staging.folder / "log").read_text() == "epoch 1\n"
 
 
 #### progress
@@ -93,40 +93,43 @@ REPORT = """
 import json, os, time
 def report(line):
     with open(os.environ["PHASES_EVENTS"], "ab") as file: file.write(line)
-def progress(done, total, note): report(json.dumps({"done": done, "total": total, "note": note}).encode() + b"\\n")
+def progress(done, total, note):
+    report(json.dumps({"done": done, "total": total, "note": note}).encode() + b"\\n")
 """
 
 
-def test_progress_reaches_the_view_while_the_experiment_runs(place):
+def test_progress_reaches_the_view_while_the_experiment_runs(staging):
     view = Recorder()
     code = REPORT + "for i in range(6): progress(i + 1, 6, f'step {i}'); time.sleep(0.25)"
-    assert run(place, code, view=view).exit_code == 0
+    assert run_code(staging, code, view=view).exit_code == 0
     assert len(view.events) >= 3  # not all at the end
     assert view.events == sorted(view.events)
     assert view.events[-1] == (6, 6, "step 5")
 
 
-def test_malformed_lines_are_passed_over(place):
+def test_malformed_lines_are_ignored(staging):
     view = Recorder()
     code = (
         REPORT
         + """
 progress(1, 4, "good")
 time.sleep(0.5)
-for line in (b"\\xff\\xfe", b"not json", b"[]", b'{"done": "2", "total": 4}', b'{"done": NaN, "total": 4}',
-             b'{"done": 9, "total": 4}', b'{"done": -1, "total": 4}', b'{"done": true, "total": 4}',
-             b'{"total": 4}', b'{"done": 2, "total": 4, "note": 5}', b"[" * 100000, b"x" * 1000000):
+for line in (
+    b"\\xff\\xfe", b"not json", b"[]", b'{"done": "2", "total": 4}', b'{"done": NaN, "total": 4}',
+    b'{"done": 9, "total": 4}', b'{"done": -1, "total": 4}', b'{"done": true, "total": 4}',
+    b'{"total": 4}', b'{"done": 2, "total": 4, "note": 5}', b"[" * 100000, b"x" * 1000000,
+):
     report(line + b"\\n")
 time.sleep(0.5)
 progress(3, 4, "after")
 report(b'{"done": 4, "total": 4')
 """
     )
-    assert run(place, code, view=view).exit_code == 0
+    assert run_code(staging, code, view=view).exit_code == 0
     assert view.events == [(1, 4, "good"), (3, 4, "after")]
 
 
-def test_a_flood_of_progress_is_read_up_to_a_limit(place):
+def test_a_flood_of_progress_is_read_up_to_a_limit(staging):
     view = Recorder()
     code = (
         REPORT
@@ -137,25 +140,23 @@ for _ in range(40): report(b"x" * 999_999 + b"\\n")
 progress(2, 2, "beyond the limit")
 """
     )
-    assert run(place, code, view=view).exit_code == 0
+    assert run_code(staging, code, view=view).exit_code == 0
     assert view.events == [(1, 2, "before the flood")]
 
 
 @pytest.mark.parametrize(
     "trick", ["os.mkfifo(path)", "os.symlink('/dev/zero', path)", "os.mkdir(path)", "pass"]
 )
-def test_an_events_file_that_was_replaced_holds_nothing_up(place, trick):
+def test_an_events_file_that_was_replaced_delays_nothing(staging, trick):
     view = Recorder()
-    code = (
-        REPORT
-        + f"progress(1, 2, 'first'); time.sleep(0.5); path = os.environ['PHASES_EVENTS']; os.unlink(path); {trick}"
-    )
-    assert run(place, code, view=view).exit_code == 0
+    replace = f"path = os.environ['PHASES_EVENTS']; os.unlink(path); {trick}"
+    code = REPORT + f"progress(1, 2, 'first'); time.sleep(0.5); {replace}"
+    assert run_code(staging, code, view=view).exit_code == 0
     assert view.events == [(1, 2, "first")]
 
 
 @given(st.integers(0, 10**6), st.integers(0, 10**6), st.text(max_size=50))
-def test_every_honest_line_is_understood(first, second, note):
+def test_every_well_formed_line_is_parsed(first, second, note):
     done, total = sorted((first, second))
     line = json.dumps({"done": done, "total": total, "note": note}).encode()
     if any("\ud800" <= char <= "\udfff" for char in note):
@@ -169,47 +170,45 @@ def test_no_line_raises(line):
     assert event is None or 0 <= event.done <= event.total
 
 
-def test_an_error_of_the_view_ends_the_experiment(place):
+def test_an_error_of_the_view_ends_the_experiment(staging):
     class Broken:
         def progress(self, done, total, note):
             raise ZeroDivisionError
 
-    code = (
-        REPORT
-        + "open(os.environ['OUT'] + '/pid', 'w').write(str(os.getpid())); progress(1, 2, ''); time.sleep(999)"
-    )
+    write_pid = "open(os.environ['OUT'] + '/pid', 'w').write(str(os.getpid()))"
+    code = REPORT + f"{write_pid}; progress(1, 2, ''); time.sleep(999)"
     with pytest.raises(ZeroDivisionError):
-        run(place, code, view=Broken(), OUT=str(place.out))
-    assert not Path("/proc", (place.out / "pid").read_text()).exists()
+        run_code(staging, code, view=Broken(), OUT=str(staging.out))
+    assert not Path("/proc", (staging.out / "pid").read_text()).exists()
 
 
 #### the staging folder
 
 
 def test_the_folder_is_private_and_goes_with_its_context(tmp_path):
-    with worker.staging(ROOT, tmp_path) as place:
-        assert place.folder.parent == tmp_path
-        assert place.folder.stat().st_mode & 0o777 == 0o700
-        assert sorted(path.name for path in place.folder.iterdir()) == [
+    with worker.staging_folder(ROOT, tmp_path) as staging:
+        assert staging.folder.parent == tmp_path
+        assert staging.folder.stat().st_mode & 0o777 == 0o700
+        assert sorted(path.name for path in staging.folder.iterdir()) == [
             "events.jsonl",
             "home",
             "lock",
             "out",
             "tmp",
         ]
-        (place.out / "deep").mkdir()
-        (place.out / "deep" / "file").write_text("x")
-        (place.out / "deep").chmod(0)
-        (place.out / "link").symlink_to(tmp_path / "kept")
-        (tmp_path / "kept").mkdir(mode=0o750)
-        (tmp_path / "kept" / "file").write_text("kept")
-    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
-    assert (tmp_path / "kept" / "file").exists()
-    assert (tmp_path / "kept").stat().st_mode & 0o777 == 0o750
+        (staging.out / "deep").mkdir()
+        (staging.out / "deep" / "file").write_text("x")
+        (staging.out / "deep").chmod(0)
+        (staging.out / "link").symlink_to(tmp_path / "elsewhere")
+        (tmp_path / "elsewhere").mkdir(mode=0o750)
+        (tmp_path / "elsewhere" / "file").write_text("unchanged")
+    assert [path.name for path in tmp_path.iterdir()] == ["elsewhere"]
+    assert (tmp_path / "elsewhere" / "file").exists()
+    assert (tmp_path / "elsewhere").stat().st_mode & 0o777 == 0o750
 
 
 def test_it_goes_after_an_error_too(tmp_path):
-    with pytest.raises(ZeroDivisionError), worker.staging(ROOT, tmp_path):
+    with pytest.raises(ZeroDivisionError), worker.staging_folder(ROOT, tmp_path):
         raise ZeroDivisionError
     assert list(tmp_path.iterdir()) == []
 
@@ -219,21 +218,21 @@ def test_a_folder_inside_the_repository_is_refused(tmp_path):
     (tmp_path / "alias").symlink_to(tmp_path / "tmp")
     for base in (tmp_path, tmp_path / "tmp", tmp_path / "alias"):
         with (
-            pytest.raises(EnvironmentFaultError, match="lies inside the repository") as caught,
-            worker.staging(tmp_path, base),
+            pytest.raises(EnvironmentFaultError, match="is inside the repository") as excinfo,
+            worker.staging_folder(tmp_path, base),
         ):
             pass
-        assert "TMPDIR" in caught.value.hint
+        assert "TMPDIR" in excinfo.value.hint
     assert sorted(path.name for path in tmp_path.iterdir()) == ["alias", "tmp"]
 
 
-def test_what_a_killed_runner_left_is_swept_and_a_living_ones_is_not(tmp_path):
+def test_a_killed_runners_folder_is_swept_and_a_running_ones_is_not(tmp_path):
     script = f"""
 import os, sys
 from pathlib import Path
 from phases.execution import worker
-with worker.staging(Path({str(ROOT)!r}), Path({str(tmp_path)!r})) as place:
-    print(place.folder, flush=True)
+with worker.staging_folder(Path({str(ROOT)!r}), Path({str(tmp_path)!r})) as staging:
+    print(staging.folder, flush=True)
     sys.stdin.read()
 """
     runners = [
@@ -246,68 +245,67 @@ with worker.staging(Path({str(ROOT)!r}), Path({str(tmp_path)!r})) as place:
         )
         for _ in range(2)
     ]
-    dead, living = (Path(runner.stdout.readline().strip()) for runner in runners)
+    dead, running = (Path(runner.stdout.readline().strip()) for runner in runners)
     runners[0].kill()
     runners[0].wait()
-    stranger = (
-        tmp_path / "phases-run-notes"
-    )  # the user's own, by chance of that name: no lock, so not ours
-    stranger.mkdir()
+    # The user's own, by chance of that name: no lock, so no runner's.
+    foreign = tmp_path / "phases-run-notes"
+    foreign.mkdir()
     assert dead.exists()
-    with worker.staging(ROOT, tmp_path):
+    with worker.staging_folder(ROOT, tmp_path):
         assert not dead.exists()
-        assert living.exists()
-        assert stranger.exists()
+        assert running.exists()
+        assert foreign.exists()
     runners[1].communicate("")
     runners[0].stdin.close()
     runners[0].stdout.close()
-    assert not living.exists()
+    assert not running.exists()
 
 
 def test_what_a_kill_left_half_removed_is_swept(tmp_path, monkeypatch):
-    """Killed before each file and folder that a removal takes away: the next sweep takes the rest."""
+    """Killed before each file and folder of a removal: the next sweep removes the rest."""
 
     class Killed(BaseException):
         pass
 
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
     removals = 0
     for number in range(50):
-        folder = tmp_path / f"phases-run-{ended.pid}-abc"
+        folder = tmp_path / f"phases-run-{dead.pid}-abc"
         for name in ("out/artifacts", "home", "judge"):
             (folder / name).mkdir(parents=True)
         for name in ("events.jsonl", "lock", "out/result.json", "judge/verdict"):
             (folder / name).write_text("")
-        left = number
+        calls_left = number
 
-        def dying(real):
-            def step(*arguments, **more):
-                nonlocal left
-                if left == 0:
+        def kill_at_the_last(function):
+            def wrapper(*arguments, **options):
+                nonlocal calls_left
+                if calls_left == 0:
                     raise Killed
-                left -= 1
-                return real(*arguments, **more)
+                calls_left -= 1
+                return function(*arguments, **options)
 
-            return step
+            return wrapper
 
         with monkeypatch.context() as patch:
-            patch.setattr(os, "unlink", dying(os.unlink))
-            patch.setattr(os, "rmdir", dying(os.rmdir))
+            patch.setattr(os, "unlink", kill_at_the_last(os.unlink))
+            patch.setattr(os, "rmdir", kill_at_the_last(os.rmdir))
             try:
-                worker.sweep(tmp_path)
+                worker.sweep_staging(tmp_path)
             except Killed:
                 removals += 1
-        worker.sweep(tmp_path)
+        worker.sweep_staging(tmp_path)
         assert not folder.exists(), f"killed at removal {number}"
-        if left:
+        if calls_left:
             break
     assert removals >= 9  # files and folders
 
 
 def test_a_folder_without_its_lock_held_is_never_visible_as_free(tmp_path):
-    with worker.staging(ROOT, tmp_path) as place:
-        descriptor = os.open(place.folder / "lock", os.O_RDWR)
+    with worker.staging_folder(ROOT, tmp_path) as staging:
+        descriptor = os.open(staging.folder / "lock", os.O_RDWR)
         with pytest.raises(BlockingIOError):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.close(descriptor)

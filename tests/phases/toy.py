@@ -1,7 +1,8 @@
-"""A toy world: a real repository with a small PRD, experiments and gates that take milliseconds."""
+"""A toy project: a real repository with a small plan whose experiments take milliseconds."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 EXPERIMENT = '''
-"""Counts what it is told to count and keeps the numbers, so that a gate can count again."""
+"""Count, and keep the numbers, so that a gate can count again; the file MODE makes it fail."""
 import hashlib, json, os, pathlib, sys
 out = pathlib.Path(os.environ["PHASES_OUT"])
 mode = pathlib.Path("MODE").read_text().strip() if pathlib.Path("MODE").exists() else "good"
@@ -27,19 +28,24 @@ total = sum(numbers) + (1 if mode == "wrong" else 0)
 (out / "artifacts").mkdir()
 (out / "artifacts" / "numbers.json").write_text(json.dumps(numbers))
 (out / "note.md").write_text("# Numbers\\n\\nfive of them\\n")
-files = [path for path in sorted(out.rglob("*")) if path.is_file()]
-digests = {str(path.relative_to(out)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-result = {"measurements": {"total": {"value": total, "unit": "", "exact": True},
-                           "mean": {"value": total / 5, "unit": "", "stderr": 0.8, "n": 5, "values": numbers}},
-          "files": digests}
+digests = {}
+for path in sorted(out.rglob("*")):
+    if path.is_file():
+        name = str(path.relative_to(out))
+        digests[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+measurements = {
+    "total": {"value": total, "unit": "", "exact": True},
+    "mean": {"value": total / 5, "unit": "", "stderr": 0.8, "n": 5, "values": numbers},
+}
+result = {"measurements": measurements, "files": digests}
 (out / "result.json").write_text(json.dumps(result))
 if mode == "stray":
-    (out / "stray.txt").write_text("nobody declared me")
+    (out / "stray.txt").write_text("not declared in the plan")
 print("counted", total)
 '''
 
 GATE = '''
-"""Counts again."""
+"""Count again."""
 import hashlib, json, os, pathlib
 import pytest
 
@@ -49,14 +55,14 @@ def out():
 def numbers():
     return json.loads((out() / "artifacts" / "numbers.json").read_text())
 
-def measured(name):
+def measurement(name):
     return json.loads((out() / "result.json").read_text())["measurements"][name]
 
 def test_total():
-    assert measured("total")["value"] == sum(numbers())
+    assert measurement("total")["value"] == sum(numbers())
 
 def test_mean():
-    mean = measured("mean")
+    mean = measurement("mean")
     assert abs(mean["value"] - sum(numbers()) / len(numbers())) < 1e-9
     assert mean["values"] == numbers() and abs(mean["stderr"] - 0.8) < 1e-9
 
@@ -69,11 +75,11 @@ def test_files():
 '''
 
 EXIT_GATE = '''
-"""Every feature of the phase counted right."""
+"""Check that every feature of the phase counted right."""
 import json, os, pathlib
 
 def test_all():
-    folders = sorted(path for path in pathlib.Path(os.environ["PHASES_OUT"]).iterdir())
+    folders = sorted(pathlib.Path(os.environ["PHASES_OUT"]).iterdir())
     assert folders
     for folder in folders:
         result = json.loads((folder / "result.json").read_text())["measurements"]
@@ -84,31 +90,56 @@ def test_all():
 
 
 def feature(number: int, **changes: Any) -> dict[str, Any]:
-    """One quick feature of the toy PRD."""
-    return {
-        "id": f"TOY-{number:03d}", "title": f"Count number {number}", "command": f"{sys.executable} experiment.py",
-        "outputs": ["result.json", "note.md", "artifacts/**"], "expect": {"minutes": 0.1, "memory_gb": 0.1},
+    """Return one quick feature of the toy plan."""
+    predictions = [
+        {
+            "id": "fourteen",
+            "claim": "the total is 14",
+            "measurement": "total",
+            "comparator": "==",
+            "value": 14,
+        },
+        {
+            "id": "small",
+            "claim": "the mean is below 0",
+            "measurement": "mean",
+            "comparator": "<",
+            "value": 0.0,
+        },
+    ]
+    document = {
+        "id": f"TOY-{number:03d}",
+        "title": f"Count number {number}",
+        "command": f"{sys.executable} experiment.py",
+        "outputs": ["result.json", "note.md", "artifacts/**"],
+        "expect": {"minutes": 0.1, "memory_gb": 0.1},
         "gate": {"pytest": "gates/test_count.py"},
-        "predictions": [{"id": "fourteen", "claim": "the total is 14", "measurement": "total", "comparator": "==",
-                         "value": 14},
-                        {"id": "small", "claim": "the mean is below 0", "measurement": "mean", "comparator": "<",
-                         "value": 0.0}],
-    } | changes  # fmt: skip
+        "predictions": predictions,
+    }
+    return document | changes
 
 
 def toy_plan(phases: int = 1, features: int = 2, **defaults: Any) -> dict[str, Any]:
-    """A PRD of quick phases."""
-    number = iter(range(1, 100))
+    """Return a plan of quick phases, each with so many features."""
+    numbers = itertools.count(1)
+    phase_documents = []
+    for phase in range(1, phases + 1):
+        phase_documents.append(
+            {
+                "id": phase,
+                "name": f"Counting {phase}",
+                "entry": [{"shell": "test -s experiment.py"}],
+                "features": [feature(next(numbers)) for _ in range(features)],
+                "exit": [{"pytest": "gates/test_exit.py"}],
+            }
+        )
     return {
-        "schema": 1, "project": "Toy", "results": "results",
+        "schema": 1,
+        "project": "Toy",
+        "results": "results",
         "defaults": {"timeout_s": 60, "gate_timeout_s": 60, "attempts": 3, **defaults},
-        "phases": [
-            {"id": index + 1, "name": f"Counting {index + 1}", "entry": [{"shell": "test -s experiment.py"}],
-             "features": [feature(next(number)) for _ in range(features)],
-             "exit": [{"pytest": "gates/test_exit.py"}]}
-            for index in range(phases)
-        ],
-    }  # fmt: skip
+        "phases": phase_documents,
+    }
 
 
 class Toy:
@@ -123,31 +154,33 @@ class Toy:
         self.write("gates/test_exit.py", EXIT_GATE)
         self.write(".gitignore", ".phases/\n__pycache__/\n")
         self.git("init", "-q", "-b", "main")
-        self.git("config", "user.name", "Toy Person")
+        self.git("config", "user.name", "Toy User")
         self.git("config", "user.email", "toy@example.org")
         self.commit("the toy project")
 
+    #### what a user does in the repository
+
     def write(self, path: str, text: str) -> None:
-        """Writes a file of the repository."""
+        """Write a file of the repository."""
         (self.root / path).parent.mkdir(parents=True, exist_ok=True)
         (self.root / path).write_text(text)
 
-    def plan(self, **changes: Any) -> None:
-        """Changes the PRD's first feature and commits it."""
+    def change_plan(self, **changes: Any) -> None:
+        """Change the plan's first feature and commit it."""
         document = json.loads((self.root / "prd/plan.json").read_text())
         document["phases"][0]["features"][0].update(changes)
         self.write("prd/plan.json", json.dumps(document, indent=1))
         self.commit("the plan changes")
 
     def git(self, *arguments: str) -> str:
-        """Runs git in the repository and returns what it printed."""
-        done = subprocess.run(
+        """Run git in the repository and return what it printed."""
+        process = subprocess.run(
             ["git", *arguments], cwd=self.root, capture_output=True, text=True, check=True
         )
-        return done.stdout.strip()
+        return process.stdout.strip()
 
     def commit(self, message: str) -> None:
-        """Commits everything, as a user does."""
+        """Commit everything, as a user does."""
         self.git("add", "-A")
         self.git("commit", "-q", "-m", message)
 
@@ -157,46 +190,53 @@ class Toy:
         code: int | None = 0,
         env: dict[str, str] | None = None,
         stdin: str = "",
-    ) -> Any:
-        """`python -m phases …` without a controlling terminal; checks the exit code."""
-        done = subprocess.run(
-            [sys.executable, "-m", "phases", *arguments], cwd=self.root, capture_output=True, text=True, input=stdin,
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), **(env or {})}, start_new_session=True,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run `python -m phases …` without a controlling terminal; check its exit code.
+
+        `code` is the expected exit code; None expects none.
+        """
+        source = str(Path(__file__).parents[2])
+        process = subprocess.run(
+            [sys.executable, "-m", "phases", *arguments],
+            cwd=self.root,
+            capture_output=True,
+            text=True,
+            input=stdin,
+            env={**os.environ, "PYTHONPATH": source, **(env or {})},
+            start_new_session=True,
             check=False,
-        )  # fmt: skip
+        )
         if code is not None:
-            assert done.returncode == code, (
-                f"exit {done.returncode}, wanted {code}\n{done.stdout}\n{done.stderr}"
-            )
-        return done
+            exits = f"got exit {process.returncode}; expected {code}"
+            assert process.returncode == code, f"{exits}\n{process.stdout}\n{process.stderr}"
+        return process
+
+    #### what there is afterwards
 
     def status(self) -> Any:
-        """`status --json`."""
+        """Return `status --json`."""
         return json.loads(self.run("status", "--json").stdout)
 
     def states(self) -> dict[str, str]:
-        """Feature id -> state."""
-        return {
-            item["id"]: item["state"]
-            for phase in self.status()["phases"]
-            for item in phase["features"]
-        }
+        """Return feature id -> state."""
+        states = {}
+        for phase in self.status()["phases"]:
+            for item in phase["features"]:
+                states[item["id"]] = item["state"]
+        return states
 
     @property
     def progress(self) -> str:
-        """progress.txt."""
+        """The text of progress.txt."""
         return (self.root / "progress.txt").read_text()
 
-    def snapshot(self) -> tuple[str, str, str]:
-        """What a run must not change when it runs nothing: HEAD, progress.txt, the journal."""
-        return (
-            self.git("rev-parse", "HEAD"),
-            self.progress,
-            (self.root / ".git/phases/journal").read_text(),
-        )
+    def record_contents(self) -> tuple[str, str, str]:
+        """Return what a run must not change when it runs nothing: HEAD, progress.txt, journal."""
+        head = self.git("rev-parse", "HEAD")
+        return head, self.progress, (self.root / ".git/phases/journal").read_text()
 
     def copy(self, target: Path) -> Toy:
-        """The whole repository copied, journal and all."""
+        """Return a copy of the whole repository, journal included."""
         shutil.copytree(self.root, target, symlinks=True)
         other = object.__new__(Toy)
         other.root = target

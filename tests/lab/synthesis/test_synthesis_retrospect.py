@@ -11,6 +11,7 @@ from lab.experiment import ContractError, Measurement
 from lab.synthesis import retrospect
 from lab.synthesis.retrospect import Claim
 from phases.judge import predictions
+from phases.plan.schema import Prediction
 from tests.lab.synthesis import track
 
 numbers = st.one_of(st.integers(-5, 5), st.floats(-5, 5).map(lambda x: round(x, 2)))
@@ -47,9 +48,10 @@ def test_three_scorers_agree(
     claim = Claim("FEAT-001", "c", "words", "met", comparator, value, margin, "")
     found = {"met": met} | ({} if lead is None else {"lead": lead})
     raw = {name: item.to_json() for name, item in found.items()}
-    wanted = predictions.score(
-        predictions.Claim("c", "words", "met", comparator, value, margin), raw
-    ).outcome
+    prediction = Prediction.model_construct(
+        id="c", claim="words", measurement="met", comparator=comparator, value=value, margin=margin
+    )
+    wanted = predictions.score(prediction, raw).outcome
     assert retrospect.score(claim, found).outcome == wanted
     stated_as = {"measurement": "met", "comparator": comparator, "value": value, "margin": margin}
     assert self_assessment.score(stated_as, raw) == wanted

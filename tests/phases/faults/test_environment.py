@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shutil
 import signal
@@ -16,44 +17,59 @@ import pytest
 from converging import converges
 from invariants import entries, exit_violations, leftovers, progress, violations
 from quick import Quick
-from test_git_faults import needs_strace
+from test_git_faults import mark_soak, needs_strace
 
 
-def traced(quick: Quick, injection: str) -> subprocess.CompletedProcess[str]:
-    """A run with a fault in the runner's own system calls; its children are not traced."""
+def run_traced(quick: Quick, injection: str) -> subprocess.CompletedProcess[str]:
+    """Run with a fault in the runner's own system calls; its children are not traced."""
     call = injection.split(":", maxsplit=1)[0]
-    return subprocess.run(
-        ["strace", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e", f"inject={injection}",
-         sys.executable, "-m", "phases", "run", "--next"],
-        cwd=quick.root, env=quick.environment(), capture_output=True, text=True, check=False, start_new_session=True,
-    )  # fmt: skip
-
-
-ERRORS = [(call, error, number) for call, error in (("fsync", "EIO"), ("rename", "ENOSPC"), ("rename", "EIO"),
-          ("mkdir", "EROFS"), ("ftruncate", "EIO")) for number in range(1, 30)]  # fmt: skip
-KILLS = [(call, number) for call in ("fsync", "rename") for number in range(1, 45)]
-
-
-def soaked(cases: list[Any], quickly: set[Any]) -> list[Any]:
-    return [
-        pytest.param(*case, marks=() if case in quickly else pytest.mark.soak) for case in cases
+    strace = [
+        "strace",
+        "-qq",
+        "-o",
+        "/dev/null",
+        "-e",
+        f"trace={call}",
+        "-e",
+        f"inject={injection}",
     ]
+    return subprocess.run(
+        [*strace, sys.executable, "-m", "phases", "run", "--next"],
+        cwd=quick.root,
+        env=quick.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        start_new_session=True,
+    )
+
+
+ERRORS = (
+    ("fsync", "EIO"),
+    ("rename", "ENOSPC"),
+    ("rename", "EIO"),
+    ("mkdir", "EROFS"),
+    ("ftruncate", "EIO"),
+)
+ERROR_CASES = [(*error, number) for error, number in itertools.product(ERRORS, range(1, 30))]
+SHORT_ERROR_CASES = {("fsync", "EIO", 5), ("fsync", "EIO", 12), ("rename", "ENOSPC", 6)}
+KILL_CASES = list(itertools.product(("fsync", "rename"), range(1, 45)))
+SHORT_KILL_CASES = {("fsync", 14), ("rename", 8)}
 
 
 @needs_strace
 @pytest.mark.parametrize(
-    ("call", "error", "number"),
-    soaked(ERRORS, {("fsync", "EIO", 5), ("fsync", "EIO", 12), ("rename", "ENOSPC", 6)}),
+    ("call", "error", "number"), mark_soak(ERROR_CASES, short=SHORT_ERROR_CASES)
 )
 def test_an_error_of_the_disk_is_named(
     call: str, error: str, number: int, quick: Quick, undisturbed: dict[str, Any]
 ) -> None:
     before = quick.git("rev-parse", "HEAD")
-    failed = traced(quick, f"{call}:error={error}:when={number}")
-    assert exit_violations(failed) == []
-    assert failed.returncode in (0, 7), failed.stderr
-    if failed.returncode == 7:
-        assert "error: " in failed.stderr
+    result = run_traced(quick, f"{call}:error={error}:when={number}")
+    assert exit_violations(result) == []
+    assert result.returncode in (0, 7), result.stderr
+    if result.returncode == 7:
+        assert "error: " in result.stderr
         assert violations(quick.root) == []
         if "STARTED" not in quick.progress_or_nothing:
             assert quick.git("rev-parse", "HEAD") == before
@@ -61,32 +77,39 @@ def test_an_error_of_the_disk_is_named(
 
 
 @needs_strace
-@pytest.mark.parametrize(("call", "number"), soaked(KILLS, {("fsync", 14), ("rename", 8)}))
+@pytest.mark.parametrize(("call", "number"), mark_soak(KILL_CASES, short=SHORT_KILL_CASES))
 def test_killed_inside_a_durable_write(
     call: str, number: int, quick: Quick, undisturbed: dict[str, Any]
 ) -> None:
-    killed = traced(quick, f"{call}:signal=SIGKILL:when={number}")
-    assert killed.returncode in (-9, 137, 0)
+    result = run_traced(quick, f"{call}:signal=SIGKILL:when={number}")
+    assert result.returncode in (-9, 137, 0)
     converges(quick, undisturbed, progress(quick.root))
 
 
 @needs_strace
-def test_an_interrupted_call_is_gone_on_with(quick: Quick, undisturbed: dict[str, Any]) -> None:
+def test_an_interrupted_call_is_repeated(quick: Quick, undisturbed: dict[str, Any]) -> None:
     """EINTR is no failure of the disk: Python itself calls again, for fsync too."""
-    done = traced(quick, "fsync:error=EINTR:when=3")
-    assert done.returncode == 0, done.stderr
+    result = run_traced(quick, "fsync:error=EINTR:when=3")
+    assert result.returncode == 0, result.stderr
     converges(quick, undisturbed, progress(quick.root), codes=(4,))
 
 
 @pytest.mark.parametrize("limit", ["ulimit -f 2", "ulimit -n 24"], ids=["file size", "open files"])
 def test_limits_are_named(limit: str, quick: Quick, undisturbed: dict[str, Any]) -> None:
-    words = f"{limit}; exec {sys.executable} -m phases run --next"
-    done = subprocess.run(
-        ["sh", "-c", words], cwd=quick.root, env=quick.environment(), capture_output=True, text=True, check=False,
+    result = subprocess.run(
+        ["sh", "-c", f"{limit}; exec {sys.executable} -m phases run --next"],
+        cwd=quick.root,
+        env=quick.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
         start_new_session=True,
-    )  # fmt: skip
-    assert done.returncode in ((7,) if "-f" in limit else (0, 7)), done.stderr
-    assert exit_violations(done) == []
+    )
+    codes = {0, 7}
+    if "-f" in limit:
+        codes = {7}
+    assert result.returncode in codes, result.stderr
+    assert exit_violations(result) == []
     assert violations(quick.root) == []
     converges(quick, undisturbed, progress(quick.root))
 
@@ -104,11 +127,11 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def test_too_little_room_is_found_before_any_work(small_disk: Path) -> None:
+def test_too_little_disk_space_is_found_before_any_work(small_disk: Path) -> None:
     quick = Quick(small_disk / "quick")
-    refused = quick.run("run", "--next", code=7)
-    assert "GB free, wanted at least" in refused.stderr
-    assert "next: free space there" in refused.stderr
+    result = quick.run("run", "--next", code=7)
+    assert "GB free; expected at least" in result.stderr
+    assert "next: free space there" in result.stderr
     assert not (quick.root / "progress.txt").exists()
 
 
@@ -121,21 +144,25 @@ def test_a_full_folder_for_temporary_files_is_named(
     with (small_disk / "filler").open("ab", buffering=0) as file, contextlib.suppress(OSError):
         while True:
             file.write(b"x" * 4096)
-    os.truncate(
-        small_disk / "filler", (small_disk / "filler").stat().st_size - 12_288
-    )  # Python passes by a full TMPDIR
-    failed = quick.run("run", "--next", code=None)
-    assert failed.returncode in (1, 7), failed.stderr  # the experiment's disk is the same one
-    assert exit_violations(failed) == []
+    # Python uses another folder than a TMPDIR that is full to the last byte.
+    os.truncate(small_disk / "filler", (small_disk / "filler").stat().st_size - 12_288)
+    result = quick.run("run", "--next", code=None)
+    assert result.returncode in (1, 7), result.stderr  # the experiment's disk is the same one
+    assert exit_violations(result) == []
     assert violations(quick.root) == []
     assert "VERIFIED" not in [block.kind for block in entries(quick.root)]
 
 
 def start(quick: Quick) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "phases", "run", "--next"], cwd=quick.root, stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE, text=True, env=quick.environment(), start_new_session=True,
-    )  # fmt: skip
+        [sys.executable, "-m", "phases", "run", "--next"],
+        cwd=quick.root,
+        env=quick.environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
 
 
 @pytest.mark.parametrize(

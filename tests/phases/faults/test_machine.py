@@ -40,14 +40,16 @@ class Life(RuleBasedStateMachine):
         shutil.rmtree(self.folder, ignore_errors=True)
 
     @invariant()
-    def the_record_holds(self) -> None:
+    def the_record_is_valid(self) -> None:
         assert violations(self.quick.root, self.before) == []
         self.before = progress(self.quick.root)
 
-    def checked(self, done: Any, *codes: int) -> Any:
-        assert exit_violations(done) == []
-        assert done.returncode in codes, done.stderr
-        return done
+    def run_checked(self, *codes: int) -> Any:
+        """Run the next step; assert that it exits with one of the codes, as documented."""
+        result = self.quick.run("run", "--next", code=None)
+        assert exit_violations(result) == []
+        assert result.returncode in codes, result.stderr
+        return result
 
     @property
     def kinds(self) -> list[str]:
@@ -55,24 +57,24 @@ class Life(RuleBasedStateMachine):
 
     @rule()
     def run(self) -> None:
-        self.checked(self.quick.run("run", "--next", code=None), 0, 4)
+        self.run_checked(0, 4)
         assert leftovers(self.quick.root, self.quick.temporary) == []
 
     @rule(
-        place=st.sampled_from(FAILPOINTS),
+        name=st.sampled_from(FAILPOINTS),
         count=st.integers(1, 3),
-        how=st.sampled_from(["kill", "kill", "enospc"]),
+        action=st.sampled_from(["kill", "kill", "enospc"]),
     )
-    def fail(self, place: str, count: int, how: str) -> None:
-        done = self.quick.run("run", "--next", code=None, env=fault(place, how, count))
-        assert done.returncode in (-9, 0, 4, 7), done.stderr
+    def fail(self, name: str, count: int, action: str) -> None:
+        result = self.quick.run("run", "--next", code=None, env=fault(name, action, count))
+        assert result.returncode in (-9, 0, 4, 7), result.stderr
 
-    def decide(self, *words: str) -> None:
+    def decide(self, *arguments: str) -> None:
         before = self.kinds
-        code, screen = at_terminal(self.quick.root, *words, answer=as_asked)
+        code, screen = at_terminal(self.quick.root, *arguments, answer=as_asked)
         assert code in (0, 2, 3, 7), screen
-        grown = self.kinds[len(before) :]
-        assert (code == 0) == (len(grown) == 1), (code, grown, screen)
+        new = self.kinds[len(before) :]
+        assert (code == 0) == (len(new) == 1), (code, new, screen)
 
     @precondition(lambda self: "HALTED" in self.kinds)
     @rule(phase=st.sampled_from(["1", "1", "2"]))
@@ -93,56 +95,60 @@ class Life(RuleBasedStateMachine):
     @rule()
     def commit_as_a_user(self) -> None:
         name = f"note-{next(self.number)}.txt"
-        self.quick.write(name, "mine\n")
+        self.quick.write(name, "the user's\n")
         self.quick.git("add", name)
         self.quick.git("commit", "-q", "-m", f"my {name}", "--", name)
 
     @precondition(lambda self: len(self.kinds) > 1)
-    @rule(data=st.data(), where=st.sampled_from(["progress", "journal", "approvals"]))
-    def tamper(self, data: st.DataObject, where: str) -> None:
-        if where == "approvals":
-            path, met = self.quick.root / "prd/approvals/phase-2.9.json", None
-            path.parent.mkdir(exist_ok=True)
-            path.write_text("{}\n")
-        else:
-            path = self.quick.root / (
-                "progress.txt" if where == "progress" else ".git/phases/journal"
-            )
-            met = path.read_bytes()
-            first = met.index(
-                b"GENESIS"
-            )  # the end of a file may be torn; nothing before it may differ
-            place = data.draw(st.integers(first, met.rindex(b"\n### ")))
-            path.write_bytes(met[:place] + bytes([met[place] ^ 1]) + met[place + 1 :])
-        refused = self.checked(self.quick.run("run", "--next", code=None), 3)
-        assert "next: " in refused.stderr
-        assert "APPROVED" not in self.kinds or self.kinds.count("APPROVED") <= self.before.count(
-            b"APPROVED"
-        )
-        if met is None:
-            path.unlink()
-        else:
-            path.write_bytes(met)
+    @rule(data=st.data(), name=st.sampled_from(["progress.txt", ".git/phases/journal"]))
+    def change_a_bit_of_the_record(self, data: st.DataObject, name: str) -> None:
+        path = self.quick.root / name
+        original = path.read_bytes()
+        # The end of a file may be torn; nothing before it may differ.
+        first, last = original.index(b"GENESIS"), original.rindex(b"\n### ")
+        position = data.draw(st.integers(first, last))
+        changed = bytearray(original)
+        changed[position] ^= 1
+        path.write_bytes(changed)
+        self.check_tampering_is_refused()
+        path.write_bytes(original)
+
+    @precondition(lambda self: len(self.kinds) > 1)
+    @rule()
+    def add_an_approval_file(self) -> None:
+        path = self.quick.root / "prd/approvals/phase-2.9.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("{}\n")
+        self.check_tampering_is_refused()
+        path.unlink()
+
+    def check_tampering_is_refused(self) -> None:
+        result = self.run_checked(3)
+        assert "next: " in result.stderr
+        assert self.kinds.count("APPROVED") <= self.before.count(b"APPROVED")
 
 
-QUIET = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
+IGNORED_CHECKS = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
 
 
-def live(examples: int, steps: int) -> None:
+def run_lives(examples: int, steps: int) -> None:
     run_state_machine_as_test(
         Life,
         settings=settings(
-            max_examples=examples, stateful_step_count=steps, deadline=None, suppress_health_check=QUIET,
+            max_examples=examples,
+            stateful_step_count=steps,
+            deadline=None,
+            suppress_health_check=IGNORED_CHECKS,
             print_blob=True,
         ),
-    )  # fmt: skip
+    )
 
 
 def test_a_few_lives() -> None:
-    live(examples=2, steps=8)
+    run_lives(examples=2, steps=8)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(7200)
 def test_many_lives() -> None:
-    live(examples=60, steps=25)
+    run_lives(examples=60, steps=25)

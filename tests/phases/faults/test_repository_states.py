@@ -1,4 +1,4 @@
-"""States of a repository and of its machine that a run must survive, refuse or leave alone (rows F23 to F41)."""
+"""States of a repository and its machine that a run survives, refuses or leaves alone: F23-F41."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,80 +23,98 @@ from quick import WORKER, Quick, plan
 from phases import cli
 from phases.git import checks
 from phases.git.checks import read_repository_state, repository_problems
+from phases.git.probe import IDENTITY
 from phases.record.ledger import parse_ledger
 
 Change = Callable[[Quick], object]
 
 
 @pytest.fixture(scope="session")
-def pristine(tmp_path_factory: pytest.TempPathFactory) -> Quick:
-    """A quick repository of one phase and two features where nothing was run yet; copy it."""
+def baseline(tmp_path_factory: pytest.TempPathFactory) -> Quick:
+    """Return a repository of one phase and two features where nothing was run yet; to copy."""
     return Quick(tmp_path_factory.mktemp("two") / "quick", plan(features=2))
 
 
 @pytest.fixture(scope="session")
-def undisturbed(pristine: Quick, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The end of a run of it that nobody disturbs."""
-    world = pristine.copy(tmp_path_factory.mktemp("undisturbed") / "quick")
+def undisturbed(baseline: Quick, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Return the end of a run of it without any fault."""
+    world = baseline.copy(tmp_path_factory.mktemp("undisturbed") / "quick")
     world.run("run", "--next")
     return shape(world.root)
 
 
 @pytest.fixture
-def quick(pristine: Quick, tmp_path: Path) -> Quick:
-    """A repository of two features where nothing was run yet."""
-    return pristine.copy(tmp_path / "quick")
+def quick(baseline: Quick, tmp_path: Path) -> Quick:
+    """Return a repository of two features where nothing was run yet."""
+    return baseline.copy(tmp_path / "quick")
 
 
 @pytest.fixture(scope="session")
-def _begun(pristine: Quick, tmp_path_factory: pytest.TempPathFactory) -> Quick:
-    world = pristine.copy(tmp_path_factory.mktemp("begun") / "quick")
+def _mid_phase(baseline: Quick, tmp_path_factory: pytest.TempPathFactory) -> Quick:
+    world = baseline.copy(tmp_path_factory.mktemp("mid-phase") / "quick")
     world.run("run", "--feature", "Q-001")
     return world
 
 
 @pytest.fixture
-def begun(_begun: Quick, tmp_path: Path) -> Quick:
-    """A repository of which one of two features was run."""
-    return _begun.copy(tmp_path / "quick")
+def mid_phase(_mid_phase: Quick, tmp_path: Path) -> Quick:
+    """Return a repository of which one of two features was run."""
+    return _mid_phase.copy(tmp_path / "quick")
 
 
 def kinds(world: Quick) -> list[str]:
     return [entry.kind for entry in parse_ledger(world.progress.encode()).entries]
 
 
-def refused(
-    world: Quick, code: int, *said: str, words: tuple[str, ...] = ("run", "--next"), **more: Any
+def assert_refused(
+    world: Quick,
+    code: int,
+    *messages: str,
+    command: tuple[str, ...] = ("run", "--next"),
+    env: dict[str, str] | None = None,
 ) -> str:
-    """The command ends with the code, names what was met and what to do, and leaves neither entry nor commit."""
+    """Assert that the command exits with the code and leaves neither entry nor commit.
+
+    It names each of the messages, and what to do. Returns its stderr.
+    """
     before = trace(world)
-    done = world.run(*words, code=code, **more)
-    assert "Traceback" not in done.stderr
-    assert "\nnext: " in done.stderr
-    for word in said:
-        assert word in done.stderr, done.stderr
+    result = world.run(*command, code=code, env=env)
+    assert "Traceback" not in result.stderr
+    assert "\nnext: " in result.stderr
+    for message in messages:
+        assert message in result.stderr, result.stderr
     assert trace(world) == before
-    return str(done.stderr)
+    return str(result.stderr)
 
 
 def trace(world: Quick) -> tuple[str, bytes, bytes]:
-    """HEAD, progress.txt and journal."""
-    files = (world.root / "progress.txt", world.root / ".git/phases/journal")
-    texts = [path.read_bytes() if path.is_file() else b"" for path in files]
-    return subprocess.run(
+    """Return HEAD, progress.txt and journal; what is absent is empty."""
+    # Without GitPython's and the toy's checks: HEAD may be unborn, the repository another user's.
+    head = subprocess.run(
         ["git", "rev-parse", "HEAD"], cwd=world.root, capture_output=True, text=True, check=False
-    ).stdout, texts[0], texts[1]  # fmt: skip
+    )
+    return (
+        head.stdout,
+        read_or_nothing(world.root / "progress.txt"),
+        read_or_nothing(world.root / ".git/phases/journal"),
+    )
 
 
-def holds(world: Quick) -> None:
-    """The phase waits, the audit finds nothing, every invariant holds."""
-    assert here(world, "status")["phases"][0]["state"] == "awaiting_approval"
-    assert here(world, "audit")["findings"] == []
+def read_or_nothing(path: Path) -> bytes:
+    if not path.is_file():
+        return b""
+    return path.read_bytes()
+
+
+def assert_valid(world: Quick) -> None:
+    """Assert that the phase waits, that the audit finds nothing and no invariant is violated."""
+    assert run_in_process(world, "status")["phases"][0]["state"] == "awaiting_approval"
+    assert run_in_process(world, "audit")["findings"] == []
     assert violations(world.root) == []
 
 
-def here(world: Quick, command: str) -> Any:
-    """`COMMAND --json` in this process: what the child processes do, without their start-up."""
+def run_in_process(world: Quick, command: str) -> Any:
+    """Return what `COMMAND --json` prints, run in this process: without a child's start-up."""
     out = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out):
         patch.setattr(sys, "argv", ["phases", "--root", str(world.root), command, "--json"])
@@ -104,7 +123,7 @@ def here(world: Quick, command: str) -> Any:
     return json.loads(out.getvalue())
 
 
-#### F23, F26 to F28: places and locks
+#### F23, F26 to F28: read-only folders and locks
 
 
 NAMESPACE = ["unshare", "-m"] if os.geteuid() == 0 else ["unshare", "-Urm"]
@@ -115,44 +134,42 @@ needs_mounts = pytest.mark.skipif(
 
 
 @needs_mounts
-@pytest.mark.parametrize("place", ["", "results", ".git"], ids=["repository", "results", "git"])
-def test_a_read_only_place_is_refused_before_any_work(begun: Quick, place: str) -> None:
-    target = begun.root / place
-    script = (
-        'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && cd "$1" && shift && exec "$@"'
+@pytest.mark.parametrize("name", ["", "results", ".git"], ids=["repository", "results", "git"])
+def test_a_read_only_folder_is_refused_before_any_work(mid_phase: Quick, name: str) -> None:
+    folder = mid_phase.root / name
+    mount = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0"'
+    script = f'{mount} && cd "$1" && shift && exec "$@"'
+    command = [sys.executable, "-m", "phases", "run", "--next"]
+    before = trace(mid_phase), shape(mid_phase.root)
+    result = subprocess.run(
+        [*NAMESPACE, "sh", "-c", script, str(folder), str(mid_phase.root), *command],
+        env=mid_phase.environment(),
+        capture_output=True,
+        text=True,
+        start_new_session=True,
+        check=False,
     )
-    words = [sys.executable, "-m", "phases", "run", "--next"]
-    before = trace(begun), shape(begun.root)
-    env = {
-        **os.environ,
-        "PYTHONPATH": str(Path(__file__).parents[3]),
-        "TMPDIR": str(begun.temporary),
-    }
-    done = subprocess.run(
-        [*NAMESPACE, "sh", "-c", script, str(target), str(begun.root), *words], env=env, capture_output=True, text=True,
-        start_new_session=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 7, done.stderr
-    assert "Read-only file system" in done.stderr
-    assert str(target) in done.stderr
-    assert "make the file system writable" in done.stderr
-    assert (trace(begun), shape(begun.root)) == before
-    begun.run("run", "--next")
-    holds(begun)
+    assert result.returncode == 7, result.stderr
+    assert "Read-only file system" in result.stderr
+    assert str(folder) in result.stderr
+    assert "make the file system writable" in result.stderr
+    assert (trace(mid_phase), shape(mid_phase.root)) == before
+    mid_phase.run("run", "--next")
+    assert_valid(mid_phase)
 
 
 @pytest.mark.parametrize("pid", [2**22 - 3, os.getpid()], ids=["dead", "reused"])
-def test_a_lock_file_left_by_a_dead_runner_is_only_information(begun: Quick, pid: int) -> None:
-    left = {
+def test_a_lock_file_left_by_a_dead_runner_is_only_information(mid_phase: Quick, pid: int) -> None:
+    holder = {
         "pid": pid,
         "host": "elsewhere",
         "command": "phases run --next",
         "since": "2020-01-01T00:00:00Z",
     }
-    (begun.root / ".git/phases/lock.json").write_text(json.dumps(left))
-    assert (begun.root / ".git/phases/lock").exists()
-    begun.run("run", "--next")
-    holds(begun)
+    (mid_phase.root / ".git/phases/lock.json").write_text(json.dumps(holder))
+    assert (mid_phase.root / ".git/phases/lock").exists()
+    mid_phase.run("run", "--next")
+    assert_valid(mid_phase)
 
 
 @pytest.mark.parametrize(
@@ -160,55 +177,60 @@ def test_a_lock_file_left_by_a_dead_runner_is_only_information(begun: Quick, pid
     [("index.lock", "alive"), ("index.lock", "dead"), ("refs/heads/main.lock", "dead")],
 )
 def test_a_lock_of_a_users_git_is_named_and_never_deleted(
-    begun: Quick, name: str, owner: str
+    mid_phase: Quick, name: str, owner: str
 ) -> None:
-    lock = begun.root / ".git" / name
+    lock = mid_phase.root / ".git" / name
     lock.write_bytes(b"")
-    holder = subprocess.Popen(["sleep", "600"], cwd=begun.root) if owner == "alive" else None
+    processes = []
+    if owner == "alive":
+        processes.append(subprocess.Popen(["sleep", "600"], cwd=mid_phase.root))
     try:
-        refused(
-            begun,
+        assert_refused(
+            mid_phase,
             7,
             str(lock),
-            "a git is at work in this repository, or one was killed",
+            "a git process is running in this repository, or one was killed",
             f"delete {lock}",
         )
         assert lock.exists()
     finally:
-        if holder:
-            holder.kill()
-            holder.wait()
+        for process in processes:
+            process.kill()
+            process.wait()
     lock.unlink()
-    begun.run("run", "--next")
-    holds(begun)
+    mid_phase.run("run", "--next")
+    assert_valid(mid_phase)
 
 
-def test_a_lock_of_a_users_git_that_ends_is_waited_for(begun: Quick) -> None:
-    lock = begun.root / ".git/index.lock"
+def test_a_lock_of_a_users_git_that_ends_is_waited_for(mid_phase: Quick) -> None:
+    lock = mid_phase.root / ".git/index.lock"
     holder = subprocess.Popen(["sh", "-c", f"echo > {lock}; sleep 1.5; rm {lock}"])
     while not lock.exists():
         time.sleep(0.01)
-    begun.run("run", "--next")
+    mid_phase.run("run", "--next")
     assert holder.wait() == 0
-    holds(begun)
+    assert_valid(mid_phase)
 
 
 #### F29, F30: time
 
 
 def test_a_clock_that_went_back_changes_no_order(quick: Quick) -> None:
-    """The first feature is run by a runner whose clock stands in 2099, the rest by one whose clock is right."""
-    ahead = "import sys; from phases.base import text; "
-    ahead += "text.utc_now = lambda: '2099-12-31T23:59:59Z'; from phases import cli; cli.main()"
+    """The first feature is run in 2099 by the runner's clock, the second one today."""
+    script = "import sys; from phases.base import text; "
+    script += "text.utc_now = lambda: '2099-12-31T23:59:59Z'; from phases import cli; cli.main()"
     subprocess.run(
-        [sys.executable, "-c", ahead, "run", "--feature", "Q-001"], cwd=quick.root, check=True, capture_output=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
-    )  # fmt: skip
+        [sys.executable, "-c", script, "run", "--feature", "Q-001"],
+        cwd=quick.root,
+        env=quick.environment(),
+        check=True,
+        capture_output=True,
+    )
     quick.run("run", "--next")
     times = [entry.time for entry in parse_ledger(quick.progress.encode()).entries]
     assert times != sorted(times)
     assert quick.states() == {"Q-001": "verified", "Q-002": "verified"}
-    holds(quick)
+    assert_valid(quick)
 
 
 def test_a_runner_stopped_for_longer_than_the_time_out_loses_nothing(
@@ -220,10 +242,13 @@ def test_a_runner_stopped_for_longer_than_the_time_out_loses_nothing(
     quick.write("MODE", "hang")
     quick.commit("takes a second")
     child = subprocess.Popen(
-        [sys.executable, "-m", "phases", "run", "--next"], cwd=quick.root, start_new_session=True,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
-    )  # fmt: skip
+        [sys.executable, "-m", "phases", "run", "--next"],
+        cwd=quick.root,
+        env=quick.environment(),
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     log = quick.root / ".phases/logs/Q-001/1.log"
     while not log.exists():
         time.sleep(0.01)
@@ -235,67 +260,69 @@ def test_a_runner_stopped_for_longer_than_the_time_out_loses_nothing(
     child.send_signal(signal.SIGCONT)
     assert child.wait(timeout=60) == 0
     (quick.root.parent / "ended").unlink()
-    holds(quick)
+    assert_valid(quick)
 
 
-#### F31 to F34: what a user was in the midst of
+#### F31 to F34: what the user had begun
 
 
-def test_a_detached_head_is_refused(begun: Quick) -> None:
-    begun.git("checkout", "-q", "--detach")
-    refused(begun, 2, "HEAD is detached", "git switch")
-    begun.git("checkout", "-q", "main")
-    begun.run("run", "--next")
-    holds(begun)
+def test_a_detached_head_is_refused(mid_phase: Quick) -> None:
+    mid_phase.git("checkout", "-q", "--detach")
+    assert_refused(mid_phase, 2, "HEAD is detached", "git switch")
+    mid_phase.git("checkout", "-q", "main")
+    mid_phase.run("run", "--next")
+    assert_valid(mid_phase)
 
 
 def test_what_a_killed_run_left_is_not_committed_to_a_detached_head(quick: Quick) -> None:
     quick.run("run", "--next", code=-9, env={"PHASES_FAILPOINT": "started:kill:1"})
     quick.git("checkout", "-q", "--detach")
-    refused(quick, 2, "HEAD is detached")
+    assert_refused(quick, 2, "HEAD is detached")
     quick.git("checkout", "-q", "main")
     quick.run("run", "--next")
     assert "INTERRUPTED" in kinds(quick)
-    holds(quick)
+    assert_valid(quick)
 
 
-def test_what_a_user_changed_or_staged_stays_as_it_was(begun: Quick) -> None:
-    begun.write("kept.txt", "one\n")
-    begun.write("gone.txt", "one\n")
-    begun.write("flagged.txt", "one\n")
-    begun.commit("files of the user's own")
-    begun.write("staged.txt", "staged\n")
-    begun.write("script.sh", "exit\n")
-    begun.git("add", "staged.txt", "script.sh")
-    begun.git("update-index", "--chmod=+x", "script.sh")
-    begun.write("staged.txt", "and changed again\n")
-    begun.git("rm", "-q", "--cached", "gone.txt")
-    begun.git("update-index", "--skip-worktree", "flagged.txt")
-    begun.write("flagged.txt", "two\n")
-    begun.write("meant.txt", "to be added\n")
-    begun.git("add", "-N", "meant.txt")
-    begun.write("kept.txt", "two\n")
-    begun.write("odd\tname\n.txt", "untracked\n")
-    before = mine(begun)
-    begun.run("run", "--next")
-    assert mine(begun) == before
-    holds(begun)
+def test_what_a_user_changed_or_staged_stays_as_it_was(mid_phase: Quick) -> None:
+    mid_phase.write("edited.txt", "one\n")
+    mid_phase.write("removed.txt", "one\n")
+    mid_phase.write("flagged.txt", "one\n")
+    mid_phase.commit("files of the user's own")
+    mid_phase.write("staged.txt", "staged\n")
+    mid_phase.write("script.sh", "exit\n")
+    mid_phase.git("add", "staged.txt", "script.sh")
+    mid_phase.git("update-index", "--chmod=+x", "script.sh")
+    mid_phase.write("staged.txt", "and changed again\n")
+    mid_phase.git("rm", "-q", "--cached", "removed.txt")
+    mid_phase.git("update-index", "--skip-worktree", "flagged.txt")
+    mid_phase.write("flagged.txt", "two\n")
+    mid_phase.write("intended.txt", "to be added\n")
+    mid_phase.git("add", "-N", "intended.txt")
+    mid_phase.write("edited.txt", "two\n")
+    mid_phase.write("odd\tname\n.txt", "untracked\n")
+    before = user_files(mid_phase)
+    mid_phase.run("run", "--next")
+    assert user_files(mid_phase) == before
+    assert_valid(mid_phase)
 
 
-def mine(world: Quick) -> tuple[list[str], dict[str, str]]:
-    """The user's part of the index, flags too, and the bytes of the user's files."""
-    index = [
-        line for flag in ("--stage", "-v") for line in world.git("ls-files", flag).splitlines()
-        if not line.endswith("progress.txt") and "results/" not in line
-    ]  # fmt: skip
-    names = [
-        path for path in world.root.glob("*") if path.is_file() and path.name != "progress.txt"
-    ]
-    return index, {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in names}
+def user_files(world: Quick) -> tuple[list[str], dict[str, str]]:
+    """Return the user's part of the index, flags too, and the digests of the user's files."""
+    index = []
+    for flag in ("--stage", "-v"):
+        for line in world.git("ls-files", flag).splitlines():
+            if not line.endswith("progress.txt") and "results/" not in line:
+                index.append(line)
+    digests = {}
+    for path in world.root.glob("*"):
+        if path.is_file() and path.name != "progress.txt":
+            digests[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return index, digests
 
 
 def conflict(world: Quick) -> None:
-    """Two branches that changed the same line, from where HEAD is; both belong to the user."""
+    """Make two branches of the user that change the same line, from where HEAD is."""
     world.git("checkout", "-q", "-b", "theirs")
     world.write("same.txt", "theirs\n")
     world.commit("theirs")
@@ -304,12 +331,10 @@ def conflict(world: Quick) -> None:
     world.commit("ours")
 
 
-def tried(world: Quick, *words: str) -> None:
-    """A git command that stops in the middle."""
-    assert (
-        subprocess.run(["git", *words], cwd=world.root, capture_output=True, check=False).returncode
-        != 0
-    )
+def stop_halfway(world: Quick, *arguments: str) -> None:
+    """Run a git command that stops in the middle."""
+    result = subprocess.run(["git", *arguments], cwd=world.root, capture_output=True, check=False)
+    assert result.returncode != 0
 
 
 def bisect(world: Quick) -> None:
@@ -318,89 +343,87 @@ def bisect(world: Quick) -> None:
 
 
 UNFINISHED: dict[str, tuple[Change, str]] = {
-    "merge": (lambda world: tried(world, "merge", "theirs"), "git merge --abort"),
-    "rebase": (lambda world: tried(world, "rebase", "theirs"), "git rebase --abort"),
-    "cherry-pick": (lambda world: tried(world, "cherry-pick", "theirs"), "git cherry-pick --abort"),
-    "revert": (lambda world: tried(world, "revert", "--no-edit", "theirs"), "git revert --abort"),
+    "merge": (lambda world: stop_halfway(world, "merge", "theirs"), "git merge --abort"),
+    "rebase": (lambda world: stop_halfway(world, "rebase", "theirs"), "git rebase --abort"),
+    "cherry-pick": (
+        lambda world: stop_halfway(world, "cherry-pick", "theirs"),
+        "git cherry-pick --abort",
+    ),
+    "revert": (
+        lambda world: stop_halfway(world, "revert", "--no-edit", "theirs"),
+        "git revert --abort",
+    ),
     "bisect": (bisect, "git bisect reset"),
 }
 
 
 @pytest.mark.parametrize("name", UNFINISHED)
-def test_an_unfinished_operation_is_named(begun: Quick, name: str) -> None:
-    conflict(begun)
-    start, way_out = UNFINISHED[name]
-    start(begun)
-    refused(begun, 7, f"a {name} is in progress", way_out)
-    begun.git(*way_out.split()[1:])
-    begun.run("run", "--next")
-    holds(begun)
+def test_an_unfinished_operation_is_named(mid_phase: Quick, name: str) -> None:
+    conflict(mid_phase)
+    start, abort = UNFINISHED[name]
+    start(mid_phase)
+    assert_refused(mid_phase, 7, f"a {name} is in progress", abort)
+    mid_phase.git(*abort.split()[1:])
+    mid_phase.run("run", "--next")
+    assert_valid(mid_phase)
 
 
 @pytest.mark.parametrize(
     "driver", ["", "progress.txt -merge\n"], ids=["markers", "no merge driver"]
 )
 def test_two_clones_that_both_went_on_are_not_merged(
-    begun: Quick, tmp_path: Path, driver: str
+    mid_phase: Quick, tmp_path: Path, driver: str
 ) -> None:
     if driver:
-        begun.write(".gitattributes", driver)
-        begun.commit("ledgers are never merged line by line")
-    begun.git("clone", "-q", str(begun.root), str(tmp_path / "other"))
-    other = begun.copy(tmp_path / "theirs")
+        mid_phase.write(".gitattributes", driver)
+        mid_phase.commit("ledgers are never merged line by line")
+    mid_phase.git("clone", "-q", str(mid_phase.root), str(tmp_path / "other"))
+    other = mid_phase.copy(tmp_path / "theirs")
     other.run("run", "--next")
-    begun.run("run", "--next")
-    begun.git("fetch", "-q", str(other.root), "main")
-    tried(begun, "merge", "FETCH_HEAD")
-    said = refused(begun, 4 if driver else 3)
-    assert ("awaits your approval" if driver else "progress.txt") in said
-    begun.git("checkout", "--theirs", "progress.txt")
-    begun.git("checkout", "--theirs", "--", ".")
-    begun.git("add", "-A")
-    begun.git("commit", "-q", "-m", "takes the other's record")
-    refused(begun, 3)
-    codes = {item["code"] for item in here(begun, "audit")["findings"]}
+    mid_phase.run("run", "--next")
+    mid_phase.git("fetch", "-q", str(other.root), "main")
+    stop_halfway(mid_phase, "merge", "FETCH_HEAD")
+    # Without markers progress.txt is as it was, and the phase waits as before.
+    code, message = 3, "progress.txt"
+    if driver:
+        code, message = 4, "awaits your approval"
+    assert_refused(mid_phase, code, message)
+    mid_phase.git("checkout", "--theirs", "progress.txt")
+    mid_phase.git("checkout", "--theirs", "--", ".")
+    mid_phase.git("add", "-A")
+    mid_phase.git("commit", "-q", "-m", "takes the other's record")
+    assert_refused(mid_phase, 3)
+    codes = {item["code"] for item in run_in_process(mid_phase, "audit")["findings"]}
     assert codes & {"journal-lacks-commit", "ledger-differs", "ledger-rewritten"}
-    begun.git("reset", "-q", "--hard", "HEAD~1")
-    holds(begun)
+    mid_phase.git("reset", "-q", "--hard", "HEAD~1")
+    assert_valid(mid_phase)
 
 
 #### F35, F36: other repositories, hooks
 
 
-def test_submodules_and_nested_repositories_are_left_alone(begun: Quick, tmp_path: Path) -> None:
+def test_submodules_and_nested_repositories_are_left_alone(
+    mid_phase: Quick, tmp_path: Path
+) -> None:
     library = Quick(tmp_path / "library")
-    begun.git(
-        "-c",
-        "protocol.file.allow=always",
-        "submodule",
-        "add",
-        "-q",
-        str(library.root),
-        "vendor/library",
-    )
-    begun.commit("a library")
-    (begun.root / "vendor/library/prd/plan.json").write_text("changed inside")
-    nested = begun.copy(begun.root / "nested")
-    subprocess.run(["git", "init", "-q", "--bare", str(begun.root / "bare.git")], check=True)
-    before = (
-        nested.git("rev-parse", "HEAD"),
-        (begun.root / "vendor/library/prd/plan.json").read_bytes(),
-    )
-    begun.run("run", "--next")
-    assert (
-        nested.git("rev-parse", "HEAD"),
-        (begun.root / "vendor/library/prd/plan.json").read_bytes(),
-    ) == before
-    assert "nested" not in begun.git("ls-files")
-    holds(begun)
+    allow = ("-c", "protocol.file.allow=always")
+    mid_phase.git(*allow, "submodule", "add", "-q", str(library.root), "vendor/library")
+    mid_phase.commit("a library")
+    library_file = mid_phase.root / "vendor/library/prd/plan.json"
+    library_file.write_text("changed inside")
+    nested = mid_phase.copy(mid_phase.root / "nested")
+    subprocess.run(["git", "init", "-q", "--bare", str(mid_phase.root / "bare.git")], check=True)
+    before = nested.git("rev-parse", "HEAD"), library_file.read_bytes()
+    mid_phase.run("run", "--next")
+    assert (nested.git("rev-parse", "HEAD"), library_file.read_bytes()) == before
+    assert "nested" not in mid_phase.git("ls-files")
+    assert_valid(mid_phase)
 
 
-def test_a_submodule_can_itself_be_run(begun: Quick, tmp_path: Path) -> None:
+def test_a_submodule_can_itself_be_run(mid_phase: Quick, tmp_path: Path) -> None:
     outer = Quick(tmp_path / "outer")
-    outer.git(
-        "-c", "protocol.file.allow=always", "submodule", "add", "-q", str(begun.root), "inner"
-    )
+    allow = ("-c", "protocol.file.allow=always")
+    outer.git(*allow, "submodule", "add", "-q", str(mid_phase.root), "inner")
     outer.commit("a project inside")
     inner = Quick.__new__(Quick)
     inner.root = outer.root / "inner"
@@ -409,18 +432,18 @@ def test_a_submodule_can_itself_be_run(begun: Quick, tmp_path: Path) -> None:
     inner.git("config", "user.email", "inner@example.org")
     inner.git("checkout", "-q", "-B", "main")
     inner.run("run", "--next")
-    holds(inner)
+    assert_valid(inner)
 
 
 @pytest.mark.parametrize("kind", ["repository", "link"])
 def test_results_inside_another_repository_are_refused(quick: Quick, kind: str) -> None:
     if kind == "repository":
         subprocess.run(["git", "init", "-q", str(quick.root / "results")], check=True)
-        refused(quick, 7, "results is a repository of its own")
+        assert_refused(quick, 7, "results is a repository of its own")
     else:
         (quick.root / "elsewhere").mkdir()
         (quick.root / "results").symlink_to("elsewhere")
-        refused(quick, 7, "results is a symbolic link")
+        assert_refused(quick, 7, "results is a symbolic link")
     assert not (quick.root / ".phases/logs").exists()  # nothing was started
 
 
@@ -432,25 +455,24 @@ HOOKS = (
     "reference-transaction",
     "post-index-change",
 )
-CASES = [("hooks", "fails"), ("hooks", "hangs"), ("hooks", "floods"), ("configured", "fails")]
+HOOK_CASES = [("hooks", "fails"), ("hooks", "hangs"), ("hooks", "floods"), ("configured", "fails")]
 BODIES = {"fails": "exit 1", "hangs": "sleep 600", "floods": "yes | head -c 20000000; exit 1"}
 
 
-@pytest.mark.parametrize(("where", "body"), CASES)
-def test_hooks_of_the_user_do_not_run(begun: Quick, body: str, where: str) -> None:
-    folder = begun.root / ".git/hooks"
-    if where == "configured":
-        folder = begun.root.with_name("my-hooks")
-        begun.git("config", "core.hooksPath", str(folder))
+@pytest.mark.parametrize(("location", "body"), HOOK_CASES)
+def test_hooks_of_the_user_do_not_run(mid_phase: Quick, body: str, location: str) -> None:
+    folder = mid_phase.root / ".git/hooks"
+    if location == "configured":
+        folder = mid_phase.root.with_name("my-hooks")
+        mid_phase.git("config", "core.hooksPath", str(folder))
     folder.mkdir(exist_ok=True)
+    marker = mid_phase.root.with_name("hook-ran")
     for name in HOOKS:
-        (folder / name).write_text(
-            f"#!/bin/sh\ntouch {begun.root.with_name('hook-ran')}\n{BODIES[body]}\n"
-        )
+        (folder / name).write_text(f"#!/bin/sh\ntouch {marker}\n{BODIES[body]}\n")
         (folder / name).chmod(0o755)
-    begun.run("run", "--next")
-    assert not begun.root.with_name("hook-ran").exists()
-    holds(begun)
+    mid_phase.run("run", "--next")
+    assert not marker.exists()
+    assert_valid(mid_phase)
 
 
 #### F37 to F39: signing, identity, git itself
@@ -465,86 +487,76 @@ SIGNERS = {
 
 @pytest.mark.parametrize("name", SIGNERS)
 def test_a_signature_that_cannot_be_made_is_found_before_the_work(
-    begun: Quick, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+    mid_phase: Quick, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    text, said = SIGNERS[name]
+    text, message = SIGNERS[name]
     program = tmp_path / "signer"
     if text:
         program.write_text(text)
         program.chmod(0o755)
-    begun.git("config", "commit.gpgsign", "true")
-    begun.git("config", "gpg.program", str(program))
+    mid_phase.git("config", "commit.gpgsign", "true")
+    mid_phase.git("config", "gpg.program", str(program))
     if name == "hangs":
         monkeypatch.setattr(checks, "SIGN_S", 1.0)
-        problems = repository_problems(read_repository_state(begun.root))
-        assert [said in str(item) for item in problems] == [True]
+        problems = repository_problems(read_repository_state(mid_phase.root))
+        assert [message in str(problem) for problem in problems] == [True]
         assert problems[0].exit_code == 7
         return
-    refused(begun, 7, "commits are to be signed (commit.gpgsign)", said)
-    begun.git("config", "commit.gpgsign", "false")
-    begun.run("run", "--next")
-    holds(begun)
+    assert_refused(mid_phase, 7, "commits are to be signed (commit.gpgsign)", message)
+    mid_phase.git("config", "commit.gpgsign", "false")
+    mid_phase.run("run", "--next")
+    assert_valid(mid_phase)
 
 
-def test_a_signature_that_can_be_made_is_made(begun: Quick, tmp_path: Path) -> None:
+def test_a_signature_that_can_be_made_is_made(mid_phase: Quick, tmp_path: Path) -> None:
     key = tmp_path / "key"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
-    for name, value in {
-        "commit.gpgsign": "true",
-        "gpg.format": "ssh",
-        "user.signingkey": str(key),
-    }.items():
-        begun.git("config", name, value)
-    begun.run("run", "--next")
-    assert "gpgsig" in begun.git("cat-file", "commit", "HEAD")
-    holds(begun)
+    mid_phase.git("config", "commit.gpgsign", "true")
+    mid_phase.git("config", "gpg.format", "ssh")
+    mid_phase.git("config", "user.signingkey", str(key))
+    mid_phase.run("run", "--next")
+    assert "gpgsig" in mid_phase.git("cat-file", "commit", "HEAD")
+    assert_valid(mid_phase)
 
 
-@pytest.mark.parametrize("who", ["nobody", "no author"])
-def test_no_identity_is_found_before_the_work(begun: Quick, who: str) -> None:
-    begun.git("config", "--unset", "user.name")
-    begun.git("config", "--unset", "user.email")
-    begun.git("config", "user.useConfigOnly", "true")
+@pytest.mark.parametrize("missing", ["both", "author"])
+def test_no_identity_is_found_before_the_work(mid_phase: Quick, missing: str) -> None:
+    mid_phase.git("config", "--unset", "user.name")
+    mid_phase.git("config", "--unset", "user.email")
+    mid_phase.git("config", "user.useConfigOnly", "true")
     env = {"HOME": "/nonexistent", "GIT_CONFIG_NOSYSTEM": "1"}
-    if who == "no author":
+    if missing == "author":
         env |= {"GIT_COMMITTER_NAME": "C", "GIT_COMMITTER_EMAIL": "c@example.org"}
-    refused(begun, 7, "git has no identity to commit with", "git config user.name", env=env)
-    env |= {
-        f"GIT_{role}_{what}": "x@example.org"
-        for role in ("AUTHOR", "COMMITTER")
-        for what in ("NAME", "EMAIL")
-    }
-    begun.run("run", "--next", env=env)
-    holds(begun)
+    assert_refused(
+        mid_phase, 7, "git has no identity to commit with", "git config user.name", env=env
+    )
+    env |= dict.fromkeys(IDENTITY, "x@example.org")
+    mid_phase.run("run", "--next", env=env)
+    assert_valid(mid_phase)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs the right to give files away")
-def test_a_repository_of_another_user_is_refused(begun: Quick) -> None:
-    subprocess.run(["chown", "-R", "12345", str(begun.root)], check=True)
-    done = begun.run("run", "--next", code=7, env={"HOME": "/nonexistent"})
-    assert "dubious ownership" in done.stderr
-    assert (
-        f"next: if you trust it: git config --global --add safe.directory {begun.root}"
-        in done.stderr
-    )
+def test_a_repository_of_another_user_is_refused(mid_phase: Quick) -> None:
+    subprocess.run(["chown", "-R", "12345", str(mid_phase.root)], check=True)
+    result = mid_phase.run("run", "--next", code=7, env={"HOME": "/nonexistent"})
+    assert "dubious ownership" in result.stderr
+    command = f"git config --global --add safe.directory {mid_phase.root}"
+    assert f"next: if you trust it: {command}" in result.stderr
 
 
-def test_git_missing_or_too_old_is_said(begun: Quick, tmp_path: Path) -> None:
+def test_git_missing_or_too_old_is_reported(mid_phase: Quick, tmp_path: Path) -> None:
     tools = tmp_path / "tools"
     tools.mkdir()
-    done = begun.run("run", "--next", code=7, env={"PATH": str(tools)})
-    assert "the program git was not found on PATH" in done.stderr
-    real = subprocess.run(
-        ["which", "git"], capture_output=True, text=True, check=True
-    ).stdout.strip()
-    (tools / "git").write_text(
-        f'#!/bin/sh\ncase "$*" in *" version") echo "git version 2.17.1";; *) exec {real} "$@";; esac\n'
-    )
+    result = mid_phase.run("run", "--next", code=7, env={"PATH": str(tools)})
+    assert "the program git was not found on PATH" in result.stderr
+    version = '*" version") echo "git version 2.17.1";;'
+    shim = f'#!/bin/sh\ncase "$*" in {version} *) exec {shutil.which("git")} "$@";; esac\n'
+    (tools / "git").write_text(shim)
     (tools / "git").chmod(0o755)
-    refused(
-        begun,
+    assert_refused(
+        mid_phase,
         7,
-        "git is version 2.17.1, wanted 2.34 or newer",
+        "git: got version 2.17.1; expected 2.34 or newer",
         env={"PATH": f"{tools}:{os.environ['PATH']}"},
     )
 
@@ -559,37 +571,37 @@ def clone(world: Quick, target: Path, *options: str) -> Quick:
     other = Quick.__new__(Quick)
     other.root = target
     other.temporary.mkdir()
-    for name, value in {"user.name": "Quick Person", "user.email": "quick@example.org"}.items():
-        other.git("config", name, value)
+    other.git("config", "user.name", "Quick Person")
+    other.git("config", "user.email", "quick@example.org")
     return other
 
 
-def test_a_shallow_clone_is_refused(begun: Quick, tmp_path: Path) -> None:
-    shallow = clone(begun, tmp_path / "shallow", "--depth", "1")
-    refused(shallow, 7, "this clone is shallow", "git fetch --unshallow")
-    refused(shallow, 7, "this clone is shallow", words=("audit",))
+def test_a_shallow_clone_is_refused(mid_phase: Quick, tmp_path: Path) -> None:
+    shallow = clone(mid_phase, tmp_path / "shallow", "--depth", "1")
+    assert_refused(shallow, 7, "this clone is shallow", "git fetch --unshallow")
+    assert_refused(shallow, 7, "this clone is shallow", command=("audit",))
     shallow.git("fetch", "-q", "--unshallow")
     shallow.run("run", "--next")
-    holds(shallow)
+    assert_valid(shallow)
 
 
-def test_a_partial_clone_is_refused(begun: Quick, tmp_path: Path) -> None:
-    begun.git("config", "uploadpack.allowFilter", "true")
-    partial = clone(begun, tmp_path / "partial", "--filter=blob:none")
-    refused(partial, 7, "this is a partial clone", "clone again without --filter")
-    refused(partial, 7, "this is a partial clone", words=("audit",))
+def test_a_partial_clone_is_refused(mid_phase: Quick, tmp_path: Path) -> None:
+    mid_phase.git("config", "uploadpack.allowFilter", "true")
+    partial = clone(mid_phase, tmp_path / "partial", "--filter=blob:none")
+    assert_refused(partial, 7, "this is a partial clone", "clone again without --filter")
+    assert_refused(partial, 7, "this is a partial clone", command=("audit",))
 
 
-def packed(world: Quick, place: Path) -> Quick:
-    del place
+def packed(world: Quick, folder: Path) -> Quick:
+    del folder
     world.git("pack-refs", "--all", "--prune")
     world.git("gc", "-q")
     return world
 
 
-def sha256(world: Quick, place: Path) -> Quick:
+def sha256(world: Quick, folder: Path) -> Quick:
     del world
-    other = Quick(place / "sha256", plan(features=2))
+    other = Quick(folder / "sha256", plan(features=2))
     subprocess.run(["rm", "-r", str(other.root / ".git")], check=True)
     other.git("init", "-q", "-b", "main", "--object-format=sha256")
     other.git("config", "user.name", "Quick Person")
@@ -600,28 +612,27 @@ def sha256(world: Quick, place: Path) -> Quick:
     return other
 
 
-def worktree(world: Quick, place: Path) -> Quick:
-    world.git("worktree", "add", "-q", "-b", "side", str(place / "side"))
+def worktree(world: Quick, folder: Path) -> Quick:
+    world.git("worktree", "add", "-q", "-b", "side", str(folder / "side"))
     other = Quick.__new__(Quick)
-    other.root = place / "side"
+    other.root = folder / "side"
     other.temporary.mkdir()
-    artifacts = other.root / ".phases"
-    artifacts.symlink_to(world.root / ".phases")
+    (other.root / ".phases").symlink_to(world.root / ".phases")
     return other
 
 
-def sparse(world: Quick, place: Path) -> Quick:
-    del place
-    world.write("elsewhere/large.txt", "not wanted here\n")
+def sparse(world: Quick, folder: Path) -> Quick:
+    del folder
+    world.write("elsewhere/large.txt", "not in this checkout\n")
     world.commit("a folder that this checkout leaves out")
     world.git("sparse-checkout", "set", "--no-cone", "/*", "!/elsewhere/")
     assert not (world.root / "elsewhere").exists()
     return world
 
 
-def replaced(world: Quick, place: Path) -> Quick:
-    """A replace ref that shows a forged file in place of the committed one: the commits themselves are as they were."""
-    del place
+def replace_ref(world: Quick, folder: Path) -> Quick:
+    """Add a replace ref that shows a forged file for the committed one; no commit changes."""
+    del folder
     blob = world.git("rev-parse", "HEAD:results/Q-001/receipt.json")
     forged = world.root.with_name("forged")
     forged.write_text("{}")
@@ -629,30 +640,42 @@ def replaced(world: Quick, place: Path) -> Quick:
     return world
 
 
-def bothered(world: Quick, place: Path) -> Quick:
-    """A user's configuration that changes what git prints and how it stores messages."""
-    del place
-    for name, value in {
-        "log.showSignature": "true", "log.follow": "true", "trailer.separators": "=", "color.ui": "always",
-        "i18n.commitEncoding": "latin1", "i18n.logOutputEncoding": "latin1", "core.quotePath": "true",
-        "core.commentChar": "P", "commit.cleanup": "strip", "diff.noprefix": "true", "core.abbrev": "40",
-        "status.branch": "true", "core.splitIndex": "true", "core.ignoreCase": "true", "commit.verbose": "true",
-    }.items():  # fmt: skip
+def unusual_settings(world: Quick, folder: Path) -> Quick:
+    """Set what changes how git prints and how it stores messages."""
+    del folder
+    settings = {
+        "log.showSignature": "true",
+        "log.follow": "true",
+        "trailer.separators": "=",
+        "color.ui": "always",
+        "i18n.commitEncoding": "latin1",
+        "i18n.logOutputEncoding": "latin1",
+        "core.quotePath": "true",
+        "core.commentChar": "P",
+        "commit.cleanup": "strip",
+        "diff.noprefix": "true",
+        "core.abbrev": "40",
+        "status.branch": "true",
+        "core.splitIndex": "true",
+        "core.ignoreCase": "true",
+        "commit.verbose": "true",
+    }
+    for name, value in settings.items():
         world.git("config", name, value)
     return world
 
 
-KINDS = (packed, sha256, worktree, sparse, replaced, bothered)
+KINDS = (packed, sha256, worktree, sparse, replace_ref, unusual_settings)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: str(kind.__name__))
 def test_kinds_of_repositories_that_work(
-    begun: Quick, tmp_path: Path, kind: Callable[[Quick, Path], Quick]
+    mid_phase: Quick, tmp_path: Path, kind: Callable[[Quick, Path], Quick]
 ) -> None:
-    world = kind(begun, tmp_path / "place")
+    world = kind(mid_phase, tmp_path / "elsewhere")
     world.run("run", "--next")
-    assert here(world, "status")["phases"][0]["state"] == "awaiting_approval"
-    assert here(world, "audit")["findings"] == []
+    assert run_in_process(world, "status")["phases"][0]["state"] == "awaiting_approval"
+    assert run_in_process(world, "audit")["findings"] == []
     assert "\nPhases-Entry: 0007\n" in world.git("cat-file", "commit", "HEAD")
 
 
@@ -660,7 +683,7 @@ CRLF = WORKER + "printf 'a,b\\r\\n1,2\\r\\n' > \"$PHASES_OUT/table.csv\"\n"
 
 
 def crlf_world(make_quick: Callable[..., Quick], attributes: str = "", **config: str) -> Quick:
-    """A world whose worker writes a file with CRLF."""
+    """Return a repository whose worker writes a file with CRLF."""
     document = plan()
     document["phases"][0]["features"][0]["outputs"].append("table.csv")
     quick = make_quick(document)
@@ -683,27 +706,31 @@ def test_line_ends_and_filters_cannot_change_what_was_hashed(
 ) -> None:
     quick = crlf_world(make_quick, **config)
     quick.run("run", "--next")
-    assert b"\r\n" in subprocess.run(
-        ["git", "cat-file", "blob", "HEAD:results/Q-001/table.csv"], cwd=quick.root, capture_output=True, check=True
-    ).stdout  # fmt: skip
-    holds(quick)
+    blob = subprocess.run(
+        ["git", "cat-file", "blob", "HEAD:results/Q-001/table.csv"],
+        cwd=quick.root,
+        capture_output=True,
+        check=True,
+    )
+    assert b"\r\n" in blob.stdout
+    assert_valid(quick)
 
 
-def test_text_attributes_that_would_change_a_result_keep_it_until_they_are_mended(
+def test_a_result_that_text_attributes_would_change_waits_until_they_are_fixed(
     make_quick: Callable[..., Quick],
 ) -> None:
     quick = crlf_world(make_quick, "* text=auto\n")
     head = quick.git("rev-parse", "HEAD")
-    done = quick.run("run", "--next", code=7)
-    assert "git would store results/Q-001/table.csv with other bytes than it has" in done.stderr
-    assert "results/** -text" in done.stderr
+    result = quick.run("run", "--next", code=7)
+    assert "git would store results/Q-001/table.csv with other bytes than it has" in result.stderr
+    assert "results/** -text" in result.stderr
     assert quick.git("rev-parse", "HEAD") == head
     quick.write(".gitattributes", "* text=auto\nresults/** -text -filter\n")
     quick.git("add", ".gitattributes")
     quick.git("commit", "-q", "-m", "results are bytes", ".gitattributes")
     quick.run("run", "--next")
-    assert kinds(quick).count("STARTED") == 1  # what was done was kept
-    holds(quick)
+    assert kinds(quick).count("STARTED") == 1  # the work was not repeated
+    assert_valid(quick)
 
 
 @pytest.mark.parametrize(
@@ -720,9 +747,11 @@ def test_filters_are_refused_before_the_work(quick: Quick, line: str) -> None:
     quick.git("config", "filter.swap.clean", "sed s/14/15/")
     quick.git("add", ".gitattributes")
     quick.git("commit", "-q", "-m", "attributes", ".gitattributes")
-    refused(quick, 7, ".gitattributes gives", "add `")
+    assert_refused(quick, 7, ".gitattributes gives", "add `")
 
 
-def test_a_ledger_checked_out_with_other_line_ends_is_named(begun: Quick, tmp_path: Path) -> None:
-    other = clone(begun, tmp_path / "windows", "-c", "core.autocrlf=true")
-    refused(other, 3, "line ends")
+def test_a_ledger_checked_out_with_other_line_ends_is_named(
+    mid_phase: Quick, tmp_path: Path
+) -> None:
+    other = clone(mid_phase, tmp_path / "windows", "-c", "core.autocrlf=true")
+    assert_refused(other, 3, "line ends")
