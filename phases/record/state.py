@@ -212,7 +212,7 @@ def _fold_feature_entry(phase: PhaseStatus, entry: Entry) -> PhaseStatus:
 
 
 def _lock(phase: PhaseStatus, entry: Entry) -> PhaseStatus:
-    """Attempts are counted anew under every lock."""
+    """Return the locked phase; attempts are counted anew under every lock."""
     lock = entry.match(entries.LOCK) or {}
     features = [replace(feature, attempts=0) for feature in _reset_features(phase, entry)]
     return replace(
@@ -227,7 +227,7 @@ def _lock(phase: PhaseStatus, entry: Entry) -> PhaseStatus:
 
 
 def _reject(phase: PhaseStatus, entry: Entry) -> PhaseStatus:
-    """A rejection releases the lock."""
+    """Return the rejected phase: its lock is released."""
     return replace(
         phase,
         features=_reset_features(phase, entry),
