@@ -16,7 +16,7 @@ from phases.record.ledger import Entry, EntryKind, Ledger
 from phases.record.project import Project
 from phases.record.receipt import Receipt
 from phases.record.statement import DocumentError
-from phases.record.verdict import TestResult, Verdict
+from phases.record.verdict import Verdict, VerdictResult
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ def _verdict_contradictions(
     if verdict.digests != receipt.digests:
         message = "the verdict is about other outputs than the receipt"
         yield verified.finding("verdict-foreign", message)
-    if verdict.predicate.result != TestResult.PASSED or verdict.predicate.failed_tests:
+    if verdict.predicate.result != VerdictResult.PASSED or verdict.predicate.failed_tests:
         message = "the entry says VERIFIED, the verdict does not say PASSED"
         yield verified.finding("verdict-contradicts", message)
 

@@ -285,7 +285,7 @@ def _judge_shell(spec: GateSpec, result: ProcessResult, tail: str) -> GateRun:
     if last_line.strip():
         message += f": {last_line}"
     check = CheckResult(shell_check_id(spec), passed=False, message=message)
-    return GateRun(GateOutcome.FAILED, (check,))
+    return GateRun(GateOutcome.FAILED, (check,), message)
 
 
 def _judge_pytest(

@@ -258,7 +258,7 @@ def _shift_by_one(numbers: array.array[int], dtype: str) -> array.array[int]:
     if dtype != "BOOL":
         is_signed = numbers.typecode.islower()
         largest = (1 << (8 * numbers.itemsize - is_signed)) - 1
-    step = -1 if numbers[0] == largest else 1
+    step = -1 if numbers[0] >= largest else 1  # a BOOL may hold other bytes than 0 and 1
     shifted = array.array(numbers.typecode, numbers)
     for index in range(0, len(shifted), 2):
         shifted[index] += step

@@ -15,9 +15,9 @@ from phases.record.verdict import (
     JudgementSeconds,
     MutantReport,
     ScoredPrediction,
-    TestReport,
-    TestResult,
     Verdict,
+    VerdictPredicate,
+    VerdictResult,
 )
 
 
@@ -60,8 +60,8 @@ def verdict_of(
         measurement_coverage=_coverage_report(judgement.coverage),
         seconds=JudgementSeconds(true_run=round(run.seconds, 3), all=round(judgement.seconds, 3)),
     )
-    report = TestReport(
-        result=TestResult.PASSED if passed else TestResult.FAILED,
+    report = VerdictPredicate(
+        result=VerdictResult.PASSED if passed else VerdictResult.FAILED,
         configuration=tuple(configuration),
         passed_tests=tuple(check.id for check in run.checks if check.passed),
         failed_tests=run.failing,

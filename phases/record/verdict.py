@@ -19,7 +19,7 @@ GATE_EXTENSION = "phases/gate/v1"
 PREDICTIONS_EXTENSION = "phases/predictions/v1"
 
 
-class TestResult(StrEnum):
+class VerdictResult(StrEnum):
     """The result in the words of the in-toto predicate."""
 
     PASSED = "PASSED"
@@ -78,10 +78,10 @@ class ScoredPrediction(Document):
     reason: str
 
 
-class TestReport(Document):
+class VerdictPredicate(Document):
     """The predicate of a verdict."""
 
-    result: TestResult
+    result: VerdictResult
     configuration: tuple[ResourceDescriptor, ...]
     passed_tests: tuple[str, ...]
     warned_tests: tuple[str, ...] = ()
@@ -94,7 +94,7 @@ class Verdict(Statement):
     """The verdict on one feature's outputs, or of one exit gate on a phase's."""
 
     predicate_type: str = Field(TEST_RESULT, pattern=f"^{TEST_RESULT}$")
-    predicate: TestReport
+    predicate: VerdictPredicate
 
     @property
     def gate(self) -> GateReport:

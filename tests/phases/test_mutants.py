@@ -295,7 +295,7 @@ def test_a_constant_tensor_changes_too(dtype, count, value):
 
 @pytest.mark.parametrize(
     ("dtype", "number"),
-    [("U8", 255), ("I8", 127), ("I8", -128), ("I64", 2**63 - 1), ("F16", 65504.0),
+    [("U8", 255), ("BOOL", 255), ("I8", 127), ("I8", -128), ("I64", 2**63 - 1), ("F16", 65504.0),
      ("F16", -65504.0), ("F64", 1.7e308), ("F32", 3e38), ("F64", 5e-324), ("F16", 6e-8),
      ("F64", 0.1), ("F32", math.inf), ("F64", math.nan)],
 )  # fmt: skip
