@@ -27,8 +27,7 @@ REASON_HELP = "Why; it is recorded."
 
 
 def main() -> None:
-    """Run a command and exit with its documented code; tracebacks only with `--debug`."""
-    debug = "--debug" in sys.argv
+    """Run a command and exit with its documented code; a traceback is for the debug log only."""
     try:
         # Without standalone mode click returns the code of `context.exit`.
         sys.exit(cli.main(standalone_mode=False) or 0)
@@ -40,11 +39,10 @@ def main() -> None:
         sys.exit(130)
     except PhasesError as error:
         _log_error(error)
-        if debug:
-            raise
-        # A phase that waits for its approver is no error.
-        prefix = "" if isinstance(error, WaitingForHumanError) else "error: "
-        _write_error(f"{prefix}{error}", error.hint)
+        message = f"error: {error}"
+        if isinstance(error, WaitingForHumanError):
+            message = str(error)  # a phase that waits for its approver is no error
+        _write_error(message, error.hint)
         sys.exit(error.exit_code)
     except BrokenPipeError:
         # The reader of our output has closed it. Python would fail again when it flushes at exit.
@@ -52,16 +50,17 @@ def main() -> None:
         sys.exit(0)
     except OSError as error:
         _log_error(error)
-        if debug:
-            raise
         from phases.base.durable import hint_for
 
-        file = f"{error.filename}: " if error.filename else ""
-        _write_error(f"error: {file}{error.strerror or error}", hint_for(error))
+        reason = error.strerror or str(error)
+        if error.filename:
+            reason = f"{error.filename}: {reason}"
+        _write_error(f"error: {reason}", hint_for(error))
         sys.exit(7)
 
 
 def _log_error(error: Exception) -> None:
+    # It goes to the log file, and with --debug to stderr.
     import logging
 
     logging.getLogger(__name__).debug("ended by %s", type(error).__name__, exc_info=error)
@@ -105,6 +104,7 @@ def _open(context: click.Context) -> Project:
     from phases.base.debug_log import log_to_file
     from phases.record.project import open_project
 
+    # Not before the project is open: a folder without a project gets no log.
     project = open_project(context.obj)
     log_to_file(project.paths.runner_log)
     return project
@@ -233,7 +233,8 @@ def doctor_command(context: click.Context, *, as_json: bool) -> None:
         _print_json(doctor_json(checks))
     else:
         click.echo(doctor_text(checks))
-    context.exit(0 if is_ready(checks) else 7)
+    if not is_ready(checks):
+        context.exit(7)
 
 
 #### commands that run or prove
@@ -317,7 +318,8 @@ def _run_scratch(
         result = run_scratch(project, view, feature, profile)
     if as_json:
         _print_json({"scratch": True, "features": [result.json()]})
-    context.exit(0 if result.state == "verified" else 1)
+    if result.state != "verified":
+        context.exit(1)
 
 
 def _run_text(summary: RunSummary, results: str) -> str:
@@ -333,6 +335,7 @@ def _run_text(summary: RunSummary, results: str) -> str:
 
 
 def _run_exit_code(summary: RunSummary) -> int:
+    # A time-out comes first: the limit, not the gate, ended the run.
     if any(feature.timed_out for feature in summary.features):
         return 5
     unverified = [feature for feature in summary.features if feature.state != "verified"]
@@ -358,7 +361,8 @@ def verify_command(context: click.Context, feature_ids: tuple[str, ...], *, as_j
         _print_json({"ok": ok, "features": [result.json() for result in results]})
     if not results:
         click.echo("nothing is verified yet", err=True)
-    context.exit(0 if ok else 1)
+    if not ok:
+        context.exit(1)
 
 
 @cli.command("audit")
@@ -374,7 +378,8 @@ def audit_command(context: click.Context, *, as_json: bool) -> None:
         _print_json(audit_json(report))
     else:
         click.echo(audit_text(report))
-    context.exit(0 if report.ok else 3)
+    if not report.ok:
+        context.exit(3)
 
 
 #### commands that decide

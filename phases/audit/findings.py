@@ -71,8 +71,11 @@ def audit_json(report: Report) -> dict[str, Any]:
 
 def audit_text(report: Report) -> str:
     """Return the report for a reader; the last line counts the findings."""
+    # 1. What was checked.
     counts = [f"{count} {kind}" for kind, count in report.checked.items()]
     lines = [f"checked {', '.join(counts)}"]
+
+    # 2. What is invalid, and what could not be checked.
     for finding in report.findings:
         line = f"{finding.severity.upper()} {finding.code}: {finding.message}"
         location = _location(finding)
@@ -99,6 +102,7 @@ def _location(finding: Finding) -> str:
 
 def _summary(report: Report) -> str:
     """Return `audit: ok`, or the number of errors and of warnings, each where there are any."""
+    # `Severity` lists errors first. Uncovered things are no findings and are not counted.
     counts = []
     for severity in Severity:
         count = report.count(severity)

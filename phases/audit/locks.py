@@ -37,6 +37,7 @@ def check_plan_locks(
         ledger: the ledger.
         recorded_by: number of an entry -> the commit that recorded it.
     """
+    # A relock replaces the phase's lock file: only the newest one is still in the work tree.
     newest: dict[int | None, Entry] = {}
     for entry in ledger.entries:
         if entry.kind == EntryKind.LOCKED:

@@ -67,6 +67,7 @@ def check_receipts(
         ledger: the ledger.
         recorded_by: number of an entry -> the commit that recorded it.
     """
+    # A new attempt replaces the results: only the newest ones are still in the work tree.
     newest: dict[str | None, Entry] = {}
     for entry in ledger.entries:
         if entry.kind == EntryKind.VERIFIED:
@@ -166,11 +167,15 @@ def _prediction_findings(
         message = f"the plan in commit {commit[:12]} cannot be read: {error}"
         yield verified.finding("plan-missing", message)
         return
+
+    # 1. Published copies are committed with the results.
     for output, path in feature.publish.items():
         data = verified.read(path)
         if data is None or durable.sha256(data) != receipt.digests.get(output):
             message = f"the published copy of {output} differs from what the receipt names"
             yield verified.finding("published-changed", message, path)
+
+    # 2. The same numbers give the same scores.
     result = verified.read(f"{verified.results}/result.json")
     measurements = {}
     if result:

@@ -61,9 +61,9 @@ def write(path: Path, data: bytes, mode: int = 0o644) -> None:
     """
     with environment_faults(path, "write"):
         make_folder(path.parent)
-        temporary = _temporary_path(path)
+        temporary_path = _temporary_path(path)
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(temporary, flags, mode)
+        descriptor = os.open(temporary_path, flags, mode)
         try:
             # 1. All bytes, on the disk, under the temporary name.
             try:
@@ -72,9 +72,9 @@ def write(path: Path, data: bytes, mode: int = 0o644) -> None:
             finally:
                 os.close(descriptor)
             # 2. The new name, all at once.
-            temporary.replace(path)
+            temporary_path.replace(path)
         except OSError:
-            temporary.unlink(missing_ok=True)
+            temporary_path.unlink(missing_ok=True)
             raise
         # 3. Without this the rename itself could be lost.
         _sync_folder(path.parent)
@@ -104,31 +104,20 @@ def copy(source: Path, target: Path, expected_sha256: str) -> None:
     """Copy a file durably; EnvironmentFaultError if the source changed since it was hashed."""
     with environment_faults(target, "write"):
         make_folder(target.parent)
-        temporary = _temporary_path(target)
+        temporary_path = _temporary_path(target)
         try:
-            # 1. All bytes, on the disk, under the temporary name.
-            shutil.copyfile(source, temporary, follow_symlinks=False)
-            with temporary.open("rb+") as file:
-                os.fsync(file.fileno())
-            # 2. The copy is hashed, not the source: the source may change at any moment.
-            actual = sha256_file(temporary)
-            if actual != expected_sha256:
-                raise EnvironmentFaultError(
-                    f"{source} changed while it was copied: got sha256 {actual}; "
-                    f"expected {expected_sha256}",
-                    hint="stop whatever writes there, then run the same command again",
-                )
-            temporary.replace(target)
+            _copy_checked(source, temporary_path, expected_sha256)
+            temporary_path.replace(target)
         except BaseException:
-            temporary.unlink(missing_ok=True)  # half a copy would keep a full disk full
+            temporary_path.unlink(missing_ok=True)  # half a copy would keep a full disk full
             raise
         _sync_folder(target.parent)
 
 
 def make_folder(path: Path) -> None:
     """Create a folder and its parents; fsync the entry of each in its parent."""
-    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
-    for folder in reversed(missing):
+    missing_folders = [folder for folder in (path, *path.parents) if not folder.exists()]
+    for folder in reversed(missing_folders):
         folder.mkdir(exist_ok=True)
         _sync_folder(folder.parent)
 
@@ -180,6 +169,20 @@ def sha256_stream(file: BufferedReader) -> str:
 
 def _temporary_path(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
+def _copy_checked(source: Path, target: Path, expected_sha256: str) -> None:
+    shutil.copyfile(source, target, follow_symlinks=False)
+    with target.open("rb+") as file:
+        os.fsync(file.fileno())
+    # The copy is hashed, not the source: the source may change at any moment.
+    actual = sha256_file(target)
+    if actual != expected_sha256:
+        raise EnvironmentFaultError(
+            f"{source} changed while it was copied: got sha256 {actual}; expected "
+            f"{expected_sha256}",
+            hint="stop whatever writes there, then run the same command again",
+        )
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

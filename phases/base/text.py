@@ -21,10 +21,10 @@ def printable(text: str, limit: int = 300) -> str:
     Controls become `\\xNN`; longer text ends in `…`.
     """
     # One character more than the limit shows whether the text is longer; a flood is not read.
-    escaped = "".join(_escape(char) for char in text[: limit + 1])
-    if len(escaped) <= limit:
-        return escaped
-    return escaped[: limit - 1] + "…"
+    line = "".join(_escape(char) for char in text[: limit + 1])
+    if len(line) <= limit:
+        return line
+    return line[: limit - 1] + "…"
 
 
 def is_printable(text: str) -> bool:

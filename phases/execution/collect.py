@@ -231,11 +231,11 @@ def size_problems(sizes: Mapping[str, int]) -> Iterator[str]:
     total = sum(sizes.values())
     if total > MAX_STORED:
         yield f"{total} bytes in all; expected at most {MAX_STORED}"
-    committed = {path: size for path, size in sizes.items() if not is_artifact(path)}
-    committed_total = sum(committed.values())
+    committed_sizes = {path: size for path, size in sizes.items() if not is_artifact(path)}
+    committed_total = sum(committed_sizes.values())
     if committed_total > MAX_COMMITTED:
-        largest = sorted(committed, key=committed.__getitem__, reverse=True)[:3]
-        listing = ", ".join(f"{printable(path)} {committed[path]}" for path in largest)
+        largest_paths = sorted(committed_sizes, key=committed_sizes.__getitem__, reverse=True)[:3]
+        listing = ", ".join(f"{printable(path)} {committed_sizes[path]}" for path in largest_paths)
         yield (
             f"{committed_total} bytes outside artifacts/ would be committed; "
             f"expected at most {MAX_COMMITTED} (largest: {listing})"

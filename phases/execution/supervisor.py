@@ -22,6 +22,7 @@ TERMINATE = b"T"
 PR_SET_CHILD_SUBREAPER = 36
 KILL_S = 10.0  # seconds of SIGKILL after which a process sleeps uninterruptibly
 KILL_INTERVAL_S = 0.02
+OOM_SCORE = "/proc/self/oom_score_adj"
 IS_LINUX = sys.platform.startswith("linux")
 
 
@@ -86,7 +87,7 @@ def _start_job(argv: list[str], report: int) -> int:
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         # Out of memory: the kernel takes the job, not the runner.
-        with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:  # noqa: PTH123
+        with contextlib.suppress(OSError), open(OOM_SCORE, "w") as file:  # noqa: PTH123
             file.write("1000")
         os.execvp(argv[0], argv)
     except OSError as error:
@@ -104,7 +105,7 @@ def _watch_job(leader: int, control: int, wake: int) -> tuple[int, float]:
     """
     leader_status, leader_end = int(signal.SIGKILL), 0.0  # of a leader that nothing ends
     kill_since = 0.0
-    watched = [control, wake]
+    watched_pipes = [control, wake]
     while True:
         # 1. Reap what has ended.
         try:
@@ -127,7 +128,7 @@ def _watch_job(leader: int, control: int, wake: int) -> tuple[int, float]:
             timeout = KILL_INTERVAL_S
 
         # 3. Wait for the end of a child or for a command.
-        command = _wait(watched, control, wake, timeout)
+        command = _wait(watched_pipes, control, wake, timeout)
         if command == TERMINATE and not leader_end:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(leader, signal.SIGTERM)
@@ -135,19 +136,19 @@ def _watch_job(leader: int, control: int, wake: int) -> tuple[int, float]:
             kill_since = kill_since or now
 
 
-def _wait(watched: list[int], control: int, wake: int, timeout: float | None) -> bytes | None:
+def _wait(watched_pipes: list[int], control: int, wake: int, timeout: float | None) -> bytes | None:
     """Wait for a child's end or a command; return the command, None where there is none.
 
-    The end of the control pipe is the empty command, once: it is no longer `watched` then.
+    The end of the control pipe is the empty command, once: it is no longer in `watched_pipes` then.
     """
-    ready = select.select(watched, [], [], timeout)[0]
+    ready = select.select(watched_pipes, [], [], timeout)[0]
     if wake in ready:
         os.read(wake, 4096)
     if control not in ready:
         return None
     command = os.read(control, 1)
     if not command:
-        watched.remove(control)
+        watched_pipes.remove(control)
     return command
 
 

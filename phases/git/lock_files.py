@@ -53,7 +53,7 @@ def lock_note(
     """
     note = _LockNote(
         git_dir=git_dir,
-        absent=tuple(path for path in paths if not path.exists()),
+        absent_locks=tuple(path for path in paths if not path.exists()),
         index_locks=frozenset(path.name for path in git_dir.glob(_INDEX_LOCKS)),
     )
     durable.write(_note_path(common_dir), note.encode())
@@ -78,24 +78,24 @@ def clear_stale_locks(common_dir: Path) -> None:
     # 1. The locks that the note proves; a note that cannot be read proves nothing.
     try:
         note = _LockNote.decode(_note_path(common_dir).read_bytes())
-        stale = note.stale_locks()
+        stale_locks = note.stale_locks()
     except FileNotFoundError:
         return
     except (ValueError, KeyError, TypeError):
-        stale = []
+        stale_locks = []
 
     # 2. A git process of the user may have taken the same lock since.
-    if stale:
+    if stale_locks:
         processes = _git_processes(common_dir)
         if processes:
             raise EnvironmentFaultError(
-                f"{stale[0]} was left by a git process of a killed run, or belongs to one that "
-                f"runs here: {processes[0]}",
+                f"{stale_locks[0]} was left by a git process of a killed run, or belongs to one "
+                f"that runs here: {processes[0]}",
                 hint="wait for it to end, then run the same command again",
             )
 
-    # 3. The note goes last: a kill in between is made good by the next run.
-    for path in stale:
+    # 3. The note goes last: after a kill in between the next run repeats this.
+    for path in stale_locks:
         durable.remove(path)
     durable.remove(_note_path(common_dir))
 
@@ -105,14 +105,14 @@ class _LockNote:
     """Which locks existed when git began to write."""
 
     git_dir: Path
-    absent: tuple[Path, ...]
+    absent_locks: tuple[Path, ...]
     """Locks that did not exist."""
     index_locks: frozenset[str]
     """Names of the `next-index-*.lock` that did."""
 
     def encode(self) -> bytes:
         document = {
-            "absent": [str(path) for path in self.absent],
+            "absent": [str(path) for path in self.absent_locks],
             "gitDir": str(self.git_dir),
             "indexLocks": sorted(self.index_locks),
         }
@@ -123,13 +123,13 @@ class _LockNote:
         document = json.loads(data)
         return cls(
             git_dir=Path(document["gitDir"]),
-            absent=tuple(Path(name) for name in document["absent"]),
+            absent_locks=tuple(Path(name) for name in document["absent"]),
             index_locks=frozenset(document["indexLocks"]),
         )
 
     def stale_locks(self) -> list[Path]:
         """Return the locks that exist now and did not then."""
-        paths = [path for path in self.absent if path.exists()]
+        paths = [path for path in self.absent_locks if path.exists()]
         for path in self.git_dir.glob(_INDEX_LOCKS):
             if path.name not in self.index_locks:
                 paths.append(path)

@@ -206,12 +206,12 @@ class Repo:
                 full disk, a lock), or would store other bytes.
         """
         # 1. What git does not track yet must be added first.
-        tracked: Collection[str]
+        tracked_paths: Collection[str]
         if len(paths) > MAX_PATH_ARGUMENTS:
-            tracked = self.files("HEAD", ".")
+            tracked_paths = self.files("HEAD", ".")
         else:
-            tracked = self._tracked(paths)
-        new = [path for path in paths if path not in tracked]
+            tracked_paths = self._tracked(paths)
+        new_paths = [path for path in paths if path not in tracked_paths]
         self._check_exact(paths)
 
         # 2. Commit; a failure leaves the index as it was.
@@ -220,12 +220,12 @@ class Repo:
         options = ("--only", "--no-verify", "--quiet", "--cleanup=verbatim", "-m", text)
         try:
             with self._lock_note():
-                if new:
-                    self._run("add", "-f", "--sparse", "--", *new, exact=True)
+                if new_paths:
+                    self._run("add", "-f", "--sparse", "--", *new_paths, exact=True)
                 self._run("commit", *options, "--", *paths, exact=True)
         except EnvironmentFaultError:
-            if new:
-                self._status("reset", "-q", "--", *new)
+            if new_paths:
+                self._status("reset", "-q", "--", *new_paths)
             raise
         return self.head()
 
@@ -235,10 +235,10 @@ class Repo:
 
     def _check_exact(self, paths: Sequence[str]) -> None:
         """Refuse to commit what git would store changed: .gitattributes reaches our files too."""
-        existing = [path for path in paths if (self.root / path).is_file()]
-        exact_ids = self._run("hash-object", "--no-filters", "--", *existing).split()
-        stored_ids = self._run("hash-object", "--", *existing, exact=True).split()
-        for path, exact_id, stored_id in zip(existing, exact_ids, stored_ids, strict=True):
+        existing_paths = [path for path in paths if (self.root / path).is_file()]
+        exact_ids = self._run("hash-object", "--no-filters", "--", *existing_paths).split()
+        stored_ids = self._run("hash-object", "--", *existing_paths, exact=True).split()
+        for path, exact_id, stored_id in zip(existing_paths, exact_ids, stored_ids, strict=True):
             if exact_id != stored_id:
                 folder = path.split("/")[0]
                 raise EnvironmentFaultError(

@@ -167,13 +167,13 @@ def _circular_needs(location: str, phase: Phase) -> Iterator[str]:
     ids = {feature.id for feature in phase.features}
     open_needs = {feature.id: ids & set(feature.needs) for feature in phase.features}
     while True:
-        runnable = [name for name, needs in open_needs.items() if not needs]
-        if not runnable:
+        runnable_ids = [name for name, needs in open_needs.items() if not needs]
+        if not runnable_ids:
             break
-        for name in runnable:
+        for name in runnable_ids:
             del open_needs[name]
         for needs in open_needs.values():
-            needs -= set(runnable)
+            needs -= set(runnable_ids)
     if open_needs:
         yield f"{location}.features: needs form a circle among {', '.join(sorted(open_needs))}"
 

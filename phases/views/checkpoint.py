@@ -54,6 +54,7 @@ def verdict_details(verdict: Verdict) -> VerdictDetails:
 
 def checkpoint_summary(project: Project, phase: Phase) -> str:
     """Return the summary of a phase, with the verdicts that are stored in the work tree."""
+    # Unverified: the decision itself reads the record again and verifies it.
     status = load_unverified(project).state.phase(phase.id)
     details = {}
     for feature in status.features:
@@ -102,18 +103,23 @@ def _retry_lines(status: PhaseStatus) -> list[str]:
 def _feature_lines(
     feature: FeatureStatus, details: VerdictDetails | None, results: str
 ) -> list[str]:
+    # 1. What the gate judged, and before it what it did not have to.
     lines = [f"{feature.id} {feature.title}: {feature.state}, attempt {feature.started}"]
-    coverage = coverage_text(feature)
     if details and details.exempt:
         lines.append(f"    exempt by the plan: {', '.join(details.exempt)}")
     if details:
         lines.append(f"    checks: {details.checks_text}")
+
+    # 2. Measurements and predictions.
+    coverage = coverage_text(feature)
     if coverage and details and details.claimed:
         coverage += f"; only claimed: {', '.join(details.claimed)}"
     if coverage:
         lines.append(f"    {coverage}")
     if details:
         lines += [f"    prediction {prediction}" for prediction in details.predictions]
+
+    # 3. The receipt, which names everything else by digest.
     if feature.receipt and feature.state == FeatureState.VERIFIED:
         path = f"{results}/{feature.id}/receipt.json"
         lines.append(f"    receipt {receipt_name(feature)}  {path}")

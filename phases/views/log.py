@@ -59,6 +59,7 @@ def log_json(selected: Sequence[Entry]) -> list[dict[str, Any]]:
 
 def entry_sentence(entry: Entry) -> str:
     """Return what happened, in one sentence."""
+    # 1. Kinds whose sentence depends on what the entry holds.
     subject = f"Phase {entry.phase}"
     if entry.feature:
         subject = f"{entry.feature} {entry.title}"
@@ -66,6 +67,8 @@ def entry_sentence(entry: Entry) -> str:
         return _outcome_sentence(entry, subject)
     if entry.kind == EntryKind.LOCKED:
         return _lock_sentence(entry)
+
+    # 2. The others. A field that an entry lacks is empty.
     project = (entry.match(entries.PROJECT) or {}).get("name", "")
     attempt = (entry.match(entries.STARTED) or {}).get("attempt", "")
     approver = (entry.match(entries.DECIDED_BY) or {}).get("who", "")

@@ -80,6 +80,7 @@ def _planned_features(plan: Plan, snapshot: Snapshot, step: Step) -> list[Planne
     phase_status = snapshot.state.phase(step.phase)
     features = []
     for feature in plan.phase(step.phase).features:
+        # Verified and waived features do not run again by themselves.
         status = phase_status.feature(feature.id)
         if status.is_done:
             continue

@@ -76,6 +76,7 @@ def next_action(step: Step) -> NextAction:
             return NextAction(Action.APPROVE, phase, feature, next_commands(step)[0])
         case RunFeature(phase, feature):
             return NextAction(Action.RUN, phase, feature, "python -m phases run --next")
+    # The exit gates, or features that failed in this very run.
     return NextAction(Action.RUN, step.phase, command="python -m phases run --next")
 
 
@@ -84,6 +85,7 @@ def next_lines(step: Step, results: str) -> list[str]:
 
     `results` is the folder that the approver reviews.
     """
+    # 1. Why this comes next, where the command alone does not say it.
     lines = []
     match step:
         case Done():
@@ -100,6 +102,8 @@ def next_lines(step: Step, results: str) -> list[str]:
             lines.append(f"{blocked}; the approver decides how to go on.")
         case Stuck(phase, features):
             lines.append(f"not verified in phase {phase}: {', '.join(features)}.")
+
+    # 2. The commands; the usual one comes last, where a reader looks for it.
     if isinstance(step, AttemptsSpent | Blocked):
         lines += [f"or: {command}" for command in next_commands(step)[1:]]
     lines.append(f"next: {next_action(step).command}")
@@ -159,16 +163,20 @@ def coverage_fraction(feature: FeatureStatus) -> float | None:
 
 def status_text(plan: Plan, snapshot: Snapshot, *, ascii_only: bool = False) -> str:
     """Return the state for a reader: overrides first, the command to type next last."""
+    # 1. Overrides of every phase: no reader should have to look for them.
     phases = snapshot.state.phases
     overrides: list[Override] = []
     for phase in phases:
         overrides += phase.overrides
     lines = [plan.project, *override_lines(overrides)]
+
+    # 2. The phases with their features, and what comes next.
     for phase in phases:
         lines += ["", phase_heading(phase)]
         lines += [_feature_line(feature) for feature in phase.features]
     lines += ["", *next_lines(next_step(plan, snapshot.state), plan.results)]
     text = "\n".join(lines)
+    # A terminal or pipe that cannot print the marks must not end the command.
     if ascii_only:
         text = text.translate(_ASCII)
     return text
@@ -201,6 +209,7 @@ def _feature_line(feature: FeatureStatus) -> str:
         details.append(f"{feature.seconds} s")
     if feature.coverage:
         details.append(coverage_text(feature))
+    # A single attempt that passed needs no mention.
     is_failure = feature.state in (FeatureState.FAILED, FeatureState.ERRORED)
     if feature.attempts > 1 or is_failure:
         details.append(format_count(feature.attempts, "attempt"))

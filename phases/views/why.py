@@ -42,6 +42,8 @@ def explain_feature(plan: Plan, snapshot: Snapshot, feature_id: str) -> Explanat
     phase_status = snapshot.state.phase(phase.id)
     status = phase_status.feature(feature_id)
     step = next_step(plan, snapshot.state)
+
+    # What stops the whole phase comes before what stops this feature.
     obstacle = _phase_obstacle(step, phase_status) or _feature_obstacle(step, status)
     if obstacle:
         runs, sentence = False, f"It would not run: {obstacle}."
@@ -86,6 +88,7 @@ def find_feature(plan: Plan, feature_id: str) -> tuple[Phase, Feature]:
 
 def _state_sentence(snapshot: Snapshot, status: FeatureStatus) -> str:
     """Return why the feature is in its state: its newest entry, and what that says."""
+    # 1. The newest entry.
     history = select_entries(snapshot.ledger, feature=status.id)
     if not history:
         return f"{status.id} is {status.state}: nothing is recorded of it yet."
@@ -94,9 +97,13 @@ def _state_sentence(snapshot: Snapshot, status: FeatureStatus) -> str:
         f"{status.id} is {status.state}.",
         f"Entry {newest.seq:04d}: {entry_sentence(newest)}",
     ]
+
+    # 2. A reset is an entry of the phase, so the feature's own entries do not show it.
     has_ended = newest.kind in (*OUTCOMES, EntryKind.WAIVED)
     if status.state == FeatureState.PENDING and has_ended:
         sentences.append("Since then it was reset.")
+
+    # 3. The reasons that the entry gives.
     reasons = []
     for line in newest.lines:
         if entries.FAILING.parse(line) or entries.REASON.parse(line):
