@@ -17,7 +17,8 @@ def log_command(argv: Sequence[str], *, status: object, seconds: float) -> None:
     """Log one command that ended, at level DEBUG; no variable of its environment is logged.
 
     Args:
-        argv: the command; each argument is quoted as for a shell, made printable and cut.
+        argv: the command; each argument is quoted as for a shell, made printable and cut. For git
+            without the options that every call gets.
         status: how it ended, such as its exit status.
         seconds: its wall time.
     """

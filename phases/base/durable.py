@@ -23,8 +23,8 @@ MIN_FREE_BYTES = 1 << 30
 """Free disk space that the staging folder, artifacts and gate copies of a feature need at least."""
 
 _HINTS = {
-    errno.ENOSPC: "free space there, then run the same command again",
-    errno.EDQUOT: "raise the quota or free space, then run the same command again",
+    errno.ENOSPC: "free disk space there, then run the same command again",
+    errno.EDQUOT: "raise the quota or free disk space, then run the same command again",
     errno.EROFS: "make the file system writable, then run the same command again",
     errno.EACCES: "make the folder writable for this user, then run the same command again",
     errno.EIO: "check the disk (dmesg); then run the same command again",

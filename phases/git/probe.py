@@ -72,7 +72,7 @@ def run_git(root: Path, *arguments: str, stdin: str = "") -> subprocess.Complete
     except FileNotFoundError:
         message = "the program git was not found on PATH"
         raise EnvironmentFaultError(message, hint="install git") from None
-    log_command(result.args, status=result.returncode, seconds=time.monotonic() - begin)
+    log_command(["git", *arguments], status=result.returncode, seconds=time.monotonic() - begin)
     return result
 
 

@@ -306,7 +306,7 @@ class Repo:
             pass_fds=pass_fds,
         )
         self._last_status = int(status)
-        log_command(argv, status=int(status), seconds=time.monotonic() - begin)
+        log_command(["git", *arguments], status=int(status), seconds=time.monotonic() - begin)
 
         # 3. GitPython returns stderr as bytes or as text.
         if status == 0:

@@ -46,6 +46,16 @@ from phases.judge.mutation import (
 )
 from phases.plan.schema import Gate, MutationKind
 
+__all__ = [
+    "GateOutcome",
+    "GateSpec",
+    "Judgement",
+    "gate_spec",
+    "judge_feature",
+    "judge_phase",
+    "run_entry_gate",
+]
+
 
 def judge_feature(
     spec: GateSpec,

@@ -22,7 +22,7 @@ from phases.execution.sandbox import Sandbox
 from phases.execution.worker import Job, Staging, run_experiment
 from phases.git.repo import Repo
 from phases.judge.committed_gates import gate_digest
-from phases.judge.mutation import Judgement
+from phases.judge.gate import Judgement
 from phases.plan.load import find_plan
 from phases.plan.lock import runner_digest
 from phases.plan.schema import Feature, Phase, Plan, canonical_json

@@ -34,7 +34,7 @@ class RunRequest:
     """After a feature failed, run those that do not need it."""
 
 
-def refuse_while_waiting(project: Project, request: RunRequest) -> None:
+def refuse_early(project: Project, request: RunRequest) -> None:
     """Turn away a run at a checkpoint before the lock is taken and git is loaded.
 
     An agent's loop calls again and again. This reads the project unverified, so it can only refuse;
@@ -47,10 +47,14 @@ def refuse_while_waiting(project: Project, request: RunRequest) -> None:
         or snapshot.reconciled.problems
         or unrecorded_files(project.root, snapshot.ledger)
     )
-    if is_doubtful or has_unfinished_record(project.paths):
-        return
-    step = next_step(project.plan, snapshot.state)
-    _require_not_waiting(project.plan, step, request)
+    if not is_doubtful:
+        refuse_waiting(project, snapshot.state, request)
+
+
+def refuse_waiting(project: Project, state: State, request: RunRequest) -> None:
+    """Turn away a run at a checkpoint, unless a killed run left something to complete."""
+    if not has_unfinished_record(project.paths):
+        _require_not_waiting(project.plan, next_step(project.plan, state), request)
 
 
 def choose_step(plan: Plan, state: State, request: RunRequest) -> Step:

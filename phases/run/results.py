@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from phases.judge.mutation import Judgement
+from phases.judge.gate import Judgement
 from phases.record.state import FeatureState, PhaseState
 
 

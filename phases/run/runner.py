@@ -1,9 +1,10 @@
 """run_next(): the path of a phase from the plan to its checkpoint, in the order of its lines.
 
     run_next
-      refuse_while_waiting   a cheap refusal at a checkpoint, before the lock
+      refuse_early           a cheap refusal at a checkpoint, before the lock
       open_session           one runner per repository; plan, chain, journal, history and
                              decisions must be valid
+      refuse_waiting         the same refusal, from what was verified
       recover                complete or undo what a killed run left
       choose_step            RunFeature | RunExit | Done; raises where nothing may run
       prepare                preflight, setup, entry gates: a refusal comes before any work
@@ -31,7 +32,13 @@ from phases.record.steps import Done, RunExit, RunFeature, Step
 from phases.record.transaction import new_txn
 from phases.run.attempt import prepare_attempt, run_attempt
 from phases.run.checkpoint import judge_exit_gates
-from phases.run.choose import RunRequest, choose_step, refuse_while_waiting, require_runnable
+from phases.run.choose import (
+    RunRequest,
+    choose_step,
+    refuse_early,
+    refuse_waiting,
+    require_runnable,
+)
 from phases.run.outcome import record_of
 from phases.run.plan_locks import require_lock_unchanged
 from phases.run.preflight import (
@@ -56,8 +63,9 @@ def run_next(project: Project, view: View, request: RunRequest) -> RunSummary:
         IntegrityError, EnvironmentFaultError, LimitReachedError, LockedError, UsageError: see
             errors.py.
     """
-    refuse_while_waiting(project, request)
+    refuse_early(project, request)
     with open_session(project, view) as session:
+        refuse_waiting(project, session.state, request)
         recover(session)
         step = choose_step(session.plan, session.state, request)
         if isinstance(step, Done):

@@ -17,7 +17,7 @@ from phases.execution.inputs import cached_input, check_inputs
 from phases.execution.process import clean_environment, log_tail
 from phases.execution.sandbox import Sandbox
 from phases.execution.worker import staging_folder
-from phases.judge.gate import gate_spec, run_entry_gate
+from phases.judge.gate import GateOutcome, gate_spec, run_entry_gate
 from phases.plan.schema import Phase
 from phases.record.project import Project
 from phases.views.live import View
@@ -90,7 +90,7 @@ def run_entry_gates(project: Project, phase: Phase, sandbox: Sandbox, view: View
                 env={**project.plan.defaults.env, **staging.environment},
                 sandbox=sandbox,
             )
-        if run.outcome != "passed":
+        if run.outcome != GateOutcome.PASSED:
             raise GateFailedError(
                 f"phase {phase.id} cannot start: "
                 f"entry gate {gate.name} {run.outcome}: {run.reason}",

@@ -15,8 +15,7 @@ from phases.execution.sandbox import Sandbox
 from phases.execution.worker import Staging, staging_folder
 from phases.git.repo import Repo
 from phases.judge.committed_gates import write_gates
-from phases.judge.gate import gate_spec, judge_feature, judge_phase
-from phases.judge.mutation import Judgement
+from phases.judge.gate import Judgement, gate_spec, judge_feature, judge_phase
 from phases.plan.schema import Feature, Gate
 from phases.record.project import Project
 from phases.record.state import State

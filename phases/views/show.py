@@ -5,14 +5,14 @@ A stored file is shown only if it is the one that the ledger names; `audit` is w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from phases.base import durable, strict_json
 from phases.base.text import printable
 from phases.plan.schema import Feature, Phase
-from phases.record.entries import format_measurement
+from phases.record.entries import RECEIPT, VERDICT, format_measurement
 from phases.record.ledger import Entry
 from phases.record.project import Project, Snapshot
 from phases.record.receipt import Receipt
@@ -54,7 +54,8 @@ def show_feature(project: Project, snapshot: Snapshot, feature_id: str) -> Featu
     for override in phase_status.overrides:
         if override.feature in (None, feature_id):
             overrides.append(override.sentence)
-    stored = _read_stored_results(project, status)
+    feature_entries = select_entries(snapshot.ledger, feature=feature_id)
+    stored = _read_stored_results(project, status, feature_entries)
     verdict = None
     predictions: tuple[ScoredPrediction, ...] = ()
     if stored.verdict is not None:
@@ -65,7 +66,7 @@ def show_feature(project: Project, snapshot: Snapshot, feature_id: str) -> Featu
         feature=feature,
         status=status,
         overrides=tuple(overrides),
-        entries=tuple(select_entries(snapshot.ledger, feature=feature_id)),
+        entries=tuple(feature_entries),
         verdict=verdict,
         predictions=predictions,
         measurements=stored.measurements,
@@ -84,7 +85,9 @@ class _StoredResults:
     problem: str | None = None
 
 
-def _read_stored_results(project: Project, status: FeatureStatus) -> _StoredResults:
+def _read_stored_results(
+    project: Project, status: FeatureStatus, feature_entries: Sequence[Entry]
+) -> _StoredResults:
     """Return verdict and measurements of the newest verified attempt, or why they are not shown."""
     if status.receipt is None:
         return _StoredResults(None, {})
@@ -106,13 +109,27 @@ def _read_stored_results(project: Project, status: FeatureStatus) -> _StoredResu
                 problem = f"{folder / 'result.json'} differs from what the receipt names"
                 return _StoredResults(None, {}, problem)
             measurements = _format_measurements(result_data)
-        # 3. The verdict, as the work tree has it.
-        verdict = Verdict.decode((folder / "verdict.json").read_bytes())
+        # 3. The verdict is the one that the receipt's entry names.
+        verdict_data = (folder / "verdict.json").read_bytes()
+        if durable.sha256(verdict_data) != _named_verdict(status, feature_entries):
+            problem = f"{folder / 'verdict.json'} differs from the verdict that the ledger names"
+            return _StoredResults(None, {}, problem)
+        verdict = Verdict.decode(verdict_data)
     except FileNotFoundError as error:
         return _StoredResults(None, {}, f"{error.filename} is missing")
     except DocumentError as error:
         return _StoredResults(None, {}, f"{folder}: {error}")
     return _StoredResults(verdict, measurements)
+
+
+def _named_verdict(status: FeatureStatus, feature_entries: Sequence[Entry]) -> str | None:
+    """Return the SHA-256 of the verdict in the entry that names the newest receipt."""
+    for entry in reversed(feature_entries):
+        receipt = entry.match(RECEIPT)
+        if receipt and receipt["sha256"] == status.receipt:
+            verdict = entry.match(VERDICT) or {}
+            return verdict.get("sha256")
+    return None
 
 
 def _format_measurements(result_data: bytes) -> dict[str, str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pexpect
 
-PROMPT = r"type exactly:  ([^\r\n]+)"
+PROMPT = r"type exactly:  ([^\r\n]+)\r?\n> "
 
 
 def at_terminal(

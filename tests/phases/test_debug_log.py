@@ -75,6 +75,13 @@ def test_debug_shows_git_calls_on_stderr(halted: Toy) -> None:
     assert halted.run("--debug", "status", "--json").stdout == halted.run("status", "--json").stdout
 
 
+def test_debug_shows_the_traceback_and_keeps_the_exit_code(halted: Toy) -> None:
+    stderr = halted.run("--debug", "show", "NOPE", code=2).stderr
+    assert stderr.count("Traceback (most recent call last):") == 1
+    assert "error: no feature 'NOPE' in the plan" in stderr
+    assert "Traceback" not in halted.run("show", "NOPE", code=2).stderr
+
+
 #### a log that cannot be written
 
 

@@ -78,7 +78,7 @@ def test_a_full_disk_leaves_the_old_file(small_disk: Path) -> None:
     with pytest.raises(EnvironmentFaultError) as excinfo:
         durable.write(path, b"x" * (2 * SMALL_DISK_BYTES))
     assert str(excinfo.value) == f"cannot write {path}: {os.strerror(errno.ENOSPC)}"
-    assert excinfo.value.hint.startswith("free space there")
+    assert excinfo.value.hint.startswith("free disk space there")
     assert excinfo.value.exit_code == 7
     assert path.read_bytes() == b"old"
     assert names(small_disk) == ["ledger"]

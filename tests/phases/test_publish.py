@@ -1,4 +1,4 @@
-"""Published copies of results, and plan locks, are what the record says they are: the run, the audit, a forger."""
+"""Published copies of results, and plan locks, against the record: the run, the audit, a forger."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 
 import pytest
-from test_audit import journal, progress, rechain, run_audit
+from test_audit import journal, progress, rechain, run_audit, trailers
 from toy import Toy, feature, toy_plan
 
 from phases.base import durable
@@ -17,7 +17,7 @@ TARGET = "docs/found/note.md"
 
 @pytest.fixture
 def published(make_toy: Callable[..., Toy]) -> Toy:
-    """A toy whose only feature publishes its note, run to the checkpoint."""
+    """Return a toy whose only feature publishes its note, run to the checkpoint."""
     plan = toy_plan(features=1)
     plan["phases"][0]["features"] = [feature(1, publish={"note.md": TARGET})]
     toy = make_toy(plan)
@@ -27,66 +27,79 @@ def published(make_toy: Callable[..., Toy]) -> Toy:
 
 
 def commit_all_as_the_runner(toy: Toy, text: str) -> None:
-    """What only somebody can do who may write .git: one commit from the first on, with all entries and the trailers."""
-    for file in (progress(toy), journal(toy)):
-        file.write_text(text)
+    """Forge the history: one commit from the first on, with all entries and the trailers.
+
+    Only who may write `.git` can do that.
+    """
+    progress(toy).write_text(text)
+    journal(toy).write_text(text)
     toy.git("reset", "-q", "--soft", toy.git("rev-list", "--max-parents=0", "HEAD"))
     last = parse_ledger(text.encode()).entries[-1]
-    toy.commit(
-        f"all of it\n\nPhases-Phase: 1\nPhases-Entry: {last.seq:04d}\nPhases-Head: {last.self_hash}"
-    )
+    toy.commit(f"all of it\n\n{trailers(last)}")
     toy.git("update-ref", "refs/phases/log", "HEAD")
 
 
-def codes(toy: Toy) -> set[tuple[str, str]]:
-    return {(item["code"], item["severity"]) for item in run_audit(toy)[1]["findings"]}
+def finding_codes(toy: Toy) -> set[tuple[str, str]]:
+    """Return code and severity of every finding of the audit."""
+    _, report = run_audit(toy)
+    return {(finding["code"], finding["severity"]) for finding in report["findings"]}
+
+
+def audit_exit_code(toy: Toy) -> int:
+    code, _ = run_audit(toy)
+    return code
 
 
 def test_a_copy_is_published_in_the_commit_of_the_result(published: Toy) -> None:
-    assert published.git("show", f"HEAD~1:{TARGET}") == published.git(
-        "show", "HEAD~1:results/TOY-001/note.md"
-    )
-    assert run_audit(published)[0] == 0
-    assert codes(published) == set()
+    copy = published.git("show", f"HEAD~1:{TARGET}")
+    assert copy == published.git("show", "HEAD~1:results/TOY-001/note.md")
+    assert audit_exit_code(published) == 0
+    assert finding_codes(published) == set()
 
 
-def test_a_person_may_edit_a_published_copy_and_the_audit_says_so(published: Toy) -> None:
-    published.write(TARGET, "# Mine now\n")
+def test_a_user_may_edit_a_published_copy_and_the_audit_warns(published: Toy) -> None:
+    published.write(TARGET, "# My own words\n")
     published.commit("my words")
-    assert run_audit(published)[0] == 0
-    assert codes(published) == {("published-changed", "warning")}
+    assert audit_exit_code(published) == 0
+    assert finding_codes(published) == {("published-changed", "warning")}
 
 
-def test_a_published_copy_that_was_recorded_otherwise_is_named(published: Toy) -> None:
+def test_a_published_copy_that_differs_in_its_commit_is_an_error(published: Toy) -> None:
+    # Changed in the commit of the halt: the copy differs since then.
     published.write(TARGET, "# Numbers\n\nsix of them\n")
-    published.git(
-        "commit", "-q", "--amend", "--no-edit", "--", TARGET
-    )  # of the halt: the copy differs since then
+    published.git("commit", "-q", "--amend", "--no-edit", "--", TARGET)
     published.git("update-ref", "refs/phases/log", "HEAD")
-    assert codes(published) == {("published-changed", "warning")}
+    assert finding_codes(published) == {("published-changed", "warning")}
+
+    # Changed in the commit that recorded it.
     commit_all_as_the_runner(published, published.progress)
-    assert ("published-changed", "error") in codes(published)
-    assert run_audit(published)[0] == 3
+    assert ("published-changed", "error") in finding_codes(published)
+    assert audit_exit_code(published) == 3
 
 
-def test_a_published_copy_with_changes_of_the_users_stops_the_next_run(published: Toy) -> None:
-    published.write(TARGET, "# Mine, not committed\n")
+def test_a_published_copy_with_uncommitted_changes_stops_the_next_run(published: Toy) -> None:
+    published.write(TARGET, "# Not committed\n")
     refused = published.run("run", "--feature", "TOY-001", "--force", code=7)
     assert TARGET in refused.stderr
-    assert (published.root / TARGET).read_text() == "# Mine, not committed\n"
+    assert (published.root / TARGET).read_text() == "# Not committed\n"
 
 
-def test_a_lock_that_says_other_than_its_commit_is_named(published: Toy) -> None:
-    """The digest of a gate exchanged in the lock, and every hash after it made right again."""
+def test_a_lock_that_contradicts_its_commit_is_named(published: Toy) -> None:
+    """The digest of a gate is replaced in the lock, and every hash after it is recomputed."""
+    # 1. The control: the forged history alone does not contradict the lock.
     commit_all_as_the_runner(published, published.progress)
-    assert "lock-contradicts" not in {code for code, _ in codes(published)}  # the control
-    place = published.root / "results/phase-1/lock.json"
-    lock = json.loads(place.read_text())
-    gate = next(name for name in lock["components"] if "test_count" in name)
-    met = place.read_text()
-    forged = met.replace(lock["components"][gate], "0" * len(lock["components"][gate]))
-    assert forged != met
-    place.write_text(forged)
-    digests = (durable.sha256(text.encode()) for text in (met, forged))
-    commit_all_as_the_runner(published, rechain(published.progress, *digests))
-    assert ("lock-contradicts", "error") in codes(published)
+    assert "lock-contradicts" not in {code for code, _ in finding_codes(published)}
+
+    # 2. Another digest in the lock.
+    path = published.root / "results/phase-1/lock.json"
+    text = path.read_text()
+    components = json.loads(text)["components"]
+    gate = next(name for name in components if "test_count" in name)
+    forged = text.replace(components[gate], "0" * len(components[gate]))
+    assert forged != text
+    path.write_text(forged)
+
+    # 3. The ledger names the forged lock.
+    digest, forged_digest = durable.sha256(text.encode()), durable.sha256(forged.encode())
+    commit_all_as_the_runner(published, rechain(published.progress, digest, forged_digest))
+    assert ("lock-contradicts", "error") in finding_codes(published)

@@ -158,6 +158,14 @@ def test_show_refuses_results_that_the_ledger_does_not_name(halted: Toy) -> None
     problem = text.split("INVALID: ")[1].split("entries")[0].replace(str(halted.root), "")
     assert "result.json differs from what the receipt names" in problem
     assert "15" not in problem
+
+
+def test_show_hides_a_verdict_that_the_ledger_does_not_name(halted: Toy) -> None:
+    path = halted.root / "results/TOY-001/verdict.json"
+    path.write_text(path.read_text().replace("the total is 14", "the total is 15"))
+    document = json.loads(halted.run("show", "TOY-001", "--json").stdout)
+    assert "verdict.json differs from the verdict that the ledger names" in document["problem"]
+    assert (document["verdict"], document["predictions"]) == (None, [])
     assert "measurements" not in text
 
 

@@ -1,4 +1,4 @@
-"""The wheel has every file of the runner, and the runner works from where the wheel is installed."""
+"""The wheel has every file of the runner, and the runner works where the wheel is installed."""
 
 from __future__ import annotations
 

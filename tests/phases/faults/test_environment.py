@@ -131,7 +131,7 @@ def test_too_little_disk_space_is_found_before_any_work(small_disk: Path) -> Non
     quick = Quick(small_disk / "quick")
     result = quick.run("run", "--next", code=7)
     assert "GB free; expected at least" in result.stderr
-    assert "next: free space there" in result.stderr
+    assert "next: free disk space there" in result.stderr
     assert not (quick.root / "progress.txt").exists()
 
 

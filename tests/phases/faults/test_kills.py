@@ -38,7 +38,7 @@ def test_every_place_stands_in_the_code_once() -> None:
 def test_an_unknown_place_is_refused(quick: Quick) -> None:
     refused = quick.run("run", "--next", code=None, env={"PHASES_FAILPOINT": "nowhere:kill"})
     assert refused.returncode != 0
-    assert "wanted PLACE:HOW" in refused.stderr
+    assert "expected NAME:ACTION" in refused.stderr
     assert not (quick.root / "progress.txt").exists()
 
 
