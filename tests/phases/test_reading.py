@@ -158,6 +158,7 @@ def test_show_refuses_results_that_the_ledger_does_not_name(halted: Toy) -> None
     problem = text.split("INVALID: ")[1].split("entries")[0].replace(str(halted.root), "")
     assert "result.json differs from what the receipt names" in problem
     assert "15" not in problem
+    assert "measurements" not in text
 
 
 def test_show_hides_a_verdict_that_the_ledger_does_not_name(halted: Toy) -> None:
@@ -166,7 +167,6 @@ def test_show_hides_a_verdict_that_the_ledger_does_not_name(halted: Toy) -> None
     document = json.loads(halted.run("show", "TOY-001", "--json").stdout)
     assert "verdict.json differs from the verdict that the ledger names" in document["problem"]
     assert (document["verdict"], document["predictions"]) == (None, [])
-    assert "measurements" not in text
 
 
 def test_show_of_an_unknown_feature_names_those_that_there_are(halted: Toy) -> None:
