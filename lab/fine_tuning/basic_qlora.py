@@ -140,7 +140,8 @@ def measure(ctx: Context) -> Measured:
     from lab.instruments.stopwatch import Stopwatch
 
     clock = Stopwatch()
-    import bitsandbytes  # noqa: F401 - loaded now, so that the process is whole when its memory is read
+    # Loaded now, so that the process is whole when its memory is read.
+    import bitsandbytes  # noqa: F401
     import peft  # noqa: F401
 
     process_bytes = memory.resident_bytes()

@@ -196,7 +196,8 @@ def _of_quantisation(measured: Measured) -> dict[str, Measurement]:
                 / found["squared_norm"].sum()
             )
             numbers[f"{prefix}{kind}_error"] = Measurement.of_exact(float(error))
-        ratio = numbers[f"{prefix}nf4_error"].value / numbers[f"{prefix}fp4_error"].value  # type: ignore[operator]
+        nf4, fp4 = (numbers[f"{prefix}{kind}_error"].value for kind in ("nf4", "fp4"))
+        ratio = nf4 / fp4  # type: ignore[operator]
         numbers[f"{prefix}nf4_fp4_ratio"] = Measurement.of_exact(ratio)
         distinct = (found["distinct_values"] * found["size"]).sum() / found["size"].sum()
         numbers[f"{prefix}distinct_values"] = Measurement.of_exact(
@@ -330,7 +331,8 @@ def norm_figure(measured: Measured) -> present.Figure:
 
 def memory_figure(numbers: Mapping[str, Measurement]) -> present.Figure:
     """Where the peak of a training step goes."""
-    values = [int(numbers[f"memory_{part}"].value) / MIB for part in PARTS]  # type: ignore[arg-type]
+    measured = [numbers[f"memory_{part}"].value for part in PARTS]
+    values = [int(value) / MIB for value in measured]  # type: ignore[arg-type]
     most = PARTS[int(np.argmax(values))]
     return present.Figure(
         name="memory",

@@ -125,7 +125,8 @@ def learnings(ctx: Context, numbers: Mapping[str, Measurement]) -> tuple[str, ..
     """Sentences that follow from the numbers, and turn with them."""
     q = present.quantity
     told = ", ".join(f"{name}: {numbers[f'detected_{name}'].value}" for name in SHAPES)
-    known = float(numbers["eval_loss_overfitting"].value) - float(numbers["overfit_gap"].value)  # type: ignore[arg-type]
+    eval_loss, gap = (numbers[name].value for name in ("eval_loss_overfitting", "overfit_gap"))
+    known = float(eval_loss) - float(gap)  # type: ignore[arg-type]
     return (
         f"On {numbers['runs_told_apart'].value} of {len(SHAPES)} runs just the detector named "
         f"after it fired ({told}).",
@@ -171,8 +172,9 @@ def _of_stairs(share: Measurement) -> str:
         "below": "the opposite of a staircase",
         "around": "not surely a staircase",
     }
+    percent = 100 * float(share.value)  # type: ignore[arg-type]
     return (
-        f"After its first epoch {present.number(100 * float(share.value), 3)} % "  # type: ignore[arg-type]
+        f"After its first epoch {present.number(percent, 3)} % "
         "of the fall of its training loss (relative to each batch's before training) happened "
         f"between epochs (a smooth fall: {100 * SMOOTH:.0f} %): {name[side(share, SMOOTH)]}."
     )

@@ -33,7 +33,12 @@ def loss_by_rate(measured: Measured, numbers: Mapping[str, Measurement]) -> pres
         )
         series += [
             present.Series(f"{label}, each seed", *_points(measured, settings), kind="points"),
-            present.Series(f"{label}, mean", [s.rate for s in settings], means, style=style),  # type: ignore[arg-type]
+            present.Series(
+                f"{label}, mean",
+                [s.rate for s in settings],
+                means,
+                style=style,  # type: ignore[arg-type]
+            ),
         ]
     series.append(
         present.Series("shuffled answers", *_points(measured, [plan.control]), kind="points")

@@ -74,7 +74,9 @@ def interval(measurement: Measurement) -> tuple[float, float] | None:
         return None
     if measurement.exact:
         return float(value), float(value)  # type: ignore[arg-type]
-    if not is_number(stderr) or stderr < 0 or not isinstance(n, int) or n < 2:  # type: ignore[operator]
+    if not is_number(stderr) or stderr < 0:  # type: ignore[operator]
+        return None
+    if not isinstance(n, int) or n < 2:
         return None
     half = t_quantile(n - 1) * stderr  # type: ignore[operator]
     return value - half, value + half  # type: ignore[operator,return-value]

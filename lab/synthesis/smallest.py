@@ -61,7 +61,8 @@ class Sized:
         """Give the answer to its question, in words."""
         if not self.decided:
             return "these runs cannot tell"
-        return self.candidate.positive if self.effect.value > 0 else self.candidate.negative  # type: ignore[operator]
+        is_positive = self.effect.value > 0  # type: ignore[operator]
+        return self.candidate.positive if is_positive else self.candidate.negative
 
 
 def candidates(raw: Iterable[Mapping[str, Any]]) -> tuple[Candidate, ...]:
@@ -113,7 +114,8 @@ def minimum(sized: Iterable[Sized]) -> Sized:
 
     def key(item: Sized) -> tuple[bool, float, float]:
         examples = math.inf if item.examples is None else item.examples
-        clear = abs(item.effect.value or 0) / (item.effect.stderr or 1e-300)  # type: ignore[arg-type,operator]
+        effect = abs(item.effect.value or 0)  # type: ignore[arg-type]
+        clear = effect / (item.effect.stderr or 1e-300)
         return not item.decided, examples, -clear
 
     return min(sized, key=key)

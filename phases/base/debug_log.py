@@ -65,7 +65,9 @@ class _OneLineFormatter(logging.Formatter):
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(process)d %(levelname)s %(message)s")
 
-    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
+    def formatTime(  # noqa: N802
+        self, record: logging.LogRecord, datefmt: str | None = None
+    ) -> str:
         """Return `2026-11-28T10:54:54.123Z`."""
         time = datetime.fromtimestamp(record.created, UTC)
         return time.strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"

@@ -16,7 +16,8 @@ lines = st.sampled_from(
     [
         "# Title", "## Idea", "## Sources", "### Deeper", "some words of text", "",
         "- [Key] Who, 2023. https://a.org/b",
-        "- [Other-2] Who. https://a.org", "as [Key] says", "see [here](#idea) and [Key](https://a.org/x)",
+        "- [Other-2] Who. https://a.org", "as [Key] says",
+        "see [here](#idea) and [Key](https://a.org/x)",
         "it fell to {{FEAT-001.loss}}, {{FEAT-002.eval_loss}}",
         "`[Code] {{FEAT-9.x}} [a](b)` stays", "| a | [Key] |",
         "```\n# no title\n[no](link) [Nobody] {{FEAT-3.no}}\n```",

@@ -19,7 +19,8 @@ GOOD = """# Good
 
 ## Idea
 
-It is short [Paper]. See [the sources](#sources), [another](other.md) and [a page](https://example.org/x).
+It is short [Paper]. See [the sources](#sources), [another](other.md) and
+[a page](https://example.org/x).
 It fell to {{FEAT-001.loss}}, as `[Unlisted] {{FEAT-009.none}}` in code may say.
 
 ```
