@@ -28,7 +28,7 @@ from phases.errors import EnvironmentFaultError, InterruptedRunError
 from phases.plan.schema import Feature, Phase
 from phases.record.project import Project, load_verified
 from phases.record.state import FeatureState, next_step
-from phases.record.steps import Done, RunExit, RunFeature, Step
+from phases.record.steps import Blocked, Done, RunExit, RunFeature, Step
 from phases.record.transaction import new_txn
 from phases.run.attempt import prepare_attempt, run_attempt
 from phases.run.checkpoint import judge_exit_gates
@@ -105,7 +105,8 @@ def run_features(session: Session, phase: Phase, step: Step, request: RunRequest
         step = next_step(session.plan, session.state, failed)
         if request.only:
             return step
-    if not isinstance(step, RunExit):
+    # Something was run: attempts of the next feature that are spent end the run without an error.
+    if isinstance(step, Blocked):
         require_runnable(step)
     return step
 

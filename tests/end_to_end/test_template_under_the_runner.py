@@ -1,4 +1,4 @@
-"""A copy of the template under the runner: verified as it is, refused when it lies or breaks."""
+"""A copy of the template under the runner: verified as it is, refused when it is broken."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ sys.path.insert(0, str(ROOT / "tests/phases"))
 from toy import Toy  # noqa: E402
 
 GATE = '''
-"""Computes the template's numbers again from its stored logits."""
+"""Compute the template's numbers again from its stored logits."""
 import math
 
 import pytest
@@ -40,13 +40,13 @@ def compute():
     return {"vocabulary": logits.shape[-1], "loss": losses.tolist()}
 
 
-def agrees(name, values):
-    met, mean = outputs.measurement(name), sum(values) / len(values)
-    spread = math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1) / len(values))
-    assert met["n"] == len(values)
-    assert met["values"] == pytest.approx(values, rel=1e-4)
-    assert met["value"] == pytest.approx(mean, rel=1e-4)
-    assert met["stderr"] == pytest.approx(spread, rel=1e-3, abs=1e-6)
+def assert_sample(name, values):
+    measurement, mean = outputs.measurement(name), sum(values) / len(values)
+    stderr = math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1) / len(values))
+    assert measurement["n"] == len(values)
+    assert measurement["values"] == pytest.approx(values, rel=1e-4)
+    assert measurement["value"] == pytest.approx(mean, rel=1e-4)
+    assert measurement["stderr"] == pytest.approx(stderr, rel=1e-3, abs=1e-6)
 
 
 def test_vocabulary():
@@ -58,11 +58,11 @@ def test_chance():
 
 
 def test_loss():
-    agrees("loss", numbers()["loss"])
+    assert_sample("loss", numbers()["loss"])
 
 
 def test_control_is_a_fair_guess():
-    agrees("control_loss", [math.log(numbers()["vocabulary"])] * len(numbers()["loss"]))
+    assert_sample("control_loss", [math.log(numbers()["vocabulary"])] * len(numbers()["loss"]))
 
 
 @pytest.mark.integrity
@@ -80,29 +80,44 @@ def test_figures():
     outputs.assert_figures_match()
 '''
 
+PREDICTION = {
+    "id": "near-chance",
+    "claim": "an untrained model's loss is within 0.1 of ln 259",
+    "measurement": "loss",
+    "comparator": "within",
+    "value": [5.457, 5.657],
+}
+FEATURE = {
+    "id": "MINE-001",
+    "title": "My first experiment",
+    "module": "lab.mine.first",
+    "config": "lab/mine/first.yaml",
+    "profile": "smoke",
+    "outputs": ["result.json", "report.md", "figures/*", "artifacts/**"],
+    "expect": {"minutes": 0.5, "memory_gb": 1},
+    "gate": {"pytest": "gates/test_first.py"},
+    "predictions": [PREDICTION],
+}
 PLAN = {
-    "schema": 1, "project": "A learner's own", "results": "results",
-    "defaults": {"timeout_s": 120, "gate_timeout_s": 120,
-                 "env": {"OMP_NUM_THREADS": "2", "HF_HUB_OFFLINE": "1"}},
-    "phases": [{"id": 1, "name": "First steps", "features": [{
-        "id": "MINE-001", "title": "My first experiment",
-        "module": "lab.mine.first", "config": "lab/mine/first.yaml",
-        "profile": "smoke", "outputs": ["result.json", "report.md", "figures/*", "artifacts/**"],
-        "expect": {"minutes": 0.5, "memory_gb": 1}, "gate": {"pytest": "gates/test_first.py"},
-        "predictions": [{"id": "near-chance",
-                         "claim": "an untrained model's loss is within 0.1 of ln 259",
-                         "measurement": "loss", "comparator": "within",
-                         "value": [5.457, 5.657]}]}]}],
-}  # fmt: skip
+    "schema": 1,
+    "project": "A learner's own",
+    "results": "results",
+    "defaults": {
+        "timeout_s": 120,
+        "gate_timeout_s": 120,
+        "env": {"OMP_NUM_THREADS": "2", "HF_HUB_OFFLINE": "1"},
+    },
+    "phases": [{"id": 1, "name": "First steps", "features": [FEATURE]}],
+}
 
 
 @pytest.fixture
 def learner(tmp_path: Path) -> Callable[[], Toy]:
-    """A repository with this lab and an experiment copied from the template, as its text says."""
+    """Return a function that makes a repository with this lab and a copy of the template."""
 
     def make() -> Toy:
         root = tmp_path / "learner"
-        toy = Toy(root, PLAN | {"phases": [dict(PLAN["phases"][0])]})
+        toy = Toy(root, PLAN)
         ignore = shutil.ignore_patterns("__pycache__", "results")
         shutil.copytree(ROOT / "lab", root / "lab", ignore=ignore)
         for name in ("__init__.py", "outputs.py", "images.py"):
@@ -110,9 +125,8 @@ def learner(tmp_path: Path) -> Callable[[], Toy]:
         toy.write("gates/test_first.py", GATE)
         toy.write("lab/mine/__init__.py", '"""My own experiments."""\n')
         for suffix in ("py", "yaml"):
-            shutil.copy(
-                ROOT / f"lab/EXPERIMENT_TEMPLATE.{suffix}", root / f"lab/mine/first.{suffix}"
-            )
+            template = ROOT / f"lab/EXPERIMENT_TEMPLATE.{suffix}"
+            shutil.copy(template, root / f"lab/mine/first.{suffix}")
         toy.commit("my first experiment")
         return toy
 
@@ -120,7 +134,7 @@ def learner(tmp_path: Path) -> Callable[[], Toy]:
 
 
 def change(toy: Toy, old: str, new: str) -> None:
-    """Changes the learner's experiment and commits it."""
+    """Change one passage of the learner's experiment and commit it."""
     text = (toy.root / "lab/mine/first.py").read_text()
     assert text.count(old) == 1
     toy.write("lab/mine/first.py", text.replace(old, new))
@@ -138,25 +152,41 @@ def test_the_template_as_it_is_is_verified(learner: Callable[[], Toy]) -> None:
     toy.run("audit")
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "state", "said"),
-    [
-        ('Measurement.of_sample(arrays["losses"].mean(1), "nats/token")',
-         'Measurement.of_sample(arrays["losses"].mean(1) * 0.9, "nats/token")',
-         "failed", "test_loss"),
-        ("    store(ctx.out / \"artifacts\", arrays)\n", "", "failed", "arrays.safetensors"),
-        ("    present.write(ctx.out, result, [figure(measurements)])\n", "",
-         "errored", "result.json"),
-        ("    arrays = measure(ctx)\n", "    raise SystemExit(3)\n", "errored", "exit 3"),
-    ],
-    ids=["a better number than measured", "no arrays", "no result", "a crash"],
-)  # fmt: skip
-def test_a_broken_copy_is_refused(
-    learner: Callable[[], Toy], old: str, new: str, state: str, said: str
-) -> None:
+CHANGES = {
+    "a better number than measured": (
+        'Measurement.of_sample(arrays["losses"].mean(1), "nats/token")',
+        'Measurement.of_sample(arrays["losses"].mean(1) * 0.9, "nats/token")',
+        "failed",
+        "test_loss",
+    ),
+    "no arrays": (
+        '    store(ctx.out / "artifacts", arrays)\n',
+        "",
+        "failed",
+        "arrays.safetensors",
+    ),
+    "no result": (
+        "    present.write(ctx.out, result, [figure(measurements)])\n",
+        "",
+        "errored",
+        "result.json",
+    ),
+    "a crash": (
+        "    arrays = measure(ctx)\n",
+        "    raise SystemExit(3)\n",
+        "errored",
+        "exit 3",
+    ),
+}
+"""A passage, what replaces it, the feature's state after it, and what progress.txt says."""
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_broken_copy_is_refused(learner: Callable[[], Toy], name: str) -> None:
+    old, new, state, message = CHANGES[name]
     toy = learner()
     change(toy, old, new)
     toy.run("run", "--next", code=1)
     assert toy.states() == {"MINE-001": state}
-    assert said in toy.progress
+    assert message in toy.progress
     assert not (toy.root / "results/MINE-001/result.json").exists()

@@ -6,7 +6,7 @@ import re
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phases.record import entries
@@ -76,6 +76,7 @@ def draw_fields(data: st.DataObject, line_format: LineFormat) -> dict[str, str]:
 
 @pytest.mark.parametrize("name", FORMATS)
 @given(data=st.data())
+@settings(max_examples=50, deadline=None)
 def test_a_line_gives_its_values_back(name: str, data: st.DataObject) -> None:
     line_format = FORMATS[name]
     fields = draw_fields(data, line_format)
@@ -88,6 +89,7 @@ def test_a_line_gives_its_values_back(name: str, data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("name", FORMATS)
 @given(data=st.data())
+@settings(max_examples=50, deadline=None)
 def test_a_line_is_read_by_no_other_format(name: str, data: st.DataObject) -> None:
     line = FORMATS[name].format(**draw_fields(data, FORMATS[name]))
     readers = [other for other, line_format in FORMATS.items() if line_format.parse(line)]

@@ -12,7 +12,7 @@ from toy import Toy, feature, toy_plan
 from phases.base import durable
 from phases.record.ledger import parse_ledger
 
-TARGET = "docs/found/note.md"
+TARGET = "docs/published/note.md"
 
 
 @pytest.fixture

@@ -169,6 +169,23 @@ def test_attempts_are_limited(make_toy: Callable[..., Toy]) -> None:
     assert toy.record_contents() == before
 
 
+def test_a_run_that_comes_to_spent_attempts_says_what_it_ran(make_toy: Callable[..., Toy]) -> None:
+    plan = toy_plan(features=2, attempts=1)
+    plan["phases"][0]["features"][1]["command"] = "exit 3"
+    toy = make_toy(plan)
+    toy.run("run", "--feature", "TOY-002", code=1)
+
+    # It verifies the first feature and stops at the second one.
+    summary = json.loads(toy.run("run", "--next", "--json", code=1).stdout)
+    assert summary["state"] == "failed"
+    states = [(feature["id"], feature["state"]) for feature in summary["features"]]
+    assert states == [("TOY-001", "verified")]
+
+    # The next run has nothing to run.
+    spent = toy.run("run", "--next", code=5)
+    assert "TOY-002 of phase 1 failed 1 times under this plan lock" in spent.stderr
+
+
 def test_keep_going_runs_what_does_not_need_the_failed_one(make_toy: Callable[..., Toy]) -> None:
     plan = toy_plan(features=3)
     first, _, third = plan["phases"][0]["features"]

@@ -10,73 +10,76 @@ import pytest
 import phases
 
 RUN = Path(phases.__file__).parent / "run"
-WRITERS = {"append_entry", "commit", "complete_pending", "seal_entry"}
+WRITERS = {
+    "phases.record.ledger.append_entry",
+    "phases.record.ledger.seal_entry",
+    "phases.record.transaction.commit",
+    "phases.record.transaction.complete_pending",
+}
 """Functions that make entries, write them, or record an outcome with them."""
-OWNERS = {"append_entry": "ledger", "seal_entry": "ledger"}
-"""Function -> its module of phases.record; all others are of `transaction`."""
 
 
-def writer_calls(source: str) -> list[str]:
-    """Return the names of the writers that a module refers to, however it imports them."""
-    tree = ast.parse(source)
-    # 1. What the names of the module mean: `transaction`, or a writer under another name.
-    modules, functions = set(), {}
+def imported_names(tree: ast.AST) -> dict[str, str]:
+    """Return the names that a module imports, inside functions too -> what they stand for."""
+    names = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            modules.update(alias.asname or alias.name for alias in node.names)
-        if not isinstance(node, ast.ImportFrom):
-            continue
-        for alias in node.names:
-            name = alias.asname or alias.name
-            full_name = f"{node.module}.{alias.name}"
-            if full_name in ("phases.record.transaction", "phases.record.ledger"):
-                modules.add(name)
-            if alias.name in WRITERS and full_name == _full_name(alias.name):
-                functions[name] = alias.name
+            for alias in node.names:
+                names[alias.asname or alias.name] = alias.name
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                names[alias.asname or alias.name] = f"{node.module}.{alias.name}"
+    return names
 
-    # 2. Where they are used.
-    calls = []
+
+def used_writers(source: str) -> list[str]:
+    """Return the writers that a module uses, under whatever name and in whatever way."""
+    tree = ast.parse(source)
+    imported = imported_names(tree)
+    writers = []
     for node in ast.walk(tree):
-        if isinstance(node, ast.Name) and node.id in functions:
-            calls.append(functions[node.id])
-        elif isinstance(node, ast.Attribute) and node.attr in WRITERS:
-            if ast.unparse(node.value) in modules:
-                calls.append(node.attr)
-    return calls
-
-
-def _full_name(writer: str) -> str:
-    return f"phases.record.{OWNERS.get(writer, 'transaction')}.{writer}"
+        if isinstance(node, ast.Name):
+            full_name = imported.get(node.id)
+        elif isinstance(node, ast.Attribute):
+            module = imported.get(ast.unparse(node.value))
+            full_name = f"{module}.{node.attr}"
+        else:
+            continue
+        if full_name in WRITERS:
+            writers.append(full_name)
+    return writers
 
 
 def test_only_the_session_writes_entries() -> None:
     writers = {}
     for path in sorted(RUN.rglob("*.py")):
-        calls = writer_calls(path.read_text("utf-8"))
-        if calls:
-            writers[path.name] = set(calls)
-    # The session itself is the control: it does all of it.
+        used = used_writers(path.read_text("utf-8"))
+        if used:
+            writers[path.name] = set(used)
+    # The session itself is the control: it uses all of them.
     assert writers == {"session.py": WRITERS}
 
 
 BYPASSES = {
-    "a function": "from phases.record.ledger import seal_entry\nseal_entry(ledger)",
-    "another name": "from phases.record.ledger import append_entry as add\nadd(ledger)",
-    "a module": "from phases.record import transaction\ntransaction.commit(paths)",
-    "a module by another name": "from phases.record import ledger as book\nbook.seal_entry(x)",
+    "a function": "from phases.record.ledger import seal_entry\nseal_entry(x)",
+    "another name": "from phases.record.ledger import append_entry as add\nadd(x)",
+    "a module": "from phases.record import transaction\ntransaction.commit(x)",
+    "a module by another name": "from phases.record import ledger as other\nother.seal_entry(x)",
     "the whole path": (
         "import phases.record.transaction\nphases.record.transaction.complete_pending(x)"
     ),
-    "inside a function": "def f():\n    from phases.record.transaction import commit\n    commit(x)",
-    "as a value": "from phases.record.ledger import seal_entry\nf = partial(seal_entry, ledger)",
+    "inside a function": (
+        "def f(x):\n    from phases.record.transaction import commit\n    commit(x)"
+    ),
+    "as a value": "from phases.record.ledger import seal_entry\nf = partial(seal_entry, x)",
 }
 
 
 @pytest.mark.parametrize("name", BYPASSES)
 def test_another_writer_is_seen(name: str) -> None:
-    assert len(writer_calls(BYPASSES[name])) == 1
+    assert len(used_writers(BYPASSES[name])) == 1
 
 
 def test_what_only_looks_like_a_writer_is_none() -> None:
     source = "from phases.run.session import Session\nsession.complete_pending()\nrepo.commit(x)"
-    assert writer_calls(source) == []
+    assert used_writers(source) == []

@@ -1,4 +1,4 @@
-"""Quick worlds, built and run once, copied for each test that disturbs them."""
+"""Quick repositories: built and run once, copied for each test that disturbs them."""
 
 from __future__ import annotations
 
@@ -16,35 +16,39 @@ from quick import Quick
 
 @pytest.fixture
 def make_quick(tmp_path: Path) -> Callable[..., Quick]:
-    """Makes a fresh quick repository."""
-    return lambda document=None, name="quick": Quick(tmp_path / name, document)
+    """Return a function that makes a fresh quick repository."""
+
+    def make(document: dict[str, Any] | None = None, name: str = "quick") -> Quick:
+        return Quick(tmp_path / name, document)
+
+    return make
 
 
 @pytest.fixture(scope="session")
-def _pristine(tmp_path_factory: pytest.TempPathFactory) -> Quick:
-    return Quick(tmp_path_factory.mktemp("pristine") / "quick")
+def _fresh(tmp_path_factory: pytest.TempPathFactory) -> Quick:
+    return Quick(tmp_path_factory.mktemp("fresh") / "quick")
 
 
 @pytest.fixture
-def quick(_pristine: Quick, tmp_path: Path) -> Quick:
-    """A quick repository of one phase and one feature where nothing was run yet."""
-    return _pristine.copy(tmp_path / "quick")
+def quick(_fresh: Quick, tmp_path: Path) -> Quick:
+    """Return a quick repository of one phase and one feature where nothing was run yet."""
+    return _fresh.copy(tmp_path / "quick")
 
 
 @pytest.fixture(scope="session")
-def _waiting(_pristine: Quick, tmp_path_factory: pytest.TempPathFactory) -> Quick:
-    world = _pristine.copy(tmp_path_factory.mktemp("waiting") / "quick")
-    world.run("run", "--next")
-    return world
+def _waiting(_fresh: Quick, tmp_path_factory: pytest.TempPathFactory) -> Quick:
+    quick = _fresh.copy(tmp_path_factory.mktemp("waiting") / "quick")
+    quick.run("run", "--next")
+    return quick
 
 
 @pytest.fixture
 def waiting(_waiting: Quick, tmp_path: Path) -> Quick:
-    """The same, run to its checkpoint."""
+    """Return the same, run to its checkpoint."""
     return _waiting.copy(tmp_path / "quick")
 
 
 @pytest.fixture(scope="session")
 def undisturbed(_waiting: Quick) -> dict[str, Any]:
-    """The end of a run that nobody disturbed."""
+    """Return the end of an undisturbed run."""
     return shape(_waiting.root)

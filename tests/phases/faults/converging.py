@@ -1,7 +1,10 @@
-"""What every fault test asks at its end: the next run comes to the undisturbed end, and all invariants hold."""
+"""What every fault test checks at its end: the next run converges, no invariant is violated."""
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -18,7 +21,7 @@ from invariants import (
 from quick import Quick
 
 SHIM = """#!/bin/sh
-# Stands before git on PATH: once, at a commit, does what the test wants.
+# Comes before git on PATH: once, at a commit, does what the test asks for.
 case " $* " in
 *" commit --only "*)
     if mkdir "{marker}" 2>/dev/null; then
@@ -29,58 +32,67 @@ exec {git} "$@"
 """
 
 
-def fault(place: str, how: str = "kill", count: int = 1) -> dict[str, str]:
-    """The environment that lets the runner die or fail."""
-    return {"PHASES_FAILPOINT": f"{place}:{how}:{count}"}
+def failpoint_env(name: str, action: str = "kill", count: int = 1) -> dict[str, str]:
+    """Return the environment in which the runner dies or fails at a failpoint's N-th hit."""
+    return {"PHASES_FAILPOINT": f"{name}:{action}:{count}"}
 
 
 def git_shim(folder: Path, action: str) -> dict[str, str]:
-    """A PATH whose git does `action` (shell) before the first commit; $PPID is the runner there."""
-    import os
-    import shutil
+    """Return a PATH whose git does `action` before the first commit.
 
+    The action is shell code; its $PPID is the runner.
+    """
     folder.mkdir()
     shim = folder / "git"
-    shim.write_text(SHIM.format(marker=folder / "done", action=action, git=shutil.which("git")))
+    shim.write_text(SHIM.format(marker=folder / "marker", action=action, git=shutil.which("git")))
     shim.chmod(0o755)
     return {"PATH": f"{folder}:{os.environ['PATH']}"}
 
 
 def strace(*injections: str) -> str:
-    """The shell words that run git with these faults injected into its system calls."""
+    """Return the shell words that run git with these faults injected into its system calls."""
     calls = ",".join(sorted({item.split(":")[0] for item in injections}))
     words = " ".join(f"-e inject={item}" for item in injections)
     return f'exec strace -f -qq -o /dev/null -e trace={calls} {words} git "$@"'
 
 
-def run_until_free(quick: Quick, seconds: float = 20) -> Any:
-    """`run --next`, again while a git that the killed runner had started still holds its lock."""
+def run_until_free(quick: Quick, seconds: float = 20) -> subprocess.CompletedProcess[str]:
+    """Do `run --next`, again while a git process of the killed runner holds its lock."""
     end = time.monotonic() + seconds
-    while (
-        done := quick.run("run", "--next", code=None)
-    ).returncode == 6 and time.monotonic() < end:
+    while True:
+        process = quick.run("run", "--next", code=None)
+        if process.returncode != 6 or time.monotonic() >= end:
+            return process
         time.sleep(0.1)
-    return done
 
 
 def wait_for_rest(quick: Quick, seconds: float = 20) -> None:
-    """Until no process is at work in the repository: what is read while a git still writes is neither old nor new."""
+    """Wait until no process runs in the repository: while git writes, no state is a final one."""
     end = time.monotonic() + seconds
-    while (busy := list(processes(quick.root, None))) and time.monotonic() < end:
+    busy = list(processes(quick.root, None))
+    while busy and time.monotonic() < end:
         time.sleep(0.05)
+        busy = list(processes(quick.root, None))
     assert not busy, busy
 
 
 def converges(
     quick: Quick, end: dict[str, Any], before: bytes = b"", codes: tuple[int, ...] = (0, 4)
 ) -> None:
-    """The next run ends as an undisturbed one, and every invariant holds before and after it."""
-    mine = untouched(quick.root)
+    """Check that the next run ends as an undisturbed one, and the invariants before and after it.
+
+    Args:
+        quick: the repository after the fault.
+        end: the shape of an undisturbed run.
+        before: progress.txt as it was acknowledged before.
+        codes: expected exit codes of the next run.
+    """
+    users = untouched(quick.root)
     assert violations(quick.root, before) == []
-    done = run_until_free(quick)
-    assert done.returncode in codes, done.stderr
-    assert exit_violations(done) == []
+    process = run_until_free(quick)
+    assert process.returncode in codes, process.stderr
+    assert exit_violations(process) == []
     assert violations(quick.root, before) == []
-    assert not (left := leftovers(quick.root, quick.temporary)), left
-    assert user_violations(quick.root, mine) == []
-    assert shape(quick.root) == end, shape(quick.root)
+    assert leftovers(quick.root, quick.temporary) == []
+    assert user_violations(quick.root, users) == []
+    assert shape(quick.root) == end

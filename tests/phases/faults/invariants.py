@@ -1,14 +1,14 @@
 """An independent checker of what must hold after every fault.
 
-It reads progress.txt, the records and git, with code of its own: nothing of `phases` is imported, so that a mistake of
-the runner's cannot excuse itself. Each finding begins with the invariant's name.
+It reads progress.txt, the records and git with code of its own: it imports nothing of `phases`, so
+a bug of the runner's cannot hide itself. Each violation begins with the invariant's name.
 
-    I1  no acknowledged record is lost               I7  the user's unrelated changes are untouched
-    I2  one VERIFIED per feature and attempt         I8  no partial file at a final place
-    I3  the chain is valid                           I9  a documented exit code, and one hint on stderr
-    I4  progress.txt only grows, commit by commit    I10 the same end as an undisturbed run
-    I5  every VERIFIED has evidence that matches     I11 no process, temporary file or staging folder is left
-    I6  nothing of phase k+1 before k's approval     I12 no leftover lock blocks
+    I1  no acknowledged record is lost             I7  the user's other changes are untouched
+    I2  one VERIFIED per feature and attempt       I8  no partial file at a final path
+    I3  the chain is valid                         I9  a documented exit code, and one hint
+    I4  progress.txt only grows, commit by commit  I10 the same end as an undisturbed run
+    I5  every VERIFIED has evidence that matches   I11 no process or temporary file is left
+    I6  nothing of phase k+1 before k's approval   I12 no leftover lock blocks
 """
 
 from __future__ import annotations
@@ -25,12 +25,14 @@ from pathlib import Path
 from typing import Any
 
 EXIT_CODES = {0, 1, 2, 3, 4, 5, 6, 7, 130}
-NEEDS_REMEDY = {3, 4, 5, 6, 7}
+NEEDS_HINT = {3, 4, 5, 6, 7}
+START = b"\n### "
 BLOCK = re.compile(
-    rb"\n(### (\d{4,}) \xc2\xb7 \S+ \xc2\xb7 ([A-Z]+)([^\n]*)\n((?:- [^\n]*\n)*?)"
-    rb"- chain prev=([0-9a-f]{64})) self=([0-9a-f]{64})\n"
+    rb"\n(?P<sealed>### (?P<seq>\d{4,}) \xc2\xb7 \S+ \xc2\xb7 (?P<kind>[A-Z]+)(?P<subject>[^\n]*)\n"
+    rb"(?P<body>(?:- [^\n]*\n)*?)"
+    rb"- chain prev=(?P<prev>[0-9a-f]{64})) self=(?P<self>[0-9a-f]{64})\n"
 )
-PLACE = re.compile(r" · Phase (\d+)(?: · (\S+) .*)?")
+SUBJECT = re.compile(r" · Phase (?P<phase>\d+)(?: · (?P<feature>\S+) .*)?")
 
 
 @dataclass(frozen=True)
@@ -41,23 +43,27 @@ class Block:
     kind: str
     phase: int | None
     feature: str | None
-    facts: tuple[str, ...]
+    lines: tuple[str, ...]
+    """The lines between heading and chain, without their `- `."""
     prev: str
     self_hash: str
     sealed: bytes
 
-    def named(self, word: str) -> tuple[str, str] | None:
-        """(digest, path) of the fact `word sha256:… path`."""
-        for fact in self.facts:
-            if found := re.fullmatch(rf"{word} sha256:([0-9a-f]{{64}}) (\S+)", fact):
-                return found[1], found[2]
+    def named_file(self, word: str) -> tuple[str, str] | None:
+        """Return (digest, path) of the line `word sha256:… path`, or None."""
+        for line in self.lines:
+            match = re.fullmatch(rf"{word} sha256:([0-9a-f]{{64}}) (\S+)", line)
+            if match:
+                return match[1], match[2]
         return None
 
     @property
     def attempt(self) -> str | None:
-        """The attempt's number."""
-        found = re.search(r"attempt (\d+),", "\n".join(self.facts))
-        return found[1] if found else None
+        """The attempt's number, as the entry states it."""
+        match = re.search(r"attempt (\d+),", "\n".join(self.lines))
+        if match is None:
+            return None
+        return match[1]
 
 
 def sha256(data: bytes) -> str:
@@ -65,78 +71,109 @@ def sha256(data: bytes) -> str:
 
 
 def git(root: Path, *words: str) -> bytes:
-    done = subprocess.run(["git", *words], cwd=root, capture_output=True, check=False)
-    return done.stdout if done.returncode == 0 else b""
+    """Return what git printed; nothing if it failed."""
+    process = subprocess.run(["git", *words], cwd=root, capture_output=True, check=False)
+    if process.returncode != 0:
+        return b""
+    return process.stdout
 
 
 def progress(root: Path) -> bytes:
     path = root / "progress.txt"
-    return path.read_bytes() if path.exists() else b""
+    if not path.exists():
+        return b""
+    return path.read_bytes()
 
 
-def read(data: bytes) -> tuple[list[Block], bytes]:
-    """The entries, and what stands behind the last one."""
-    blocks, end = [], data.find(b"\n### ")
-    if end < 0:
-        return [], b""
-    while found := BLOCK.match(data, end):
-        place = PLACE.fullmatch(found[4].decode())
-        blocks.append(
-            Block(
-                int(found[2]),
-                found[3].decode(),
-                int(place[1]) if place else None,
-                place[2] if place else None,
-                tuple(line[2:] for line in found[5].decode().splitlines()),
-                found[6].decode(),
-                found[7].decode(),
-                found[1],
-            )
+def parse_blocks(data: bytes) -> tuple[list[Block], bytes]:
+    """Return the entries, and what follows the last one."""
+    blocks: list[Block] = []
+    position = data.find(START)
+    if position < 0:
+        return blocks, b""
+    while match := BLOCK.match(data, position):
+        subject = SUBJECT.fullmatch(match["subject"].decode())
+        phase, feature = None, None
+        if subject:
+            phase, feature = int(subject["phase"]), subject["feature"]
+        block = Block(
+            seq=int(match["seq"]),
+            kind=match["kind"].decode(),
+            phase=phase,
+            feature=feature,
+            lines=tuple(line[2:] for line in match["body"].decode().splitlines()),
+            prev=match["prev"].decode(),
+            self_hash=match["self"].decode(),
+            sealed=match["sealed"],
         )
-        end = found.end()
-    return blocks, data[end:]
+        blocks.append(block)
+        position = match.end()
+    return blocks, data[position:]
 
 
 def entries(root: Path) -> list[Block]:
-    return read(progress(root))[0]
+    """Return the entries of progress.txt in the work tree."""
+    blocks, _ = parse_blocks(progress(root))
+    return blocks
+
+
+def committed_entries(root: Path) -> list[Block]:
+    """Return the entries of HEAD's progress.txt."""
+    blocks, _ = parse_blocks(git(root, "show", "HEAD:progress.txt"))
+    return blocks
 
 
 #### the record
 
 
 def violations(root: Path, before: bytes = b"") -> list[str]:
-    """I1 to I6 of the record as it stands; `before` is progress.txt as it stood, acknowledged, earlier."""
-    return [*_chain(root, before), *_commits(root), *_evidence(root), *_order(root)]
+    """Return violations of I1 to I6; `before` is progress.txt as it was acknowledged earlier."""
+    return [
+        *_chain_violations(root, before),
+        *_commit_violations(root),
+        *_evidence_violations(root),
+        *_order_violations(root),
+    ]
 
 
-def _chain(root: Path, before: bytes) -> Iterator[str]:
+def _chain_violations(root: Path, before: bytes) -> Iterator[str]:
+    # 1. Nothing is lost, and everything can be read.
     data = progress(root)
     if not data.startswith(before):
         yield "I1 progress.txt does not begin with what was acknowledged before"
-    blocks, rest = read(data)
+    blocks, rest = parse_blocks(data)
     if rest:
-        yield f"I3 behind the last entry stand {len(rest)} bytes that are no entry"
-    prev = sha256(data[: data.find(b"\n### ")] if blocks else data)
-    seen: set[tuple[object, ...]] = set()
+        yield f"I3 {len(rest)} bytes after the last entry are no entry"
+
+    # 2. Each entry follows the one before it; the first one follows the header.
+    header = data
+    if blocks:
+        header = data[: data.find(START)]
+    prev = sha256(header)
+    verified: set[tuple[object, ...]] = set()
     for number, block in enumerate(blocks, 1):
         if block.seq != number or block.prev != prev or sha256(block.sealed) != block.self_hash:
             yield f"I3 entry {block.seq} does not follow the one before, or was edited"
         prev = block.self_hash
-        key = (block.phase, block.feature, block.attempt)
-        if block.kind == "VERIFIED" and key in seen:
-            yield f"I2 entry {block.seq} is the second VERIFIED of {key}"
-        seen |= {key} if block.kind == "VERIFIED" else set()
+
+        # 3. No attempt is verified twice.
+        if block.kind == "VERIFIED":
+            attempt = (block.phase, block.feature, block.attempt)
+            if attempt in verified:
+                yield f"I2 entry {block.seq} is the second VERIFIED of {attempt}"
+            verified.add(attempt)
 
 
-def _commits(root: Path) -> Iterator[str]:
-    older, txns = b"", set()
-    form = "--format=%H %(trailers:key=Phases-Txn,valueonly,separator=%x2C)"
-    lines = git(root, "log", "--first-parent", "--reverse", form).decode().splitlines()
-    for line in lines:
+def _commit_violations(root: Path) -> Iterator[str]:
+    older = b""
+    txns: set[str] = set()
+    template = "--format=%H %(trailers:key=Phases-Txn,valueonly,separator=%x2C)"
+    log = git(root, "log", "--first-parent", "--reverse", template).decode()
+    for line in log.splitlines():
         commit, _, txn = line.partition(" ")
         newer = git(root, "show", f"{commit}:progress.txt")
         if not newer.startswith(older):
-            yield f"I4 commit {commit[:12]} holds a progress.txt that does not begin with the one before"
+            yield f"I4 progress.txt of commit {commit[:12]} does not begin with the one before"
         older = newer
         if txn and txn in txns:
             yield f"I2 commit {commit[:12]} records transaction {txn} a second time"
@@ -145,72 +182,75 @@ def _commits(root: Path) -> Iterator[str]:
         yield "I4 progress.txt does not begin with HEAD's"
 
 
-def _evidence(root: Path) -> Iterator[str]:
-    at = {
-        line.partition(" ")[2]: line.partition(" ")[0]
-        for line in git(
-            root, "log", "--format=%H %(trailers:key=Phases-Entry,valueonly,separator=%x2C)"
-        )
-        .decode()
-        .splitlines()
-    }
-    committed = len(read(git(root, "show", "HEAD:progress.txt"))[0])
+def _evidence_violations(root: Path) -> Iterator[str]:
+    # 1. Number of an entry -> the oldest commit whose trailer names it.
+    commits = {}
+    template = "--format=%H %(trailers:key=Phases-Entry,valueonly,separator=%x2C)"
+    for line in git(root, "log", template).decode().splitlines():
+        commit, _, number = line.partition(" ")
+        commits[number] = commit
+
+    # 2. The evidence of each committed VERIFIED. What is not committed yet is a pending outcome;
+    #    the end of the recovery shows it committed.
+    count = len(committed_entries(root))
     for block in entries(root):
-        if block.kind != "VERIFIED" or block.seq > committed:
-            continue  # what is not committed yet is a pending outcome; recovery's end shows it committed
-        commit = at.get(f"{block.seq:04d}")
-        if commit is None:
-            yield f"I5 no commit carries entry {block.seq}"
+        if block.kind != "VERIFIED" or block.seq > count:
             continue
-        yield from _evidence_of(root, block, commit)
+        commit = commits.get(f"{block.seq:04d}")
+        if commit is None:
+            yield f"I5 no commit holds entry {block.seq}"
+            continue
+        yield from _document_violations(root, block, commit)
 
 
-def _evidence_of(root: Path, block: Block, commit: str) -> Iterator[str]:
+def _document_violations(root: Path, block: Block, commit: str) -> Iterator[str]:
+    """Yield what is wrong with receipt and verdict of one entry, and with what they name."""
     for word in ("receipt", "verdict"):
-        named = block.named(word)
-        data = git(root, "show", f"{commit}:{named[1]}") if named else b""
-        if named is None or sha256(data) != named[0]:
-            yield f"I5 entry {block.seq}: its {word} is not in its commit with the digest that it names"
+        # 1. The document is in the commit with the digest that the entry names.
+        digest, path = block.named_file(word) or ("", "")
+        data = git(root, "show", f"{commit}:{path}")
+        if not path or sha256(data) != digest:
+            yield f"I5 entry {block.seq}: its commit has no {word} with the digest that it names"
             return
-        document = json.loads(data)
-        home = named[1].rpartition("/")[0]
-        for item in document["subject"]:
-            digest = item["digest"]["sha256"]
-            if item["name"].startswith("artifacts/"):
-                path = root / ".phases/artifacts" / digest[:2] / digest
-                held = path.read_bytes() if path.exists() else b""
+
+        # 2. So is every output: artifacts in the store, the others beside the document.
+        folder = path.rpartition("/")[0]
+        for item in json.loads(data)["subject"]:
+            name, digest = item["name"], item["digest"]["sha256"]
+            if name.startswith("artifacts/"):
+                artifact = root / ".phases/artifacts" / digest[:2] / digest
+                output = b""
+                if artifact.exists():
+                    output = artifact.read_bytes()
             else:
-                held = git(root, "show", f"{commit}:{home}/{item['name']}")
-            if sha256(held) != digest:
-                yield f"I5 entry {block.seq}: {item['name']} does not have the digest in its {word}"
+                output = git(root, "show", f"{commit}:{folder}/{name}")
+            if sha256(output) != digest:
+                yield f"I5 entry {block.seq}: {name} does not have the digest in its {word}"
 
 
-def _order(root: Path) -> Iterator[str]:
+def _order_violations(root: Path) -> Iterator[str]:
     approved: set[int] = set()
     for block in entries(root):
-        if block.phase and block.phase > 1 and block.phase - 1 not in approved:
-            yield f"I6 entry {block.seq} is of phase {block.phase} before phase {block.phase - 1} was approved"
-        named = block.named("record")
+        phase = block.phase or 0
+        if phase > 1 and phase - 1 not in approved:
+            yield f"I6 entry {block.seq} is of phase {phase} before the approval of {phase - 1}"
         if block.kind == "APPROVED":
-            path = root / named[1] if named else None
-            if (
-                path is None
-                or not path.exists()
-                or sha256(path.read_bytes()) != (named or ("",))[0]
-            ):
+            digest, path = block.named_file("record") or ("", "")
+            record = root / path
+            if not path or not record.exists() or sha256(record.read_bytes()) != digest:
                 yield f"I6 entry {block.seq} approves without its record"
             else:
-                approved.add(block.phase or 0)
+                approved.add(phase)
         if block.kind == "REJECTED":
-            approved.discard(block.phase or 0)
+            approved.discard(phase)
 
 
-#### what a fault may leave
+#### what is the user's
 
 
 @dataclass(frozen=True)
 class Untouched:
-    """What belongs to the user: files outside the runner's, the index for them, and the configuration."""
+    """What is the user's: files outside the runner's, the index for them, the configuration."""
 
     files: Mapping[str, str]
     index: bytes
@@ -218,79 +258,96 @@ class Untouched:
 
 
 RUNNERS = ("progress.txt", ".progress.txt.", "results/", ".phases/", ".git/", "prd/approvals/")
-"""What is not the user's; the second is a temporary file between a kill and the next run, which I8 asks about."""
+"""What is not the user's; the second is a temporary file before the next run, see I8."""
 
 
 def untouched(root: Path) -> Untouched:
-    """The user's part of a repository, to compare with later."""
+    """Return the user's part of a repository, to compare with later."""
     files = {}
     for path in sorted(root.rglob("*")):
         name = path.relative_to(root).as_posix()
         if path.is_file() and not name.startswith(RUNNERS):
             files[name] = f"{path.stat().st_mode:o} {sha256(path.read_bytes())}"
-    staged = [line for line in git(root, "ls-files", "-s", "-z").split(b"\0") if line]
-    own = [line for line in staged if not line.split(b"\t", 1)[1].decode().startswith(RUNNERS)]
-    return Untouched(files, b"\0".join(own), (root / ".git/config").read_bytes())
+    index = []
+    for line in git(root, "ls-files", "-s", "-z").split(b"\0"):
+        name = line.partition(b"\t")[2].decode()
+        if line and not name.startswith(RUNNERS):
+            index.append(line)
+    return Untouched(files, b"\0".join(index), (root / ".git/config").read_bytes())
 
 
 def user_violations(root: Path, before: Untouched) -> list[str]:
-    """I7: what changed of the user's."""
+    """Return violations of I7: what changed of the user's."""
     now = untouched(root)
-    changed = {
-        name
-        for name in {*before.files, *now.files}
-        if before.files.get(name) != now.files.get(name)
-    }
-    found = [f"I7 {name} of the user's changed" for name in sorted(changed)]
-    found += ["I7 the user's part of the index changed"] if now.index != before.index else []
-    return found + (["I7 .git/config changed"] if now.config != before.config else [])
+    problems = []
+    for name in sorted({*before.files, *now.files}):
+        if before.files.get(name) != now.files.get(name):
+            problems.append(f"I7 {name} of the user's changed")
+    if now.index != before.index:
+        problems.append("I7 the user's part of the index changed")
+    if now.config != before.config:
+        problems.append("I7 .git/config changed")
+    return problems
+
+
+#### what a run that ended by itself must not leave
 
 
 def leftovers(root: Path, temporary: Path | None = None) -> list[str]:
-    """I8, I11, I12 once a run has ended by itself."""
-    return [*_partial(root), *processes(root, temporary), *_locks(root)]
+    """Return violations of I8, I11 and I12."""
+    return [*_partial_files(root), *processes(root, temporary), *_locks(root)]
 
 
-def _partial(root: Path) -> Iterator[str]:
+def _partial_files(root: Path) -> Iterator[str]:
+    # 1. Temporary files and prepared outcomes.
     for path in sorted(root.rglob("*.tmp")):
-        yield f"I8 {path.relative_to(root)} was left"
-    for path in (root / ".phases/pending").glob("*") if (root / ".phases/pending").is_dir() else ():
+        yield f"I8 {path.relative_to(root)} is left"
+    for path in (root / ".phases").glob("pending/*"):
         yield f"I8 {path.name} was prepared and not recorded"
+
+    # 2. Results that differ from HEAD. A lock is committed with the outcome that follows it.
+    uncommitted_locks = []
+    for block in entries(root)[len(committed_entries(root)) :]:
+        lock = block.named_file("lock")
+        if lock:
+            uncommitted_locks.append(lock[1])
     status = git(root, "status", "--porcelain", "-z", "--", "results", "prd/approvals").decode()
-    blocks, committed = entries(root), len(read(git(root, "show", "HEAD:progress.txt"))[0])
-    waiting = {
-        named[1] for block in blocks[committed:] if (named := block.named("lock"))
-    }  # LOCKED goes along later
     for item in filter(None, status.split("\0")):
-        if item[3:].rstrip("/") not in waiting and not any(
-            name.startswith(item[3:]) for name in waiting
-        ):
-            yield f"I8 {item!r} is not as committed"
+        name = item[3:]  # after two letters and a blank; a folder ends in a slash
+        is_lock = name.rstrip("/") in uncommitted_locks
+        holds_lock = any(lock.startswith(name) for lock in uncommitted_locks)
+        if not is_lock and not holds_lock:
+            yield f"I8 {item!r} differs from HEAD"
 
 
 def processes(root: Path, temporary: Path | None) -> Iterator[str]:
-    places = [str(place) for place in (root, temporary) if place]
-    for folder in Path("/proc").iterdir():
-        if not folder.name.isdecimal() or int(folder.name) == os.getpid():
+    """Yield I11 for every process in these folders or with one in its command, and their files."""
+    folders = [str(folder) for folder in (root, temporary) if folder]
+    for process in Path("/proc").iterdir():
+        if not process.name.isdecimal() or int(process.name) == os.getpid():
             continue
         try:
-            where, command = str((folder / "cwd").readlink()), (folder / "cmdline").read_bytes()
-            zombie = (folder / "stat").read_text().rpartition(")")[2].split()[0] == "Z"
+            directory = str((process / "cwd").readlink())
+            command = (process / "cmdline").read_bytes()
+            state = (process / "stat").read_text().rpartition(")")[2].split()[0]
         except OSError:
             continue
-        if not zombie and any(
-            where.startswith(place) or place.encode() in command for place in places
-        ):
-            yield f"I11 process {folder.name} is left: {command[:120]!r}"
-    for path in temporary.iterdir() if temporary else ():
-        yield f"I11 {path.name} is left in the folder for temporary files"
+        if state == "Z":
+            continue
+        for folder in folders:
+            if directory.startswith(folder) or folder.encode() in command:
+                yield f"I11 process {process.name} is left: {command[:120]!r}"
+                break
+    if temporary:
+        for path in temporary.iterdir():
+            yield f"I11 {path.name} is left in the folder for temporary files"
 
 
 def _locks(root: Path) -> Iterator[str]:
-    common = root / ".git"
-    for path in sorted(common.rglob("*.lock")):
-        yield f"I12 git's {path.relative_to(common)} is left"
-    lock = common / "phases/lock"
+    common_dir = root / ".git"
+    for path in sorted(common_dir.rglob("*.lock")):
+        yield f"I12 git's {path.relative_to(common_dir)} is left"
+    lock = common_dir / "phases/lock"
     if lock.exists():
         with lock.open() as file:
             try:
@@ -299,46 +356,50 @@ def _locks(root: Path) -> Iterator[str]:
                 yield "I12 the runner's lock is still held"
 
 
-def exit_violations(done: Any) -> list[str]:
-    """I9 of a finished process."""
-    found = (
-        [] if done.returncode in EXIT_CODES else [f"I9 exit {done.returncode} is not documented"]
-    )
-    if "Traceback" in done.stderr:
-        found.append(f"I9 a traceback: {done.stderr[-300:]!r}")
-    if done.returncode in NEEDS_REMEDY and "next: " not in done.stderr:
-        found.append(f"I9 exit {done.returncode} without a hint: {done.stderr[-300:]!r}")
-    return found
+def exit_violations(process: Any) -> list[str]:
+    """Return violations of I9 by a process that has ended."""
+    code, stderr = process.returncode, process.stderr
+    problems = []
+    if code not in EXIT_CODES:
+        problems.append(f"I9 exit {code} is not documented")
+    if "Traceback" in stderr:
+        problems.append(f"I9 a traceback: {stderr[-300:]!r}")
+    if code in NEEDS_HINT and "next: " not in stderr:
+        problems.append(f"I9 exit {code} without a hint: {stderr[-300:]!r}")
+    return problems
 
 
 #### the end
 
+NOT_COMPARED = ("STARTED", "INTERRUPTED", "RECOVERED", "REPAIRED")
+
 
 def shape(root: Path) -> dict[str, Any]:
-    """The end of a run without what may differ: numbers of attempts, ids, times and interruptions."""
-    kept = [
-        (block.kind, block.phase, block.feature)
-        for block in entries(root)
-        if block.kind not in ("STARTED", "INTERRUPTED", "RECOVERED", "REPAIRED")
-    ]
+    """Return the end of a run without what may differ: attempts, ids, times, interruptions."""
+    # 1. Entries, files and commits.
+    compared = []
+    for block in entries(root):
+        if block.kind not in NOT_COMPARED:
+            compared.append((block.kind, block.phase, block.feature))
     files = git(root, "ls-tree", "-r", "--name-only", "HEAD").decode().split()
-    results = {
-        name: sha256(git(root, "show", f"HEAD:{name}"))
-        for name in files
-        if name.startswith("results/") and name.endswith(("result.json", "lock.json"))
-    }
-    subjects = [
-        line
-        for line in git(root, "log", "--format=%s").decode().splitlines()
-        if not line.endswith(": interrupted")
-    ]
+    results = {}
+    for name in files:
+        if name.startswith("results/") and name.endswith(("result.json", "lock.json")):
+            results[name] = sha256(git(root, "show", f"HEAD:{name}"))
+    commits = []
+    for line in git(root, "log", "--format=%s").decode().splitlines():
+        if not line.endswith(": interrupted"):
+            commits.append(line)
+
+    # 2. progress.txt, its journal and HEAD are the same.
+    text, head = progress(root), git(root, "rev-parse", "HEAD")
     return {
-        "entries": kept,
+        "entries": compared,
         "files": sorted(files),
         "results": results,
-        "commits": subjects,
+        "commits": commits,
         "clean": git(root, "status", "--porcelain").decode(),
-        "log ref": git(root, "rev-parse", "refs/phases/log") == git(root, "rev-parse", "HEAD"),
-        "committed": git(root, "show", "HEAD:progress.txt") == progress(root),
-        "journal": (root / ".git/phases/journal").read_bytes() == progress(root),
+        "log ref": git(root, "rev-parse", "refs/phases/log") == head,
+        "committed": git(root, "show", "HEAD:progress.txt") == text,
+        "journal": (root / ".git/phases/journal").read_bytes() == text,
     }

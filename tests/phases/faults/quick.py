@@ -1,29 +1,32 @@
-"""A world whose phases take a second: shell workers and shell gates, so that a thousand runs can be killed.
+"""A project whose phases take a second: shell workers and shell gates, for runs that are killed.
 
-The worker writes one measurement and one artifact; the gate reads the number and refuses the negative copies.
+The worker writes one measurement and one artifact; the gate reads the number and kills the mutants.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
 
 from toy import Toy
 
-WORKER = """
+WORKER = r"""
 set -e
 mode=$(cat MODE 2>/dev/null || echo good)
-printf '{"done": 1, "total": 2, "note": "counting"}\\n' >> "$PHASES_EVENTS"
+printf '{"done": 1, "total": 2, "note": "counting"}\n' >> "$PHASES_EVENTS"
 case "$mode" in
 hang) sleep 600 ;;
 slow) sleep 0.4 ;;
 esac
 mkdir "$PHASES_OUT/artifacts"
-printf '[14]\\n' > "$PHASES_OUT/artifacts/numbers.json"
-printf '{"measurements": {"total": {"value": 14, "unit": "", "exact": true}}}\\n' > "$PHASES_OUT/result.json"
+printf '[14]\n' > "$PHASES_OUT/artifacts/numbers.json"
+result='{"measurements": {"total": {"value": 14, "unit": "", "exact": true}}}'
+printf '%s\n' "$result" > "$PHASES_OUT/result.json"
 echo counted 14
 """
 
@@ -33,30 +36,36 @@ GATE = (
 
 
 def feature(number: int, **changes: Any) -> dict[str, Any]:
-    """One feature that takes a fifth of a second, and its shell gate."""
-    return {
-        "id": f"Q-{number:03d}", "title": f"Count {number}", "command": "sh worker.sh",
-        "outputs": ["result.json", "artifacts/**"], "expect": {"minutes": 0.1, "memory_gb": 0.1},
+    """Return one feature that takes a fifth of a second, with its shell gate."""
+    document = {
+        "id": f"Q-{number:03d}",
+        "title": f"Count {number}",
+        "command": "sh worker.sh",
+        "outputs": ["result.json", "artifacts/**"],
+        "expect": {"minutes": 0.1, "memory_gb": 0.1},
         "gate": {"shell": GATE},
-    } | changes  # fmt: skip
+    }
+    return document | changes
 
 
 def plan(phases: int = 1, features: int = 1, **defaults: Any) -> dict[str, Any]:
-    """A plan of quick phases."""
-    number = iter(range(1, 100))
+    """Return a plan of quick phases, each with so many features."""
+    numbers = itertools.count(1)
+    phase_documents = []
+    for phase in range(1, phases + 1):
+        phase_features = [feature(next(numbers)) for _ in range(features)]
+        phase_documents.append({"id": phase, "name": f"Phase {phase}", "features": phase_features})
     return {
-        "schema": 1, "project": "Quick", "results": "results",
+        "schema": 1,
+        "project": "Quick",
+        "results": "results",
         "defaults": {"timeout_s": 60, "gate_timeout_s": 60, "attempts": 3, **defaults},
-        "phases": [
-            {"id": index + 1, "name": f"Phase {index + 1}",
-             "features": [feature(next(number)) for _ in range(features)]}
-            for index in range(phases)
-        ],
-    }  # fmt: skip
+        "phases": phase_documents,
+    }
 
 
 class Quick(Toy):
-    """A repository with a quick plan, and a folder for temporary files of its own."""
+    """A repository with a quick plan, and a folder of its own for temporary files."""
 
     def __init__(self, root: Path, document: dict[str, Any] | None = None):
         self.root = root
@@ -72,7 +81,7 @@ class Quick(Toy):
 
     @property
     def temporary(self) -> Path:
-        """TMPDIR of every run here: what a killed runner leaves can be seen in it."""
+        """TMPDIR of every run here: it shows what a killed runner leaves."""
         return self.root.with_name(self.root.name + ".tmp")
 
     def run(
@@ -81,42 +90,49 @@ class Quick(Toy):
         code: int | None = 0,
         env: dict[str, str] | None = None,
         stdin: str = "",
-    ) -> Any:
-        """As Toy.run, with this world's TMPDIR."""
-        return super().run(
-            *arguments, code=code, env={"TMPDIR": str(self.temporary), **(env or {})}, stdin=stdin
-        )
+    ) -> subprocess.CompletedProcess[str]:
+        """Do as Toy.run, with this repository's TMPDIR."""
+        env = {"TMPDIR": str(self.temporary), **(env or {})}
+        return super().run(*arguments, code=code, env=env, stdin=stdin)
 
     @property
     def progress_or_nothing(self) -> str:
-        """progress.txt, empty where there is none yet."""
-        return self.progress if (self.root / "progress.txt").exists() else ""
+        """The text of progress.txt; empty where there is none yet."""
+        if not (self.root / "progress.txt").exists():
+            return ""
+        return self.progress
 
-    def environment(self, **more: str) -> dict[str, str]:
-        """What a runner in the background is started with."""
-        path = {"PYTHONPATH": str(Path(__file__).parents[3]), "TMPDIR": str(self.temporary)}
-        return {**os.environ, **path, **more}
+    def environment(self, **variables: str) -> dict[str, str]:
+        """Return the environment of a runner in the background."""
+        source = str(Path(__file__).parents[3])
+        return {
+            **os.environ,
+            "PYTHONPATH": source,
+            "TMPDIR": str(self.temporary),
+            **variables,
+        }
 
     def wait_for_worker(self) -> int:
-        """Waits until the worker hangs; returns its pid."""
+        """Wait until the worker hangs; return its pid."""
         for _ in range(300):
-            for folder in Path("/proc").iterdir():
-                if not folder.name.isdecimal():
-                    continue
-                try:
-                    words = (folder / "cmdline").read_bytes().split(b"\0")
-                    if words[:2] == [b"sh", b"-c"] or words[:2] != [b"sh", b"worker.sh"]:
-                        continue
-                    if (folder / "cwd").readlink() == self.root:
-                        time.sleep(0.1)
-                        return int(folder.name)
-                except OSError:
-                    continue
+            for process in Path("/proc").iterdir():
+                if process.name.isdecimal() and self._is_worker(process):
+                    time.sleep(0.1)
+                    return int(process.name)
             time.sleep(0.05)
         raise AssertionError("no worker")
 
+    def _is_worker(self, process: Path) -> bool:
+        """Return whether a folder of /proc is a worker of this repository."""
+        try:
+            words = (process / "cmdline").read_bytes().split(b"\0")
+            directory = (process / "cwd").readlink()
+        except OSError:  # it has ended
+            return False
+        return words[:2] == [b"sh", b"worker.sh"] and directory == self.root
+
     def copy(self, target: Path) -> Quick:
-        """The whole repository copied, journal and all."""
+        """Return a copy of the whole repository, journal included."""
         other = Quick.__new__(Quick)
         other.root = super().copy(target).root
         other.temporary.mkdir()

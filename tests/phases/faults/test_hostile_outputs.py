@@ -79,7 +79,7 @@ def test_it_is_refused_in_clear_words(name: str, world: Quick) -> None:
     world.run("run", "--next", code=1)
     last = entries(world.root)[-1]
     assert last.kind in ("ERRORED", "FAILED")
-    assert any(message in fact for fact in last.facts), last.facts
+    assert any(message in line for line in last.lines), last.lines
     assert violations(world.root) == []
     assert leftovers(world.root, world.temporary) == []
     assert not (world.root / "results/Q-001/result.json").exists()
@@ -120,7 +120,7 @@ def test_a_gate_that_hangs_and_leaves_a_daemon_is_ended(quick: Quick, tmp_path: 
     hanging.run("run", "--next", code=1)
     last = entries(hanging.root)[-1]
     assert last.kind == "ERRORED"
-    assert any("timed out after 1 s" in fact for fact in last.facts)
+    assert any("timed out after 1 s" in line for line in last.lines)
     assert leftovers(hanging.root, hanging.temporary) == []
 
 

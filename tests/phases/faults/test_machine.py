@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from converging import fault
+from converging import failpoint_env
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -66,7 +66,7 @@ class Life(RuleBasedStateMachine):
         action=st.sampled_from(["kill", "kill", "enospc"]),
     )
     def fail(self, name: str, count: int, action: str) -> None:
-        result = self.quick.run("run", "--next", code=None, env=fault(name, action, count))
+        result = self.quick.run("run", "--next", code=None, env=failpoint_env(name, action, count))
         assert result.returncode in (-9, 0, 4, 7), result.stderr
 
     def decide(self, *arguments: str) -> None:

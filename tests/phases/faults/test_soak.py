@@ -1,35 +1,38 @@
-"""The soak in small, and the proof that it would see something."""
+"""A short soak finds nothing, and a soak sees a violation."""
 
 from __future__ import annotations
 
+import random
+
 import pytest
-import soak
 from invariants import entries
 from quick import Quick
+from soak import Soak, run_soak
 
 
 def test_a_short_soak_finds_nothing() -> None:
-    done = soak.main(runs=12, seed=20261123)
-    assert done.runs == 12
-    assert done.kills > 0
-    assert done.found == []
+    soak = run_soak(runs=12, seed=20261123)
+    assert soak.runs == 12
+    assert soak.kills > 0
+    assert soak.problems == []
 
 
 def test_the_soak_sees_a_record_that_shrinks(
     waiting: Quick, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    watched = soak.Soak(soak.random.Random(1), {}, 600.0, say=lambda _text: None)
-    real = watched.run
+    soak = Soak(random.Random(1), {}, 600.0, report=lambda _text: None)
+    run = soak.run
 
-    def run(quick: Quick) -> int | None:
-        code = real(quick)
+    def run_and_cut(quick: Quick) -> int | None:
+        code = run(quick)
         path = quick.root / "progress.txt"
         path.write_bytes(path.read_bytes()[:-300])
         return code
 
-    monkeypatch.setattr(watched, "run", run)
+    monkeypatch.setattr(soak, "run", run_and_cut)
     assert entries(waiting.root)
-    watched.world(waiting, 1)
-    assert any(" I1 " in line for line in watched.found)
-    assert any(" I3 " in line for line in watched.found)
-    assert watched.kills == 0  # the run had its time, so that the cut itself is what was seen
+    soak.run_to_end(waiting, 1)
+    assert any(" I1 " in problem for problem in soak.problems)
+    assert any(" I3 " in problem for problem in soak.problems)
+    # The run was not killed: what was seen is the cut itself.
+    assert soak.kills == 0
