@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import re
 from pathlib import Path
 
@@ -92,14 +91,3 @@ def test_rooms_are_entered_through_their_doors() -> None:
             if package in DOORS and not name.startswith(f"phases.{package}") and module:
                 entered[package].add(module[0])
     assert entered == DOORS
-
-
-def test_only_the_session_writes_entries_in_a_run() -> None:
-    writers = set()
-    for path in (ROOT / "phases" / "run").glob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            if isinstance(node, ast.ImportFrom):
-                names = {alias.name for alias in node.names}
-                if names & {"seal_entry", "append_entry", "transaction"}:
-                    writers.add(path.name)
-    assert writers == {"session.py"}
