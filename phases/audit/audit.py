@@ -2,8 +2,8 @@
 
 In order: journal and chain; every commit of the runner's against the entries it holds; every
 receipt and verdict in the commit that recorded it; recomputed predictions; plan locks; approvals;
-the order of the phases; and what is stored on this machine. It reads only. What cannot be covered
-here is listed as uncovered.
+the order of the phases; and what is stored on this machine. It changes no record. What cannot be
+covered here is listed as uncovered.
 """
 
 from __future__ import annotations

@@ -179,7 +179,7 @@ def _prediction_findings(
     result = verified.read(f"{verified.results}/result.json")
     measurements = {}
     if result:
-        measurements = strict_json.loads(result)["measurements"]
+        measurements = strict_json.loads(result).get("measurements", {})
     recomputed = [(item.id, str(item.outcome)) for item in score_all(feature, measurements)]
     stated = [(item.id, item.outcome) for item in verdict.predicate.predictions]
     if recomputed != stated:

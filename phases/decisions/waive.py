@@ -135,5 +135,11 @@ def _newest_reasons(ledger: Ledger, feature_id: str) -> list[str]:
             newest = entry
     if newest is None:
         return []
-    formats = (entries.FAILING, entries.REASON, entries.GATE)
+    formats = (
+        entries.GATE,
+        entries.MEASUREMENT_COVERAGE,
+        entries.MUTANTS,
+        entries.FAILING,
+        entries.REASON,
+    )
     return [line for line in newest.lines if any(item.parse(line) for item in formats)]

@@ -54,7 +54,8 @@ class LineFormat:
 
 
 def _file_line(word: str) -> LineFormat:
-    return LineFormat(f"{word} sha256:{{sha256}} {{path}}", sha256=_SHA256, path=_WORD)
+    # A path may hold spaces: a line that is not read back would void the lock that it names.
+    return LineFormat(f"{word} sha256:{{sha256}} {{path}}", sha256=_SHA256, path=_TEXT)
 
 
 #### the table

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from terminal_user import as_asked, at_terminal
-from toy import Toy
+from toy import Toy, toy_plan
 
 from phases import cli
 from phases.audit.findings import Finding, Report, Severity, Uncovered, audit_json, audit_text
@@ -559,3 +559,25 @@ def test_a_rejection_does_not_count_as_an_approval(halted: Toy) -> None:
     status = json.loads(phases(halted, "status", "--json").stdout)
     assert status["phases"][0]["state"] == "awaiting_approval"
     assert phases(halted, "run", "--next").code in (3, 4)
+
+
+WITHOUT_MEASUREMENTS = """
+import os, pathlib
+out = pathlib.Path(os.environ["PHASES_OUT"])
+(out / "artifacts").mkdir()
+(out / "artifacts" / "numbers.json").write_text("[14]")
+(out / "result.json").write_text("{}")
+"""
+
+
+def test_a_result_without_measurements_is_audited(make_toy: Callable[..., Toy]) -> None:
+    plan = toy_plan(features=1)
+    plan["phases"][0]["exit"] = []
+    gate = {"shell": 'test "$(cat artifacts/numbers.json)" = "[14]"'}
+    outputs = ["result.json", "artifacts/**"]
+    plan["phases"][0]["features"][0].update(gate=gate, outputs=outputs)
+    toy = make_toy(plan)
+    toy.write("experiment.py", WITHOUT_MEASUREMENTS)
+    toy.commit("no measurements")
+    toy.run("run", "--next")
+    assert "audit: ok" in toy.run("audit").stdout

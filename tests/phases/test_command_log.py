@@ -56,7 +56,7 @@ def run_python(code: str, folder: Path, **environment: str) -> None:
 def test_a_plain_git_call_is_one_line(repository: Path, lines: list[str]) -> None:
     run_git(repository, "rev-parse", "--verify", "HEAD")
     assert len(lines) == 1
-    assert lines[0].startswith("git -c ")
+    assert lines[0].startswith("git rev-parse --verify HEAD: 128, ")
     assert " rev-parse --verify HEAD: 128, 0." in lines[0]
     assert lines[0].endswith(" s")
 

@@ -169,6 +169,19 @@ def test_attempts_are_limited(make_toy: Callable[..., Toy]) -> None:
     assert toy.record_contents() == before
 
 
+def test_a_results_folder_with_a_space_keeps_its_lock(make_toy: Callable[..., Toy]) -> None:
+    plan = toy_plan(features=2)
+    plan["results"] = "my results"
+    toy = make_toy(plan)
+    toy.run("run", "--feature", "TOY-001")
+    toy.run("audit")
+
+    # The lock is read back: a changed gate of the phase stops the run.
+    toy.write("gates/test_count.py", "def test_nothing():\n    pass\n")
+    toy.commit("a weaker gate")
+    assert "gates/test_count.py" in toy.run("run", "--next", code=3).stderr
+
+
 def test_a_run_that_comes_to_spent_attempts_says_what_it_ran(make_toy: Callable[..., Toy]) -> None:
     plan = toy_plan(features=2, attempts=1)
     plan["phases"][0]["features"][1]["command"] = "exit 3"
