@@ -73,9 +73,10 @@ class Soak:
             if len(self.problems) > count:
                 return  # what an invalid record leads to is no further problem
 
-            # 2. A decision, or the end.
+            # 2. A decision, or the end. A decision is a run too, and the limit holds for it.
             if code == WAITING or (code == 0 and not is_finished(quick)):
-                self.approve(quick)
+                if self.runs < limit:
+                    self.approve(quick)
             elif code == 0:
                 self.ends += 1
                 self._check("the end", leftovers(quick.root, quick.temporary))
