@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from phases.judge.gate import Judgement
+from phases.judge.verdict import failed_checks, gate_summary
+from phases.record.entries import reason_lines
 from phases.record.state import FeatureState, PhaseState
 
 
@@ -66,3 +68,13 @@ def count_checks(judgement: Judgement | None) -> tuple[int, tuple[str, ...]]:
         return 0, ()
     failing = judgement.true_run.failing
     return len(judgement.true_run.checks) - len(failing), failing
+
+
+def judgement_lines(gate: str, judgement: Judgement) -> tuple[str, ...]:
+    """Return what a judgement that is not recorded found, for readers."""
+    lines = [*gate_summary(gate, judgement).lines]
+    if judgement.coverage and judgement.coverage.claimed:
+        lines.append(f"only claimed: {', '.join(judgement.coverage.claimed)}")
+    failed = [f"{name}: {message}" for name, message in failed_checks(judgement)]
+    lines += reason_lines([*judgement.reasons, *failed])
+    return tuple(lines)

@@ -8,13 +8,12 @@ from __future__ import annotations
 from phases.errors import UsageError
 from phases.execution.process import log_tail
 from phases.execution.sandbox import choose_sandbox
-from phases.judge.verdict import failed_checks, gate_summary
 from phases.record import entries
 from phases.record.project import Project, load_unverified
 from phases.record.transaction import new_txn
 from phases.run.attempt import prepare_attempt, run_attempt
 from phases.run.outcome import ran_line
-from phases.run.results import FeatureResult, count_checks
+from phases.run.results import FeatureResult, count_checks, judgement_lines
 from phases.run.setup import run_setup
 from phases.views.live import View
 
@@ -55,12 +54,7 @@ def run_scratch(
     if result.judgement is None:
         lines += entries.reason_lines(result.errors)
     else:
-        lines += gate_summary(feature.gate.name, result.judgement).lines
-        coverage = result.judgement.coverage
-        if coverage and coverage.claimed:
-            lines.append(f"only claimed: {', '.join(coverage.claimed)}")
-        failed = [f"{name}: {message}" for name, message in failed_checks(result.judgement)]
-        lines += entries.reason_lines([*result.judgement.reasons, *failed])
+        lines += judgement_lines(feature.gate.name, result.judgement)
     passed, failing = count_checks(result.judgement)
     summary = FeatureResult(
         id=feature.id,

@@ -8,11 +8,9 @@ from phases.errors import UsageError
 from phases.execution.inputs import copy_outputs
 from phases.execution.sandbox import choose_sandbox
 from phases.git.repo import Repo
-from phases.judge.verdict import failed_checks, gate_summary
-from phases.record import entries
 from phases.record.project import Project, load_verified
 from phases.record.state import FeatureState, FeatureStatus, State
-from phases.run.results import FeatureResult, count_checks
+from phases.run.results import FeatureResult, count_checks, judgement_lines
 from phases.run.workspace import prepare_workspace
 from phases.views.live import Stage, View
 
@@ -60,17 +58,12 @@ def _verify_feature(
         judgement = workspace.judge_feature(feature, out, outputs, view)
 
     # 2. What the gate found.
-    failed = [f"{name}: {message}" for name, message in failed_checks(judgement)]
-    lines = [*gate_summary(feature.gate.name, judgement).lines]
-    if judgement.coverage and judgement.coverage.claimed:
-        lines.append(f"only claimed: {', '.join(judgement.coverage.claimed)}")
-    lines += entries.reason_lines([*judgement.reasons, *failed])
     passed, failing = count_checks(judgement)
     result = FeatureResult(
         id=item.id,
         state=judgement.state,
         seconds=max(1, round(judgement.seconds)),
-        lines=tuple(lines),
+        lines=judgement_lines(feature.gate.name, judgement),
         passed=passed,
         failing=failing,
     )
