@@ -1,16 +1,16 @@
 """Loss of an untrained model: the template of an experiment, complete and runnable.
 
-To start a new one, copy this file and its .yaml into a topic's folder (`lab/TOPIC/NAME.py`,
-`NAME.yaml`) and change what stands between the lines of `====`. Run it by hand:
+To start a new one, copy this file and its .yaml into a topic's folder (`lab/TOPIC/experiment.py`,
+`experiment.yaml`) and change what is between the lines of `====`. Run it by hand:
 
-    python -m lab.TOPIC.NAME --config lab/TOPIC/NAME.yaml --profile smoke --out /tmp/first-run
+    python -m lab.TOPIC.experiment --config lab/TOPIC/experiment.yaml --profile smoke --out /tmp/run
 
-The order of work: write QUESTION, HYPOTHESIS and METHOD before the code; give every claim a control
-that could contradict it; store the arrays behind the numbers, so that the gate can compute the
-numbers again without you.
+The order of work: write EXPERIMENT before the code; give every claim a control that could
+contradict it; store the arrays behind the numbers, so that the gate can compute the numbers again
+without you.
 """
 
-# ruff: noqa: N999 - upper case so that nobody overlooks it; drop this line in your copy
+# ruff: noqa: N999 - the name is in upper case to be seen; drop this line in your copy
 from __future__ import annotations
 
 import math
@@ -18,29 +18,33 @@ from pathlib import Path
 from typing import Any
 
 from lab import present
-from lab.experiment import Context, Measurement, Result, environment, main
+from lab.contract import Context, Experiment, Measurement, Outcome, main
 
 # ==== 1. What is asked, what is expected and why, and how it is tried. Written first, and not
 # changed after the run.
-QUESTION = "How large is the loss of a language model that has learned nothing?"
-HYPOTHESIS = (
-    "Close to ln V for a vocabulary of V tokens, because the model is as unsure as a fair die with "
-    "V faces; a little above it, because random logits make it sure of something, and on random "
-    "tokens that can only cost."
+EXPERIMENT = Experiment(
+    title="Loss of an untrained model",
+    question="How large is the loss of a language model that has learned nothing?",
+    hypothesis=(
+        "Close to ln V for a vocabulary of V tokens, because the model is as unsure as a fair die "
+        "with V faces; a little above it, because random logits make it sure of something, and on "
+        "random tokens that can only cost."
+    ),
+    method=(
+        "A tiny model with random weights reads sequences of tokens drawn uniformly with the run's "
+        "seed. Loss is the mean negative log-likelihood of the next token in nats; one sequence is "
+        "one repetition. Control: the same model with its output layer set to zero, whose loss "
+        "must be ln V exactly."
+    ),
+    headline=("loss", "chance_loss", "control_loss"),
+    packages=("torch", "transformers"),
 )
-METHOD = (
-    "A tiny model with random weights reads sequences of tokens drawn uniformly with the run's "
-    "seed. Loss is the mean negative log-likelihood of the next token in nats; one sequence is "
-    "one repetition. Control: the same model with its output layer set to zero, whose loss must "
-    "be ln V exactly."
-)
-EXPERIMENT = __spec__.name if __name__ == "__main__" and __spec__ else __name__
 # ====
 
 
-def run(ctx: Context) -> None:
-    """Measure, store the arrays, and hand everything to `present`."""
-    # ==== 2. Measure. Heavy imports stand here, so that listing the experiments stays quick.
+def run(ctx: Context) -> Outcome:
+    """Measure, store the arrays, and return numbers, findings and figures."""
+    # ==== 2. Measure. Heavy imports are inside functions, so that listing the experiments is quick.
     arrays = measure(ctx)
     ctx.progress(1, 2, "measured")
     # ==== 3. Store what the numbers come from: arrays as .safetensors, data as .jsonl, no pickles.
@@ -53,20 +57,14 @@ def run(ctx: Context) -> None:
         "loss": Measurement.of_sample(arrays["losses"].mean(1), "nats/token"),
         "control_loss": Measurement.of_sample(arrays["control_losses"].mean(1), "nats/token"),
     }
-    # ==== 5. Show. Captions and learnings follow from the numbers: other numbers, other sentences.
-    result = Result(
-        EXPERIMENT,
-        QUESTION,
-        HYPOTHESIS,
-        METHOD,
+    ctx.progress(2, 2, "computed")
+    # ==== 5. Show. Captions and findings follow from the numbers: other numbers, other sentences.
+    return Outcome(
         measurements,
-        learnings=learnings(measurements),
-        environment=environment(
-            ctx, packages=("torch", "transformers"), model="tiny random Llama", device="cpu"
-        ),
+        findings=findings(measurements),
+        figures=[figure(measurements)],
+        environment={"model": "tiny random Llama", "device": "cpu"},
     )
-    present.write(ctx.out, result, [figure(measurements)])
-    ctx.progress(2, 2, "written")
 
 
 def measure(ctx: Context) -> dict[str, Any]:
@@ -109,7 +107,7 @@ def store(folder: Path, arrays: dict[str, Any]) -> None:
     )
 
 
-def learnings(measured: dict[str, Measurement]) -> tuple[str, ...]:
+def findings(measured: dict[str, Measurement]) -> tuple[str, ...]:
     """Give the sentences that the numbers support."""
     loss, chance, control = measured["loss"], measured["chance_loss"], measured["control_loss"]
     excess = float(loss.value) - float(chance.value)  # type: ignore[arg-type]
@@ -147,4 +145,4 @@ def figure(measured: dict[str, Measurement]) -> present.Figure:
 
 
 if __name__ == "__main__":
-    main(run)
+    main(EXPERIMENT, run)

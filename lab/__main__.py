@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent
 
 @dataclass(frozen=True)
 class Listed:
-    """One experiment: its module, its docstring's first line, its question, its profiles."""
+    """One experiment: its module, title, question and profiles."""
 
     module: str
     title: str
@@ -29,37 +29,31 @@ class Listed:
 
 
 def experiments(root: Path = ROOT) -> Iterator[Listed]:
-    """Give the experiments below a package folder.
-
-    They are the modules that have the constant QUESTION and a function `run`.
-    """
+    """Yield the experiments below a package folder: the modules that assign `EXPERIMENT`."""
     for path in sorted(root.rglob("*.py")):
-        tree = ast.parse(path.read_text("utf-8"), str(path))
-        question = _constant(tree, "QUESTION")
-        if question is None or not any(
-            isinstance(node, ast.FunctionDef) and node.name == "run" for node in tree.body
-        ):
+        texts = _experiment_texts(ast.parse(path.read_text("utf-8"), str(path)))
+        if texts is None:
             continue
-        title = (ast.get_docstring(tree) or "(no docstring)").splitlines()[0]
         module = ".".join((root.name, *path.relative_to(root).with_suffix("").parts))
-        yield Listed(module, title, question, _profiles(path))
+        yield Listed(module, texts["title"], texts["question"], _profiles(path))
 
 
-def _constant(tree: ast.Module, name: str) -> str | None:
+def _experiment_texts(tree: ast.Module) -> dict[str, str] | None:
+    """Return title and question from `EXPERIMENT = Experiment(title=…, question=…, …)`."""
     for node in tree.body:
-        if isinstance(node, ast.Assign) and any(
-            isinstance(t, ast.Name) and t.id == name for t in node.targets
-        ):
-            return str(ast.literal_eval(node.value))
+        match node:
+            case ast.Assign(targets=[ast.Name(id="EXPERIMENT")], value=ast.Call(keywords=keywords)):
+                values = {keyword.arg: keyword.value for keyword in keywords}
+                return {name: ast.literal_eval(values[name]) for name in ("title", "question")}
     return None
 
 
 def _profiles(module: Path) -> tuple[str, ...]:
-    """Read the profiles from NAME.yaml beside NAME.py, else from config.yaml."""
-    for place in (module.with_suffix(".yaml"), module.with_name("config.yaml")):
-        if place.exists():
-            return tuple(read_document(place)["profiles"])
-    return ()
+    """Return the profiles in NAME.yaml beside NAME.py."""
+    config = module.with_suffix(".yaml")
+    if not config.exists():
+        return ()
+    return tuple(read_document(config)["profiles"])
 
 
 def main(argv: list[str] | None = None) -> None:

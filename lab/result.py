@@ -123,18 +123,21 @@ class Table:
 class Result:
     """What an experiment found, before it is shown.
 
-    `learnings` are sentences made from the numbers of `measurements`, so that another number makes
+    `experiment` is its module, `title` its heading in words; `headline` names the measurements to
+    read first. `findings` are sentences made from the numbers of `measurements`, so that another number makes
     another sentence. `figures` (name, title, caption of each) and `files` (path below the output
     folder -> sha256) are filled in by `lab.present.write`.
     """
 
     experiment: str
+    title: str
     question: str
     hypothesis: str
     method: str
+    headline: tuple[str, ...]
     measurements: Mapping[str, Measurement]
     tables: tuple[Table, ...] = ()
-    learnings: tuple[str, ...] = ()
+    findings: tuple[str, ...] = ()
     environment: Mapping[str, Any] = field(default_factory=dict)
     figures: tuple[Mapping[str, str], ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)
@@ -145,14 +148,20 @@ class Result:
             if not (name.isidentifier() and name == name.lower()):
                 msg = f"measurement name {name!r}; wanted snake_case such as 'eval_loss'"
                 raise ContractError(msg)
+        for name in self.headline:
+            if name not in self.measurements:
+                msg = f"headline names {name!r}, which is no measurement of this result"
+                raise ContractError(msg)
 
     def to_json(self) -> dict[str, Any]:
-        """Give the object that stands in result.json."""
+        """Return the object that is written to result.json."""
         return {
             "experiment": self.experiment,
+            "title": self.title,
             "question": self.question,
             "hypothesis": self.hypothesis,
             "method": self.method,
+            "headline": list(self.headline),
             "measurements": {name: m.to_json() for name, m in self.measurements.items()},
             "tables": [
                 {
@@ -162,7 +171,7 @@ class Result:
                 }
                 for t in self.tables
             ],
-            "learnings": list(self.learnings),
+            "findings": list(self.findings),
             "environment": dict(self.environment),
             "figures": [dict(figure) for figure in self.figures],
             "files": dict(self.files),
@@ -173,14 +182,16 @@ class Result:
         """Read what `to_json` wrote."""
         return cls(
             experiment=raw["experiment"],
+            title=raw["title"],
             question=raw["question"],
             hypothesis=raw["hypothesis"],
             method=raw["method"],
+            headline=tuple(raw["headline"]),
             measurements={
                 name: Measurement.from_json(m) for name, m in raw["measurements"].items()
             },
             tables=tuple(Table(t["title"], t["columns"], t["rows"]) for t in raw["tables"]),
-            learnings=tuple(raw["learnings"]),
+            findings=tuple(raw["findings"]),
             environment=raw["environment"],
             figures=tuple(raw["figures"]),
             files=raw["files"],

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from lab import present
-from lab.experiment import Measurement
-from lab.forgetting import comparing
-from lab.forgetting.compared import BASE, Compared, compare, of_one_shape, over_items, suites
+from lab.contract import Measurement
+from lab.forgetting.numbers import BASE, Compared, compare, of_one_shape, over_items, suites
+from lab.stats import significance as comparing
 
 if TYPE_CHECKING:
-    from lab.forgetting.catastrophic_forgetting import Measured
+    from lab.forgetting.experiment import Measured
 
 
 def figures(measured: Measured, numbers: Mapping[str, Measurement]) -> list[present.Figure]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lab.experiment import Table
-from lab.forgetting import comparing
-from lab.forgetting.compared import BASE, compare, over_items, suites
+from lab.contract import Table
+from lab.forgetting.numbers import BASE, compare, over_items, suites
+from lab.stats import significance as comparing
 
 if TYPE_CHECKING:
-    from lab.forgetting.catastrophic_forgetting import Measured
+    from lab.forgetting.experiment import Measured
 
 MODELS = (
     "adapter",

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lab.instruments.statistics import Mean, ratio
+from lab.stats.tokens import Mean, ratio
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from torch.nn import functional
 
 from lab.instruments import adapters
 from lab.instruments.chat import Encoded
-from lab.instruments.jackknife import jackknife
 from lab.instruments.packing import pack, supervised_logits
+from lab.stats.jackknife import jackknife
 
 if TYPE_CHECKING:
     from peft import PeftModel

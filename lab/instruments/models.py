@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-    from lab.experiment import Inputs
+    from lab.contract import Inputs
 
 Quantisation = Literal["nf4", "fp4"]
 

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from lab.instruments import head, packed_attention
+from lab.instruments import fused_cross_entropy as head
+from lab.instruments import packed_attention
 from lab.instruments.chat import IGNORE, Encoded
-from lab.instruments.head import Tokens
+from lab.instruments.fused_cross_entropy import Tokens
 from lab.instruments.packed_attention import Apart
 
 if TYPE_CHECKING:

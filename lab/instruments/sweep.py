@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from lab.experiment import Context
+from lab.contract import Context
 from lab.instruments import data, models
 from lab.instruments.trials import Bench
 

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from lab.instruments import adapters, allocator, checkpoint, trip_wires
+from lab.instruments import adapters, allocator, checkpoint
+from lab.instruments import training_checks as trip_wires
 from lab.instruments.chat import Encoded
 from lab.instruments.packing import Pack, pack, supervised_tokens
-from lab.instruments.trip_wires import TrainingError
+from lab.instruments.training_checks import TrainingError
 
 if TYPE_CHECKING:
     from peft import PeftModel

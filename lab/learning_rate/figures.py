@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lab import present
-from lab.experiment import Measurement
+from lab.contract import Measurement
 from lab.learning_rate.instability import instability
-from lab.learning_rate.learning_rate_exploration_report import written
+from lab.learning_rate.numbers import written
 
 if TYPE_CHECKING:
-    from lab.learning_rate.learning_rate_exploration import Measured, Setting
+    from lab.learning_rate.experiment import Measured, Setting
 
 
 def figures(measured: Measured, numbers: Mapping[str, Measurement]) -> list[present.Figure]:

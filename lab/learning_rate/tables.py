@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lab.experiment import Table
+from lab.contract import Table
 from lab.learning_rate.instability import instability
-from lab.learning_rate.learning_rate_exploration_report import Spikes, optima, stability, winners
+from lab.learning_rate.numbers import Spikes, optima, stability, winners
 
 if TYPE_CHECKING:
-    from lab.learning_rate.learning_rate_exploration import Measured, Setting
+    from lab.learning_rate.experiment import Measured, Setting
 
 
 def tables(measured: Measured, spikes: Spikes) -> tuple[Table, ...]:
@@ -67,8 +67,8 @@ def _taken_over(measured: Measured, setting: Setting, seed: int) -> str:
 
 def neighbours(measured: Measured) -> Table:
     """What one step of the grid changes, by seed and by example."""
-    from lab.instruments.paired import paired
-    from lab.instruments.statistics import token_mean
+    from lab.stats.paired import paired
+    from lab.stats.tokens import token_mean
 
     plan = measured.plan
     seeds = tuple(f"seed {seed}" for seed in plan.seeds)

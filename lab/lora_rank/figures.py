@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lab import present
-from lab.experiment import Measurement
-from lab.lora_rank import lora_rank_comparison_report as report
+from lab.contract import Measurement
+from lab.lora_rank import numbers as report
 from lab.lora_rank.first_step import CONVENTIONS
 
 if TYPE_CHECKING:
-    from lab.lora_rank.lora_rank_comparison import Measured
+    from lab.lora_rank.experiment import Measured
 
 WORDS = {"alpha_fixed": "alpha fixed", "alpha_2r": "alpha = 2r", "rslora": "rsLoRA"}
 SIDES = {

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lab.experiment import Table
-from lab.lora_rank import lora_rank_comparison_report as report
+from lab.contract import Table
+from lab.lora_rank import numbers as report
 
 if TYPE_CHECKING:
-    from lab.lora_rank.lora_rank_comparison import Measured
+    from lab.lora_rank.experiment import Measured
 
 
 def tables(measured: Measured) -> tuple[Table, ...]:

@@ -14,7 +14,7 @@ def report(result_json: bytes) -> str:
     """Give report.md for the bytes of a result.json (without its last line, which `write` adds).
 
     Sections: question, hypothesis, method, results (measurements, tables, figures),
-    learnings, environment.
+    findings, environment.
     """
     raw = json.loads(result_json)
     parts = [
@@ -24,8 +24,8 @@ def report(result_json: bytes) -> str:
         _section("Method", raw["method"]),
         _section("Results", *_results(raw)),
         _section(
-            "Learnings",
-            "\n".join(f"- {sentence}" for sentence in raw["learnings"]) or "None were drawn.",
+            "Findings",
+            "\n".join(f"- {sentence}" for sentence in raw["findings"]) or "None were drawn.",
         ),
         _section("Environment", _environment(raw["environment"])),
     ]

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lab.experiment import digest_of, sha256
+from lab.digests import digest_of, sha256
 from lab.present.draw import draw
 from lab.present.figure import Figure
 from lab.present.report import report

@@ -71,7 +71,7 @@ class Outcome:
 
     def difference(self, row: str) -> tuple[float, float, float]:
         """Loss of `row` minus ours in nats/token, paired, and its 95 % interval over examples."""
-        from lab.instruments.statistics import token_mean
+        from lab.stats.tokens import token_mean
 
         ours, theirs = self.losses[OURS], self.losses[row]
         found = token_mean(theirs["losses"].astype(np.float64) - ours["losses"], ours["owners"])

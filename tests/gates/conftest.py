@@ -103,7 +103,7 @@ def foundation(inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Callab
         if name not in made:
             out = tmp_path_factory.mktemp(name) / "out"
             made[name] = run_experiment(
-                f"lab.foundation.{name}", f"lab/foundation/{name}.yaml", inputs, out
+                f"lab.{name}.experiment", f"lab/{name}/experiment.yaml", inputs, out
             )
         return made[name]
 

@@ -12,11 +12,12 @@ import pytest
 import yaml
 from safetensors.numpy import load_file, save_file
 
-from gates import forgetting, outputs
+from gates.forgetting import arrays as forgetting
+from gates.shared import outputs
 from tests.gates import warm
 from tests.gates.conftest import ROOT, run_experiment
 
-GATE = "test_catastrophic_forgetting.py"
+GATE = "forgetting/test_forgetting.py"
 
 
 @pytest.fixture(scope="session")
@@ -26,9 +27,7 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
     folder = tmp_path_factory.mktemp("forgetting")
     models.save(models.tiny(0), folder / "model")
-    config = yaml.safe_load(
-        (ROOT / "lab/forgetting/catastrophic_forgetting.yaml").read_text("utf-8")
-    )
+    config = yaml.safe_load((ROOT / "lab/forgetting/experiment.yaml").read_text("utf-8"))
     config["common"]["data"] |= {
         "source": str(chats(folder)),
         "max_tokens": 80,
@@ -43,7 +42,7 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     inputs.write_text(
         json.dumps({"smollm2-135m": {"kind": "input", "path": str(folder / "model")}})
     )
-    module = "lab.forgetting.catastrophic_forgetting"
+    module = "lab.forgetting.experiment"
     return run_experiment(module, str(folder / "config.yaml"), inputs, folder / "out"), inputs
 
 
@@ -184,7 +183,7 @@ def test_a_changed_table_and_a_changed_sentence_are_seen(judged, damaged):
     path = damaged / "result.json"
     document = json.loads(path.read_text())
     document["tables"][0]["rows"][2][4] *= 1.01
-    document["learnings"] = [line.replace("none.", "r16 5e-3.") for line in document["learnings"]][
+    document["findings"] = [line.replace("none.", "r16 5e-3.") for line in document["findings"]][
         :-1
     ]
     path.write_text(json.dumps(document))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lab import present
-from lab.experiment import Result
+from lab.contract import Result
 from phases.execution.sandbox import NoSandbox
 from phases.judge.gate import judge_feature
 from phases.judge.gate_run import GateKind, GateSpec
@@ -26,7 +26,7 @@ def test_the_runner_finds_the_gate_able_to_fail_and_every_measurement_judged(
     out = foundation(name)
     files = [path for path in out.rglob("*") if path.is_file()]
     judgement = judge_feature(
-        GateSpec(GateKind.PYTEST, f"gates/test_{name}.py", 120),
+        GateSpec(GateKind.PYTEST, f"gates/{name}/test_{name}.py", 120),
         gates_dir=ROOT,
         out=out,
         outputs={
@@ -69,16 +69,16 @@ def test_a_forger_who_seals_everything_anew_is_seen(
     name: str, foundation: Callable[[str], Path], inputs: Path, tmp_path: Path
 ) -> None:
     untouched = forged(foundation(name), tmp_path / "same", lambda document: None)
-    assert failing(f"test_{name}.py", untouched, inputs) == []
+    assert failing(f"{name}/test_{name}.py", untouched, inputs) == []
     measurement = next(iter(json.loads((untouched / "result.json").read_text())["measurements"]))
 
     def raise_by_one(document: dict) -> None:
         document["measurements"][measurement]["value"] += 1
 
     lied = forged(foundation(name), tmp_path / "lied", raise_by_one)
-    assert failing(f"test_{name}.py", lied, inputs, "-m", "integrity") == []
+    assert failing(f"{name}/test_{name}.py", lied, inputs, "-m", "integrity") == []
     assert [
-        check for check in failing(f"test_{name}.py", lied, inputs) if measurement in check
+        check for check in failing(f"{name}/test_{name}.py", lied, inputs) if measurement in check
     ] != []
 
 
@@ -95,13 +95,15 @@ def test_an_honest_run_on_a_broken_document_is_refused(inputs: Path, tmp_path: P
     (folder / "qlora.md").write_text(text.replace("[LoRA].", "[Lora].", 1), "utf-8")
     changed = given(inputs, tmp_path, concepts={"kind": "input", "path": str(folder)})
     out = run_experiment(
-        "lab.foundation.documentation",
-        "lab/foundation/documentation.yaml",
+        "lab.documentation.experiment",
+        "lab/documentation/experiment.yaml",
         changed,
         tmp_path / "out",
     )
     assert "[Lora] is cited and not among the sources" in (out / "report.md").read_text()
-    assert "test_no_document_has_a_fault" in failing("test_documentation.py", out, changed)
+    assert "test_no_document_has_a_fault" in failing(
+        "documentation/test_documentation.py", out, changed
+    )
 
 
 def test_a_published_report_is_no_concept_document_and_a_forged_one_is_refused(
@@ -114,9 +116,9 @@ def test_a_published_report_is_no_concept_document_and_a_forged_one_is_refused(
 
     def judged(text: str, name: str) -> tuple[list[str], set[str]]:
         (folder / "published.md").write_text(text, "utf-8")
-        config = "lab/foundation/documentation.yaml"
-        out = run_experiment("lab.foundation.documentation", config, changed, tmp_path / name)
-        return failing("test_documentation.py", out, changed), {
+        config = "lab/documentation/experiment.yaml"
+        out = run_experiment("lab.documentation.experiment", config, changed, tmp_path / name)
+        return failing("documentation/test_documentation.py", out, changed), {
             path.name for path in (out / "documents").iterdir()
         }
 
@@ -139,9 +141,9 @@ def test_an_answer_without_a_receipt_is_refused_and_one_with_it_is_not(
         )
         changed = given(inputs, tmp_path, questions={"kind": "input", "path": str(log)})
         out = run_experiment(
-            "lab.foundation.questions", "lab/foundation/questions.yaml", changed, tmp_path / feature
+            "lab.questions.experiment", "lab/questions/experiment.yaml", changed, tmp_path / feature
         )
-        return failing("test_questions.py", out, changed)
+        return failing("questions/test_questions.py", out, changed)
 
     assert judged("FEAT-001") == []
     assert judged("FEAT-005") == ["test_log_has_no_fault"]
@@ -158,5 +160,5 @@ def test_documents_edited_after_the_run_are_seen(
 
     out = forged(foundation("documentation"), tmp_path / "out", edit)
     assert "test_rendered_numbers_are_those_that_were_measured" in failing(
-        "test_documentation.py", out, inputs
+        "documentation/test_documentation.py", out, inputs
     )

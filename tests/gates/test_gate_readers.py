@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gates import documents
-from gates import question_log as judged_log
-from lab.foundation import question_log
-from lab.foundation.markdown import parse
+from gates.questions import question_log as judged_log
+from gates.shared import documents
+from lab.documentation.markdown import parse
+from lab.questions import question_log
 
 ROOT = Path(__file__).resolve().parents[2]
 lines = st.sampled_from(

@@ -13,11 +13,12 @@ import pytest
 import yaml
 from safetensors.numpy import load_file, save_file
 
-from gates import learning_rates, outputs
+from gates.learning_rate import arrays as learning_rates
+from gates.shared import outputs
 from tests.gates import warm
 from tests.gates.conftest import ROOT, run_experiment
 
-GATE = "test_learning_rate_exploration.py"
+GATE = "learning_rate/test_learning_rate.py"
 SMALLEST = "r16-a32-lr1e-05-b8-s20-n160-seed0"  # the run at the smallest rate
 NEEDS_A_REAL_MODEL = {"test_true_answers_beat_shuffled_ones"}
 
@@ -26,9 +27,7 @@ NEEDS_A_REAL_MODEL = {"test_true_answers_beat_shuffled_ones"}
 def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Give the outputs of a sweep as planned that took six runs over, and its file of inputs."""
     folder = tmp_path_factory.mktemp("learning_rates")
-    config = yaml.safe_load(
-        (ROOT / "lab/learning_rate/learning_rate_exploration.yaml").read_text("utf-8")
-    )
+    config = yaml.safe_load((ROOT / "lab/learning_rate/experiment.yaml").read_text("utf-8"))
     config["common"]["data"] |= {"source": str(chats(folder)), "max_tokens": 80}
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     earlier(folder, config["common"])
@@ -38,7 +37,7 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     }
     inputs = folder / "inputs.json"
     inputs.write_text(json.dumps(entries))
-    module = "lab.learning_rate.learning_rate_exploration"
+    module = "lab.learning_rate.experiment"
     return run_experiment(module, str(folder / "config.yaml"), inputs, folder / "out"), inputs
 
 

@@ -11,13 +11,14 @@ import pytest
 import yaml
 from safetensors.numpy import load_file, save_file
 
-from gates import lora_ranks, outputs
+from gates.lora_rank import arrays as lora_ranks
+from gates.shared import outputs
 from lab.config import read_document
 from tests.gates import warm
 from tests.gates.conftest import ROOT, run_experiment
 from tests.gates.test_learning_rate_gate import chats
 
-GATE = "test_lora_rank_comparison.py"
+GATE = "lora_rank/test_lora_rank.py"
 
 
 @pytest.fixture(scope="session")
@@ -27,7 +28,7 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     It took some trials over.
     """
     folder = tmp_path_factory.mktemp("lora_ranks")
-    config = read_document(ROOT / "lab/lora_rank/lora_rank_comparison.yaml")
+    config = read_document(ROOT / "lab/lora_rank/experiment.yaml")
     config["common"]["data"] |= {"source": str(chats(folder)), "max_tokens": 80}
     config["profiles"]["cpu"]["workers"] = 1
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
@@ -40,7 +41,7 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     inputs = folder / "inputs.json"
     inputs.write_text(json.dumps(entries))
     return run_experiment(
-        "lab.lora_rank.lora_rank_comparison", str(folder / "config.yaml"), inputs, folder / "out"
+        "lab.lora_rank.experiment", str(folder / "config.yaml"), inputs, folder / "out"
     ), inputs
 
 

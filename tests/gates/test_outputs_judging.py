@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gates import images, outputs
+from gates.shared import images, outputs
 from lab import present
-from lab.experiment import Measurement, Result
+from lab.contract import Measurement, Result
 
 FIGURE = present.Figure(
     "curve", "Curve", "From 3 to 1.", "step", "nats", (present.Series("a", (0, 1), (3, 1)),)

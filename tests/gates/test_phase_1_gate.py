@@ -14,13 +14,13 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from lab import present
-from lab.experiment import Measurement, Result
+from lab.contract import Measurement, Result
 from phases.execution.sandbox import NoSandbox
 from phases.judge.gate import judge_phase
 from phases.judge.gate_run import GateKind, GateSpec
 from tests.gates.conftest import ROOT, failing, run_experiment
 
-GATE = "test_phase_1.py"
+GATE = "phase_1/test_phase_1.py"
 FEATURES = ("FEAT-001", "FEAT-002", "FEAT-003", "FEAT-004")
 SEEN = "test_instrumented_run_beats_its_control"
 
@@ -51,7 +51,7 @@ def qlora(out: Path, names: list[str], *, shift: float = 0.5) -> Path:
     words = "one two three four five six"
     present.write(
         out,
-        Result("lab.fine_tuning.basic_qlora", words, words, words, found, learnings=("It fell.",)),
+        Result("lab.qlora.experiment", words, words, words, found, findings=("It fell.",)),
         [],
     )
     return out
@@ -73,8 +73,8 @@ def phase(
     entries["FEAT-001"]["path"] = str(folder / "FEAT-001")
     given = folder.parent / "inputs.json"
     given.write_text(json.dumps(entries))
-    config = "lab/foundation/documentation.yaml"
-    run_experiment("lab.foundation.documentation", config, given, folder / "FEAT-002")
+    config = "lab/documentation/experiment.yaml"
+    run_experiment("lab.documentation.experiment", config, given, folder / "FEAT-002")
     return folder
 
 

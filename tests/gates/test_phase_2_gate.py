@@ -15,7 +15,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from lab import present
-from lab.experiment import Measurement, Result
+from lab.contract import Measurement, Result
 from lab.instruments.adapters import LoraSettings
 from lab.instruments.training import Settings
 from lab.instruments.trials import Trial
@@ -25,7 +25,7 @@ from phases.judge.gate_run import GateKind, GateSpec
 from tests.gates.conftest import ROOT, failing, run_experiment
 from tests.lab.synthesis import track
 
-GATE = "test_phase_2.py"
+GATE = "phase_2/test_phase_2.py"
 FEATURES = (*track.FEATURES, "FEAT-009")
 WORDS = "one two three four five six"
 
@@ -105,7 +105,7 @@ def phase(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         names |= {
             place.partition(".")[2]: m for place, m in known.items() if place.startswith(feature)
         }
-        result = Result(f"lab.{feature}", WORDS, WORDS, WORDS, names, learnings=("It fell.",))
+        result = Result(f"lab.{feature}", WORDS, WORDS, WORDS, names, findings=("It fell.",))
         present.write(folder / feature, result, [])
     plan = folder.parent / "plan.json"
     plan.write_text(json.dumps(track.plan()))

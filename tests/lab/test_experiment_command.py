@@ -161,10 +161,10 @@ def test_the_list_names_every_experiment_without_loading_torch() -> None:
     listed = {item["module"]: item for item in json.loads(done.stdout)}
     assert {
         "lab.EXPERIMENT_TEMPLATE",
-        "lab.foundation.questions",
-        "lab.foundation.template",
+        "lab.questions.experiment",
+        "lab.template.experiment",
     } <= set(listed)
-    assert "lab.foundation.question_log" not in listed
+    assert "lab.questions.question_log" not in listed
     for item in listed.values():
         assert (
             item["question"].endswith("?")
@@ -177,7 +177,7 @@ def test_the_list_is_readable_and_refuses_unknown_arguments() -> None:
     done = python("-m", "lab")
     assert (
         done.returncode == 0
-        and "lab.foundation.documentation\n" in done.stdout
+        and "lab.documentation.experiment\n" in done.stdout
         and "asks: " in done.stdout
     )
     wrong = python("-m", "lab", "run")

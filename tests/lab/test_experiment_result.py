@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.experiment import ContractError, Measurement, Result, Table
+from lab.contract import ContractError, Measurement, Result, Table
 
 finite = st.floats(allow_nan=False, allow_infinity=False, width=64)
 scalars = st.one_of(st.none(), st.booleans(), st.integers(), finite, st.text(max_size=20))
@@ -49,7 +49,7 @@ def test_a_result_survives_its_json(found: dict[str, Measurement]) -> None:
     whole = result(
         measurements=found,
         tables=(Table("t", ("a", "b"), (("x", 1), (None, 2.5))),),
-        learnings=("one", "two"),
+        findings=("one", "two"),
         environment={"seed": 0},
         figures=({"name": "f", "title": "t", "caption": "c"},),
         files={"artifacts/a": "00"},

@@ -11,7 +11,7 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from lab.experiment import Measurement
+from lab.contract import Measurement
 from lab.synthesis import questions
 from tests.lab.synthesis import track
 

@@ -31,7 +31,7 @@ from phases.plan.lock import (
 FILES = {
     "gates/test_count.py": b"gate",
     "gates/test_exit.py": b"exit gate",
-    "gates/outputs.py": b"shared",
+    "gates/shared/outputs.py": b"shared",
     "gates/test_other.py": b"of another phase",
     "lab/config.yaml": b"lr: 1",
     "constraints.txt": b"torch==2.13.0",
@@ -100,7 +100,7 @@ def test_a_change_of_the_plan_is_named(name: str) -> None:
     [
         "gates/test_count.py",
         "gates/test_exit.py",
-        "gates/outputs.py",
+        "gates/shared/outputs.py",
         "lab/config.yaml",
         "constraints.txt",
         "prd/allowed_signers",

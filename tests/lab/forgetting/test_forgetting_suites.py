@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 import pytest
 
-from gates import forgetting_items
+from gates.forgetting import items as forgetting_items
 from lab.forgetting import suites
 from lab.forgetting.suites import SUITES, SuiteError
 from lab.forgetting.suites.draft import Draft, near

@@ -12,8 +12,8 @@ from torch.nn import functional
 
 from lab.instruments import adapters, data, gradient_noise, models
 from lab.instruments.adapters import LoraSettings
-from lab.instruments.jackknife import jackknife, spread
 from lab.instruments.packing import pack, supervised_logits
+from lab.stats.jackknife import jackknife, spread
 
 
 def gram(rows: np.ndarray) -> np.ndarray:

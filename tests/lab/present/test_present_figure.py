@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from lab.experiment import ContractError, Measurement, Result, sha256
+from lab.contract import ContractError, Measurement, Result
+from lab.digests import sha256
 from lab.present import Figure, Series, write
 
 LINE = Figure(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.experiment import Measurement
+from lab.contract import Measurement
 from lab.present import count, number, quantity
 
 

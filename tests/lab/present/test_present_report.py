@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from lab.experiment import ContractError, Measurement, Result, Table, sha256
-from lab.EXPERIMENT_TEMPLATE import learnings
+from lab.contract import ContractError, Measurement, Result, Table
+from lab.digests import sha256
+from lab.EXPERIMENT_TEMPLATE import findings
 from lab.present import Figure, Series, report, write
 
 RESULT = Result(
@@ -18,7 +19,7 @@ RESULT = Result(
     "By looking.",
     {"loss": Measurement.of_sample([1.0, 2.0], "nats"), "steps": Measurement.of_exact(60)},
     tables=(Table("Parts", ("name", "size"), (("a|b\nc", 1.5), ("d", None))),),
-    learnings=("It fell by 1.50 nats.",),
+    findings=("It fell by 1.50 nats.",),
     environment={"python": "3.11", "packages": {"torch": "2.13"}},
 )
 FIGURE = Figure("curve", "Curve", "From 3 to 1.", "step", "nats", (Series("a", (0, 1), (3, 1)),))
@@ -63,7 +64,7 @@ def test_the_report_says_everything(tmp_path: Path) -> None:
     text = (written(tmp_path / "out") / "report.md").read_text()
     assert [line for line in text.splitlines() if line.startswith("## ")] == [
         f"## {name}"
-        for name in ("Question", "Hypothesis", "Method", "Results", "Learnings", "Environment")
+        for name in ("Question", "Hypothesis", "Method", "Results", "Findings", "Environment")
     ]
     for part in ("Does it fall?", "It does.", "By looking.",
                  "1.500 ± 0.50 nats (n = 2)", "| `steps` | 60 | exact |",
@@ -102,7 +103,7 @@ def test_the_template_turns_its_sentences_with_its_numbers() -> None:
             "chance_loss": Measurement.of_exact(5.0, "nats/token"),
             "control_loss": Measurement.of_sample([control, control], "nats/token"),
         }
-        return " ".join(learnings(found))
+        return " ".join(findings(found))
 
     assert " above the ln V" in sentences([5.1, 5.2, 5.15], 5.0)
     assert " below the ln V" in sentences([4.1, 4.2, 4.15], 5.0)

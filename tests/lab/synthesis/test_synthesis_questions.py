@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.experiment import ContractError, Measurement
+from lab.contract import ContractError, Measurement
 from lab.synthesis import evidence, questions
 from lab.synthesis.questions import Option, Posed, Question, faults, grade, pose
 from tests.lab.synthesis import track

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gates import self_assessment
-from lab.experiment import ContractError, Measurement
+from gates.shared import deciding as self_assessment
+from lab.contract import ContractError, Measurement
 from lab.synthesis import retrospect
 from lab.synthesis.retrospect import Claim
 from phases.judge import predictions

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from gates import self_assessment
-from lab.experiment import ContractError, Measurement
+from gates.shared import deciding as self_assessment
+from lab.contract import ContractError, Measurement
 from lab.synthesis import smallest
 from lab.synthesis.smallest import Candidate
 

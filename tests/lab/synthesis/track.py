@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from lab import present
-from lab.experiment import Measurement, Result
+from lab.contract import Measurement, Result
 from lab.synthesis import evidence, questions
 
 FEATURES = ("FEAT-005", "FEAT-006", "FEAT-007", "FEAT-008")
@@ -69,9 +69,7 @@ def write(
         sentences = (f"{feature} found something.", "It has a control.")
         present.write(
             home,
-            Result(
-                f"lab.{feature}", "Why is it so?", "Because.", "So.", found, learnings=sentences
-            ),
+            Result(f"lab.{feature}", "Why is it so?", "Because.", "So.", found, findings=sentences),
         )
         if receipts:
             data = (home / "result.json").read_bytes()

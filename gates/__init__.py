@@ -1,4 +1,0 @@
-"""The judges: one pytest file per feature, one exit gate per phase.
-
-They import neither `lab` nor `phases`.
-"""

@@ -1,0 +1,60 @@
+"""The checks that every gate has.
+
+A gate imports the three test functions, so that pytest collects them as its own; the assertions it
+calls with what it recomputed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pytest
+
+from gates.shared import outputs
+
+# nats per token: what float32 in another order, or bfloat16 on a GPU, may change
+LOSS_TOLERANCE = 0.01  # in the mean of a loss
+TOKEN_TOLERANCE = 0.05  # in the mean size of a single token's change
+
+
+@pytest.mark.integrity
+def test_files_are_those_of_the_result() -> None:
+    outputs.assert_files_match()
+
+
+@pytest.mark.integrity
+def test_report_was_made_from_the_result() -> None:
+    outputs.assert_report_matches()
+
+
+@pytest.mark.integrity
+def test_figures_were_drawn_from_their_data() -> None:
+    outputs.assert_figures_match()
+
+
+def assert_all_judged(judged: Iterable[str]) -> None:
+    """Check that the gate judges exactly the measurements of the result."""
+    actual, expected = set(outputs.result()["measurements"]), set(judged)
+    assert actual == expected, (
+        f"not judged: {sorted(actual - expected)}; missing: {sorted(expected - actual)}"
+    )
+
+
+def assert_table_agrees(place: int, expected: Sequence[Sequence[Any]], rtol: float = 1e-5) -> None:
+    """Check the rows of the result's table `place` (0 is the first) against recomputed ones."""
+    rows = outputs.result()["tables"][place]["rows"]
+    assert len(rows) == len(expected), f"{len(rows)} rows, recomputed {len(expected)}"
+    for row, recomputed in zip(rows, expected, strict=True):
+        assert outputs.same(row, recomputed, rtol), f"row {row}, recomputed {recomputed}"
+
+
+def assert_token_losses_agree(
+    stored: Sequence[float], recomputed: Sequence[float], what: str
+) -> None:
+    """Check token losses (nats) to what another order of float32 or bfloat16 may change."""
+    changes = [a - b for a, b in zip(stored, recomputed, strict=True)]
+    mean = sum(changes) / len(changes)
+    size = sum(map(abs, changes)) / len(changes)
+    assert abs(mean) < LOSS_TOLERANCE, f"{what}: stored minus recomputed is {mean} in the mean"
+    assert size < TOKEN_TOLERANCE, f"{what}: stored and recomputed differ by {size} per token"

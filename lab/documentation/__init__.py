@@ -1,0 +1,1 @@
+"""Concept documents: checked against their template, filled with measured numbers."""

@@ -1,1 +1,0 @@
-"""Fine-tuning: what QLoRA learns, how, and against which control."""

@@ -1,1 +1,0 @@
-"""Foundation: documents, open questions and the template that every later experiment stands on."""

@@ -1,0 +1,1 @@
+"""QLoRA: what it learns, how, and against which control."""

@@ -1,0 +1,1 @@
+"""The lab's questions: which are open, and which experiments ask them."""

@@ -1,0 +1,1 @@
+"""Statistics of paired samples, tokens and many tests."""

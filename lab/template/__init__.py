@@ -1,0 +1,1 @@
+"""A new experiment, made from the template and run."""

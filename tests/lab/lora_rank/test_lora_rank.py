@@ -1,0 +1,240 @@
+"""FEAT-007's experiment on the tiny model: whole, repeatable, its sentences true to its numbers."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+from gates.lora_rank import arrays as lora_ranks
+from lab.config import Config, load_config
+from lab.contract import Context, Inputs, Measurement
+from lab.instruments.adapters import LoraSettings
+from lab.lora_rank import experiment as lora_rank_comparison
+from lab.lora_rank import report as sentences
+from lab.lora_rank.first_step import CONVENTIONS, FirstStep, convention, slopes
+
+ROOT = Path(__file__).resolve().parents[3]
+CONFIG = ROOT / "lab/lora_rank/experiment.yaml"
+
+
+def experiment(out: Path, data: Path) -> Path:
+    config = load_config(CONFIG, "smoke")
+    config = Config(
+        {**config, "data": Config({**config["data"], "source": str(data)}, "data")}, "test"
+    )
+    out.mkdir()
+    lora_rank_comparison.run(
+        Context(config, "smoke", 0, Inputs(), out, lambda done, total, note: None)
+    )
+    return out
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """The same run twice."""
+    folder = tmp_path_factory.mktemp("lora_rank")
+    chats = [
+        {
+            "messages": [
+                {"role": "user", "content": f"{i:03}"},
+                {"role": "assistant", "content": f"answer {i}"},
+            ]
+        }
+        for i in range(60)
+    ]
+    (folder / "chats.jsonl").write_text("".join(json.dumps(chat) + "\n" for chat in chats))
+    return [experiment(folder / name, folder / "chats.jsonl") for name in ("a", "b")]
+
+
+def result(out):
+    return json.loads((out / "result.json").read_text())
+
+
+def test_the_gate_judges_exactly_what_is_measured(runs):
+    assert set(result(runs[0])["measurements"]) == set(lora_ranks.RECOMPUTED)
+
+
+def test_the_same_seed_gives_the_same_bits(runs):
+    first, same = (
+        {
+            f"{path.relative_to(out)}/{name}": array.tobytes()
+            for path in sorted(out.glob("artifacts/**/*.safetensors"))
+            # bfloat16, which numpy lacks; what it gives is compared
+            if path.name != "update.safetensors"
+            for name, array in load_file(path).items()
+            if name != "seconds"
+        }
+        for out in runs
+    )
+    assert first == same
+    assert any("full/evaluation" in name for name in first)
+
+
+def test_spectra_stand_in_the_order_of_the_layers(runs):
+    """The first layer's own product, and not that of the first name in a sorted file."""
+    folder = next(
+        path
+        for path in sorted((runs[0] / "artifacts/trials").iterdir())
+        if path.name.startswith("r8-")
+    )
+    tensors = load_file(folder / "adapter_model.safetensors")
+    place = "base_model.model.model.layers.0.self_attn.q_proj"
+    product = 4.0 * tensors[f"{place}.lora_B.weight"] @ tensors[f"{place}.lora_A.weight"]
+    stored = load_file(runs[0] / "artifacts/updates.safetensors")[f"{folder.name}.values"]
+    assert np.allclose(stored[0], np.linalg.svd(product)[1][:8], rtol=1e-3, atol=1e-6)
+
+
+def test_parts_of_the_full_update_are_ordered_as_their_energy(runs):
+    """The random part of it is the control.
+
+    The tiny model's update must show that the best directions do more.
+    """
+    numbers = {name: m["value"] for name, m in result(runs[0])["measurements"].items()}
+    assert 0 < numbers["full_kept_random_8"] < numbers["full_kept_rank_8"] < 1.1
+    table = result(runs[0])["tables"][3]
+    kept = {row[0]: row[2] for row in table["rows"]}
+    assert kept["none"] == 0.0
+    assert kept["full"] == pytest.approx(1.0)
+    assert kept["rank 1"] < kept["rank 8"] <= kept["rank 64"] + 1e-3
+
+
+def test_slopes_are_those_of_a_planted_power_law():
+    ranks, layers = (8, 16, 32, 64), 3
+    powers = np.array([0.3, -1.0, 2.0])
+    along = np.stack([[[np.full(layers, r**p) for r in ranks] for p in powers]])
+    found = slopes(FirstStep(along, np.ones((1, layers)), np.ones((1, 3, 4))), ranks)
+    assert np.allclose(found, powers[None])
+
+
+@pytest.mark.parametrize(
+    ("name", "scale"), [("alpha_fixed", 0.5), ("alpha_2r", 2.0), ("rslora", 4.0)]
+)
+def test_conventions_have_their_scales(name, scale):
+    assert convention(name, LoraSettings(64, 32)).scale == scale
+    assert CONVENTIONS == ("alpha_fixed", "alpha_2r", "rslora")
+
+
+def test_the_scale_is_the_one_that_peft_uses():
+    from lab.instruments import adapters, models
+
+    for settings in (LoraSettings(4, 8), LoraSettings(16, 32, use_rslora=True)):
+        model = adapters.attach(models.tiny(0), settings, 0)
+        found = {
+            module.scaling["default"] for module in model.modules() if hasattr(module, "lora_A")
+        }
+        assert found == {settings.scale}
+
+
+def test_the_derivation_holds_for_a_gradient_of_noise():
+    """For any G: so it is no evidence about learning. A real AdamW step on random matrices."""
+    from lab.instruments.training import Settings
+    from lab.lora_rank.first_step import _step
+
+    draw, ranks = torch.Generator().manual_seed(0), (8, 16, 32, 64)
+    G = torch.randn(192, 576, generator=draw)
+    settings = Settings(20, 8, 1e-3, 2)
+    along = np.zeros((1, 3, 4, 1))
+    for j, r in enumerate(ranks):
+        A = (torch.rand(r, 576, generator=draw) - 0.5) / 12
+        for i, name in enumerate(CONVENTIONS):
+            (along[0, i, j, 0],), _ = _step(
+                {"w": G @ A.T}, convention(name, LoraSettings(r, 32)).scale, settings
+            )
+    found = slopes(FirstStep(along, np.ones((1, 1)), np.ones((1, 3, 4))), ranks)
+    assert np.abs(found - [[0.0, 1.0, 0.5]]).max() < 0.05
+
+
+NUMBERS = {
+    name: Measurement.of_estimate(value, "", stderr=0.01, n=3)
+    for name, value in {
+        **{f"loss_r{r}": 2.5 for r in (8, 16, 32, 64)},
+        "rank_gap": 0.01,
+        "rank_spread": 0.05,
+        "rank_equivalence_p": 0.01,
+        "alpha_2r_gap": 0.5,
+        "rslora_gap": -0.5,
+        "first_step_slope_alpha_fixed": 0.0,
+        "first_step_slope_alpha_2r": 1.0,
+        "first_step_slope_rslora": 0.5,
+        "energy_rank_r64": 20.0,
+        "energy_rank_full": 200.0,
+        "similarity_left": 0.5,
+        "similarity_right": 0.01,
+        "similarity_learned": 0.6,
+        "similarity_null": 0.002,
+        "full_kept_rank_8": 0.8,
+        "full_kept_random_8": 0.02,
+    }.items()
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said", "then"),
+    [
+        (
+            "rank_equivalence_p",
+            0.2,
+            "are equivalent within",
+            "could not be shown to be equivalent within",
+        ),
+        (
+            "alpha_2r_gap",
+            0.0,
+            "with alpha = 2r it ends higher",
+            "with alpha = 2r it ends no surely different",
+        ),
+        ("rslora_gap", 0.5, "with rsLoRA it ends lower", "with rsLoRA it ends higher"),
+        ("full_kept_rank_8", 0.4, "few directions are enough", "needs more directions"),
+        (
+            "full_kept_rank_8",
+            0.05,
+            "few directions are enough",
+            "no more than chance directions do",
+        ),
+    ],
+)
+def test_another_number_makes_another_sentence(name, value, said, then):
+    changed = {**NUMBERS, name: dataclasses.replace(NUMBERS[name], value=value)}
+    assert said in " ".join(sentences.findings(NUMBERS, 0.1))
+    assert then in " ".join(sentences.findings(changed, 0.1))
+    assert said not in " ".join(sentences.findings(changed, 0.1))
+
+
+@pytest.mark.parametrize("profile", ["smoke", "cpu", "gpu"])
+def test_every_profile_is_complete(profile):
+    config = load_config(CONFIG, profile)
+    plan = lora_rank_comparison.planned(config)
+    assert list(plan) == ["r8", "r16", "r32", "r64", "alpha_2r", "rslora"]
+    assert all(len(row) == len(config["seeds"]) for row in plan.values())
+    assert {8} <= set(config["full"]["cuts"]) and config["full"]["control"] == 8
+    assert {"model", "dtype", "device", "workers", "threads", "equivalence_margin"} <= set(config)
+    assert config["examples"] <= config["data"]["train"]
+
+
+def test_trials_are_those_that_earlier_features_run():
+    """To the letter, or they would be run once more: the description is what they are found by."""
+    plan = lora_rank_comparison.planned(load_config(CONFIG, "cpu"))
+    rates = load_config(ROOT / "lab/learning_rate/experiment.yaml", "cpu")
+    from lab.instruments.training import Settings
+    from lab.instruments.trials import Trial
+
+    settings = Settings(**{**rates["training"], "learning_rate": 1e-3})
+    for r, alpha in ((16, rates["lora"]["lora_alpha"]), (64, rates["second"]["lora_alpha"])):
+        wanted = json.dumps(
+            dataclasses.asdict(Trial(0, settings, LoraSettings(r, alpha), rates["examples"]))
+        )
+        assert json.dumps(dataclasses.asdict(plan[f"r{r}"][0])) == wanted
+
+
+def test_importing_the_experiment_loads_no_torch():
+    code = (
+        "import sys, lab.lora_rank.experiment; "
+        "assert not {'torch', 'matplotlib', 'peft'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

@@ -1,0 +1,197 @@
+"""FEAT-001's experiment on the tiny model: whole, repeatable, its sentences true to its numbers."""
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from gates.qlora import measurements as gate
+from lab.config import Config, load_config
+from lab.contract import Context, Inputs, Measurement
+from lab.qlora import experiment as basic_qlora
+from lab.qlora import report as basic_qlora_report
+
+ROOT = Path(__file__).resolve().parents[3]
+CONFIG = ROOT / "lab/qlora/experiment.yaml"
+
+
+def experiment(out: Path, data: Path, seed: int) -> Path:
+    config = load_config(CONFIG, "smoke")
+    config = Config(
+        {**config, "data": Config({**config["data"], "source": str(data)}, "data")}, "test"
+    )
+    out.mkdir()
+    basic_qlora.run(Context(config, "smoke", seed, Inputs(), out, lambda done, total, note: None))
+    return out
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """The same run twice, and one with another seed."""
+    folder = tmp_path_factory.mktemp("basic_qlora")
+    chats = [
+        {
+            "messages": [
+                {"role": "user", "content": f"{i:03}"},
+                {"role": "assistant", "content": f"answer {i}"},
+            ]
+        }
+        for i in range(60)
+    ]
+    (folder / "chats.jsonl").write_text("".join(json.dumps(chat) + "\n" for chat in chats))
+    return [
+        experiment(folder / name, folder / "chats.jsonl", seed)
+        for name, seed in (("a", 0), ("b", 0), ("c", 1))
+    ]
+
+
+def result(out):
+    return json.loads((out / "result.json").read_text())
+
+
+def arrays(out):
+    from safetensors.numpy import load_file
+
+    found = {}
+    for path in sorted(out.glob("artifacts/**/*.safetensors")):
+        for name, array in load_file(path).items():
+            if not name.endswith(".seconds"):
+                found[f"{path.relative_to(out)}/{name}"] = array.tolist()
+    return found
+
+
+def test_the_gate_judges_exactly_what_is_measured(runs):
+    assert set(result(runs[0])["measurements"]) == set(gate.RECOMPUTED + gate.BOUNDED)
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_seed_others(runs):
+    first, same, other = (arrays(out) for out in runs)
+    assert first == same
+    assert first.keys() == other.keys()
+    for name in (
+        "artifacts/adapter_initial",
+        "artifacts/adapter_true",
+        "artifacts/training.safetensors/true.loss",
+    ):
+        assert all(
+            first[key] != other[key]
+            for key in first
+            if key.startswith(name) and "lora_B" not in key
+        )
+
+
+def test_run_and_control_start_alike_and_differ_in_their_answers_alone(runs):
+    train, control = (
+        (runs[0] / f"artifacts/{n}.jsonl").read_text().splitlines() for n in ("train", "control")
+    )
+    for one, two in zip(map(json.loads, train), map(json.loads, control), strict=True):
+        assert one["messages"][0] == two["messages"][0]
+        assert one["messages"][1] != two["messages"][1]
+
+
+def test_stages_cover_the_run(runs):
+    stages = json.loads((runs[0] / "artifacts/stages.json").read_text())
+    assert {stage["stage"] for stage in stages} == {
+        "loading",
+        "data",
+        "evaluation",
+        "generation",
+        "training",
+        "quantisation",
+    }
+
+
+NUMBERS = {
+    name: Measurement.of_estimate(value, "", stderr=0.01)
+    for name, value in {
+        "eval_loss_base": 4.0,
+        "eval_loss_true": 2.0,
+        "eval_loss_shuffled": 3.0,
+        "control_gap": 1.0,
+        "format_share": 0.5,
+        "step_0_difference": 0.0,
+        "bits_per_parameter": 4.127,
+        "nf4_error": 0.09,
+        "fp4_error": 0.12,
+        "gaussian_nf4_error": 0.09,
+        "gaussian_fp4_error": 0.12,
+        "distinct_values": 13.0,
+        "gaussian_distinct_values": 32.0,
+        **{f"memory_{part}": 1e6 for part in ("peak", "process", *basic_qlora_report.PARTS)},
+    }.items()
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said", "then"),
+    [
+        ("control_gap", -1.0, "taught more than the shuffled", "taught less than the shuffled"),
+        (
+            "control_gap",
+            0.0,
+            "taught more than the shuffled",
+            "taught no more than chance beyond the shuffled",
+        ),
+        (
+            "distinct_values",
+            31.9,
+            "they already sit on a 4-bit grid",
+            "they do not sit on a 4-bit grid",
+        ),
+    ],
+)
+def test_another_number_makes_another_sentence(name, value, said, then):
+    changed = {**NUMBERS, name: replace(NUMBERS[name], value=value)}
+    assert said in " ".join(basic_qlora_report.findings(NUMBERS))
+    assert then in " ".join(basic_qlora_report.findings(changed))
+
+
+@pytest.mark.parametrize("profile", ["smoke", "cpu", "gpu"])
+def test_every_profile_is_complete(profile):
+    from lab.instruments.adapters import LoraSettings
+    from lab.instruments.training import Settings
+
+    config = load_config(CONFIG, profile)
+    settings = Settings(**config["training"])
+    LoraSettings(**config["lora"])
+    assert settings.steps * settings.batch_size <= config["data"]["train"], (
+        "an example would be seen twice"
+    )
+    assert config["data"]["curve"] <= config["data"]["evaluation"]
+    assert {
+        "model",
+        "dtype",
+        "device",
+        "quantisation",
+        "curve_every",
+        "generations",
+        "max_new_tokens",
+    } <= set(config)
+
+
+def test_importing_the_experiment_loads_no_torch():
+    code = (
+        "import sys, lab.qlora.experiment; "
+        "assert not {'torch', 'matplotlib', 'transformers'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_a_missing_model_is_told_in_one_line(tmp_path):
+    argv = ["--config", str(CONFIG), "--profile", "cpu", "--out", str(tmp_path / "out")]
+    done = subprocess.run(
+        [sys.executable, "-m", "lab.qlora.experiment", *argv],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr == (
+        "error: input 'smollm2-135m' is not given (given: none); name it in the file of --inputs\n"
+    )
+    shutil.rmtree(tmp_path / "out")
