@@ -124,7 +124,7 @@ class _Run:
         stored, rows, known = arrays(), items(), features()
         self.suites = [row["suite"] for row in rows]
         gold = [row["gold"] for row in rows]
-        self.margin, self.acc, self.norm_acc, self.kl, self.loss, self.owners = (
+        self.margin, self.acc, self.norm_acc, self.kl, self.loss, self.example_ids = (
             {},
             {},
             {},
@@ -154,13 +154,15 @@ class _Run:
             self.kl[name], self.loss[name] = (
                 stored[f"{name}.{part}"].astype(np.float64) for part in ("divergences", "losses")
             )
-            self.owners[name] = stored[f"{name}.owners"]
+            self.example_ids[name] = stored[f"{name}.example_ids"]
             self.norm[name] = math.sqrt(sum(value**2 for value in stored[f"{name}.norms"].tolist()))
             less = stored[f"{name}.similarities"] < config()["intruders"]["threshold"]
             self.intruders[name] = int(less.sum())
         before = trials.load(BASE, "evaluation", known)
         self.gain = {
-            name: per_token(before["losses"].astype(np.float64) - after["losses"], before["owners"])
+            name: per_token(
+                before["losses"].astype(np.float64) - after["losses"], before["example_ids"]
+            )
             for name, after in (
                 (n, trials.load(t, "evaluation", known)) for n, t in adapters().items()
             )
@@ -189,8 +191,8 @@ def _found(run: _Run) -> dict[str, Any]:
     told: dict[str, Any] = {
         "lost": {name: mean(run.lost(name)) for name in names},
         "p": holm(p_values),
-        "kl": {name: per_token(run.kl[name], run.owners[name]) for name in names},
-        "text": {name: per_token(run.loss[name], run.owners[name]) for name in (BASE, *names)},
+        "kl": {name: per_token(run.kl[name], run.example_ids[name]) for name in names},
+        "text": {name: per_token(run.loss[name], run.example_ids[name]) for name in (BASE, *names)},
     }
     told["forgot"] = [
         name for name in names if told["lost"][name]["value"] > 0 and told["p"][name] < 0.05
@@ -224,7 +226,7 @@ def _numbers(run: _Run, told: dict[str, Any], roles: dict[str, str]) -> dict[str
         "kl_high_rate": told["kl"][high],
         "text_loss_base": told["text"][BASE],
         "text_loss_change_standard": per_token(
-            run.loss[standard] - run.loss[BASE], run.owners[BASE]
+            run.loss[standard] - run.loss[BASE], run.example_ids[BASE]
         ),
         **_correlations(run, standard),
         **{f"intruders_{role}": run.intruders[roles[role]] for role in ROLES},
@@ -245,10 +247,12 @@ def _correlations(run: _Run, standard: str) -> dict[str, Any]:
 
     names, alike = list(adapters()), _alike(standard)
     norms = [run.norm[name] for name in names]
-    texts = int(run.owners[BASE].max()) + 1
-    counts = np.array([(run.owners[BASE] == t).sum() for t in range(texts)])
+    texts = int(run.example_ids[BASE].max()) + 1
+    counts = np.array([(run.example_ids[BASE] == t).sum() for t in range(texts)])
     # [texts, models]
-    sums = np.array([[run.kl[n][run.owners[n] == t].sum() for n in names] for t in range(texts)])
+    sums = np.array(
+        [[run.kl[n][run.example_ids[n] == t].sum() for n in names] for t in range(texts)]
+    )
 
     def lost(of: Sequence[str]) -> Callable[[Any], Any]:
         table = np.stack([run.lost(name) for name in of], 1)  # [items, models]
@@ -315,7 +319,7 @@ def _apart(run: _Run) -> dict[str, list[float]]:
     """
     found = {}
     for name in adapters():
-        rise = per_token(run.loss[name] - run.loss[BASE] - run.kl[name], run.owners[name])
+        rise = per_token(run.loss[name] - run.loss[BASE] - run.kl[name], run.example_ids[name])
         found[name] = [rise["value"], rise["stderr"]]
     return found
 

@@ -121,7 +121,7 @@ def _differences(
     found = {"log_likelihoods": sum(abs(a - b) for a, b in pairs) / len(pairs)}
     chosen, every = drawn_texts(), texts()
     tuned = _text_log_p(model, [every[i] for i in chosen])
-    owners = stored[f"{name}.owners"]
+    example_ids = stored[f"{name}.example_ids"]
     for part in ("losses", "divergences"):
         gaps: list[float] = []
         for i, log_q in zip(chosen, tuned, strict=True):
@@ -132,7 +132,7 @@ def _differences(
                 if part == "losses"
                 else (log_p.exp() * (log_p - log_q)).sum(1)
             )
-            met = stored[f"{name}.{part}"][owners == i].tolist()
+            met = stored[f"{name}.{part}"][example_ids == i].tolist()
             gaps += [abs(a - b) for a, b in zip(met, right.tolist(), strict=True)]
         found[part] = sum(gaps) / len(gaps)
     return found

@@ -133,8 +133,8 @@ def test_the_text_is_what_the_base_says() -> None:
 def test_owners_are_those_of_the_text() -> None:
     rows = forgetting.texts()
     wanted = [i for i, row in enumerate(rows) for _ in range(row["drawn"])]
-    found = cached("forgetting owners", (forgetting.SCORES,), _owners)
-    assert all(owners == wanted for owners in found.values()), (
+    found = cached("forgetting example_ids", (forgetting.SCORES,), _owners)
+    assert all(example_ids == wanted for example_ids in found.values()), (
         "an array does not cover the drawn tokens"
     )
     assert all(0 < row["drawn"] < len(row["ids"]) for row in rows)
@@ -142,7 +142,7 @@ def test_owners_are_those_of_the_text() -> None:
 
 def _owners() -> dict[str, list[int]]:
     stored = forgetting.arrays()
-    return {name: stored[f"{name}.owners"].tolist() for name in (BASE, *forgetting.adapters())}
+    return {name: stored[f"{name}.example_ids"].tolist() for name in (BASE, *forgetting.adapters())}
 
 
 def test_base_compared_with_itself_is_nothing() -> None:

@@ -170,7 +170,7 @@ def _numbers(runs: _Runs) -> dict[str, Any]:
         (s, seed): _stability(runs, s, seed) for s in (*first(), *second()) for seed in runs.seeds
     }
     return {
-        "eval_loss_base": _by_example(runs.base["losses"].astype(float), runs.base["owners"]),
+        "eval_loss_base": _by_example(runs.base["losses"].astype(float), runs.base["example_ids"]),
         **{
             f"eval_loss_r{s[0]}_lr{rate}": sample(runs.losses(s))
             for settings, rates in ((first(), RATES), (second(), SECOND_RATES))
@@ -212,7 +212,7 @@ def _of_control(runs: _Runs) -> dict[str, Any]:
         # for the gate's own question, whether the control was beaten; no measurement
         "by_example": _by_example(
             _mean_tokens(runs, control()) - _mean_tokens(runs, (*control()[:3], False)),
-            runs.base["owners"],
+            runs.base["example_ids"],
         ),
     }
 
@@ -221,11 +221,11 @@ def _mean_tokens(runs: _Runs, setting: Setting) -> Any:
     return sum(runs.tokens[setting, seed] for seed in runs.seeds) / len(runs.seeds)
 
 
-def _by_example(values: Any, owners: Any) -> dict[str, Any]:
+def _by_example(values: Any, example_ids: Any) -> dict[str, Any]:
     """Give the mean over tokens; its standard error by the spread of examples' sums about it."""
     import numpy as np
 
-    sums, counts = np.bincount(owners, weights=values), np.bincount(owners)
+    sums, counts = np.bincount(example_ids, weights=values), np.bincount(example_ids)
     mean, k = sums.sum() / counts.sum(), len(counts)
     spread = math.sqrt(k / (k - 1) * float(((sums - mean * counts) ** 2).sum()))
     return {"value": float(mean), "stderr": spread / float(counts.sum()), "n": k}
@@ -259,7 +259,7 @@ def _pairs_table(runs: _Runs) -> list[list[Any]]:
             low, high = test.confidence_interval(0.95)
             change = [runs.loss[other, seed] - runs.loss[one, seed] for seed in runs.seeds]
             tokens = _by_example(
-                _mean_tokens(runs, other) - _mean_tokens(runs, one), runs.base["owners"]
+                _mean_tokens(runs, other) - _mean_tokens(runs, one), runs.base["example_ids"]
             )
             numbers = [statistics.fmean(change), float(low), float(high), float(test.pvalue)]
             rows.append(

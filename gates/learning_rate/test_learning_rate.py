@@ -124,10 +124,14 @@ def test_runs_have_everything_else_in_common() -> None:
         every[name] = {
             key: value for key, value in told.items() if key not in {"identity", "trial"}
         }
-    bench = next(iter(every.values()))
-    assert all(told == bench for told in every.values()), "runs were made on different benches"
-    assert all(bench[key] == config[key] for key in ("dtype", "device", "threads")), bench
-    assert outputs.result()["environment"]["bench"] == bench
+    sweep_context = next(iter(every.values()))
+    assert all(told == sweep_context for told in every.values()), (
+        "runs were made on different benches"
+    )
+    assert all(sweep_context[key] == config[key] for key in ("dtype", "device", "threads")), (
+        sweep_context
+    )
+    assert outputs.result()["environment"]["sweep_context"] == sweep_context
 
 
 def test_every_run_is_whole() -> None:

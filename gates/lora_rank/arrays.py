@@ -95,7 +95,7 @@ class _Stored:
         )
         self.full, self.tokens = arrays(plan.TUNED), arrays(plan.FULL_TOKENS)
         self.shapes = np.array(plan.shapes())
-        assert self.tokens["owners"].tolist() == self.base["owners"].tolist(), (
+        assert self.tokens["example_ids"].tolist() == self.base["example_ids"].tolist(), (
             "full: other tokens than the base's"
         )
 
@@ -211,8 +211,8 @@ def _of_directions(stored: _Stored) -> dict[str, Any]:
 
 
 def _of_full(stored: _Stored) -> dict[str, Any]:
-    losses, owners = stored.tokens["full.losses"].astype(float), stored.base["owners"]
-    numbers: dict[str, Any] = {"loss_full": ratio(losses, [1.0] * len(losses), owners)}
+    losses, example_ids = stored.tokens["full.losses"].astype(float), stored.base["example_ids"]
+    numbers: dict[str, Any] = {"loss_full": ratio(losses, [1.0] * len(losses), example_ids)}
     for what in ("stable", "energy"):
         by_layer = _shape(stored.full["values"], what)
         spread = float(by_layer.std(ddof=1)) / math.sqrt(len(by_layer))
@@ -229,7 +229,7 @@ def _of_full(stored: _Stored) -> dict[str, Any]:
 def _kept(stored: _Stored, part: str) -> dict[str, Any]:
     before = stored.base["losses"].astype(float)
     some, whole = (before - stored.tokens[f"{of}.losses"].astype(float) for of in (part, "full"))
-    return ratio(some, whole, stored.base["owners"])
+    return ratio(some, whole, stored.base["example_ids"])
 
 
 # What the report shows

@@ -341,7 +341,7 @@ def stored_tokens(part: str, what: str) -> list[float]:
     def compute() -> list[float]:
         found = arrays(plan.FULL_TOKENS)
         chosen = set(trials_model.drawn_examples(plan.features()))
-        pairs = zip(found["owners"].tolist(), found[f"{part}.{what}"].tolist(), strict=True)
+        pairs = zip(found["example_ids"].tolist(), found[f"{part}.{what}"].tolist(), strict=True)
         return [value for owner, value in pairs if owner in chosen]
 
     return list(cached(f"lora full tokens {part} {what}", [plan.FULL_TOKENS], compute))

@@ -118,7 +118,7 @@ def test_trials_have_everything_else_in_common() -> None:
         )
     assert all(told == every[0] for told in every), "trials were made on different benches"
     assert all(every[0][key] == config[key] for key in ("dtype", "device", "threads")), every[0]
-    assert outputs.result()["environment"]["bench"] == every[0]
+    assert outputs.result()["environment"]["sweep_context"] == every[0]
 
 
 def test_every_trial_is_whole() -> None:

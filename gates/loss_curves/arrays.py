@@ -127,8 +127,8 @@ def curve(shape: str) -> dict[str, Any]:
     steps = trials.load(name, "steps")
     ends = []
     for trial in ("base", name):
-        owners = trials.load(trial, "evaluation")["owners"]
-        ends.append(float(losses(trial)[owners < count].mean()))
+        example_ids = trials.load(trial, "evaluation")["example_ids"]
+        ends.append(float(losses(trial)[example_ids < count].mean()))
     trained, tokens = steps["loss"].tolist(), steps["supervised_tokens"].tolist()
     held_out = [
         (0, ends[0]),
@@ -172,13 +172,13 @@ def detected(found: dict[str, Any], limits: dict[str, float]) -> str:
 
 
 def _of_shapes() -> dict[str, Any]:
-    owners, told = trials.load("base", "evaluation")["owners"], {}
-    found: dict[str, Any] = {"base_loss": token_mean(losses("base"), owners)}
+    example_ids, told = trials.load("base", "evaluation")["example_ids"], {}
+    found: dict[str, Any] = {"base_loss": token_mean(losses("base"), example_ids)}
     for shape in SHAPES:
         told[shape] = detected(curve(shape), config()["detectors"])
         found |= {
             f"detected_{shape}": told[shape],
-            f"eval_loss_{shape}": token_mean(losses(shapes()[shape]), owners),
+            f"eval_loss_{shape}": token_mean(losses(shapes()[shape]), example_ids),
         }
     shown, ended = curve("overfitting"), found["eval_loss_overfitting"]
     stairs = staircase(shown["losses"], before(), epoch_steps())
@@ -205,7 +205,7 @@ def before() -> list[float]:
     of, base = trials.trial(shapes()["overfitting"]), stored("repeated_base")
     size, count = of["training"]["batch_size"], of["examples"]
     values: list[list[float]] = [[] for _ in range(count // size)]
-    for owner, loss in zip(base["owners"].tolist(), base["losses"].tolist(), strict=True):
+    for owner, loss in zip(base["example_ids"].tolist(), base["losses"].tolist(), strict=True):
         values[owner // size].append(loss)
     means = [math.fsum(batch) / len(batch) for batch in values]
     return [means[step % len(means)] for step in range(of["training"]["steps"])]
@@ -343,14 +343,14 @@ def _of_lines() -> dict[str, Any]:
     import numpy as np
 
     lines, count, found = stored("line"), config()["data"]["curve"], {}
-    owners = trials.load("base", "evaluation")["owners"]
-    owners = owners[owners < count]
+    example_ids = trials.load("base", "evaluation")["example_ids"]
+    example_ids = example_ids[example_ids < count]
     at = lines["at"].tolist()
     for run in LINES:
         rows = lines[run].astype(np.float64)
 
         def minimum(kept: list[int], rows: Any = rows) -> float:
-            return lowest(at, rows[:, np.isin(owners, kept)].mean(1).tolist())
+            return lowest(at, rows[:, np.isin(example_ids, kept)].mean(1).tolist())
 
         found[f"line_minimum_{run}"] = leave_one_out(count, minimum)
     return found

@@ -157,14 +157,14 @@ def _repeated(name: str) -> dict[str, list[float]]:
     examples = trials.used(trials.trial(name), trials.rows("train"))
     places = sorted(outputs.rng().sample(range(len(examples)), min(REPEATED, len(examples))))
     stored = load_file(trials.artifacts() / "repeated_base.safetensors")
-    owners = stored["owners"].tolist()
+    example_ids = stored["example_ids"].tolist()
     wanted = [i for i, row in enumerate(examples) for _ in range(supervised(row))]
-    assert owners == wanted, (
+    assert example_ids == wanted, (
         "repeated_base does not cover the overfitting run's examples in their order"
     )
     kept = [
         loss
-        for loss, owner in zip(stored["losses"].tolist(), owners, strict=True)
+        for loss, owner in zip(stored["losses"].tolist(), example_ids, strict=True)
         if owner in set(places)
     ]
     with torch.no_grad():

@@ -60,13 +60,13 @@ def _shape_rows() -> list[list[Any]]:
 
 
 def _seed_rows() -> list[list[Any]]:
-    owners, rows = trials.load("base", "evaluation")["owners"], []
+    example_ids, rows = trials.load("base", "evaluation")["example_ids"], []
     for rate in RATES:
         for place, seed in enumerate(config()["seeds"]):
             change = losses(loss_curves.grid_name(rate, SIZES[-1], seed)) - losses(
                 loss_curves.grid_name(rate, SIZES[0], seed)
             )
-            told = token_mean(change, owners)
+            told = token_mean(change, example_ids)
             row = [config()["rates"][rate], seed, *(finals(rate, size)[place] for size in SIZES)]
             rows.append([*row, told["value"], told["stderr"]])
     return rows

@@ -46,11 +46,11 @@ def _losses() -> dict[str, dict[str, Any]]:
     from safetensors.numpy import load_file
 
     arrays = load_file(outputs.out() / ARRAYS)
-    counts = np.bincount(arrays["owners"])  # supervised tokens of each example, [examples]
+    counts = np.bincount(arrays["example_ids"])  # supervised tokens of each example, [examples]
     found = {}
     for name in LOSSES.values():
         losses = arrays[f"{name}.losses"].astype(np.float64)  # [supervised tokens]
-        sums = np.bincount(arrays["owners"], losses)
+        sums = np.bincount(arrays["example_ids"], losses)
         found[name] = {
             "mean": float(losses.mean()),
             "sums": sums.tolist(),

@@ -89,22 +89,22 @@ def _of_evaluation() -> dict[str, Any]:
     import numpy as np
 
     found = arrays("evaluation")
-    owners = found["owners"]
+    example_ids = found["example_ids"]
     numbers: dict[str, Any] = {}
     losses = {name: found[f"{name}.losses"].astype(np.float64) for name in EVALUATIONS}
     for name in EVALUATIONS:
-        numbers[f"eval_loss_{name}"] = token_mean(losses[name], owners)
+        numbers[f"eval_loss_{name}"] = token_mean(losses[name], example_ids)
         numbers[f"eval_token_accuracy_{name}"] = token_mean(
-            found[f"{name}.hits"].astype(np.float64), owners
+            found[f"{name}.hits"].astype(np.float64), example_ids
         )
         numbers[f"eval_entropy_{name}"] = token_mean(
-            found[f"{name}.entropies"].astype(np.float64), owners
+            found[f"{name}.entropies"].astype(np.float64), example_ids
         )
-    numbers["improvement"] = token_mean(losses["base"] - losses["true"], owners)
-    numbers["improvement_shuffled"] = token_mean(losses["base"] - losses["shuffled"], owners)
-    numbers["control_gap"] = token_mean(losses["shuffled"] - losses["true"], owners)
+    numbers["improvement"] = token_mean(losses["base"] - losses["true"], example_ids)
+    numbers["improvement_shuffled"] = token_mean(losses["base"] - losses["shuffled"], example_ids)
+    numbers["control_gap"] = token_mean(losses["shuffled"] - losses["true"], example_ids)
     gained = (losses["base"] - losses["shuffled"], losses["base"] - losses["true"])
-    return numbers | {"format_share": ratio(*gained, owners)}
+    return numbers | {"format_share": ratio(*gained, example_ids)}
 
 
 def _of_training() -> dict[str, Any]:
@@ -222,7 +222,7 @@ def curve(run: str, examples: int) -> list[tuple[float, float]]:
 def _ends(examples: int) -> dict[str, float]:
     found = arrays("evaluation")
     return {
-        name: float(found[f"{name}.losses"][found["owners"] < examples].mean(dtype="float64"))
+        name: float(found[f"{name}.losses"][found["example_ids"] < examples].mean(dtype="float64"))
         for name in EVALUATIONS
     }
 
@@ -240,12 +240,12 @@ def _by_example() -> dict[str, dict[str, dict[str, list[float]]]]:
 
     def compute() -> dict[str, Any]:
         found = arrays("evaluation")
-        owners = found["owners"].tolist()
+        example_ids = found["example_ids"].tolist()
         split: dict[str, Any] = {name: {} for name in EVALUATIONS}
         for name in EVALUATIONS:
             for what in ("losses", "entropies", "hits"):
                 values: dict[str, list[float]] = {}
-                for owner, value in zip(owners, found[f"{name}.{what}"].tolist(), strict=True):
+                for owner, value in zip(example_ids, found[f"{name}.{what}"].tolist(), strict=True):
                     values.setdefault(str(owner), []).append(value)
                 split[name][what] = values
         return split

@@ -211,12 +211,15 @@ def _quantisation() -> dict[str, Any]:
 
     names = linear_names()
     with safe_open(outputs.inputs()["smollm2-135m"] / "model.safetensors", framework="pt") as file:
-        layers = [_weigh(file.get_tensor(names[i]).float()) for i in sampled_layers()]
+        layers = [_quantisation_error(file.get_tensor(names[i]).float()) for i in sampled_layers()]
     generator = torch.Generator().manual_seed(outputs.rng().getrandbits(32))
-    return {"layers": layers, "gaussian": _weigh(torch.randn(1024, 1024, generator=generator))}
+    return {
+        "layers": layers,
+        "gaussian": _quantisation_error(torch.randn(1024, 1024, generator=generator)),
+    }
 
 
-def _weigh(weight: Any) -> dict[str, float]:
+def _quantisation_error(weight: Any) -> dict[str, float]:
     """Give a matrix's errors in NF4 and FP4 (double quantisation), its bytes, values per block.
 
     The errors are relative.

@@ -14,10 +14,10 @@ def mean(values: Any) -> dict[str, Any]:
     return {"value": centre, "stderr": spread, "n": count}
 
 
-def per_token(values: Any, owners: Any) -> dict[str, Any]:
-    """Give the mean over tokens, its standard error over owners (Cochran's linearised ratio)."""
+def per_token(values: Any, example_ids: Any) -> dict[str, Any]:
+    """Give the mean over tokens, its standard error over example_ids (Cochran's linearised ratio)."""
     sums: dict[int, list[float]] = {}
-    for value, owner in zip(values.tolist(), owners.tolist(), strict=True):
+    for value, owner in zip(values.tolist(), example_ids.tolist(), strict=True):
         sums.setdefault(owner, []).append(value)
     groups, count = len(sums), len(values)
     mean = math.fsum(values) / count

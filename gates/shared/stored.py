@@ -67,19 +67,19 @@ def arrays(name: str) -> dict[str, Any]:
     return found
 
 
-def ratio(above: Any, below: Any, owners: Any) -> dict[str, Any]:
+def ratio(above: Any, below: Any, example_ids: Any) -> dict[str, Any]:
     """Give Σ above / Σ below over tokens with its linearised standard error.
 
     Examples are the independent units.
     """
     import numpy as np
 
-    x, y = np.bincount(owners, weights=above), np.bincount(owners, weights=below)
+    x, y = np.bincount(example_ids, weights=above), np.bincount(example_ids, weights=below)
     found, k = x.sum() / y.sum(), len(y)
     variance = k / (k - 1) * ((x - found * y) ** 2).sum()
     return {"value": float(found), "stderr": float(math.sqrt(variance) / abs(y.sum())), "n": k}
 
 
-def token_mean(values: Any, owners: Any) -> dict[str, Any]:
+def token_mean(values: Any, example_ids: Any) -> dict[str, Any]:
     """Give the mean over tokens, as the ratio of their sum to their number."""
-    return ratio(values, [1.0] * len(values), owners)
+    return ratio(values, [1.0] * len(values), example_ids)

@@ -33,7 +33,7 @@ FILES = (
     "steps.safetensors",
     "evaluation.safetensors",
 )
-PARTS = ("losses", "entropies", "hits", "owners")
+PARTS = ("losses", "entropies", "hits", "example_ids")
 LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
@@ -294,10 +294,10 @@ def _of_steps(name: str, of: dict[str, Any], features: Sequence[str]) -> Iterabl
 
 def _of_evaluation(name: str, features: Sequence[str]) -> Iterable[str]:
     found, evaluation = load(name, "evaluation", features), rows("evaluation", features)
-    owners = [i for i, row in enumerate(evaluation) for _ in range(supervised(row))]
-    if found["owners"].tolist() != owners:
+    example_ids = [i for i, row in enumerate(evaluation) for _ in range(supervised(row))]
+    if found["example_ids"].tolist() != example_ids:
         yield "its evaluation does not cover the supervised tokens of the frozen set"
-    if any(len(found[part]) != len(owners) for part in PARTS):
+    if any(len(found[part]) != len(example_ids) for part in PARTS):
         yield "its evaluation's arrays differ in length"
 
 

@@ -43,7 +43,7 @@ def stored(
     def compute() -> dict[str, list[float]]:
         found = trials.load(name, "evaluation", features)
         split: dict[str, list[float]] = {}
-        for owner, value in zip(found["owners"].tolist(), found[part].tolist(), strict=True):
+        for owner, value in zip(found["example_ids"].tolist(), found[part].tolist(), strict=True):
             split.setdefault(str(owner), []).append(value)
         return split
 

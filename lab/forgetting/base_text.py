@@ -64,12 +64,12 @@ OPENINGS = (
 class Distance:
     """Per sampled token, all [N]: the model's loss and its divergence from the base, in nats.
 
-    owners: whose text the token is in.
+    example_ids: whose text the token is in.
     """
 
     losses: np.ndarray
     divergences: np.ndarray
-    owners: np.ndarray
+    example_ids: np.ndarray
 
 
 @torch.no_grad()

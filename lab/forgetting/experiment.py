@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING
 from lab.contract import Context, Result, main
 
 if TYPE_CHECKING:
-    from lab.forgetting.scoring import Found, Job
+    from lab.forgetting.scoring import ModelScores, Job
     from lab.instruments.chat import Encoded
     from lab.instruments.evaluation import Evaluation
     from lab.instruments.multiple_choice import Item, Scores
-    from lab.instruments.sweep import Bench
-    from lab.instruments.trials import Ran, Trial
+    from lab.instruments.sweep import SweepContext
+    from lab.instruments.trials import TrialResult, Trial
 
 QUESTION = (
     "What does a model forget while it learns to describe functions, and what decides how much?"
@@ -56,7 +56,7 @@ BASE = "base"
 
 
 @dataclass(frozen=True)
-class Measured:
+class ForgettingObservations:
     """All that a run measured.
 
     models: name → found, the base first; runs: adapter → its training; matrices: names.
@@ -64,8 +64,8 @@ class Measured:
 
     items: tuple[Item, ...]
     texts: list[Encoded]
-    models: Mapping[str, Found]
-    runs: Mapping[str, Ran]
+    models: Mapping[str, ModelScores]
+    runs: Mapping[str, TrialResult]
     base_evaluation: Evaluation
     matrices: tuple[str, ...]
     roles: Mapping[str, str]
@@ -86,39 +86,43 @@ def run(ctx: Context) -> None:
     from lab import present
     from lab.forgetting import figures, report, tables
 
-    measured, bench = measure(ctx)
-    report.store(ctx, measured)
-    numbers = report.measurements(measured)
+    observations, sweep_context = measure(ctx)
+    report.store(ctx, observations)
+    numbers = report.measurements(observations)
     result = Result(
         EXPERIMENT,
         QUESTION,
         HYPOTHESIS,
         METHOD,
         numbers,
-        tables=tables.tables(measured),
-        findings=report.findings(measured, numbers),
-        environment=report.facts(ctx, measured, bench),
+        tables=tables.tables(observations),
+        findings=report.findings(observations, numbers),
+        environment=report.facts(ctx, observations, sweep_context),
     )
-    present.write(ctx.out, result, figures.figures(measured, numbers))
+    present.write(ctx.out, result, figures.figures(observations, numbers))
 
 
-def measure(ctx: Context) -> tuple[Measured, Mapping[str, object]]:
+def measure(ctx: Context) -> tuple[ForgettingObservations, Mapping[str, object]]:
     """Do the whole experiment; give what it found, and what its runs stood on."""
     from lab.forgetting import scoring
     from lab.instruments import aside, sweep, trials
 
     artifacts = ctx.out / "artifacts"
     artifacts.mkdir(exist_ok=True)
-    with sweep.bench(ctx, EARLIER) as (bench, known):
+    with sweep.open_context(ctx, EARLIER) as (sweep_context, known):
         wanted = plan(ctx)
-        base = trials.base(bench, artifacts, known=known)
+        base = trials.base(sweep_context, artifacts, known=known)
         ran = trials.run(
-            list(wanted.values()), bench, artifacts, workers=ctx.config["workers"], known=known
+            list(wanted.values()),
+            sweep_context,
+            artifacts,
+            workers=ctx.config["workers"],
+            known=known,
         )
         runs = {name: ran[trial] for name, trial in wanted.items()}
         job, processes = (
-            _job(ctx, bench),
-            {"workers": ctx.config["workers"], "threads": bench.threads},
+            _job(ctx, sweep_context),
+            {"workers": ctx.config["workers"], "threads": sweep_context.threads},
         )
         ctx.progress(0, len(runs) + 1, "the base writes")
         # a process of its own, so that this one never holds a model
@@ -128,13 +132,13 @@ def measure(ctx: Context) -> tuple[Measured, Mapping[str, object]]:
         tasks = {name: (scoring.score, job, folder, texts) for name, folder in folders.items()}
         models = aside.run(tasks, **processes)
         ctx.progress(len(models), len(models), "scored")
-        description = bench.description()
+        description = sweep_context.description()
     _freeze(ctx, job, texts)
     threshold = ctx.config["intruders"]["threshold"]
-    measured = Measured(
+    observations = ForgettingObservations(
         job.items, texts, models, runs, base, job.matrices, dict(ctx.config["roles"]), threshold
     )
-    return measured, description
+    return observations, description
 
 
 def plan(ctx: Context) -> dict[str, Trial]:
@@ -151,7 +155,7 @@ def plan(ctx: Context) -> dict[str, Trial]:
     return made
 
 
-def _job(ctx: Context, bench: Bench) -> Job:
+def _job(ctx: Context, sweep_context: SweepContext) -> Job:
     from transformers import AutoConfig
 
     from lab.forgetting import suites
@@ -159,11 +163,11 @@ def _job(ctx: Context, bench: Bench) -> Job:
     from lab.instruments.models import architecture
 
     text, chosen = ctx.config["text"], ctx.config["intruders"]
-    layers = architecture(AutoConfig.from_pretrained(bench.model)).layers
+    layers = architecture(AutoConfig.from_pretrained(sweep_context.model)).layers
     return Job(
-        model=bench.model,
-        dtype=bench.dtype,
-        device=bench.device,
+        model=sweep_context.model,
+        dtype=sweep_context.dtype,
+        device=sweep_context.device,
         items=tuple(
             item for name in suites.SUITES for item in suites.build(name, ctx.config["items"])
         ),

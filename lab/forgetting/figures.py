@@ -11,20 +11,26 @@ from lab.forgetting.numbers import BASE, Compared, compare, of_one_shape, over_i
 from lab.stats import significance as comparing
 
 if TYPE_CHECKING:
-    from lab.forgetting.experiment import Measured
+    from lab.forgetting.experiment import ForgettingObservations
 
 
-def figures(measured: Measured, numbers: Mapping[str, Measurement]) -> list[present.Figure]:
+def figures(
+    observations: ForgettingObservations, numbers: Mapping[str, Measurement]
+) -> list[present.Figure]:
     """All figures of the report."""
-    found = compare(measured)
-    return [frontier(measured, found), divergence(measured, found, numbers), by_suite(measured)]
+    found = compare(observations)
+    return [
+        frontier(observations, found),
+        divergence(observations, found, numbers),
+        by_suite(observations),
+    ]
 
 
 def _points(
-    measured: Measured, x: Mapping[str, float], y: Mapping[str, float]
+    observations: ForgettingObservations, x: Mapping[str, float], y: Mapping[str, float]
 ) -> tuple[present.Series, ...]:
     """One series for adapters that differ in rate alone, joined in order; one for each other."""
-    alike = of_one_shape(measured)
+    alike = of_one_shape(observations)
     joined = present.Series(
         f"{alike[0]} to {alike[-1]}", [x[name] for name in alike], [y[name] for name in alike]
     )
@@ -32,7 +38,7 @@ def _points(
     return (joined, *(present.Series(name, [x[name]], [y[name]], kind="points") for name in others))
 
 
-def frontier(measured: Measured, found: Mapping[str, Compared]) -> present.Figure:
+def frontier(observations: ForgettingObservations, found: Mapping[str, Compared]) -> present.Figure:
     """What each adapter learnt and forgot."""
     gains = {name: one.learning.value for name, one in found.items()}
     losses = {name: one.forgetting.value for name, one in found.items()}
@@ -50,12 +56,14 @@ def frontier(measured: Measured, found: Mapping[str, Compared]) -> present.Figur
         ),
         x_label="learning: held-out loss taken off (nats/token)",
         y_label="forgetting: margin lost (nats/byte)",
-        series=_points(measured, gains, losses),
+        series=_points(observations, gains, losses),
     )
 
 
 def divergence(
-    measured: Measured, found: Mapping[str, Compared], numbers: Mapping[str, Measurement]
+    observations: ForgettingObservations,
+    found: Mapping[str, Compared],
+    numbers: Mapping[str, Measurement],
 ) -> present.Figure:
     """How far from the base each adapter is on the base's own text, against its update's size."""
     norms = {name: one.norm for name, one in found.items()}
@@ -74,18 +82,20 @@ def divergence(
         ),
         x_label="‖ΔW‖ over all linear layers (Frobenius)",
         y_label="KL(base‖adapter) (nats/token)",
-        series=_points(measured, norms, distances),
+        series=_points(observations, norms, distances),
         x_scale="log",
         y_scale="log",
     )
 
 
-def by_suite(measured: Measured) -> present.Figure:
+def by_suite(observations: ForgettingObservations) -> present.Figure:
     """What the standard and the high-rate adapter forgot in each suite, with one standard error."""
-    of, before = suites(measured), measured.scores[BASE].margin
+    of, before = suites(observations), observations.scores[BASE].margin
     series, told = [], []
-    for name in (measured.roles["standard"], measured.roles["high_rate"]):
-        lost = [over_items((before - measured.scores[name].margin)[items]) for items in of.values()]
+    for name in (observations.roles["standard"], observations.roles["high_rate"]):
+        lost = [
+            over_items((before - observations.scores[name].margin)[items]) for items in of.values()
+        ]
         values, errors = [mean.value for mean in lost], [mean.stderr for mean in lost]
         band = (
             [v - e for v, e in zip(values, errors, strict=True)],

@@ -14,7 +14,7 @@ from lab.stats.paired import paired
 from lab.stats.tokens import Mean
 
 if TYPE_CHECKING:
-    from lab.forgetting.experiment import Measured
+    from lab.forgetting.experiment import ForgettingObservations
 
 BASE = "base"
 
@@ -44,37 +44,39 @@ class Compared:
     intruders: int
 
 
-def compare(measured: Measured) -> dict[str, Compared]:
+def compare(observations: ForgettingObservations) -> dict[str, Compared]:
     """All adapters by name, in order."""
-    margins = {name: scores.margin for name, scores in measured.scores.items()}
-    p_values = [paired(margins[BASE], margins[name]).p_value for name in measured.runs]
+    margins = {name: scores.margin for name, scores in observations.scores.items()}
+    p_values = [paired(margins[BASE], margins[name]).p_value for name in observations.runs]
     adjusted = comparing.holm(p_values)
-    pairs = zip(measured.runs, p_values, adjusted, strict=True)
-    return {name: _one(measured, name, p, adjusted_p) for name, p, adjusted_p in pairs}
+    pairs = zip(observations.runs, p_values, adjusted, strict=True)
+    return {name: _one(observations, name, p, adjusted_p) for name, p, adjusted_p in pairs}
 
 
-def _one(measured: Measured, name: str, p: float, adjusted_p: float) -> Compared:
-    run, found, base = measured.runs[name], measured.models[name], measured.models[BASE]
-    scores, before = measured.scores[name], measured.scores[BASE]
+def _one(observations: ForgettingObservations, name: str, p: float, adjusted_p: float) -> Compared:
+    run, found, base = observations.runs[name], observations.models[name], observations.models[BASE]
+    scores, before = observations.scores[name], observations.scores[BASE]
     lost, won, mcnemar_p = comparing.mcnemar(before.acc, scores.acc)
-    gain = measured.base_evaluation.losses.astype(np.float64) - run.evaluation.losses.astype(
+    gain = observations.base_evaluation.losses.astype(np.float64) - run.evaluation.losses.astype(
         np.float64
     )
     losses = found.losses.astype(np.float64)
     return Compared(
         rate=run.trial.training.learning_rate,
         norm=math.sqrt(float((found.norms**2).sum())),
-        learning=statistics.token_mean(gain, run.evaluation.owners),
+        learning=statistics.token_mean(gain, run.evaluation.example_ids),
         forgetting=over_items(before.margin - scores.margin),
         p=p,
         adjusted_p=adjusted_p,
         lost=lost,
         won=won,
         mcnemar_p=mcnemar_p,
-        divergence=statistics.token_mean(found.divergences.astype(np.float64), found.owners),
-        text_loss=statistics.token_mean(losses, found.owners),
-        text_change=statistics.token_mean(losses - base.losses.astype(np.float64), found.owners),
-        intruders=intruders(measured, name),
+        divergence=statistics.token_mean(found.divergences.astype(np.float64), found.example_ids),
+        text_loss=statistics.token_mean(losses, found.example_ids),
+        text_change=statistics.token_mean(
+            losses - base.losses.astype(np.float64), found.example_ids
+        ),
+        intruders=intruders(observations, name),
     )
 
 
@@ -85,14 +87,14 @@ def over_items(values: np.ndarray) -> Mean:
     )
 
 
-def intruders(measured: Measured, name: str) -> int:
+def intruders(observations: ForgettingObservations, name: str) -> int:
     """Number of leading directions of a model's matrices that are unlike all of the base's."""
-    return int((measured.models[name].similarities < measured.threshold).sum())
+    return int((observations.models[name].similarities < observations.threshold).sum())
 
 
-def suites(measured: Measured) -> dict[str, np.ndarray]:
+def suites(observations: ForgettingObservations) -> dict[str, np.ndarray]:
     """Suite → the indices of its items, in order."""
-    names = [item.suite for item in measured.items]
+    names = [item.suite for item in observations.items]
     return {
         suite: np.array([i for i, n in enumerate(names) if n == suite])
         for suite in dict.fromkeys(names)
@@ -111,10 +113,12 @@ class Correlation:
     n: int
 
 
-def forgetting_with(measured: Measured, names: list[str], x: list[float]) -> Correlation:
+def forgetting_with(
+    observations: ForgettingObservations, names: list[str], x: list[float]
+) -> Correlation:
     """Spearman of forgetting with x over some adapters; items are drawn again."""
-    before = measured.scores[BASE].margin
-    lost = np.stack([before - measured.scores[name].margin for name in names])  # [M, N]
+    before = observations.scores[BASE].margin
+    lost = np.stack([before - observations.scores[name].margin for name in names])  # [M, N]
     value = comparing.spearman(np.array(x), lost.mean(1))
     stderr = comparing.bootstrap(
         lambda drawn: comparing.spearman(np.array(x), lost[:, drawn].mean(2).T), lost.shape[1]
@@ -122,13 +126,15 @@ def forgetting_with(measured: Measured, names: list[str], x: list[float]) -> Cor
     return Correlation(float(value), stderr, lost.shape[1])
 
 
-def divergence_with(measured: Measured, names: list[str], x: list[float]) -> Correlation:
+def divergence_with(
+    observations: ForgettingObservations, names: list[str], x: list[float]
+) -> Correlation:
     """Spearman of KL(base‖adapter) with x over some adapters; texts are drawn again."""
-    found = [measured.models[name] for name in names]
+    found = [observations.models[name] for name in names]
     sums = np.stack(
-        [np.bincount(f.owners, weights=f.divergences.astype(np.float64)) for f in found]
+        [np.bincount(f.example_ids, weights=f.divergences.astype(np.float64)) for f in found]
     )  # [M, texts]
-    counts = np.bincount(found[0].owners)  # [texts]
+    counts = np.bincount(found[0].example_ids)  # [texts]
     value = comparing.spearman(np.array(x), sums.sum(1) / counts.sum())
     stderr = comparing.bootstrap(
         lambda drawn: comparing.spearman(
@@ -139,7 +145,7 @@ def divergence_with(measured: Measured, names: list[str], x: list[float]) -> Cor
     return Correlation(float(value), stderr, len(counts))
 
 
-def of_one_shape(measured: Measured) -> list[str]:
+def of_one_shape(observations: ForgettingObservations) -> list[str]:
     """The adapters that differ from the standard one in the rate alone."""
-    standard = measured.runs[measured.roles["standard"]].trial.lora
-    return [name for name, run in measured.runs.items() if run.trial.lora == standard]
+    standard = observations.runs[observations.roles["standard"]].trial.lora
+    return [name for name, run in observations.runs.items() if run.trial.lora == standard]

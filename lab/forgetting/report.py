@@ -26,13 +26,13 @@ from lab.stats import significance as comparing
 from lab.stats.tokens import Mean
 
 if TYPE_CHECKING:
-    from lab.forgetting.experiment import Measured
+    from lab.forgetting.experiment import ForgettingObservations
 
 LEVEL = 0.05  # of the adjusted paired t test
 BYTE, TOKEN = "nats/byte", "nats/token"
 
 
-def store(ctx: Context, measured: Measured) -> None:
+def store(ctx: Context, observations: ForgettingObservations) -> None:
     """Write the arrays behind the numbers, and which trial each model is."""
     import json
 
@@ -40,7 +40,7 @@ def store(ctx: Context, measured: Measured) -> None:
 
     arrays = {
         f"{name}.{field.name}": np.ascontiguousarray(getattr(found, field.name))
-        for name, found in measured.models.items()
+        for name, found in observations.models.items()
         for field in fields(found)
     }
     path = ctx.out / "artifacts/scores.safetensors"
@@ -48,25 +48,25 @@ def store(ctx: Context, measured: Measured) -> None:
     path.chmod(0o644)  # safetensors makes it private to its owner
     models = {
         name: {"trial": run.folder.name, **asdict(run.trial.lora)}
-        for name, run in measured.runs.items()
+        for name, run in observations.runs.items()
     }
-    document = {"models": models, "matrices": list(measured.matrices)}
+    document = {"models": models, "matrices": list(observations.matrices)}
     (ctx.out / "artifacts/models.json").write_text(
         json.dumps(document, indent=1) + "\n", encoding="utf-8"
     )
 
 
-def measurements(measured: Measured) -> dict[str, Measurement]:
+def measurements(observations: ForgettingObservations) -> dict[str, Measurement]:
     """All numbers by name."""
     exact, found, roles, scores = (
         Measurement.of_exact,
-        compare(measured),
-        measured.roles,
-        measured.scores,
+        compare(observations),
+        observations.roles,
+        observations.scores,
     )
     base, standard = scores[BASE], found[roles["standard"]]
     numbers = {
-        "items": exact(len(measured.items), "items"),
+        "items": exact(len(observations.items), "items"),
         "adapters": exact(len(found), "adapters"),
         "margin_base": _mean(over_items(base.margin), BYTE),
         "acc_base": _mean(over_items(base.acc), ""),
@@ -78,7 +78,7 @@ def measurements(measured: Measured) -> dict[str, Measurement]:
     low, high = scores[roles["low_rate"]].margin, scores[roles["high_rate"]].margin
     numbers["forgetting_rate_gap"] = _mean(over_items(low - high), BYTE)
     lost = base.margin - scores[roles["standard"]].margin
-    for suite, items in suites(measured).items():
+    for suite, items in suites(observations).items():
         numbers[f"forgetting_{suite.removeprefix('lab_')}"] = _mean(over_items(lost[items]), BYTE)
     change = scores[roles["standard"]].acc - base.acc
     return numbers | {
@@ -87,11 +87,11 @@ def measurements(measured: Measured) -> dict[str, Measurement]:
         "adapters_that_forgot": exact(sum(map(forgot, found.values())), "adapters"),
         "kl_standard": _mean(standard.divergence, TOKEN),
         "kl_high_rate": _mean(found[roles["high_rate"]].divergence, TOKEN),
-        "text_loss_base": _mean(_text_loss_of_base(measured), TOKEN),
+        "text_loss_base": _mean(_text_loss_of_base(observations), TOKEN),
         "text_loss_change_standard": _mean(standard.text_change, TOKEN),
-        **{name: _mean(value, "") for name, value in _correlations(measured, found).items()},
+        **{name: _mean(value, "") for name, value in _correlations(observations, found).items()},
         **{
-            f"intruders_{role}": exact(intruders(measured, name), "directions")
+            f"intruders_{role}": exact(intruders(observations, name), "directions")
             for role, name in roles.items()
         },
     }
@@ -106,26 +106,30 @@ def _mean(mean: Mean | Correlation, unit: str) -> Measurement:
     return Measurement.of_estimate(mean.value, unit, stderr=mean.stderr, n=mean.n)
 
 
-def _text_loss_of_base(measured: Measured) -> Mean:
+def _text_loss_of_base(observations: ForgettingObservations) -> Mean:
     from lab.stats.tokens import token_mean
 
-    found = measured.models[BASE]
-    return token_mean(found.losses.astype(np.float64), found.owners)
+    found = observations.models[BASE]
+    return token_mean(found.losses.astype(np.float64), found.example_ids)
 
 
-def _correlations(measured: Measured, found: Mapping[str, Compared]) -> dict[str, Correlation]:
-    names, alike = list(found), of_one_shape(measured)
+def _correlations(
+    observations: ForgettingObservations, found: Mapping[str, Compared]
+) -> dict[str, Correlation]:
+    names, alike = list(found), of_one_shape(observations)
     norms = [one.norm for one in found.values()]
     return {
-        "spearman_rate": forgetting_with(measured, alike, [found[name].rate for name in alike]),
-        "spearman_norm": forgetting_with(measured, names, norms),
-        "spearman_kl_norm": divergence_with(measured, names, norms),
+        "spearman_rate": forgetting_with(observations, alike, [found[name].rate for name in alike]),
+        "spearman_norm": forgetting_with(observations, names, norms),
+        "spearman_kl_norm": divergence_with(observations, names, norms),
     }
 
 
-def findings(measured: Measured, numbers: Mapping[str, Measurement]) -> tuple[str, ...]:
+def findings(
+    observations: ForgettingObservations, numbers: Mapping[str, Measurement]
+) -> tuple[str, ...]:
     """Sentences that follow from the numbers, and turn with them."""
-    found, roles = compare(measured), measured.roles
+    found, roles = compare(observations), observations.roles
     n, q = present.number, present.quantity
     value = {name: float(m.value) for name, m in numbers.items()}  # type: ignore[arg-type]
     losers = [name for name, one in found.items() if forgot(one)]
@@ -156,12 +160,12 @@ def findings(measured: Measured, numbers: Mapping[str, Measurement]) -> tuple[st
         f"On text that the base wrote, {roles['standard']} is {q(numbers['kl_standard'])} away "
         f"from it, and its loss rose by {q(numbers['text_loss_change_standard'])}: two estimates "
         f"of one divergence, which {agree} twice their noise.",
-        f"Among {len(measured.matrices)} matrices with "
-        f"{measured.models[BASE].similarities.shape[1]} leading directions each, "
+        f"Among {len(observations.matrices)} matrices with "
+        f"{observations.models[BASE].similarities.shape[1]} leading directions each, "
         f"{roles['low_rate']} has {present.count(found[roles['low_rate']].intruders, 'intruder')}, "
         f"{roles['standard']} {standard.intruders}, {roles['high_rate']} "
         f"{found[roles['high_rate']].intruders}; the base compared with itself "
-        f"{intruders(measured, BASE)}.",
+        f"{intruders(observations, BASE)}.",
         f"Nobody beats {', '.join(names[i] for i in best)}: each other adapter is met by one that "
         "learnt at least as much and forgot no more.",
     )
@@ -175,7 +179,9 @@ def _relation(correlation: Measurement) -> str:
     return "rises with" if value > 0 else "falls with"
 
 
-def facts(ctx: Context, measured: Measured, bench: Mapping[str, Any]) -> dict[str, Any]:
+def facts(
+    ctx: Context, observations: ForgettingObservations, sweep_context: Mapping[str, Any]
+) -> dict[str, Any]:
     """What a reader must know to repeat the run."""
     from lab.forgetting.suites import VERSION
 
@@ -183,8 +189,8 @@ def facts(ctx: Context, measured: Measured, bench: Mapping[str, Any]) -> dict[st
         ctx,
         packages=("torch", "transformers", "peft"),
         model=ctx.config["model"],
-        bench=dict(bench),
-        taken_over=sum(run.reused for run in measured.runs.values()),
+        sweep_context=dict(sweep_context),
+        taken_over=sum(run.reused for run in observations.runs.values()),
         suites_version=VERSION,
         config=dict(ctx.config),
     )

@@ -49,10 +49,10 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Found:
+class ModelScores:
     """What one model did. L: all linear layers; M: the matrices looked at.
 
-    log_likelihoods: [items, choices], nats; losses, divergences, owners: [N], see
+    log_likelihoods: [items, choices], nats; losses, divergences, example_ids: [N], see
     `base_text.Distance`; norms: [L], ‖ΔW‖_F in the order of the layers, 0 for the base;
     similarities: [M, directions], see `intruders`.
     """
@@ -60,7 +60,7 @@ class Found:
     log_likelihoods: np.ndarray
     losses: np.ndarray
     divergences: np.ndarray
-    owners: np.ndarray
+    example_ids: np.ndarray
     norms: np.ndarray
     similarities: np.ndarray
 
@@ -90,7 +90,7 @@ def write(job: Job) -> list[Encoded]:
     )
 
 
-def score(job: Job, adapter: Path | None, texts: Sequence[Encoded]) -> Found:
+def score(job: Job, adapter: Path | None, texts: Sequence[Encoded]) -> ModelScores:
     """Score the base, or the base with the adapter of a stored trial's folder."""
     stage = _stage(job)
     if adapter is None:
@@ -133,7 +133,7 @@ def _scored(
     model: "PeftModel",
     texts: Sequence[Encoded],
     layers: dict[str, _Layer | None],
-) -> Found:
+) -> ModelScores:
     distance = base_text.distance(model, texts)
     found = []
     language_model = model.get_base_model() if hasattr(model, "get_base_model") else model
@@ -149,11 +149,11 @@ def _scored(
             .cpu()
             .numpy()
         )
-    return Found(
+    return ModelScores(
         log_likelihoods=multiple_choice.log_likelihoods(model, stage.tokens),
         losses=distance.losses,
         divergences=distance.divergences,
-        owners=distance.owners,
+        example_ids=distance.example_ids,
         norms=np.array([layer.norm() if layer else 0.0 for layer in layers.values()]),
         similarities=np.stack(found),
     )

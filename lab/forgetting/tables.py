@@ -9,7 +9,7 @@ from lab.forgetting.numbers import BASE, compare, over_items, suites
 from lab.stats import significance as comparing
 
 if TYPE_CHECKING:
-    from lab.forgetting.experiment import Measured
+    from lab.forgetting.experiment import ForgettingObservations
 
 MODELS = (
     "adapter",
@@ -39,7 +39,7 @@ SUITES = (
 )
 
 
-def tables(measured: Measured) -> tuple[Table, ...]:
+def tables(observations: ForgettingObservations) -> tuple[Table, ...]:
     """Both."""
     rows = [
         (
@@ -57,23 +57,23 @@ def tables(measured: Measured) -> tuple[Table, ...]:
             one.text_loss.value,
             one.intruders,
         )
-        for name, one in compare(measured).items()
+        for name, one in compare(observations).items()
     ]
     return (
         Table("Adapters", MODELS, tuple(rows)),
-        Table("Suites", SUITES, tuple(_suites(measured))),
+        Table("Suites", SUITES, tuple(_suites(observations))),
     )
 
 
-def _suites(measured: Measured) -> list[tuple[str | float, ...]]:
+def _suites(observations: ForgettingObservations) -> list[tuple[str | float, ...]]:
     """One row per model and suite; p is McNemar's against the base, unadjusted (1 for the base)."""
     rows: list[tuple[str | float, ...]] = []
-    for name, scores in measured.scores.items():
-        for suite, items in suites(measured).items():
+    for name, scores in observations.scores.items():
+        for suite, items in suites(observations).items():
             parts = [
                 over_items(getattr(scores, part)[items]) for part in ("margin", "acc", "acc_norm")
             ]
-            p = comparing.mcnemar(measured.scores[BASE].acc[items], scores.acc[items])[2]
+            p = comparing.mcnemar(observations.scores[BASE].acc[items], scores.acc[items])[2]
             rows.append(
                 (
                     name,

@@ -23,17 +23,17 @@ class Evaluation:
     """Per supervised token, in the order of the examples; all arrays [N].
 
     losses, entropies: float32, nats; hits: uint8, 1 where the most likely token is the right one;
-    owners: int32, the example's index.
+    example_ids: int32, the example's index.
     """
 
     losses: np.ndarray
     entropies: np.ndarray
     hits: np.ndarray
-    owners: np.ndarray
+    example_ids: np.ndarray
 
     def __post_init__(self) -> None:
         """Arrays of one length."""
-        shapes = {a.shape for a in (self.losses, self.entropies, self.hits, self.owners)}
+        shapes = {a.shape for a in (self.losses, self.entropies, self.hits, self.example_ids)}
         if len(shapes) != 1:
             msg = f"arrays of an evaluation have the shapes {shapes}; wanted one"
             raise ValueError(msg)

@@ -27,7 +27,7 @@ def relative_error(
     return float((dequantize_4bit(packed, state) - whole).norm() / whole.norm())
 
 
-def weigh(weights: Iterable[torch.Tensor]) -> dict[str, np.ndarray]:
+def quantisation_error(weights: Iterable[torch.Tensor]) -> dict[str, np.ndarray]:
     """Arrays [n] of n matrices: NF4 and FP4 errors, squared norm, values per block, size.
 
     The values are the distinct ones.

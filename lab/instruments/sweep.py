@@ -7,12 +7,14 @@ from pathlib import Path
 
 from lab.contract import Context
 from lab.instruments import data, models
-from lab.instruments.trials import Bench
+from lab.instruments.trials import SweepContext
 
 
 @contextmanager
-def bench(ctx: Context, earlier: Sequence[str] = ()) -> Iterator[tuple[Bench, list[Path]]]:
-    """Give a run's bench, and the artifacts folders of `earlier` features (ids) among its inputs.
+def open_context(
+    ctx: Context, earlier: Sequence[str] = ()
+) -> Iterator[tuple[SweepContext, list[Path]]]:
+    """Give a run's sweep_context, and the artifacts folders of `earlier` features (ids) among its inputs.
 
     The data is that of the first of them, byte for byte, so that its trials can be taken over. A
     run on its own draws the data anew and writes it to artifacts/. Config keys: model, dtype,
@@ -24,7 +26,7 @@ def bench(ctx: Context, earlier: Sequence[str] = ()) -> Iterator[tuple[Bench, li
         place = known[0] if known else _freeze(ctx, folder)
         settings = ctx.config
         yield (
-            Bench(
+            SweepContext(
                 model=folder,
                 train=place / "train.jsonl",
                 evaluation=place / "evaluation.jsonl",

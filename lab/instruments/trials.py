@@ -1,6 +1,6 @@
 """A sweep's trials: each described whole, run once, stored, and found again by what it is.
 
-run(trials, bench, out)
+run(trials, sweep_context, out)
     _known     trials that an earlier feature has run, taken by the digest of their description
     _work      the others, `workers` at a time, each on one thread in a process of its own
         train → evaluate → store: adapter, steps, evaluation, description
@@ -76,7 +76,7 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Bench:
+class SweepContext:
     """What all trials of a sweep have in common: the model, the frozen data, the precision.
 
     It can be sent to a process.
@@ -109,7 +109,7 @@ class Bench:
 
 
 @dataclass(frozen=True)
-class Ran:
+class TrialResult:
     """A trial that was run, as it lies in `folder`.
 
     curve: (steps done, nats/token on the curve's examples).
@@ -125,41 +125,41 @@ class Ran:
 
 def run(
     trials: Sequence[Trial],
-    bench: Bench,
+    sweep_context: SweepContext,
     artifacts: Path,
     *,
     workers: int,
     known: Iterable[Path] = (),
     tell: Callable[[int, int, str], None] = lambda done, total, note: None,
-) -> dict[Trial, Ran]:
+) -> dict[Trial, TrialResult]:
     """Run each trial, or find it among `known`; give all of them in the order asked for.
 
     Args:
         trials: different ones; each is stored in artifacts/trials/<its name>/.
-        bench: what they have in common.
+        sweep_context: what they have in common.
         artifacts: folder of this feature's artifacts.
         workers: trials at the same time; 1: in this process.
         known: artifacts folders of earlier features. A trial found there is not copied:
             `folder` leads to it.
         tell: progress in optimizer steps, called after each trial.
     """
-    common = bench.description()
+    common = sweep_context.description()
     found = {trial: folder for trial in trials if (folder := _known(trial, common, known))}
     missing = [trial for trial in trials if trial not in found]
     total, done = sum(trial.training.steps for trial in missing), 0
     tell(0, total, f"{len(missing)} trials to run, {len(found)} taken over")
-    for trial in _work(missing, bench, artifacts / FOLDER, common, workers):
+    for trial in _work(missing, sweep_context, artifacts / FOLDER, common, workers):
         done += trial.training.steps
         tell(done, total, trial.name)
     return {t: read(found.get(t) or artifacts / FOLDER / t.name, reused=t in found) for t in trials}
 
 
-def base(bench: Bench, artifacts: Path, *, known: Iterable[Path] = ()) -> Evaluation:
+def base(sweep_context: SweepContext, artifacts: Path, *, known: Iterable[Path] = ()) -> Evaluation:
     """The base on the evaluation examples.
 
     Taken over from `known`, else computed, and stored beside the trials.
     """
-    common = bench.description()
+    common = sweep_context.description()
     wanted = hashlib.sha256(json.dumps(common, sort_keys=True).encode()).hexdigest()
     for place in known:
         description = place / FOLDER / BASE / DESCRIPTION
@@ -168,7 +168,7 @@ def base(bench: Bench, artifacts: Path, *, known: Iterable[Path] = ()) -> Evalua
             and json.loads(description.read_text("utf-8"))["identity"] == wanted
         ):
             return Evaluation(**load_file(description.parent / "evaluation.safetensors"))
-    stage = Stage(bench)
+    stage = Stage(sweep_context)
     found = evaluation.evaluate(
         stage.loaded.model, [example.encoded for example in stage.evaluation]
     )
@@ -180,14 +180,14 @@ def base(bench: Bench, artifacts: Path, *, known: Iterable[Path] = ()) -> Evalua
     return found
 
 
-def read(folder: Path, *, reused: bool = False) -> Ran:
+def read(folder: Path, *, reused: bool = False) -> TrialResult:
     """Read a stored trial."""
     steps, found = (
         load_file(folder / "steps.safetensors"),
         load_file(folder / "evaluation.safetensors"),
     )
     names = [field.name for field in fields(Step)]
-    return Ran(
+    return TrialResult(
         trial=described(json.loads((folder / DESCRIPTION).read_text("utf-8"))["trial"]),
         folder=folder,
         steps=tuple(
@@ -225,17 +225,21 @@ def _known(trial: Trial, common: Mapping[str, Any], places: Iterable[Path]) -> P
 
 
 def _work(
-    trials: Sequence[Trial], bench: Bench, folder: Path, common: Mapping[str, Any], workers: int
+    trials: Sequence[Trial],
+    sweep_context: SweepContext,
+    folder: Path,
+    common: Mapping[str, Any],
+    workers: int,
 ) -> Iterator[Trial]:
     """Run trials, long ones first so that none is left over at the end; give each when done."""
     ordered = sorted(trials, key=lambda trial: -trial.training.steps * trial.training.batch_size)
     if workers == 1 or len(trials) < 2:
-        stage = Stage(bench)
+        stage = Stage(sweep_context)
         for trial in ordered:
             yield _one(stage, trial, folder, common)
         return
     with ProcessPoolExecutor(
-        min(workers, len(trials)), multiprocessing.get_context("spawn"), _enter, (bench,)
+        min(workers, len(trials)), multiprocessing.get_context("spawn"), _enter, (sweep_context,)
     ) as pool:
         running: list[Future[Trial]] = [
             pool.submit(_in_worker, trial, folder, common) for trial in ordered
@@ -247,13 +251,15 @@ def _work(
 class Stage:
     """A process's own model and data, loaded once and used by one trial after the other."""
 
-    def __init__(self, bench: Bench) -> None:
-        self.bench = bench
+    def __init__(self, sweep_context: SweepContext) -> None:
+        self.sweep_context = sweep_context
         self.loaded = models.load(
-            bench.model, dtype=getattr(torch, bench.dtype), device=bench.device
+            sweep_context.model,
+            dtype=getattr(torch, sweep_context.dtype),
+            device=sweep_context.device,
         )
-        self.pool = data.thaw(bench.train)
-        self.evaluation = data.thaw(bench.evaluation)
+        self.pool = data.thaw(sweep_context.train)
+        self.evaluation = data.thaw(sweep_context.evaluation)
 
     def examples(self, trial: Trial) -> tuple[data.Example, ...]:
         """The training examples of a trial, in the order of use."""
@@ -278,11 +284,11 @@ def ordered(pool: Sequence[data.Example], trial: Trial) -> tuple[data.Example, .
 _stage: Stage | None = None  # of this worker process
 
 
-def _enter(bench: Bench) -> None:
+def _enter(sweep_context: SweepContext) -> None:
     global _stage  # noqa: PLW0603 - a pool's worker has no other place that outlives a call
-    os.environ["OMP_NUM_THREADS"] = str(bench.threads)
-    torch.set_num_threads(bench.threads)
-    _stage = Stage(bench)
+    os.environ["OMP_NUM_THREADS"] = str(sweep_context.threads)
+    torch.set_num_threads(sweep_context.threads)
+    _stage = Stage(sweep_context)
 
 
 def _in_worker(trial: Trial, folder: Path, common: Mapping[str, Any]) -> Trial:
@@ -293,7 +299,7 @@ def _in_worker(trial: Trial, folder: Path, common: Mapping[str, Any]) -> Trial:
 def _one(stage: Stage, trial: Trial, folder: Path, common: Mapping[str, Any]) -> Trial:
     """Train and evaluate one trial, and write it."""
     before = torch.get_num_threads()
-    torch.set_num_threads(stage.bench.threads)
+    torch.set_num_threads(stage.sweep_context.threads)
     model = adapters.attach(stage.loaded, trial.lora, trial.seed)
     try:
         held_out = [example.encoded for example in stage.evaluation]
@@ -305,7 +311,7 @@ def _one(stage: Stage, trial: Trial, folder: Path, common: Mapping[str, Any]) ->
                 and (done == 1 or done % trial.curve_every == 0)
                 and done < trial.training.steps
             ):
-                losses = evaluation.evaluate(model, held_out[: stage.bench.curve]).losses
+                losses = evaluation.evaluate(model, held_out[: stage.sweep_context.curve]).losses
                 curve.append((done, float(losses.mean(dtype="float64"))))
 
         examples = [example.encoded for example in stage.examples(trial)]

@@ -22,7 +22,7 @@ from lab.contract import Config, Context, ContractError, Result, main
 
 if TYPE_CHECKING:
     from lab.instruments.evaluation import Evaluation
-    from lab.instruments.trials import Ran, Trial
+    from lab.instruments.trials import TrialResult, Trial
 
 QUESTION = (
     "Which learning rate lets LoRA learn most in 20 steps, could it have been known beforehand, "
@@ -102,7 +102,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Measured:
+class LearningRateObservations:
     """All that a run measured.
 
     runs: setting → its runs in the order of the seeds; formula: a rate, see optimum.py.
@@ -110,10 +110,10 @@ class Measured:
 
     plan: Plan
     base: Evaluation
-    runs: Mapping[Setting, tuple[Ran, ...]]
+    runs: Mapping[Setting, tuple[TrialResult, ...]]
     formula: float | None
     hidden_size: int
-    bench: Mapping[str, Any]
+    sweep_context: Mapping[str, Any]
 
     @property
     def base_loss(self) -> float:
@@ -143,20 +143,20 @@ def run(ctx: Context) -> None:
     from lab.learning_rate import numbers as report
     from lab.learning_rate import report as sentences
 
-    measured = measure(ctx)
+    observations = measure(ctx)
     spikes = report.Spikes(ctx.config["gradient_spike"], ctx.config["loss_spike"])
-    numbers = report.measurements(measured, spikes)
+    numbers = report.measurements(observations, spikes)
     result = Result(
         EXPERIMENT,
         QUESTION,
         HYPOTHESIS,
         METHOD,
         numbers,
-        tables=tables.tables(measured, spikes),
-        findings=sentences.findings(measured, numbers),
-        environment=report.facts(ctx, measured),
+        tables=tables.tables(observations, spikes),
+        findings=sentences.findings(observations, numbers),
+        environment=report.facts(ctx, observations),
     )
-    present.write(ctx.out, result, figures.figures(measured, numbers))
+    present.write(ctx.out, result, figures.figures(observations, numbers))
 
 
 def plan(config: Config) -> Plan:
@@ -197,7 +197,7 @@ def plan(config: Config) -> Plan:
     )
 
 
-def measure(ctx: Context) -> Measured:
+def measure(ctx: Context) -> LearningRateObservations:
     """Run what no earlier feature has run; write it below artifacts/trials/."""
     from lab.instruments import sweep, trials
     from lab.learning_rate.optimum import formula_rate
@@ -207,22 +207,22 @@ def measure(ctx: Context) -> Measured:
         s: [_trial(s, seed, ctx.config) for seed in chosen.seeds]
         for s in (*chosen.true, chosen.control)
     }
-    with sweep.bench(ctx, EARLIER) as (bench, known):
-        model = json.loads((bench.model / "config.json").read_text("utf-8"))
+    with sweep.open_context(ctx, EARLIER) as (sweep_context, known):
+        model = json.loads((sweep_context.model / "config.json").read_text("utf-8"))
         formula = formula_rate(model["model_type"], model["hidden_size"])
         ctx.progress(0, 1, "evaluating the base")
         artifacts = ctx.out / "artifacts"
-        base = trials.base(bench, artifacts, known=known)
+        base = trials.base(sweep_context, artifacts, known=known)
         everything = [trial for of_seed in wanted.values() for trial in of_seed]
         workers = ctx.config["workers"]
         found = trials.run(
-            everything, bench, artifacts, workers=workers, known=known, tell=ctx.progress
+            everything, sweep_context, artifacts, workers=workers, known=known, tell=ctx.progress
         )
-        described = bench.description()
+        described = sweep_context.description()
     runs = {
         setting: tuple(found[trial] for trial in of_seed) for setting, of_seed in wanted.items()
     }
-    return Measured(chosen, base, runs, formula, model["hidden_size"], described)
+    return LearningRateObservations(chosen, base, runs, formula, model["hidden_size"], described)
 
 
 def _trial(setting: Setting, seed: int, config: Mapping[str, Any]) -> Trial:

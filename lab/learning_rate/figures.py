@@ -14,25 +14,29 @@ from lab.learning_rate.instability import instability
 from lab.learning_rate.numbers import written
 
 if TYPE_CHECKING:
-    from lab.learning_rate.experiment import Measured, Setting
+    from lab.learning_rate.experiment import LearningRateObservations, Setting
 
 
-def figures(measured: Measured, numbers: Mapping[str, Measurement]) -> list[present.Figure]:
+def figures(
+    observations: LearningRateObservations, numbers: Mapping[str, Measurement]
+) -> list[present.Figure]:
     """All figures of the report."""
-    return [loss_by_rate(measured, numbers), training_loss(measured), climb(measured)]
+    return [loss_by_rate(observations, numbers), training_loss(observations), climb(observations)]
 
 
-def loss_by_rate(measured: Measured, numbers: Mapping[str, Measurement]) -> present.Figure:
+def loss_by_rate(
+    observations: LearningRateObservations, numbers: Mapping[str, Measurement]
+) -> present.Figure:
     """Final held-out loss against the rate: every run, each rate's mean, base, control, formula."""
-    plan, base, formula = measured.plan, measured.base_loss, measured.formula
+    plan, base, formula = observations.plan, observations.base_loss, observations.formula
     series: list[present.Series] = []
     for settings, style in ((plan.first, "solid"), (plan.second, "dashed")):
         label, means = (
             f"rank {settings[0].rank}",
-            [statistics.fmean(measured.losses(s)) for s in settings],
+            [statistics.fmean(observations.losses(s)) for s in settings],
         )
         series += [
-            present.Series(f"{label}, each seed", *_points(measured, settings), kind="points"),
+            present.Series(f"{label}, each seed", *_points(observations, settings), kind="points"),
             present.Series(
                 f"{label}, mean",
                 [s.rate for s in settings],
@@ -41,7 +45,7 @@ def loss_by_rate(measured: Measured, numbers: Mapping[str, Measurement]) -> pres
             ),
         ]
     series.append(
-        present.Series("shuffled answers", *_points(measured, [plan.control]), kind="points")
+        present.Series("shuffled answers", *_points(observations, [plan.control]), kind="points")
     )
     series.append(
         present.Series(
@@ -49,7 +53,7 @@ def loss_by_rate(measured: Measured, numbers: Mapping[str, Measurement]) -> pres
         )
     )
     if formula is not None:
-        lowest = min(loss for s in plan.true for loss in measured.losses(s))
+        lowest = min(loss for s in plan.true for loss in observations.losses(s))
         series.append(
             present.Series("formula's rate", [formula, formula], [lowest, base], style="dotted")
         )
@@ -74,17 +78,19 @@ def _rate(measurement: Measurement) -> str:
     return written(float(measurement.value or 0))
 
 
-def _points(measured: Measured, settings: Sequence[Setting]) -> tuple[list[float], list[float]]:
+def _points(
+    observations: LearningRateObservations, settings: Sequence[Setting]
+) -> tuple[list[float], list[float]]:
     """Rate and final loss of every run."""
-    pairs = [(s.rate, loss) for s in settings for loss in measured.losses(s)]
+    pairs = [(s.rate, loss) for s in settings for loss in observations.losses(s)]
     return [rate for rate, _ in pairs], [loss for _, loss in pairs]
 
 
-def training_loss(measured: Measured) -> present.Figure:
+def training_loss(observations: LearningRateObservations) -> present.Figure:
     """Training loss less that of the smallest rate on the same batch, per step."""
-    plan, series, ends = measured.plan, [], []
+    plan, series, ends = observations.plan, [], []
     for setting in plan.first[1:]:
-        found = measured.same_batches(setting)  # [seeds, T]
+        found = observations.same_batches(setting)  # [seeds, T]
         mean, band = found.mean(axis=0), (found.min(axis=0), found.max(axis=0))
         rate = written(setting.rate)
         series.append(present.Series(rate, range(1, found.shape[1] + 1), mean, band=band))
@@ -103,18 +109,22 @@ def training_loss(measured: Measured) -> present.Figure:
     )
 
 
-def climb(measured: Measured) -> present.Figure:
+def climb(observations: LearningRateObservations) -> present.Figure:
     """Instability of runs with true answers, and less the smallest rate's loss on their batches."""
-    plan, smallest = measured.plan, written(measured.plan.reference.rate)
+    plan, smallest = observations.plan, written(observations.plan.reference.rate)
     raw = [
-        (s.rate, instability(curve)) for s in plan.first for curve in measured.training_losses(s)
+        (s.rate, instability(curve))
+        for s in plan.first
+        for curve in observations.training_losses(s)
     ]
     series, worst = (
         [present.Series(f"rank {plan.first[0].rank}", *zip(*raw, strict=True), kind="points")],
         [],
     )
     for settings in (plan.first[1:], plan.second):
-        own = [(s.rate, instability(curve)) for s in settings for curve in measured.same_batches(s)]
+        own = [
+            (s.rate, instability(curve)) for s in settings for curve in observations.same_batches(s)
+        ]
         label = f"rank {settings[0].rank}, less {smallest} on the same batch"
         series.append(present.Series(label, *zip(*own, strict=True), kind="points"))
         rate, most = max(own, key=lambda pair: pair[1])

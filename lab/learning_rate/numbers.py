@@ -14,7 +14,7 @@ from lab.learning_rate import instability as unstable
 from lab.learning_rate.optimum import vertex
 
 if TYPE_CHECKING:
-    from lab.learning_rate.experiment import Measured, Setting
+    from lab.learning_rate.experiment import LearningRateObservations, Setting
 
 
 @dataclass(frozen=True)
@@ -49,66 +49,70 @@ def tag(rate: float) -> str:
     return written(rate).replace("-", "_").replace(".", "_")
 
 
-def measurements(measured: Measured, spikes: Spikes) -> dict[str, Measurement]:
+def measurements(observations: LearningRateObservations, spikes: Spikes) -> dict[str, Measurement]:
     """All numbers by name."""
     return (
-        _of_losses(measured)
-        | _of_optimum(measured)
-        | _of_control(measured)
-        | _of_stability(measured, spikes)
+        _of_losses(observations)
+        | _of_optimum(observations)
+        | _of_control(observations)
+        | _of_stability(observations, spikes)
     )
 
 
-def _of_losses(measured: Measured) -> dict[str, Measurement]:
+def _of_losses(observations: LearningRateObservations) -> dict[str, Measurement]:
     from lab.stats.tokens import token_mean
 
-    sample, plan = Measurement.of_sample, measured.plan
-    base = token_mean(measured.base.losses.astype(np.float64), measured.base.owners)
+    sample, plan = Measurement.of_sample, observations.plan
+    base = token_mean(observations.base.losses.astype(np.float64), observations.base.example_ids)
     return {
         "eval_loss_base": Measurement.of_estimate(
             base.value, "nats/token", stderr=base.stderr, n=base.n
         ),
         **{
-            f"eval_loss_r{s.rank}_lr{tag(s.rate)}": sample(measured.losses(s), "nats/token")
+            f"eval_loss_r{s.rank}_lr{tag(s.rate)}": sample(observations.losses(s), "nats/token")
             for s in plan.true
         },
-        "eval_loss_shuffled": sample(measured.losses(plan.control), "nats/token"),
+        "eval_loss_shuffled": sample(observations.losses(plan.control), "nats/token"),
     }
 
 
-def ranked(measured: Measured, settings: Sequence[Setting]) -> list[Setting]:
+def ranked(observations: LearningRateObservations, settings: Sequence[Setting]) -> list[Setting]:
     """Settings from the lowest mean loss to the highest."""
-    return sorted(settings, key=lambda s: (statistics.fmean(measured.losses(s)), s.rate))
+    return sorted(settings, key=lambda s: (statistics.fmean(observations.losses(s)), s.rate))
 
 
-def winners(measured: Measured, settings: Sequence[Setting]) -> list[float]:
+def winners(observations: LearningRateObservations, settings: Sequence[Setting]) -> list[float]:
     """The rate with the lowest loss, in each seed."""
-    of_seed = zip(*(measured.losses(s) for s in settings), strict=True)
+    of_seed = zip(*(observations.losses(s) for s in settings), strict=True)
     return [settings[int(np.argmin(found))].rate for found in of_seed]
 
 
-def optima(measured: Measured, settings: Sequence[Setting]) -> list[float | None]:
+def optima(
+    observations: LearningRateObservations, settings: Sequence[Setting]
+) -> list[float | None]:
     """log10 of the best rate by the parabola through three settings, in each seed."""
     x = [float(np.log10(s.rate)) for s in settings]
-    return [vertex(x, found) for found in zip(*(measured.losses(s) for s in settings), strict=True)]
+    return [
+        vertex(x, found) for found in zip(*(observations.losses(s) for s in settings), strict=True)
+    ]
 
 
-def _of_optimum(measured: Measured) -> dict[str, Measurement]:
+def _of_optimum(observations: LearningRateObservations) -> dict[str, Measurement]:
     from lab.stats.paired import paired
 
-    plan, exact = measured.plan, Measurement.of_exact
-    best, next_best = ranked(measured, plan.first)[:2]
-    lead = paired(measured.losses(next_best), measured.losses(best)).differences
-    first, second = optima(measured, plan.shared), optima(measured, plan.second)
+    plan, exact = observations.plan, Measurement.of_exact
+    best, next_best = ranked(observations, plan.first)[:2]
+    lead = paired(observations.losses(next_best), observations.losses(best)).differences
+    first, second = optima(observations, plan.shared), optima(observations, plan.second)
     shift = [None if a is None or b is None else b - a for a, b in zip(first, second, strict=True)]
-    pairs = zip(winners(measured, plan.shared), winners(measured, plan.second), strict=True)
+    pairs = zip(winners(observations, plan.shared), winners(observations, plan.second), strict=True)
     return {
         "best_rate": exact(best.rate, "learning rate"),
         "best_rate_lead": Measurement.of_sample(lead, "nats/token"),
         f"best_rate_r{plan.second[0].rank}": exact(
-            ranked(measured, plan.second)[0].rate, "learning rate"
+            ranked(observations, plan.second)[0].rate, "learning rate"
         ),
-        "formula_rate": exact(measured.formula, "learning rate"),
+        "formula_rate": exact(observations.formula, "learning rate"),
         "optimum_log10_rate": _sample(first, "log10 rate"),
         f"optimum_log10_rate_r{plan.second[0].rank}": _sample(second, "log10 rate"),
         "optimum_shift": _sample(shift, "log10 rate"),
@@ -129,9 +133,9 @@ def _sample(values: Sequence[float | None], unit: str) -> Measurement:
     )
 
 
-def _of_control(measured: Measured) -> dict[str, Measurement]:
-    plan, base = measured.plan, measured.base_loss
-    true, shuffled = measured.losses(plan.compared), measured.losses(plan.control)
+def _of_control(observations: LearningRateObservations) -> dict[str, Measurement]:
+    plan, base = observations.plan, observations.base_loss
+    true, shuffled = observations.losses(plan.compared), observations.losses(plan.control)
     pairs = list(zip(true, shuffled, strict=True))
     return {
         "control_gap": Measurement.of_sample([s - t for t, s in pairs], "nats/token"),
@@ -139,11 +143,11 @@ def _of_control(measured: Measured) -> dict[str, Measurement]:
     }
 
 
-def _of_stability(measured: Measured, spikes: Spikes) -> dict[str, Measurement]:
-    plan, sample = measured.plan, Measurement.of_sample
+def _of_stability(observations: LearningRateObservations, spikes: Spikes) -> dict[str, Measurement]:
+    plan, sample = observations.plan, Measurement.of_sample
     lowest, highest = plan.first[0], plan.first[-1]
-    low, high = stability(measured, lowest, spikes), stability(measured, highest, spikes)
-    every = [found for s in plan.true for found in stability(measured, s, spikes)]
+    low, high = stability(observations, lowest, spikes), stability(observations, highest, spikes)
+    every = [found for s in plan.true for found in stability(observations, s, spikes)]
     return {
         f"instability_lr{tag(lowest.rate)}": sample([f.instability for f in low], "nats/token"),
         f"instability_lr{tag(highest.rate)}": sample([f.instability for f in high], "nats/token"),
@@ -155,13 +159,15 @@ def _of_stability(measured: Measured, spikes: Spikes) -> dict[str, Measurement]:
     }
 
 
-def stability(measured: Measured, setting: Setting, spikes: Spikes) -> list[Stability]:
+def stability(
+    observations: LearningRateObservations, setting: Setting, spikes: Spikes
+) -> list[Stability]:
     """The metrics of a setting with true answers, in each seed."""
     found = []
     for run, raw, same in zip(
-        measured.runs[setting],
-        measured.training_losses(setting),
-        measured.same_batches(setting),
+        observations.runs[setting],
+        observations.training_losses(setting),
+        observations.same_batches(setting),
         strict=True,
     ):
         norms = np.array([step.grad_norm for step in run.steps])
@@ -173,14 +179,14 @@ def stability(measured: Measured, setting: Setting, spikes: Spikes) -> list[Stab
     return found
 
 
-def facts(ctx: Context, measured: Measured) -> dict[str, Any]:
+def facts(ctx: Context, observations: LearningRateObservations) -> dict[str, Any]:
     """What a reader must know to repeat the run."""
     return environment(
         ctx,
         packages=("torch", "transformers", "peft"),
         model=ctx.config["model"],
-        hidden_size=measured.hidden_size,
-        bench=dict(measured.bench),
-        taken_over=sum(run.reused for runs in measured.runs.values() for run in runs),
+        hidden_size=observations.hidden_size,
+        sweep_context=dict(observations.sweep_context),
+        taken_over=sum(run.reused for runs in observations.runs.values() for run in runs),
         config=dict(ctx.config),
     )

@@ -13,18 +13,20 @@ from lab.learning_rate.instability import instability
 from lab.learning_rate.numbers import ranked, tag, written
 
 if TYPE_CHECKING:
-    from lab.learning_rate.experiment import Measured, Setting
+    from lab.learning_rate.experiment import LearningRateObservations, Setting
 
 
-def findings(measured: Measured, numbers: Mapping[str, Measurement]) -> tuple[str, ...]:
+def findings(
+    observations: LearningRateObservations, numbers: Mapping[str, Measurement]
+) -> tuple[str, ...]:
     """Sentences that follow from the numbers, and turn with them."""
     return (
-        _on_the_winner(measured, numbers),
-        _on_the_formula(measured, numbers),
-        _on_the_optimum(measured, numbers),
-        _on_the_rank(measured, numbers),
+        _on_the_winner(observations, numbers),
+        _on_the_formula(observations, numbers),
+        _on_the_optimum(observations, numbers),
+        _on_the_rank(observations, numbers),
         _on_the_control(numbers),
-        _on_stability(measured, numbers),
+        _on_stability(observations, numbers),
     )
 
 
@@ -41,13 +43,15 @@ def surely(low: float, high: float) -> str:
     return "surely" if low > 0 else "surely not" if high < 0 else "not surely"
 
 
-def _on_the_winner(measured: Measured, numbers: Mapping[str, Measurement]) -> str:
-    first = measured.plan.first
-    best, next_best = ranked(measured, first)[:2]
+def _on_the_winner(
+    observations: LearningRateObservations, numbers: Mapping[str, Measurement]
+) -> str:
+    first = observations.plan.first
+    best, next_best = ranked(observations, first)[:2]
     told = ", ".join(f"{_loss(numbers, s)} at {written(s.rate)}" for s in first)
     low, high = interval(numbers["best_rate_lead"])
     clear = "a lead that three seeds show" if low > 0 else "a lead that three seeds do not settle"
-    clear = clear.replace("three", present.number(len(measured.plan.seeds)))
+    clear = clear.replace("three", present.number(len(observations.plan.seeds)))
     return (
         f"From {present.number(numbers['eval_loss_base'].value)} nats/token of the base, rank "
         f"{first[0].rank} came to {told}. {written(best.rate)} won, "
@@ -64,23 +68,27 @@ def _range(low: float, high: float) -> str:
     return f"{present.number(low, 3)} to {present.number(high, 3)}"
 
 
-def _on_the_formula(measured: Measured, numbers: Mapping[str, Measurement]) -> str:
+def _on_the_formula(
+    observations: LearningRateObservations, numbers: Mapping[str, Measurement]
+) -> str:
     formula, best = numbers["formula_rate"].value, numbers["best_rate"].value
     if formula is None:
         return (
             "The published formula knows nothing of this family of models; it made no prediction."
         )
-    rates = [s.rate for s in measured.plan.first]
+    rates = [s.rate for s in observations.plan.first]
     nearest = min(rates, key=lambda rate: abs(math.log(rate / formula)))
     verdict = "did win" if nearest == best else f"did not win: {written(best)} did"
     return (
-        f"For a width of {measured.hidden_size} the formula says {present.number(formula, 3)}; it "
+        f"For a width of {observations.hidden_size} the formula says {present.number(formula, 3)}; it "
         "was fitted on models from 1 B parameters on. The nearest rate of the grid, "
         f"{written(nearest)}, {verdict}."
     )
 
 
-def _on_the_optimum(measured: Measured, numbers: Mapping[str, Measurement]) -> str:
+def _on_the_optimum(
+    observations: LearningRateObservations, numbers: Mapping[str, Measurement]
+) -> str:
     found, formula = numbers["optimum_log10_rate"], numbers["formula_rate"].value
     if found.value is None:
         return (
@@ -88,7 +96,7 @@ def _on_the_optimum(measured: Measured, numbers: Mapping[str, Measurement]) -> s
             "optimum between them."
         )
     low, high = interval(found)
-    rates = [s.rate for s in measured.plan.shared]
+    rates = [s.rate for s in observations.plan.shared]
     inside = rates[0] <= 10**found.value <= rates[-1]
     where = (
         "between the rates that were run"
@@ -110,17 +118,17 @@ def _on_the_optimum(measured: Measured, numbers: Mapping[str, Measurement]) -> s
     return f"{text}; the interval {agrees}."
 
 
-def _on_the_rank(measured: Measured, numbers: Mapping[str, Measurement]) -> str:
+def _on_the_rank(observations: LearningRateObservations, numbers: Mapping[str, Measurement]) -> str:
     from lab.stats.paired import equivalence
 
-    plan, same = measured.plan, numbers["winner_unchanged_seeds"].value
+    plan, same = observations.plan, numbers["winner_unchanged_seeds"].value
     told = (
         f"At rank {plan.second[0].rank} with the same alpha the winner was the same of three rates "
         f"in {present.number(same)} of {present.count(len(plan.seeds), 'seed')}"
     )
     shift = numbers["optimum_shift"]
     if shift.value is None:
-        return told + "; how far the optimum moved could not be measured."
+        return told + "; how far the optimum moved could not be observations."
     half = math.log10(plan.second[1].rate / plan.second[0].rate) / 2
     small = equivalence(shift.values or (), half).equivalent
     verdict = "surely less than" if small else "not shown to be less than"
@@ -147,18 +155,22 @@ def _on_the_control(numbers: Mapping[str, Measurement]) -> str:
     )
 
 
-def _on_stability(measured: Measured, numbers: Mapping[str, Measurement]) -> str:
-    first = measured.plan.first
+def _on_stability(
+    observations: LearningRateObservations, numbers: Mapping[str, Measurement]
+) -> str:
+    first = observations.plan.first
     lowest, below, highest = (written(s.rate) for s in (first[0], first[-2], first[-1]))
     raw, own = (
         present.number(numbers[f"instability_{kind}lr{tag(first[-1].rate)}"].value, 3)
         for kind in ("", "same_batches_")
     )
     floor = present.number(numbers[f"instability_lr{tag(first[0].rate)}"].value, 3)
-    neighbour = statistics.fmean(instability(curve) for curve in measured.same_batches(first[-2]))
+    neighbour = statistics.fmean(
+        instability(curve) for curve in observations.same_batches(first[-2])
+    )
     gained = [
-        measured.base_loss - statistics.fmean(measured.losses(s))
-        for s in (first[0], ranked(measured, first)[0])
+        observations.base_loss - statistics.fmean(observations.losses(s))
+        for s in (first[0], ranked(observations, first)[0])
     ]
     hardly = gained[0] < 0.1 * gained[1]
     moved = "which hardly learnt" if hardly else "which learnt too"

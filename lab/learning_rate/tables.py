@@ -12,15 +12,15 @@ from lab.learning_rate.instability import instability
 from lab.learning_rate.numbers import Spikes, optima, stability, winners
 
 if TYPE_CHECKING:
-    from lab.learning_rate.experiment import Measured, Setting
+    from lab.learning_rate.experiment import LearningRateObservations, Setting
 
 
-def tables(measured: Measured, spikes: Spikes) -> tuple[Table, ...]:
+def tables(observations: LearningRateObservations, spikes: Spikes) -> tuple[Table, ...]:
     """All tables of the report."""
-    return (runs(measured, spikes), neighbours(measured), optimum(measured))
+    return (runs(observations, spikes), neighbours(observations), optimum(observations))
 
 
-def runs(measured: Measured, spikes: Spikes) -> Table:
+def runs(observations: LearningRateObservations, spikes: Spikes) -> Table:
     """Every run, and what its training loss says where it can be compared.
 
     The control's batches hold other answers, so there is no run to compare its training loss with.
@@ -35,11 +35,11 @@ def runs(measured: Measured, spikes: Spikes) -> Table:
         "instability on the same batches",
     )
     columns += ("gradient spikes", "loss spikes", "taken over")
-    plan = measured.plan
+    plan = observations.plan
     rows: list[tuple[Any, ...]] = []
     for s in plan.true:
         for i, (found, loss) in enumerate(
-            zip(stability(measured, s, spikes), measured.losses(s), strict=True)
+            zip(stability(observations, s, spikes), observations.losses(s), strict=True)
         ):
             stable = (
                 found.instability,
@@ -48,36 +48,52 @@ def runs(measured: Measured, spikes: Spikes) -> Table:
                 found.loss_spikes,
             )
             rows.append(
-                (s.rank, s.rate, "true", plan.seeds[i], loss, *stable, _taken_over(measured, s, i))
+                (
+                    s.rank,
+                    s.rate,
+                    "true",
+                    plan.seeds[i],
+                    loss,
+                    *stable,
+                    _taken_over(observations, s, i),
+                )
             )
     s = plan.control
     for i, (curve, loss) in enumerate(
-        zip(measured.training_losses(s), measured.losses(s), strict=True)
+        zip(observations.training_losses(s), observations.losses(s), strict=True)
     ):
         stable = (instability(curve), None, None, None)
         rows.append(
-            (s.rank, s.rate, "shuffled", plan.seeds[i], loss, *stable, _taken_over(measured, s, i))
+            (
+                s.rank,
+                s.rate,
+                "shuffled",
+                plan.seeds[i],
+                loss,
+                *stable,
+                _taken_over(observations, s, i),
+            )
         )
     return Table("Runs", columns, tuple(rows))
 
 
-def _taken_over(measured: Measured, setting: Setting, seed: int) -> str:
-    return "yes" if measured.runs[setting][seed].reused else "no"
+def _taken_over(observations: LearningRateObservations, setting: Setting, seed: int) -> str:
+    return "yes" if observations.runs[setting][seed].reused else "no"
 
 
-def neighbours(measured: Measured) -> Table:
+def neighbours(observations: LearningRateObservations) -> Table:
     """What one step of the grid changes, by seed and by example."""
     from lab.stats.paired import paired
     from lab.stats.tokens import token_mean
 
-    plan = measured.plan
+    plan = observations.plan
     seeds = tuple(f"seed {seed}" for seed in plan.seeds)
     columns = ("rank", "from", "to", *seeds, "mean", "low", "high", "p", "by example", "its stderr")
     rows: list[tuple[Any, ...]] = []
     for one, other in (*itertools.pairwise(plan.first), *itertools.pairwise(plan.second)):
-        found = paired(measured.losses(other), measured.losses(one))
+        found = paired(observations.losses(other), observations.losses(one))
         by_example = token_mean(
-            _tokens(measured, other) - _tokens(measured, one), measured.base.owners
+            _tokens(observations, other) - _tokens(observations, one), observations.base.example_ids
         )
         numbers = (
             *found.differences,
@@ -91,21 +107,21 @@ def neighbours(measured: Measured) -> Table:
     return Table("Neighbouring rates: change of the held-out loss", columns, tuple(rows))
 
 
-def _tokens(measured: Measured, setting: Setting) -> np.ndarray:
+def _tokens(observations: LearningRateObservations, setting: Setting) -> np.ndarray:
     """Loss of each held-out token [N], mean over the seeds."""
     return np.mean(
-        [run.evaluation.losses.astype(np.float64) for run in measured.runs[setting]], axis=0
+        [run.evaluation.losses.astype(np.float64) for run in observations.runs[setting]], axis=0
     )
 
 
-def optimum(measured: Measured) -> Table:
+def optimum(observations: LearningRateObservations) -> Table:
     """The best of three rates and the vertex of the parabola through them."""
     rows: list[tuple[Any, ...]] = []
-    for settings in (measured.plan.shared, measured.plan.second):
+    for settings in (observations.plan.shared, observations.plan.second):
         found = zip(
-            measured.plan.seeds,
-            winners(measured, settings),
-            optima(measured, settings),
+            observations.plan.seeds,
+            winners(observations, settings),
+            optima(observations, settings),
             strict=True,
         )
         for seed, best, log_rate in found:

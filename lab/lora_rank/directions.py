@@ -12,14 +12,14 @@ from safetensors.torch import load_file
 
 from lab.instruments import adapters, lowrank, models, trials
 from lab.instruments.lowrank import Directions
-from lab.instruments.trials import Bench, Trial
+from lab.instruments.trials import SweepContext, Trial
 from lab.lora_rank.first_step import initial_a
 
 SIDES = ("left", "right", "learned", "null")
 
 
 @dataclass(frozen=True)
-class Found:
+class UpdateSpectra:
     """What the updates look like, layer by layer, and what two ranks have in common.
 
     values: trial's name -> singular values of each layer's ΔW [L, r], with zeros where a layer has
@@ -34,12 +34,14 @@ class Found:
     weights: np.ndarray
 
 
-def study(bench: Bench, folders: Mapping[str, Path], pairs: Sequence[tuple[Trial, Trial]]) -> Found:
+def study(
+    sweep_context: SweepContext, folders: Mapping[str, Path], pairs: Sequence[tuple[Trial, Trial]]
+) -> UpdateSpectra:
     """Decompose the stored updates (by their trials' names), compare the two trials of each pair.
 
     There is one pair a seed.
     """
-    stage = trials.Stage(bench)
+    stage = trials.Stage(sweep_context)
     W = {name: weight.cpu().float() for name, weight in models.linear_weights(stage.loaded.model)}
     values, inside, strongest = {}, {}, pairs[0][0].lora.r
     compared = {trial.name for pair in pairs for trial in pair}
@@ -55,7 +57,7 @@ def study(bench: Bench, folders: Mapping[str, Path], pairs: Sequence[tuple[Trial
         if name in compared:
             kept[name] = found
     overlaps = [_compare(stage.loaded, folders, kept, pair) for pair in pairs]
-    return Found(
+    return UpdateSpectra(
         values,
         inside,
         {side: np.stack([o[side] for o in overlaps]) for side in SIDES},

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from lab.instruments.adapters import LoraSettings
     from lab.instruments.evaluation import Evaluation
-    from lab.instruments.trials import Bench, Ran, Trial
-    from lab.lora_rank.directions import Found
+    from lab.instruments.trials import SweepContext, TrialResult, Trial
+    from lab.lora_rank.directions import UpdateSpectra
     from lab.lora_rank.first_step import FirstStep
     from lab.lora_rank.full_contrast import Full
 
@@ -57,17 +57,17 @@ EXPERIMENT = __spec__.name if __name__ == "__main__" and __spec__ else __name__
 
 
 @dataclass(frozen=True)
-class Measured:
+class LoraRankObservations:
     """All that a run measured.
 
     settings: name (r8 … r64, alpha_2r, rslora) -> its trials, one per seed in order.
     """
 
-    bench_facts: Mapping[str, object]
+    sweep_settings: Mapping[str, object]
     base: Evaluation
-    settings: Mapping[str, Sequence[Ran]]
+    settings: Mapping[str, Sequence[TrialResult]]
     first: FirstStep
-    found: Found
+    found: UpdateSpectra
     full: Full
 
 
@@ -78,44 +78,48 @@ def run(ctx: Context) -> None:
     from lab.lora_rank import numbers as report
     from lab.lora_rank import report as sentences
 
-    measured = measure(ctx)
-    report.store(ctx, measured)
-    numbers = report.measurements(ctx, measured)
+    observations = measure(ctx)
+    report.store(ctx, observations)
+    numbers = report.measurements(ctx, observations)
     result = Result(
         EXPERIMENT,
         QUESTION,
         HYPOTHESIS,
         METHOD,
         numbers,
-        tables=tables.tables(measured),
+        tables=tables.tables(observations),
         findings=sentences.findings(numbers, ctx.config["equivalence_margin"]),
-        environment=report.facts(ctx, measured),
+        environment=report.facts(ctx, observations),
     )
-    present.write(ctx.out, result, figures.figures(measured, numbers))
+    present.write(ctx.out, result, figures.figures(observations, numbers))
 
 
-def measure(ctx: Context) -> Measured:
+def measure(ctx: Context) -> LoraRankObservations:
     """Do the whole experiment; write trials and the full update below the output folder."""
     from lab.instruments import sweep, trials
 
     plan, artifacts = planned(ctx.config), ctx.out / "artifacts"
     every = [trial for row in plan.values() for trial in row]
-    with sweep.bench(ctx, ("FEAT-005", "FEAT-006")) as (bench, known):
-        base = trials.base(bench, artifacts, known=known)
+    with sweep.open_context(ctx, ("FEAT-005", "FEAT-006")) as (sweep_context, known):
+        base = trials.base(sweep_context, artifacts, known=known)
         ran = trials.run(
             every,
-            bench,
+            sweep_context,
             artifacts,
             workers=ctx.config["workers"],
             known=known,
             tell=_telling(ctx, len(every)),
         )
         ctx.progress(len(every), len(every) + 1, "full fine-tuning, first steps, directions")
-        studies = _studies(ctx, bench, plan, {trial.name: ran[trial].folder for trial in every})
-        facts = bench.description()
+        studies = _studies(
+            ctx, sweep_context, plan, {trial.name: ran[trial].folder for trial in every}
+        )
+        facts = sweep_context.description()
     ctx.progress(len(every) + 1, len(every) + 1, "done")
     settings = {name: [ran[trial] for trial in row] for name, row in plan.items()}
-    return Measured(facts, base, settings, studies["first"], studies["found"], studies["full"])
+    return LoraRankObservations(
+        facts, base, settings, studies["first"], studies["found"], studies["full"]
+    )
 
 
 def _telling(ctx: Context, trials: int) -> Callable[[int, int, str], None]:
@@ -156,8 +160,11 @@ def _trial(config: Config, lora: LoraSettings, seed: int) -> Trial:
 
 
 def _studies(
-    ctx: Context, bench: Bench, plan: Mapping[str, list[Trial]], folders: Mapping[str, Path]
-) -> dict[str, FirstStep | Found | Full]:
+    ctx: Context,
+    sweep_context: SweepContext,
+    plan: Mapping[str, list[Trial]],
+    folders: Mapping[str, Path],
+) -> dict[str, FirstStep | UpdateSpectra | Full]:
     """What needs the model besides the trials, `workers` at a time; the longest first."""
     from lab.instruments import aside
     from lab.lora_rank import directions, first_step, full_contrast
@@ -170,16 +177,16 @@ def _studies(
     tasks = {
         "full": (
             full_contrast.study,
-            bench,
+            sweep_context,
             like,
             full["cuts"],
             full["control"],
             ctx.out / "artifacts",
         ),
-        "found": (directions.study, bench, folders, [(row[0], row[-1]) for row in by_seed]),
-        "first": (first_step.study, bench, by_seed),
+        "found": (directions.study, sweep_context, folders, [(row[0], row[-1]) for row in by_seed]),
+        "first": (first_step.study, sweep_context, by_seed),
     }
-    return aside.run(tasks, workers=ctx.config["workers"], threads=bench.threads)
+    return aside.run(tasks, workers=ctx.config["workers"], threads=sweep_context.threads)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from lab.lora_rank import numbers as report
 from lab.lora_rank.first_step import CONVENTIONS
 
 if TYPE_CHECKING:
-    from lab.lora_rank.experiment import Measured
+    from lab.lora_rank.experiment import LoraRankObservations
 
 WORDS = {"alpha_fixed": "alpha fixed", "alpha_2r": "alpha = 2r", "rslora": "rsLoRA"}
 SIDES = {
@@ -25,20 +25,22 @@ SIDES = {
 }
 
 
-def figures(measured: Measured, numbers: Mapping[str, Measurement]) -> list[present.Figure]:
+def figures(
+    observations: LoraRankObservations, numbers: Mapping[str, Measurement]
+) -> list[present.Figure]:
     """All figures of the report."""
     return [
-        loss(measured),
-        first_step(measured, numbers),
-        energy(measured),
-        overlap(measured),
-        cut(measured),
+        loss(observations),
+        first_step(observations, numbers),
+        energy(observations),
+        overlap(observations),
+        cut(observations),
     ]
 
 
-def loss(measured: Measured) -> present.Figure:
+def loss(observations: LoraRankObservations) -> present.Figure:
     """Held-out loss against rank, every trial a point."""
-    ranks = report.ranks(measured)
+    ranks = report.ranks(observations)
     points = [(r, value) for r, row in ranks.items() for value in report.losses(row)]
     means = [statistics.fmean(report.losses(row)) for row in ranks.values()]
     series = [
@@ -46,16 +48,16 @@ def loss(measured: Measured) -> present.Figure:
         present.Series("alpha fixed, mean", list(ranks), means),
     ]
     for name in ("alpha_2r", "rslora"):
-        found = report.losses(measured.settings[name])
-        at = [measured.settings[name][0].trial.lora.r] * len(found)
+        found = report.losses(observations.settings[name])
+        at = [observations.settings[name][0].trial.lora.r] * len(found)
         series.append(present.Series(f"{WORDS[name]}, one seed", at, found, kind="points"))
-    full = float(measured.full.evaluations["full"].losses.mean(dtype="float64"))
+    full = float(observations.full.evaluations["full"].losses.mean(dtype="float64"))
     series.append(
         present.Series(
             "full fine-tuning, one seed", [min(ranks), max(ranks)], [full, full], style="dashed"
         )
     )
-    base = float(measured.base.losses.mean(dtype="float64"))
+    base = float(observations.base.losses.mean(dtype="float64"))
     low, high = min(means), max(means)
     return present.Figure(
         name="loss_by_rank",
@@ -72,15 +74,17 @@ def loss(measured: Measured) -> present.Figure:
     )
 
 
-def along(measured: Measured) -> np.ndarray:
+def along(observations: LoraRankObservations) -> np.ndarray:
     """⟨ΔW, −G⟩ / ‖G‖ over all layers, mean over seeds: [3, ranks]."""
-    first = measured.first
+    first = observations.first
     return (first.along.sum(-1) / np.sqrt((first.gradient**2).sum(-1))[:, None, None]).mean(0)
 
 
-def first_step(measured: Measured, numbers: Mapping[str, Measurement]) -> present.Figure:
+def first_step(
+    observations: LoraRankObservations, numbers: Mapping[str, Measurement]
+) -> present.Figure:
     """How far the first step goes along the gradient."""
-    ranks, found = list(report.ranks(measured)), along(measured)
+    ranks, found = list(report.ranks(observations)), along(observations)
     told = ", ".join(
         f"{present.number(numbers[f'first_step_slope_{name}'].value, 3)} with {WORDS[name]}"
         for name in CONVENTIONS
@@ -109,13 +113,13 @@ def held(values: np.ndarray) -> np.ndarray:
     return (squares.cumsum(1) / squares.sum(1, keepdims=True)).mean(0)
 
 
-def energy(measured: Measured) -> present.Figure:
+def energy(observations: LoraRankObservations) -> present.Figure:
     """How many directions hold how much of the updates."""
     series = []
-    for r, row in report.ranks(measured).items():
-        found = np.mean([held(measured.found.values[ran.trial.name]) for ran in row], axis=0)
+    for r, row in report.ranks(observations).items():
+        found = np.mean([held(observations.found.values[ran.trial.name]) for ran in row], axis=0)
         series.append(present.Series(f"LoRA, r = {r}", range(1, r + 1), found.tolist()))
-    full = held(measured.full.values)
+    full = held(observations.full.values)
     series.append(
         present.Series("full fine-tuning", range(1, len(full) + 1), full.tolist(), style="dashed")
     )
@@ -134,13 +138,13 @@ def energy(measured: Measured) -> present.Figure:
     )
 
 
-def overlap(measured: Measured) -> present.Figure:
+def overlap(observations: LoraRankObservations) -> present.Figure:
     """What the smallest and the largest rank have in common."""
     means = {
         side: found.mean((0, 1), dtype=np.float64)
-        for side, found in measured.found.overlaps.items()
+        for side, found in observations.found.overlaps.items()
     }
-    small, large = min(report.ranks(measured)), max(report.ranks(measured))
+    small, large = min(report.ranks(observations)), max(report.ranks(observations))
     told = ", ".join(
         f"{SIDES[side]} {present.number(float(found[0]), 3)}" for side, found in means.items()
     )
@@ -165,10 +169,10 @@ def overlap(measured: Measured) -> present.Figure:
     )
 
 
-def cut(measured: Measured) -> present.Figure:
+def cut(observations: LoraRankObservations) -> present.Figure:
     """What parts of the full update achieve."""
-    parts = [name for name in measured.full.evaluations if name != "full"]
-    found = [report.kept(measured, name) for name in parts]
+    parts = [name for name in observations.full.evaluations if name != "full"]
+    found = [report.kept(observations, name) for name in parts]
     shares = [100 * f.value for f in found]
     band = (
         [100 * (f.value - f.stderr) for f in found],

@@ -8,7 +8,7 @@ gradient's: with G = dL/dW,
 The sum has r terms per row of W, so the part of the step along −G grows as s·r, for any G: not at
 all with s = α/r, as r with α = 2r, as √r with s = α/√r. That is a fact about the parametrisation
 and no evidence about learning; but it has to hold here before ranks are compared at one learning
-rate, so an AdamW step is made and measured.
+rate, so an AdamW step is made and observations.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import torch
 
 from lab.instruments import adapters, full_tuning, lowrank, models, training, trials
 from lab.instruments.adapters import LoraSettings
-from lab.instruments.trials import Bench, Trial
+from lab.instruments.trials import SweepContext, Trial
 
 CONVENTIONS = ("alpha_fixed", "alpha_2r", "rslora")
 
@@ -47,14 +47,16 @@ def convention(name: str, fixed: LoraSettings) -> LoraSettings:
     return dataclasses.replace(fixed, use_rslora=name == "rslora")
 
 
-def study(bench: Bench, planned: Sequence[Sequence[Trial]]) -> FirstStep:
+def study(sweep_context: SweepContext, planned: Sequence[Sequence[Trial]]) -> FirstStep:
     """Make the first step of each trial, given as one row of ranks per seed, under all conventions.
 
     Trials of a row have the seed in common, so the same first batch: one gradient G serves all.
     """
-    stage = trials.Stage(bench)
+    stage = trials.Stage(sweep_context)
     whole = (
-        stage.loaded if bench.dtype == "float32" else models.load(bench.model, dtype=torch.float32)
+        stage.loaded
+        if sweep_context.dtype == "float32"
+        else models.load(sweep_context.model, dtype=torch.float32)
     )
     rows = [_of_seed(stage, whole, row) for row in planned]
     return FirstStep(*(np.stack(parts) for parts in zip(*rows, strict=True)))

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from lab.instruments import evaluation, full_tuning, lowrank, models, trials
 from lab.instruments.evaluation import Evaluation
 from lab.instruments.training import Step
-from lab.instruments.trials import Bench, Trial
+from lab.instruments.trials import SweepContext, Trial
 
 UPDATE = "full/update.safetensors"  # below artifacts/: layer -> ΔW [m, n] in bfloat16
 
@@ -50,15 +50,17 @@ class Full:
         }
 
 
-def study(bench: Bench, like: Trial, cuts: Sequence[int], control: int, artifacts: Path) -> Full:
+def study(
+    sweep_context: SweepContext, like: Trial, cuts: Sequence[int], control: int, artifacts: Path
+) -> Full:
     """Train the linear layers as `like` says, evaluate, cut, evaluate again; store ΔW.
 
     The adapter of `like` is not used.
     """
-    stage = trials.Stage(bench)
+    stage = trials.Stage(sweep_context)
     loaded = stage.loaded
-    if bench.dtype != "float32":
-        loaded = models.load(bench.model, dtype=torch.float32, device=bench.device)
+    if sweep_context.dtype != "float32":
+        loaded = models.load(sweep_context.model, dtype=torch.float32, device=sweep_context.device)
     held_out = [example.encoded for example in stage.evaluation]
     before = {
         name: weight.detach().clone() for name, weight in full_tuning.linears(loaded.model).items()

@@ -12,18 +12,18 @@ from lab.contract import Table
 from lab.lora_rank import numbers as report
 
 if TYPE_CHECKING:
-    from lab.lora_rank.experiment import Measured
+    from lab.lora_rank.experiment import LoraRankObservations
 
 
-def tables(measured: Measured) -> tuple[Table, ...]:
+def tables(observations: LoraRankObservations) -> tuple[Table, ...]:
     """All tables."""
-    return settings(measured), updates(measured), kinds(measured), cuts(measured)
+    return settings(observations), updates(observations), kinds(observations), cuts(observations)
 
 
-def settings(measured: Measured) -> Table:
+def settings(observations: LoraRankObservations) -> Table:
     """What was trained, and how it ended."""
     rows = []
-    for name, row in measured.settings.items():
+    for name, row in observations.settings.items():
         lora, found = row[0].trial.lora, report.losses(row)
         rows.append(
             (
@@ -36,27 +36,27 @@ def settings(measured: Measured) -> Table:
                 *found,
             )
         )
-    seeds = [f"seed {ran.trial.seed}" for ran in measured.settings[rows[0][0]]]
+    seeds = [f"seed {ran.trial.seed}" for ran in observations.settings[rows[0][0]]]
     return Table(
         "Settings", ("setting", "rank", "alpha", "scale", "parameters", "loss", *seeds), tuple(rows)
     )
 
 
-def updates(measured: Measured) -> Table:
+def updates(observations: LoraRankObservations) -> Table:
     """The updates' size and shape: means over layers and seeds, the norm of all layers together."""
     rows: list[tuple[str | float | None, ...]] = []
-    weights = math.sqrt(float((measured.found.weights**2).sum()))
-    for name, row in measured.settings.items():
+    weights = math.sqrt(float((observations.found.weights**2).sum()))
+    for name, row in observations.settings.items():
         sizes = [
-            np.linalg.norm(report.norms(measured.found.values[ran.trial.name])) / weights
+            np.linalg.norm(report.norms(observations.found.values[ran.trial.name])) / weights
             for ran in row
         ]
         means = [
-            statistics.fmean(report.over_layers(measured, row, what))
+            statistics.fmean(report.over_layers(observations, row, what))
             for what in ("stable", "energy", "amplification")
         ]
-        rows.append((name, float(np.mean(sizes)), *means, against_random(measured, name)))
-    full = measured.full.values
+        rows.append((name, float(np.mean(sizes)), *means, against_random(observations, name)))
+    full = observations.full.values
     shapes = [float(report.of_spectra(full, what).mean()) for what in ("stable", "energy")]
     rows.append(("full", float(np.linalg.norm(report.norms(full)) / weights), *shapes, None, None))
     columns = (
@@ -70,29 +70,31 @@ def updates(measured: Measured) -> Table:
     return Table("Updates", columns, tuple(rows))
 
 
-def against_random(measured: Measured, setting: str) -> float:
+def against_random(observations: LoraRankObservations, setting: str) -> float:
     """How much more of W an update's strongest directions hold than random ones, in the mean."""
     chance = (
-        measured.found.weights * report.strongest(measured) / np.sqrt(measured.full.shapes.prod(1))
+        observations.found.weights
+        * report.strongest(observations)
+        / np.sqrt(observations.full.shapes.prod(1))
     )
     found = []
-    for ran in measured.settings[setting]:
-        inside = measured.found.inside[ran.trial.name]
+    for ran in observations.settings[setting]:
+        inside = observations.found.inside[ran.trial.name]
         found.append(float((inside / chance).mean()))
     return statistics.fmean(found)
 
 
-def kinds(measured: Measured) -> Table:
+def kinds(observations: LoraRankObservations) -> Table:
     """Energy rank by kind of linear layer, mean over layers and seeds."""
-    names, full = measured.full.kinds, report.of_spectra(measured.full.values, "energy")
+    names, full = observations.full.kinds, report.of_spectra(observations.full.values, "energy")
     of_rank = {
-        r: np.mean([report.by_layer(measured, ran.trial.name, "energy") for ran in row], axis=0)
-        for r, row in report.ranks(measured).items()
+        r: np.mean([report.by_layer(observations, ran.trial.name, "energy") for ran in row], axis=0)
+        for r, row in report.ranks(observations).items()
     }
     rows = []
     for kind in dict.fromkeys(names):
         at = [i for i, name in enumerate(names) if name == kind]
-        possible = int(measured.full.sides[at[0]])
+        possible = int(observations.full.sides[at[0]])
         rows.append(
             (
                 kind,
@@ -105,14 +107,14 @@ def kinds(measured: Measured) -> Table:
     return Table("Energy rank by kind of layer", columns, tuple(rows))
 
 
-def cuts(measured: Measured) -> Table:
+def cuts(observations: LoraRankObservations) -> Table:
     """Full fine-tuning's update, whole and in parts."""
     rows = []
-    for name, found in measured.full.evaluations.items():
+    for name, found in observations.full.evaluations.items():
         rows.append(
-            (name, float(found.losses.mean(dtype="float64")), report.kept(measured, name).value)
+            (name, float(found.losses.mean(dtype="float64")), report.kept(observations, name).value)
         )
-    base = float(measured.base.losses.mean(dtype="float64"))
+    base = float(observations.base.losses.mean(dtype="float64"))
     return Table(
         "Full fine-tuning, cut",
         ("part of the update", "loss", "improvement kept"),

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from lab.instruments.evaluation import Evaluation
-    from lab.instruments.trials import Bench, Ran, Trial
+    from lab.instruments.trials import SweepContext, TrialResult, Trial
 
 QUESTION = (
     "What does a loss curve tell about a run, and what can it not tell? When do smaller batches "
@@ -45,7 +45,7 @@ METHOD = (
     "on is no sample of the next batch. The loss is followed from half an update backwards to "
     "twice the update, base + t·ΔW with t from -0.5 to 2. Standard errors over examples count "
     "examples, not tokens. One seed per shape: a shape is an illustration, its detectors' "
-    "thresholds were chosen on such runs, and how often they would err on others is not measured."
+    "thresholds were chosen on such runs, and how often they would err on others is not observations."
 )
 EXPERIMENT = __spec__.name if __name__ == "__main__" and __spec__ else __name__
 SHAPES = ("healthy", "overfitting", "diverging", "flat")
@@ -56,7 +56,7 @@ POINTS = ("start", "low", "healthy")
 
 
 @dataclass(frozen=True)
-class Measured:
+class LossCurveObservations:
     """All that a run measured.
 
     shapes: by name; grid: by (rate's name, batch size, seed); repeated: the base on the overfitting
@@ -64,10 +64,10 @@ class Measured:
     [len(at), N]; products: point -> inner products of the gradients [n, n].
     """
 
-    bench_facts: Mapping[str, object]
+    sweep_settings: Mapping[str, object]
     base: Evaluation
-    shapes: Mapping[str, Ran]
-    grid: Mapping[tuple[str, int, int], Ran]
+    shapes: Mapping[str, TrialResult]
+    grid: Mapping[tuple[str, int, int], TrialResult]
     repeated: Evaluation
     at: tuple[float, ...]
     lines: Mapping[str, np.ndarray]
@@ -81,43 +81,45 @@ def run(ctx: Context) -> None:
     from lab.loss_curves import numbers as report
     from lab.loss_curves import report as text
 
-    measured = measure(ctx)
-    report.store(ctx, measured)
-    numbers = report.measurements(ctx, measured)
+    observations = measure(ctx)
+    report.store(ctx, observations)
+    numbers = report.measurements(ctx, observations)
     result = Result(
         EXPERIMENT,
         QUESTION,
         HYPOTHESIS,
         METHOD,
         numbers,
-        tables=text.tables(ctx, measured),
+        tables=text.tables(ctx, observations),
         findings=text.findings(ctx, numbers),
-        environment=report.facts(ctx, measured),
+        environment=report.facts(ctx, observations),
     )
-    present.write(ctx.out, result, figures.figures(ctx, measured, numbers))
+    present.write(ctx.out, result, figures.figures(ctx, observations, numbers))
 
 
-def measure(ctx: Context) -> Measured:
+def measure(ctx: Context) -> LossCurveObservations:
     """Do the whole experiment; write data and trials below the output folder."""
     from lab.instruments import sweep, trials
 
     artifacts, workers = ctx.out / "artifacts", ctx.config["workers"]
     shapes, grid = planned_shapes(ctx.config), planned_grid(ctx.config)
-    with sweep.bench(ctx) as (bench, known):
-        base = trials.base(bench, artifacts, known=known)
+    with sweep.open_context(ctx) as (sweep_context, known):
+        base = trials.base(sweep_context, artifacts, known=known)
         every = [*shapes.values(), *grid.values()]
-        ran = trials.run(every, bench, artifacts, workers=workers, known=known, tell=ctx.progress)
+        ran = trials.run(
+            every, sweep_context, artifacts, workers=workers, known=known, tell=ctx.progress
+        )
         total = sum(trial.training.steps for trial in every)
         ctx.progress(total, total, "gradients of single examples, losses along a line")
         at = along(ctx.config)
         found = _studies(
-            bench,
+            sweep_context,
             {n: ran[t] for n, t in shapes.items()},
             ran[grid["low", *_standard(ctx.config)]],
             ctx.config,
         )
-        facts = bench.description()
-    return Measured(
+        facts = sweep_context.description()
+    return LossCurveObservations(
         facts,
         base,
         {name: ran[trial] for name, trial in shapes.items()},
@@ -174,44 +176,48 @@ def _standard(config: Config) -> tuple[int, int]:
     return config["batches"][len(config["batches"]) // 2], config["seeds"][0]
 
 
-def _studies(bench: Bench, shapes: Mapping[str, Ran], low: Ran, config: Config) -> dict[str, Any]:
+def _studies(
+    sweep_context: SweepContext, shapes: Mapping[str, TrialResult], low: TrialResult, config: Config
+) -> dict[str, Any]:
     """Lines, products, the base on repeated examples, `workers` at a time; each loads its model."""
     from lab.instruments import aside
 
     count, at = config["noise"]["examples"], along(config)
     adapters = {"start": None, "low": low.folder, "healthy": shapes["healthy"].folder}
-    tasks = {f"line {name}": (line, bench, shapes[name].folder, at) for name in ON_A_LINE}
+    tasks = {f"line {name}": (line, sweep_context, shapes[name].folder, at) for name in ON_A_LINE}
     tasks |= {
-        f"products {p}": (products, bench, shapes["healthy"].trial, adapters[p], count)
+        f"products {p}": (products, sweep_context, shapes["healthy"].trial, adapters[p], count)
         for p in POINTS
     }
-    tasks["repeated"] = (repeated, bench, shapes["overfitting"].trial)
-    return aside.run(tasks, workers=config["workers"], threads=bench.threads)
+    tasks["repeated"] = (repeated, sweep_context, shapes["overfitting"].trial)
+    return aside.run(tasks, workers=config["workers"], threads=sweep_context.threads)
 
 
-def line(bench: Bench, folder: Path, at: tuple[float, ...]) -> np.ndarray:
+def line(sweep_context: SweepContext, folder: Path, at: tuple[float, ...]) -> np.ndarray:
     """Losses of the curve's examples at base + t·ΔW of a stored trial: [len(at), N]."""
     from lab.instruments import landscape, trials
 
-    stage = trials.Stage(bench)
+    stage = trials.Stage(sweep_context)
     model = stage.adapted(trials.read(folder).trial, folder)
-    return landscape.line(model, [e.encoded for e in stage.evaluation[: bench.curve]], at)
+    return landscape.line(model, [e.encoded for e in stage.evaluation[: sweep_context.curve]], at)
 
 
-def products(bench: Bench, trial: Trial, folder: Path | None, count: int) -> np.ndarray:
+def products(
+    sweep_context: SweepContext, trial: Trial, folder: Path | None, count: int
+) -> np.ndarray:
     """Gradients' inner products of the first `count` held-out examples, at a trial or its start."""
     from lab.instruments import gradient_noise, trials
 
-    stage = trials.Stage(bench)
+    stage = trials.Stage(sweep_context)
     model = stage.adapted(trials.read(folder).trial if folder else trial, folder)
     return gradient_noise.products(model, [e.encoded for e in stage.evaluation[:count]])
 
 
-def repeated(bench: Bench, trial: Trial) -> Evaluation:
+def repeated(sweep_context: SweepContext, trial: Trial) -> Evaluation:
     """The base on the examples that a trial repeats, in their order."""
     from lab.instruments import evaluation, trials
 
-    stage = trials.Stage(bench)
+    stage = trials.Stage(sweep_context)
     return evaluation.evaluate(stage.loaded.model, [e.encoded for e in stage.examples(trial)])
 
 

@@ -12,26 +12,26 @@ import numpy as np
 from lab import present
 from lab.contract import Context, Measurement
 from lab.instruments.curves import smoothed
-from lab.loss_curves.experiment import ON_A_LINE, RATES, SHAPES, Measured
+from lab.loss_curves.experiment import ON_A_LINE, RATES, SHAPES, LossCurveObservations
 from lab.loss_curves.numbers import curve, seeds, steps_of_an_epoch, thresholds
 
 
 def figures(
-    ctx: Context, measured: Measured, numbers: Mapping[str, Measurement]
+    ctx: Context, observations: LossCurveObservations, numbers: Mapping[str, Measurement]
 ) -> list[present.Figure]:
     """All figures of the report."""
     return [
-        held_out_figure(ctx, measured),
-        training_figure(ctx, measured),
-        staircase_figure(ctx, measured, numbers),
-        batch_figure(ctx, measured),
-        line_figure(ctx, measured, numbers),
+        held_out_figure(ctx, observations),
+        training_figure(ctx, observations),
+        staircase_figure(ctx, observations, numbers),
+        batch_figure(ctx, observations),
+        line_figure(ctx, observations, numbers),
     ]
 
 
-def held_out_figure(ctx: Context, measured: Measured) -> present.Figure:
+def held_out_figure(ctx: Context, observations: LossCurveObservations) -> present.Figure:
     """The four shapes where they differ: on held-out examples."""
-    shown = {name: curve(ctx, measured, name) for name in SHAPES}
+    shown = {name: curve(ctx, observations, name) for name in SHAPES}
     ends = ", ".join(
         f"{name} {present.number(c.end, 3)} (lowest {present.number(c.lowest[1], 3)})"
         for name, c in shown.items()
@@ -53,11 +53,11 @@ def held_out_figure(ctx: Context, measured: Measured) -> present.Figure:
     )
 
 
-def training_figure(ctx: Context, measured: Measured) -> present.Figure:
+def training_figure(ctx: Context, observations: LossCurveObservations) -> present.Figure:
     """The same runs as their training loss shows them."""
     beta, series, ends = thresholds(ctx).beta, [], []
     for name in SHAPES:
-        shown = curve(ctx, measured, name)
+        shown = curve(ctx, observations, name)
         smooth = smoothed(shown.losses, shown.tokens, beta)
         series.append(present.Series(name, range(1, len(smooth) + 1), smooth.tolist()))
         ends.append(f"{name} {present.number(float(smooth[-1]), 3)}")
@@ -77,12 +77,12 @@ def training_figure(ctx: Context, measured: Measured) -> present.Figure:
 
 
 def staircase_figure(
-    ctx: Context, measured: Measured, numbers: Mapping[str, Measurement]
+    ctx: Context, observations: LossCurveObservations, numbers: Mapping[str, Measurement]
 ) -> present.Figure:
     """The overfitting run, batch by batch."""
     shown, epoch = (
-        curve(ctx, measured, "overfitting"),
-        steps_of_an_epoch(measured.shapes["overfitting"]),
+        curve(ctx, observations, "overfitting"),
+        steps_of_an_epoch(observations.shapes["overfitting"]),
     )
     losses, counts = (
         np.array(shown.losses).reshape(-1, epoch),
@@ -118,12 +118,12 @@ def staircase_figure(
     )
 
 
-def batch_figure(ctx: Context, measured: Measured) -> present.Figure:
+def batch_figure(ctx: Context, observations: LossCurveObservations) -> present.Figure:
     """Final loss against batch size: a point per run, a line through the means."""
     sizes, series, told = ctx.config["batches"], [], []
     for rate in RATES:
         value = f"{ctx.config['rates'][rate]:g}"
-        found = [seeds(ctx, measured, rate, size) for size in sizes]
+        found = [seeds(ctx, observations, rate, size) for size in sizes]
         points = [
             (size, loss) for size, losses in zip(sizes, found, strict=True) for loss in losses
         ]
@@ -150,7 +150,7 @@ def batch_figure(ctx: Context, measured: Measured) -> present.Figure:
 
 
 def line_figure(
-    ctx: Context, measured: Measured, numbers: Mapping[str, Measurement]
+    ctx: Context, observations: LossCurveObservations, numbers: Mapping[str, Measurement]
 ) -> present.Figure:
     """The loss along base + t·ΔW."""
     told = "; ".join(
@@ -168,7 +168,9 @@ def line_figure(
         y_label="held-out loss (nats/token)",
         series=tuple(
             present.Series(
-                f"{name} run", measured.at, measured.lines[name].mean(1, dtype="float64").tolist()
+                f"{name} run",
+                observations.at,
+                observations.lines[name].mean(1, dtype="float64").tolist(),
             )
             for name in ON_A_LINE
         ),

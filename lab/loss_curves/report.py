@@ -12,7 +12,7 @@ import numpy as np
 from lab import present
 from lab.contract import Context, Measurement, Table
 from lab.instruments import curves, gradient_noise
-from lab.loss_curves.experiment import ON_A_LINE, POINTS, RATES, SHAPES, Measured
+from lab.loss_curves.experiment import ON_A_LINE, POINTS, RATES, SHAPES, LossCurveObservations
 from lab.loss_curves.numbers import compare, curve, thresholds
 from lab.stats.tokens import token_mean
 
@@ -27,17 +27,17 @@ WORDS = {
 # Tables
 
 
-def tables(ctx: Context, measured: Measured) -> tuple[Table, ...]:
+def tables(ctx: Context, observations: LossCurveObservations) -> tuple[Table, ...]:
     """The runs, the batch sizes seed by seed, their tests, the gradients."""
     return (
-        _shapes(ctx, measured),
-        _seeds(ctx, measured),
-        _tests(ctx, measured),
-        _gradients(measured),
+        _shapes(ctx, observations),
+        _seeds(ctx, observations),
+        _tests(ctx, observations),
+        _gradients(observations),
     )
 
 
-def _shapes(ctx: Context, measured: Measured) -> Table:
+def _shapes(ctx: Context, observations: LossCurveObservations) -> Table:
     columns = (
         "run",
         "rate",
@@ -51,7 +51,7 @@ def _shapes(ctx: Context, measured: Measured) -> Table:
     )
     rows = []
     for name in SHAPES:
-        shown, trial = curve(ctx, measured, name), measured.shapes[name].trial
+        shown, trial = curve(ctx, observations, name), observations.shapes[name].trial
         smooth = curves.smoothed(shown.losses, shown.tokens, thresholds(ctx).beta)
         told = (
             name,
@@ -70,13 +70,15 @@ def _shapes(ctx: Context, measured: Measured) -> Table:
     )
 
 
-def _seeds(ctx: Context, measured: Measured) -> Table:
+def _seeds(ctx: Context, observations: LossCurveObservations) -> Table:
     """Final loss per seed; the last two columns pair the examples of one seed's runs."""
     sizes, rows = ctx.config["batches"], []
     for rate in RATES:
         for seed in ctx.config["seeds"]:
-            ran = [measured.grid[rate, size, seed].evaluation for size in sizes]
-            change = token_mean(ran[-1].losses.astype(np.float64) - ran[0].losses, ran[0].owners)
+            ran = [observations.grid[rate, size, seed].evaluation for size in sizes]
+            change = token_mean(
+                ran[-1].losses.astype(np.float64) - ran[0].losses, ran[0].example_ids
+            )
             losses = [float(e.losses.mean(dtype="float64")) for e in ran]
             rows.append((ctx.config["rates"][rate], seed, *losses, change.value, change.stderr))
     named = [f"batch {size}" for size in sizes]
@@ -90,11 +92,11 @@ def _seeds(ctx: Context, measured: Measured) -> Table:
     return Table("Batch sizes at equal tokens: final held-out loss", columns, tuple(rows))
 
 
-def _tests(ctx: Context, measured: Measured) -> Table:
+def _tests(ctx: Context, observations: LossCurveObservations) -> Table:
     sizes, rows = ctx.config["batches"], []
     for rate in RATES:
         for larger, smaller in ((sizes[1], sizes[0]), (sizes[2], sizes[1]), (sizes[2], sizes[0])):
-            found = compare(ctx, measured, rate, larger, smaller)
+            found = compare(ctx, observations, rate, larger, smaller)
             compared = f"{larger} - {smaller}"
             rows.append(
                 (ctx.config["rates"][rate], compared, found.mean, *found.interval, found.p_value)
@@ -103,10 +105,10 @@ def _tests(ctx: Context, measured: Measured) -> Table:
     return Table("Batch sizes, paired by seed", columns, tuple(rows))
 
 
-def _gradients(measured: Measured) -> Table:
+def _gradients(observations: LossCurveObservations) -> Table:
     rows = []
     for point in POINTS:
-        found = gradient_noise.noise(measured.products[point])
+        found = gradient_noise.noise(observations.products[point])
         rows.append((WORDS[point], found.signal, found.variance, found.scale, found.stderr))
     columns = (
         "when",

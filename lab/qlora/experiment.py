@@ -7,7 +7,7 @@ run(ctx)
         _attach     adapters with B = 0
         _base       the base's loss on every evaluation token, its answers to a few prompts
         _learn      from the same start: on the true answers, then on shuffled ones
-        _weigh      what 4 bits did to the weights
+        _quantisation_error      what 4 bits did to the weights
     report.…        arrays under artifacts/, then numbers, figures and sentences made from them
 """
 
@@ -96,7 +96,7 @@ class Learned:
 
 
 @dataclass(frozen=True)
-class Measured:
+class QloraObservations:
     """All that a run measured.
 
     weights: arrays by "layers" and "gaussian"; process_bytes: before a model was loaded.
@@ -118,23 +118,23 @@ def run(ctx: Context) -> None:
     from lab import present
     from lab.qlora import report
 
-    measured = measure(ctx)
-    report.store(ctx, measured)
-    numbers = report.measurements(measured)
+    observations = measure(ctx)
+    report.store(ctx, observations)
+    numbers = report.measurements(observations)
     result = Result(
         EXPERIMENT,
         QUESTION,
         HYPOTHESIS,
         METHOD,
         numbers,
-        tables=(report.answers(measured),),
+        tables=(report.answers(observations),),
         findings=report.findings(numbers),
-        environment=report.facts(ctx, measured),
+        environment=report.facts(ctx, observations),
     )
-    present.write(ctx.out, result, report.figures(ctx, measured, numbers))
+    present.write(ctx.out, result, report.figures(ctx, observations, numbers))
 
 
-def measure(ctx: Context) -> Measured:
+def measure(ctx: Context) -> QloraObservations:
     """Do the whole experiment; write data and adapters below the output folder."""
     from lab.instruments import adapters, memory, quantisation
     from lab.instruments.stopwatch import Stopwatch
@@ -161,8 +161,8 @@ def measure(ctx: Context) -> Measured:
         runs[name] = _learn(ctx, model, sets, name, clock)
         adapters.save(model, ctx.out / "artifacts" / f"adapter_{name}")
     with clock("quantisation"):
-        weights = _weigh(ctx)
-    return Measured(
+        weights = _quantisation_error(ctx)
+    return QloraObservations(
         loaded=loaded,
         sets=sets,
         base=base,
@@ -277,7 +277,7 @@ def _answers(ctx: Context, model: PeftModel, sets: Sets, clock: Stopwatch) -> li
         return evaluation.generate(model, prompts, max_new_tokens=ctx.config["max_new_tokens"])
 
 
-def _weigh(ctx: Context) -> dict[str, dict[str, np.ndarray]]:
+def _quantisation_error(ctx: Context) -> dict[str, dict[str, np.ndarray]]:
     """What 4 bits do to the weights as they were and to a Gaussian of the largest layer's shape."""
     import torch
 
@@ -292,7 +292,10 @@ def _weigh(ctx: Context) -> dict[str, dict[str, np.ndarray]]:
     weights = [weight for _, weight in models.linear_weights(whole.model)]
     shape = max((weight.shape for weight in weights), key=lambda shape: shape.numel())
     gaussian = torch.randn(shape, generator=torch.Generator().manual_seed(ctx.seed))
-    return {"layers": quantisation.weigh(weights), "gaussian": quantisation.weigh([gaussian])}
+    return {
+        "layers": quantisation.quantisation_error(weights),
+        "gaussian": quantisation.quantisation_error([gaussian]),
+    }
 
 
 def _tell(ctx: Context, done: int, note: str) -> None:

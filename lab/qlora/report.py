@@ -16,42 +16,45 @@ from lab.contract import Context, Measurement, Table, environment
 if TYPE_CHECKING:
     from lab.instruments.data import Example
     from lab.instruments.evaluation import Evaluation
-    from lab.qlora.experiment import Measured
+    from lab.qlora.experiment import QloraObservations
 
 MIB = 2**20
 LAST = 10  # steps that "at the end of training" averages over
 PARTS = ("weights", "adapters", "gradients", "optimizer", "rest")
 
 
-def store(ctx: Context, measured: Measured) -> None:
+def store(ctx: Context, observations: QloraObservations) -> None:
     """Write the arrays behind the numbers."""
     artifacts, parts = ctx.out / "artifacts", ("losses", "entropies", "hits")
     tokens = {
         f"{name}.{part}": getattr(e, part)
-        for name, e in _evaluations(measured).items()
+        for name, e in _evaluations(observations).items()
         for part in parts
     }
     _save(
-        tokens | {"owners": measured.base.evaluation.owners}, artifacts / "evaluation.safetensors"
+        tokens | {"example_ids": observations.base.evaluation.example_ids},
+        artifacts / "evaluation.safetensors",
     )
-    curves: dict[str, np.ndarray] = {"first_loss_of_base": np.array([measured.base.first_loss])}
-    for name, run in measured.runs.items():
+    curves: dict[str, np.ndarray] = {"first_loss_of_base": np.array([observations.base.first_loss])}
+    for name, run in observations.runs.items():
         for field in fields(run.steps[0]):
             curves[f"{name}.{field.name}"] = np.array(
                 [getattr(s, field.name) for s in run.steps], dtype=np.float64
             )
         curves[f"{name}.curve"] = np.array(run.curve, dtype=np.float64).reshape(-1, 2)
     _save(curves, artifacts / "training.safetensors")
-    weights = {f"{of}.{k}": v for of, found in measured.weights.items() for k, v in found.items()}
+    weights = {
+        f"{of}.{k}": v for of, found in observations.weights.items() for k, v in found.items()
+    }
     _save(weights, artifacts / "quantisation.safetensors")
     spoken = [
         {"name": e.name, "prompt": e.encoded.prompt, "before": before, "after": after}
-        for e, before, after in _spoken(measured)
+        for e, before, after in _spoken(observations)
     ]
     (artifacts / "generations.json").write_text(
         json.dumps(spoken, indent=1) + "\n", encoding="utf-8"
     )
-    stages = [asdict(interval) for interval in measured.intervals]
+    stages = [asdict(interval) for interval in observations.intervals]
     (artifacts / "stages.json").write_text(json.dumps(stages, indent=1) + "\n", encoding="utf-8")
 
 
@@ -63,32 +66,32 @@ def _save(arrays: Mapping[str, np.ndarray], path: Path) -> None:
     path.chmod(0o644)  # safetensors makes it private to its owner
 
 
-def _evaluations(measured: Measured) -> dict[str, Evaluation]:
-    return {"base": measured.base.evaluation} | {
-        name: run.evaluation for name, run in measured.runs.items()
+def _evaluations(observations: QloraObservations) -> dict[str, Evaluation]:
+    return {"base": observations.base.evaluation} | {
+        name: run.evaluation for name, run in observations.runs.items()
     }
 
 
-def _spoken(measured: Measured) -> Iterator[tuple[Example, list[int], list[int]]]:
+def _spoken(observations: QloraObservations) -> Iterator[tuple[Example, list[int], list[int]]]:
     """Each asked example with the answer before and after training."""
-    before, after = measured.base.answers, measured.runs["true"].answers
-    return zip(measured.sets.evaluation[: len(before)], before, after, strict=True)
+    before, after = observations.base.answers, observations.runs["true"].answers
+    return zip(observations.sets.evaluation[: len(before)], before, after, strict=True)
 
 
-def measurements(measured: Measured) -> dict[str, Measurement]:
+def measurements(observations: QloraObservations) -> dict[str, Measurement]:
     """All numbers by name."""
     return (
-        _of_data(measured)
-        | _of_evaluation(measured)
-        | _of_training(measured)
-        | _of_memory(measured)
-        | _of_quantisation(measured)
+        _of_data(observations)
+        | _of_evaluation(observations)
+        | _of_training(observations)
+        | _of_memory(observations)
+        | _of_quantisation(observations)
     )
 
 
-def _of_data(measured: Measured) -> dict[str, Measurement]:
+def _of_data(observations: QloraObservations) -> dict[str, Measurement]:
     exact = Measurement.of_exact
-    train, evaluation = measured.sets.true, measured.sets.evaluation
+    train, evaluation = observations.sets.true, observations.sets.evaluation
     examples = [*train, *evaluation]
     total = sum(len(e.encoded.ids) for e in examples)
     return {
@@ -96,22 +99,22 @@ def _of_data(measured: Measured) -> dict[str, Measurement]:
         "eval_examples": exact(len(evaluation), "examples"),
         "tokens_per_example": exact(total / len(examples), "tokens"),
         "supervised_share": exact(sum(e.encoded.supervised for e in examples) / total),
-        "adapter_parameters": exact(measured.adapter_parameters, "parameters"),
-        "adapter_share": exact(measured.adapter_parameters / measured.base.parameters),
+        "adapter_parameters": exact(observations.adapter_parameters, "parameters"),
+        "adapter_share": exact(observations.adapter_parameters / observations.base.parameters),
         "step_0_difference": exact(
-            measured.runs["true"].steps[0].loss - measured.base.first_loss, "nats/token"
+            observations.runs["true"].steps[0].loss - observations.base.first_loss, "nats/token"
         ),
     }
 
 
-def _of_evaluation(measured: Measured) -> dict[str, Measurement]:
+def _of_evaluation(observations: QloraObservations) -> dict[str, Measurement]:
     """Losses, accuracies and entropies on held-out tokens, and paired differences of the losses."""
     from lab.stats.tokens import ratio, token_mean
 
-    owners, evaluations = measured.base.evaluation.owners, _evaluations(measured)
+    example_ids, evaluations = observations.base.evaluation.example_ids, _evaluations(observations)
 
     def mean(values: np.ndarray, unit: str) -> Measurement:
-        found = token_mean(values.astype(np.float64), owners)
+        found = token_mean(values.astype(np.float64), example_ids)
         return Measurement.of_estimate(found.value, unit, stderr=found.stderr, n=found.n)
 
     numbers: dict[str, Measurement] = {}
@@ -125,16 +128,16 @@ def _of_evaluation(measured: Measured) -> dict[str, Measurement]:
     numbers["improvement"] = mean(base - true, "nats/token")
     numbers["improvement_shuffled"] = mean(base - shuffled, "nats/token")
     numbers["control_gap"] = mean(shuffled - true, "nats/token")
-    share = ratio(base - shuffled, base - true, owners)
+    share = ratio(base - shuffled, base - true, example_ids)
     numbers["format_share"] = Measurement.of_estimate(
         share.value, "", stderr=share.stderr, n=share.n
     )
     return numbers
 
 
-def _of_training(measured: Measured) -> dict[str, Measurement]:
+def _of_training(observations: QloraObservations) -> dict[str, Measurement]:
     estimate, numbers = Measurement.of_estimate, {}
-    for name, run in measured.runs.items():
+    for name, run in observations.runs.items():
         last, norms = run.steps[-LAST:], [step.grad_norm for step in run.steps]
         count = sum(step.supervised_tokens for step in last)
         for field, unit in (
@@ -146,8 +149,8 @@ def _of_training(measured: Measured) -> dict[str, Measurement]:
             numbers[f"last_{field}_{name}"] = estimate(mean, unit, n=len(last))
         numbers[f"grad_norm_median_{name}"] = estimate(float(np.median(norms)), "")
         numbers[f"grad_norm_max_{name}"] = estimate(max(norms), "")
-    true = measured.runs["true"].steps
-    steps = [step for run in measured.runs.values() for step in run.steps]
+    true = observations.runs["true"].steps
+    steps = [step for run in observations.runs.values() for step in run.steps]
     spent = sum(step.seconds for step in steps)
     return numbers | {
         "steps": Measurement.of_exact(len(true), "optimizer steps"),
@@ -160,19 +163,19 @@ def _of_training(measured: Measured) -> dict[str, Measurement]:
         "seconds_per_step": estimate(float(np.median([step.seconds for step in steps])), "s"),
         **{
             f"seconds_{stage}": estimate(seconds, "s")
-            for stage, seconds in _seconds(measured).items()
+            for stage, seconds in _seconds(observations).items()
         },
     }
 
 
-def _seconds(measured: Measured) -> dict[str, float]:
+def _seconds(observations: QloraObservations) -> dict[str, float]:
     from lab.instruments.stopwatch import seconds
 
-    return seconds(measured.intervals)
+    return seconds(observations.intervals)
 
 
-def _of_memory(measured: Measured) -> dict[str, Measurement]:
-    split = measured.runs["true"].memory
+def _of_memory(observations: QloraObservations) -> dict[str, Measurement]:
+    split = observations.runs["true"].memory
     exact, estimate = Measurement.of_exact, Measurement.of_estimate
     return {
         "memory_peak": estimate(split.peak, "bytes"),
@@ -181,15 +184,15 @@ def _of_memory(measured: Measured) -> dict[str, Measurement]:
         "memory_gradients": exact(split.gradients, "bytes"),
         "memory_optimizer": exact(split.optimizer, "bytes"),
         "memory_rest": estimate(split.rest, "bytes"),
-        "memory_process": estimate(measured.process_bytes, "bytes"),
+        "memory_process": estimate(observations.process_bytes, "bytes"),
     }
 
 
-def _of_quantisation(measured: Measured) -> dict[str, Measurement]:
+def _of_quantisation(observations: QloraObservations) -> dict[str, Measurement]:
     """Pooled over the layers: ‖ΔW‖ / ‖W‖ of all weights together, as if they were one matrix."""
-    numbers = {"bits_per_parameter": Measurement.of_exact(measured.bits, "bits")}
+    numbers = {"bits_per_parameter": Measurement.of_exact(observations.bits, "bits")}
     for of, prefix in (("layers", ""), ("gaussian", "gaussian_")):
-        found = measured.weights[of]
+        found = observations.weights[of]
         for kind in ("nf4", "fp4"):
             error = np.sqrt(
                 (found[f"{kind}_error"] ** 2 * found["squared_norm"]).sum()
@@ -206,9 +209,9 @@ def _of_quantisation(measured: Measured) -> dict[str, Measurement]:
     return numbers
 
 
-def answers(measured: Measured) -> Table:
+def answers(observations: QloraObservations) -> Table:
     """What was asked, what the library says, and what the model said before and after."""
-    decode = measured.loaded.tokenizer.decode
+    decode = observations.loaded.tokenizer.decode
     rows = [
         (
             e.name,
@@ -216,7 +219,7 @@ def answers(measured: Measured) -> Table:
             decode(before, skip_special_tokens=True),
             decode(after, skip_special_tokens=True),
         )
-        for e, before, after in _spoken(measured)
+        for e, before, after in _spoken(observations)
     ]
     return Table("Answers", ("function", "documentation", "before", "after"), tuple(rows))
 
@@ -265,22 +268,22 @@ def findings(numbers: Mapping[str, Measurement]) -> tuple[str, ...]:
 
 
 def figures(
-    ctx: Context, measured: Measured, numbers: Mapping[str, Measurement]
+    ctx: Context, observations: QloraObservations, numbers: Mapping[str, Measurement]
 ) -> list[present.Figure]:
     """All figures of the report."""
     return [
-        loss_figure(measured, ctx.config["data"]["curve"]),
-        norm_figure(measured),
+        loss_figure(observations, ctx.config["data"]["curve"]),
+        norm_figure(observations),
         memory_figure(numbers),
     ]
 
 
-def loss_figure(measured: Measured, examples: int) -> present.Figure:
+def loss_figure(observations: QloraObservations, examples: int) -> present.Figure:
     """Training loss by step, and loss on the first `examples` held-out ones, of run and control."""
     series = []
-    count = int((measured.base.evaluation.owners < examples).sum())
-    start = float(measured.base.evaluation.losses[:count].mean(dtype="float64"))
-    for name, run in measured.runs.items():
+    count = int((observations.base.evaluation.example_ids < examples).sum())
+    start = float(observations.base.evaluation.losses[:count].mean(dtype="float64"))
+    for name, run in observations.runs.items():
         steps, style = len(run.steps), "solid" if name == "true" else "dashed"
         end = float(run.evaluation.losses[:count].mean(dtype="float64"))
         points = [(0, start), *run.curve, (steps, end)]
@@ -290,7 +293,9 @@ def loss_figure(measured: Measured, examples: int) -> present.Figure:
             present.Series(f"held out, {name} answers", *zip(*points, strict=True), style=style),
         ]
     ends = {s.label: s.y[-1] for s in series}
-    true, shuffled = (present.number(ends[f"held out, {name} answers"]) for name in measured.runs)
+    true, shuffled = (
+        present.number(ends[f"held out, {name} answers"]) for name in observations.runs
+    )
     return present.Figure(
         name="loss",
         title="Loss in training and on held-out functions",
@@ -305,9 +310,11 @@ def loss_figure(measured: Measured, examples: int) -> present.Figure:
     )
 
 
-def norm_figure(measured: Measured) -> present.Figure:
+def norm_figure(observations: QloraObservations) -> present.Figure:
     """Gradient norm per step, before clipping."""
-    norms = {name: [step.grad_norm for step in run.steps] for name, run in measured.runs.items()}
+    norms = {
+        name: [step.grad_norm for step in run.steps] for name, run in observations.runs.items()
+    }
     told = ", ".join(
         f"{present.number(float(np.median(n)), 3)} with {name} answers" for name, n in norms.items()
     )
@@ -331,8 +338,8 @@ def norm_figure(measured: Measured) -> present.Figure:
 
 def memory_figure(numbers: Mapping[str, Measurement]) -> present.Figure:
     """Where the peak of a training step goes."""
-    measured = [numbers[f"memory_{part}"].value for part in PARTS]
-    values = [int(value) / MIB for value in measured]  # type: ignore[arg-type]
+    observations = [numbers[f"memory_{part}"].value for part in PARTS]
+    values = [int(value) / MIB for value in observations]  # type: ignore[arg-type]
     most = PARTS[int(np.argmax(values))]
     return present.Figure(
         name="memory",
@@ -347,7 +354,7 @@ def memory_figure(numbers: Mapping[str, Measurement]) -> present.Figure:
     )
 
 
-def facts(ctx: Context, measured: Measured) -> dict[str, Any]:
+def facts(ctx: Context, observations: QloraObservations) -> dict[str, Any]:
     """What a reader must know to repeat the run."""
     from lab.digests import digest_of
 
@@ -355,7 +362,7 @@ def facts(ctx: Context, measured: Measured) -> dict[str, Any]:
         name: digest_of(ctx.out / "artifacts" / f"{name}.jsonl")
         for name in ("train", "control", "evaluation")
     }
-    loaded = measured.loaded
+    loaded = observations.loaded
     return environment(
         ctx,
         packages=("torch", "transformers", "peft", "bitsandbytes"),

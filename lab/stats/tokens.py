@@ -15,15 +15,15 @@ class Mean:
     n: int
 
 
-def ratio(numerators: np.ndarray, denominators: np.ndarray, owners: np.ndarray) -> Mean:
+def ratio(numerators: np.ndarray, denominators: np.ndarray, example_ids: np.ndarray) -> Mean:
     """Ratio of two sums over tokens [N]; examples are the independent units, their tokens are not.
 
     r = Σ x / Σ y; se(r) = sqrt(k/(k−1) · Σ_i (X_i − r·Y_i)²) / |Σ y| over k examples, X_i and Y_i
     their sums: the linearised ratio estimator (Cochran 1977, Sampling Techniques, section 6.4).
     """
     above, below = (
-        np.bincount(owners, weights=numerators),
-        np.bincount(owners, weights=denominators),
+        np.bincount(example_ids, weights=numerators),
+        np.bincount(example_ids, weights=denominators),
     )
     k, total = len(below), float(below.sum())
     value = float(above.sum()) / total
@@ -31,6 +31,6 @@ def ratio(numerators: np.ndarray, denominators: np.ndarray, owners: np.ndarray) 
     return Mean(value, math.sqrt(k / (k - 1) * spread) / abs(total), k)
 
 
-def token_mean(values: np.ndarray, owners: np.ndarray) -> Mean:
+def token_mean(values: np.ndarray, example_ids: np.ndarray) -> Mean:
     """Mean over tokens [N]: their sum's ratio to their number, see `ratio`."""
-    return ratio(values, np.ones_like(values, dtype=np.float64), owners)
+    return ratio(values, np.ones_like(values, dtype=np.float64), example_ids)

@@ -97,7 +97,7 @@ def run(job: Job, evaluation_file: Path) -> Ran:
     peak = memory.peak_bytes()
     if job.evaluate:
         found = evaluation.evaluate(model, [e.encoded for e in drawn.evaluation])
-        np.savez(evaluation_file, losses=found.losses, owners=found.owners)
+        np.savez(evaluation_file, losses=found.losses, example_ids=found.example_ids)
     batches = [examples[i : i + BATCH] for i in range(0, len(examples), BATCH)]
     return Ran(
         seconds=np.diff(stamps).tolist(),

@@ -74,7 +74,7 @@ class Outcome:
         from lab.stats.tokens import token_mean
 
         ours, theirs = self.losses[OURS], self.losses[row]
-        found = token_mean(theirs["losses"].astype(np.float64) - ours["losses"], ours["owners"])
+        found = token_mean(theirs["losses"].astype(np.float64) - ours["losses"], ours["example_ids"])
         return found.value, found.value - 1.96 * found.stderr, found.value + 1.96 * found.stderr
 
     def lines(self) -> list[str]:

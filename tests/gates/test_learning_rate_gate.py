@@ -66,8 +66,8 @@ def earlier(folder: Path, config: dict) -> None:
     data.freeze(artifacts / "train.jsonl", drawn.train)
     data.freeze(artifacts / "evaluation.jsonl", drawn.evaluation)
     frozen = [artifacts / f"{kind}.jsonl" for kind in ("train", "evaluation")]
-    bench = trials.Bench(folder / "model", *frozen, "float32", "cpu", sizes["curve"])
-    trials.base(bench, artifacts)
+    sweep_context = trials.SweepContext(folder / "model", *frozen, "float32", "cpu", sizes["curve"])
+    trials.base(sweep_context, artifacts)
     wanted = [
         trials.Trial(
             seed,
@@ -78,7 +78,7 @@ def earlier(folder: Path, config: dict) -> None:
         for rate in (2e-4, 1e-3)
         for seed in config["seeds"]
     ]
-    trials.run(wanted, bench, artifacts, workers=1)
+    trials.run(wanted, sweep_context, artifacts, workers=1)
 
 
 @pytest.fixture

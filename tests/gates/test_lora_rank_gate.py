@@ -62,15 +62,17 @@ def earlier(folder: Path, config: dict) -> None:
         if rank == 16:
             data.freeze(frozen[0], drawn.train)
             data.freeze(frozen[1], drawn.evaluation)
-        bench = trials.Bench(folder / "model", *frozen, "float32", "cpu", sizes["curve"])
+        sweep_context = trials.SweepContext(
+            folder / "model", *frozen, "float32", "cpu", sizes["curve"]
+        )
         if rank == 16:
-            trials.base(bench, artifacts)
+            trials.base(sweep_context, artifacts)
         settings = Settings(**config["training"])
         wanted = [
             trials.Trial(seed, settings, LoraSettings(rank, 32), config["examples"])
             for seed in config["seeds"]
         ]
-        trials.run(wanted, bench, artifacts, workers=1)
+        trials.run(wanted, sweep_context, artifacts, workers=1)
 
 
 @pytest.fixture
@@ -125,7 +127,7 @@ def test_noise_in_an_array_is_seen_by_the_check_made_for_it(judged, damaged, fil
             spread = t.std() or 1.0
             arrays[name] = (
                 t
-                if name == "owners"
+                if name == "example_ids"
                 else (draw.standard_normal(t.shape) * spread + t.mean()).astype(t.dtype)
             )
 

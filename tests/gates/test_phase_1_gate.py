@@ -31,14 +31,14 @@ def qlora(out: Path, names: list[str], *, shift: float = 0.5) -> Path:
     Their losses are drawn so that the control lies `shift` above the run.
     """
     rng = np.random.default_rng(0)
-    owners = np.repeat(np.arange(64, dtype=np.int32), 12)
-    base = rng.gamma(4, 0.9, owners.size).astype(np.float32)
+    example_ids = np.repeat(np.arange(64, dtype=np.int32), 12)
+    base = rng.gamma(4, 0.9, example_ids.size).astype(np.float32)
     true = (base * 0.6).astype(np.float32)
-    shuffled = (true + shift + rng.normal(0, 0.1, owners.size)).astype(np.float32)
+    shuffled = (true + shift + rng.normal(0, 0.1, example_ids.size)).astype(np.float32)
     losses = {"base": base, "true": true, "shuffled": shuffled}
     (out / "artifacts").mkdir(parents=True)
     save_file(
-        {"owners": owners, **{f"{n}.losses": a for n, a in losses.items()}},
+        {"example_ids": example_ids, **{f"{n}.losses": a for n, a in losses.items()}},
         out / "artifacts/evaluation.safetensors",
     )
     found = {name: Measurement.of_estimate(1.5, "nats", stderr=0.1, n=64) for name in names}

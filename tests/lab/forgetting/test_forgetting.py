@@ -103,15 +103,15 @@ def test_the_items_do_not_depend_on_the_seed(outs):
         assert len({(out / f"artifacts/suites/{suite}.jsonl").read_bytes() for out in outs}) == 1
 
 
-def test_norms_are_those_of_the_whole_updates(measured):
+def test_norms_are_those_of_the_whole_updates(observations):
     """‖ΔW‖ by way of r × r matrices against the matrix itself."""
     name = KEPT[-1]
-    run = measured.runs[name]
+    run = observations.runs[name]
     tensors = load_file(run.folder / "adapter_model.safetensors")
     layers = [
         key.removesuffix(".lora_A.weight") for key in tensors if key.endswith("lora_A.weight")
     ]
-    assert len(layers) == len(measured.models[name].norms) == 14
+    assert len(layers) == len(observations.models[name].norms) == 14
     whole = [
         2.0
         * np.linalg.norm(
@@ -119,12 +119,12 @@ def test_norms_are_those_of_the_whole_updates(measured):
         )
         for layer in layers
     ]
-    assert sorted(measured.models[name].norms) == pytest.approx(sorted(whole), rel=1e-5)
+    assert sorted(observations.models[name].norms) == pytest.approx(sorted(whole), rel=1e-5)
 
 
-def test_the_base_forgot_nothing(measured):
+def test_the_base_forgot_nothing(observations):
     itself = dataclasses.replace(
-        measured, models=dict.fromkeys(measured.models, measured.models["base"])
+        observations, models=dict.fromkeys(observations.models, observations.models["base"])
     )
     for one in compared.compare(itself).values():
         assert (one.forgetting.value, one.p, one.lost, one.won) == (0, 1, 0, 0)
@@ -136,21 +136,21 @@ def test_the_base_forgot_nothing(measured):
         )
 
 
-def test_a_model_whose_right_choices_lost_likelihood_forgot(measured):
-    name = measured.roles["standard"]
-    worse = measured.models["base"].log_likelihoods.copy()
-    for row, item in zip(worse, measured.items, strict=True):
+def test_a_model_whose_right_choices_lost_likelihood_forgot(observations):
+    name = observations.roles["standard"]
+    worse = observations.models["base"].log_likelihoods.copy()
+    for row, item in zip(worse, observations.items, strict=True):
         row[item.gold] -= 1.0 * len(item.choices[item.gold])  # a nat per byte
     models = {
-        **measured.models,
-        name: dataclasses.replace(measured.models[name], log_likelihoods=worse),
+        **observations.models,
+        name: dataclasses.replace(observations.models[name], log_likelihoods=worse),
     }
-    changed = dataclasses.replace(measured, models=models)
+    changed = dataclasses.replace(observations, models=models)
     one = compared.compare(changed)[name]
     assert one.forgetting.value == pytest.approx(1.0)
     assert report.forgot(one)
     assert f": {name}." in " ".join(report.findings(changed, report.measurements(changed)))
-    assert ": none." in " ".join(report.findings(measured, report.measurements(measured)))
+    assert ": none." in " ".join(report.findings(observations, report.measurements(observations)))
 
 
 @pytest.mark.parametrize(
@@ -164,10 +164,10 @@ def test_a_model_whose_right_choices_lost_likelihood_forgot(measured):
         ("kl_standard", 9.0, 0.1, "which differ by more than twice their noise"),
     ],
 )
-def test_another_number_makes_another_sentence(measured, name, value, stderr, said):
-    numbers = report.measurements(measured)
+def test_another_number_makes_another_sentence(observations, name, value, stderr, said):
+    numbers = report.measurements(observations)
     numbers[name] = dataclasses.replace(numbers[name], value=value, stderr=stderr)
-    assert said in " ".join(report.findings(measured, numbers))
+    assert said in " ".join(report.findings(observations, numbers))
 
 
 @pytest.mark.parametrize("profile", ["smoke", "cpu", "gpu"])

@@ -77,7 +77,7 @@ def test_losses_and_divergences_are_those_of_the_plain_formulas(texts):
         log_q = plainly(model, list(text.ids))[at]
         with model.disable_adapter():
             log_p = plainly(model, list(text.ids))[at]
-        mine = found.owners == i
+        mine = found.example_ids == i
         drawn = list(text.ids[-text.supervised :])
         assert np.allclose(found.losses[mine], -log_q[range(len(drawn)), drawn], atol=1e-4)
         assert np.allclose(

@@ -23,12 +23,12 @@ EXAMPLES = [example(seed) for seed in range(30)]  # more tokens than one pack ho
 def test_every_token_is_evaluated_as_transformers_does(tiny):
     found = evaluation.evaluate(tiny.model, EXAMPLES)
     assert sum(len(e.ids) for e in EXAMPLES) > evaluation.TOKENS_PER_PACK
-    assert np.bincount(found.owners).tolist() == [e.supervised for e in EXAMPLES]
-    assert (np.diff(found.owners) >= 0).all()
+    assert np.bincount(found.example_ids).tolist() == [e.supervised for e in EXAMPLES]
+    assert (np.diff(found.example_ids) >= 0).all()
     for i, e in enumerate(EXAMPLES):
         with torch.no_grad():
             out = tiny.model(input_ids=torch.tensor([e.ids]), labels=torch.tensor([e.labels]))
-        mine = found.owners == i
+        mine = found.example_ids == i
         assert found.losses[mine].mean() == pytest.approx(float(out.loss), rel=1e-4)
         before = [t - 1 for t, label in enumerate(e.labels) if label != IGNORE]
         hits = out.logits[0, before].argmax(-1) == torch.tensor(e.ids)[[t + 1 for t in before]]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from lab.instruments import adapters, data, evaluation, landscape, models, trials
 from lab.instruments.adapters import LoraSettings
 from lab.instruments.training import Settings
-from lab.instruments.trials import Bench, Trial
+from lab.instruments.trials import SweepContext, Trial
 
 TRIAL = Trial(
     0,
@@ -22,7 +22,7 @@ TRIAL = Trial(
 
 
 @pytest.fixture(scope="module")
-def bench(tiny_folder, tmp_path_factory):
+def open_context(tiny_folder, tmp_path_factory):
     folder = tmp_path_factory.mktemp("landscape")
     drawn = data.split(
         data.load("python-docstrings", models.tiny(0).tokenizer, max_tokens=110),
@@ -31,18 +31,18 @@ def bench(tiny_folder, tmp_path_factory):
     )
     data.freeze(folder / "train.jsonl", drawn.train)
     data.freeze(folder / "evaluation.jsonl", drawn.evaluation)
-    return Bench(
+    return SweepContext(
         tiny_folder, folder / "train.jsonl", folder / "evaluation.jsonl", "float32", "cpu", curve=3
     )
 
 
 @pytest.fixture(scope="module")
-def ran(bench, tmp_path_factory):
-    return trials.run([TRIAL], bench, tmp_path_factory.mktemp("ran"), workers=1)[TRIAL]
+def ran(sweep_context, tmp_path_factory):
+    return trials.run([TRIAL], sweep_context, tmp_path_factory.mktemp("ran"), workers=1)[TRIAL]
 
 
-def test_a_stored_trial_is_the_model_that_was_evaluated(bench, ran):
-    stage = trials.Stage(bench)
+def test_a_stored_trial_is_the_model_that_was_evaluated(sweep_context, ran):
+    stage = trials.Stage(sweep_context)
     held_out = [e.encoded for e in stage.evaluation]
     model = stage.adapted(TRIAL, ran.folder)
     assert np.array_equal(evaluation.evaluate(model, held_out).losses, ran.evaluation.losses)
@@ -51,8 +51,8 @@ def test_a_stored_trial_is_the_model_that_was_evaluated(bench, ran):
     assert not np.array_equal(start, ran.evaluation.losses)
 
 
-def test_the_line_goes_through_the_base_and_the_trained_model(bench, ran):
-    stage = trials.Stage(bench)
+def test_the_line_goes_through_the_base_and_the_trained_model(sweep_context, ran):
+    stage = trials.Stage(sweep_context)
     held_out = [e.encoded for e in stage.evaluation]
     base = evaluation.evaluate(stage.loaded.model, held_out).losses
     model = stage.adapted(TRIAL, ran.folder)
@@ -65,8 +65,8 @@ def test_the_line_goes_through_the_base_and_the_trained_model(bench, ran):
     assert np.array_equal(evaluation.evaluate(model, held_out).losses, found[3])
 
 
-def test_the_model_is_left_as_it_was(bench, ran):
-    model = trials.Stage(bench).adapted(TRIAL, ran.folder)
+def test_the_model_is_left_as_it_was(sweep_context, ran):
+    model = trials.Stage(sweep_context).adapted(TRIAL, ran.folder)
     before = adapters.state(model)
     with pytest.raises(RuntimeError, match="on the way"), landscape.scaled(model, 0.3):
         assert any(not torch.equal(before[k], v) for k, v in adapters.state(model).items())
@@ -88,9 +88,9 @@ def test_beyond_the_line_nothing_is_claimed():
     assert landscape.lowest(at, [1.0, 2.0, 3.0]) == 0.0
 
 
-def test_another_seed_starts_elsewhere(bench):
-    stage = trials.Stage(bench)
+def test_another_seed_starts_elsewhere(sweep_context):
+    stage = trials.Stage(sweep_context)
     one = adapters.state(stage.adapted(TRIAL, None))
-    stage = trials.Stage(bench)
+    stage = trials.Stage(sweep_context)
     two = adapters.state(stage.adapted(dataclasses.replace(TRIAL, seed=1), None))
     assert all(torch.equal(one[k], two[k]) == ("lora_B" in k) for k in one)

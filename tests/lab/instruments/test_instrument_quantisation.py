@@ -54,7 +54,7 @@ def test_bits_are_those_of_the_stored_tensors(tiny_folder):
 
 
 def test_weighing_gives_one_row_per_matrix():
-    found = quantisation.weigh([gaussian(64, 64), 3 * gaussian(64, 128, seed=1)])
+    found = quantisation.quantisation_error([gaussian(64, 64), 3 * gaussian(64, 128, seed=1)])
     assert found["size"].tolist() == [4096, 8192]
     assert found["squared_norm"] == pytest.approx([4096, 9 * 8192], rel=0.1)
     assert (found["nf4_error"] < found["fp4_error"]).all()

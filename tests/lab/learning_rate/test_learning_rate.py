@@ -24,7 +24,7 @@ SPIKES = report.Spikes(10, 0.5)
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory):
-    """A whole run of the profile smoke: what it measured, its settings, and its folder."""
+    """A whole run of the profile smoke: what it observations, its settings, and its folder."""
     out = tmp_path_factory.mktemp("learning_rates") / "out"
     out.mkdir()
     chats = [
@@ -64,36 +64,36 @@ def test_the_gate_judges_exactly_what_is_measured(ran):
 
 def test_what_was_run_before_is_taken_over_with_the_same_numbers(ran):
     """The second measurement found everything in the first one's folder, and says the same."""
-    measured, config, out = ran
-    assert all(run.reused for runs in measured.runs.values() for run in runs)
+    observations, config, out = ran
+    assert all(run.reused for runs in observations.runs.values() for run in runs)
     assert not (out.parent / "again/artifacts/trials").exists()
-    numbers = {name: m.to_json() for name, m in report.measurements(measured, SPIKES).items()}
+    numbers = {name: m.to_json() for name, m in report.measurements(observations, SPIKES).items()}
     assert numbers == result(out)["measurements"]
     assert [
         figure.caption
-        for figure in figures.figures(measured, report.measurements(measured, SPIKES))
+        for figure in figures.figures(observations, report.measurements(observations, SPIKES))
     ] == [figure["caption"] for figure in result(out)["figures"]]
-    assert config["seeds"] == list(measured.plan.seeds)
+    assert config["seeds"] == list(observations.plan.seeds)
 
 
 def test_runs_of_a_seed_differ_in_nothing_but_their_setting(ran):
-    measured = ran[0]
-    for runs in measured.runs.values():
-        for run, seed in zip(runs, measured.plan.seeds, strict=True):
+    observations = ran[0]
+    for runs in observations.runs.values():
+        for run, seed in zip(runs, observations.plan.seeds, strict=True):
             assert run.trial.seed == seed
-    first = [measured.runs[s][0] for s in measured.plan.true]
+    first = [observations.runs[s][0] for s in observations.plan.true]
     assert len({run.steps[0].loss for run in first}) == 1, (
         "B is 0: the first batch's loss knows no rate and no rank"
     )
     assert len({tuple(s.supervised_tokens for s in run.steps) for run in first}) == 1
     control, compared = (
-        measured.runs[measured.plan.control][0].trial,
-        measured.runs[measured.plan.compared][0].trial,
+        observations.runs[observations.plan.control][0].trial,
+        observations.runs[observations.plan.compared][0].trial,
     )
     assert dataclasses.replace(control, shuffled=False) == compared
 
 
-def with_losses(measured, levels):
+def with_losses(observations, levels):
     """The same runs as if their held-out losses had been others: setting and seed → nats."""
 
     def changed(setting, i, run):
@@ -102,10 +102,12 @@ def with_losses(measured, levels):
 
     runs = {
         s: tuple(changed(s, i, run) for i, run in enumerate(runs))
-        for s, runs in measured.runs.items()
+        for s, runs in observations.runs.items()
     }
-    base = dataclasses.replace(measured.base, losses=np.full_like(measured.base.losses, 5.0))
-    return dataclasses.replace(measured, runs=runs, base=base)
+    base = dataclasses.replace(
+        observations.base, losses=np.full_like(observations.base.losses, 5.0)
+    )
+    return dataclasses.replace(observations, runs=runs, base=base)
 
 
 def bowl(setting, seed, *, best=-3.0, other=0.0):
@@ -119,8 +121,8 @@ def bowl(setting, seed, *, best=-3.0, other=0.0):
     )
 
 
-def told(measured):
-    return " ".join(sentences.findings(measured, report.measurements(measured, SPIKES)))
+def told(observations):
+    return " ".join(sentences.findings(observations, report.measurements(observations, SPIKES)))
 
 
 def test_a_bowl_is_measured_as_it_is(ran):
@@ -157,11 +159,11 @@ def test_another_number_makes_another_sentence(ran, best, other, said, not_said)
 
 
 def test_losses_that_bend_downwards_show_no_optimum(ran):
-    measured = with_losses(ran[0], lambda s, i: 9 - bowl(s, i))
-    found = report.measurements(measured, SPIKES)
+    observations = with_losses(ran[0], lambda s, i: 9 - bowl(s, i))
+    found = report.measurements(observations, SPIKES)
     assert found["optimum_log10_rate"].value is found["optimum_shift"].value is None
-    assert "they show no optimum" in told(measured)
-    assert "could not be measured" in told(measured)
+    assert "they show no optimum" in told(observations)
+    assert "could not be measured" in told(observations)
 
 
 def test_a_control_that_learns_as_much_is_said(ran):
@@ -181,18 +183,18 @@ def test_a_smallest_rate_that_learns_is_no_floor(ran, smallest, said):
 
 
 def test_an_unknown_family_has_no_prediction(ran):
-    measured = dataclasses.replace(ran[0], formula=None)
-    assert "it made no prediction" in told(measured)
+    observations = dataclasses.replace(ran[0], formula=None)
+    assert "it made no prediction" in told(observations)
     assert (
         "makes no prediction"
-        in figures.loss_by_rate(measured, report.measurements(measured, SPIKES)).caption
+        in figures.loss_by_rate(observations, report.measurements(observations, SPIKES)).caption
     )
 
 
 def test_a_climb_of_one_run_is_counted_in_it_alone(ran):
-    measured = ran[0]
-    highest = measured.plan.first[-1]
-    run = measured.runs[highest][1]
+    observations = ran[0]
+    highest = observations.plan.first[-1]
+    run = observations.runs[highest][1]
     steps = [
         dataclasses.replace(step, loss=step.loss + 2.0 * (t == 2))
         for t, step in enumerate(run.steps)
@@ -200,9 +202,9 @@ def test_a_climb_of_one_run_is_counted_in_it_alone(ran):
     steps[1] = dataclasses.replace(steps[1], grad_norm=1e3)
     wild = dataclasses.replace(run, steps=tuple(steps))
     changed = dataclasses.replace(
-        measured, runs=measured.runs | {highest: (measured.runs[highest][0], wild)}
+        observations, runs=observations.runs | {highest: (observations.runs[highest][0], wild)}
     )
-    before, after = report.measurements(measured, SPIKES), report.measurements(changed, SPIKES)
+    before, after = report.measurements(observations, SPIKES), report.measurements(changed, SPIKES)
     assert after["loss_spikes"].value == before["loss_spikes"].value + 1
     assert after["gradient_spikes"].value == before["gradient_spikes"].value + 1
     first, second = (m["instability_same_batches_lr5e_3"].values for m in (before, after))
@@ -210,7 +212,7 @@ def test_a_climb_of_one_run_is_counted_in_it_alone(ran):
     assert second[1] > first[1] + 1
     rows = [row for row in tables.runs(changed, SPIKES).rows if row[8]]
     assert [(row[0], row[1], row[3]) for row in rows] == [
-        (highest.rank, highest.rate, measured.plan.seeds[1])
+        (highest.rank, highest.rate, observations.plan.seeds[1])
     ]
 
 

@@ -31,8 +31,10 @@ def test_the_standard_error_is_the_spread_of_repeated_draws():
     draw, means, errors = np.random.default_rng(0), [], []
     for _ in range(400):
         lengths = draw.integers(3, 20, 60)
-        owners = np.repeat(np.arange(60), lengths)
-        found = token_mean(draw.normal(size=60)[owners] + draw.normal(size=len(owners)), owners)
+        example_ids = np.repeat(np.arange(60), lengths)
+        found = token_mean(
+            draw.normal(size=60)[example_ids] + draw.normal(size=len(example_ids)), example_ids
+        )
         means.append(found.value)
         errors.append(found.stderr)
     assert np.mean(errors) == pytest.approx(np.std(means), rel=0.1)
