@@ -70,8 +70,20 @@ class Measurement:
         """Give an estimate whose values stand elsewhere (in artifacts/), or that was taken once."""
         return cls(value, unit, stderr=stderr, n=n)
 
+    @property
+    def number(self) -> float:
+        """The value as a float.
+
+        Raises:
+            ContractError: the value is None or a text.
+        """
+        if self.value is None or isinstance(self.value, str):
+            msg = f"got {self.value!r}; expected a number"
+            raise ContractError(msg)
+        return float(self.value)
+
     def to_json(self) -> dict[str, Any]:
-        """Give the object that stands in result.json."""
+        """Return the object that is written to result.json."""
         if self.exact:
             return {"value": self.value, "unit": self.unit, "exact": True}
         values = None if self.values is None else list(self.values)
