@@ -7,7 +7,7 @@ from functools import partial
 from phases.decisions.decide import decide
 from phases.decisions.proposal import DecisionContext, Proposal, dependants
 from phases.errors import UsageError
-from phases.plan.lock import shared_gate_files
+from phases.plan.lock import in_gate_scope
 from phases.plan.schema import Feature
 from phases.record.decision_record import DecisionResult
 from phases.record.project import Project
@@ -54,20 +54,18 @@ def _examine(context: DecisionContext, *, reason: str) -> Proposal:
 
 def _reset_features(context: DecisionContext, changes: set[str]) -> list[str]:
     """Return the features that are done and are touched by a change, or depend on one that is."""
-    gate_files = shared_gate_files(sorted(context.repo.files("HEAD", "gates")))
-    shared = {"plan: defaults", "runner", *gate_files}
     touched = set()
     for feature in context.phase.features:
-        if changes & (shared | _components(feature)):
+        if any(_is_component(feature, name) for name in changes):
             touched.add(feature.id)
     done = {item.id for item in context.status.features if item.is_done}
     return [name for name in dependants(context.phase.features, touched) if name in done]
 
 
-def _components(feature: Feature) -> set[str]:
-    """Return the names of the lock's components that are a feature's own."""
-    names = {f"plan: {feature.id}", *(f"input: {name}" for name in feature.inputs)}
-    for path in (feature.config, feature.gate.pytest):
-        if path:
-            names.add(path)
-    return names
+def _is_component(feature: Feature, name: str) -> bool:
+    """Say whether a component of the lock decides about this feature."""
+    if name in ("plan: defaults", "runner", f"plan: {feature.id}", feature.config):
+        return True
+    if name.startswith("input: "):
+        return name.removeprefix("input: ") in feature.inputs
+    return name.startswith("gates/") and in_gate_scope(feature.gate, name)

@@ -9,7 +9,9 @@ exit code. Everything else (time-out, signal, no report, no check, a report that
 from __future__ import annotations
 
 import json
+import os
 import re
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -37,6 +39,7 @@ markers =
     integrity: compares digests, or copies of a number inside the outputs
 junit_family = xunit2
 junit_suite_name = {nonce}
+pythonpath = {gates_dir}
 """
 
 # pytest's exit codes
@@ -217,7 +220,11 @@ def _run_process(
     if gate_context.spec.kind == GateKind.SHELL:
         argv = ["/bin/sh", "-c", gate_context.spec.target]
     else:
-        (run_folder / "gate.ini").write_text(INI.format(nonce=gate_context.nonce), "utf-8")
+        # `gates` is importable from here alone: -I keeps every other folder off the path. pytest
+        # takes the path relative to the ini file and splits it at spaces, as a shell does.
+        gates_dir = shlex.quote(os.path.relpath(gate_context.gates_dir, run_folder))
+        ini = INI.format(nonce=gate_context.nonce, gates_dir=gates_dir)
+        (run_folder / "gate.ini").write_text(ini, "utf-8")
         argv = _pytest_command(gate_context, run_folder, options)
     command = gate_context.sandbox.command(
         argv, writable=[writable, gate_context.cache], read_only=read_only, network=False

@@ -17,13 +17,19 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 import phases
 from phases.base import durable
 from phases.base.strict_json import StrictJsonError, loads
-from phases.plan.schema import Phase, Plan, SchemaVersion, canonical_json
+from phases.plan.schema import Gate, Phase, Plan, SchemaVersion, canonical_json
 
 FileReader = Callable[[str], bytes | None]
 """Returns a repository file's committed bytes, or None where there is no such file."""
 
 ABSENT = "absent"
 """Takes the place of a digest where there is no such file."""
+
+SHARED_GATES = "shared"
+"""The folder of `gates/` that every topic's gate may import from."""
+
+TOPIC_GATE_PARTS = 3
+"""Parts of the shortest path of a topic's gate: gates, TOPIC, test_x.py."""
 
 
 class PlanLockError(ValueError):
@@ -75,7 +81,7 @@ def compose_lock(
         plan: the plan.
         phase: the phase to lock.
         read: returns a file's committed bytes.
-        gate_files: every committed file of `gates/`.
+        gate_files: every committed file of `gates/`; the lock has those that a gate may import.
         runner: digest of the runner's code as imported (`runner_digest`).
     """
     # 1. What applies to the whole phase.
@@ -94,19 +100,29 @@ def compose_lock(
         if feature.config:
             components[feature.config] = _file_digest(read, feature.config)
 
-    # 3. The phase's own gates, and every file that a gate may import.
+    # 3. Every file that one of the phase's gates may import, the gates themselves included.
     gates = [*phase.entry, *phase.exit, *(feature.gate for feature in phase.features)]
     paths = [gate.pytest for gate in gates if gate.pytest]
-    paths += shared_gate_files(gate_files)
+    for gate in gates:
+        paths += [path for path in gate_files if in_gate_scope(gate, path)]
     paths += ["prd/allowed_signers", "constraints.txt"]
     for path in paths:
-        components[path] = _file_digest(read, path)
+        if path not in components:
+            components[path] = _file_digest(read, path)
     return PlanLock(schema=1, phase=phase.id, components=dict(sorted(components.items())))
 
 
-def shared_gate_files(gate_files: list[str]) -> list[str]:
-    """Return the files of `gates/` that every gate may import: all but the gates themselves."""
-    return [path for path in gate_files if not path.rsplit("/", 1)[-1].startswith("test_")]
+def in_gate_scope(gate: Gate, path: str) -> bool:
+    """Say whether a file of `gates/` is laid out, digested and locked for a gate.
+
+    For `gates/TOPIC/test_x.py` these are the files of `gates/TOPIC/` and `gates/shared/`: it can
+    import nothing else. For a gate directly in `gates/` and for a shell gate it is every file.
+    """
+    parts = (gate.pytest or "").split("/")
+    if len(parts) < TOPIC_GATE_PARTS:
+        return True
+    folder = path.split("/")[1]
+    return folder in (parts[1], SHARED_GATES)
 
 
 def lock_differences(components: Mapping[str, str], lock: PlanLock) -> list[str]:

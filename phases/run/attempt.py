@@ -124,7 +124,13 @@ def prepare_attempt(
     """
     # 1. Staging, inputs, gates.
     with prepare_workspace(
-        project, repo, sandbox, state=state, inputs=feature.inputs, needs=feature.needs
+        project,
+        repo,
+        sandbox,
+        state=state,
+        gates=[feature.gate],
+        inputs=feature.inputs,
+        needs=feature.needs,
     ) as workspace:
         # 2. What the plan decides.
         defaults = project.plan.defaults
@@ -191,8 +197,7 @@ def resolve_materials(
             digests[path] = durable.sha256(repo.blob("HEAD", path) or b"")
         package = feature.module.split(".", 1)[0]
         materials[f"code:{package}"] = {"sha256": durable.sha256(canonical_json(digests))}
-    if feature.gate.pytest:
-        materials[feature.gate.pytest] = {"sha256": gate_digest(repo, feature.gate.pytest)}
+    materials[feature.gate.name] = {"sha256": gate_digest(repo, feature.gate)}
 
     # 3. Its inputs.
     for item in inputs:

@@ -11,7 +11,7 @@ from phases.base.text import utc_now
 from phases.execution.inputs import copy_outputs
 from phases.execution.sandbox import Sandbox
 from phases.git.repo import Repo
-from phases.judge.committed_gates import gate_descriptor, gate_digest
+from phases.judge.committed_gates import gate_descriptor
 from phases.judge.verdict import failed_checks, gate_summary, verdict_of
 from phases.plan.schema import Phase
 from phases.record import entries
@@ -26,7 +26,7 @@ from phases.record.review_request import (
     Sha256,
 )
 from phases.record.state import FeatureState, PhaseStatus, State
-from phases.record.statement import file_subjects, sha256_descriptor
+from phases.record.statement import file_subjects
 from phases.record.transaction import new_txn
 from phases.record.verdict import PhaseVerdict, Verdict
 from phases.run.plan_locks import lock_file
@@ -64,7 +64,9 @@ def judge_exit_gates(
     inputs = sorted({name for feature in phase.features for name in feature.inputs})
     folders: dict[str, Path] = {}
     outputs: dict[str, dict[str, str]] = {}
-    with prepare_workspace(project, repo, sandbox, state=state, inputs=inputs) as workspace:
+    with prepare_workspace(
+        project, repo, sandbox, state=state, gates=phase.exit, inputs=inputs
+    ) as workspace:
         for item in status.features:
             if item.state == FeatureState.VERIFIED:
                 folders[item.id] = workspace.staging.folder / "phase" / item.id
@@ -95,7 +97,7 @@ def judge_exit_gates(
         failing += judgement.true_run.failing
         if judgement.state != FeatureState.VERIFIED:
             reasons += judgement.reasons or ("failed",)
-        descriptor = gate_descriptor(repo, gate.name)
+        descriptor = gate_descriptor(repo, gate)
         verdicts.append(verdict_of(judgement, outputs=subjects, configuration=[descriptor]))
     data = PhaseVerdict(phase=phase.id, verdicts=tuple(verdicts)).encode()
     path = f"{project.paths.phase_results(phase.id)}/verdict.json"
@@ -118,8 +120,9 @@ def compose_request(
     status = snapshot.state.phase(phase.id)
 
     # 1. Gates by digest.
-    gates = [*phase.exit, *(feature.gate for feature in phase.features)]
-    paths = sorted({gate.pytest for gate in gates if gate.pytest})
+    gates = {gate.name: gate for gate in phase.exit}
+    for feature in phase.features:
+        gates[feature.gate.name] = feature.gate
 
     # 2. Features; their receipts are the subjects.
     features = []
@@ -150,7 +153,7 @@ def compose_request(
         phase=PhaseName(id=phase.id, name=phase.name),
         attempt=len(halts) + 1,
         lock=Sha256(sha256=status.lock or ""),
-        gates=tuple(sha256_descriptor(path, gate_digest(repo, path)) for path in paths),
+        gates=tuple(gate_descriptor(repo, gates[name]) for name in sorted(gates)),
         features=tuple(features),
         exit_verdict=Sha256(sha256=verdict) if verdict else None,
         requested_on=utc_now(),

@@ -49,7 +49,13 @@ def _verify_feature(
 
     # 1. Judge a copy of the stored outputs.
     with prepare_workspace(
-        project, repo, sandbox, state=state, inputs=feature.inputs, needs=feature.needs
+        project,
+        repo,
+        sandbox,
+        state=state,
+        gates=[feature.gate],
+        inputs=feature.inputs,
+        needs=feature.needs,
     ) as workspace:
         out = workspace.staging.folder / "stored"
         outputs = copy_outputs(project.paths, item.id, item.receipt, out)

@@ -14,7 +14,7 @@ from phases.execution.inputs import ResolvedInput, check_inputs, encode_inputs, 
 from phases.execution.sandbox import Sandbox
 from phases.execution.worker import Staging, staging_folder
 from phases.git.repo import Repo
-from phases.judge.committed_gates import write_gates
+from phases.judge.committed_gates import write_gate_files
 from phases.judge.gate import Judgement, gate_spec, judge_feature, judge_phase
 from phases.plan.schema import Feature, Gate
 from phases.record.project import Project
@@ -30,11 +30,12 @@ class Workspace:
     staging: Staging
     inputs: tuple[ResolvedInput, ...]
     sandbox: Sandbox
+    gates: tuple[Gate, ...]
+    """The gates that judge here; the files of each are laid out in a folder of its own."""
 
-    @property
-    def gates_dir(self) -> Path:
-        """The folder that holds `gates/` as HEAD has it."""
-        return self.staging.folder / "judge"
+    def gates_dir(self, gate: Gate) -> Path:
+        """Return the folder that holds `gates/` for one gate, as HEAD has it."""
+        return self.staging.folder / "judge" / str(self.gates.index(gate))
 
     @property
     def env(self) -> dict[str, str]:
@@ -48,7 +49,7 @@ class Workspace:
         timeout_s = feature.gate_timeout_s or self.project.plan.defaults.gate_timeout_s
         return judge_feature(
             gate_spec(feature.gate, timeout_s),
-            gates_dir=self.gates_dir,
+            gates_dir=self.gates_dir(feature.gate),
             out=out,
             outputs=outputs,
             inputs_file=self.staging.inputs_file,
@@ -71,7 +72,7 @@ class Workspace:
         """Judge a phase's outputs (feature -> path -> SHA-256) by one of its exit gates."""
         return judge_phase(
             gate_spec(gate, self.project.plan.defaults.gate_timeout_s),
-            gates_dir=self.gates_dir,
+            gates_dir=self.gates_dir(gate),
             features=folders,
             outputs=outputs,
             inputs_file=self.staging.inputs_file,
@@ -88,12 +89,14 @@ def prepare_workspace(
     sandbox: Sandbox,
     *,
     state: State,
+    gates: Sequence[Gate],
     inputs: Sequence[str],
     needs: Sequence[str] = (),
 ) -> Iterator[Workspace]:
     """Make a staging folder, resolve and check the inputs, write the gates from HEAD.
 
-    `inputs` are names of the plan's inputs, `needs` are features whose outputs are inputs too.
+    `gates` are those that will judge, `inputs` are names of the plan's inputs, `needs` are features
+    whose outputs are inputs too.
     """
     with staging_folder(project.root) as staging:
         resolved = resolve_inputs(
@@ -107,6 +110,7 @@ def prepare_workspace(
         )
         check_inputs(resolved)
         staging.inputs_file.write_bytes(encode_inputs(resolved))
-        workspace = Workspace(project, staging, resolved, sandbox)
-        write_gates(repo, workspace.gates_dir)
+        workspace = Workspace(project, staging, resolved, sandbox, tuple(gates))
+        for gate in gates:
+            write_gate_files(repo, workspace.gates_dir(gate), gate)
         yield workspace

@@ -24,9 +24,11 @@ from phases.plan.lock import (
     PlanLock,
     PlanLockError,
     compose_lock,
+    in_gate_scope,
     lock_differences,
     runner_digest,
 )
+from phases.plan.schema import Gate
 
 FILES = {
     "gates/test_count.py": b"gate",
@@ -123,14 +125,76 @@ def test_what_does_not_bear_on_the_phase_does_not_change_its_lock() -> None:
     plan["phases"][1]["features"][0]["seed"] = 9
     plan["inputs"][1]["path"] = "elsewhere"
     plan["description"] = "in other words"
-    files = FILES | {"gates/test_other.py": b"changed", "docs/a.md": b"changed"}
+    files = FILES | {"docs/a.md": b"changed"}
     assert lock(plan, files).encode() == before.encode()
 
 
-def test_a_new_shared_gate_file_is_named() -> None:
+def test_a_flat_gate_locks_every_file_of_gates() -> None:
     before = lock(document(), FILES)
-    after = lock(document(), FILES | {"gates/helpers.py": b"more"})
-    assert differences(before, after) == ["gates/helpers.py"]
+    for path in ("gates/helpers.py", "gates/test_other.py", "gates/topic/test_new.py"):
+        after = lock(document(), FILES | {path: b"more"})
+        assert differences(before, after) == [path]
+
+
+def topic_document() -> dict[str, Any]:
+    """Return the plan with every gate of phase 1 in the folder of a topic."""
+    plan = document()
+    plan["phases"][0]["entry"] = []
+    plan["phases"][0]["exit"] = [{"pytest": "gates/exit/test_exit.py"}]
+    for feature in plan["phases"][0]["features"]:
+        feature["gate"] = {"pytest": "gates/count/test_count.py"}
+    return plan
+
+
+TOPIC_FILES = {
+    "gates/count/test_count.py": b"gate",
+    "gates/count/arrays.py": b"a helper",
+    "gates/exit/test_exit.py": b"exit gate",
+    "gates/shared/outputs.py": b"shared",
+    "gates/other/test_other.py": b"of another topic",
+    "gates/other/arrays.py": b"a helper of another topic",
+    "gates/__init__.py": b"",
+    "lab/config.yaml": b"lr: 1",
+    "constraints.txt": b"torch==2.13.0",
+}
+
+
+@pytest.mark.parametrize(
+    ("path", "is_locked"),
+    [
+        ("gates/count/arrays.py", True),
+        ("gates/count/test_new.py", True),
+        ("gates/count/data/table.json", True),
+        ("gates/exit/test_exit.py", True),
+        ("gates/shared/outputs.py", True),
+        ("gates/shared/deep/new.py", True),
+        ("gates/other/arrays.py", False),
+        ("gates/other/test_other.py", False),
+        ("gates/__init__.py", False),
+        ("gates/helpers.py", False),
+        ("gates/counting/arrays.py", False),
+    ],
+)
+def test_topic_gates_lock_their_topics_and_shared(path: str, *, is_locked: bool) -> None:
+    before = lock(topic_document(), TOPIC_FILES)
+    after = lock(topic_document(), TOPIC_FILES | {path: b"changed"})
+    assert differences(before, after) == ([path] if is_locked else [])
+
+
+@pytest.mark.parametrize("part", ["entry", "exit"])
+def test_a_shell_gate_locks_every_file_of_gates(part: str) -> None:
+    plan = topic_document()
+    plan["phases"][0][part] = [{"shell": "sh gates/other/check.sh"}]
+    before = lock(plan, TOPIC_FILES)
+    after = lock(plan, TOPIC_FILES | {"gates/other/check.sh": b"exit 0"})
+    assert differences(before, after) == ["gates/other/check.sh"]
+
+
+def test_the_scope_of_a_gate_deep_in_a_topic_is_the_topic() -> None:
+    gate = Gate(pytest="gates/count/deep/test_count.py")
+    paths = ["gates/count/arrays.py", "gates/count/deep/x.py", "gates/shared/y.py"]
+    assert all(in_gate_scope(gate, path) for path in paths)
+    assert not in_gate_scope(gate, "gates/deep/x.py")
 
 
 @given(

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from terminal_user import as_asked, at_terminal
 from toy import Toy, toy_plan
 
 from phases.base import durable
@@ -293,6 +294,60 @@ def test_a_plan_that_changes_inside_a_phase_stops_the_run(make_toy: Callable[...
     assert "+# weaker" in refused.stderr
     assert "relock 1" in refused.stderr
     assert toy.record_contents() == before
+
+
+TOPIC_PLAN_GATES = ("gates/one/test_count.py", "gates/two/test_count.py")
+
+
+def make_topic_toy(make_toy: Callable[..., Toy]) -> Toy:
+    """Return a toy whose two features are judged by gates in two topics."""
+    plan = toy_plan(features=2)
+    for feature, path in zip(plan["phases"][0]["features"], TOPIC_PLAN_GATES, strict=True):
+        feature["gate"] = {"pytest": path}
+    plan["phases"][0]["entry"] = []
+    plan["phases"][0]["exit"] = [{"pytest": "gates/exit/test_exit.py"}]
+    toy = make_toy(toy_plan())
+    gate = (toy.root / "gates/test_count.py").read_text()
+    exit_gate = (toy.root / "gates/test_exit.py").read_text()
+    toy.git("rm", "-q", "gates/test_count.py", "gates/test_exit.py")
+    for path in TOPIC_PLAN_GATES:
+        toy.write(path, f"from gates.shared.constants import TOLERANCE\n{gate}")
+    toy.write("gates/exit/test_exit.py", exit_gate)
+    toy.write("gates/shared/constants.py", "TOLERANCE = 1e-9\n")
+    toy.write("prd/plan.json", json.dumps(plan))
+    toy.commit("gates in topics")
+    # Gates import by a path that pytest reads from a file, where some characters have a meaning.
+    return toy.copy(toy.root.parent / "a folder; with #odd% 'names'")
+
+
+def test_a_fix_in_one_topic_voids_no_other_topics_results(make_toy: Callable[..., Toy]) -> None:
+    # 1. Each gate imports from gates/shared; the features are verified.
+    toy = make_topic_toy(make_toy)
+    toy.run("run", "--feature", "TOY-001")
+    toy.run("run", "--feature", "TOY-002")
+
+    # 2. A helper of one topic is fixed: only that topic's feature is reset.
+    toy.write("gates/two/helper.py", "FIXED = True\n")
+    toy.commit("a fix in topic two")
+    reason = ("--reason", "a fix in topic two")
+    code, screen = at_terminal(toy.root, "relock", "1", *reason, answer=as_asked)
+    assert code == 0, screen
+    assert "reset: TOY-002" in screen
+    toy.run("run", "--next")
+    assert toy.states() == {"TOY-001": "verified", "TOY-002": "verified"}
+    assert toy.progress.count("STARTED · Phase 1 · TOY-001") == 1
+    assert toy.progress.count("STARTED · Phase 1 · TOY-002") == 2
+
+
+def test_a_gate_cannot_import_another_topic(make_toy: Callable[..., Toy]) -> None:
+    toy = make_topic_toy(make_toy)
+    toy.write("gates/two/helper.py", "LIMIT = 3\n")
+    gate = (toy.root / TOPIC_PLAN_GATES[0]).read_text()
+    toy.write(TOPIC_PLAN_GATES[0], f"from gates.two.helper import LIMIT\n{gate}")
+    toy.commit("a gate that imports another topic's helper")
+    toy.run("run", "--feature", "TOY-001", code=1)
+    assert toy.states()["TOY-001"] == "errored"
+    assert "No module named 'gates.two'" in toy.progress
 
 
 def test_setup_gets_the_cache_and_its_digests_are_checked(
