@@ -33,7 +33,7 @@ from phases.judge.gate_run import (
     GateSpec,
     run_gate,
 )
-from phases.judge.measurements import RESULT, Change, alter_result, read_measurements
+from phases.judge.measurements import Change, alter_result
 from phases.judge.mutants import kind_of, mutate_files
 from phases.judge.mutation import (
     WITHOUT_INTEGRITY,
@@ -45,6 +45,7 @@ from phases.judge.mutation import (
     run_mutation_testing,
 )
 from phases.plan.schema import Gate, MutationKind
+from phases.record.result import RESULT, read_measurements
 
 __all__ = [
     "GateOutcome",

@@ -13,9 +13,7 @@ from enum import StrEnum
 from typing import Any
 
 from phases.base import strict_json
-
-RESULT = "result.json"
-MAX_BYTES = 50_000_000
+from phases.record.result import MAX_BYTES
 
 
 class Change(StrEnum):
@@ -27,22 +25,6 @@ class Change(StrEnum):
     """x 10 + 1"""
     NEGATIVE = "negative"
     """-(x 10 + 1)"""
-
-
-def read_measurements(result: bytes) -> dict[str, Any]:
-    """Read the `measurements` of a result.json by name, in the file's order; {} if it has none.
-
-    Raises:
-        strict_json.StrictJsonError: not strict JSON, or `measurements` is not an object.
-    """
-    document = strict_json.loads(result, max_bytes=MAX_BYTES)
-    if not isinstance(document, dict):
-        return {}
-    measurements = document.get("measurements", {})
-    if not isinstance(measurements, dict):
-        problem = f"measurements: got a {type(measurements).__name__}; expected an object"
-        raise strict_json.StrictJsonError([problem])
-    return measurements
 
 
 def alter_result(result: bytes, change: Change, only: str | None = None) -> bytes:

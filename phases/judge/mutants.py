@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from phases.base import strict_json
-from phases.judge.measurements import RESULT, Change, alter_result, alter_value, read_measurements
+from phases.judge.measurements import Change, alter_result, alter_value
 from phases.judge.noise import mutate_arrays
 from phases.plan.schema import MutationKind
+from phases.record.result import RESULT, read_measurements
 
 TEXT_SUFFIXES = (".md", ".txt", ".svg", ".jsonl")
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"

@@ -36,7 +36,8 @@ from phases.judge.measurement_coverage import (
     classify,
     group_by_level,
 )
-from phases.judge.measurements import RESULT, Change, alter_result
+from phases.judge.measurements import Change, alter_result
+from phases.record.result import RESULT
 from phases.record.state import FeatureState
 
 Progress = Callable[[int, int, str], None]

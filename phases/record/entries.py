@@ -16,8 +16,10 @@ from functools import cached_property
 from typing import Any
 
 from phases.base.text import printable
+from phases.record.result import ReportedMeasurements
 
 SHOWN_MEASUREMENTS = 6
+BINARY_UNITS = {"GiB": 1 << 30, "MiB": 1 << 20, "KiB": 1 << 10}
 SHOWN_FAILING = 3
 SHOWN_REASONS = 5
 
@@ -173,13 +175,18 @@ def reset_lines(features: Sequence[str]) -> tuple[str, ...]:
     return tuple(RESET.format(feature=feature) for feature in features)
 
 
-def measured_lines(measurements: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the first measurements as the experiment reported them; () if there are none."""
-    first = list(measurements.items())[:SHOWN_MEASUREMENTS]
-    parts = [f"{printable(name, 60)} {format_measurement(item)}" for name, item in first]
-    if not parts:
+def measured_lines(reported: ReportedMeasurements) -> tuple[str, ...]:
+    """Return the headline measurements, or the first ones if there is no headline.
+
+    () if there are no measurements.
+    """
+    names = list(reported.headline or reported.by_name)[:SHOWN_MEASUREMENTS]
+    if not names:
         return ()
-    hidden = len(measurements) - len(parts)
+    parts = []
+    for name in names:
+        parts.append(f"{printable(name, 60)} {format_measurement(reported.by_name[name])}")
+    hidden = len(reported.by_name) - len(parts)
     if hidden > 0:
         parts.append(f"{hidden} more")
     return (_worker_line(MEASURED, " · ".join(parts), limit=500),)
@@ -255,17 +262,29 @@ def _worker_line(kind: LineFormat, text: str, limit: int = 300) -> str:
 
 
 def format_measurement(measurement: Mapping[str, Any]) -> str:
-    """Return a measurement for a reader: `2.31 ± 0.02 nats (n=3)`."""
-    text = format_value(measurement.get("value"))
+    """Return a measurement for a reader: `2.31 ± 0.02 nats (n=3)`, `1.36 GiB`."""
+    value = measurement.get("value")
     stderr = measurement.get("stderr")
+    unit = measurement.get("unit")
+    if unit == "bytes":
+        return format_bytes(value)
+    text = format_value(value)
     if stderr is not None:
         text += f" ± {format_value(stderr, digits=2)}"
-    unit = measurement.get("unit")
     if unit:
         text += f" {printable(str(unit), 40)}"
     if measurement.get("n"):
         text += f" (n={measurement['n']})"
     return text
+
+
+def format_bytes(value: Any) -> str:
+    """Return a number of bytes as `512 bytes`, `1.36 GiB` (IEC 80000-13)."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        for unit, size in BINARY_UNITS.items():
+            if abs(value) >= size:
+                return f"{value / size:,.4g} {unit}"
+    return f"{format_value(value)} bytes"
 
 
 def format_value(value: Any, digits: int = 4) -> str:

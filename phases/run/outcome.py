@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from phases import __version__
 from phases.base import durable
@@ -33,6 +31,7 @@ from phases.record.receipt import (
     describe_host,
     list_packages,
 )
+from phases.record.result import RESULT, ReportedMeasurements, reported_measurements
 from phases.record.state import FeatureState
 from phases.record.statement import ResourceDescriptor, file_subjects
 from phases.record.transaction import subject_trailers
@@ -73,8 +72,12 @@ def record_of(spec: AttemptSpec, result: AttemptResult, snapshot: Snapshot) -> O
     is_verified = result.state == FeatureState.VERIFIED
 
     # 1. Predictions are scored once the gate has passed.
-    measurements = _read_measurements(spec.out) if result.outputs else {}
-    predictions = score_all(spec.feature, measurements) if is_verified else []
+    reported = ReportedMeasurements()
+    if RESULT in result.outputs:
+        reported = reported_measurements((spec.out / RESULT).read_bytes())
+    predictions = []
+    if is_verified:
+        predictions = score_all(spec.feature, reported.by_name)
 
     # 2. Documents.
     receipt = _receipt(spec, result)
@@ -93,7 +96,7 @@ def record_of(spec: AttemptSpec, result: AttemptResult, snapshot: Snapshot) -> O
     is_first = snapshot.state.phase(spec.phase.id).feature(spec.feature.id).receipt is None
     lines = (
         ran_line(spec, result),
-        *entries.measured_lines(measurements),
+        *entries.measured_lines(reported),
         *_prediction_lines(predictions, is_first=is_first),
         *_judgement_lines(spec, result),
         *recorded.lines,
@@ -164,18 +167,6 @@ def _subject(spec: AttemptSpec, result: AttemptResult) -> str:
     if result.state != FeatureState.VERIFIED:
         detail = result.reasons[0]
     return printable(f"{spec.feature.id} {spec.feature.title}: {result.state} ({detail})", 120)
-
-
-def _read_measurements(out: Path) -> dict[str, Any]:
-    """Return the measurements of result.json; {} where it has none."""
-    path = out / "result.json"
-    if not path.is_file():
-        return {}
-    document = json.loads(path.read_bytes())
-    if not isinstance(document, dict) or not isinstance(document.get("measurements"), dict):
-        return {}
-    measurements = document["measurements"]
-    return {name: item for name, item in measurements.items() if isinstance(item, dict)}
 
 
 #### the documents

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from phases.base.text import format_count, printable
 from phases.plan.schema import Phase
+from phases.record.entries import SHOWN_MEASUREMENTS, format_measurement
 from phases.record.project import Project, load_unverified
+from phases.record.result import RESULT, ReportedMeasurements, reported_measurements
 from phases.record.state import FeatureState, FeatureStatus, PhaseStatus
 from phases.record.statement import DocumentError
-from phases.record.verdict import Verdict
+from phases.record.verdict import ScoredPrediction, Verdict
 from phases.views.status import coverage_text, override_lines, phase_heading, receipt_name
 
 
@@ -26,8 +29,6 @@ class VerdictDetails:
     """Kinds of outputs that the plan exempts from mutation."""
     claimed: tuple[str, ...]
     """Measurements that the gate neither recomputes nor bounds."""
-    predictions: tuple[str, ...]
-    """`HELD: the total is 14`."""
 
     @property
     def checks_text(self) -> str:
@@ -41,47 +42,75 @@ def verdict_details(verdict: Verdict) -> VerdictDetails:
     claimed: tuple[str, ...] = ()
     if gate.measurement_coverage is not None:
         claimed = gate.measurement_coverage.claimed
-    predictions = [f"{item.outcome}: {item.claim}" for item in verdict.predicate.predictions]
     return VerdictDetails(
         passed=len(verdict.predicate.passed_tests),
         killed=sum(mutant.killed for mutant in gate.mutants),
         mutants=len(gate.mutants),
         exempt=gate.exempt,
         claimed=claimed,
-        predictions=tuple(predictions),
     )
+
+
+@dataclass(frozen=True)
+class StoredFeature:
+    """What the stored files of a feature say."""
+
+    details: VerdictDetails | None = None
+    predictions: tuple[ScoredPrediction, ...] = ()
+    reported: ReportedMeasurements = field(default_factory=ReportedMeasurements)
+    pages: tuple[str, ...] = ()
+    """Markdown files below the feature's results, such as its report."""
+    images: tuple[str, ...] = ()
 
 
 def checkpoint_summary(project: Project, phase: Phase) -> str:
     """Return the summary of a phase, with the verdicts that are stored in the work tree."""
     # Unverified: the decision itself reads the record again and verifies it.
     status = load_unverified(project).state.phase(phase.id)
-    details = {}
+    stored = {}
     for feature in status.features:
-        if feature.state != FeatureState.VERIFIED:
-            continue
-        path = project.root / project.paths.results(feature.id) / "verdict.json"
-        try:
-            details[feature.id] = verdict_details(Verdict.decode(path.read_bytes()))
-        except (FileNotFoundError, DocumentError):
-            # A decision refuses results that differ from the commit; the summary only omits them.
-            continue
-    return checkpoint_text(status, details, project.plan.results)
+        if feature.state == FeatureState.VERIFIED:
+            stored[feature.id] = _read_stored(project, feature.id)
+    return checkpoint_text(status, stored, project.plan.results)
 
 
-def checkpoint_text(
-    status: PhaseStatus, details: Mapping[str, VerdictDetails], results: str
-) -> str:
+def _read_stored(project: Project, feature_id: str) -> StoredFeature:
+    """Read what the summary shows of a feature; what cannot be read is left out.
+
+    A decision refuses results that differ from the commit, so nothing false can be approved.
+    """
+    folder = project.root / project.paths.results(feature_id)
+    details = None
+    predictions: tuple[ScoredPrediction, ...] = ()
+    reported = ReportedMeasurements()
+    with contextlib.suppress(FileNotFoundError, DocumentError):
+        verdict = Verdict.decode((folder / "verdict.json").read_bytes())
+        details = verdict_details(verdict)
+        predictions = verdict.predicate.predictions
+    with contextlib.suppress(FileNotFoundError):
+        reported = reported_measurements((folder / RESULT).read_bytes())
+    pages = [path.name for path in sorted(folder.glob("*.md"))]
+    images = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png"))
+    return StoredFeature(
+        details=details,
+        predictions=predictions,
+        reported=reported,
+        pages=tuple(pages),
+        images=tuple(images),
+    )
+
+
+def checkpoint_text(status: PhaseStatus, stored: Mapping[str, StoredFeature], results: str) -> str:
     """Return the summary of a phase. Pure.
 
     Args:
         status: the phase as the ledger has it.
-        details: feature id -> what its stored verdict says.
+        stored: feature id -> what its stored files say.
         results: the folder of the results.
     """
     lines = [phase_heading(status), *override_lines(status.overrides), *_retry_lines(status), ""]
     for feature in status.features:
-        lines += _feature_lines(feature, details.get(feature.id), results)
+        lines += _feature_lines(feature, stored.get(feature.id, StoredFeature()), results)
     if status.request:
         lines += ["", f"review request sha256:{status.request}"]
     return "\n".join(printable(line, 400) for line in lines)
@@ -100,27 +129,37 @@ def _retry_lines(status: PhaseStatus) -> list[str]:
     return lines
 
 
-def _feature_lines(
-    feature: FeatureStatus, details: VerdictDetails | None, results: str
-) -> list[str]:
-    # 1. What the gate judged, and before it what it did not have to.
+def _feature_lines(feature: FeatureStatus, stored: StoredFeature, results: str) -> list[str]:
+    details = stored.details
+    folder = f"{results}/{feature.id}"
+
+    # 1. What was measured, most important first, and where to read more.
     lines = [f"{feature.id} {feature.title}: {feature.state}, attempt {feature.started}"]
+    names = list(stored.reported.headline or stored.reported.by_name)[:SHOWN_MEASUREMENTS]
+    for name in names:
+        lines.append(f"    {name} {format_measurement(stored.reported.by_name[name])}")
+    lines += [f"    read {folder}/{page}" for page in stored.pages]
+    if stored.images:
+        count = format_count(len(stored.images), "figure")
+        lines.append(f"    see {count}, the first is {folder}/{stored.images[0]}")
+
+    # 2. Predictions: the measured value against the claim.
+    for prediction in stored.predictions:
+        lines.append(f"    prediction {prediction.outcome}: {prediction.claim}")
+        lines.append(f"        {prediction.reason}")
+
+    # 3. What the gate judged, and before it what it did not have to.
     if details and details.exempt:
         lines.append(f"    exempt by the plan: {', '.join(details.exempt)}")
     if details:
         lines.append(f"    checks: {details.checks_text}")
-
-    # 2. Measurements and predictions.
     coverage = coverage_text(feature)
     if coverage and details and details.claimed:
         coverage += f"; only claimed: {', '.join(details.claimed)}"
     if coverage:
         lines.append(f"    {coverage}")
-    if details:
-        lines += [f"    prediction {prediction}" for prediction in details.predictions]
 
-    # 3. The receipt, which names everything else by digest.
+    # 4. The receipt, which names everything else by digest.
     if feature.receipt and feature.state == FeatureState.VERIFIED:
-        path = f"{results}/{feature.id}/receipt.json"
-        lines.append(f"    receipt {receipt_name(feature)}  {path}")
+        lines.append(f"    receipt {receipt_name(feature)}  {folder}/receipt.json")
     return lines

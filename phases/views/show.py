@@ -9,13 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from phases.base import durable, strict_json
+from phases.base import durable
 from phases.base.text import printable
 from phases.plan.schema import Feature, Phase
 from phases.record.entries import RECEIPT, VERDICT, format_measurement
 from phases.record.ledger import Entry
 from phases.record.project import Project, Snapshot
 from phases.record.receipt import Receipt
+from phases.record.result import RESULT, ReportedMeasurements, reported_measurements
 from phases.record.state import FeatureStatus
 from phases.record.statement import DocumentError
 from phases.record.verdict import ScoredPrediction, Verdict
@@ -38,7 +39,9 @@ class FeatureReport:
     verdict: VerdictDetails | None
     predictions: tuple[ScoredPrediction, ...]
     measurements: Mapping[str, str]
-    """Name -> value, unit and error as text."""
+    """Name -> value, unit and error as text; the headline first."""
+    headline: tuple[str, ...]
+    """Names of the measurements to read first."""
     files: Mapping[str, str]
     """What is there -> folder, relative to the repository."""
     problem: str | None
@@ -69,7 +72,8 @@ def show_feature(project: Project, snapshot: Snapshot, feature_id: str) -> Featu
         entries=tuple(feature_entries),
         verdict=verdict,
         predictions=predictions,
-        measurements=stored.measurements,
+        measurements=_format_measurements(stored.reported),
+        headline=tuple(printable(name, 80) for name in stored.reported.headline),
         files=_existing_folders(project, feature_id),
         problem=stored.problem,
     )
@@ -81,7 +85,7 @@ def show_feature(project: Project, snapshot: Snapshot, feature_id: str) -> Featu
 @dataclass(frozen=True)
 class _StoredResults:
     verdict: Verdict | None
-    measurements: Mapping[str, str]
+    reported: ReportedMeasurements
     problem: str | None = None
 
 
@@ -90,7 +94,7 @@ def _read_stored_results(
 ) -> _StoredResults:
     """Return verdict and measurements of the newest verified attempt, or why they are not shown."""
     if status.receipt is None:
-        return _StoredResults(None, {})
+        return _StoredResults(None, ReportedMeasurements())
     folder = project.root / project.paths.results(status.id)
     problem = None
     try:
@@ -99,27 +103,27 @@ def _read_stored_results(
         if durable.sha256(receipt_data) != status.receipt:
             expected = f"the receipt that the ledger names, sha256 {status.receipt[:12]}…"
             problem = f"{folder / 'receipt.json'} differs from {expected}"
-            return _StoredResults(None, {}, problem)
+            return _StoredResults(None, ReportedMeasurements(), problem)
         # 2. The result is the one that the receipt names.
         digests = Receipt.decode(receipt_data).digests
-        measurements: Mapping[str, str] = {}
-        if "result.json" in digests:
-            result_data = (folder / "result.json").read_bytes()
-            if durable.sha256(result_data) != digests["result.json"]:
-                problem = f"{folder / 'result.json'} differs from what the receipt names"
-                return _StoredResults(None, {}, problem)
-            measurements = _format_measurements(result_data)
+        reported = ReportedMeasurements()
+        if RESULT in digests:
+            result_data = (folder / RESULT).read_bytes()
+            if durable.sha256(result_data) != digests[RESULT]:
+                problem = f"{folder / RESULT} differs from what the receipt names"
+                return _StoredResults(None, ReportedMeasurements(), problem)
+            reported = reported_measurements(result_data)
         # 3. The verdict is the one that the receipt's entry names.
         verdict_data = (folder / "verdict.json").read_bytes()
         if durable.sha256(verdict_data) != _named_verdict(status, feature_entries):
             problem = f"{folder / 'verdict.json'} differs from the verdict that the ledger names"
-            return _StoredResults(None, {}, problem)
+            return _StoredResults(None, ReportedMeasurements(), problem)
         verdict = Verdict.decode(verdict_data)
     except FileNotFoundError as error:
-        return _StoredResults(None, {}, f"{error.filename} is missing")
+        return _StoredResults(None, ReportedMeasurements(), f"{error.filename} is missing")
     except DocumentError as error:
-        return _StoredResults(None, {}, f"{folder}: {error}")
-    return _StoredResults(verdict, measurements)
+        return _StoredResults(None, ReportedMeasurements(), f"{folder}: {error}")
+    return _StoredResults(verdict, reported)
 
 
 def _named_verdict(status: FeatureStatus, feature_entries: Sequence[Entry]) -> str | None:
@@ -132,12 +136,10 @@ def _named_verdict(status: FeatureStatus, feature_entries: Sequence[Entry]) -> s
     return None
 
 
-def _format_measurements(result_data: bytes) -> dict[str, str]:
-    measurements = strict_json.loads(result_data).get("measurements", {})
+def _format_measurements(reported: ReportedMeasurements) -> dict[str, str]:
     texts = {}
-    for name, measurement in measurements.items():
-        if isinstance(measurement, dict):
-            texts[printable(name, 80)] = format_measurement(measurement)
+    for name, measurement in reported.by_name.items():
+        texts[printable(name, 80)] = format_measurement(measurement)
     return texts
 
 
@@ -190,6 +192,7 @@ def feature_report_json(report: FeatureReport) -> dict[str, Any]:
         "verdict": verdict,
         "predictions": [prediction.model_dump(mode="json") for prediction in report.predictions],
         "measurements": dict(report.measurements),
+        "headline": list(report.headline),
         "files": dict(report.files),
         "problem": report.problem,
     }
@@ -223,6 +226,9 @@ def feature_report_text(report: FeatureReport) -> str:
 
 def _stored_lines(report: FeatureReport) -> list[str]:
     lines = []
+    if report.headline:
+        lines += ["", "headline"]
+        lines += [f"  {name:<32} {report.measurements[name]}" for name in report.headline]
     if report.verdict:
         lines += ["", "verdict", f"  checks: {report.verdict.checks_text}"]
         if report.verdict.claimed:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 from phases.record import entries
 from phases.record.entries import GateSummary, LineFormat
 from phases.record.ledger import Ledger, new_header, seal_entry
+from phases.record.result import ReportedMeasurements, reported_measurements
 from phases.run.outcome import ran_line
 
 
@@ -164,6 +167,12 @@ def test_many_checks_and_reasons_are_counted() -> None:
     assert entries.reason_lines(["two\nlines", " "]) == ("reason two\\x0alines", "reason (no text)")
 
 
+def reported(measurements: dict[str, Any], headline: Any = None) -> ReportedMeasurements:
+    """Return what a result.json with these measurements reports."""
+    document = {"measurements": measurements, "headline": headline}
+    return reported_measurements(json.dumps(document).encode())
+
+
 def test_measurements_are_shown_in_few_characters() -> None:
     measurements = {
         "total": {"value": 14, "unit": "", "exact": True},
@@ -171,12 +180,49 @@ def test_measurements_are_shown_in_few_characters() -> None:
         "works": {"value": True},
         "absent": {"value": None},
     }
-    assert entries.measured_lines(measurements) == (
+    assert entries.measured_lines(reported(measurements)) == (
         "measured total 14 · loss 2.31 ± 0.021 nats (n=3) · works yes · absent none",
     )
     many = {f"m{number}": {"value": number} for number in range(8)}
-    assert entries.measured_lines(many)[0].endswith(" · m5 5 · 2 more")
-    assert entries.measured_lines({}) == ()
+    assert entries.measured_lines(reported(many))[0].endswith(" · m5 5 · 2 more")
+    assert entries.measured_lines(reported({})) == ()
+
+
+def test_the_headline_comes_first_and_alone() -> None:
+    many = {f"m{number}": {"value": number} for number in range(8)}
+    (line,) = entries.measured_lines(reported(many, ["m7", "m3"]))
+    assert line == "measured m7 7 · m3 3 · 6 more"
+    assert list(reported(many, ["m7", "m3"]).by_name)[:3] == ["m7", "m3", "m0"]
+
+
+@pytest.mark.parametrize("headline", [None, [], "m0", {"m0": 1}, ["unknown"], [["m0"]], [1]])
+def test_a_headline_that_names_no_measurement_changes_nothing(headline: Any) -> None:
+    many = {f"m{number}": {"value": number} for number in range(3)}
+    assert entries.measured_lines(reported(many, headline)) == ("measured m0 0 · m1 1 · m2 2",)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"[]", b"not json", b'{"measurements": 1}', b'{"a":1,"a":2}']
+)
+def test_a_result_that_cannot_be_read_reports_nothing(data: bytes) -> None:
+    assert entries.measured_lines(reported_measurements(data)) == ()
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0 bytes"),
+        (1023, "1023 bytes"),
+        (1024, "1 KiB"),
+        (1_456_496_640, "1.356 GiB"),
+        (-(3 << 20), "-3 MiB"),
+        (5 << 40, "5,120 GiB"),
+        (None, "none bytes"),
+        (True, "yes bytes"),
+    ],
+)
+def test_bytes_are_shown_in_units_that_people_read(value: Any, text: str) -> None:
+    assert entries.format_measurement({"value": value, "unit": "bytes"}) == text
 
 
 def test_predictions_are_counted_in_one_order() -> None:

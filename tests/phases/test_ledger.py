@@ -23,6 +23,7 @@ from phases.record.ledger import (
     seal_entry,
 )
 from phases.record.reconcile import reconcile
+from phases.record.result import ReportedMeasurements
 
 TIME = "2026-11-23T10:12:31Z"
 HEADER = new_header("Toy")
@@ -205,7 +206,7 @@ def test_text_that_could_forge_a_line_is_refused(text: str) -> None:
 def test_a_measurement_cannot_become_a_field_of_the_runner() -> None:
     receipt = f"receipt sha256:{'0' * 64} x"
     ledger = Ledger(HEADER, ())
-    measured = entries.measured_lines({receipt: {"value": receipt}})
+    measured = entries.measured_lines(ReportedMeasurements({receipt: {"value": receipt}}))
     assert measured[0].startswith("measured receipt sha256:")
     assert seal_entry(ledger, "GENESIS", measured, time=TIME).match(entries.RECEIPT) is None
     # The control: behind no first word the same text is a receipt.

@@ -18,8 +18,10 @@ from phases.record import entries
 from phases.record.ledger import new_header, parse_ledger
 from phases.record.project import Snapshot
 from phases.record.reconcile import Reconciled
+from phases.record.result import reported_measurements
 from phases.record.state import FeatureState, PhaseState, fold_state
-from phases.views.checkpoint import VerdictDetails, checkpoint_text
+from phases.record.verdict import ScoredPrediction
+from phases.views.checkpoint import StoredFeature, VerdictDetails, checkpoint_text
 from phases.views.log import log_json, log_raw, log_text, select_entries
 from phases.views.plan import plan_json, plan_text
 from phases.views.status import MARKS, PHASE_WORDS, status_json, status_text
@@ -243,19 +245,42 @@ def test_what_the_approver_reads_before_a_decision() -> None:
         mutants=4,
         exempt=("images",),
         claimed=("time", "memory"),
-        predictions=("HELD: the total is 14",),
     )
-    text = checkpoint_text(snapshot.state.phase(1), {"TOY-001": details}, "results")
+    prediction = ScoredPrediction(
+        id="fourteen",
+        claim="the total is 14",
+        outcome="HELD",
+        reason="total is 14; claimed == 14",
+    )
+    result = {
+        "headline": ["size", "total"],
+        "measurements": {
+            "mean": {"value": 2.8, "unit": "", "stderr": 0.8, "n": 5},
+            "total": {"value": 14, "unit": "", "exact": True},
+            "size": {"value": 1_456_496_640, "unit": "bytes", "exact": True},
+        },
+    }
+    stored = StoredFeature(
+        details=details,
+        predictions=(prediction,),
+        reported=reported_measurements(json.dumps(result).encode()),
+        pages=("report.md",),
+        images=("figures/loss.png", "figures/memory.png"),
+    )
+    text = checkpoint_text(snapshot.state.phase(1), {"TOY-001": stored}, "results")
     for expected in (
         "exempt by the plan: images",
         "checks: 3 passed; mutants 4/4 killed",
         "measurement coverage 1 + 1 of 4; only claimed: time, memory",
-        "prediction HELD: the total is 14",
+        "attempt 1\n    size 1.356 GiB\n    total 14\n    read results/TOY-001/report.md\n",
+        "see 2 figures, the first is results/TOY-001/figures/loss.png",
+        "prediction HELD: the total is 14\n        total is 14; claimed == 14\n",
         f"receipt sha256:{DIGEST}  results/TOY-001/receipt.json",
         f"review request sha256:{DIGEST}",
     ):
         assert expected in text
     assert text.index("exempt by the plan") < text.index("checks: 3 passed")
+    assert "mean 2.8" not in text
 
 
 def test_the_summary_lists_what_was_tried_more_than_once() -> None:

@@ -14,6 +14,7 @@ from quick import WORKER, Quick, plan
 from phases.base.text import utc_now
 from phases.record.entries import failing_lines, measured_lines, reason_lines
 from phases.record.ledger import EntryKind, Ledger, new_header, parse_ledger, seal_entry
+from phases.record.result import ReportedMeasurements
 
 BOMB = """python3 -c 'print("[" * 200000)' > "$PHASES_OUT/result.json" """
 NAN = r"""echo '{"measurements": {"total": {"value": NaN}}}' > "$PHASES_OUT/result.json" """
@@ -145,7 +146,7 @@ def test_whatever_a_failed_gate_prints_is_recorded(message: str) -> None:
     lines = [
         *failing_lines([("check", message), (message, message)]),
         *reason_lines([message]),
-        *measured_lines({message: {"value": message, "unit": ""}}),
+        *measured_lines(ReportedMeasurements({message: {"value": message, "unit": ""}})),
     ]
     entry = seal_entry(
         ledger,
