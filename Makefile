@@ -1,6 +1,4 @@
-# make next    make a virtual environment, then run the next phase up to its checkpoint (it commits: use a clone)
-# make test    run everything that CI runs: lint, types, layers, tests
-# Another Python: make next PYTHON=python3.12.  pip's own options: PIP_INDEX_URL, PIP_EXTRA_INDEX_URL (see README).
+# `make` lists the targets. pip's own options work too: PIP_INDEX_URL, PIP_EXTRA_INDEX_URL (see README).
 
 PYTHON ?= python3
 VENV := .venv
@@ -8,12 +6,25 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
-.PHONY: next test soak lint format bench clean
-.DEFAULT_GOAL := next
+.PHONY: help next test lint format soak bench clean
+.DEFAULT_GOAL := help
+
+# The environment was made with another Python than the one that is named now: make it anew.
+VERSION := import sys; print(sys.version_info[:2])
+ifneq ($(origin PYTHON),file)
+ifneq ($(shell $(PYTHON) -c '$(VERSION)'),$(shell $(BIN)/python -c '$(VERSION)' 2>/dev/null))
+.PHONY: $(VENV)/.run
+CLEAR := --clear
+endif
+endif
+
+help:  ## list the targets
+	@echo "make TARGET [PYTHON=python3.12]"
+	@awk -F ':.*  ## ' 'NF == 2 && /^[a-z]/ { printf "  %-8s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 $(VENV)/.run: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit(f"Python 3.11 or newer is needed, {sys.executable} is {sys.version.split()[0]}; name another one: make next PYTHON=python3.12")'
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(CLEAR) $(VENV)
 	$(BIN)/python -m pip install -q -c constraints.txt -e .
 	touch $@
 
@@ -22,28 +33,30 @@ $(VENV)/.test: $(VENV)/.run
 	touch $@
 
 # Exit 4: the phase waits for its approver. The runner has printed what to review and to type, so it is no error here.
-next: $(VENV)/.run
+next: $(VENV)/.run  ## run the next phase up to its checkpoint (it commits: use a clone)
 	@$(BIN)/python -m phases run --next || { code=$$?; [ $$code -eq 4 ] || exit $$code; }
 
-test: lint
-	$(BIN)/python -m pytest -m "not soak" -n 2 --dist loadfile
+test: lint  ## everything that CI runs: lint, types, layers, tests with coverage
+	$(BIN)/python -m pytest -m "not soak" -n 2 --dist loadfile --cov --cov-report=term:skip-covered
 
-lint: $(VENV)/.test
+lint: $(VENV)/.test  ## style, types, layers, dead code, spelling; in seconds
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/vulture
+	$(BIN)/codespell
 
-format: $(VENV)/.test
+format: $(VENV)/.test  ## lay out the code, fix what ruff can fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-soak: $(VENV)/.test
+soak: $(VENV)/.test  ## the long tests: hours of faults and kills
 	$(BIN)/python -m pytest -m soak
 	$(BIN)/python tests/phases/faults/soak.py
 
-bench: $(VENV)/.test
+bench: $(VENV)/.test  ## the benchmarks behind docs/performance.md
 	$(BIN)/python -m tests.benchmarks
 
-clean:
+clean:  ## remove the virtual environment and builds
 	rm -rf $(VENV) build dist *.egg-info
