@@ -1,6 +1,6 @@
-"""FEAT-007's arrays, a sample of them, computed again from base model, adapters and full update.
+"""A sample of FEAT-007's arrays recomputed from base model, adapters and full update.
 
-Code of its own: full singular value decompositions in float64 where the lab works on factors,
+Independent code: full singular value decompositions in float64 where the lab works on factors,
 Adam's first step by its formula where the lab runs an optimizer, padded batches. torch and
 peft are imported inside, so a warm cache never loads them. `drawn_seed` and `drawn_layers`
 come from the nonce.
@@ -8,13 +8,14 @@ come from the nonce.
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
 from gates.lora_rank import plan
-from gates.lora_rank.arrays import ADAPTER, arrays
+from gates.lora_rank.arrays import ADAPTER, load
 from gates.shared import outputs, trials, trials_model
-from gates.shared.stored import cached
+from gates.shared.stored import cached, config
 
 DECOMPOSED = 18  # pairs of a trial and a layer whose update is decomposed again
 COMPARED = 6  # layers whose directions are compared again
@@ -22,326 +23,379 @@ EPS = 1e-8  # Adam's
 
 
 def drawn_updates() -> list[tuple[str, int]]:
-    """Give (trial, layer's place) that the nonce draws."""
-    places = range(len(plan.layers()))
-    every = [(trial, place) for trial in plan.names() for place in places]
-    return sorted(outputs.rng().sample(every, min(DECOMPOSED, len(every))))
+    """Return the pairs of a trial and a layer's index that the nonce draws."""
+    layer_count = len(plan.layers())
+    pairs = list(itertools.product(plan.all_trial_names(), range(layer_count)))
+    return sorted(outputs.rng().sample(pairs, min(DECOMPOSED, len(pairs))))
 
 
 def drawn_layers() -> list[int]:
-    """Give the layers whose directions are compared."""
+    """Return the indices of the layers whose directions are compared."""
     return sorted(outputs.rng().sample(range(len(plan.layers())), COMPARED))
 
 
 def drawn_seed() -> int:
-    """Give the place of a seed in the config."""
-    return outputs.rng().randrange(len(plan.config()["seeds"]))
+    """Return the index of a seed in the config."""
+    return outputs.rng().randrange(len(config()["seeds"]))
 
 
 def drawn_part() -> str:
-    """Give the part of the full update that is evaluated again, besides the whole."""
-    return outputs.rng().choice(plan.parts()[1:])
+    """Return the part of the full update that is evaluated again, besides the whole."""
+    return outputs.rng().choice(plan.full_parts()[1:])
 
 
 def _adapter(trial: str) -> dict[str, Any]:
     from safetensors.torch import load_file
 
-    found: dict[str, Any] = load_file(trials.folder(trial, plan.features()) / ADAPTER)
-    return found
+    tensors: dict[str, Any] = load_file(trials.folder(trial, plan.earlier_features()) / ADAPTER)
+    return tensors
+
+
+def _lora(trial: str) -> dict[str, Any]:
+    settings: dict[str, Any] = trials.trial(trial, plan.earlier_features())["lora"]
+    return settings
 
 
 def _update(tensors: dict[str, Any], layer: str, lora: dict[str, Any]) -> Any:
-    """Give dW of a layer in float64."""
-    B, A = (tensors[f"base_model.model.{layer}.lora_{k}.weight"].double() for k in "BA")
+    """Return dW [m, n] of a layer in float64."""
+    A = tensors[f"base_model.model.{layer}.lora_A.weight"].double()  # [r, n]
+    B = tensors[f"base_model.model.{layer}.lora_B.weight"].double()  # [m, r]
     return plan.scale(lora) * B @ A
+
+
+def _training_examples(trial: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the training examples of a trial, in the order of use."""
+    return trials.used(trial, trials.rows("train", plan.earlier_features()))
 
 
 # The LoRA updates
 
 
-def updates() -> list[dict[str, Any]]:
-    """Give the drawn updates' singular values, |U^T W V|_F of the strongest directions, |W|_F."""
-    read = trials.files(sorted({trial for trial, _ in drawn_updates()}), ["trial.json", ADAPTER])
-    return list(cached("lora updates", read, _updates))
+def recomputed_updates() -> list[dict[str, Any]]:
+    """Return of each drawn update: values [k], inside_norm and weight_norm.
+
+    values: its singular values; inside_norm: |U^T W V|_F of its strongest directions; weight_norm:
+    |W|_F.
+    """
+    names = sorted({trial for trial, _ in drawn_updates()})
+    files = trials.files(names, ["trial.json", ADAPTER])
+    return list(cached("lora updates", files, _recompute_updates))
 
 
-def _updates() -> list[dict[str, Any]]:
+def _recompute_updates() -> list[dict[str, Any]]:
     import torch
     from safetensors import safe_open
 
-    place, names, found = (
-        outputs.inputs()[trials.model_name()] / "model.safetensors",
-        plan.layers(),
-        [],
-    )
-    with safe_open(place, framework="pt") as weights:
-        for trial, i in drawn_updates():
-            lora = trials.trial(trial, plan.features())["lora"]
-            delta = _update(_adapter(trial), names[i], lora)
-            weight = weights.get_tensor(f"{names[i]}.weight").double()
+    path = outputs.inputs()[trials.model_name()] / "model.safetensors"
+    layers = plan.layers()
+    smallest = min(config()["ranks"])
+    updates = []
+    with safe_open(path, framework="pt") as weights:
+        for trial, layer in drawn_updates():
+            lora = _lora(trial)
+            delta = _update(_adapter(trial), layers[layer], lora)
+            weight = weights.get_tensor(f"{layers[layer]}.weight").double()
             U, S, Vh = torch.linalg.svd(delta, full_matrices=False)
-            k = min(lora["r"], *delta.shape)
-            least = min(plan.config()["ranks"])
-            inside = torch.linalg.norm(U[:, :least].T @ weight @ Vh[:least].T)
-            values = {
-                "values": S[:k].tolist(),
-                "inside": float(inside),
-                "weight": float(torch.linalg.norm(weight)),
-            }
-            found.append(values)
-    return found
+            inside = U[:, :smallest].T @ weight @ Vh[:smallest].T  # [smallest, smallest]
+            rank = min(lora["r"], *delta.shape)
+            updates.append(
+                {
+                    "values": S[:rank].tolist(),
+                    "inside_norm": float(torch.linalg.norm(inside)),
+                    "weight_norm": float(torch.linalg.norm(weight)),
+                }
+            )
+    return updates
 
 
 # The first steps, and what two ranks have in common
 
 
-def first() -> dict[str, Any]:
-    """Give the gradients and the overlaps of the drawn seed.
+def recomputed_first_step() -> dict[str, Any]:
+    """Return the gradients and the overlaps of the drawn seed.
 
-    gradient [L], along [3, ranks, L], adapter_gradient [3, ranks], overlaps of SIDES.
+    gradient_norms [L], descent [3, ranks, L], adapter_gradient_norms [3, ranks], overlaps of SIDES.
     """
-    pair = [
-        plan.row(f"r{r}")[drawn_seed()]
-        for r in (plan.config()["ranks"][0], plan.config()["ranks"][-1])
-    ]
-    mine = [path for path in ("artifacts/train.jsonl",) if (outputs.out() / path).is_file()]
-    read = (*trials.files(pair), *mine)
-    return dict(cached("lora first steps", read, lambda: trials_model._quietly(_first)))
+    ranks = config()["ranks"]
+    pair = [plan.trial_names(f"r{r}")[drawn_seed()] for r in (ranks[0], ranks[-1])]
+    files = (*trials.files(pair), *trials.frozen_files("train"))
+    return dict(
+        cached(
+            "lora first steps", files, lambda: trials_model.without_warnings(_recompute_first_step)
+        )
+    )
 
 
-def _first() -> dict[str, Any]:
+def _recompute_first_step() -> dict[str, Any]:
     import torch
 
-    seed, known, names = plan.config()["seeds"][drawn_seed()], plan.features(), plan.layers()
-    of = plan.planned(f"r{plan.config()['ranks'][0]}", seed)
-    examples = trials.used(of, trials.rows("train", known))
+    # 1. The gradient of the seed's first batch.
+    seed = config()["seeds"][drawn_seed()]
+    ranks = config()["ranks"]
+    layers = plan.layers()
+    trial = plan.planned_trial(f"r{ranks[0]}", seed)
+    training = trial["training"]
     base = trials_model.base_model()
-    G = _gradient(base, examples[: of["training"]["batch_size"]])
-    ranks, starts = plan.config()["ranks"], {}
-    along = torch.zeros(len(plan.CONVENTIONS), len(ranks), len(names), dtype=torch.float64)
+    G = _gradients(base, _training_examples(trial)[: training["batch_size"]])
+
+    # 2. One step for each rank and convention.
+    starts = {}
+    descent = torch.zeros(len(plan.CONVENTIONS), len(ranks), len(layers), dtype=torch.float64)
     norms = torch.zeros(len(plan.CONVENTIONS), len(ranks), dtype=torch.float64)
     for j, r in enumerate(ranks):
-        starts[r] = _start(base, plan.adapters()[f"r{r}"], seed)
-        seen = {name: (G[name] @ starts[r][name].T).double() for name in names}
-        for i, lora in enumerate(_conventions(r)):
-            along[i, j], norms[i, j] = _step(seen, plan.scale(lora), of["training"])
-    pair = [plan.name(f"r{r}", seed) for r in (ranks[0], ranks[-1])]
+        starts[r] = _initial_a(base, plan.adapter_settings()[f"r{r}"], seed)
+        projections = {name: (G[name] @ starts[r][name].T).double() for name in layers}  # [m, r]
+        for i, name in enumerate(plan.CONVENTIONS):
+            scale = plan.scale(_lora_under(name, r))
+            descent[i, j], norms[i, j] = _adam_step(projections, scale, training)
+
+    # 3. The smallest and the largest rank.
+    pair = [plan.trial_name(f"r{r}", seed) for r in (ranks[0], ranks[-1])]
     return {
-        "gradient": [float(torch.linalg.norm(G[name])) for name in names],
-        "along": along.tolist(),
-        "adapter_gradient": norms.tolist(),
+        "gradient_norms": [float(torch.linalg.norm(G[name])) for name in layers],
+        "descent": descent.tolist(),
+        "adapter_gradient_norms": norms.tolist(),
         "overlaps": _overlaps(pair, [starts[ranks[0]], starts[ranks[-1]]]),
     }
 
 
-def _conventions(r: int) -> list[dict[str, Any]]:
-    """Give the adapters of a rank under the three conventions."""
-    alpha = plan.config()["lora_alpha"]
-    return [
-        {
-            "r": r,
-            "lora_alpha": 2 * r if name == "alpha_2r" else alpha,
-            "use_rslora": name == "rslora",
-        }
-        for name in plan.CONVENTIONS
-    ]
+def _lora_under(convention: str, r: int) -> dict[str, Any]:
+    """Return the adapter of a rank under one of the three conventions."""
+    alpha = config()["lora_alpha"]
+    if convention == "alpha_2r":
+        alpha = 2 * r
+    return {"r": r, "lora_alpha": alpha, "use_rslora": convention == "rslora"}
 
 
-def _gradient(model: Any, batch: list[dict[str, Any]]) -> dict[str, Any]:
-    """Give layer -> dL/dW for the mean loss over the batch's supervised tokens."""
+def _gradients(model: Any, batch: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return layer -> dL/dW for the mean loss over the batch's supervised tokens."""
     import torch
 
-    model.requires_grad_(False)
+    model.requires_grad_(requires_grad=False)
     weights = {name: model.get_submodule(name).weight for name in plan.layers()}
     for weight in weights.values():
-        weight.requires_grad_(True)
+        weight.requires_grad_(requires_grad=True)
     _loss(model, batch).backward()
-    found = {name: weight.grad for name, weight in weights.items()}
-    model.requires_grad_(False)
+    gradients = {name: weight.grad for name, weight in weights.items()}
+    model.requires_grad_(requires_grad=False)
     for weight in weights.values():
         weight.grad = None
-    assert all(isinstance(grad, torch.Tensor) for grad in found.values())
-    return found
+    assert all(isinstance(gradient, torch.Tensor) for gradient in gradients.values())
+    return gradients
 
 
 def _loss(model: Any, batch: list[dict[str, Any]]) -> Any:
+    """Return the mean loss over a batch's supervised tokens, in nats."""
     import torch
 
-    pairs = zip(batch, trials_model.log_probabilities(model, batch), strict=True)
-    return -torch.cat(
-        [log_p.gather(1, trials_model._targets(e)[:, None])[:, 0] for e, log_p in pairs]
-    ).mean()
+    losses = []
+    log_probabilities = trials_model.log_probabilities(model, batch)
+    for example, log_p in zip(batch, log_probabilities, strict=True):
+        targets = trials_model._targets(example)
+        losses.append(-log_p.gather(1, targets[:, None])[:, 0])  # [S]
+    return torch.cat(losses).mean()
 
 
-def _start(base: Any, lora: dict[str, Any], seed: int) -> dict[str, Any]:
-    """Give layer -> the A that PEFT draws for this seed."""
+def _initial_a(base: Any, lora: dict[str, Any], seed: int) -> dict[str, Any]:
+    """Return layer -> the A [r, n] that PEFT draws for this seed."""
     import torch
     from peft import LoraConfig, get_peft_model
 
     torch.manual_seed(seed)
-    model = get_peft_model(
-        base, LoraConfig(**lora, target_modules=sorted(trials.LINEARS), task_type="CAUSAL_LM")
-    )
-    tensors = {name: p.detach().clone() for name, p in model.named_parameters() if "lora_A" in name}
+    lora_config = LoraConfig(**lora, target_modules=sorted(trials.LINEARS), task_type="CAUSAL_LM")
+    model = get_peft_model(base, lora_config)
+    tensors = {}
+    for name in plan.layers():
+        A = model.get_parameter(f"base_model.model.{name}.lora_A.default.weight")
+        tensors[name] = A.detach().clone()
     model.unload()
-    return {
-        name: tensors[f"base_model.model.{name}.lora_A.default.weight"] for name in plan.layers()
-    }
+    return tensors
 
 
-def _step(seen: dict[str, Any], scale: float, training: dict[str, Any]) -> tuple[Any, float]:
-    """Give <dW, -G> per layer and |dL/dB| of Adam's first step from B = 0.
+def _adam_step(
+    projections: dict[str, Any], scale: float, training: dict[str, Any]
+) -> tuple[Any, float]:
+    """Return <dW, -G> of each layer [L] and |dL/dB| of Adam's first step from B = 0.
 
     dB = -lr g/(|g| + eps) with g = s G A^T, by Kingma and Ba 2015 (arXiv:1412.6980), algorithm 1:
-    after bias correction the first moments are g and g^2.
+    after bias correction the first moments are g and g^2. projections: layer -> G A^T [m, r].
     """
     import torch
 
-    norm = scale * math.sqrt(sum(float((part**2).sum()) for part in seen.values()))
+    squares = sum(float((projection**2).sum()) for projection in projections.values())
+    norm = scale * math.sqrt(squares)
     clip = min(1.0, training["max_grad_norm"] / (norm + 1e-6))
-    rate, found = trials.rate(0, training), []
-    for part in seen.values():
-        g = clip * scale * part
-        found.append(scale * rate * (g / (g.abs() + EPS) * part).sum())
-    return torch.stack(found), norm
+    rate = trials.rate(0, training)
+    descent = []
+    for projection in projections.values():
+        g = clip * scale * projection
+        descent.append(scale * rate * (g / (g.abs() + EPS) * projection).sum())
+    return torch.stack(descent), norm
 
 
 def _overlaps(pair: list[str], starts: list[dict[str, Any]]) -> dict[str, list[list[float]]]:
-    """Give side -> phi(i, i) of the drawn layers: [layers, k]."""
+    """Return side -> phi(i, i) of the drawn layers: [layers, k]."""
     import torch
 
-    names, adapters = plan.layers(), [_adapter(trial) for trial in pair]
-    loras = [trials.trial(trial, plan.features())["lora"] for trial in pair]
+    layers = plan.layers()
+    adapters = [_adapter(trial) for trial in pair]
+    loras = [_lora(trial) for trial in pair]
     k = loras[0]["r"]
-    found: dict[str, list[list[float]]] = {"left": [], "right": [], "learned": []}
-    for i in drawn_layers():
-        whole = [
-            torch.linalg.svd(_update(a, names[i], lo), full_matrices=False)
-            for a, lo in zip(adapters, loras, strict=True)
-        ]
-        learned = []
-        for tensors, start in zip(adapters, starts, strict=True):
-            moved = (
-                tensors[f"base_model.model.{names[i]}.lora_A.weight"].double()
-                - start[names[i]].double()
-            )
-            learned.append(torch.linalg.svd(moved, full_matrices=False)[2].T)
-        sides = {
-            "left": [U for U, _, _ in whole],
-            "right": [V.T for _, _, V in whole],
-            "learned": learned,
-        }
-        for side, (one, other) in sides.items():
-            squares = (one[:, :k].T @ other[:, :k]) ** 2
-            found[side].append([float(squares[:n, :n].sum()) / n for n in range(1, k + 1)])
-    return found
+    overlaps: dict[str, list[list[float]]] = {"left": [], "right": [], "learned": []}
+    for index in drawn_layers():
+        layer = layers[index]
+        # side -> orthonormal columns [d, k or more] of either trial
+        columns: dict[str, list[Any]] = {side: [] for side in overlaps}
+        for tensors, lora, start in zip(adapters, loras, starts, strict=True):
+            U, _, Vh = torch.linalg.svd(_update(tensors, layer, lora), full_matrices=False)
+            A = tensors[f"base_model.model.{layer}.lora_A.weight"].double()
+            learned = A - start[layer].double()
+            columns["left"].append(U)
+            columns["right"].append(Vh.T)
+            columns["learned"].append(torch.linalg.svd(learned, full_matrices=False)[2].T)
+        for side, (one, other) in columns.items():
+            squares = (one[:, :k].T @ other[:, :k]) ** 2  # [k, k]
+            overlaps[side].append([float(squares[:i, :i].sum()) / i for i in range(1, k + 1)])
+    return overlaps
 
 
 # The full fine-tuning
 
 
-def full() -> dict[str, Any]:
-    """Give evaluations, values [L], moved, first and second of the full fine-tuning.
+def recomputed_full() -> dict[str, Any]:
+    """Return what the full fine-tuning must have given.
 
-    evaluations: part -> losses, entropies, hits of the drawn examples; moved: smallest and largest
-    |dW| of the layers' largest entries; first: |G| of the first batch and its loss; second: the
-    loss on the second batch after one Adam step of all linear layers.
+    evaluations: "full" and the drawn part -> losses, entropies, hits of the drawn examples; values:
+    singular values of each layer [L]; moved: smallest and largest of the layers' largest |dW|;
+    grad_norm: |G| of the first batch; loss: of the first batch, and of the second one after one
+    Adam step of all linear layers.
     """
-    mine = [f"artifacts/{kind}.jsonl" for kind in ("train", "evaluation")]
-    read = (plan.FULL, *(path for path in mine if (outputs.out() / path).is_file()))
-    return dict(cached(f"lora full {drawn_part()}", read, lambda: trials_model._quietly(_full)))
+    files = (plan.FULL_UPDATE, *trials.frozen_files("train", "evaluation"))
+    return dict(
+        cached(
+            f"lora full {drawn_part()}",
+            files,
+            lambda: trials_model.without_warnings(_recompute_full),
+        )
+    )
 
 
-def _full() -> dict[str, Any]:
-    trials_model.refuse_changed([plan.FULL])
+def _recompute_full() -> dict[str, Any]:
+    trials_model.refuse_changed([plan.FULL_UPDATE])
     import torch
     from safetensors.torch import load_file
 
-    model, known = trials_model.base_model(), plan.features()
+    # 1. The first steps of the run.
+    model = trials_model.base_model()
     before = {name: model.get_submodule(name).weight.detach().clone() for name in plan.layers()}
-    found = _replayed(model, before)
-    stored = load_file(outputs.out() / plan.FULL)
-    assert list(stored) and set(stored) == set(before), (
+    first_steps = _replay_first_steps(model, before)
+
+    # 2. The stored update, and its drawn part.
+    update = load_file(outputs.out() / plan.FULL_UPDATE)
+    assert list(update) and set(update) == set(before), (
         "the full update does not cover the linear layers"
     )
-    assert all(stored[name].shape == before[name].shape for name in before), (
+    assert all(update[name].shape == before[name].shape for name in before), (
         "the full update has other shapes"
     )
-    delta = {name: stored[name].float() for name in before}
-    values, part = _parts(delta, drawn_part())
-    examples = trials.rows("evaluation", known)
-    chosen = [examples[i] for i in trials_model.drawn_examples(known)]
+    update = {name: update[name].float() for name in before}
+    values, part = _decompose(update, drawn_part())
+
+    # 3. Evaluate both.
+    features = plan.earlier_features()
+    examples = trials.rows("evaluation", features)
+    drawn_examples = [examples[i] for i in trials_model.draw_examples(features)]
     evaluations = {}
-    for name, change in (("full", delta), (drawn_part(), part)):
-        _put(model, before, change)
+    for name, change in (("full", update), (drawn_part(), part)):
+        _set_weights(model, before, change)
         with torch.no_grad():
-            evaluations[name] = trials_model.token_values(model, chosen)
-    largest = [float(d.abs().max()) for d in delta.values()]
-    return found | {
+            evaluations[name] = trials_model.token_values(model, drawn_examples)
+    largest = [float(delta.abs().max()) for delta in update.values()]
+    return first_steps | {
         "evaluations": evaluations,
         "values": values,
         "moved": [min(largest), max(largest)],
     }
 
 
-def _put(model: Any, before: dict[str, Any], change: dict[str, Any]) -> None:
+def _set_weights(model: Any, before: dict[str, Any], change: dict[str, Any]) -> None:
     for name, weight in before.items():
         model.get_submodule(name).weight.data = weight + change[name]
 
 
-def _replayed(model: Any, before: dict[str, Any]) -> dict[str, Any]:
-    """Give the first batch's loss and gradient norm, the second's loss after one step of Adam."""
+def _replay_first_steps(model: Any, before: dict[str, Any]) -> dict[str, Any]:
+    """Return the first batch's loss and gradient norm, the second's loss after one step of Adam."""
     import torch
 
-    of = plan.planned(f"r{plan.config()['ranks'][0]}", plan.config()["seeds"][0])
-    training = of["training"] | {"learning_rate": plan.config()["full"]["learning_rate"]}
-    examples, size = trials.used(of, trials.rows("train", plan.features())), training["batch_size"]
+    training = plan.full_training()
+    examples = _training_examples(plan.first_trial())
+    size = training["batch_size"]
     with torch.no_grad():
-        loss = float(_loss(model, examples[:size]))
-    G = _gradient(model, examples[:size])
+        first_loss = float(_loss(model, examples[:size]))
+    G = _gradients(model, examples[:size])
     norm = math.sqrt(sum(float((g.double() ** 2).sum()) for g in G.values()))
-    clip, rate = min(1.0, training["max_grad_norm"] / (norm + 1e-6)), trials.rate(0, training)
-    _put(
-        model, before, {name: -rate * clip * g / ((clip * g).abs() + EPS) for name, g in G.items()}
-    )
+    clip = min(1.0, training["max_grad_norm"] / (norm + 1e-6))
+    rate = trials.rate(0, training)
+    step = {}
+    for name, gradient in G.items():
+        g = clip * gradient
+        step[name] = -rate * g / (g.abs() + EPS)
+    _set_weights(model, before, step)
     with torch.no_grad():
-        second = float(_loss(model, examples[size : 2 * size]))
-    return {"loss": [loss, second], "grad_norm": norm}
+        second_loss = float(_loss(model, examples[size : 2 * size]))
+    return {"loss": [first_loss, second_loss], "grad_norm": norm}
 
 
-def _parts(delta: dict[str, Any], wanted: str) -> tuple[list[list[float]], dict[str, Any]]:
-    """Give all singular values, falling, and one part of the update.
+def _decompose(update: dict[str, Any], part_name: str) -> tuple[list[list[float]], dict[str, Any]]:
+    """Return all singular values [L], falling, and one part of the update.
 
     The part is its best rank or random directions per layer.
     """
     import torch
 
-    kind, _, count = wanted.partition(" ")
-    draw = torch.Generator().manual_seed(plan.config()["seeds"][0])
-    values, part = [], {}
-    for name, d in delta.items():
-        tall = d.shape[0] > d.shape[1]
-        side = (d.T if tall else d).double()
-        squares, vectors = torch.linalg.eigh(side @ side.T)
+    kind, _, count = part_name.partition(" ")
+    generator = torch.Generator().manual_seed(config()["seeds"][0])
+    values = []
+    part = {}
+    for name, delta in update.items():
+        # 1. Directions of the smaller side, from its Gram matrix.
+        tall = delta.shape[0] > delta.shape[1]
+        wide = delta.double()
+        if tall:
+            wide = wide.T  # [d, at least d]
+        squares, vectors = torch.linalg.eigh(wide @ wide.T)  # rising
         values.append(squares.clamp(min=0).flip(0).sqrt().tolist())
-        best = vectors.flip(1)[:, : int(count)]
+
+        # 2. The part in the directions asked for: [d, count].
+        columns = vectors.flip(1)[:, : int(count)]
         if kind == "random":
-            best = torch.linalg.qr(torch.randn(len(side), int(count), generator=draw))[0].double()
-        cut = best @ (best.T @ side)
-        part[name] = (cut.T if tall else cut).float()
+            normal = torch.randn(len(wide), int(count), generator=generator)
+            columns = torch.linalg.qr(normal)[0].double()
+        cut = columns @ (columns.T @ wide)
+        if tall:
+            cut = cut.T
+        part[name] = cut.float()
     return values, part
 
 
 # What was stored of it
 
 
-def stored_tokens(part: str, what: str) -> list[float]:
-    """Give stored losses, entropies or hits of the drawn examples for a part of the full update."""
+def stored_tokens(part: str, column: str) -> list[float]:
+    """Return stored losses, entropies or hits of the drawn examples.
+
+    part: of the full update.
+    """
 
     def compute() -> list[float]:
-        found = arrays(plan.FULL_TOKENS)
-        chosen = set(trials_model.drawn_examples(plan.features()))
-        pairs = zip(found["example_ids"].tolist(), found[f"{part}.{what}"].tolist(), strict=True)
-        return [value for owner, value in pairs if owner in chosen]
+        arrays = load(plan.FULL_TOKENS)
+        examples = set(trials_model.draw_examples(plan.earlier_features()))
+        example_ids = arrays["example_ids"].tolist()
+        values = arrays[f"{part}.{column}"].tolist()
+        tokens = []
+        for value, example_id in zip(values, example_ids, strict=True):
+            if example_id in examples:
+                tokens.append(value)
+        return tokens
 
-    return list(cached(f"lora full tokens {part} {what}", [plan.FULL_TOKENS], compute))
+    return list(cached(f"lora full tokens {part} {column}", [plan.FULL_TOKENS], compute))

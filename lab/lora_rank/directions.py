@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,109 +13,111 @@ from lab.instruments import adapters, lowrank, models, trials
 from lab.instruments.lowrank import Directions
 from lab.instruments.trials import SweepContext, Trial
 from lab.lora_rank.first_step import initial_a
-
-SIDES = ("left", "right", "learned", "null")
-
-
-@dataclass(frozen=True)
-class UpdateSpectra:
-    """What the updates look like, layer by layer, and what two ranks have in common.
-
-    values: trial's name -> singular values of each layer's ΔW [L, r], with zeros where a layer has
-    fewer; inside: -> ‖U_kᵀ·W·V_k‖_F [L] in its k strongest directions, k the smallest rank;
-    overlaps: one of SIDES -> φ(i, i) of the smallest and the largest rank [seeds, L, i = 1 … k];
-    weights: ‖W‖_F [L].
-    """
-
-    values: Mapping[str, np.ndarray]
-    inside: Mapping[str, np.ndarray]
-    overlaps: Mapping[str, np.ndarray]
-    weights: np.ndarray
+from lab.lora_rank.measured import SIDES, UpdateSpectra
 
 
 def study(
     sweep_context: SweepContext, folders: Mapping[str, Path], pairs: Sequence[tuple[Trial, Trial]]
 ) -> UpdateSpectra:
-    """Decompose the stored updates (by their trials' names), compare the two trials of each pair.
+    """Decompose the stored updates and compare the two trials of each pair.
 
-    There is one pair a seed.
+    folders: trial's name -> where it is stored; pairs: the smallest and the largest rank, one pair
+    per seed.
     """
-    stage = trials.Stage(sweep_context)
-    W = {name: weight.cpu().float() for name, weight in models.linear_weights(stage.loaded.model)}
-    values, inside, strongest = {}, {}, pairs[0][0].lora.r
-    compared = {trial.name for pair in pairs for trial in pair}
-    kept: dict[str, dict[str, Directions]] = {}
+    loaded = trials.Stage(sweep_context).loaded
+    weights = {name: weight.cpu().float() for name, weight in models.linear_weights(loaded.model)}
+    strongest = pairs[0][0].lora.r
+    compared_names = set()
+    for small, large in pairs:
+        compared_names |= {small.name, large.name}
+
+    # 1. Each trial: its singular values, and how much of W is in its strongest directions.
+    values: dict[str, np.ndarray] = {}
+    inside_norms: dict[str, np.ndarray] = {}
+    compared: dict[str, dict[str, Directions]] = {}
     for name, folder in folders.items():
-        found = decomposed(folder, trials.read(folder).trial.lora.scale, W)
-        values[name] = np.stack(
-            [_padded(d.values, trials.read(folder).trial.lora.r) for d in found.values()]
-        )
-        inside[name] = np.array(
-            [float(lowrank.inside(d, W[layer], strongest)) for layer, d in found.items()]
-        )
-        if name in compared:
-            kept[name] = found
-    overlaps = [_compare(stage.loaded, folders, kept, pair) for pair in pairs]
+        lora = trials.read(folder).trial.lora
+        updates = decompose_adapter(folder, lora.scale, weights)
+        values[name] = np.stack([_padded(update.values, lora.r) for update in updates.values()])
+        norms = []
+        for layer, update in updates.items():
+            norms.append(float(lowrank.inside_norm(update, weights[layer], strongest)))
+        inside_norms[name] = np.array(norms)
+        if name in compared_names:
+            compared[name] = updates
+
+    # 2. Each pair: [L, k] per side, stacked to [seeds, L, k].
+    rows: dict[str, list[np.ndarray]] = {side: [] for side in SIDES}
+    for pair in pairs:
+        for side, overlap in _compare(loaded, folders, compared, pair).items():
+            rows[side].append(overlap)
     return UpdateSpectra(
-        values,
-        inside,
-        {side: np.stack([o[side] for o in overlaps]) for side in SIDES},
-        np.array([float(torch.linalg.norm(weight)) for weight in W.values()]),
+        values=values,
+        inside_norms=inside_norms,
+        overlaps={side: np.stack(overlaps) for side, overlaps in rows.items()},
+        weight_norms=np.array([float(torch.linalg.norm(W)) for W in weights.values()]),
     )
 
 
-def decomposed(folder: Path, scale: float, layers: Iterable[str]) -> dict[str, Directions]:
-    """Layer -> the singular value decomposition of a stored adapter's ΔW, in the order of `layers`.
+def decompose_adapter(folder: Path, scale: float, layers: Iterable[str]) -> dict[str, Directions]:
+    """Return layer -> the singular value decomposition of a stored adapter's ΔW.
 
-    The file has an order of its own: safetensors sorts its tensors by name, which puts layer 10
-    before layer 2.
+    In the order of `layers`: the file has an order of its own, since safetensors sorts its tensors
+    by name, which puts layer 10 before layer 2.
     """
-    found = {name: (B, A) for name, B, A in lowrank.factors(load_file(folder / adapters.WEIGHTS))}
-    return {name: lowrank.of_factors(*found[name], scale) for name in layers}
+    factors = lowrank.factors_by_layer(load_file(folder / adapters.WEIGHTS))
+    return {name: lowrank.decompose(*factors[name], scale) for name in layers}
 
 
 def _padded(values: torch.Tensor, r: int) -> np.ndarray:
+    """Return singular values [k] with zeros up to [r]."""
     return np.pad(values.numpy(), (0, r - len(values)))
 
 
 def _compare(
     loaded: models.Loaded,
     folders: Mapping[str, Path],
-    kept: Mapping[str, dict[str, Directions]],
+    compared: Mapping[str, dict[str, Directions]],
     pair: Sequence[Trial],
 ) -> dict[str, np.ndarray]:
-    """φ(i, i) [L, k] of two trials' updates on both sides, of what their A learned, of random ones.
+    """Return φ(i, i) [L, k] of two trials' updates for each of SIDES.
 
-    ΔW's right side lies in the rows of A, and A is for the most part still its random beginning,
-    another one for each rank. So the right sides must look unrelated, whatever was learned; A − A_0
+    The right side of ΔW lies in the rows of A, and A is for the most part still its random start,
+    another one for each rank. So the right sides look unrelated, whatever was learned; A − A_0
     shows what was.
     """
-    small, large = (kept[trial.name] for trial in pair)
-    learned = [_learned(loaded, folders[trial.name], trial) for trial in pair]
-    draw = torch.Generator().manual_seed(pair[0].seed)
+    small, large = pair
+    k = small.lora.r
+    small_learned = _learned_directions(loaded, folders[small.name], small)
+    large_learned = _learned_directions(loaded, folders[large.name], large)
+    generator = torch.Generator().manual_seed(small.seed)
+
     rows: dict[str, list[np.ndarray]] = {side: [] for side in SIDES}
-    k = pair[0].lora.r
-    for name, one in small.items():
-        other, width = large[name], one.right.shape[0]
+    for layer, one in compared[small.name].items():
+        other = compared[large.name][layer]
+        width = one.right.shape[0]
+        # side -> orthonormal columns [d, k or more] of either trial
         columns = {
             "left": (one.left, other.left),
             "right": (one.right, other.right),
-            "learned": (learned[0][name], learned[1][name]),
+            "learned": (small_learned[layer], large_learned[layer]),
             "null": (
-                lowrank.random_columns(width, k, draw),
-                lowrank.random_columns(width, k, draw),
+                lowrank.random_columns(width, k, generator),
+                lowrank.random_columns(width, k, generator),
             ),
         }
         for side, (first, second) in columns.items():
             rows[side].append(lowrank.overlap(first, second).numpy())
-    return {side: np.stack(found) for side, found in rows.items()}
+    return {side: np.stack(overlaps) for side, overlaps in rows.items()}
 
 
-def _learned(loaded: models.Loaded, folder: Path, trial: Trial) -> dict[str, torch.Tensor]:
-    """Layer -> right singular vectors [n, r] of A − A_0, the strongest first."""
+def _learned_directions(
+    loaded: models.Loaded, folder: Path, trial: Trial
+) -> dict[str, torch.Tensor]:
+    """Return layer -> right singular vectors [n, r] of A − A_0, the strongest first."""
     start = initial_a(loaded, trial.lora, trial.seed)
-    trained = {name: A for name, _, A in lowrank.factors(load_file(folder / adapters.WEIGHTS))}
-    return {
-        name: torch.linalg.svd(A - start[name], full_matrices=False)[2].T
-        for name, A in trained.items()
-    }
+    directions = {}
+    factors = lowrank.factors_by_layer(load_file(folder / adapters.WEIGHTS))
+    for name, (_, A) in factors.items():
+        directions[name] = torch.linalg.svd(A - start[name], full_matrices=False)[2].T
+    return directions

@@ -1,107 +1,118 @@
-"""Sentences that follow from the rank comparison's numbers, and turn with them."""
+"""Findings of the rank comparison: sentences that follow from its numbers, and turn with them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lab import present
 from lab.contract import Measurement
+from lab.lora_rank.measured import CONVENTIONS
+from lab.present import number, quantity
 
-q, n = present.quantity, present.number
+T_THREE_SEEDS = 4.30  # t(0.975) with 2 degrees of freedom
+LEVEL = 0.05  # of the equivalence test
+CLEAR_SHARE = 0.1  # of the improvement: what the best directions must keep beyond random ones
 
 
-def findings(numbers: Mapping[str, Measurement], margin: float) -> tuple[str, ...]:
-    """All findings."""
+def findings(measurements: Mapping[str, Measurement], equivalence_margin: float) -> tuple[str, ...]:
+    """Return all findings; the margin is in nats/token."""
     return (
-        *_of_rank(numbers, margin),
-        *_of_scale(numbers),
-        *_of_directions(numbers),
-        *_of_full(numbers),
+        _rank_finding(measurements, equivalence_margin),
+        _scale_finding(measurements),
+        _first_step_finding(measurements),
+        _energy_finding(measurements),
+        _similarity_finding(measurements),
+        _full_tuning_finding(measurements),
     )
 
 
-def _of_rank(numbers: Mapping[str, Measurement], margin: float) -> tuple[str, ...]:
-    p = _value(numbers, "rank_equivalence_p")
-    said = "are equivalent" if p < 0.05 else "could not be shown to be equivalent"
-    ranks = sorted(
-        int(name.removeprefix("loss_r"))
-        for name in numbers
-        if name.removeprefix("loss_r").isdigit()
-    )
-    listed = ", ".join(str(r) for r in ranks)
+def _rank_finding(measurements: Mapping[str, Measurement], equivalence_margin: float) -> str:
+    p_value = measurements["rank_equivalence_p"].number
+    verdict = "could not be shown to be equivalent"
+    if p_value < LEVEL:
+        verdict = "are equivalent"
+
+    suffixes = [name.removeprefix("loss_r") for name in measurements]
+    rank_list = ", ".join(sorted(filter(str.isdigit, suffixes), key=int))
     return (
-        f"With alpha fixed the ranks {listed} {said} within {n(margin)} nats/token (two one-sided "
-        f"t tests on every pair, largest p = {n(p, 2)}). The largest rank minus the smallest: "
-        f"{q(numbers['rank_gap'])}; the ranks of one seed lie within {q(numbers['rank_spread'])}.",
+        f"With alpha fixed the ranks {rank_list} {verdict} within {number(equivalence_margin)} "
+        "nats/token (two one-sided t tests on every pair, largest p = "
+        f"{number(p_value, 2)}). The largest rank minus the smallest: "
+        f"{quantity(measurements['rank_gap'])}; the highest minus the lowest of one seed: "
+        f"{quantity(measurements['rank_spread'])}."
     )
 
 
-def _of_scale(numbers: Mapping[str, Measurement]) -> tuple[str, ...]:
-    told = {"alpha_2r": "alpha = 2r", "rslora": "rsLoRA"}
-    compared = [
-        f"with {words} it ends {_against(numbers[f'{name}_gap'])}" for name, words in told.items()
-    ]
-    slopes = [
-        n(_value(numbers, f"first_step_slope_{name}"), 3)
-        for name in ("alpha_fixed", "alpha_2r", "rslora")
-    ]
+def _scale_finding(measurements: Mapping[str, Measurement]) -> str:
+    alpha_2r = _compare_with_fixed_alpha(measurements["alpha_2r_gap"])
+    rslora = _compare_with_fixed_alpha(measurements["rslora_gap"])
     return (
-        f"At the largest rank and the same rate, {'; '.join(compared)}, compared with "
-        "the fixed alpha.",
+        "At the largest rank and the same rate, compared with the fixed alpha: with alpha = 2r the "
+        f"loss is {alpha_2r}; with rsLoRA it is {rslora}."
+    )
+
+
+def _compare_with_fixed_alpha(gap: Measurement) -> str:
+    half_width = T_THREE_SEEDS * (gap.stderr or 0.0)
+    if abs(gap.number) <= half_width:
+        verdict = "not significantly different"
+    elif gap.number > 0:
+        verdict = "significantly higher"
+    else:
+        verdict = "significantly lower"
+    return f"{verdict}, with a difference of {quantity(gap)}"
+
+
+def _first_step_finding(measurements: Mapping[str, Measurement]) -> str:
+    fixed, alpha_2r, rslora = (
+        number(measurements[f"first_step_slope_{name}"].number, 3) for name in CONVENTIONS
+    )
+    return (
         "Derivation checked, not evidence: along the gradient the first step grows as rank to the "
-        f"{slopes[0]} with alpha fixed, {slopes[1]} with alpha = 2r and {slopes[2]} with rsLoRA "
-        "(from the formula: 0, 1 and 0.5). A comparison of ranks with any but the first compares "
-        "step sizes too.",
+        f"{fixed} with alpha fixed, {alpha_2r} with alpha = 2r and {rslora} with rsLoRA (from the "
+        "formula: 0, 1 and 0.5). A comparison of ranks with any but the first compares step sizes "
+        "too."
     )
 
 
-def _against(gap: Measurement) -> str:
-    # t(0.975) of three seeds
-    value, reach = float(gap.value), 4.30 * (gap.stderr or 0.0)  # type: ignore[arg-type]
-    if abs(value) <= reach:
-        return f"no surely different loss ({q(gap)})"
-    return f"{'higher' if value > 0 else 'lower'} by {q(gap)}"
-
-
-def _of_directions(numbers: Mapping[str, Measurement]) -> tuple[str, ...]:
-    largest = next(
-        name.removeprefix("energy_rank_r") for name in numbers if name.startswith("energy_rank_r")
+def _energy_finding(measurements: Mapping[str, Measurement]) -> str:
+    prefix = "energy_rank_r"
+    largest = next(name.removeprefix(prefix) for name in measurements if name.startswith(prefix))
+    return (
+        f"Of the {largest} directions that r = {largest} has, "
+        f"{quantity(measurements[f'energy_rank_r{largest}'])} hold 90 % of an update's energy; in "
+        f"full fine-tuning it takes {quantity(measurements['energy_rank_full'])}."
     )
-    chance = _value(numbers, "similarity_null")
-    sides = {
+
+
+def _similarity_finding(measurements: Mapping[str, Measurement]) -> str:
+    chance = measurements["similarity_null"].number
+    names = {
         "left": "the left side",
         "right": "the right side",
         "learned": "A without its random start",
     }
-    found = {words: _value(numbers, f"similarity_{side}") for side, words in sides.items()}
-    shared = [
-        f"{words} {n(share, 3)} ({n(share / chance, 2)} times chance)"
-        for words, share in found.items()
-    ]
+    shares = []
+    for side, name in names.items():
+        share = measurements[f"similarity_{side}"].number
+        shares.append(f"{name} {number(share, 3)} ({number(share / chance, 2)} times chance)")
     return (
-        f"Of the {largest} directions that r = {largest} has, "
-        f"{q(numbers[f'energy_rank_r{largest}'])} hold 90 % of an update's energy; in full "
-        f"fine-tuning it takes {q(numbers['energy_rank_full'])}.",
         "The first directions of the smallest and the largest rank, as squared cosines: "
-        f"{', '.join(shared)}. Random directions have {n(chance, 3)}. Where the right sides look "
-        "unrelated, it is the two random starts of A that they show.",
+        f"{', '.join(shares)}. Random directions have {number(chance, 3)}. Where the right sides "
+        "look unrelated, they show the two random starts of A and not what was learned."
     )
 
 
-def _of_full(numbers: Mapping[str, Measurement]) -> tuple[str, ...]:
-    kept, control = _value(numbers, "full_kept_rank_8"), _value(numbers, "full_kept_random_8")
-    if kept - control < 0.1:
-        said = "no more than chance directions do: what it learned is spread"
-    elif kept >= 0.5:
-        said = "most of it: few directions are enough, though the update itself is not of low rank"
+def _full_tuning_finding(measurements: Mapping[str, Measurement]) -> str:
+    best = measurements["full_kept_rank_8"].number
+    random = measurements["full_kept_random_8"].number
+    if best - random < CLEAR_SHARE:
+        verdict = "no more than random directions do, so what it learned is spread"
+    elif best >= 0.5:
+        verdict = "most of it, so few directions are enough, though the update is not of low rank"
     else:
-        said = "the smaller part: this update needs more directions"
+        verdict = "the smaller part, so this update needs more directions"
     return (
-        "Cut down to its best 8 directions per layer, full fine-tuning's update keeps "
-        f"{n(100 * kept, 3)} % of its improvement, in 8 random ones "
-        f"{n(100 * control, 2)} %: {said}.",
+        "Cut to its best 8 directions per layer, full fine-tuning's update keeps "
+        f"{number(100 * best, 3)} % of its improvement; cut to 8 random ones, "
+        f"{number(100 * random, 2)} %. The best 8 keep {verdict}."
     )
-
-
-def _value(numbers: Mapping[str, Measurement], name: str) -> float:
-    return float(numbers[name].value)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""FEAT-007's gate on a comparison of the tiny model: it believes it, and nothing changed in it."""
+"""FEAT-007's gate on a comparison of the tiny model: it passes, and every change in it fails."""
 
 import copy
 import json
@@ -11,7 +11,7 @@ import pytest
 import yaml
 from safetensors.numpy import load_file, save_file
 
-from gates.lora_rank import arrays as lora_ranks
+from gates.lora_rank import arrays as gate_arrays
 from gates.shared import outputs
 from lab.config import read_document
 from tests.gates import warm
@@ -23,16 +23,16 @@ GATE = "lora_rank/test_lora_rank.py"
 
 @pytest.fixture(scope="session")
 def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Give the outputs of a comparison at the planned size, and the file of its inputs.
+    """Return the outputs of a comparison at the planned size, and the file of its inputs.
 
-    It took some trials over.
+    Some of its trials are taken over.
     """
     folder = tmp_path_factory.mktemp("lora_ranks")
     config = read_document(ROOT / "lab/lora_rank/experiment.yaml")
     config["common"]["data"] |= {"source": str(chats(folder)), "max_tokens": 80}
     config["profiles"]["cpu"]["workers"] = 1
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    earlier(folder, config["common"])
+    run_earlier_features(folder, config["common"])
     entries = {
         "smollm2-135m": {"kind": "input", "path": str(folder / "model")},
         "FEAT-005": {"kind": "feature", "path": str(folder / "FEAT-005"), "receipt": "sha256:00"},
@@ -45,8 +45,8 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     ), inputs
 
 
-def earlier(folder: Path, config: dict) -> None:
-    """Freeze the data and run r = 16 as the track's first feature does, r = 64 as its second."""
+def run_earlier_features(folder: Path, config: dict) -> None:
+    """Store the data and run r = 16 as the track's first feature does, r = 64 as its second."""
     from lab.instruments import data, models, trials
     from lab.instruments.adapters import LoraSettings
     from lab.instruments.training import Settings
@@ -60,24 +60,24 @@ def earlier(folder: Path, config: dict) -> None:
         artifacts.mkdir(parents=True)
         frozen = [folder / f"FEAT-005/artifacts/{kind}.jsonl" for kind in ("train", "evaluation")]
         if rank == 16:
-            data.freeze(frozen[0], drawn.train)
-            data.freeze(frozen[1], drawn.evaluation)
+            data.write_examples(frozen[0], drawn.train)
+            data.write_examples(frozen[1], drawn.evaluation)
         sweep_context = trials.SweepContext(
             folder / "model", *frozen, "float32", "cpu", sizes["curve"]
         )
         if rank == 16:
             trials.base(sweep_context, artifacts)
         settings = Settings(**config["training"])
-        wanted = [
+        planned_trials = [
             trials.Trial(seed, settings, LoraSettings(rank, 32), config["examples"])
             for seed in config["seeds"]
         ]
-        trials.run(wanted, sweep_context, artifacts, workers=1)
+        trials.run(planned_trials, sweep_context, artifacts, workers=1)
 
 
 @pytest.fixture
-def damaged(judged: tuple[Path, Path], tmp_path: Path) -> Path:
-    """Give a copy to damage."""
+def mutant(judged: tuple[Path, Path], tmp_path: Path) -> Path:
+    """Return a copy of the outputs to change."""
     return Path(shutil.copytree(judged[0], tmp_path / "copy"))
 
 
@@ -87,14 +87,14 @@ def change(path: Path, by: Callable[[dict[str, np.ndarray]], None]) -> None:
     save_file(arrays, path)
 
 
-def own(out: Path) -> list[Path]:
+def own_trials(out: Path) -> list[Path]:
     return sorted((out / "artifacts/trials").iterdir())
 
 
 def test_six_trials_were_taken_over_and_the_others_run(judged):
-    told = json.loads((judged[0] / "result.json").read_text())["environment"]
-    assert len(told["taken_over"]) == 6
-    assert len(own(judged[0])) == 12
+    environment = json.loads((judged[0] / "result.json").read_text())["environment"]
+    assert len(environment["taken_over"]) == 6
+    assert len(own_trials(judged[0])) == 12
 
 
 def test_a_true_comparison_passes(judged):
@@ -105,7 +105,7 @@ def test_nothing_at_all_fails_every_check(judged, tmp_path):
     (tmp_path / "empty").mkdir()
     names = warm.failing(GATE, tmp_path / "empty", judged[1])
     assert {
-        f"test_measurement_follows_from_what_was_stored[{name}]" for name in lora_ranks.RECOMPUTED
+        f"test_measurement_follows_from_what_was_stored[{name}]" for name in gate_arrays.RECOMPUTED
     } < names
 
 
@@ -119,110 +119,110 @@ def test_nothing_at_all_fails_every_check(judged, tmp_path):
         ("full/evaluation", "test_full_evaluation_agrees_with_the_update[full]"),
     ],
 )
-def test_noise_in_an_array_is_seen_by_the_check_made_for_it(judged, damaged, file, check):
-    draw = np.random.default_rng(0)
+def test_noise_in_an_array_is_seen_by_the_check_made_for_it(judged, mutant, file, check):
+    generator = np.random.default_rng(0)
 
     def noise(arrays: dict[str, np.ndarray]) -> None:
-        for name, t in arrays.items():
-            spread = t.std() or 1.0
-            arrays[name] = (
-                t
-                if name == "example_ids"
-                else (draw.standard_normal(t.shape) * spread + t.mean()).astype(t.dtype)
-            )
+        for name, array in arrays.items():
+            if name == "example_ids":
+                continue
+            spread = array.std() or 1.0
+            noisy = generator.standard_normal(array.shape) * spread + array.mean()
+            arrays[name] = noisy.astype(array.dtype)
 
-    change(damaged / f"artifacts/{file}.safetensors", noise)
-    warm.forge(damaged)
-    assert check in warm.failing(GATE, damaged, judged[1])
+    change(mutant / f"artifacts/{file}.safetensors", noise)
+    warm.forge(mutant)
+    assert check in warm.failing(GATE, mutant, judged[1])
 
 
-def test_an_update_that_was_not_evaluated_is_seen(judged, damaged):
+def test_an_update_that_was_not_evaluated_is_seen(judged, mutant):
     """The update twice as large: other losses, another spectrum, larger steps than rates allow."""
     from safetensors.torch import load_file as load_torch
     from safetensors.torch import save_file as save_torch
 
-    path = damaged / "artifacts/full/update.safetensors"
+    path = mutant / "artifacts/full/update.safetensors"
     save_torch({name: 2 * delta for name, delta in load_torch(path).items()}, path)
-    warm.forge(damaged)
-    names = warm.failing(GATE, damaged, judged[1])
+    warm.forge(mutant)
+    names = warm.failing(GATE, mutant, judged[1])
     assert {
         "test_full_evaluation_agrees_with_the_update[full]",
         "test_full_spectrum_is_that_of_the_update",
     } <= names
 
 
-def test_better_losses_than_the_weights_give_are_seen(judged, damaged):
-    for folder in own(damaged):
+def test_better_losses_than_the_weights_give_are_seen(judged, mutant):
+    for folder in own_trials(mutant):
         change(
             folder / "evaluation.safetensors",
             lambda a: a.update(losses=a["losses"] - np.float32(0.02)),
         )
-    warm.forge(damaged)
-    assert "test_evaluations_agree_with_the_weights" in warm.failing(GATE, damaged, judged[1])
+    warm.forge(mutant)
+    assert "test_evaluations_agree_with_the_weights" in warm.failing(GATE, mutant, judged[1])
 
 
-def test_first_steps_of_another_gradient_than_the_trials_had_are_seen(judged, damaged):
+def test_first_steps_of_another_gradient_than_the_trials_had_are_seen(judged, mutant):
     def other(arrays: dict[str, np.ndarray]) -> None:
-        arrays["adapter_gradient"] = arrays["adapter_gradient"] * 1.05
+        arrays["adapter_gradient_norms"] = arrays["adapter_gradient_norms"] * 1.05
 
-    change(damaged / "artifacts/first_step.safetensors", other)
-    warm.forge(damaged)
-    names = warm.failing(GATE, damaged, judged[1])
+    change(mutant / "artifacts/first_step.safetensors", other)
+    warm.forge(mutant)
+    names = warm.failing(GATE, mutant, judged[1])
     assert {
         "test_trials_began_with_that_gradient",
         "test_first_steps_follow_from_the_real_gradient",
     } <= names
 
 
-def test_a_control_in_no_random_directions_is_seen(judged, damaged):
+def test_a_control_in_no_random_directions_is_seen(judged, mutant):
     def best(arrays: dict[str, np.ndarray]) -> None:
         arrays["null"] = arrays["learned"]
 
-    change(damaged / "artifacts/overlaps.safetensors", best)
-    warm.forge(damaged)
+    change(mutant / "artifacts/overlaps.safetensors", best)
+    warm.forge(mutant)
     assert "test_random_directions_overlap_as_chance_has_it" in warm.failing(
-        GATE, damaged, judged[1]
+        GATE, mutant, judged[1]
     )
 
 
-def test_a_trial_that_was_left_out_is_seen(judged, damaged):
-    shutil.rmtree(own(damaged)[0])
-    assert "test_trials_are_those_of_the_plan" in warm.failing(GATE, damaged, judged[1])
+def test_a_trial_that_was_left_out_is_seen(judged, mutant):
+    shutil.rmtree(own_trials(mutant)[0])
+    assert "test_trials_are_those_of_the_plan" in warm.failing(GATE, mutant, judged[1])
 
 
-def test_another_sentence_than_the_numbers_make_is_seen(judged, damaged):
-    text = (damaged / "result.json").read_text()
+def test_another_sentence_than_the_numbers_make_is_seen(judged, mutant):
+    text = (mutant / "result.json").read_text()
     swapped = text.replace("could not be shown to be equivalent within", "are equivalent within")
     if swapped == text:
         swapped = text.replace(
             "are equivalent within", "could not be shown to be equivalent within"
         )
-    (damaged / "result.json").write_text(swapped)
-    assert warm.failing(GATE, damaged, judged[1]) == {"test_sentences_say_what_the_numbers_do"}
+    (mutant / "result.json").write_text(swapped)
+    assert warm.failing(GATE, mutant, judged[1]) == {"test_sentences_say_what_the_numbers_do"}
 
 
 @pytest.fixture(scope="module")
-def place(judged: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a copy whose result.json is changed again and again."""
+def copied_outputs(judged: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a copy of the outputs whose result.json each test changes."""
     return Path(shutil.copytree(judged[0], tmp_path_factory.mktemp("changed") / "out"))
 
 
-@pytest.mark.parametrize("name", lora_ranks.RECOMPUTED)
-def test_a_measurement_changed_alone_is_seen(name, judged, place, monkeypatch):
-    monkeypatch.setenv("PHASES_OUT", str(place))
+@pytest.mark.parametrize("name", gate_arrays.RECOMPUTED)
+def test_a_measurement_changed_alone_is_seen(name, judged, copied_outputs, monkeypatch):
+    monkeypatch.setenv("PHASES_OUT", str(copied_outputs))
     monkeypatch.setenv("PHASES_INPUTS", str(judged[1]))
     true = json.loads((judged[0] / "result.json").read_text())
-    (place / "result.json").write_text(json.dumps(true))
-    wanted = lora_ranks.found()["numbers"][name]
-    outputs.assert_agrees(name, wanted)
+    (copied_outputs / "result.json").write_text(json.dumps(true))
+    expected = gate_arrays.recompute()["numbers"][name]
+    outputs.assert_agrees(name, expected)
     value = true["measurements"][name]["value"]
     changed = copy.deepcopy(true)
-    changed["measurements"][name]["value"] = (
-        value + 1 if isinstance(value, int) else (value or 1) * 1.05
-    )
-    (place / "result.json").write_text(json.dumps(changed))
+    if isinstance(value, int):
+        changed["measurements"][name]["value"] = value + 1
+    else:
+        changed["measurements"][name]["value"] = (value or 1) * 1.05
+    (copied_outputs / "result.json").write_text(json.dumps(changed))
     with pytest.raises(AssertionError, match=name):
-        outputs.assert_agrees(name, wanted)
+        outputs.assert_agrees(name, expected)
 
 
 def test_every_cell_and_every_point_is_judged(judged, monkeypatch):
@@ -232,9 +232,10 @@ def test_every_cell_and_every_point_is_judged(judged, monkeypatch):
     """
     monkeypatch.setenv("PHASES_OUT", str(judged[0]))
     monkeypatch.setenv("PHASES_INPUTS", str(judged[1]))
-    for table, right in zip(outputs.result()["tables"], lora_ranks.found()["tables"], strict=True):
-        assert outputs.same(table["rows"], right, 1e-5)
-        for row, wanted in zip(table["rows"], right, strict=True):
+    tables = zip(outputs.result()["tables"], gate_arrays.recompute()["tables"], strict=True)
+    for table, expected_rows in tables:
+        assert outputs.same(table["rows"], expected_rows, 1e-5)
+        for row, expected in zip(table["rows"], expected_rows, strict=True):
             for i, cell in enumerate(row):
                 other = f"{cell}!" if isinstance(cell, str) else (cell or 1) * 1.05
-                assert not outputs.same([*row[:i], other, *row[i + 1 :]], wanted, 1e-5)
+                assert not outputs.same([*row[:i], other, *row[i + 1 :]], expected, 1e-5)

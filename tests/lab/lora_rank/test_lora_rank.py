@@ -11,33 +11,36 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from gates.lora_rank import arrays as lora_ranks
+from gates.lora_rank.arrays import RECOMPUTED
 from lab.config import Config, load_config
-from lab.contract import Context, Inputs, Measurement
+from lab.contract import Context, Inputs, Measurement, conduct
 from lab.instruments.adapters import LoraSettings
-from lab.lora_rank import experiment as lora_rank_comparison
-from lab.lora_rank import report as sentences
-from lab.lora_rank.first_step import CONVENTIONS, FirstStep, convention, slopes
+from lab.instruments.training import Settings
+from lab.instruments.trials import Trial
+from lab.lora_rank import experiment
+from lab.lora_rank.first_step import adamw_step, convention
+from lab.lora_rank.measured import CONVENTIONS, FirstStep
+from lab.lora_rank.numbers import slopes
+from lab.lora_rank.report import findings
 
 ROOT = Path(__file__).resolve().parents[3]
 CONFIG = ROOT / "lab/lora_rank/experiment.yaml"
 
 
-def experiment(out: Path, data: Path) -> Path:
+def run_smoke(out: Path, data: Path) -> Path:
     config = load_config(CONFIG, "smoke")
     config = Config(
         {**config, "data": Config({**config["data"], "source": str(data)}, "data")}, "test"
     )
     out.mkdir()
-    lora_rank_comparison.run(
-        Context(config, "smoke", 0, Inputs(), out, lambda done, total, note: None)
-    )
+    ctx = Context(config, "smoke", 0, Inputs(), out, lambda done, total, note: None)
+    conduct(experiment.EXPERIMENT, experiment.run, ctx)
     return out
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """The same run twice."""
+    """Return the outputs of the same run, done twice."""
     folder = tmp_path_factory.mktemp("lora_rank")
     chats = [
         {
@@ -49,7 +52,7 @@ def runs(tmp_path_factory):
         for i in range(60)
     ]
     (folder / "chats.jsonl").write_text("".join(json.dumps(chat) + "\n" for chat in chats))
-    return [experiment(folder / name, folder / "chats.jsonl") for name in ("a", "b")]
+    return [run_smoke(folder / name, folder / "chats.jsonl") for name in ("a", "b")]
 
 
 def result(out):
@@ -57,35 +60,33 @@ def result(out):
 
 
 def test_the_gate_judges_exactly_what_is_measured(runs):
-    assert set(result(runs[0])["measurements"]) == set(lora_ranks.RECOMPUTED)
+    assert set(result(runs[0])["measurements"]) == set(RECOMPUTED)
 
 
 def test_the_same_seed_gives_the_same_bits(runs):
-    first, same = (
-        {
-            f"{path.relative_to(out)}/{name}": array.tobytes()
-            for path in sorted(out.glob("artifacts/**/*.safetensors"))
-            # bfloat16, which numpy lacks; what it gives is compared
-            if path.name != "update.safetensors"
-            for name, array in load_file(path).items()
-            if name != "seconds"
-        }
-        for out in runs
-    )
-    assert first == same
+    first, second = (stored_bytes(out) for out in runs)
+    assert first == second
     assert any("full/evaluation" in name for name in first)
 
 
-def test_spectra_stand_in_the_order_of_the_layers(runs):
+def stored_bytes(out: Path) -> dict[str, bytes]:
+    """Return file/array -> its bytes; times differ, and numpy lacks the update's bfloat16."""
+    arrays = {}
+    for path in sorted(out.glob("artifacts/**/*.safetensors")):
+        if path.name == "update.safetensors":
+            continue
+        for name, array in load_file(path).items():
+            if name != "seconds":
+                arrays[f"{path.relative_to(out)}/{name}"] = array.tobytes()
+    return arrays
+
+
+def test_spectra_are_in_the_order_of_the_layers(runs):
     """The first layer's own product, and not that of the first name in a sorted file."""
-    folder = next(
-        path
-        for path in sorted((runs[0] / "artifacts/trials").iterdir())
-        if path.name.startswith("r8-")
-    )
+    folder = min((runs[0] / "artifacts/trials").glob("r8-*"))
     tensors = load_file(folder / "adapter_model.safetensors")
-    place = "base_model.model.model.layers.0.self_attn.q_proj"
-    product = 4.0 * tensors[f"{place}.lora_B.weight"] @ tensors[f"{place}.lora_A.weight"]
+    layer = "base_model.model.model.layers.0.self_attn.q_proj"
+    product = 4.0 * tensors[f"{layer}.lora_B.weight"] @ tensors[f"{layer}.lora_A.weight"]
     stored = load_file(runs[0] / "artifacts/updates.safetensors")[f"{folder.name}.values"]
     assert np.allclose(stored[0], np.linalg.svd(product)[1][:8], rtol=1e-3, atol=1e-6)
 
@@ -98,18 +99,20 @@ def test_parts_of_the_full_update_are_ordered_as_their_energy(runs):
     numbers = {name: m["value"] for name, m in result(runs[0])["measurements"].items()}
     assert 0 < numbers["full_kept_random_8"] < numbers["full_kept_rank_8"] < 1.1
     table = result(runs[0])["tables"][3]
-    kept = {row[0]: row[2] for row in table["rows"]}
-    assert kept["none"] == 0.0
-    assert kept["full"] == pytest.approx(1.0)
-    assert kept["rank 1"] < kept["rank 8"] <= kept["rank 64"] + 1e-3
+    shares = {row[0]: row[2] for row in table["rows"]}
+    assert shares["none"] == 0.0
+    assert shares["full"] == pytest.approx(1.0)
+    assert shares["rank 1"] < shares["rank 8"] <= shares["rank 64"] + 1e-3
 
 
 def test_slopes_are_those_of_a_planted_power_law():
-    ranks, layers = (8, 16, 32, 64), 3
+    ranks = np.array([8, 16, 32, 64])
     powers = np.array([0.3, -1.0, 2.0])
-    along = np.stack([[[np.full(layers, r**p) for r in ranks] for p in powers]])
-    found = slopes(FirstStep(along, np.ones((1, layers)), np.ones((1, 3, 4))), ranks)
-    assert np.allclose(found, powers[None])
+    layers = 3
+    # one seed: [1, 3, ranks, layers]
+    descent = np.repeat((ranks ** powers[:, None])[None, :, :, None], layers, axis=3)
+    first_step = FirstStep(descent, np.ones((1, layers)), np.ones((1, 3, 4)))
+    assert np.allclose(slopes(first_step, ranks), powers[None])
 
 
 @pytest.mark.parametrize(
@@ -125,32 +128,27 @@ def test_the_scale_is_the_one_that_peft_uses():
 
     for settings in (LoraSettings(4, 8), LoraSettings(16, 32, use_rslora=True)):
         model = adapters.attach(models.tiny(0), settings, 0)
-        found = {
-            module.scaling["default"] for module in model.modules() if hasattr(module, "lora_A")
-        }
-        assert found == {settings.scale}
+        layers = [module for module in model.modules() if hasattr(module, "lora_A")]
+        assert {layer.scaling["default"] for layer in layers} == {settings.scale}
 
 
 def test_the_derivation_holds_for_a_gradient_of_noise():
     """For any G: so it is no evidence about learning. A real AdamW step on random matrices."""
-    from lab.instruments.training import Settings
-    from lab.lora_rank.first_step import _step
-
-    draw, ranks = torch.Generator().manual_seed(0), (8, 16, 32, 64)
-    G = torch.randn(192, 576, generator=draw)
+    generator = torch.Generator().manual_seed(0)
+    ranks = (8, 16, 32, 64)
+    G = torch.randn(192, 576, generator=generator)
     settings = Settings(20, 8, 1e-3, 2)
-    along = np.zeros((1, 3, 4, 1))
+    descent = np.zeros((1, 3, 4, 1))  # [seeds, conventions, ranks, layers]
     for j, r in enumerate(ranks):
-        A = (torch.rand(r, 576, generator=draw) - 0.5) / 12
+        A = (torch.rand(r, 576, generator=generator) - 0.5) / 12
         for i, name in enumerate(CONVENTIONS):
-            (along[0, i, j, 0],), _ = _step(
-                {"w": G @ A.T}, convention(name, LoraSettings(r, 32)).scale, settings
-            )
-    found = slopes(FirstStep(along, np.ones((1, 1)), np.ones((1, 3, 4))), ranks)
-    assert np.abs(found - [[0.0, 1.0, 0.5]]).max() < 0.05
+            scale = convention(name, LoraSettings(r, 32)).scale
+            (descent[0, i, j, 0],), _ = adamw_step({"w": G @ A.T}, scale, settings)
+    first_step = FirstStep(descent, np.ones((1, 1)), np.ones((1, 3, 4)))
+    assert np.abs(slopes(first_step, ranks) - [[0.0, 1.0, 0.5]]).max() < 0.05
 
 
-NUMBERS = {
+MEASUREMENTS = {
     name: Measurement.of_estimate(value, "", stderr=0.01, n=3)
     for name, value in {
         **{f"loss_r{r}": 2.5 for r in (8, 16, 32, 64)},
@@ -175,7 +173,7 @@ NUMBERS = {
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "said", "then"),
+    ("name", "value", "before", "after"),
     [
         (
             "rank_equivalence_p",
@@ -186,30 +184,47 @@ NUMBERS = {
         (
             "alpha_2r_gap",
             0.0,
-            "with alpha = 2r it ends higher",
-            "with alpha = 2r it ends no surely different",
+            "with alpha = 2r the loss is significantly higher",
+            "with alpha = 2r the loss is not significantly different",
         ),
-        ("rslora_gap", 0.5, "with rsLoRA it ends lower", "with rsLoRA it ends higher"),
+        (
+            "rslora_gap",
+            0.5,
+            "with rsLoRA it is significantly lower",
+            "with rsLoRA it is significantly higher",
+        ),
         ("full_kept_rank_8", 0.4, "few directions are enough", "needs more directions"),
         (
             "full_kept_rank_8",
             0.05,
             "few directions are enough",
-            "no more than chance directions do",
+            "no more than random directions do",
         ),
     ],
 )
-def test_another_number_makes_another_sentence(name, value, said, then):
-    changed = {**NUMBERS, name: dataclasses.replace(NUMBERS[name], value=value)}
-    assert said in " ".join(sentences.findings(NUMBERS, 0.1))
-    assert then in " ".join(sentences.findings(changed, 0.1))
-    assert said not in " ".join(sentences.findings(changed, 0.1))
+def test_another_number_makes_another_sentence(name, value, before, after):
+    changed = {**MEASUREMENTS, name: dataclasses.replace(MEASUREMENTS[name], value=value)}
+    assert before in " ".join(findings(MEASUREMENTS, 0.1))
+    assert after in " ".join(findings(changed, 0.1))
+    assert before not in " ".join(findings(changed, 0.1))
+
+
+def test_points_and_their_mean_have_one_colour(runs):
+    series = json.loads((runs[0] / "figures/loss_by_rank.json").read_text())["series"]
+    assert series[0]["group"] == series[1]["group"] == "alpha fixed"
+    assert [one["group"] for one in series[2:]] == [None, None, None]
+
+
+@pytest.mark.parametrize("name", ["numbers", "report", "figures", "tables"])
+def test_reports_are_made_without_torch(name):
+    code = f"import sys, lab.lora_rank.{name}; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
 @pytest.mark.parametrize("profile", ["smoke", "cpu", "gpu"])
 def test_every_profile_is_complete(profile):
     config = load_config(CONFIG, profile)
-    plan = lora_rank_comparison.planned(config)
+    plan = experiment.plan(config)
     assert list(plan) == ["r8", "r16", "r32", "r64", "alpha_2r", "rslora"]
     assert all(len(row) == len(config["seeds"]) for row in plan.values())
     assert {8} <= set(config["full"]["cuts"]) and config["full"]["control"] == 8
@@ -219,17 +234,13 @@ def test_every_profile_is_complete(profile):
 
 def test_trials_are_those_that_earlier_features_run():
     """To the letter, or they would be run once more: the description is what they are found by."""
-    plan = lora_rank_comparison.planned(load_config(CONFIG, "cpu"))
+    plan = experiment.plan(load_config(CONFIG, "cpu"))
     rates = load_config(ROOT / "lab/learning_rate/experiment.yaml", "cpu")
-    from lab.instruments.training import Settings
-    from lab.instruments.trials import Trial
-
     settings = Settings(**{**rates["training"], "learning_rate": 1e-3})
     for r, alpha in ((16, rates["lora"]["lora_alpha"]), (64, rates["second"]["lora_alpha"])):
-        wanted = json.dumps(
-            dataclasses.asdict(Trial(0, settings, LoraSettings(r, alpha), rates["examples"]))
-        )
-        assert json.dumps(dataclasses.asdict(plan[f"r{r}"][0])) == wanted
+        expected = Trial(0, settings, LoraSettings(r, alpha), rates["examples"])
+        actual = plan[f"r{r}"][0]
+        assert json.dumps(dataclasses.asdict(actual)) == json.dumps(dataclasses.asdict(expected))
 
 
 def test_importing_the_experiment_loads_no_torch():
