@@ -1,8 +1,8 @@
-"""FEAT-001's measurements by name: which are computed again, and how the others are bounded."""
+"""FEAT-001's measurements by name: which are recomputed, and how the others are bounded."""
 
 from __future__ import annotations
 
-from gates.qlora import arrays as qlora_arrays
+from gates.qlora import arrays
 from gates.qlora.arrays import EVALUATIONS, RUNS
 from gates.shared import outputs, stored
 
@@ -38,39 +38,78 @@ RECOMPUTED = (
     "memory_adapters",
     "memory_gradients",
     "memory_optimizer",
+    "memory_activations",
+    "memory_logits",
     "bits_per_parameter",
     *(
-        f"{of}{what}"
-        for of in ("", "gaussian_")
-        for what in ("nf4_error", "fp4_error", "nf4_fp4_ratio")
+        f"{prefix}{name}"
+        for prefix in ("", "gaussian_")
+        for name in ("nf4_error", "fp4_error", "nf4_fp4_ratio")
     ),
     "distinct_values",
     "gaussian_distinct_values",
 )
-BOUNDED = ("memory_peak", "memory_weights", "memory_rest", "memory_process")
+BOUNDED = ("memory_peak", "memory_weights", "memory_rest", "memory_process", "memory_other")
 GIB = 2**30
+# of the least that a backward pass must keep; libraries keep norms, copies and attention besides
+MOST_ACTIVATIONS = 4
 
 
 def assert_weights_have_their_shapes() -> None:
     """Check the bytes of the frozen weights against the base model's shapes."""
-    met, right = outputs.value("memory_weights"), qlora_arrays.numbers()["memory_weights"]
+    actual = outputs.value("memory_weights")
+    expected = arrays.measurements()["memory_weights"]
     # the buffers of the rotary embedding come on top
-    assert 0 <= met - right <= 1e-3 * right + 4096, f"memory_weights {met}, by the shapes {right}"
+    assert 0 <= actual - expected <= 1e-3 * expected + 4096, (
+        f"memory_weights {actual}, by the shapes {expected}"
+    )
 
 
 def assert_memory_adds_up() -> None:
-    """Check that the parts of the peak are its parts."""
-    parts = [outputs.value(f"memory_{part}") for part in (*qlora_arrays.PARTS, "rest")]
+    """Check that the parts of the peak add up to it, and the parts of the rest to the rest."""
+    parts = [outputs.value(f"memory_{part}") for part in (*arrays.PARTS, "rest")]
     assert sum(parts) == outputs.value("memory_peak"), f"the parts add up to {sum(parts)}"
     assert all(part > 0 for part in parts), f"a part is not positive: {parts}"
 
+    rest = [runtime(), *(outputs.value(f"memory_{p}") for p in ("activations", "logits", "other"))]
+    assert sum(rest) == outputs.value("memory_rest"), f"the parts of the rest add up to {sum(rest)}"
+    least = 0
+    if stored.config()["device"] != "cpu":
+        # the gradients do not exist yet while the logits do
+        least = -outputs.value("memory_gradients")
+    assert outputs.value("memory_other") > least, f"memory_other is not above {least}"
+
+
+def runtime() -> int:
+    """Return what the process held before it had a model, where the peak is of the process."""
+    if stored.config()["device"] == "cpu":
+        return int(outputs.value("memory_process"))
+    return 0
+
 
 def assert_memory_is_possible() -> None:
-    """Check what no one can measure again: the peak, and the process before it had a model."""
-    peak, process = outputs.value("memory_peak"), outputs.value("memory_process")
+    """Bound what cannot be measured again: the peak, and the process before it had a model."""
+    peak = outputs.value("memory_peak")
+    process = outputs.value("memory_process")
     assert outputs.value("memory_weights") < peak < 6 * GIB, f"memory_peak {peak}"
     assert GIB / 20 < process < 3 * GIB, f"memory_process {process}"
     if stored.config()["device"] == "cpu":
         assert process < peak, (
             f"the process held {process} before it loaded the model, more than at its peak"
         )
+
+
+def assert_activations_are_possible() -> None:
+    """Check that activations are those of the widest batch, and what they must and can hold."""
+    entry = outputs.read_json("artifacts/memory.json")
+    expected = arrays.widest_batch()
+    actual = {name: entry[name] for name in expected}
+    assert actual == expected, f"the widest batch is {expected}; memory.json is of {actual}"
+    assert all(size > 0 for size in entry["activations"]), "a stored activation is empty"
+    least = arrays.least_activations(expected["tokens"])
+    total = outputs.value("memory_activations")
+    assert least <= total <= MOST_ACTIVATIONS * least, (
+        f"memory_activations {total}; expected {least} to {MOST_ACTIVATIONS} times it"
+    )
+    logits = outputs.value("memory_logits")
+    assert entry["logits"] == logits, f"memory.json has {entry['logits']} bytes of logits"

@@ -13,7 +13,7 @@ from typing import Any
 
 from gates.qlora.arrays import RUNS, SETS, linear_names, nf4_bytes
 from gates.shared import outputs
-from gates.shared.stored import artifact, cached, rows
+from gates.shared.stored import artifact, cached, config, rows
 
 EXAMPLES = 24  # of the evaluation set; a third of the true run goes into them
 LAYERS = 12  # of 210; each is quantised twice
@@ -23,38 +23,38 @@ ADAPTERS = tuple(
     for name in ("initial", *RUNS)
     for file in ("adapter_config.json", "adapter_model.safetensors")
 )
-SPOKEN = "artifacts/generations.json"
+GENERATIONS = "artifacts/generations.json"
 
 
 def sampled_examples() -> list[int]:
-    """Give the indices of the evaluation examples that the nonce draws, in order."""
+    """Return the indices of the evaluation examples that the nonce draws, in order."""
     count = len(rows("evaluation"))
     return sorted(outputs.rng().sample(range(count), min(EXAMPLES, count)))
 
 
 def sampled_layers() -> list[int]:
-    """Give the indices among `linear_names` that the nonce draws, in order."""
+    """Return the indices among `linear_names` that the nonce draws, in order."""
     count = len(linear_names())
     return sorted(outputs.rng().sample(range(count), min(LAYERS, count)))
 
 
 def _refuse_changed(files: Iterable[str]) -> None:
     """Stop before minutes of computation on files that are not those the result names."""
-    stated = outputs.result()["files"]
+    digests = outputs.result()["files"]
     for name in files:
-        assert stated.get(name) == outputs.digest_of(outputs.out() / name), (
+        assert digests.get(name) == outputs.digest_of(outputs.out() / name), (
             f"{name} is not the file of result.json"
         )
 
 
 def losses() -> dict[str, Any]:
-    """Give, by evaluation, loss, entropy and hit of the sample's supervised tokens, and more.
+    """Return by evaluation loss, entropy and hit of the sample's supervised tokens, and more.
 
     "evaluations": name -> {"losses", "entropies", "hits"}; "first": loss of the first batch by
     "base" and "initial"; "margins": per run ("before", "after") how far below the most likely token
     each generated token was, in nats.
     """
-    files = ("artifacts/evaluation.jsonl", "artifacts/train.jsonl", *ADAPTERS, SPOKEN)
+    files = ("artifacts/evaluation.jsonl", "artifacts/train.jsonl", *ADAPTERS, GENERATIONS)
     return dict(cached("qlora losses", files, lambda: _quietly(files)))
 
 
@@ -71,6 +71,7 @@ def _losses(files: Iterable[str]) -> dict[str, Any]:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
+    # 1. The base in four bits with all adapters.
     four_bits = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
@@ -90,25 +91,27 @@ def _losses(files: Iterable[str]) -> dict[str, Any]:
     ).eval()
     for name in RUNS:
         model.load_adapter(artifact(f"adapter_{name}"), adapter_name=name)
+    # 2. What it is asked: the sample, the first training batch, the prompts of the answers.
     evaluation = rows("evaluation")
-    chosen = [evaluation[i] for i in sampled_examples()]
-    batch = rows("train")[: outputs.result()["environment"]["config"]["training"]["batch_size"]]
-    spoken = outputs.read_json(SPOKEN)
-    found: dict[str, Any] = {"evaluations": {}, "first": {}, "margins": {}}
+    sample = [evaluation[i] for i in sampled_examples()]
+    first_batch = rows("train")[: config()["training"]["batch_size"]]
+    generations = outputs.read_json(GENERATIONS)
+
+    # 3. The base, the initial adapter, and both trained ones.
+    recomputed: dict[str, Any] = {"evaluations": {}, "first": {}, "margins": {}}
     with torch.no_grad():
         with model.disable_adapter():
-            found["evaluations"]["base"] = _tokens(model, chosen)
-            found["first"]["base"] = _mean(_tokens(model, batch)["losses"])
-            found["margins"]["before"] = _margins(model, spoken, "before")
-        for name in ("initial", *RUNS):
+            recomputed["evaluations"]["base"] = _tokens(model, sample)
+            recomputed["first"]["base"] = _mean(_tokens(model, first_batch)["losses"])
+            recomputed["margins"]["before"] = _margins(model, generations, "before")
+        model.set_adapter("initial")
+        recomputed["first"]["initial"] = _mean(_tokens(model, first_batch)["losses"])
+        for name in RUNS:
             model.set_adapter(name)
-            if name == "initial":
-                found["first"][name] = _mean(_tokens(model, batch)["losses"])
-            else:
-                found["evaluations"][name] = _tokens(model, chosen)
+            recomputed["evaluations"][name] = _tokens(model, sample)
             if name == "true":
-                found["margins"]["after"] = _margins(model, spoken, "after")
-    return found
+                recomputed["margins"]["after"] = _margins(model, generations, "after")
+    return recomputed
 
 
 def _mean(values: list[float]) -> float:
@@ -116,65 +119,83 @@ def _mean(values: list[float]) -> float:
 
 
 def _tokens(model: Any, examples: list[dict[str, Any]]) -> dict[str, list[float]]:
-    """Give loss, entropy and hit of every supervised token, in the order of the examples."""
+    """Return loss, entropy and hit of every supervised token, in the order of the examples."""
     import torch
 
-    order = sorted(range(len(examples)), key=lambda i: len(examples[i]["ids"]))  # little padding
-    found: dict[int, Any] = {}
-    for first in range(0, len(order), BATCH):
-        group = order[first : first + BATCH]
+    # 1. Batches of similar length, so that there is little padding.
+    by_length = sorted(range(len(examples)), key=lambda i: len(examples[i]["ids"]))
+    by_example: dict[int, Any] = {}
+    for first in range(0, len(by_length), BATCH):
+        group = by_length[first : first + BATCH]
         log_p = _log_probabilities(model, [examples[i] for i in group])
-        found |= dict(zip(group, log_p, strict=True))
+        by_example |= dict(zip(group, log_p, strict=True))
+
+    # 2. Back in the order of the examples.
     columns: dict[str, list[float]] = {"losses": [], "entropies": [], "hits": []}
     for i, example in enumerate(examples):
-        rows_of_p, labels = found[i], [label for label in example["labels"][1:] if label != -100]
-        targets = torch.tensor(labels)
-        columns["losses"] += (-rows_of_p.gather(1, targets[:, None])[:, 0]).tolist()
-        columns["entropies"] += (-(rows_of_p.exp() * rows_of_p).sum(1)).tolist()
-        columns["hits"] += (rows_of_p.argmax(1) == targets).float().tolist()
+        log_p = by_example[i]  # [S, V]
+        targets = torch.tensor([label for label in example["labels"][1:] if label != -100])  # [S]
+        columns["losses"] += (-log_p.gather(1, targets[:, None])[:, 0]).tolist()
+        columns["entropies"] += (-(log_p.exp() * log_p).sum(1)).tolist()
+        columns["hits"] += (log_p.argmax(1) == targets).float().tolist()
     return columns
 
 
 def _log_probabilities(model: Any, examples: list[dict[str, Any]]) -> list[Any]:
-    """Give per example [S, V]: log-probabilities at the positions before its supervised tokens.
+    """Return per example [S, V]: log-probabilities at the positions before its supervised tokens.
 
     Padded on the right.
     """
     import torch
 
+    # 1. Pad: ids and mask are [B, T].
     longest = max(len(e["ids"]) for e in examples)
-    ids = torch.tensor([e["ids"] + [0] * (longest - len(e["ids"])) for e in examples])
-    mask = torch.tensor([[1] * len(e["ids"]) + [0] * (longest - len(e["ids"])) for e in examples])
+    padded = []
+    masks = []
+    for e in examples:
+        padding = longest - len(e["ids"])
+        padded.append(e["ids"] + [0] * padding)
+        masks.append([1] * len(e["ids"]) + [0] * padding)
     language_model = model.get_base_model()
-    hidden = language_model.model(input_ids=ids, attention_mask=mask).last_hidden_state  # [B, T, d]
-    kept = [[t for t, label in enumerate(e["labels"][1:]) if label != -100] for e in examples]
-    logits = [language_model.lm_head(hidden[row, positions]) for row, positions in enumerate(kept)]
-    return [each.float().log_softmax(-1) for each in logits]
+    hidden = language_model.model(
+        input_ids=torch.tensor(padded), attention_mask=torch.tensor(masks)
+    ).last_hidden_state  # [B, T, d]
+
+    # 2. The head, at the positions that predict a supervised token.
+    log_probabilities = []
+    for row, e in enumerate(examples):
+        positions = [t for t, label in enumerate(e["labels"][1:]) if label != -100]
+        logits = language_model.lm_head(hidden[row, positions])  # [S, V]
+        log_probabilities.append(logits.float().log_softmax(-1))
+    return log_probabilities
 
 
-def _margins(model: Any, spoken: list[dict[str, Any]], when: str) -> list[float]:
-    """Give log p(most likely) − log p(generated) of each generated token.
+def _margins(model: Any, generations: list[dict[str, Any]], when: str) -> list[float]:
+    """Return log p(most likely) − log p(generated) of each generated token.
 
     It is 0 everywhere if decoding was greedy.
     """
-    said = [s for s in spoken if s[when]]
-    examples = [
-        {"ids": s["prompt"] + s[when], "labels": [-100] * len(s["prompt"]) + s[when]} for s in said
-    ]
+    examples = []
+    for generation in generations:
+        prompt, answer = generation["prompt"], generation[when]
+        if answer:
+            labels = [-100] * len(prompt) + answer
+            examples.append({"ids": prompt + answer, "labels": labels})
     margins: list[float] = []
     for example, log_p in zip(examples, _log_probabilities(model, examples), strict=True):
-        chosen = [label for label in example["labels"] if label != -100]
-        margins += [float(row.max() - row[token]) for row, token in zip(log_p, chosen, strict=True)]
+        answer = [label for label in example["labels"] if label != -100]
+        for row, token in zip(log_p, answer, strict=True):  # row: [V]
+            margins.append(float(row.max() - row[token]))
     return margins
 
 
 def decoded() -> dict[str, Any]:
-    """Give what the stored ids say, by the base model's tokenizer.
+    """Return the texts of the stored ids, by the base model's tokenizer.
 
-    train, control, evaluation -> [(prompt, answer)] of each example; "spoken" -> [(before, after)]
-    of each generation.
+    train, control, evaluation -> [(prompt, answer)] of each example; "generations" -> [(before,
+    after)] of each.
     """
-    files = (*(f"artifacts/{name}.jsonl" for name in SETS), SPOKEN)
+    files = (*(f"artifacts/{name}.jsonl" for name in SETS), GENERATIONS)
     return dict(cached("qlora texts", files, _decoded))
 
 
@@ -186,18 +207,20 @@ def _decoded() -> dict[str, Any]:
     def text(ids: list[int]) -> str:
         return str(tokenizer.decode(ids, skip_special_tokens=True))
 
-    found: dict[str, Any] = {}
+    texts: dict[str, Any] = {}
     for name in SETS:
-        split = [(row["ids"], row["labels"].count(-100)) for row in rows(name)]
-        found[name] = [(text(ids[:first]), text(ids[first:])) for ids, first in split]
-    found["spoken"] = [
-        (text(said["before"]), text(said["after"])) for said in outputs.read_json(SPOKEN)
-    ]
-    return found
+        texts[name] = []
+        for row in rows(name):
+            first = row["labels"].count(-100)  # of the answer's tokens
+            texts[name].append((text(row["ids"][:first]), text(row["ids"][first:])))
+    texts["generations"] = []
+    for generation in outputs.read_json(GENERATIONS):
+        texts["generations"].append((text(generation["before"]), text(generation["after"])))
+    return texts
 
 
 def quantisation() -> dict[str, Any]:
-    """Give what bitsandbytes makes of the sampled layers and of a Gaussian matrix.
+    """Return what bitsandbytes makes of the sampled layers and of a Gaussian matrix.
 
     "layers": [{"nf4", "fp4", "distinct", "bytes", "expected_bytes"}]; "gaussian": {"nf4",
     "fp4", "distinct"}.
@@ -220,22 +243,22 @@ def _quantisation() -> dict[str, Any]:
 
 
 def _quantisation_error(weight: Any) -> dict[str, float]:
-    """Give a matrix's errors in NF4 and FP4 (double quantisation), its bytes, values per block.
+    """Return a matrix's errors in NF4 and FP4 (double quantisation), its bytes, values per block.
 
     The errors are relative.
     """
     import numpy as np
     from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 
-    found: dict[str, float] = {}
+    entry: dict[str, float] = {}
     for kind in ("nf4", "fp4"):
         packed, state = quantize_4bit(
             weight, blocksize=64, compress_statistics=True, quant_type=kind
         )
-        found[kind] = float((dequantize_4bit(packed, state) - weight).norm() / weight.norm())
+        entry[kind] = float((dequantize_4bit(packed, state) - weight).norm() / weight.norm())
         if kind == "nf4":
-            found["bytes"] = packed.nbytes + state.absmax.nbytes + state.state2.absmax.nbytes
-    ordered = np.sort(weight.numpy().reshape(-1, 32), axis=1)
-    found["distinct"] = float((np.diff(ordered, axis=1) > 0).sum(1).mean() + 1)
-    found["expected_bytes"] = nf4_bytes(weight.numel())
-    return found
+            entry["bytes"] = packed.nbytes + state.absmax.nbytes + state.state2.absmax.nbytes
+    blocks = np.sort(weight.numpy().reshape(-1, 32), axis=1)  # [blocks, 32], each in order
+    entry["distinct"] = float((np.diff(blocks, axis=1) > 0).sum(1).mean() + 1)
+    entry["expected_bytes"] = nf4_bytes(weight.numel())
+    return entry

@@ -1,8 +1,8 @@
-"""The gate of FEAT-001 on a true run of the tiny model, and on damaged and forged copies of it.
+"""The gate of FEAT-001 on a true run of the tiny model, and on mutants and forgeries of it.
 
 The tiny model is random, so nothing can follow from its prompts: the one check that its run must
-fail is the one that asks for a gain over the control. All others pass, and each kind of damage is
-seen by the check that is made for it.
+fail is the one that expects a gain over the control. All others pass, and each kind of mutant is
+killed by the check that is made for it.
 """
 
 import copy
@@ -24,7 +24,7 @@ import pytest
 import yaml
 from safetensors.numpy import load_file, save_file
 
-from gates.qlora import arrays as qlora_arrays
+from gates.qlora import arrays
 from gates.qlora import measurements as gate
 from gates.shared import outputs
 from tests.gates.conftest import INI, ROOT, run_experiment
@@ -35,7 +35,7 @@ MEASUREMENTS = (*gate.RECOMPUTED, *gate.BOUNDED)
 
 @pytest.fixture(scope="session")
 def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Give the outputs of a run on the tiny model at the planned size, and its file of inputs."""
+    """Return the outputs of a run on the tiny model at the planned size, and its file of inputs."""
     from lab.instruments import models
 
     folder = tmp_path_factory.mktemp("qlora")
@@ -62,52 +62,36 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 @pytest.fixture
-def damaged(judged: tuple[Path, Path], tmp_path: Path) -> Path:
-    """Give a copy to damage."""
+def mutant(judged: tuple[Path, Path], tmp_path: Path) -> Path:
+    """Return a copy to change."""
     return Path(shutil.copytree(judged[0], tmp_path / "copy"))
 
 
 def failing(out: Path, inputs: Path) -> list[str]:
-    """Give the checks that fail without those of integrity.
+    """Return the checks that fail, those of integrity left out.
 
-    The gate's cache is kept from one copy to the next.
+    The gate keeps its cache from one copy to the next.
     """
-    place = inputs.parent
-    (place / "cache").mkdir(exist_ok=True)
-    (place / "gate.ini").write_text(INI)
+    folder = inputs.parent
+    (folder / "cache").mkdir(exist_ok=True)
+    (folder / "gate.ini").write_text(INI)
     files = [path for path in out.rglob("*") if path.is_file()]
     digests = {
         path.relative_to(out).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in files
     }
-    (place / "digests.json").write_text(json.dumps(digests))
-    report = place / "report.xml"
-    argv = [
-        sys.executable,
-        "-m",
-        "pytest",
-        str(ROOT / "gates/qlora/test_qlora.py"),
-        "-c",
-        str(place / "gate.ini"),
-    ]
-    argv += [
-        "--rootdir",
-        str(ROOT),
-        "--noconftest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        f"--junitxml={report}",
-    ]
+    (folder / "digests.json").write_text(json.dumps(digests))
+    report = folder / "report.xml"
+    argv = [sys.executable, "-m", "pytest", str(ROOT / "gates/qlora/test_qlora.py")]
+    argv += ["-c", str(folder / "gate.ini"), "--rootdir", str(ROOT), "--noconftest", "-q"]
+    argv += ["-p", "no:cacheprovider", "-o", f"pythonpath={ROOT}", f"--junitxml={report}"]
     env = {
         "PHASES_OUT": str(out),
         "PHASES_INPUTS": str(inputs),
         "PHASES_NONCE": "01",
+        "PHASES_GATE_CACHE": str(folder / "cache"),
+        "PHASES_DIGESTS": str(folder / "digests.json"),
         "PYTHONDONTWRITEBYTECODE": "1",
-    }
-    env |= {
-        "PHASES_GATE_CACHE": str(place / "cache"),
-        "PHASES_DIGESTS": str(place / "digests.json"),
     }
     done = subprocess.run(
         [*argv, "-m", "not integrity"],
@@ -118,16 +102,15 @@ def failing(out: Path, inputs: Path) -> list[str]:
         check=False,
     )
     assert done.returncode in {0, 1}, done.stdout + done.stderr
-    cases = list(ET.parse(report).iter("testcase"))
-    return [
-        case.get("name", "")
-        for case in cases
-        if case.find("failure") is not None or case.find("error") is not None
-    ]
+    names = []
+    for case in ET.parse(report).iter("testcase"):
+        if case.find("failure") is not None or case.find("error") is not None:
+            names.append(case.get("name", ""))
+    return names
 
 
 def forge(out: Path) -> None:
-    """Make result.json's digests right again, as one who forges an output would."""
+    """Correct result.json's digests, as the forger of an output would."""
     result = json.loads((out / "result.json").read_text())
     result["files"] = {
         name: hashlib.sha256((out / name).read_bytes()).hexdigest() for name in result["files"]
@@ -135,7 +118,7 @@ def forge(out: Path) -> None:
     (out / "result.json").write_text(json.dumps(result))
 
 
-def unmarked(names: list[str]) -> set[str]:
+def without_parameters(names: list[str]) -> set[str]:
     return {name.partition("[")[0] for name in names}
 
 
@@ -146,7 +129,7 @@ def rewrite(path: Path, change: Callable[[list[dict[str, Any]]], None]) -> None:
 
 
 def test_a_true_run_passes_but_for_what_a_random_model_cannot_learn(judged):
-    assert unmarked(failing(*judged)) == NEEDS_A_REAL_MODEL
+    assert without_parameters(failing(*judged)) == NEEDS_A_REAL_MODEL
 
 
 def test_nothing_at_all_fails_every_check(judged, tmp_path):
@@ -161,83 +144,115 @@ def test_nothing_at_all_fails_every_check(judged, tmp_path):
 @pytest.mark.parametrize(
     "name", ["evaluation", "training", "quantisation", "adapter_true/adapter_model"]
 )
-def test_noise_in_the_arrays_is_seen_without_comparing_digests(judged, damaged, name):
-    path = damaged / f"artifacts/{name}.safetensors"
+def test_noise_in_the_arrays_is_seen_without_comparing_digests(judged, mutant, name):
+    path = mutant / f"artifacts/{name}.safetensors"
     draw = np.random.default_rng(0)
-    tensors = load_file(path)
-    noise = {
-        k: (draw.standard_normal(t.shape) * t.std() + t.mean()).astype(t.dtype)
-        for k, t in tensors.items()
-    }
+    noise = {}
+    for key, tensor in load_file(path).items():
+        normal = draw.standard_normal(tensor.shape) * tensor.std() + tensor.mean()
+        noise[key] = normal.astype(tensor.dtype)
     save_file(noise, path)
-    assert set(failing(damaged, judged[1])) - NEEDS_A_REAL_MODEL
+    assert set(failing(mutant, judged[1])) - NEEDS_A_REAL_MODEL
 
 
 @pytest.mark.parametrize(
-    ("of", "check"),
+    ("evaluation", "check"),
     [
         ("true", "test_evaluation_agrees_with_the_weights[true]"),
         ("base", "test_evaluation_agrees_with_the_weights[base]"),
     ],
 )
-def test_better_losses_than_the_weights_give_are_seen(judged, damaged, of, check):
-    path = damaged / "artifacts/evaluation.safetensors"
-    arrays = load_file(path)
-    arrays[f"{of}.losses"] -= np.float32(0.02)
-    save_file(arrays, path)
-    forge(damaged)
-    assert check in failing(damaged, judged[1])
+def test_better_losses_than_the_weights_give_are_seen(judged, mutant, evaluation, check):
+    path = mutant / "artifacts/evaluation.safetensors"
+    tensors = load_file(path)
+    tensors[f"{evaluation}.losses"] -= np.float32(0.02)
+    save_file(tensors, path)
+    forge(mutant)
+    assert check in failing(mutant, judged[1])
 
 
-def test_an_adapter_that_was_not_trained_is_seen(judged, damaged):
-    folder, file = damaged / "artifacts", "adapter_model.safetensors"
+def test_an_adapter_that_was_not_trained_is_seen(judged, mutant):
+    folder, file = mutant / "artifacts", "adapter_model.safetensors"
     shutil.copy(folder / "adapter_initial" / file, folder / "adapter_true" / file)
-    forge(damaged)
-    names = failing(damaged, judged[1])
+    forge(mutant)
+    names = failing(mutant, judged[1])
     assert "test_training_began_at_the_base_and_moved_every_layer" in names
     assert "test_evaluation_agrees_with_the_weights[true]" in names
 
 
-def test_evaluation_data_in_the_training_data_is_seen(judged, damaged):
-    leak = json.loads((damaged / "artifacts/evaluation.jsonl").read_text().splitlines()[0])
-    rewrite(damaged / "artifacts/train.jsonl", lambda rows: rows.__setitem__(3, leak))
-    assert "test_no_evaluation_data_in_the_training_data" in failing(damaged, judged[1])
+def test_evaluation_data_in_the_training_data_is_seen(judged, mutant):
+    leak = json.loads((mutant / "artifacts/evaluation.jsonl").read_text().splitlines()[0])
+    rewrite(mutant / "artifacts/train.jsonl", lambda rows: rows.__setitem__(3, leak))
+    assert "test_no_evaluation_data_in_the_training_data" in failing(mutant, judged[1])
 
 
-def test_a_control_that_is_not_shuffled_is_seen(judged, damaged):
-    shutil.copy(damaged / "artifacts/train.jsonl", damaged / "artifacts/control.jsonl")
-    names = failing(damaged, judged[1])
+def test_a_control_that_is_not_shuffled_is_seen(judged, mutant):
+    shutil.copy(mutant / "artifacts/train.jsonl", mutant / "artifacts/control.jsonl")
+    names = failing(mutant, judged[1])
     assert "test_control_has_the_same_prompts_and_answers_otherwise_assigned" in names
 
 
-def test_a_loss_on_the_prompt_is_seen(judged, damaged):
+def test_a_loss_on_the_prompt_is_seen(judged, mutant):
     rewrite(
-        damaged / "artifacts/train.jsonl",
+        mutant / "artifacts/train.jsonl",
         lambda rows: [
             row.__setitem__("labels", [row["ids"][0], *row["labels"][1:]]) for row in rows
         ],
     )
-    names = failing(damaged, judged[1])
+    names = failing(mutant, judged[1])
     assert "test_loss_counts_the_answer_and_nothing_else[train]" in names
 
 
-def test_an_answer_that_was_not_decoded_greedily_is_seen(judged, damaged):
-    path = damaged / "artifacts/generations.json"
-    spoken = json.loads(path.read_text())
-    spoken[0]["after"][0] = (spoken[0]["after"][0] + 1) % 200 + 3
-    path.write_text(json.dumps(spoken))
-    forge(damaged)
-    assert "test_answers_are_greedy[after]" in failing(damaged, judged[1])
+def test_an_answer_that_was_not_decoded_greedily_is_seen(judged, mutant):
+    path = mutant / "artifacts/generations.json"
+    generations = json.loads(path.read_text())
+    generations[0]["after"][0] = (generations[0]["after"][0] + 1) % 200 + 3
+    path.write_text(json.dumps(generations))
+    forge(mutant)
+    assert "test_answers_are_greedy[after]" in failing(mutant, judged[1])
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("index", 1000), ("tokens", 1), ("supervised", 1), ("logits", 1)]
+)
+def test_another_batch_than_the_widest_is_seen(judged, mutant, field, value):
+    path = mutant / "artifacts/memory.json"
+    entry = json.loads(path.read_text())
+    path.write_text(json.dumps(entry | {field: value}))
+    forge(mutant)
+    assert "test_activations_are_possible" in failing(mutant, judged[1])
+
+
+def test_other_activations_than_those_stored_are_seen(judged, mutant):
+    path = mutant / "artifacts/memory.json"
+    entry = json.loads(path.read_text())
+    path.write_text(json.dumps(entry | {"activations": entry["activations"][1:]}))
+    forge(mutant)
+    names = failing(mutant, judged[1])
+    assert "test_measurement_follows_from_what_was_stored[memory_activations]" in names
+
+
+def test_activations_that_fit_the_sum_but_not_the_model_are_seen(judged, mutant):
+    path = mutant / "artifacts/memory.json"
+    entry = json.loads(path.read_text())
+    total = sum(entry["activations"])
+    path.write_text(json.dumps(entry | {"activations": [100]}))
+    result = json.loads((mutant / "result.json").read_text())
+    result["measurements"]["memory_activations"]["value"] = 100
+    result["measurements"]["memory_other"]["value"] += total - 100
+    (mutant / "result.json").write_text(json.dumps(result))
+    forge(mutant)
+    assert "test_activations_are_possible" in failing(mutant, judged[1])
 
 
 @pytest.fixture(scope="module")
-def place(judged: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a copy whose result.json is changed again and again."""
+def copied(judged: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a copy whose result.json is changed by each test."""
     return Path(shutil.copytree(judged[0], tmp_path_factory.mktemp("changed") / "out"))
 
 
-def caught(name: str) -> bool:
-    """Say whether a check sees result.json as it stands.
+def is_killed(name: str) -> bool:
+    """Return whether a check fails on result.json as it is now.
 
     In this process, as each check takes milliseconds.
     """
@@ -245,9 +260,10 @@ def caught(name: str) -> bool:
         gate.assert_weights_have_their_shapes,
         gate.assert_memory_adds_up,
         gate.assert_memory_is_possible,
+        gate.assert_activations_are_possible,
     ]
     if name in gate.RECOMPUTED:
-        checks.append(lambda: outputs.assert_agrees(name, qlora_arrays.numbers()[name]))
+        checks.append(lambda: outputs.assert_agrees(name, arrays.measurements()[name]))
     for check in checks:
         try:
             check()
@@ -257,21 +273,25 @@ def caught(name: str) -> bool:
 
 
 @pytest.mark.parametrize("name", MEASUREMENTS)
-def test_a_measurement_changed_alone_is_seen(name, judged, place, monkeypatch):
-    monkeypatch.setenv("PHASES_OUT", str(place))
+def test_a_measurement_changed_alone_is_seen(name, judged, copied, monkeypatch):
+    monkeypatch.setenv("PHASES_OUT", str(copied))
     monkeypatch.setenv("PHASES_INPUTS", str(judged[1]))
-    true = json.loads((judged[0] / "result.json").read_text())
-    value = true["measurements"][name]["value"]
-    whole = isinstance(value, int)
+    result = json.loads((judged[0] / "result.json").read_text())
+    value = result["measurements"][name]["value"]
+    is_count = isinstance(value, int)
 
-    def seen(new: float) -> bool:
-        changed = copy.deepcopy(true)
-        changed["measurements"][name]["value"] = round(new) if whole else new
-        (place / "result.json").write_text(json.dumps(changed))
-        return caught(name)
+    def killed_with(new: float) -> bool:
+        changed = copy.deepcopy(result)
+        if is_count:
+            new = round(new)
+        changed["measurements"][name]["value"] = new
+        (copied / "result.json").write_text(json.dumps(changed))
+        return is_killed(name)
 
-    assert not seen(value), "the true value must pass"
-    assert seen(10 * value + 1) and seen(-10 * value - 1)
-    small = max(value * 1.05, value + 1) if whole else value * 1.05 or 0.05
-    # nothing tells a second time how much the process held before it loaded a model
-    assert seen(small) or name == "memory_process"
+    assert not killed_with(value), "the true value must pass"
+    assert killed_with(10 * value + 1)
+    assert killed_with(-10 * value - 1)
+    small = value * 1.05 or 0.05
+    if is_count:
+        small = max(value * 1.05, value + 1)
+    assert killed_with(small)

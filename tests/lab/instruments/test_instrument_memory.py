@@ -1,11 +1,14 @@
 """Memory: tensors by their bytes, the peak by the kernel."""
 
 import gc
+import math
+import weakref
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from lab.instruments import adapters, memory, models, training
+from lab.instruments import adapters, fused_cross_entropy, memory, models, training
 from lab.instruments.adapters import LoraSettings
 from lab.instruments.chat import IGNORE, Encoded
 
@@ -39,16 +42,16 @@ def test_a_training_step_is_split_by_what_its_tensors_hold(tiny_folder, quantisa
     other = models.tiny(0).model.num_parameters() - linear
     model = adapters.attach(loaded, LoraSettings(4, 8), seed=0)
     trained = sum(p.numel() for p in adapters.parameters(model).values())
-    found = []
+    splits = []
     examples = [Encoded((5, 6, 7, 8), (IGNORE, IGNORE, 7, 8))]
     memory.reset_peak()
     training.train(
         model,
         examples,
         training.Settings(steps=1, batch_size=1, learning_rate=1e-3, warmup_steps=0),
-        after_step=lambda done, step, optimizer: found.append(memory.split(model, optimizer)),
+        after_step=lambda done, step, optimizer: splits.append(memory.split(model, optimizer)),
     )
-    split = found[0]
+    split = splits[0]
     assert split.adapters == split.gradients == 4 * trained
     tensors = len(adapters.parameters(model))
     # two moments, and a step counter for each tensor
@@ -61,3 +64,77 @@ def test_a_training_step_is_split_by_what_its_tensors_hold(tiny_folder, quantisa
         == split.weights + split.adapters + split.gradients + split.optimizer + split.rest
     )
     assert split.rest > 50 * MIB  # a Python process with torch
+
+
+def test_activations_are_what_a_backward_pass_needs():
+    weight = torch.zeros(5, 3, requires_grad=True)
+    model = torch.nn.Module()
+    model.register_parameter("weight", torch.nn.Parameter(weight))
+    x = torch.ones(7, 3)
+
+    def forward():
+        y = x @ model.weight.t()  # keeps x [7, 3], and a weight of the model
+        return y.exp().exp().sum()  # keeps both results [7, 5]
+
+    assert memory.activation_bytes(model, forward) == (4 * 35, 4 * 35, 4 * 21)
+
+
+def test_a_view_counts_as_its_storage_and_what_the_graph_drops_not_at_all():
+    model = torch.nn.Linear(1, 1)
+    storage = torch.ones(1000)
+    parameter = torch.ones(2, requires_grad=True)
+
+    def forward():
+        parameter.exp().exp()  # no part of what is returned
+        return (parameter * storage[:2]).sum() + (parameter * storage[5:7]).sum()
+
+    assert memory.activation_bytes(model, forward) == (4000,)
+
+
+def test_counting_activations_changes_no_random_number_and_no_gradient():
+    model = torch.nn.Linear(3, 3)
+    torch.manual_seed(0)
+    expected = torch.rand(4)
+    torch.manual_seed(0)
+    dropout = torch.nn.functional.dropout
+    memory.activation_bytes(model, lambda: dropout(model(torch.ones(2, 3))).sum())
+    assert torch.equal(torch.rand(4), expected)
+    assert model.weight.grad is None
+
+
+class _WideTensors(TorchDispatchMode):
+    """The largest sum of bytes of living storages as large as `count` numbers."""
+
+    def __init__(self, count):
+        super().__init__()
+        self.count = count
+        self.peak = 0
+        self.living = {}
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        outputs = result
+        if isinstance(result, torch.Tensor):
+            outputs = [result]
+        self.living = {k: v for k, v in self.living.items() if v[0]() is not None}
+        for tensor in outputs:
+            if isinstance(tensor, torch.Tensor) and tensor.numel() == self.count:
+                storage = tensor.untyped_storage()
+                # the first tensor of a storage: views of it come and go
+                entry = (weakref.ref(tensor), storage.nbytes())
+                self.living.setdefault(storage.data_ptr(), entry)
+        self.peak = max(self.peak, sum(size for _, size in self.living.values()))
+        return result
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("tokens", [5, 128, 130])
+def test_logits_bytes_are_those_of_the_fused_cross_entropy(dtype, tokens):
+    vocabulary, width = 1000, 8
+    head = torch.nn.Linear(width, vocabulary, bias=False, dtype=dtype)
+    head.weight.requires_grad = False
+    hidden = torch.randn(tokens, width, dtype=dtype, requires_grad=True)
+    rows = math.ceil(tokens / math.ceil(tokens / fused_cross_entropy.ROWS))
+    with _WideTensors(rows * vocabulary) as wide:
+        fused_cross_entropy.measure(hidden, head, torch.zeros(tokens, dtype=torch.long))
+    assert wide.peak == memory.logits_bytes(tokens, vocabulary, dtype)

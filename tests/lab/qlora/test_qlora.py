@@ -1,4 +1,4 @@
-"""FEAT-001's experiment on the tiny model: whole, repeatable, its sentences true to its numbers."""
+"""FEAT-001's experiment on the tiny model: complete, repeatable, findings true to the numbers."""
 
 import json
 import shutil
@@ -11,41 +11,37 @@ import pytest
 
 from gates.qlora import measurements as gate
 from lab.config import Config, load_config
-from lab.contract import Context, Inputs, Measurement
-from lab.qlora import experiment as basic_qlora
-from lab.qlora import report as basic_qlora_report
+from lab.contract import Context, Inputs, Measurement, conduct
+from lab.qlora import experiment, figures, numbers, report
 
 ROOT = Path(__file__).resolve().parents[3]
 CONFIG = ROOT / "lab/qlora/experiment.yaml"
 
 
-def experiment(out: Path, data: Path, seed: int) -> Path:
-    config = load_config(CONFIG, "smoke")
-    config = Config(
-        {**config, "data": Config({**config["data"], "source": str(data)}, "data")}, "test"
-    )
+def conduct_smoke(out: Path, source: Path, seed: int) -> Path:
+    """Run the smoke profile on the chats of `source`; return its folder of outputs."""
+    smoke = load_config(CONFIG, "smoke")
+    data = Config({**smoke["data"], "source": str(source)}, "data")
+    config = Config({**smoke, "data": data}, "test")
     out.mkdir()
-    basic_qlora.run(Context(config, "smoke", seed, Inputs(), out, lambda done, total, note: None))
+    ctx = Context(config, "smoke", seed, Inputs(), out, lambda done, total, note: None)
+    conduct(experiment.EXPERIMENT, experiment.run, ctx)
     return out
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """The same run twice, and one with another seed."""
-    folder = tmp_path_factory.mktemp("basic_qlora")
-    chats = [
-        {
-            "messages": [
-                {"role": "user", "content": f"{i:03}"},
-                {"role": "assistant", "content": f"answer {i}"},
-            ]
-        }
-        for i in range(60)
-    ]
-    (folder / "chats.jsonl").write_text("".join(json.dumps(chat) + "\n" for chat in chats))
+    """Return the outputs of the same run twice, and of one with another seed."""
+    folder = tmp_path_factory.mktemp("qlora")
+    lines = []
+    for i in range(60):
+        prompt = {"role": "user", "content": f"{i:03}"}
+        answer = {"role": "assistant", "content": f"answer {i}"}
+        lines.append(json.dumps({"messages": [prompt, answer]}) + "\n")
+    source = folder / "chats.jsonl"
+    source.write_text("".join(lines))
     return [
-        experiment(folder / name, folder / "chats.jsonl", seed)
-        for name, seed in (("a", 0), ("b", 0), ("c", 1))
+        conduct_smoke(folder / name, source, seed) for name, seed in (("a", 0), ("b", 0), ("c", 1))
     ]
 
 
@@ -56,16 +52,34 @@ def result(out):
 def arrays(out):
     from safetensors.numpy import load_file
 
-    found = {}
+    lists = {}
     for path in sorted(out.glob("artifacts/**/*.safetensors")):
         for name, array in load_file(path).items():
             if not name.endswith(".seconds"):
-                found[f"{path.relative_to(out)}/{name}"] = array.tolist()
-    return found
+                lists[f"{path.relative_to(out)}/{name}"] = array.tolist()
+    return lists
 
 
 def test_the_gate_judges_exactly_what_is_measured(runs):
     assert set(result(runs[0])["measurements"]) == set(gate.RECOMPUTED + gate.BOUNDED)
+
+
+def test_the_parts_of_the_peak_add_up_to_it(runs):
+    raw = result(runs[0])["measurements"]
+    measurements = {name: Measurement.from_json(m) for name, m in raw.items()}
+    parts = numbers.peak_parts(measurements)
+    assert sum(parts.values()) * numbers.MIB == measurements["memory_peak"].number
+    assert parts["runtime"] * numbers.MIB == measurements["memory_process"].number
+    assert min(parts.values()) > 0
+    assert figures.memory_figure(measurements).series[0].x == numbers.PEAK_PARTS
+
+
+def test_the_widest_batch_is_the_same_for_the_same_data(runs):
+    first, same = (json.loads((out / "artifacts/memory.json").read_text()) for out in runs[:2])
+    assert first == same
+    assert (
+        sum(first["activations"]) == result(runs[0])["measurements"]["memory_activations"]["value"]
+    )
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_seed_others(runs):
@@ -105,7 +119,7 @@ def test_stages_cover_the_run(runs):
     }
 
 
-NUMBERS = {
+MEASUREMENTS = {
     name: Measurement.of_estimate(value, "", stderr=0.01)
     for name, value in {
         "eval_loss_base": 4.0,
@@ -121,15 +135,18 @@ NUMBERS = {
         "gaussian_fp4_error": 0.12,
         "distinct_values": 13.0,
         "gaussian_distinct_values": 32.0,
-        **{f"memory_{part}": 1e6 for part in ("peak", "process", *basic_qlora_report.PARTS)},
+        **{f"memory_{part}": 1e6 for part in (*numbers.PEAK_PARTS, "process")},
+        "memory_rest": 4e6,
+        "memory_peak": 8e6,
     }.items()
 }
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "said", "then"),
+    ("name", "value", "before", "after"),
     [
         ("control_gap", -1.0, "taught more than the shuffled", "taught less than the shuffled"),
+        ("memory_rest", 5e6, "loaded a model 0.954,", "loaded a model 1.91,"),
         (
             "control_gap",
             0.0,
@@ -144,10 +161,10 @@ NUMBERS = {
         ),
     ],
 )
-def test_another_number_makes_another_sentence(name, value, said, then):
-    changed = {**NUMBERS, name: replace(NUMBERS[name], value=value)}
-    assert said in " ".join(basic_qlora_report.findings(NUMBERS))
-    assert then in " ".join(basic_qlora_report.findings(changed))
+def test_another_number_makes_another_sentence(name, value, before, after):
+    changed = {**MEASUREMENTS, name: replace(MEASUREMENTS[name], value=value)}
+    assert before in " ".join(report.findings(MEASUREMENTS))
+    assert after in " ".join(report.findings(changed))
 
 
 @pytest.mark.parametrize("profile", ["smoke", "cpu", "gpu"])
@@ -181,7 +198,7 @@ def test_importing_the_experiment_loads_no_torch():
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
-def test_a_missing_model_is_told_in_one_line(tmp_path):
+def test_a_missing_model_is_reported_in_one_line(tmp_path):
     argv = ["--config", str(CONFIG), "--profile", "cpu", "--out", str(tmp_path / "out")]
     done = subprocess.run(
         [sys.executable, "-m", "lab.qlora.experiment", *argv],
