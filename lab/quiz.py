@@ -1,7 +1,7 @@
 """`python -m lab quiz track-a`: a track's questions at a terminal, graded by results with receipts.
 
-Whatever is typed, the quiz goes on or ends with the score so far: end of input and `q` end it, so
-does Ctrl-C; an empty line passes a question; what cannot be read as an answer is asked for again.
+Whatever is typed, the quiz goes on or ends with the score so far: end of input, `q` and Ctrl-C end
+it; an empty line passes a question; a line that cannot be read as an answer is asked for again.
 """
 
 from __future__ import annotations
@@ -14,39 +14,60 @@ import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from lab.present.numbers import count, number
 from lab.result import ContractError, Measurement
-from lab.synthesis import questions
-from lab.synthesis.questions import LETTERS, Posed, Question
+from lab.synthesis.questions import (
+    LETTERS,
+    TRACK_A,
+    PosedQuestion,
+    grade_answer,
+    pose,
+    read_questions,
+)
 
-TRACKS = {"track-a": questions.TRACK_A}
+TRACKS = {"track-a": TRACK_A}
 RESULTS = Path("lab/results")
-INTERRUPTED = 130
+INTERRUPTED = 130  # exit code after Ctrl-C, as of a shell
+AUDIT = "python -m phases audit"
+STATUS = "python -m phases status, which says what to run (phase 2 is needed to its end)"
 
-Say = Callable[[str], None]
+Write = Callable[[str], None]
 
 
 class QuizError(Exception):
-    """The quiz cannot be held; the message says why, and `next` what to type."""
+    """The quiz cannot start; the message says why, and `hint` what to type."""
 
-    def __init__(self, message: str, remedy: str) -> None:
+    def __init__(self, message: str, hint: str) -> None:
         super().__init__(message)
-        self.remedy = remedy
+        self.hint = hint
+
+
+class Grade(StrEnum):
+    """How a question was answered; the value is what the quiz replies."""
+
+    RIGHT = "Right."
+    WRONG = "No."
+    PASSED = "Passed."
 
 
 @dataclass(frozen=True)
-class Graded:
-    """One question and how it was answered: True right, False wrong, None passed."""
+class GradedQuestion:
+    """One question and how it was answered."""
 
-    posed: Posed
-    right: bool | None
+    question: PosedQuestion
+    grade: Grade
 
 
 def main(argv: Sequence[str]) -> int:
-    """Hold a quiz; give the exit code: 0 held or ended early, 2 cannot be held, 130 interrupted."""
+    """Run a quiz and return the exit code.
+
+    0: run to its end or ended early; 2: it cannot start; 130: interrupted.
+    """
+    # 1. The arguments.
     parser = argparse.ArgumentParser(
         prog="python -m lab quiz", description="Questions answered by your own runs."
     )
@@ -58,156 +79,208 @@ def main(argv: Sequence[str]) -> int:
         help="the repository whose results grade (default: here)",
     )
     args = parser.parse_args(argv)
+
+    # 2. A byte that is no text is a wrong answer, not a traceback.
     for stream in (sys.stdin, sys.stdout):
         if hasattr(stream, "reconfigure"):
-            # a byte that is no text is a wrong answer, not a traceback
             stream.reconfigure(errors="replace")
-    graded: list[Graded] = []
+
+    # 3. The quiz.
     try:
-        posed = prepare(TRACKS[args.track], args.root, _say)
-        return _hold(posed, graded)
+        posed_questions = prepare(TRACKS[args.track], args.root, _write_line)
+        return _ask_and_score(posed_questions)
     except (QuizError, ContractError) as error:
-        remedy = getattr(error, "remedy", "python -m phases audit")
-        sys.stderr.write(f"error: {error}\nnext: {remedy}\n")
+        hint = getattr(error, "hint", AUDIT)
+        sys.stderr.write(f"error: {error}\nnext: {hint}\n")
         return 2
-    except BrokenPipeError:  # whoever read along has gone
-        sys.stdout = None  # type: ignore[assignment]  # or the interpreter would try to flush it
+    except BrokenPipeError:  # the reader of a pipe has gone
+        sys.stdout = None  # or the interpreter would try to flush it
         return 0
 
 
-def _hold(posed: Sequence[Posed], graded: list[Graded]) -> int:
-    """Ask everything; the score is told however it ends."""
+def _ask_and_score(posed_questions: Sequence[PosedQuestion]) -> int:
+    """Ask everything, write the score however it ends, and return the exit code."""
+    graded_questions: list[GradedQuestion] = []
     code = 0
     try:
-        ask_all(posed, graded, _say)
+        ask_all(posed_questions, graded_questions, _write_line)
     except KeyboardInterrupt:
-        _say("\nInterrupted.")
+        _write_line("\nInterrupted.")
         code = INTERRUPTED
-    for line in score(graded, posed):
-        _say(line)
+    for line in score_lines(graded_questions, len(posed_questions)):
+        _write_line(line)
     return code
 
 
-def prepare(path: Path, root: Path, say: Say) -> list[Posed]:
-    """Read questions and results, tell what grades them, give the questions the numbers answer."""
-    asked, _ = questions.read(path)
-    features = sorted({name.partition(".")[0] for question in asked for name in question.uses})
-    measured: dict[str, Mapping[str, Measurement]] = {}
+def prepare(path: Path, root: Path, write: Write) -> list[PosedQuestion]:
+    """Return the questions that the results decide, and write which receipts grade them.
+
+    Raises:
+        QuizError: a result is missing, cannot be read, or is not the one of its receipt.
+        ContractError: the question file is invalid, or a measurement that it names is missing.
+    """
+    # 1. The results of every feature that a question names.
+    questions, _ = read_questions(path)
+    features: set[str] = set()
+    for question in questions:
+        features.update(name.partition(".")[0] for name in question.all_names)
+    evidence: dict[str, Mapping[str, Measurement]] = {}
     receipts = []
-    for feature in features:
-        measured[feature], receipt = read_result(root / RESULTS / feature)
+    for feature in sorted(features):
+        evidence[feature], receipt = read_result(root / RESULTS / feature)
         receipts.append(f"{feature} {receipt[:12]}")
-    found = [(question, questions.pose(question, measured)) for question in asked]
-    say(f"Graded by your own runs, as their receipts name them (sha256): {', '.join(receipts)}.")
-    left: list[Question] = [question for question, posed in found if posed is None]
-    if left:
-        say(
-            "Left out, because these runs cannot tell: "
-            f"{', '.join(question.id for question in left)}."
-        )
-    say("Type a letter or a number; an empty line passes, q ends.")
-    return [posed for _, posed in found if posed is not None]
+
+    # 2. The questions; those that the numbers leave open are left out.
+    posed_questions = []
+    open_ids = []
+    for question in questions:
+        posed = pose(question, evidence)
+        if posed is None:
+            open_ids.append(question.id)
+        else:
+            posed_questions.append(posed)
+
+    # 3. What the user has to know before the first question.
+    write(f"Graded by your own runs, as their receipts name them (sha256): {', '.join(receipts)}.")
+    if open_ids:
+        write(f"Left out, because these runs cannot tell: {', '.join(open_ids)}.")
+    write("Type a letter or a number; an empty line passes, q ends.")
+    return posed_questions
 
 
 def read_result(folder: Path) -> tuple[dict[str, Measurement], str]:
-    """Give a feature's measurements and its receipt's SHA-256.
+    """Return a feature's measurements and its receipt's SHA-256.
 
-    QuizError unless the receipt names this result.
+    Raises:
+        QuizError: a file is missing or cannot be read, or the receipt names another result.
     """
-    paths = {name: folder / name for name in ("result.json", "receipt.json")}
-    for path in paths.values():
+    # 1. Both files must be there.
+    result_path, receipt_path = folder / "result.json", folder / "receipt.json"
+    for path in (result_path, receipt_path):
         if not path.is_file():
             msg = (
-                f"{path} is not there: {folder.name} has no verified result, and nothing else "
+                f"{path} does not exist: {folder.name} has no verified result, and nothing else "
                 "grades this quiz"
             )
-            raise QuizError(
-                msg,
-                "python -m phases status, which says what to run (phase 2 is needed to its end)",
-            )
-    data, receipt = paths["result.json"].read_bytes(), paths["receipt.json"].read_bytes()
-    digest = hashlib.sha256(data).hexdigest()
+            raise QuizError(msg, STATUS)
+    result, receipt = result_path.read_bytes(), receipt_path.read_bytes()
+
+    # 2. Both must be readable.
     try:
-        named = {item["name"]: item["digest"]["sha256"] for item in json.loads(receipt)["subject"]}
-        raw: Any = json.loads(data)["measurements"]
-        measured = {name: Measurement.from_json(item) for name, item in raw.items()}
+        subject = json.loads(receipt)["subject"]
+        digests = {item["name"]: item["digest"]["sha256"] for item in subject}
+        raw: Any = json.loads(result)["measurements"]
+        measurements = {name: Measurement.from_json(item) for name, item in raw.items()}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         msg = f"{folder}: result or receipt cannot be read ({type(error).__name__}: {error})"
-        raise QuizError(msg, "python -m phases audit") from error
-    if named.get("result.json") != digest:
-        stated = str(named.get("result.json", "no result.json"))[:12]
+        raise QuizError(msg, AUDIT) from error
+
+    # 3. The receipt must name this result.
+    digest = hashlib.sha256(result).hexdigest()
+    if digests.get("result.json") != digest:
+        expected = str(digests.get("result.json", "no result.json"))[:12]
         msg = (
-            f"{paths['result.json']} has sha256 {digest[:12]}…, its receipt names {stated}…: it "
-            "was changed since"
+            f"{result_path} has sha256 {digest[:12]}…, its receipt names {expected}…: it was "
+            "changed since"
         )
-        raise QuizError(msg, "python -m phases audit")
-    return measured, hashlib.sha256(receipt).hexdigest()
+        raise QuizError(msg, AUDIT)
+    return measurements, hashlib.sha256(receipt).hexdigest()
 
 
-def ask_all(posed: Sequence[Posed], graded: list[Graded], say: Say) -> None:
-    """Ask one question after the other and explain each.
+def ask_all(
+    posed_questions: Sequence[PosedQuestion], graded_questions: list[GradedQuestion], write: Write
+) -> None:
+    """Ask one question after the other and explain each; stop at `q` or the end of input.
 
-    `graded` grows, so that an interrupt loses nothing.
+    `graded_questions` is extended after each answer, so that an interrupt loses nothing.
     """
-    for place, question in enumerate(posed, 1):
-        say(f"\n{place} of {len(posed)} · {question.topic}\n\n{_wrap(question.text)}")
+    total = len(posed_questions)
+    for number_asked, question in enumerate(posed_questions, start=1):
+        # 1. The question and its choices.
+        write(f"\n{number_asked} of {total} · {question.topic}\n\n{_wrap(question.text)}")
         for letter, label in zip(LETTERS, question.choices, strict=False):
-            say(_wrap(f"{letter}) {label}", "  ", "     "))
+            write(_wrap(f"{letter}) {label}", first="  ", later="     "))
         if not question.choices:
-            # the tolerance itself would tell the answer's size
-            say(
-                f"  (a number{f', in {question.unit}' if question.unit else ''}; a tenth "
-                "off is near enough)"
-            )
-        right = _answer(question, say)
-        if right is ...:
+            # The tolerance itself would give away how large the answer is.
+            unit = f", in {question.unit}" if question.unit else ""
+            write(f"  (a number{unit}; a tenth off is near enough)")
+
+        # 2. The answer.
+        grade = _read_answer(question, write)
+        if grade is None:
             return
-        graded.append(Graded(question, right))
-        word = "Passed." if right is None else "Right." if right else "No."
-        say(_wrap(f"{word} {'' if right else f'It is {question.answer}. '}{question.explanation}"))
+        graded_questions.append(GradedQuestion(question, grade))
+
+        # 3. Its explanation.
+        reply = [grade.value, question.explanation]
+        if grade is not Grade.RIGHT:
+            reply.insert(1, f"It is {question.answer}.")
+        write(_wrap(" ".join(reply)))
 
 
-def _answer(question: Posed, say: Say) -> Any:
-    """Give True, False, None for a passed question, or ... where nothing more will come."""
+def _read_answer(question: PosedQuestion, write: Write) -> Grade | None:
+    """Read lines until one is an answer; return None at `q` or the end of input."""
     while True:
         sys.stdout.write("> ")
         sys.stdout.flush()
-        line = sys.stdin.readline() if sys.stdin else ""
+        line = ""
+        if sys.stdin:  # None where the input is closed
+            line = sys.stdin.readline()
         if not line:
-            say("")  # end of input leaves the cursor behind the prompt
-        if not line or line.strip().lower() in ("q", "quit"):
-            return ...
-        if not line.strip():
+            write("")  # end of input leaves the cursor behind the prompt
             return None
+        text = line.strip()
+        if text.lower() in ("q", "quit"):
+            return None
+        if not text:
+            return Grade.PASSED
         try:
-            return questions.grade(question, line)
+            is_right = grade_answer(question, line)
         except ValueError as error:
-            say(f"{error}; an empty line passes, q ends")
+            write(f"{error}; an empty line passes, q ends")
+            continue
+        return Grade.RIGHT if is_right else Grade.WRONG
 
 
-def score(graded: Sequence[Graded], posed: Sequence[Posed]) -> list[str]:
-    """Give the lines that end a quiz: score, what blind guessing gets, topics to read again."""
-    right = sum(item.right is True for item in graded)
-    lines = [f"\n{right} of {count(len(graded), 'question')} right"]
-    if len(graded) < len(posed):
-        lines[0] += f", {len(posed) - len(graded)} not asked"
-    if graded:
-        blind = sum(1 / len(item.posed.choices) for item in graded if item.posed.choices)
-        lines[0] += f"; guessing blindly gets {number(blind, 2)}"
-    lines[0] += "."
-    for topic in dict.fromkeys(item.posed.topic for item in graded if item.right is not True):
-        of = [item.right is True for item in graded if item.posed.topic == topic]
-        lines.append(f"  to look at again: {topic} ({sum(of)} of {len(of)})")
+def score_lines(graded_questions: Sequence[GradedQuestion], total: int) -> list[str]:
+    """Return the lines that end a quiz of `total` questions.
+
+    The score, what blind guessing gets, and the topics to read again.
+    """
+    # 1. The score, and what letters guessed evenly would have got.
+    right = sum(item.grade is Grade.RIGHT for item in graded_questions)
+    summary = f"\n{right} of {count(len(graded_questions), 'question')} right"
+    if len(graded_questions) < total:
+        summary += f", {total - len(graded_questions)} not asked"
+    if graded_questions:
+        choice_counts = [len(item.question.choices) for item in graded_questions]
+        blind_score = sum(1 / n for n in choice_counts if n)
+        summary += f"; guessing blindly gets {number(blind_score, 2)}"
+    lines = [f"{summary}."]
+
+    # 2. Topics with a question that was not answered right, in the order of asking.
+    grades: dict[str, list[Grade]] = {}
+    for item in graded_questions:
+        grades.setdefault(item.question.topic, []).append(item.grade)
+    for topic, topic_grades in grades.items():
+        right = topic_grades.count(Grade.RIGHT)
+        if right < len(topic_grades):
+            lines.append(f"  to look at again: {topic} ({right} of {len(topic_grades)})")
     return lines
 
 
-def _wrap(text: str, first: str = "", later: str = "") -> str:
+def _wrap(text: str, *, first: str = "", later: str = "") -> str:
+    """Return a text in lines as wide as the terminal, within limits that can be read."""
     width = min(shutil.get_terminal_size().columns, 100)
     return textwrap.fill(
-        text, max(width, 30), initial_indent=first, subsequent_indent=later, break_on_hyphens=False
+        text,
+        width=max(width, 30),
+        initial_indent=first,
+        subsequent_indent=later,
+        break_on_hyphens=False,
     )
 
 
-def _say(text: str) -> None:
+def _write_line(text: str) -> None:
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()

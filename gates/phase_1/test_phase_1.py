@@ -1,8 +1,8 @@
-"""Exit gate of phase 1: four results hold together, a run beats its control, a template is usable.
+"""Exit gate of phase 1: four results agree, a run beats its control, a template is usable.
 
 PHASES_OUT holds one folder per feature. What the features' own gates computed is not repeated here;
-one claim of each result is computed anew from its stored files, so that no result can be exchanged
-for another after it was judged.
+one claim of each result is recomputed from its stored files, so that no result can be exchanged for
+another after it was judged.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ FEATURES = ("FEAT-001", "FEAT-002", "FEAT-003", "FEAT-004")
 QLORA, DOCUMENTS, QUESTIONS, TEMPLATE = FEATURES
 PARTS = {
     "experiment",
+    "title",
     "question",
     "hypothesis",
     "method",
+    "headline",
     "measurements",
     "tables",
     "findings",
@@ -31,32 +33,34 @@ PARTS = {
 LOSSES = {"eval_loss_base": "base", "eval_loss_true": "true", "eval_loss_shuffled": "shuffled"}
 ARRAYS = f"{QLORA}/artifacts/evaluation.safetensors"
 MARGIN = 0.2  # nats per token; the shuffled control learns the format of answers, and only that
+MIN_QUESTIONS = 20
 
 
 def token_losses() -> dict[str, dict[str, Any]]:
-    """Give evaluation (base, true, shuffled) -> what the stored arrays say of it.
+    """Return evaluation (base, true, shuffled) -> what the stored arrays say of it.
 
-    The mean loss and, per example, sum and count.
+    {"mean": nats per token, "sums": nats of each example, "counts": tokens of each example}.
     """
-    return dict(outputs.cached("phase 1 losses", [ARRAYS], _losses))
+    return dict(outputs.cached("phase 1 losses", [ARRAYS], compute_token_losses))
 
 
-def _losses() -> dict[str, dict[str, Any]]:
+def compute_token_losses() -> dict[str, dict[str, Any]]:
     import numpy as np
     from safetensors.numpy import load_file
 
     arrays = load_file(outputs.out() / ARRAYS)
-    counts = np.bincount(arrays["example_ids"])  # supervised tokens of each example, [examples]
-    found = {}
+    example_ids = arrays["example_ids"]  # [supervised tokens]
+    counts = np.bincount(example_ids)  # supervised tokens of each example, [examples]
+    summaries = {}
     for name in LOSSES.values():
         losses = arrays[f"{name}.losses"].astype(np.float64)  # [supervised tokens]
-        sums = np.bincount(arrays["example_ids"], losses)
-        found[name] = {
+        sums = np.bincount(example_ids, losses)  # [examples]
+        summaries[name] = {
             "mean": float(losses.mean()),
             "sums": sums.tolist(),
             "counts": counts.tolist(),
         }
-    return found
+    return summaries
 
 
 @pytest.mark.integrity
@@ -70,7 +74,7 @@ def test_outputs_are_those_that_the_feature_wrote(feature: str) -> None:
 @pytest.mark.parametrize("feature", FEATURES)
 def test_result_is_present_and_well_formed(feature: str) -> None:
     result = outputs.result(feature)
-    assert set(result) >= PARTS, f"{feature} lacks {sorted(PARTS - set(result))}"
+    assert set(result) >= PARTS, f"{feature}: missing {sorted(PARTS - set(result))}"
     assert result["measurements"] and result["findings"]
     for part in ("question", "hypothesis", "method"):
         assert len(result[part].split()) >= 5, f"{feature}: {part} says too little"
@@ -78,22 +82,26 @@ def test_result_is_present_and_well_formed(feature: str) -> None:
 
 @pytest.mark.parametrize("feature", FEATURES)
 def test_measurements_are_consistent_in_themselves(feature: str) -> None:
-    for name, found in outputs.result(feature)["measurements"].items():
-        value, stderr, values = found["value"], found.get("stderr"), found.get("values")
-        assert isinstance(found["unit"], str), f"{feature} {name} has no unit"
-        assert not (found.get("exact") and stderr is not None), (
-            f"{feature} {name} is exact and has a standard error"
+    for name, measurement in outputs.result(feature)["measurements"].items():
+        # 1. A unit, and a standard error only where there can be one.
+        what = f"{feature} {name}"
+        stderr, values = measurement.get("stderr"), measurement.get("values")
+        assert isinstance(measurement["unit"], str), f"{what} has no unit"
+        assert not (measurement.get("exact") and stderr is not None), (
+            f"{what} is exact and has a standard error"
         )
-        assert stderr is None or stderr >= 0, f"{feature} {name} has a negative standard error"
-        if values is not None:
-            wanted = outputs.sample(values)
-            assert found["n"] == len(values), (
-                f"{feature} {name} has {len(values)} values and n = {found['n']}"
-            )
-            assert outputs.same(value, wanted["value"], 1e-6), (
-                f"{feature} {name} is not the mean of its values"
-            )
-            assert outputs.same(stderr, wanted["stderr"], 1e-6), f"{feature} {name}: standard error"
+        assert stderr is None or stderr >= 0, f"{what} has a negative standard error"
+        if values is None:
+            continue
+
+        # 2. A sample agrees with its values.
+        n = measurement["n"]
+        assert n == len(values), f"{what} has {len(values)} values and n = {n}"
+        expected = outputs.sample(values)
+        assert outputs.same(measurement["value"], expected["value"], 1e-6), (
+            f"{what} is not the mean of its values"
+        )
+        assert outputs.same(stderr, expected["stderr"], 1e-6), f"{what}: standard error"
 
 
 @pytest.mark.parametrize(("measurement", "run"), LOSSES.items())
@@ -102,22 +110,24 @@ def test_loss_follows_from_the_stored_tokens(measurement: str, run: str) -> None
 
 
 def test_instrumented_run_beats_its_control() -> None:
+    # 1. The gap, with the standard error of a ratio estimator over examples: the tokens of one
+    # example depend on each other, examples do not (Cochran, Sampling Techniques, 1977, ch. 6).
     true, shuffled = token_losses()["true"], token_losses()["shuffled"]
     gap = shuffled["mean"] - true["mean"]
-    # Ratio estimator over examples: the tokens of one example depend on each other,
-    # examples do not.
-    parts = zip(shuffled["sums"], true["sums"], true["counts"], strict=True)
+    squares = 0.0
+    for of_shuffled, of_true, n in zip(shuffled["sums"], true["sums"], true["counts"], strict=True):
+        squares += (of_shuffled - of_true - gap * n) ** 2
     examples, tokens = len(true["counts"]), sum(true["counts"])
-    spread = (
-        math.sqrt(sum((s - t - gap * n) ** 2 for s, t, n in parts) * examples / (examples - 1))
-        / tokens
+    stderr = math.sqrt(squares * examples / (examples - 1)) / tokens
+    assert gap - 1.96 * stderr >= MARGIN, (
+        f"got a gap of {gap:.3f} ± {stderr:.3f} nats; expected at least {MARGIN} at its lower end"
     )
-    assert gap - 1.96 * spread >= MARGIN, (
-        f"gap {gap:.3f} ± {spread:.3f} nats, wanted at least {MARGIN} beyond doubt"
-    )
+
+    # 2. The stated gap, and the one between the stated losses, are this gap.
     assert abs(outputs.value("control_gap", QLORA) - gap) < 0.01
     stated = outputs.value("eval_loss_shuffled", QLORA) - outputs.value("eval_loss_true", QLORA)
-    assert stated >= MARGIN and abs(stated - gap) < 0.02
+    assert stated >= MARGIN
+    assert abs(stated - gap) < 0.02
 
 
 def test_training_lowered_the_loss() -> None:
@@ -128,47 +138,49 @@ def test_training_lowered_the_loss() -> None:
 
 def test_documents_show_the_numbers_of_this_phase() -> None:
     folder = outputs.out() / DOCUMENTS
-    shown = 0
+    count = 0
     for path in sorted((folder / "rendered").glob("*.md")):
         page = read(path.name, (folder / "documents" / path.name).read_text("utf-8"))
         for (feature, name), text in fillings(page, path.read_text("utf-8")):
             assert feature in FEATURES, (
                 f"{path.name} takes a number from {feature}, which this phase has not"
             )
-            assert shows(text, outputs.value(name, feature)), (
+            measurement = outputs.measurement(name, feature)
+            assert shows(text, measurement["value"], measurement["unit"]), (
                 f"{path.name} shows {feature}.{name} as {text!r}"
             )
-            shown += 1
-    assert (
-        shown == outputs.value("placeholders", DOCUMENTS) == outputs.value("filled", DOCUMENTS) > 0
-    )
+            count += 1
+    assert count > 0
+    assert outputs.value("placeholders", DOCUMENTS) == count
+    assert outputs.value("filled", DOCUMENTS) == count
     assert outputs.value("problems", DOCUMENTS) == 0
 
 
 def test_questions_are_those_that_were_counted() -> None:
-    heads = [
-        line
-        for line in _text(f"{QUESTIONS}/QUESTIONS.md").splitlines()
-        if line.startswith("### Q-")
-    ]
-    assert len(heads) == outputs.value("questions", QUESTIONS) >= 20
-    assert outputs.value("experiments_with_a_question", QUESTIONS) == outputs.value(
-        "experiments", QUESTIONS
-    )
+    lines = read_text(f"{QUESTIONS}/QUESTIONS.md").splitlines()
+    count = sum(line.startswith("### Q-") for line in lines)
+    assert count == outputs.value("questions", QUESTIONS) >= MIN_QUESTIONS
+    with_question = outputs.value("experiments_with_a_question", QUESTIONS)
+    assert with_question == outputs.value("experiments", QUESTIONS)
     assert outputs.value("problems", QUESTIONS) == 0
 
 
 def test_template_is_usable() -> None:
-    run = outputs.result(f"{TEMPLATE}/artifacts/template")
-    assert set(run) >= PARTS and run["measurements"]
-    for name, found in run["measurements"].items():
-        outputs.assert_agrees(f"template_{name}", found["value"], of=TEMPLATE)
+    # 1. The run of the copied template, and the measurements made from it.
+    result = outputs.result(f"{TEMPLATE}/artifacts/template")
+    assert set(result) >= PARTS and result["measurements"]
+    for name, measurement in result["measurements"].items():
+        outputs.assert_agrees(f"template_{name}", measurement["value"], of=TEMPLATE)
+
+    # 2. Every run ended well, and every misuse was refused.
     for part, whole in (("runs_ended_well", "runs"), ("misuses_refused", "misuses")):
         assert outputs.value(part, TEMPLATE) == outputs.value(whole, TEMPLATE) == 3
-    source = _text(f"{TEMPLATE}/artifacts/source/first_experiment.py")
+
+    # 3. The source is the one that was counted, and it is Python.
+    source = read_text(f"{TEMPLATE}/artifacts/source/first_experiment.py")
     assert len(source.splitlines()) == outputs.value("source_lines", TEMPLATE)
     compile(source, "first_experiment.py", "exec")
 
 
-def _text(path: str) -> str:
+def read_text(path: str) -> str:
     return (outputs.out() / path).read_text("utf-8")

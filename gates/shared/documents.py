@@ -10,6 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 NUMBER = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?")
+LINK = re.compile(r"\[[^\[\]]*\]\(([^()\s]+)\)")
+CITATION = re.compile(r"\[([A-Z][A-Za-z0-9-]*)\](\(?)")
+PRECISION = 5.1e-3  # relative; three significant digits, with room for their rounding
+# What people read in place of bytes and long times: unit -> larger unit -> how many it is.
+LARGER_UNITS = {"bytes": {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30}, "s": {"min": 60}}
 
 
 @dataclass
@@ -25,94 +30,121 @@ class Page:
 
 
 def read(name: str, source: str) -> Page:
-    """Read a document line by line."""
-    page, fence, section = Page(name, source), "", ""
-    for line in source.split("\n"):
-        if fence or line.startswith(("```", "~~~")):
-            fence = "" if fence and line.rstrip() == fence else fence or line[:3]
-            continue
-        plain = " ".join(line.split("`")[::2]) if line.count("`") % 2 == 0 else line
-        page.lines.append(plain)
-        marks, _, text = plain.partition(" ")
-        if marks and set(marks) == {"#"} and text.strip():
-            page.headings.append(text.strip())
+    """Return a document, read line by line."""
+    page = Page(name, source)
+    section = ""
+    for line in _lines_outside_fences(source):
+        # Every other piece between backticks is code; an unpaired backtick is a character.
+        text = line
+        if line.count("`") % 2 == 0:
+            text = " ".join(line.split("`")[::2])
+        page.lines.append(text)
+
+        marks, _, heading = text.partition(" ")
+        heading = heading.strip()
+        if marks and set(marks) == {"#"} and heading:
+            page.headings.append(heading)
             if marks == "#" and not page.title:
-                page.title = text.strip()
+                page.title = heading
             if marks == "##":
-                section = text.strip()
+                section = heading
                 page.sections[section] = []
         if section and marks != "##":
-            page.sections[section].append(plain)
+            page.sections[section].append(text)
     return page
 
 
+def _lines_outside_fences(source: str) -> Iterator[str]:
+    """Yield the lines outside code blocks; a block that is never closed runs to the end."""
+    fence = ""  # the three characters that close the open block
+    for line in source.split("\n"):
+        if fence:
+            if line.rstrip() == fence:
+                fence = ""
+        elif line.startswith(("```", "~~~")):
+            fence = line[:3]
+        else:
+            yield line
+
+
 def is_published_report(data: bytes) -> bool:
-    """Say whether a file is a whole report: its last line ends with the digest of all before it."""
+    """Return whether a file is a whole report: its last line ends with the digest of the rest."""
     start = data.rfind(b"\n", 0, -1) + 1
-    last = data[start:].decode("utf-8", "replace").split()
-    stated = (
-        last[4]
-        if last[:2] == ["<!--", "result.json"] and len(last) == 6 and last[3] == "body"
-        else ""
-    )
-    return stated == f"sha256:{hashlib.sha256(data[:start]).hexdigest()}"
+    words = data[start:].decode("utf-8", "replace").split()
+    # <!-- result.json sha256:… body sha256:… -->
+    if len(words) != 6 or words[:2] != ["<!--", "result.json"] or words[3] != "body":
+        return False
+    return words[4] == f"sha256:{hashlib.sha256(data[:start]).hexdigest()}"
 
 
 def links(page: Page) -> list[str]:
-    """Give the targets of links."""
-    return [
-        target for line in page.lines for target in re.findall(r"\[[^\[\]]*\]\(([^()\s]+)\)", line)
-    ]
+    """Return the targets of links."""
+    targets = []
+    for line in page.lines:
+        targets += LINK.findall(line)
+    return targets
 
 
 def sources(page: Page) -> dict[str, str]:
-    """Give key -> text of the list of sources."""
-    items = [
-        line[3:].partition("] ")
-        for line in page.sections.get("Sources", [])
-        if line.startswith("- [")
-    ]
-    return {key: text for key, mark, text in items if mark and key}
+    """Return key -> text of the list of sources."""
+    texts = {}
+    for line in page.sections.get("Sources", []):
+        if line.startswith("- ["):
+            key, mark, text = line[3:].partition("] ")
+            if mark and key:
+                texts[key] = text
+    return texts
 
 
 def citations(page: Page) -> list[str]:
-    """Give the keys cited before the list of sources."""
+    """Return the keys cited before the list of sources; a key with a link behind it is none."""
     before = itertools.takewhile(lambda line: line.split() != ["##", "Sources"], page.lines)
-    text = "\n".join(before)
-    return [key for key, after in re.findall(r"\[([A-Z][A-Za-z0-9-]*)\](\(?)", text) if not after]
+    matches = CITATION.findall("\n".join(before))
+    return [key for key, bracket in matches if not bracket]
 
 
 def placeholders(page: Page) -> list[tuple[str, str]]:
-    """Give (feature, measurement) of each placeholder."""
-    inside = [
-        piece.split("}}")[0]
-        for line in page.lines
-        for piece in line.split("{{")[1:]
-        if "}}" in piece
-    ]
-    return [(feature, name) for feature, _, name in (text.rpartition(".") for text in inside)]
+    """Return (feature, measurement) of each placeholder."""
+    names = []
+    for line in page.lines:
+        for piece in line.split("{{")[1:]:
+            if "}}" in piece:
+                feature, _, name = piece.split("}}")[0].rpartition(".")
+                names.append((feature, name))
+    return names
 
 
 def fillings(page: Page, rendered: str) -> Iterator[tuple[tuple[str, str], str]]:
-    """Give (placeholder, text that took its place) of a rendered document.
+    """Yield (placeholder, text that took its place) of a rendered document.
 
     It must differ from its source in nothing else.
     """
-    places = placeholders(page)
-    mask = "|".join(re.escape("{{" + ".".join(place) + "}}") for place in set(places))
-    pieces = re.split(mask, page.source) if mask else [page.source]
-    shown = re.fullmatch("(.*?)".join(map(re.escape, pieces)), rendered, re.DOTALL)
-    assert shown, f"the rendered {page.name} differs from its source in more than the placeholders"
-    yield from zip(places, shown.groups(), strict=True)
+    names = placeholders(page)
+    marks = {"{{" + ".".join(name) + "}}" for name in names}
+    pieces = [page.source]
+    if marks:
+        pieces = re.split("|".join(map(re.escape, marks)), page.source)
+    match = re.fullmatch("(.*?)".join(map(re.escape, pieces)), rendered, re.DOTALL)
+    assert match, f"the rendered {page.name} differs from its source in more than the placeholders"
+    yield from zip(names, match.groups(), strict=True)
 
 
-def shows(text: str, value: Any) -> bool:
-    """Say whether a text begins with a value, to at least three significant digits."""
-    if value is None or isinstance(value, bool):
-        return text.startswith("not measured" if value is None else "yes" if value else "no")
+def shows(text: str, value: Any, unit: str = "") -> bool:
+    """Return whether a text begins with a value, to at least three significant digits.
+
+    The text may state a value of `unit` in one of the larger units that LARGER_UNITS lists for it.
+    """
+    if value is None:
+        return text.startswith("not measured")
+    if isinstance(value, bool):
+        return text.startswith("yes" if value else "no")
     if isinstance(value, str):
         return text.startswith(value)
     number = NUMBER.match(text)
-    return number is not None and abs(float(number[0].replace(",", "")) - value) <= 5.1e-3 * abs(
-        value
-    )
+    if number is None:
+        return False
+    stated = float(number[0].replace(",", ""))
+    for larger, size in LARGER_UNITS.get(unit, {}).items():
+        if re.match(rf"(?: ± \S+)? {larger}\b", text[number.end() :]):
+            stated *= size
+    return bool(abs(stated - value) <= PRECISION * abs(value))

@@ -1,9 +1,9 @@
-"""Gate of FEAT-009: does every answer follow from the given results, every score from the plan?
+"""Gate of FEAT-009: does every answer follow from the results, every score from the plan?
 
 Nothing was trained, so everything is computed again: the rules of questions.json on the inputs'
 results, the plan's predictions by the rule of docs/prd-format.md, the comparisons by their effects
-and spreads. What the questions ask is not judged, only that they are decided by numbers, cover
-their topics and could have come out otherwise.
+and standard deviations. What the questions ask is not judged, only that they are decided by
+numbers, cover their topics and could have come out otherwise.
 """
 
 from __future__ import annotations
@@ -11,313 +11,354 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gates.shared import deciding as self_assessment
-from gates.shared import outputs
-from gates.shared.deciding import COUNTED, EFFECT, FIELDS, Results
+from gates.shared import deciding, outputs, standard
+from gates.shared.deciding import CandidateResult
 from gates.shared.documents import shows
+from gates.shared.standard import (  # noqa: F401 - pytest collects them as this gate's own
+    test_figures_were_drawn_from_their_data,
+    test_files_are_those_of_the_result,
+    test_report_was_made_from_the_result,
+)
 
-# and more, as one likes
+# at least these; more are allowed
 TOPICS = {"forward and backward pass", "loss landscape", "optimizer state", "batch and rate"}
-QUESTIONS_AT_LEAST = 12
+MIN_QUESTIONS = 12
+LETTERS = "abcdefgh"
 FILES = ("questions.json", "candidates.json", "predictions.json")
 
 
+def input_entries() -> dict[str, dict[str, Any]]:
+    """Return name -> {"kind", "path", …} of what the run was given."""
+    entries: dict[str, Any] = json.loads(Path(os.environ["PHASES_INPUTS"]).read_text("utf-8"))
+    return entries
+
+
 def features() -> list[str]:
-    """Give the features that the run was given, by name."""
-    entries = json.loads(Path(os.environ["PHASES_INPUTS"]).read_text("utf-8"))
+    """Return the features among the inputs, in the order of their names."""
+    entries = input_entries()
     return sorted(name for name, entry in entries.items() if entry["kind"] == "feature")
 
 
-def results() -> Results:
-    """Give the measurements of the features that were given."""
-    given = outputs.inputs()
-    texts = {name: (given[name] / "result.json").read_text("utf-8") for name in features()}
-    return {name: json.loads(text)["measurements"] for name, text in texts.items()}
+def feature_result(feature: str) -> dict[str, Any]:
+    """Return the parsed result.json of a feature among the inputs."""
+    text = (outputs.inputs()[feature] / "result.json").read_text("utf-8")
+    result: dict[str, Any] = json.loads(text)
+    return result
 
 
-def asked() -> list[dict[str, Any]]:
-    """Give the questions with their rules, as they were stored."""
-    found: list[dict[str, Any]] = outputs.read_json("questions.json")["asked"]
-    return found
+def results() -> dict[str, dict[str, Any]]:
+    """Return feature -> its measurements."""
+    return {feature: feature_result(feature)["measurements"] for feature in features()}
 
 
-def posed() -> dict[str, dict[str, Any]]:
-    """Give id -> the question as it was posed."""
-    return {item["id"]: item for item in outputs.read_json("questions.json")["posed"]}
+def questions() -> list[dict[str, Any]]:
+    """Return the stored questions with their rules."""
+    stored: list[dict[str, Any]] = outputs.read_json("questions.json")["questions"]
+    return stored
+
+
+def posed_questions() -> dict[str, dict[str, Any]]:
+    """Return id -> the question as it was posed, in the order of asking."""
+    return {item["id"]: item for item in outputs.read_json("questions.json")["posed_questions"]}
 
 
 def candidates() -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = outputs.read_json("candidates.json")
-    return found
+    """Return the stored candidates for the minimum interesting experiment."""
+    stored: list[dict[str, Any]] = outputs.read_json("candidates.json")
+    return stored
 
 
-def claims() -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = outputs.read_json("predictions.json")
-    return found
+def predictions() -> list[dict[str, Any]]:
+    """Return the stored predictions."""
+    stored: list[dict[str, Any]] = outputs.read_json("predictions.json")
+    return stored
 
 
-def again() -> dict[str, Any]:
-    """Give everything that was decided anew: answers by id, outcomes, sizes, counts."""
-    return dict(outputs.cached("self-assessment", FILES, _again))
+def recomputed() -> dict[str, Any]:
+    """Return everything that was decided anew: answers by id, outcomes, candidates, counts."""
+    return dict(outputs.cached("self-assessment", FILES, recompute))
 
 
-def _again() -> dict[str, Any]:
-    given = results()
+def recompute() -> dict[str, Any]:
+    measurements = results()
+    answers = {}
+    for question in questions():
+        answers[question["id"]] = deciding.decide_question(question, measurements)
+    outcomes = []
+    for prediction in predictions():
+        feature = prediction["feature"]
+        outcomes.append(deciding.score_prediction(prediction, measurements[feature]))
+    candidate_results = []
+    for candidate in candidates():
+        candidate_results.append(vars(deciding.evaluate_candidate(candidate, measurements)))
     return {
-        "answers": {
-            question["id"]: self_assessment.decide(question, given) for question in asked()
-        },
-        "outcomes": [self_assessment.score(claim, given[claim["feature"]]) for claim in claims()],
-        "sized": [self_assessment.sized(candidate, given) for candidate in candidates()],
-        "counted": self_assessment.counted(asked(), candidates(), claims(), given),
+        "answers": answers,
+        "outcomes": outcomes,
+        "candidates": candidate_results,
+        "measurements": deciding.compute_measurements(
+            questions(), candidates(), predictions(), measurements
+        ),
     }
+
+
+def candidate_results() -> list[CandidateResult]:
+    """Return the recomputed result of each candidate."""
+    return [CandidateResult(**fields) for fields in recomputed()["candidates"]]
 
 
 def table(title: str) -> list[dict[str, Any]]:
-    """Give the rows of a table of the result, by column."""
-    (found,) = [item for item in outputs.result()["tables"] if item["title"].startswith(title)]
-    return [dict(zip(found["columns"], row, strict=True)) for row in found["rows"]]
+    """Return the rows of the one table whose title begins so, each as column -> cell."""
+    tables = [item for item in outputs.result()["tables"] if item["title"].startswith(title)]
+    assert len(tables) == 1, f"got {len(tables)} tables {title!r}; expected 1"
+    columns = tables[0]["columns"]
+    return [dict(zip(columns, row, strict=True)) for row in tables[0]["rows"]]
 
 
-@pytest.mark.integrity
-def test_files_are_those_of_the_result() -> None:
-    outputs.assert_files_match()
-
-
-@pytest.mark.integrity
-def test_report_was_made_from_the_result() -> None:
-    outputs.assert_report_matches()
-
-
-@pytest.mark.integrity
-def test_figures_were_drawn_from_their_data() -> None:
-    outputs.assert_figures_match()
+def column(rows: Iterable[dict[str, Any]], name: str) -> list[Any]:
+    """Return one field of each row."""
+    return [row[name] for row in rows]
 
 
 def test_every_measurement_is_judged() -> None:
-    assert set(outputs.result()["measurements"]) == {*COUNTED, EFFECT}
+    standard.assert_all_judged((*deciding.COMPUTED, deciding.EFFECT))
 
 
-@pytest.mark.parametrize("name", COUNTED)
+@pytest.mark.parametrize("name", deciding.COMPUTED)
 def test_number_follows_from_the_results(name: str) -> None:
-    outputs.assert_agrees(name, again()["counted"][name])
+    outputs.assert_agrees(name, recomputed()["measurements"][name])
 
 
 def test_effect_is_the_one_that_was_measured() -> None:
-    sizes = again()["sized"]
-    effect = sizes[self_assessment.minimum(sizes)]["effect"]
-    outputs.assert_agrees(EFFECT, {field: effect.get(field) for field in ("value", "stderr", "n")})
+    comparisons = candidate_results()
+    effect = comparisons[deciding.find_minimum(comparisons)].effect
+    expected = {field: effect.get(field) for field in ("value", "stderr", "n")}
+    outputs.assert_agrees(deciding.EFFECT, expected)
 
 
-# What the answers rest on
+#### what the answers rest on
 
 
 def test_sources_are_the_results_that_were_given() -> None:
-    entries = json.loads(Path(os.environ["PHASES_INPUTS"]).read_text("utf-8"))
-    stored = outputs.read_json("sources.json")
-    assert sorted(stored) == features()
-    for name, source in stored.items():
+    entries = input_entries()
+    sources = outputs.read_json("sources.json")
+    assert sorted(sources) == features()
+    for name, source in sources.items():
         assert source["receipt"] == entries[name].get("receipt", "none"), f"{name}: another receipt"
         digest = outputs.digest_of(outputs.inputs()[name] / "result.json")
         assert source["result"] == f"sha256:{digest}", f"{name}: another result"
-    assert outputs.result()["environment"]["receipts"] == {
-        name: source["receipt"] for name, source in stored.items()
-    }
+    receipts = {name: source["receipt"] for name, source in sources.items()}
+    assert outputs.result()["environment"]["receipts"] == receipts
 
 
 def test_predictions_are_those_of_the_plan() -> None:
     plan = json.loads(outputs.inputs()["plan"].read_text("utf-8"))
-    planned = [
-        {"feature": feature["id"], **{name: claim.get(name) for name in (*FIELDS, "margin")}}
-        for phase in plan["phases"]
-        for feature in phase["features"]
-        if feature["id"] in features()
-        for claim in feature.get("predictions", [])
-    ]
-    stored = [{name: claim[name] for name in ("feature", *FIELDS, "margin")} for claim in claims()]
-    key = "feature"
-    assert sorted(stored, key=lambda c: (c[key], c["id"])) == sorted(
-        planned, key=lambda c: (c[key], c["id"])
-    )
+    fields = (*deciding.FIELDS, "margin")
+    planned = []
+    for phase in plan["phases"]:
+        for feature in phase["features"]:
+            if feature["id"] not in features():
+                continue
+            for prediction in feature.get("predictions", []):
+                values = {name: prediction.get(name) for name in fields}
+                planned.append({"feature": feature["id"], **values})
+    stored = []
+    for prediction in predictions():
+        stored.append({name: prediction[name] for name in ("feature", *fields)})
+
+    def key(prediction: dict[str, Any]) -> tuple[str, str]:
+        return prediction["feature"], prediction["id"]
+
+    assert sorted(stored, key=key) == sorted(planned, key=key)
 
 
 def test_every_feature_made_a_prediction_and_is_asked_about() -> None:
-    predicted = {claim["feature"] for claim in claims()}
-    used = {
-        name.split(".")[0] for question in asked() for name in self_assessment.deciding(question)
-    }
-    assert predicted == used == set(features()), (
-        f"predicted {sorted(predicted)}, asked about {sorted(used)}"
+    predicting = set(column(predictions(), "feature"))
+    deciding_features: set[str] = set()
+    for question in questions():
+        deciding_features.update(name.split(".")[0] for name in deciding.rule_names(question))
+    assert predicting == deciding_features == set(features()), (
+        f"predicted {sorted(predicting)}, asked about {sorted(deciding_features)}"
     )
 
 
-# The questions
+#### the questions
 
 
 def test_questions_cover_the_topics() -> None:
-    topics = [question["topic"] for question in asked()]
-    assert len(topics) >= QUESTIONS_AT_LEAST
+    topics = column(questions(), "topic")
+    assert len(topics) >= MIN_QUESTIONS
     assert {topic for topic in topics if topics.count(topic) >= 2} >= TOPICS
-    assert len({question["id"] for question in asked()}) == len(topics)
+    assert len(set(column(questions(), "id"))) == len(topics)
 
 
 def test_only_a_run_decides() -> None:
     """Each option can be the right one: another number, another answer."""
-    for question in asked():
+    for question in questions():
         name, options = question["id"], question["options"]
-        assert self_assessment.deciding(question), f"{name} is decided by no measurement"
-        labels = [option["label"] for option in options]
-        assert len(set(labels)) == len(labels), f"{name}: two options are the same"
+        assert deciding.rule_names(question), f"{name} is decided by no measurement"
+        assert_distinct(column(options, "label"), f"{name}: labels")
         if question["rule"] in ("largest", "smallest"):
-            assert len({option["of"] for option in options}) == len(options), (
-                f"{name}: one number decides two options"
-            )
+            assert_distinct(column(options, "of"), f"{name}: measurements")
         elif question["rule"] == "equals":
-            assert len({repr(option["equal"]) for option in options}) == len(options), (
-                f"{name}: an option twice"
-            )
+            assert_distinct(list(map(repr, column(options, "equal"))), f"{name}: values")
         elif question["rule"] != "number":
-            assert question["cuts"] == sorted(set(question["cuts"])), (
-                f"{name}: cuts {question['cuts']}"
-            )
-            assert len(options) == len(question["cuts"]) + (
-                2 if question["rule"] == "interval" else 1
-            )
+            edges = question["bin_edges"]
+            assert edges == sorted(set(edges)), f"{name}: bin edges {edges}"
+            extra = {"interval": 2}.get(question["rule"], 1)  # 2: "cannot tell" is an option
+            assert len(options) == len(edges) + extra, f"{name}: {len(options)} options"
+
+
+def assert_distinct(values: list[str], what: str) -> None:
+    assert len(set(values)) == len(values), f"{what} {values} are not all different"
 
 
 def test_answers_follow_from_the_numbers() -> None:
-    answers = again()["answers"]
-    assert sorted(posed()) == sorted(name for name, found in answers.items() if found is not None)
-    for question in asked():
-        found, shown = answers[question["id"]], posed().get(question["id"])
-        if found is None or shown is None:
+    answers = recomputed()["answers"]
+    decided = sorted(name for name, answer in answers.items() if answer is not None)
+    assert sorted(posed_questions()) == decided
+    for question in questions():
+        name = question["id"]
+        answer, posed = answers[name], posed_questions().get(name)
+        if answer is None or posed is None:
             continue
         if question["rule"] == "number":
-            assert outputs.same(
-                [shown["right"], shown["tolerance"]], [found["value"], found["tolerance"]], 1e-9
-            )
-            assert not shown["choices"]
+            stored = [posed["solution"], posed["tolerance"]]
+            expected = [answer["value"], answer["tolerance"]]
+            assert outputs.same(stored, expected, 1e-9), f"{name}: {stored}, recomputed {expected}"
+            assert not posed["choices"]
         else:
-            assert len(shown["choices"]) == len(question["options"]), (
-                f"{question['id']}: choices are missing"
+            labels = column(question["options"], "label")
+            assert len(posed["choices"]) == len(labels), f"{name}: choices are missing"
+            stored_choice = posed["choices"][posed["solution"]]
+            expected_label = labels[answer["option"]]
+            assert fits(expected_label, stored_choice), (
+                f"{name}: {stored_choice!r} is called right, the numbers say {expected_label!r}"
             )
-            labels = [option["label"] for option in question["options"]]
-            right, wanted = shown["choices"][shown["right"]], labels[found["right"]]
-            assert _fits(wanted, right), (
-                f"{question['id']}: {right!r} is called right, the numbers say {wanted!r}"
-            )
-            assert all(any(_fits(label, choice) for choice in shown["choices"]) for label in labels)
+            for label in labels:
+                assert any(fits(label, choice) for choice in posed["choices"]), f"{name}: {label!r}"
 
 
-def _fits(template: str, text: str) -> bool:
-    """Say whether a text is a template with its {…} filled by anything."""
+def fits(template: str, text: str) -> bool:
+    """Return whether a text is a template with its {…} filled by anything."""
     parts = re.split(r"\{[^}]*\}", " ".join(template.split()))
     return re.fullmatch(".*".join(map(re.escape, parts)), text) is not None
 
 
 def test_explanations_state_the_numbers_that_decided() -> None:
-    assert list(self_assessment.misstated(outputs.read_json("questions.json"), results())) == []
+    document = outputs.read_json("questions.json")
+    assert list(deciding.find_misstatements(document, results())) == []
 
 
-def test_the_right_answer_does_not_stand_in_one_place() -> None:
-    free = [item for item in posed().values() if len(item["choices"]) > 2]
-    assert len({item["right"] for item in free}) > 1, "every right answer has the same letter"
+def test_right_answers_have_different_letters() -> None:
+    posed = posed_questions().values()
+    solutions = {item["solution"] for item in posed if len(item["choices"]) > 2}
+    assert len(solutions) > 1, "every right answer has the same letter"
 
 
 def test_tables_show_the_questions_and_the_answers() -> None:
-    questions, answers = table("Questions"), table("Answers")
-    stored = list(posed().values())
-    assert [row["question"] for row in questions] == [item["text"] for item in stored]
-    assert [row["topic"] for row in questions] == [item["topic"] for item in stored]
-    assert [row["why"] for row in answers] == [item["explanation"] for item in stored]
-    for item, asked_row, row in zip(stored, questions, answers, strict=True):
-        if item["choices"]:
-            letters = [f"{'abcdefgh'[i]}) {choice}" for i, choice in enumerate(item["choices"])]
-            assert row["answer"] == letters[item["right"]] and asked_row["choices"] == " · ".join(
-                letters
-            )
-        else:
-            assert shows(row["answer"], item["right"]), f"{item['id']}: answer {row['answer']!r}"
+    question_rows, answer_rows = table("Questions"), table("Answers")
+    stored = list(posed_questions().values())
+    assert column(question_rows, "question") == column(stored, "text")
+    assert column(question_rows, "topic") == column(stored, "topic")
+    assert column(answer_rows, "why") == column(stored, "explanation")
+    for item, question_row, answer_row in zip(stored, question_rows, answer_rows, strict=True):
+        answer = answer_row["answer"]
+        if not item["choices"]:
+            assert shows(answer, item["solution"]), f"{item['id']}: answer {answer!r}"
+            continue
+        choices = []
+        for letter, choice in zip(LETTERS, item["choices"], strict=False):
+            choices.append(f"{letter}) {choice}")
+        assert answer == choices[item["solution"]]
+        assert question_row["choices"] == " · ".join(choices)
 
 
-# The retrospective
+#### the retrospective
 
 
 def test_retrospective_tells_how_each_prediction_fared() -> None:
-    rows, outcomes = table("Retrospective: what was predicted"), again()["outcomes"]
+    rows, outcomes = table("Retrospective: what was predicted"), recomputed()["outcomes"]
     assert len(rows) == len(outcomes)
-    given = results()
-    for row, claim, outcome in zip(rows, claims(), outcomes, strict=True):
-        assert (row["feature"], row["prediction"], row["outcome"]) == (
-            claim["feature"],
-            claim["claim"],
-            outcome,
-        )
-        met = given[claim["feature"]].get(claim["measurement"])
-        if (
-            met is not None
-            and " is " in row["measured"]
-            and row["measured"].startswith(claim["measurement"])
-        ):
-            assert shows(row["measured"].split(" is ", 1)[1], met["value"]), row["measured"]
-    told = " ".join(outputs.result()["findings"])
-    for claim, outcome in zip(claims(), outcomes, strict=True):
-        sentence = f"{claim['feature']} claimed that {claim['claim']};"
-        assert (sentence in told) == (outcome != "HELD"), f"{sentence} and its outcome is {outcome}"
+    measurements = results()
+    for row, prediction, outcome in zip(rows, predictions(), outcomes, strict=True):
+        # 1. The row is of this prediction and states its outcome.
+        expected = (prediction["feature"], prediction["claim"], outcome)
+        assert (row["feature"], row["prediction"], row["outcome"]) == expected
+        # 2. A row that states the measurement, rather than an unclear lead, states its value.
+        measurement = measurements[prediction["feature"]].get(prediction["measurement"])
+        text = row["measured"]
+        states_it = text.startswith(prediction["measurement"]) and " is " in text
+        if measurement is not None and states_it:
+            stated = text.split(" is ", 1)[1]
+            assert shows(stated, measurement["value"], measurement["unit"]), text
+
+    # 3. The findings name each prediction that did not hold, and no other.
+    findings = " ".join(outputs.result()["findings"])
+    for prediction, outcome in zip(predictions(), outcomes, strict=True):
+        sentence = f"{prediction['feature']} claimed that {prediction['claim']};"
+        assert (sentence in findings) == (outcome != "HELD"), f"{sentence} outcome: {outcome}"
 
 
 def test_retrospective_tells_what_each_experiment_found() -> None:
     rows = {row["feature"]: row for row in table("Retrospective: what each experiment")}
     assert sorted(rows) == features()
     for name, row in rows.items():
-        result = json.loads((outputs.inputs()[name] / "result.json").read_text("utf-8"))
+        result = feature_result(name)
         assert (row["question"], row["hypothesis"]) == (result["question"], result["hypothesis"])
         assert row["found"] == " ".join(result["findings"])
 
 
-def test_candidates_are_shown_as_they_were_sized() -> None:
+def test_candidates_are_shown_as_they_were_evaluated() -> None:
     rows = table("The minimum interesting experiment")
-    for row, candidate, found in zip(rows, candidates(), again()["sized"], strict=True):
+    for row, candidate, comparison in zip(rows, candidates(), candidate_results(), strict=True):
         assert (row["comparison"], row["question"]) == (candidate["name"], candidate["question"])
-        assert row["answer"] == self_assessment.verdict(candidate, found)
-        assert shows(row["effect"], found["effect"]["value"]), row["effect"]
-        assert row["training examples"] == found["examples"]
-        assert row["seeds that are enough"] == (found["seeds"] or "more than can be said")
-    first = outputs.result()["findings"][0]
-    assert repr(outputs.value("minimum_experiment")) in first
-    assert (
-        outputs.read_json("sources.json")[outputs.value("minimum_experiment_feature")]["receipt"]
-        in first
-    )
+        assert row["answer"] == comparison.answer(candidate)
+        assert shows(row["effect"], comparison.effect["value"]), row["effect"]
+        assert row["training examples"] == comparison.examples
+        assert row["seeds that are enough"] == (comparison.seeds or "more than can be said")
+    finding = outputs.result()["findings"][0]
+    assert repr(outputs.value("minimum_experiment")) in finding
+    feature = outputs.value("minimum_experiment_feature")
+    assert outputs.read_json("sources.json")[feature]["receipt"] in finding
 
 
-# The figures
+#### the figures
 
 
 def test_figure_shows_how_the_predictions_fared() -> None:
-    series = {
-        item["label"]: item for item in outputs.read_json("figures/predictions.json")["series"]
-    }
-    pairs = list(zip((claim["feature"] for claim in claims()), again()["outcomes"], strict=True))
+    figure = outputs.read_json("figures/predictions.json")
+    series = {item["label"]: item for item in figure["series"]}
+    predicting = column(predictions(), "feature")
+    pairs = list(zip(predicting, recomputed()["outcomes"], strict=True))
     assert set(series) == {"held", "missed", "inconclusive"}
-    for label, shown in series.items():
-        assert sorted(shown["x"]) == features()
-        assert shown["y"] == [pairs.count((name, label.upper())) for name in shown["x"]], label
+    for label, bars in series.items():
+        assert sorted(bars["x"]) == features()
+        assert bars["y"] == [pairs.count((name, label.upper())) for name in bars["x"]], label
 
 
 def test_figure_shows_the_comparisons() -> None:
-    pairs = [(c["name"], s["effect"]) for c, s in zip(candidates(), again()["sized"], strict=True)]
-    known = [(name, effect) for name, effect in pairs if self_assessment.number(effect["value"])]
+    # 1. What can be shown: the effects that are numbers, each with its interval or a point.
+    names, values, lows, highs = [], [], [], []
+    for candidate, comparison in zip(candidates(), candidate_results(), strict=True):
+        value = comparison.effect["value"]
+        if not deciding.is_number(value):
+            continue
+        low, high = deciding.confidence_interval(comparison.effect) or (value, value)
+        names.append(candidate["name"])
+        values.append(float(value))
+        lows.append(float(low))
+        highs.append(float(high))
+
+    # 2. What is shown.
     (series,) = outputs.read_json("figures/candidates.json")["series"]
-    assert series["x"] == [name for name, _ in known]
-    assert outputs.same(series["y"], [float(effect["value"]) for _, effect in known], 1e-9)
-    ends = [
-        self_assessment.ends(effect) or (effect["value"], effect["value"]) for _, effect in known
-    ]
-    for edge, band in enumerate(series["band"]):
-        assert outputs.same(band, [float(pair[edge]) for pair in ends], 1e-6)
+    assert series["x"] == names
+    assert outputs.same(series["y"], values, 1e-9)
+    lower, upper = series["band"]
+    assert outputs.same(lower, lows, 1e-6)
+    assert outputs.same(upper, highs, 1e-6)

@@ -1,119 +1,125 @@
 """FEAT-009, training-dynamics self-assessment: what would you guess, what was predicted, what held?
 
 run(ctx)
-    _measured   the measurements of the track's features, from their results
-    _assess     pose:    each question of track_a.yaml, decided by its rule on those measurements
-                size:    each candidate for the minimum interesting experiment, by its effect
-                         and spread
-                score:   each prediction of the plan, by the runner's own rule
-    report.…    numbers, tables, figures and sentences made from them
+    measure    _read_result          the measurements of the track's features, from their results
+               pose                  each question of track_a.yaml, decided by its rule on them
+               evaluate_candidate    each candidate for the minimum interesting experiment, by its
+                                     effect and its standard deviation between seeds
+               score_prediction      each prediction of the plan, by the runner's own rule
+    source_digests                   which results and receipts they come from
+    store                            questions, candidates, predictions and sources as JSON
+    numbers, tables, report, figures made from what was measured
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
-from lab import present
-from lab.contract import Context, ContractError, Result, environment, main
+from lab.contract import Context, ContractError, Experiment, Outcome, Result, main
 from lab.digests import sha256
 from lab.present.write import as_json
-from lab.synthesis import questions, report, retrospect, smallest
-from lab.synthesis.evidence import Evidence
+from lab.synthesis import figures, numbers, report, tables
+from lab.synthesis.measured import Assessment
+from lab.synthesis.minimum_experiment import evaluate_candidate, read_candidates
+from lab.synthesis.questions import pose, read_questions
+from lab.synthesis.retrospect import read_predictions, score_prediction
 
-QUESTION = (
-    "Which statements about training dynamics would you have made wrongly before this track, "
-    "which of its own predictions were wrong, and what is the smallest experiment that would have "
-    "taught you something?"
+EXPERIMENT = Experiment(
+    title="Training-dynamics self-assessment",
+    question=(
+        "Which statements about training dynamics would you have made wrongly before this track, "
+        "which of its own predictions were wrong, and what is the smallest experiment that would "
+        "have taught you something?"
+    ),
+    hypothesis=(
+        "At least half of what was predicted before the track holds on its numbers and at least "
+        "one prediction does not; the comparison that needs the fewest runs to be decided is true "
+        "answers against shuffled ones, because the labels change more than any setting does."
+    ),
+    method=(
+        "Nothing is trained. Each question states a rule and no answer: which of some measurements "
+        "is the largest, between which limits a number or its 95 % interval is, or the number "
+        "itself. The rules are applied to the results of the track's four features as they were "
+        "verified; a question that the numbers leave open is not asked. Each prediction of the "
+        "plan is scored again by the plan's own rule: with the 95 % interval of an estimate, HELD "
+        "on the claimed side, MISSED on the other, else INCONCLUSIVE. The minimum interesting "
+        "experiment is the comparison of two settings that would have needed the fewest training "
+        "examples to be decided, given the effect and the standard deviation between seeds that "
+        "were measured; it is a plan made after the fact from few seeds, not a second test."
+    ),
+    headline=(
+        "minimum_experiment",
+        "minimum_experiment_answer",
+        "minimum_experiment_examples",
+        "predictions_missed",
+        "predictions_held",
+        "questions",
+    ),
 )
-HYPOTHESIS = (
-    "At least half of what was predicted before the track holds on its numbers and at least one "
-    "prediction does not; the comparison that needs the fewest runs to be decided is true answers "
-    "against shuffled ones, because the labels change more than any setting does."
-)
-METHOD = (
-    "Nothing is trained. Each question states a rule and no answer: which of some measurements is "
-    "the largest, between which limits a number or its 95 % interval lies, or the number itself. "
-    "The rules are applied to the results of the track's four features as they were verified; a "
-    "question that the numbers leave open is not asked. Each prediction of the plan is scored "
-    "again by the plan's own rule: with the 95 % interval of an estimate, HELD on the claimed "
-    "side, MISSED on the other, else INCONCLUSIVE. The minimum interesting experiment is the "
-    "comparison of two settings that would have needed the fewest training examples to be decided, "
-    "given the effect and the spread between seeds that were measured; it is a plan made after the "
-    "fact from few seeds, not a second test."
-)
-EXPERIMENT = __spec__.name if __name__ == "__main__" and __spec__ else __name__
 
 
-@dataclass(frozen=True)
-class Assessed:
-    """All that was computed.
+def run(ctx: Context) -> Outcome:
+    """Assess, store what the answers come from, and return numbers, tables and findings."""
+    # 1. Assess and store: what the gate decides again.
+    assessment = measure(ctx)
+    sources = source_digests(ctx)
+    store(ctx.out, assessment, sources)
 
-    results: feature -> its result; left_out: ids of the questions that stay open.
-    """
-
-    results: Mapping[str, Result]
-    asked: tuple[questions.Question, ...]
-    posed: tuple[questions.Posed, ...]
-    left_out: tuple[str, ...]
-    sized: tuple[smallest.Sized, ...]
-    scored: tuple[retrospect.Scored, ...]
-
-    @property
-    def minimum(self) -> smallest.Sized:
-        """Give the minimum interesting experiment."""
-        return smallest.minimum(self.sized)
-
-
-def run(ctx: Context) -> None:
-    """Assess, store what the answers come from, and show it."""
-    assessed = assess(ctx)
-    found = sources(ctx)
-    store(ctx, assessed, found)
-    numbers = report.measurements(assessed)
-    result = Result(
-        EXPERIMENT,
-        QUESTION,
-        HYPOTHESIS,
-        METHOD,
-        numbers,
-        tables=report.tables(assessed),
-        findings=report.findings(assessed, numbers, found),
-        environment=environment(
-            ctx, receipts={name: source["receipt"] for name, source in found.items()}
-        ),
+    # 2. Numbers, and what is shown of them.
+    measurements = numbers.measurements(assessment)
+    question_count, score_count = len(assessment.posed_questions), len(assessment.scores)
+    ctx.progress(1, 1, f"{question_count} questions, {score_count} predictions")
+    return Outcome(
+        measurements,
+        tables=tables.tables(assessment),
+        findings=report.findings(assessment, measurements, sources),
+        figures=figures.figures(assessment),
+        environment={"receipts": {name: source["receipt"] for name, source in sources.items()}},
     )
-    present.write(ctx.out, result, report.figures(assessed))
-    ctx.progress(1, 1, f"{len(assessed.posed)} questions, {len(assessed.scored)} predictions")
 
 
-def assess(ctx: Context) -> Assessed:
-    """Pose every question, score every prediction, size every candidate."""
-    results = {name: _result(ctx, name) for name in ctx.config["features"]}
-    measured: Evidence = {name: result.measurements for name, result in results.items()}
-    asked, document = questions.read()
-    posed = {question.id: questions.pose(question, measured) for question in asked}
+def measure(ctx: Context) -> Assessment:
+    """Pose every question, evaluate every candidate, score every prediction."""
+    # 1. The results of the track's features.
+    results = {feature: _read_result(ctx, feature) for feature in ctx.config["features"]}
+    evidence = {feature: result.measurements for feature, result in results.items()}
+
+    # 2. The questions; those that the numbers do not decide stay open.
+    questions, document = read_questions()
+    posed_questions = []
+    open_questions = []
+    for question in questions:
+        posed = pose(question, evidence)
+        if posed is None:
+            open_questions.append(question.id)
+        else:
+            posed_questions.append(posed)
+
+    # 3. Candidates for the minimum interesting experiment, and the plan's predictions.
+    candidates = read_candidates(document["candidates"])
     plan = json.loads(ctx.inputs.path(ctx.config["plan"]).read_text("utf-8"))
-    return Assessed(
-        results,
-        asked,
-        tuple(found for found in posed.values() if found is not None),
-        tuple(name for name, found in posed.items() if found is None),
-        tuple(
-            smallest.size(candidate, measured)
-            for candidate in smallest.candidates(document["candidates"])
-        ),
-        tuple(
-            retrospect.score(claim, measured[claim.feature])
-            for claim in retrospect.claims(plan, results)
+    predictions = read_predictions(plan, results)
+    return Assessment(
+        results=results,
+        questions=questions,
+        posed_questions=tuple(posed_questions),
+        open_questions=tuple(open_questions),
+        candidates=tuple(evaluate_candidate(candidate, evidence) for candidate in candidates),
+        scores=tuple(
+            score_prediction(prediction, evidence[prediction.feature]) for prediction in predictions
         ),
     )
 
 
-def _result(ctx: Context, feature: str) -> Result:
-    """Give a feature's result; ContractError if the folder holds none that can be read."""
+def _read_result(ctx: Context, feature: str) -> Result:
+    """Return a feature's result.
+
+    Raises:
+        ContractError: the feature's folder has no result that can be read.
+    """
     path = ctx.inputs.path(feature) / "result.json"
     try:
         return Result.from_json(json.loads(path.read_text("utf-8")))
@@ -125,35 +131,33 @@ def _result(ctx: Context, feature: str) -> Result:
         raise ContractError(msg) from error
 
 
-def sources(ctx: Context) -> dict[str, dict[str, str]]:
-    """Give what the answers rest on: feature -> digests of its receipt and its result.
+def source_digests(ctx: Context) -> dict[str, dict[str, str]]:
+    """Return what the answers rest on: feature -> digests of its receipt and its result.
 
     A run by hand has no receipt: "none".
     """
-    return {
-        name: {
-            "receipt": str(ctx.inputs.entries[name].get("receipt", "none")),
-            "result": f"sha256:{sha256((ctx.inputs.path(name) / 'result.json').read_bytes())}",
-        }
-        for name in ctx.config["features"]
-    }
+    sources = {}
+    for feature in ctx.config["features"]:
+        result = (ctx.inputs.path(feature) / "result.json").read_bytes()
+        receipt = ctx.inputs.entries[feature].get("receipt", "none")
+        sources[feature] = {"receipt": str(receipt), "result": f"sha256:{sha256(result)}"}
+    return sources
 
 
-def store(ctx: Context, assessed: Assessed, found: Mapping[str, Mapping[str, str]]) -> None:
-    """Write the rules with what they gave, the predictions, the digests of what they used."""
+def store(out: Path, assessment: Assessment, sources: dict[str, dict[str, str]]) -> None:
+    """Write the questions with their answers, the candidates, the predictions and the sources."""
     documents: dict[str, Any] = {
-        "questions": {"asked": _plain(assessed.asked), "posed": _plain(assessed.posed)},
-        "candidates": _plain(item.candidate for item in assessed.sized),
-        "predictions": _plain(item.claim for item in assessed.scored),
-        "sources": found,
+        "questions": {
+            "questions": list(map(asdict, assessment.questions)),
+            "posed_questions": list(map(asdict, assessment.posed_questions)),
+        },
+        "candidates": [asdict(result.candidate) for result in assessment.candidates],
+        "predictions": [asdict(score.prediction) for score in assessment.scores],
+        "sources": sources,
     }
     for name, document in documents.items():
-        (ctx.out / f"{name}.json").write_bytes(as_json(document))
-
-
-def _plain(items: Any) -> list[dict[str, Any]]:
-    return [asdict(item) for item in items]
+        (out / f"{name}.json").write_bytes(as_json(document))
 
 
 if __name__ == "__main__":
-    main(run)
+    main(EXPERIMENT, run)

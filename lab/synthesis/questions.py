@@ -1,12 +1,13 @@
 """Questions whose answers are decided by measurements: reading, posing, grading an answer. Pure.
 
-A question stands in a YAML file and states a rule, never an answer. `pose` applies the rule to
-what was measured:
+A question of the YAML file states a rule, never an answer. `pose` applies the rule to what was
+measured:
 
     largest, smallest   the option whose measurement is
-    bracket             between which `cuts` the number lies: k cuts part k + 1 options
-    interval            between which `cuts` the whole 95 % interval lies; the last option says
-                        that the run cannot tell
+    bracket             the bin of `bin_edges` with the number in it: k edges make k + 1 bins, one
+                        for each option
+    interval            the bin with the whole 95 % interval in it; the last option says that the
+                        run cannot tell
     equals              the option that `is` what was measured
     number              the number itself, to within its 95 % interval or a tenth of it, whichever
                         is wider
@@ -25,14 +26,22 @@ import yaml
 
 from lab.present.numbers import number, quantity
 from lab.result import ContractError, Measurement, Scalar
-from lab.synthesis import evidence
-from lab.synthesis.evidence import Evidence
+from lab.synthesis.evidence import (
+    NAME,
+    Evidence,
+    calculate,
+    confidence_interval,
+    find_measurement,
+    is_number,
+    measurement_names,
+)
 
 TRACK_A = Path(__file__).with_name("track_a.yaml")
 RULES = ("largest", "smallest", "bracket", "interval", "equals", "number")
-PLACEHOLDER = re.compile(rf"\{{({evidence.NAME.pattern})\}}")
-SHARE = 0.1  # of a number: how far off an answer may be that was not looked up
+PLACEHOLDER = re.compile(rf"\{{({NAME.pattern})\}}")
+TOLERANCE = 0.1  # of a number: how far off the answer of a reader who did not look it up may be
 LETTERS = "abcdefgh"
+ECHO_LENGTH = 30  # characters of an unreadable answer that its message repeats
 
 
 @dataclass(frozen=True)
@@ -46,10 +55,12 @@ class Option:
 
 
 @dataclass(frozen=True)
-class Question:
+class QuizQuestion:
     """A question and the rule that decides it.
 
-    `why` explains a number, an option's own `why` explains a choice.
+    of: the expression that the rule reads (`calculate`), where the options have none of their own;
+    bin_edges: ascending, in its unit; why: explains a number; an option's own `why` explains a
+    choice.
     """
 
     id: str
@@ -57,33 +68,31 @@ class Question:
     ask: str
     rule: str
     of: str | None = None
-    cuts: tuple[float, ...] = ()
+    bin_edges: tuple[float, ...] = ()
     options: tuple[Option, ...] = ()
     why: str = ""
 
     @property
-    def uses(self) -> tuple[str, ...]:
-        """Give FEATURE.name of every measurement that decides it or is shown in it, each once."""
-        texts = [
-            self.ask,
-            self.why,
-            *(text for option in self.options for text in (option.label, option.why)),
-        ]
-        return evidence.names(" ".join([*self.deciding, *texts]))
+    def rule_names(self) -> tuple[str, ...]:
+        """FEATURE.name of every measurement that the rule reads, each once."""
+        expressions = [self.of or ""]
+        expressions += [option.of or "" for option in self.options]
+        return measurement_names(" ".join(expressions))
 
     @property
-    def deciding(self) -> tuple[str, ...]:
-        """Give FEATURE.name of every measurement that the rule reads, each once."""
-        return evidence.names(
-            " ".join([self.of or "", *(option.of or "" for option in self.options)])
-        )
+    def all_names(self) -> tuple[str, ...]:
+        """FEATURE.name of every measurement that the rule or a text reads, each once."""
+        texts = [*self.rule_names, self.ask, self.why]
+        for option in self.options:
+            texts += [option.label, option.why]
+        return measurement_names(" ".join(texts))
 
 
 @dataclass(frozen=True)
-class Posed:
+class PosedQuestion:
     """A question as it is asked, with its answer.
 
-    choices: the labels in the order shown, none for a number; right: place of the right
+    choices: the labels in the order of asking, none for a number; solution: index of the right
     choice, or the number; tolerance: how far off a number may be, in `unit`; explanation: made
     from the numbers.
     """
@@ -92,218 +101,298 @@ class Posed:
     topic: str
     text: str
     choices: tuple[str, ...]
-    right: float
+    solution: float
     tolerance: float | None
     unit: str
     explanation: str
 
     @property
     def answer(self) -> str:
-        """Give the right answer in words."""
+        """The right answer in words."""
         if self.choices:
-            return f"{LETTERS[int(self.right)]}) {self.choices[int(self.right)]}"
-        return f"{number(self.right)} {self.unit}".strip() + f" (± {number(self.tolerance, 2)})"
+            index = int(self.solution)
+            return f"{LETTERS[index]}) {self.choices[index]}"
+        value = f"{number(self.solution)} {self.unit}".strip()
+        return f"{value} (± {number(self.tolerance, 2)})"
 
 
-def read(path: Path = TRACK_A) -> tuple[tuple[Question, ...], Mapping[str, Any]]:
-    """Give the questions of a file and all that the file holds.
+#### reading
 
-    ContractError if a question breaks its rule.
+
+def read_questions(path: Path = TRACK_A) -> tuple[tuple[QuizQuestion, ...], Mapping[str, Any]]:
+    """Return the questions of a file, and the whole parsed file.
+
+    Raises:
+        ContractError: the file is no YAML, or a question breaks its rule.
     """
     try:
         document = yaml.safe_load(path.read_text("utf-8"))
     except yaml.YAMLError as error:
         msg = f"{path} cannot be read as YAML: {error}"
         raise ContractError(msg) from error
-    found = tuple(_question(raw) for raw in document["questions"])
-    wrong = [f"{question.id}: {fault}" for question in found for fault in faults(question)]
-    twice = sorted({q.id for q in found if [p.id for p in found].count(q.id) > 1})
-    if wrong or twice:
-        msg = f"{path}: {'; '.join([*wrong, *(f'{name} stands there twice' for name in twice)])}"
+    questions = tuple(_parse_question(entry) for entry in document["questions"])
+
+    problems = []
+    ids: set[str] = set()
+    for question in questions:
+        problems += [f"{question.id}: {problem}" for problem in find_problems(question)]
+        if question.id in ids:
+            problems.append(f"the id {question.id} is used twice")
+        ids.add(question.id)
+    if problems:
+        msg = f"{path}: {'; '.join(problems)}"
         raise ContractError(msg)
-    return found, document
+    return questions, document
 
 
-def _question(raw: Mapping[str, Any]) -> Question:
+def _parse_question(entry: Mapping[str, Any]) -> QuizQuestion:
     try:
-        options = tuple(
-            Option(o["label"], o["why"], o.get("of"), o.get("is")) for o in raw.get("options", ())
-        )
-        cuts = tuple(float(cut) for cut in raw.get("cuts", ()))
-        rest = {name: raw[name] for name in ("id", "topic", "ask", "rule")}
-        return Question(
-            **rest, of=raw.get("of"), cuts=cuts, options=options, why=raw.get("why", "")
+        options = []
+        for raw in entry.get("options", ()):
+            option = Option(raw["label"], raw["why"], of=raw.get("of"), equal=raw.get("is"))
+            options.append(option)
+        return QuizQuestion(
+            id=entry["id"],
+            topic=entry["topic"],
+            ask=entry["ask"],
+            rule=entry["rule"],
+            of=entry.get("of"),
+            bin_edges=tuple(float(edge) for edge in entry.get("bin_edges", ())),
+            options=tuple(options),
+            why=entry.get("why", ""),
         )
     except (KeyError, TypeError, ValueError) as error:
-        msg = f"question {raw.get('id', raw)!r}: {type(error).__name__} {error}"
+        msg = f"question {entry.get('id', entry)!r}: {type(error).__name__} {error}"
         raise ContractError(msg) from error
 
 
-def faults(question: Question) -> Iterator[str]:
-    """Give what is wrong with a question before anything was measured."""
-    rule, options = question.rule, question.options
-    if rule not in RULES:
-        yield f"rule {rule!r}; wanted one of {', '.join(RULES)}"
+def find_problems(question: QuizQuestion) -> Iterator[str]:
+    """Yield what is wrong with a question before anything was measured."""
+    if question.rule not in RULES:
+        yield f"got rule {question.rule!r}; expected one of {', '.join(RULES)}"
         return
-    compared = rule in ("largest", "smallest")
-    wanted = {
-        "bracket": len(question.cuts) + 1,
-        "interval": len(question.cuts) + 2,
-        "number": 0,
-    }.get(rule)
-    if wanted is not None and len(options) != wanted:
-        yield f"{len(options)} options; wanted {wanted}"
-    if rule != "number" and not 2 <= len(options) <= len(LETTERS):
-        yield f"{len(options)} options; wanted 2 to {len(LETTERS)}"
-    if compared != all(option.of for option in options) and rule != "number":
+    yield from _option_problems(question)
+    yield from _expression_problems(question)
+    edges = list(question.bin_edges)
+    has_bins = question.rule in ("bracket", "interval")
+    if has_bins != bool(edges) or edges != sorted(set(edges)):
         yield (
-            "its options do not name what they are compared by"
-            if compared
-            else "its options name measurements"
+            f"got bin_edges {edges}; expected ascending ones for bracket and interval, none for "
+            "another rule"
         )
-    if compared == bool(question.of):
-        yield "`of` stands with the options here" if compared else "`of` is missing"
-    if (rule in ("bracket", "interval")) != bool(question.cuts) or list(question.cuts) != sorted(
-        set(question.cuts)
-    ):
-        yield (
-            f"cuts {list(question.cuts)}; wanted ascending ones for bracket and interval, none else"
-        )
-    if not question.deciding:
-        yield "it uses no measurement, so that anybody can answer it without a run"
+    if not question.rule_names:
+        yield "it uses no measurement, so it can be answered without a run"
 
 
-def pose(question: Question, measured: Evidence) -> Posed | None:
-    """Apply a question's rule; None where the numbers leave it open.
+def _option_problems(question: QuizQuestion) -> Iterator[str]:
+    """Yield what is wrong with the number of options."""
+    count = len(question.options)
+    edges = len(question.bin_edges)
+    expected = {"bracket": edges + 1, "interval": edges + 2, "number": 0}.get(question.rule)
+    if expected is not None and count != expected:
+        yield f"got {count} options; expected {expected}"
+    if question.rule != "number" and not 2 <= count <= len(LETTERS):
+        yield f"got {count} options; expected 2 to {len(LETTERS)}"
 
-    They do where one has no value, or two share the lead. ContractError where a measurement that it
-    names does not exist.
+
+def _expression_problems(question: QuizQuestion) -> Iterator[str]:
+    """Yield what is wrong with `of`: the options have it in a comparison, else the question."""
+    compares_options = question.rule in ("largest", "smallest")
+    options_have_it = all(option.of for option in question.options)
+    if compares_options and not options_have_it:
+        yield "its options do not name what they are compared by"
+    if not compares_options and options_have_it and question.rule != "number":
+        yield "its options name measurements"
+    if compares_options and question.of:
+        yield "`of` belongs to the options here"
+    if not compares_options and not question.of:
+        yield "`of` is missing"
+
+
+#### posing
+
+
+def pose(question: QuizQuestion, evidence: Evidence) -> PosedQuestion | None:
+    """Apply a question's rule to measurements; None where they leave it open.
+
+    They leave it open where one has no value, or two share the lead.
+
+    Raises:
+        ContractError: a measurement that the question names does not exist.
     """
-    found = {name: evidence.find(measured, name) for name in question.uses}
-    if any(found[name].value is None for name in question.deciding):
-        return None
-    met = evidence.calculate(measured, question.of) if question.of else None
-    if met is not None and met.value is None:  # a quotient by 0
-        return None
-    if question.rule == "number":
-        return _posed_number(question, measured, met)
-    place = _decide(question, measured, met)
-    if place is None:
-        return None
-    order = shuffled(question)
-    right = question.options[place]
-    return Posed(
-        question.id,
-        question.topic,
-        fill(question.ask, measured),
-        tuple(fill(question.options[i].label, measured) for i in order),
-        order.index(place),
-        None,
-        "",
-        f"{_numbers(question, measured, met)} {fill(right.why, measured)}",
-    )
-
-
-def _posed_number(question: Question, measured: Evidence, met: Measurement | None) -> Posed | None:
-    if met is None or not evidence.is_number(met.value):
-        return None
-    value: float = met.value  # type: ignore[assignment]
-    low, high = evidence.interval(met) or (value, value)
-    tolerance = max((high - low) / 2, SHARE * abs(value))
-    told = f"{_numbers(question, measured, met)} {fill(question.why, measured)}"
-    return Posed(
-        question.id,
-        question.topic,
-        fill(question.ask, measured),
-        (),
-        value,
-        tolerance,
-        met.unit,
-        told,
-    )
-
-
-def _decide(question: Question, measured: Evidence, met: Measurement | None) -> int | None:
-    """Give the place of the right option in the file's order; None unless there is just one."""
-    options, cuts = question.options, question.cuts
-    if met is None:
-        values: list[Any] = [
-            evidence.calculate(measured, option.of or "").value for option in options
-        ]
-        if not all(map(evidence.is_number, values)):
+    # 1. Everything that it names must exist; what decides must have a value.
+    for name in question.all_names:
+        find_measurement(evidence, name)
+    for name in question.rule_names:
+        if find_measurement(evidence, name).value is None:
             return None
-        best = max(values) if question.rule == "largest" else min(values)
-        right = [place for place, value in enumerate(values) if value == best]
+    operand = None
+    if question.of:
+        operand = calculate(evidence, question.of)
+        if operand.value is None:  # a quotient by 0
+            return None
+    if question.rule == "number":
+        return _pose_number(question, evidence, operand)
+
+    # 2. The right option, by its index in the file's order.
+    right = _right_option(question, evidence, operand)
+    if right is None:
+        return None
+
+    # 3. The choices, in the order of asking.
+    order = shuffled(question)
+    choices = [fill(question.options[index].label, evidence) for index in order]
+    why = fill(question.options[right].why, evidence)
+    return PosedQuestion(
+        id=question.id,
+        topic=question.topic,
+        text=fill(question.ask, evidence),
+        choices=tuple(choices),
+        solution=order.index(right),
+        tolerance=None,
+        unit="",
+        explanation=f"{_state_numbers(question, evidence, operand)} {why}",
+    )
+
+
+def _pose_number(
+    question: QuizQuestion, evidence: Evidence, operand: Measurement | None
+) -> PosedQuestion | None:
+    if operand is None or not is_number(operand.value):
+        return None
+    value = operand.value
+    low, high = confidence_interval(operand) or (value, value)
+    why = fill(question.why, evidence)
+    return PosedQuestion(
+        id=question.id,
+        topic=question.topic,
+        text=fill(question.ask, evidence),
+        choices=(),
+        solution=value,
+        tolerance=max((high - low) / 2, TOLERANCE * abs(value)),
+        unit=operand.unit,
+        explanation=f"{_state_numbers(question, evidence, operand)} {why}",
+    )
+
+
+def _right_option(
+    question: QuizQuestion, evidence: Evidence, operand: Measurement | None
+) -> int | None:
+    """Return the index of the right option in the file's order; None unless there is just one."""
+    if operand is None:
+        matches = _extreme_options(question, evidence)
     elif question.rule == "equals":
-        right = [
-            i
-            for i, o in enumerate(options)
-            if type(o.equal) is type(met.value) and o.equal == met.value
-        ]
+        matches = _equal_options(question, operand.value)
     elif question.rule == "bracket":
-        right = [_bracket(met.value, cuts)] if evidence.is_number(met.value) else []
+        matches = []
+        if is_number(operand.value):
+            matches = [_bin_of(operand.value, question.bin_edges)]
     else:
-        ends = evidence.interval(met)
-        brackets = {_bracket(end, cuts) for end in ends} if ends else set()
-        right = list(brackets) if len(brackets) == 1 else [len(cuts) + 1]
-    return right[0] if len(right) == 1 else None
+        matches = [_bin_of_interval(question, operand)]
+    if len(matches) != 1:
+        return None
+    return matches[0]
 
 
-def _bracket(value: Any, cuts: tuple[float, ...]) -> int:
-    return sum(cut <= value for cut in cuts)
+def _extreme_options(question: QuizQuestion, evidence: Evidence) -> list[int]:
+    """Return the options whose measurement is the largest (or smallest); none without numbers."""
+    values = []
+    for option in question.options:
+        value = calculate(evidence, option.of or "").value
+        if not is_number(value):
+            return []
+        values.append(value)
+    extreme = max if question.rule == "largest" else min
+    best = extreme(values)
+    return [index for index, value in enumerate(values) if value == best]
 
 
-def shuffled(question: Question) -> tuple[int, ...]:
-    """Give the order in which the options are shown: by digest, the same on every machine.
+def _equal_options(question: QuizQuestion, value: Scalar) -> list[int]:
+    """Return the options that are the value, type included: `true` is not 1."""
+    matches = []
+    for index, option in enumerate(question.options):
+        if type(option.equal) is type(value) and option.equal == value:
+            matches.append(index)
+    return matches
 
-    What has an order of its own (brackets of a number) keeps it: a ladder out of order is a reading
-    test.
+
+def _bin_of_interval(question: QuizQuestion, operand: Measurement) -> int:
+    """Return the bin with the whole 95 % interval in it, else the last option: cannot tell."""
+    edges = question.bin_edges
+    interval = confidence_interval(operand)
+    if interval is not None:
+        low, high = (_bin_of(end, edges) for end in interval)
+        if low == high:
+            return low
+    return len(edges) + 1
+
+
+def _bin_of(value: float, edges: tuple[float, ...]) -> int:
+    """Return the index of a value's bin; an edge belongs to the bin above it."""
+    return sum(edge <= value for edge in edges)
+
+
+def shuffled(question: QuizQuestion) -> tuple[int, ...]:
+    """Return the order in which the options are asked: by digest, the same on every machine.
+
+    Bins of a number keep their own order, which is the easiest one to read.
     """
-    places = range(len(question.options))
+    indices = range(len(question.options))
     if question.rule == "bracket":
-        return tuple(places)
-    keys = [
-        hashlib.sha256(f"{question.id}\0{option.label}".encode()).hexdigest()
-        for option in question.options
-    ]
-    return tuple(sorted(places, key=keys.__getitem__))
+        return tuple(indices)
+    keys = []
+    for option in question.options:
+        text = f"{question.id}\0{option.label}"
+        keys.append(hashlib.sha256(text.encode()).hexdigest())
+    return tuple(sorted(indices, key=keys.__getitem__))
 
 
-def fill(text: str, measured: Evidence) -> str:
-    """Give a text with each {FEATURE.name} replaced by its value, standard error and unit."""
-    filled = PLACEHOLDER.sub(lambda match: quantity(evidence.find(measured, match[1])), text)
+def fill(text: str, evidence: Evidence) -> str:
+    """Return a text with each {FEATURE.name} replaced by its value, standard error and unit."""
+    filled = PLACEHOLDER.sub(lambda match: quantity(find_measurement(evidence, match[1])), text)
     return " ".join(filled.split())
 
 
-def _numbers(question: Question, measured: Evidence, met: Measurement | None) -> str:
-    """State the measurements that decided, and what was computed from them."""
-    told = "; ".join(
-        f"{place} = {quantity(evidence.find(measured, place))}" for place in question.deciding
-    )
-    if question.of and len(question.deciding) > 1 and met is not None:
-        return f"{told}; {question.of} = {quantity(met)}."
-    return f"{told}."
+def _state_numbers(question: QuizQuestion, evidence: Evidence, operand: Measurement | None) -> str:
+    """Return a sentence of the measurements that decided, and what was computed from them."""
+    names = question.rule_names
+    parts = [f"{name} = {quantity(find_measurement(evidence, name))}" for name in names]
+    if operand is not None and len(names) > 1:
+        parts.append(f"{question.of} = {quantity(operand)}")
+    return f"{'; '.join(parts)}."
 
 
-def grade(posed: Posed, answer: str) -> bool:
-    """Say whether an answer is right; ValueError saying what was wanted if it cannot be read."""
+#### grading
+
+
+def grade_answer(question: PosedQuestion, answer: str) -> bool:
+    """Return whether an answer is right.
+
+    Raises:
+        ValueError: the answer is none of the letters, or no number; the message says which.
+    """
     text = answer.strip().lower().rstrip(").")
-    if posed.choices:
-        letters = LETTERS[: len(posed.choices)]
+    if question.choices:
+        letters = LETTERS[: len(question.choices)]
         if len(text) != 1 or text not in letters:
-            msg = f"{_short(answer)} is none of {', '.join(letters)}"
+            msg = f"{_shorten(answer)} is none of {', '.join(letters)}"
             raise ValueError(msg)
-        return letters.index(text) == posed.right
+        return letters.index(text) == question.solution
+
+    digits = text.removesuffix(question.unit.lower()).strip()
+    digits = re.sub(r"(?<=\d),(?=\d{3}\b)", "", digits)  # 1,250 is 1250
     try:
-        value = float(
-            re.sub(r"(?<=\d),(?=\d{3}\b)", "", text.removesuffix(posed.unit.lower()).strip())
-        )
+        value = float(digits)
     except ValueError:
-        msg = f"{_short(answer)} is no number; wanted one such as 12, 0.25 or 3e-4"
+        msg = f"{_shorten(answer)} is no number; expected one such as 12, 0.25 or 3e-4"
         raise ValueError(msg) from None
-    return abs(value - posed.right) <= (posed.tolerance or 0) * (1 + 1e-9)
+    tolerance = question.tolerance or 0
+    return abs(value - question.solution) <= tolerance * (1 + 1e-9)  # rounding of the ends
 
 
-def _short(answer: str) -> str:
-    kept = "".join(c if c.isprintable() else "?" for c in answer.strip())
-    return repr(kept if len(kept) <= 30 else f"{kept[:30]}…")
+def _shorten(answer: str) -> str:
+    """Return an answer as a message quotes it: printable, and of bounded length."""
+    text = "".join(c if c.isprintable() else "?" for c in answer.strip())
+    if len(text) > ECHO_LENGTH:
+        text = f"{text[:ECHO_LENGTH]}…"
+    return repr(text)

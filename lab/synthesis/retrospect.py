@@ -1,4 +1,4 @@
-"""What was predicted and what held: the claims of a plan, scored on results. Pure.
+"""What was predicted and what held: the predictions of a plan, scored on results. Pure.
 
 The rule is that of docs/prd-format.md.
 """
@@ -13,10 +13,10 @@ from typing import Any
 
 from lab.present.numbers import number, quantity
 from lab.result import ContractError, Measurement
-from lab.synthesis import evidence
+from lab.synthesis.evidence import confidence_interval, is_number
 
 OUTCOMES = ("HELD", "MISSED", "INCONCLUSIVE")
-ORDERS: Mapping[str, Callable[[Any, Any], bool]] = {
+COMPARATORS: Mapping[str, Callable[[Any, Any], bool]] = {
     "<": operator.lt,
     "<=": operator.le,
     ">": operator.gt,
@@ -25,7 +25,7 @@ ORDERS: Mapping[str, Callable[[Any, Any], bool]] = {
 
 
 @dataclass(frozen=True)
-class Claim:
+class Prediction:
     """A prediction of a feature, as the plan states it."""
 
     feature: str
@@ -39,99 +39,123 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class Scored:
-    """A claim, how it fared (one of OUTCOMES), and the number that decided it, in words."""
+class PredictionScore:
+    """A prediction, its outcome (one of OUTCOMES), and the number that decided it, in words."""
 
-    claim: Claim
+    prediction: Prediction
     outcome: str
-    met: str
+    reason: str
 
 
-def claims(plan: Mapping[str, Any], features: Iterable[str]) -> tuple[Claim, ...]:
-    """Give the predictions of some features of a plan, in the plan's order.
+def read_predictions(plan: Mapping[str, Any], features: Iterable[str]) -> tuple[Prediction, ...]:
+    """Return the predictions of some features of a plan (parsed JSON), in the plan's order.
 
-    ContractError if a feature is not in it.
+    Raises:
+        ContractError: a feature is not in the plan.
     """
     planned = {feature["id"]: feature for phase in plan["phases"] for feature in phase["features"]}
-    wanted = list(features)
-    missing = [name for name in wanted if name not in planned]
-    if missing:
-        msg = (
-            f"the plan has no feature {missing[0]} (it has {', '.join(planned)}); name the right "
-            "plan among the inputs"
-        )
-        raise ContractError(msg)
-    return tuple(
-        Claim(
-            name,
-            raw["id"],
-            raw["claim"],
-            raw["measurement"],
-            raw["comparator"],
-            raw["value"],
-            raw.get("margin"),
-            raw.get("source", ""),
-        )
-        for name in wanted
-        for raw in planned[name].get("predictions", ())
-    )
+    predictions = []
+    for name in features:
+        if name not in planned:
+            msg = (
+                f"the plan has no feature {name} (it has {', '.join(planned)}); name the right "
+                "plan among the inputs"
+            )
+            raise ContractError(msg)
+        for entry in planned[name].get("predictions", ()):
+            prediction = Prediction(
+                feature=name,
+                id=entry["id"],
+                claim=entry["claim"],
+                measurement=entry["measurement"],
+                comparator=entry["comparator"],
+                value=entry["value"],
+                margin=entry.get("margin"),
+                source=entry.get("source", ""),
+            )
+            predictions.append(prediction)
+    return tuple(predictions)
 
 
-def score(claim: Claim, measured: Mapping[str, Measurement]) -> Scored:
-    """Compare a claim with its feature's measurements; what cannot be compared is INCONCLUSIVE."""
-    if claim.margin is not None and not _clearly_positive(measured.get(claim.margin)):
-        told = quantity(measured[claim.margin]) if claim.margin in measured else "not there"
-        return Scored(
-            claim, "INCONCLUSIVE", f"{claim.margin} is {told}: the best does not clearly lead"
-        )
-    met = measured.get(claim.measurement)
-    if met is None:
-        return Scored(claim, "INCONCLUSIVE", f"there is no measurement {claim.measurement}")
-    decided = _exactly(claim, met.value) if met.exact else _by_interval(claim, met)
-    outcome = "INCONCLUSIVE" if decided is None else "HELD" if decided else "MISSED"
-    return Scored(claim, outcome, f"{claim.measurement} is {quantity(met)}{_ends(met)}")
+def score_prediction(
+    prediction: Prediction, measurements: Mapping[str, Measurement]
+) -> PredictionScore:
+    """Compare a prediction with its feature's measurements.
+
+    What cannot be compared is INCONCLUSIVE.
+    """
+    # 1. A claim about the best of several needs a best that clearly leads.
+    margin = prediction.margin
+    if margin is not None and not _is_clearly_positive(measurements.get(margin)):
+        text = quantity(measurements[margin]) if margin in measurements else "not there"
+        reason = f"{margin} is {text}: the best does not clearly lead"
+        return PredictionScore(prediction, "INCONCLUSIVE", reason)
+
+    # 2. The measurement itself.
+    measurement = measurements.get(prediction.measurement)
+    if measurement is None:
+        reason = f"there is no measurement {prediction.measurement}"
+        return PredictionScore(prediction, "INCONCLUSIVE", reason)
+    interval = confidence_interval(measurement)
+    reason = f"{prediction.measurement} is {quantity(measurement)}"
+    if measurement.exact:
+        verdict = _compare_exact(prediction, measurement.value)
+    else:
+        verdict = _compare_interval(prediction, interval)
+        if interval is not None:
+            reason += f", 95 % interval {number(interval[0])} to {number(interval[1])}"
+
+    # 3. True: as claimed; False: the opposite; None: not decided.
+    outcome = {True: "HELD", False: "MISSED", None: "INCONCLUSIVE"}[verdict]
+    return PredictionScore(prediction, outcome, reason)
 
 
-def _ends(met: Measurement) -> str:
-    ends = None if met.exact else evidence.interval(met)
-    return f", 95 % interval {number(ends[0])} to {number(ends[1])}" if ends else ""
+def _is_clearly_positive(lead: Measurement | None) -> bool:
+    """Return whether a lead's whole interval is above 0; an exact lead has none: False."""
+    if lead is None:
+        return False
+    estimate = Measurement.of_estimate(lead.value, lead.unit, stderr=lead.stderr, n=lead.n)
+    interval = confidence_interval(estimate)
+    return interval is not None and interval[0] > 0
 
 
-def _clearly_positive(lead: Measurement | None) -> bool:
-    """Say whether a lead's whole interval lies above 0; an exact one has none, decides nothing."""
-    ends = None if lead is None else evidence.interval(_as_sample(lead))
-    return ends is not None and ends[0] > 0
+def _compare_exact(prediction: Prediction, value: Any) -> bool | None:
+    """Return whether an exact value is as claimed; None if they cannot be compared."""
+    if prediction.comparator in ("==", "!="):
+        if value is None:
+            return None
+        return _is_equal(value, prediction.value) == (prediction.comparator == "==")
+    if not is_number(value):
+        return None
+    return _ci_verdict(prediction, value, value)
 
 
-def _as_sample(met: Measurement) -> Measurement:
-    return Measurement.of_estimate(met.value, met.unit, stderr=met.stderr, n=met.n)
+def _is_equal(actual: Any, expected: Any) -> bool:
+    if not is_number(actual) or not is_number(expected):
+        return type(actual) is type(expected) and bool(actual == expected)
+    if isinstance(actual, int) and isinstance(expected, int):
+        return actual == expected
+    return math.isclose(actual, expected, rel_tol=1e-9)
 
 
-def _exactly(claim: Claim, value: Any) -> bool | None:
-    """True: as claimed; None: cannot be compared."""
-    if claim.comparator in ("==", "!="):
-        return None if value is None else _equal(value, claim.value) == (claim.comparator == "==")
-    return _side(claim, value, value) if evidence.is_number(value) else None
+def _compare_interval(prediction: Prediction, interval: tuple[float, float] | None) -> bool | None:
+    """Return whether an estimate is as claimed; no interval decides that it equals a value."""
+    if interval is None or prediction.comparator in ("==", "!="):
+        return None
+    return _ci_verdict(prediction, *interval)
 
 
-def _equal(met: Any, wanted: Any) -> bool:
-    if evidence.is_number(met) and evidence.is_number(wanted):
-        both = isinstance(met, int) and isinstance(wanted, int)
-        return bool(met == wanted) if both else math.isclose(met, wanted, rel_tol=1e-9)
-    return type(met) is type(wanted) and bool(met == wanted)
-
-
-def _by_interval(claim: Claim, met: Measurement) -> bool | None:
-    ends = evidence.interval(met)
-    return None if ends is None or claim.comparator in ("==", "!=") else _side(claim, *ends)
-
-
-def _side(claim: Claim, low: float, high: float) -> bool | None:
-    """True: the interval lies wholly on the claimed side; False: on the other; None: on both."""
-    if claim.comparator == "within":
-        first, last = claim.value
-        inside, outside = first <= low and high <= last, high < first or low > last
-        return inside if inside or outside else None
-    order = ORDERS[claim.comparator]
-    sides = {order(low, claim.value), order(high, claim.value)}
-    return sides.pop() if len(sides) == 1 else None
+def _ci_verdict(prediction: Prediction, low: float, high: float) -> bool | None:
+    """Return True: the interval is wholly on the claimed side; False: the other; None: both."""
+    if prediction.comparator == "within":
+        first, last = prediction.value
+        if first <= low and high <= last:
+            return True
+        if high < first or low > last:
+            return False
+        return None
+    compare = COMPARATORS[prediction.comparator]
+    verdict = compare(low, prediction.value)
+    if compare(high, prediction.value) != verdict:
+        return None
+    return verdict

@@ -1,4 +1,4 @@
-"""Experiment and gate read with different code; on what people write they must read the same."""
+"""Experiment and gate read with different code; on what users write they must read the same."""
 
 from pathlib import Path
 
@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 
 from gates.questions import question_log as judged_log
 from gates.shared import documents
+from lab import present
 from lab.documentation.markdown import parse
 from lab.questions import question_log
+from lab.result import Measurement
 
 ROOT = Path(__file__).resolve().parents[2]
 lines = st.sampled_from(
@@ -39,15 +41,22 @@ def test_concept_documents_are_read_alike(source: str) -> None:
     assert list(ours.links) == documents.links(theirs)
     assert list(ours.citations) == documents.citations(theirs)
     assert ours.sources == documents.sources(theirs)
-    assert list(ours.placeholders) == documents.placeholders(theirs)
+    names = [(item.feature, item.measurement) for item in ours.placeholders]
+    assert names == documents.placeholders(theirs)
 
 
 def test_the_shipped_documents_are_read_alike_to_the_word() -> None:
     for path in (ROOT / "docs/concepts").glob("*.md"):
         source = path.read_text("utf-8")
         ours, theirs = parse(path.name, source), documents.read(path.name, source)
-        assert list(ours.citations) == documents.citations(theirs)
+        assert ours.title == theirs.title
+        assert list(ours.sections) == list(theirs.sections)
         assert spaced(ours.sources) == spaced(documents.sources(theirs))
+        if path.name == "TEMPLATE.md":
+            # Its text is instructions in HTML comments, where only the gate's reader finds
+            # citations and code. Neither judges more of the template than its sections.
+            continue
+        assert list(ours.citations) == documents.citations(theirs)
         for name, text in ours.sections.items():
             assert text.split() == " ".join(theirs.sections[name]).split()
 
@@ -82,6 +91,41 @@ def test_questions_logs_are_read_alike(text: str) -> None:
     ],
 )  # fmt: skip
 def test_a_shown_number_is_held_against_the_measured_one(
-    text: str, value: object, right: bool
+    *, text: str, value: object, right: bool
 ) -> None:
     assert documents.shows(text, value) is right
+
+
+@pytest.mark.parametrize(
+    ("value", "unit"),
+    [
+        (1023, "bytes"),
+        (1_456_496_640, "bytes"),
+        (123_456, "bytes"),
+        (5 << 21, "bytes"),
+        (119.5, "s"),
+        (441.2, "s"),
+        (2.607, "nats/token"),
+        (0.25, ""),
+    ],
+)
+def test_the_report_and_the_gate_agree_on_units(value: float, unit: str) -> None:
+    text = present.quantity(Measurement.of_estimate(value, unit, stderr=value / 50, n=2000))
+    assert documents.shows(text, value, unit)
+    assert not documents.shows(text, value * 1.02, unit)
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "unit"),
+    [
+        ("1.000 MiB", 1.0, "bytes"),
+        ("1.000 MiB", 2**20, "nats"),
+        ("1.000 MiBs", 2**20, "bytes"),
+        ("3.000 min", 3.0, "s"),
+        ("1.000 nats, of 2 MiB", 2**20, "bytes"),
+    ],
+)
+def test_a_unit_changes_a_value_only_where_it_is_its_own(
+    text: str, value: float, unit: str
+) -> None:
+    assert not documents.shows(text, value, unit)

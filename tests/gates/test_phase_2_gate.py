@@ -1,6 +1,6 @@
 """The exit gate of phase 2 passes five results that hold together.
 
-It sees each one damaged, exchanged or missing.
+It sees each one mutated, exchanged or missing.
 """
 
 import hashlib
@@ -37,94 +37,127 @@ def trial(seed: int, rank: int, *, shuffled: bool = False) -> Trial:
     )
 
 
-def store(feature: Path, found: Trial | str, mean: float, data: dict[str, str]) -> float:
+def store(feature: Path, stored: Trial | str, mean: float, digests: dict[str, str]) -> float:
     """Write a trial's description and its evaluation, drawn around a mean.
 
-    Gives the mean loss that was drawn.
+    Return the mean loss that was drawn.
     """
-    name = found if isinstance(found, str) else found.name
-    folder = feature / "artifacts/trials" / name
+    name = stored
+    description: dict[str, Any] = dict(digests)
+    if isinstance(stored, Trial):
+        name = stored.name
+        description["trial"] = asdict(stored)
+    folder = feature / "artifacts/trials" / str(name)
     folder.mkdir(parents=True)
     seed = int(hashlib.sha256(f"{feature.name}{name}".encode()).hexdigest()[:8], 16)
     losses = np.random.default_rng(seed).gamma(4, mean / 4, 400).astype(np.float32)
     save_file({"losses": losses}, folder / "evaluation.safetensors")
-    described = {} if isinstance(found, str) else {"trial": asdict(found)}
-    (folder / "trial.json").write_text(json.dumps({**described, **data}))
+    (folder / "trial.json").write_text(json.dumps(description))
     return float(losses.astype(np.float64).mean())
 
 
-def measured_from_arrays(folder: Path) -> dict[str, Measurement]:
-    """Write data and trials of the four features; gives the measurements that follow from them."""
+def store_data(feature: Path) -> dict[str, str]:
+    """Write the data of the first experiment; return the digests that every trial states."""
+    digests = {}
+    for name in ("train", "evaluation"):
+        path = feature / f"artifacts/{name}.jsonl"
+        path.write_text(f'{{"of": "{name}"}}\n')
+        digests[f"{name}_sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return digests
+
+
+def store_shapes(feature: Path, digests: dict[str, str]) -> dict[str, Measurement]:
+    """Write the four runs of FEAT-005 and their names; return their measurements."""
+    measurements, names = {}, {}
+    means = {"healthy": 2.6, "overfitting": 5.5, "diverging": 7.0, "flat": 4.7}
+    for number, (shape, mean) in enumerate(means.items()):
+        stored = trial(100 + number, 16)
+        loss = store(feature, stored, mean, digests)
+        names[shape] = stored.name
+        measurements[f"FEAT-005.eval_loss_{shape}"] = Measurement.of_estimate(loss, "nats/token")
+    (feature / "artifacts/shapes.json").write_text(json.dumps(names))
+    return measurements
+
+
+def store_artifacts(folder: Path) -> dict[str, Measurement]:
+    """Write data and trials of the four features; return the measurements that they decide."""
     for feature in track.FEATURES:
         (folder / feature / "artifacts").mkdir(parents=True)
-    curves, rates, ranks = (folder / name for name in track.FEATURES[:3])
-    data = {}
-    for name in ("train", "evaluation"):
-        (curves / f"artifacts/{name}.jsonl").write_text(f'{{"of": "{name}"}}\n')
-        data[f"{name}_sha256"] = hashlib.sha256(
-            (curves / f"artifacts/{name}.jsonl").read_bytes()
-        ).hexdigest()
-    found = {
-        "FEAT-005.base_loss": Measurement.of_estimate(
-            store(curves, "base", 4.8, data), "nats/token"
-        )
-    }
-    shapes = dict(
-        zip(("healthy", "overfitting", "diverging", "flat"), (2.6, 5.5, 7.0, 4.7), strict=True)
-    )
-    for place, (name, mean) in enumerate(shapes.items()):
-        loss = store(curves, trial(100 + place, 16), mean, data)
-        found[f"FEAT-005.eval_loss_{name}"] = Measurement.of_estimate(loss, "nats/token")
-    stored = {name: trial(100 + place, 16).name for place, name in enumerate(shapes)}
-    (curves / "artifacts/shapes.json").write_text(json.dumps(stored))
-    true = [store(curves, trial(seed, 16), 2.6, data) for seed in range(3)]
-    mixed = [store(rates, trial(seed, 16, shuffled=True), 3.1, data) for seed in range(3)]
-    small = [store(ranks, trial(seed, 8), 2.6, data) for seed in range(3)]
-    large = [store(rates, trial(seed, 64), 2.6, data) for seed in range(3)]
-    suites = folder / "FEAT-008/artifacts/suites"
-    suites.mkdir()
-    for name in ("lab_math", "lab_reasoning", "lab_code", "lab_knowledge"):
-        (suites / f"{name}.jsonl").write_text("".join(f'{{"item": {i}}}\n' for i in range(100)))
-    found["FEAT-008.items"] = Measurement.of_exact(400, "items")
+    curves, rates, ranks, forgetting = (folder / name for name in track.FEATURES)
+
+    # 1. Loss curves: the data, the base and four shapes.
+    digests = store_data(curves)
+    base_loss = store(curves, "base", 4.8, digests)
+    measurements = store_shapes(curves, digests)
+    measurements["FEAT-005.base_loss"] = Measurement.of_estimate(base_loss, "nats/token")
+
+    # 2. Rates and ranks: three seeds each.
+    true, mixed, small, large = [], [], [], []
+    for seed in range(3):
+        true.append(store(curves, trial(seed, 16), 2.6, digests))
+        mixed.append(store(rates, trial(seed, 16, shuffled=True), 3.1, digests))
+        small.append(store(ranks, trial(seed, 8), 2.6, digests))
+        large.append(store(rates, trial(seed, 64), 2.6, digests))
     samples = {
-        "FEAT-006.control_gap": [m - t for m, t in zip(mixed, true, strict=True)],
-        "FEAT-006.eval_loss_shuffled": mixed,
-        "FEAT-007.rank_gap": [b - a for a, b in zip(small, large, strict=True)],
+        "FEAT-006.control_gap": np.subtract(mixed, true),
+        "FEAT-006.eval_loss_shuffled": np.array(mixed),
+        "FEAT-007.rank_gap": np.subtract(large, small),
     }
-    return found | {
-        name: Measurement.of_sample(values, "nats/token") for name, values in samples.items()
-    }
+    for name, values in samples.items():
+        measurements[name] = Measurement.of_sample(values.tolist(), "nats/token")
+
+    # 3. Forgetting: four suites.
+    suites = forgetting / "artifacts/suites"
+    suites.mkdir()
+    items = "".join(f'{{"item": {i}}}\n' for i in range(100))
+    for name in ("lab_math", "lab_reasoning", "lab_code", "lab_knowledge"):
+        (suites / f"{name}.jsonl").write_text(items)
+    measurements["FEAT-008.items"] = Measurement.of_exact(400, "items")
+    return measurements
 
 
 @pytest.fixture(scope="module")
 def phase(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Five features' outputs, FEAT-009 really run on the four others; the inputs of the phase."""
+    # 1. The four experiments: artifacts, and results that agree with them.
     folder = tmp_path_factory.mktemp("phase") / "out"
-    known = measured_from_arrays(folder)
-    for feature, names in track.measured(known).items():
-        names |= {
-            place.partition(".")[2]: m for place, m in known.items() if place.startswith(feature)
-        }
-        result = Result(f"lab.{feature}", WORDS, WORDS, WORDS, names, findings=("It fell.",))
+    stored = store_artifacts(folder)
+    for feature, measurements in track.measurements(stored).items():
+        for name, measurement in stored.items():
+            if name.startswith(feature):
+                measurements[name.partition(".")[2]] = measurement
+        result = Result(
+            experiment=f"lab.{feature}",
+            title=f"Experiment {feature}",
+            question=WORDS,
+            hypothesis=WORDS,
+            method=WORDS,
+            headline=(),
+            measurements=measurements,
+            findings=("It fell.",),
+        )
         present.write(folder / feature, result, [])
+
+    # 2. The inputs of the phase, and of FEAT-009.
     plan = folder.parent / "plan.json"
     plan.write_text(json.dumps(track.plan()))
     entries: dict[str, Any] = {"plan": {"kind": "input", "path": str(plan)}}
-    (folder.parent / "phase.json").write_text(json.dumps(entries))
-    for name in track.FEATURES:
-        receipt = hashlib.sha256(name.encode()).hexdigest()
-        entries[name] = {
+    phase_inputs = folder.parent / "phase.json"
+    phase_inputs.write_text(json.dumps(entries))
+    for feature in track.FEATURES:
+        receipt = hashlib.sha256(feature.encode()).hexdigest()
+        entries[feature] = {
             "kind": "feature",
-            "path": str(folder / name),
+            "path": str(folder / feature),
             "receipt": f"sha256:{receipt}",
         }
-    given = folder.parent / "inputs.json"
-    given.write_text(json.dumps(entries))
-    name = "training_dynamics_self_assessment"
-    run_experiment(
-        f"lab.synthesis.{name}", f"lab/synthesis/{name}.yaml", given, folder / "FEAT-009"
-    )
-    return folder, folder.parent / "phase.json"
+    inputs = folder.parent / "inputs.json"
+    inputs.write_text(json.dumps(entries))
+
+    # 3. FEAT-009.
+    config = "lab/synthesis/experiment.yaml"
+    run_experiment("lab.synthesis.experiment", config, inputs, folder / "FEAT-009")
+    return folder, phase_inputs
 
 
 @pytest.fixture
@@ -135,28 +168,28 @@ def copy(phase: tuple[Path, Path], tmp_path: Path) -> Path:
 def test_the_runner_finds_the_exit_gate_able_to_fail_for_each_feature(
     phase: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    folder, given = phase
+    folder, inputs = phase
 
-    def digests(part: Path) -> dict[str, str]:
-        files = [path for path in part.rglob("*") if path.is_file()]
-        return {
-            p.relative_to(part).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest()
-            for p in files
-        }
+    def digests(feature: Path) -> dict[str, str]:
+        digests = {}
+        for path in feature.rglob("*"):
+            if path.is_file():
+                name = path.relative_to(feature).as_posix()
+                digests[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+        return digests
 
     judgement = judge_phase(
         GateSpec(GateKind.PYTEST, f"gates/{GATE}", 120),
         gates_dir=ROOT,
         features={name: folder / name for name in FEATURES},
         outputs={name: digests(folder / name) for name in FEATURES},
-        inputs_file=given,
+        inputs_file=inputs,
         workspace=tmp_path / "workspace",
         env={},
         sandbox=NoSandbox(),
     )
-    assert judgement.state == "verified", [
-        c for c in judgement.true_run.checks if not c.passed
-    ] or judgement.reasons
+    failed = [check for check in judgement.true_run.checks if not check.passed]
+    assert judgement.state == "verified", failed or judgement.reasons
     assert {item.kind for item in judgement.mutants} == {
         "empty",
         *(f"measurements:{name}" for name in FEATURES),
@@ -187,24 +220,24 @@ def scale(path: Path, factor: float) -> None:
 def test_another_evaluation_is_seen(
     phase: tuple[Path, Path], copy: Path, feature: str, pattern: str, check: str
 ) -> None:
-    (place,) = (copy / feature / "artifacts/trials").glob(f"{pattern}/evaluation.safetensors")
-    scale(place, 1.01)
+    (path,) = (copy / feature / "artifacts/trials").glob(f"{pattern}/evaluation.safetensors")
+    scale(path, 1.01)
     assert check in failing(GATE, copy, phase[1], "-m", "not integrity")
 
 
-def test_an_item_that_stands_there_twice_is_seen(phase: tuple[Path, Path], copy: Path) -> None:
-    place = copy / "FEAT-008/artifacts/suites/lab_code.jsonl"
-    place.write_text(place.read_text().replace('"item": 7}', '"item": 8}'))
+def test_an_item_that_is_stored_twice_is_seen(phase: tuple[Path, Path], copy: Path) -> None:
+    path = copy / "FEAT-008/artifacts/suites/lab_code.jsonl"
+    path.write_text(path.read_text().replace('"item": 7}', '"item": 8}'))
     checks = failing(GATE, copy, phase[1], "-m", "not integrity")
     assert checks == ["test_forgetting_was_asked_in_as_many_items_as_were_stored"]
 
 
 def test_an_assessment_of_other_results_is_seen(phase: tuple[Path, Path], copy: Path) -> None:
-    """Results exchanged after the assessment, each in itself in order."""
-    place = copy / "FEAT-006"
-    document = json.loads((place / "result.json").read_text())
+    """Results exchanged after the assessment, each of them consistent."""
+    folder = copy / "FEAT-006"
+    document = json.loads((folder / "result.json").read_text())
     document["measurements"]["format_share"]["unit"] = "another run's"
-    present.write(place, Result.from_json(document | {"files": {}}), [])
+    present.write(folder, Result.from_json(document | {"files": {}}), [])
     failed = failing(GATE, copy, phase[1])
     assert failed == ["test_self_assessment_names_this_result_and_its_receipt[FEAT-006]"]
 
@@ -215,16 +248,16 @@ def test_predictions_that_were_not_registered_are_seen(
     plan = track.plan()
     plan["phases"][1]["features"][1]["predictions"][0]["value"] = 0.9
     (tmp_path / "plan.json").write_text(json.dumps(plan))
-    (tmp_path / "given.json").write_text(
+    (tmp_path / "inputs.json").write_text(
         json.dumps({"plan": {"kind": "input", "path": str(tmp_path / "plan.json")}})
     )
-    failed = failing(GATE, copy, tmp_path / "given.json", "-m", "not integrity")
+    failed = failing(GATE, copy, tmp_path / "inputs.json", "-m", "not integrity")
     assert failed == ["test_experiment_registered_what_it_expected[FEAT-006]"]
 
 
 def test_a_trial_on_other_data_is_seen(phase: tuple[Path, Path], copy: Path) -> None:
-    place = next((copy / "FEAT-007/artifacts/trials").glob("*/trial.json"))
-    place.write_text(place.read_text().replace('"train_sha256": "', '"train_sha256": "0'))
+    path = next((copy / "FEAT-007/artifacts/trials").glob("*/trial.json"))
+    path.write_text(path.read_text().replace('"train_sha256": "', '"train_sha256": "0'))
     checks = failing(GATE, copy, phase[1], "-m", "not integrity")
     assert "test_every_experiment_used_the_data_that_the_first_one_froze[FEAT-007]" in checks
 
@@ -232,9 +265,9 @@ def test_a_trial_on_other_data_is_seen(phase: tuple[Path, Path], copy: Path) -> 
 def test_a_run_by_hand_has_no_receipt_and_is_no_answer(
     phase: tuple[Path, Path], copy: Path
 ) -> None:
-    place = copy / "FEAT-009/sources.json"
-    sources = json.loads(place.read_text())
+    path = copy / "FEAT-009/sources.json"
+    sources = json.loads(path.read_text())
     sources["FEAT-005"]["receipt"] = "none"
-    place.write_text(json.dumps(sources))
+    path.write_text(json.dumps(sources))
     checks = failing(GATE, copy, phase[1])
     assert "test_self_assessment_names_this_result_and_its_receipt[FEAT-005]" in checks

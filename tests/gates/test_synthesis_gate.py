@@ -8,6 +8,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,59 +24,65 @@ GATE = "synthesis/test_synthesis.py"
 MODULE = "lab.synthesis.experiment"
 CONFIG = "lab/synthesis/experiment.yaml"
 
-
-@pytest.fixture(scope="module")
-def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return track.inputs(tmp_path_factory.mktemp("track"))
+# edits a copy of the outputs: (its folder, its parsed result.json)
+Edit = Callable[[Path, dict[str, Any]], None]
 
 
 @pytest.fixture(scope="module")
-def made(given: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return run_experiment(MODULE, CONFIG, given, tmp_path_factory.mktemp("made") / "out")
+def inputs_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return track.write_inputs(tmp_path_factory.mktemp("track"))
 
 
-def forged(made: Path, target: Path, edit: Callable[[Path, dict], None]) -> Path:
-    """Copy outputs, edit files and result, and seal everything anew, as a careful forger would."""
-    shutil.copytree(made, target)
+@pytest.fixture(scope="module")
+def outputs(inputs_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return run_experiment(MODULE, CONFIG, inputs_file, tmp_path_factory.mktemp("outputs") / "out")
+
+
+def forge(outputs: Path, target: Path, edit: Edit) -> Path:
+    """Copy outputs, edit files and result, and seal all of it anew, as a careful forger would."""
+    shutil.copytree(outputs, target)
     document = json.loads((target / "result.json").read_text())
     edit(target, document)
     result = Result.from_json(document | {"files": {}, "figures": []})
-    figures = [json.loads(path.read_text()) for path in sorted((target / "figures").glob("*.json"))]
-    drawn = [
-        present.Figure(**(f | {"series": tuple(present.Series(**s) for s in f["series"])}))
-        for f in figures
-    ]
-    present.write(target, result, drawn)
+    figures = []
+    for path in sorted((target / "figures").glob("*.json")):
+        fields = json.loads(path.read_text())
+        fields["series"] = tuple(present.Series(**series) for series in fields["series"])
+        figures.append(present.Figure(**fields))
+    present.write(target, result, figures)
     return target
 
 
 def test_the_runner_finds_the_gate_able_to_fail_and_every_measurement_judged(
-    made: Path, given: Path, tmp_path: Path
+    outputs: Path, inputs_file: Path, tmp_path: Path
 ) -> None:
-    files = [path for path in made.rglob("*") if path.is_file()]
+    digests = {}
+    for path in outputs.rglob("*"):
+        if path.is_file():
+            name = path.relative_to(outputs).as_posix()
+            digests[name] = hashlib.sha256(path.read_bytes()).hexdigest()
     judgement = judge_feature(
         GateSpec(GateKind.PYTEST, f"gates/{GATE}", 120),
         gates_dir=ROOT,
-        out=made,
-        outputs={
-            path.relative_to(made).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-            for path in files
-        },
-        inputs_file=given,
+        out=outputs,
+        outputs=digests,
+        inputs_file=inputs_file,
         workspace=tmp_path / "workspace",
         env={},
         sandbox=NoSandbox(),
     )
     assert judgement.state == "verified", judgement.reasons
-    assert [(item.kind, item.outcome) for item in judgement.mutants if not item.killed] == []
+    survivors = [(item.kind, item.outcome) for item in judgement.mutants if not item.killed]
+    assert survivors == []
     assert judgement.coverage is not None
-    assert set(judgement.coverage.recomputed) == set(
-        json.loads((made / "result.json").read_text())["measurements"]
-    )
+    measurements = json.loads((outputs / "result.json").read_text())["measurements"]
+    assert set(judgement.coverage.recomputed) == set(measurements)
 
 
-def edit_json(name: str, change: Callable[[dict], None]) -> Callable[[Path, dict], None]:
-    def edit(folder: Path, document: dict) -> None:
+def edit_json(name: str, change: Callable[[Any], None]) -> Edit:
+    """Return an edit of one of the JSON files beside the result."""
+
+    def edit(folder: Path, document: dict[str, Any]) -> None:
         content = json.loads((folder / name).read_text())
         change(content)
         (folder / name).write_text(json.dumps(content))
@@ -83,108 +90,117 @@ def edit_json(name: str, change: Callable[[dict], None]) -> Callable[[Path, dict
     return edit
 
 
-def untouched(folder: Path, document: dict) -> None:
-    """The control: what a forger who changes nothing leaves must pass."""
+def change_nothing(folder: Path, document: dict[str, Any]) -> None:
+    """Change nothing: the control, which must pass."""
 
 
-def right_is_another(content: dict) -> None:
-    item = next(item for item in content["posed"] if item["choices"])
-    item["right"] = (item["right"] + 1) % len(item["choices"])
+def exchange_solution(content: dict[str, Any]) -> None:
+    question = next(item for item in content["posed_questions"] if item["choices"])
+    question["solution"] = (question["solution"] + 1) % len(question["choices"])
 
 
-def rule_is_another(content: dict) -> None:
-    next(item for item in content["asked"] if item["rule"] == "largest")["rule"] = "smallest"
+def exchange_rule(content: dict[str, Any]) -> None:
+    question = next(item for item in content["questions"] if item["rule"] == "largest")
+    question["rule"] = "smallest"
 
 
-def number_is_another(content: dict) -> None:
-    item = next(item for item in content["posed"] if not item["choices"])
-    item["explanation"] = item["explanation"].replace(" = ", " = 1", 1)
+def exchange_number(content: dict[str, Any]) -> None:
+    question = next(item for item in content["posed_questions"] if not item["choices"])
+    question["explanation"] = question["explanation"].replace(" = ", " = 1", 1)
 
 
-def miss_becomes_hit(folder: Path, document: dict) -> None:
-    for name in ("predictions_held", "predictions_missed"):
-        document["measurements"][name]["value"] += 1 if name.endswith("held") else -1
+def exchange_claim(content: list[dict[str, Any]]) -> None:
+    next(item for item in content if item["id"] == "rate")["value"] = 0.001
 
 
-def miss_is_not_told(folder: Path, document: dict) -> None:
+def exchange_receipt(content: dict[str, Any]) -> None:
+    content["FEAT-006"]["receipt"] = "sha256:" + 64 * "f"
+
+
+def count_miss_as_hit(folder: Path, document: dict[str, Any]) -> None:
+    document["measurements"]["predictions_held"]["value"] += 1
+    document["measurements"]["predictions_missed"]["value"] -= 1
+
+
+def hide_miss(folder: Path, document: dict[str, Any]) -> None:
     document["findings"] = [text for text in document["findings"] if not text.startswith("Missed")]
 
 
-def outcome_is_shown_otherwise(folder: Path, document: dict) -> None:
-    table = next(
-        t for t in document["tables"] if t["title"].startswith("Retrospective: what was predicted")
-    )
-    row = next(row for row in table["rows"] if "MISSED" in row)
+def find_rows(document: dict[str, Any], title: str) -> list[list[Any]]:
+    tables = [table for table in document["tables"] if table["title"].startswith(title)]
+    rows: list[list[Any]] = tables[0]["rows"]
+    return rows
+
+
+def show_another_outcome(folder: Path, document: dict[str, Any]) -> None:
+    rows = find_rows(document, "Retrospective: what was predicted")
+    row = next(row for row in rows if "MISSED" in row)
     row[row.index("MISSED")] = "HELD"
 
 
-def choice_is_shown_otherwise(folder: Path, document: dict) -> None:
-    table = next(t for t in document["tables"] if t["title"].startswith("Answers"))
-    row = next(row for row in table["rows"] if str(row[1]).startswith("b)"))
+def show_another_choice(folder: Path, document: dict[str, Any]) -> None:
+    rows = find_rows(document, "Answers")
+    row = next(row for row in rows if str(row[1]).startswith("b)"))
     row[1] = "a)" + row[1][2:]
-
-
-def claim_is_another(content: dict) -> None:
-    next(item for item in content if item["id"] == "rate")["value"] = 0.001  # type: ignore[index]
 
 
 @pytest.mark.parametrize(
     ("edit", "check"),
     [
-        (untouched, None),
-        (edit_json("questions.json", right_is_another), "test_answers_follow_from_the_numbers"),
-        (edit_json("questions.json", rule_is_another), "test_answers_follow_from_the_numbers"),
+        (change_nothing, None),
+        (edit_json("questions.json", exchange_solution), "test_answers_follow_from_the_numbers"),
+        (edit_json("questions.json", exchange_rule), "test_answers_follow_from_the_numbers"),
         (
-            edit_json("questions.json", number_is_another),
+            edit_json("questions.json", exchange_number),
             "test_explanations_state_the_numbers_that_decided",
         ),
-        (edit_json("predictions.json", claim_is_another), "test_predictions_are_those_of_the_plan"),
+        (edit_json("predictions.json", exchange_claim), "test_predictions_are_those_of_the_plan"),
         (
-            edit_json(
-                "sources.json",
-                lambda content: content["FEAT-006"].update(receipt="sha256:" + 64 * "f"),
-            ),
+            edit_json("sources.json", exchange_receipt),
             "test_sources_are_the_results_that_were_given",
         ),
         (
             edit_json("candidates.json", lambda content: content.reverse()),
-            "test_candidates_are_shown_as_they_were_sized",
+            "test_candidates_are_shown_as_they_were_evaluated",
         ),
-        (miss_becomes_hit, "test_number_follows_from_the_results[predictions_missed]"),
-        (miss_is_not_told, "test_retrospective_tells_how_each_prediction_fared"),
-        (outcome_is_shown_otherwise, "test_retrospective_tells_how_each_prediction_fared"),
-        (choice_is_shown_otherwise, "test_tables_show_the_questions_and_the_answers"),
+        (count_miss_as_hit, "test_number_follows_from_the_results[predictions_missed]"),
+        (hide_miss, "test_retrospective_tells_how_each_prediction_fared"),
+        (show_another_outcome, "test_retrospective_tells_how_each_prediction_fared"),
+        (show_another_choice, "test_tables_show_the_questions_and_the_answers"),
     ],
-)  # fmt: skip
+)
 def test_a_forger_who_seals_everything_anew_is_seen(
-    made: Path, given: Path, tmp_path: Path, edit: Callable[[Path, dict], None], check: str | None
+    outputs: Path, inputs_file: Path, tmp_path: Path, *, edit: Edit, check: str | None
 ) -> None:
-    out = forged(made, tmp_path / "out", edit)
-    assert failing(GATE, out, given, "-m", "integrity") == []
-    failed = failing(GATE, out, given)
-    assert failed == [] if check is None else check in failed
+    out = forge(outputs, tmp_path / "out", edit)
+    assert failing(GATE, out, inputs_file, "-m", "integrity") == []
+    failed = failing(GATE, out, inputs_file)
+    if check is None:
+        assert failed == []
+    else:
+        assert check in failed
 
 
-def test_answers_made_from_other_results_are_seen(made: Path, tmp_path: Path) -> None:
-    changed = {"FEAT-006.control_gap": Measurement.of_sample([-0.5, -0.52, -0.49], "nats/token")}
-    other = track.inputs(tmp_path / "other", changed)
-    failed = failing(GATE, made, other, "-m", "not integrity")
+def test_answers_made_from_other_results_are_seen(outputs: Path, tmp_path: Path) -> None:
+    changes = {"FEAT-006.control_gap": Measurement.of_sample([-0.5, -0.52, -0.49], "nats/token")}
+    other_inputs = track.write_inputs(tmp_path / "other", changes)
+    failed = failing(GATE, outputs, other_inputs, "-m", "not integrity")
     assert "test_sources_are_the_results_that_were_given" in failed
     assert "test_number_follows_from_the_results[predictions_held]" in failed
 
 
 def test_one_seed_leaves_everything_open_and_passes(tmp_path: Path) -> None:
-    """What the smoke profile gives: effects without spread; nothing is decided, which is said."""
-    once = {
-        place: Measurement.of_sample(found.values[:1], found.unit)
-        for feature, names in track.measured().items()
-        for name, found in names.items()
-        if (place := f"{feature}.{name}") and found.values
-    }
-    given = track.inputs(tmp_path / "track", once)
-    out = run_experiment(MODULE, CONFIG, given, tmp_path / "out")
-    found = json.loads((out / "result.json").read_text())
-    assert found["measurements"]["candidates_decided"]["value"] == 0
-    assert found["measurements"]["minimum_experiment_seeds"]["value"] is None
-    assert "was decided by these runs" in found["findings"][0]
-    assert failing(GATE, out, given) == []
+    """What the smoke profile gives: effects without spread; nothing is decided and it says so."""
+    changes = {}
+    for feature, measurements in track.measurements().items():
+        for name, measurement in measurements.items():
+            if measurement.values:
+                one_value = Measurement.of_sample(measurement.values[:1], measurement.unit)
+                changes[f"{feature}.{name}"] = one_value
+    inputs_file = track.write_inputs(tmp_path / "track", changes)
+    out = run_experiment(MODULE, CONFIG, inputs_file, tmp_path / "out")
+    result = json.loads((out / "result.json").read_text())
+    assert result["measurements"]["candidates_decided"]["value"] == 0
+    assert result["measurements"]["minimum_experiment_seeds"]["value"] is None
+    assert "was decided by these runs" in result["findings"][0]
+    assert failing(GATE, out, inputs_file) == []

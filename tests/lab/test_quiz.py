@@ -1,6 +1,5 @@
-"""The quiz as a person meets it: pseudo-terminal, pipe, answers that are none, no results."""
+"""The quiz as its user meets it: pseudo-terminal, pipe, unreadable answers, missing results."""
 
-import hashlib
 import json
 import os
 import re
@@ -12,7 +11,7 @@ import pexpect
 import pytest
 
 from lab.contract import Measurement
-from lab.synthesis import questions
+from lab.synthesis.questions import LETTERS, PosedQuestion, pose, read_questions
 from tests.lab.synthesis import track
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,20 +22,25 @@ ENV = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100", "OMP_NUM_THREADS
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("quiz")
-    track.write(root / "lab/results")
+    track.write_results(root / "lab/results")
     return root
 
 
-def posed() -> list[questions.Posed]:
-    found = [questions.pose(asked, track.measured()) for asked in questions.read()[0]]
-    return [item for item in found if item is not None]
+def posed_questions() -> list[PosedQuestion]:
+    evidence = track.measurements()
+    posed = [pose(question, evidence) for question in read_questions()[0]]
+    return [question for question in posed if question is not None]
 
 
-def answer_to(item: questions.Posed) -> str:
-    return questions.LETTERS[int(item.right)] if item.choices else repr(item.right)
+def right_answer(question: PosedQuestion) -> str:
+    """Return what the user types to be right."""
+    if question.choices:
+        return LETTERS[int(question.solution)]
+    return repr(question.solution)
 
 
 def terminal(root: Path, *more: str) -> "pexpect.spawn[str]":
+    """Start the quiz at a pseudo-terminal."""
     argv = ["-m", "lab", "quiz", "track-a", *more]
     child = pexpect.spawn(
         sys.executable, argv, cwd=str(root), env=ENV, encoding="utf-8", timeout=60
@@ -45,14 +49,21 @@ def terminal(root: Path, *more: str) -> "pexpect.spawn[str]":
     return child
 
 
-def ended(child: "pexpect.spawn[str]") -> tuple[int, str]:
+def wait_for_end(child: "pexpect.spawn[str]") -> tuple[int, str]:
+    """Return the exit code and the screen since the last `expect`."""
     child.expect(pexpect.EOF)
     screen = child.before
     child.close()
     return child.exitstatus, screen
 
 
+def screen_text(child: "pexpect.spawn[str]") -> str:
+    """Return the screen up to the last `expect`, without its line breaks."""
+    return re.sub(r"\s+", " ", child.before)
+
+
 def piped(root: Path, typed: bytes, *more: str) -> subprocess.CompletedProcess[bytes]:
+    """Run the quiz with its input from a pipe."""
     command = [sys.executable, "-m", "lab", "quiz", "track-a", *more]
     return subprocess.run(
         command, cwd=root, env=ENV, input=typed, capture_output=True, check=False, timeout=60
@@ -61,45 +72,54 @@ def piped(root: Path, typed: bytes, *more: str) -> subprocess.CompletedProcess[b
 
 def test_a_whole_quiz_at_a_terminal_is_graded_by_the_numbers(repository: Path) -> None:
     child = terminal(repository)
-    every = posed()
-    for place, item in enumerate(every, 1):
+    questions = posed_questions()
+    for number, question in enumerate(questions, 1):
         child.expect(PROMPT)
-        shown = re.sub(r"\s+", " ", child.before)
-        assert f"{place} of {len(every)} · {item.topic}" in shown
-        assert item.answer not in shown or item.choices, (
-            "the answer stood there before it was asked for"
-        )
-        child.sendline(answer_to(item))
+        text = screen_text(child)
+        assert f"{number} of {len(questions)} · {question.topic}" in text
+        if not question.choices:
+            assert question.answer not in text, "the answer was shown before the question was asked"
+        child.sendline(right_answer(question))
         child.expect("Right\\.")
-    code, screen = ended(child)
-    assert code == 0 and f"{len(every)} of {len(every)} questions right" in screen
+    code, screen = wait_for_end(child)
+    assert code == 0
+    assert f"{len(questions)} of {len(questions)} questions right" in screen
     assert "to look at again" not in screen
 
 
 def test_wrong_answers_are_explained_and_topics_named(repository: Path) -> None:
-    every = posed()
+    number_question, choice_question, *more = posed_questions()
     child = terminal(repository)
+
+    # 1. A wrong number.
     child.expect(PROMPT)
-    assert not every[0].choices
-    child.sendline(str(every[0].right * 3))
+    assert not number_question.choices
+    child.sendline(str(number_question.solution * 3))
     child.expect(PROMPT)
-    shown = re.sub(r"\s+", " ", child.before)
-    assert f"No. It is {every[0].answer}. {every[0].explanation}" in shown
-    wrong = next(i for i in range(len(every[1].choices)) if i != every[1].right)
-    child.sendline(questions.LETTERS[wrong])
+    explanation = f"No. It is {number_question.answer}. {number_question.explanation}"
+    assert explanation in screen_text(child)
+
+    # 2. A wrong letter, and a question passed.
+    indices = range(len(choice_question.choices))
+    wrong = next(index for index in indices if index != choice_question.solution)
+    child.sendline(LETTERS[wrong])
     child.expect(PROMPT)
     child.sendline("")
     child.expect(r"Passed\.")
+
+    # 3. The score.
     child.sendline("q")
-    code, screen = ended(child)
-    assert (
-        code == 0 and "0 of 3 questions right" in screen and f"{len(every) - 3} not asked" in screen
-    )
-    assert f"to look at again: {every[0].topic} (0 of 3)" in screen
+    code, screen = wait_for_end(child)
+    assert code == 0
+    assert "0 of 3 questions right" in screen
+    assert f"{len(more) - 1} not asked" in screen
+    assert f"to look at again: {number_question.topic} (0 of 3)" in screen
 
 
-def test_nonsense_is_asked_again_and_never_crashes(repository: Path) -> None:
+def test_unreadable_answers_are_asked_for_again_and_never_crash(repository: Path) -> None:
     child = terminal(repository)
+
+    # 1. What is no number.
     child.expect(PROMPT)
     for typed in (
         "letters",
@@ -113,34 +133,38 @@ def test_nonsense_is_asked_again_and_never_crashes(repository: Path) -> None:
         "9" * 3000 + "x",
     ):
         child.sendline(typed)
-        child.expect("is no number; wanted one such as 12, 0.25 or 3e-4")
+        child.expect("is no number; expected one such as 12, 0.25 or 3e-4")
         child.expect(PROMPT)
-    child.sendline(answer_to(posed()[0]))
+    child.sendline(right_answer(posed_questions()[0]))
     child.expect("Right\\.")
+
+    # 2. What is no letter.
     child.expect(PROMPT)
     for typed in ("7", "z", "ab", "1e5"):
         child.sendline(typed)
         child.expect("is none of a, b")
         child.expect(PROMPT)
+
+    # 3. End of input.
     child.sendeof()
-    code, screen = ended(child)
-    assert code == 0 and "1 of 1 question right" in screen and "Traceback" not in screen
+    code, screen = wait_for_end(child)
+    assert code == 0
+    assert "1 of 1 question right" in screen
+    assert "Traceback" not in screen
 
 
 def test_ctrl_c_ends_with_the_score_so_far(repository: Path) -> None:
     child = terminal(repository)
     child.expect(PROMPT)
-    child.sendline(answer_to(posed()[0]))
+    child.sendline(right_answer(posed_questions()[0]))
     child.expect("Right\\.")
     child.expect(PROMPT)
     child.sendintr()
-    code, screen = ended(child)
-    assert (
-        code == 130
-        and "Interrupted." in screen
-        and "1 of 1 question right" in screen
-        and "Traceback" not in screen
-    )
+    code, screen = wait_for_end(child)
+    assert code == 130
+    assert "Interrupted." in screen
+    assert "1 of 1 question right" in screen
+    assert "Traceback" not in screen
 
 
 @pytest.mark.parametrize(
@@ -148,11 +172,10 @@ def test_ctrl_c_ends_with_the_score_so_far(repository: Path) -> None:
 )
 def test_a_pipe_of_anything_ends_in_a_score(repository: Path, typed: bytes) -> None:
     done = piped(repository, typed)
-    assert done.returncode == 0 and done.stderr == b"", done.stderr.decode()
-    assert (
-        b"right" in done.stdout.splitlines()[-1]
-        or b"to look at again" in done.stdout.splitlines()[-1]
-    )
+    assert done.returncode == 0, done.stderr.decode()
+    assert done.stderr == b"", done.stderr.decode()
+    last_line = done.stdout.splitlines()[-1]
+    assert b"right" in last_line or b"to look at again" in last_line
 
 
 def test_a_closed_input_and_a_reader_who_leaves_are_no_crash(repository: Path) -> None:
@@ -160,96 +183,94 @@ def test_a_closed_input_and_a_reader_who_leaves_are_no_crash(repository: Path) -
     closed = subprocess.run(
         ["bash", "-c", f"{quiz} <&-"], cwd=repository, env=ENV, capture_output=True, check=False
     )
-    assert (
-        closed.returncode == 0
-        and b"0 of 0 questions right" in closed.stdout
-        and closed.stderr == b""
+    assert closed.returncode == 0
+    assert b"0 of 0 questions right" in closed.stdout
+    assert closed.stderr == b""
+    script = f"(sleep 3; yes a) | {quiz} | true; echo ${{PIPESTATUS[1]}}"
+    no_reader = subprocess.run(
+        ["bash", "-c", script], cwd=repository, env=ENV, capture_output=True, check=False
     )
-    left = subprocess.run(
-        ["bash", "-c", f"(sleep 3; yes a) | {quiz} | true; echo ${{PIPESTATUS[1]}}"],
-        cwd=repository, env=ENV, capture_output=True, check=False,
-    )  # fmt: skip
-    assert left.stdout == b"0\n" and b"Traceback" not in left.stderr
+    assert no_reader.stdout == b"0\n"
+    assert b"Traceback" not in no_reader.stderr
 
 
 def test_root_names_the_repository(repository: Path, tmp_path: Path) -> None:
     assert piped(tmp_path, b"q\n", "--root", str(repository)).returncode == 0
 
 
-def refused(root: Path) -> str:
+def refusal(root: Path) -> str:
+    """Return the message with which the quiz refuses to start."""
     done = piped(root, b"a\n")
-    assert done.returncode == 2 and done.stdout == b""
+    assert done.returncode == 2
+    assert done.stdout == b""
     text = done.stderr.decode()
-    assert (
-        text.startswith("error: ")
-        and text.splitlines()[-1].startswith("next: ")
-        and "Traceback" not in text
-    )
+    assert text.startswith("error: ")
+    assert text.splitlines()[-1].startswith("next: ")
+    assert "Traceback" not in text
     return text
 
 
 def test_without_results_it_says_what_to_run(tmp_path: Path) -> None:
-    text = refused(tmp_path)
-    assert "FEAT-005 has no verified result" in text and "next: python -m phases status" in text
+    text = refusal(tmp_path)
+    assert "FEAT-005 has no verified result" in text
+    assert "next: python -m phases status" in text
 
 
 def test_a_result_that_its_receipt_does_not_name_grades_nothing(tmp_path: Path) -> None:
-    folder = track.write(tmp_path / "lab/results") / "FEAT-006"
+    folder = track.write_results(tmp_path / "lab/results") / "FEAT-006"
     text = (folder / "result.json").read_text()
     (folder / "result.json").write_text(text.replace('"value": 0.001', '"value": 0.005', 1))
-    said = refused(tmp_path)
-    assert (
-        "its receipt names" in said
-        and "FEAT-006" in said
-        and "next: python -m phases audit" in said
-    )
+    message = refusal(tmp_path)
+    assert "its receipt names" in message
+    assert "FEAT-006" in message
+    assert "next: python -m phases audit" in message
     (folder / "receipt.json").unlink()
-    assert "FEAT-006 has no verified result" in refused(tmp_path)
+    assert "FEAT-006 has no verified result" in refusal(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("name", "text"), [("receipt.json", "{"), ("receipt.json", "[]"), ("result.json", '{"a": 1}')]
 )
 def test_records_that_cannot_be_read_are_named(tmp_path: Path, name: str, text: str) -> None:
-    folder = track.write(tmp_path / "lab/results") / "FEAT-005"
+    folder = track.write_results(tmp_path / "lab/results") / "FEAT-005"
     (folder / name).write_text(text)
-    assert "FEAT-005: result or receipt cannot be read" in refused(tmp_path)
+    assert "FEAT-005: result or receipt cannot be read" in refusal(tmp_path)
 
 
 def test_a_result_without_a_number_that_is_asked_for_is_named(tmp_path: Path) -> None:
-    folder = track.write(tmp_path / "lab/results") / "FEAT-005"
+    folder = track.write_results(tmp_path / "lab/results") / "FEAT-005"
     document = json.loads((folder / "result.json").read_text())
     del document["measurements"]["staircase_share"]
-    data = json.dumps(document).encode()
-    (folder / "result.json").write_bytes(data)
-    subject = [{"name": "result.json", "digest": {"sha256": hashlib.sha256(data).hexdigest()}}]
-    (folder / "receipt.json").write_text(json.dumps({"subject": subject}))
-    assert "FEAT-005 has no measurement 'staircase_share'" in refused(tmp_path)
+    (folder / "result.json").write_text(json.dumps(document))
+    track.write_receipt(folder)
+    message = refusal(tmp_path)
+    assert "FEAT-005 has no measurement 'staircase_share'" in message
+    assert "next: python -m phases audit" in message
 
 
 def test_what_the_numbers_leave_open_is_not_asked(tmp_path: Path) -> None:
-    track.write(
-        tmp_path / "lab/results", {"FEAT-005.noise_growth": Measurement.of_estimate(None, "times")}
-    )
+    unmeasured = {"FEAT-005.noise_growth": Measurement.of_estimate(None, "times")}
+    track.write_results(tmp_path / "lab/results", unmeasured)
     out = piped(tmp_path, b"\n" * 100).stdout.decode()
     assert "Left out, because these runs cannot tell: noise-grows." in out
-    assert f"of {len(posed()) - 1} ·" in out and "simple noise scale says" not in out
+    assert f"of {len(posed_questions()) - 1} ·" in out
+    assert "simple noise scale says" not in out
 
 
 def test_another_track_and_help_are_answered(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "lab", "quiz"]
-    wrong = subprocess.run(
-        [*command, "track-z"], cwd=tmp_path, env=ENV, capture_output=True, text=True, check=False
-    )
-    assert (
-        wrong.returncode == 2
-        and "invalid choice: 'track-z'" in wrong.stderr
-        and "Traceback" not in wrong.stderr
-    )
-    asked = subprocess.run(
-        [*command, "--help"], cwd=tmp_path, env=ENV, capture_output=True, text=True, check=False
-    )
-    assert asked.returncode == 0 and "track-a" in asked.stdout
+    def quiz(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "lab", "quiz", *arguments]
+        return subprocess.run(
+            command, cwd=tmp_path, env=ENV, capture_output=True, text=True, check=False
+        )
+
+    other_track = quiz("track-z")
+    assert other_track.returncode == 2
+    assert "invalid choice: 'track-z'" in other_track.stderr
+    assert "Traceback" not in other_track.stderr
+    helped = quiz("--help")
+    assert helped.returncode == 0
+    assert "track-a" in helped.stdout
 
 
 def test_the_quiz_loads_neither_torch_nor_matplotlib(repository: Path) -> None:

@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,239 +11,315 @@ from hypothesis import strategies as st
 
 from lab.contract import ContractError, Measurement
 from lab.synthesis import evidence, questions
-from lab.synthesis.questions import Option, Posed, Question, faults, grade, pose
+from lab.synthesis.questions import (
+    Option,
+    PosedQuestion,
+    QuizQuestion,
+    find_problems,
+    grade_answer,
+    pose,
+)
 from tests.lab.synthesis import track
 
-ASKED, _ = questions.read()
-NAMES = [question.id for question in ASKED]
+TRACK_QUESTIONS, _ = questions.read_questions()
+IDS = [question.id for question in TRACK_QUESTIONS]
 
 
 def sample(*values: float) -> Measurement:
     return Measurement.of_sample(values, "nats")
 
 
-def question(
-    rule: str, of: str | None = "F-1.a", cuts: tuple[float, ...] = (), options: int = 3
-) -> Question:
-    compared = rule in ("largest", "smallest")
-    labels = [
-        Option(f"option {i}", f"why {i}", f"F-1.x{i}" if compared else None, float(i))
-        for i in range(options)
-    ]
-    why = "because {F-1.a}" if rule == "number" else ""
-    return Question("q", "t", "Which?", rule, None if compared else of, cuts, tuple(labels), why)
+def question(rule: str, *, bin_edges: tuple[float, ...] = (), options: int = 3) -> QuizQuestion:
+    """Return a question about F-1.a, or about F-1.x0, F-1.x1, … where it compares options."""
+    compares_options = rule in ("largest", "smallest")
+    choices = []
+    for i in range(options):
+        name = f"F-1.x{i}" if compares_options else None
+        choices.append(Option(f"option {i}", f"why {i}", of=name, equal=float(i)))
+    return QuizQuestion(
+        id="q",
+        topic="t",
+        ask="Which?",
+        rule=rule,
+        of=None if compares_options else "F-1.a",
+        bin_edges=bin_edges,
+        options=tuple(choices),
+        why="because {F-1.a}" if rule == "number" else "",
+    )
 
 
-def right(found: Posed | None) -> str | None:
-    return None if found is None else found.choices[int(found.right)]
+def right_choice(posed: PosedQuestion | None) -> str | None:
+    if posed is None:
+        return None
+    return posed.choices[int(posed.solution)]
 
 
-def posed(asked: Question, **measured: Measurement) -> Posed | None:
-    return pose(asked, {"F-1": measured})
+def pose_on(asked_question: QuizQuestion, **measurements: Measurement) -> PosedQuestion | None:
+    return pose(asked_question, {"F-1": measurements})
 
 
-# The rules
+#### the rules
 
 
 def test_largest_and_smallest_follow_the_numbers_and_a_tie_stays_open() -> None:
-    found = {f"x{i}": sample(value, value) for i, value in enumerate((2.0, 5.0, 1.0))}
-    assert right(posed(question("largest"), **found)) == "option 1"
-    assert right(posed(question("smallest"), **found)) == "option 2"
-    assert right(posed(question("largest"), **{**found, "x2": sample(6.0)})) == "option 2"
-    assert posed(question("largest"), **{**found, "x2": sample(5.0)}) is None
-    assert posed(question("largest"), **{**found, "x2": Measurement.of_estimate(None, "")}) is None
+    largest = question("largest")
+    samples = {"x0": sample(2.0, 2.0), "x1": sample(5.0, 5.0), "x2": sample(1.0, 1.0)}
+    unmeasured = Measurement.of_estimate(None, "")
+    assert right_choice(pose_on(largest, **samples)) == "option 1"
+    assert right_choice(pose_on(question("smallest"), **samples)) == "option 2"
+    assert right_choice(pose_on(largest, **{**samples, "x2": sample(6.0)})) == "option 2"
+    assert pose_on(largest, **{**samples, "x2": sample(5.0)}) is None
+    assert pose_on(largest, **{**samples, "x2": unmeasured}) is None
 
 
-@pytest.mark.parametrize(("value", "wanted"), [(-1, 0), (0, 1), (4.9, 1), (5, 2), (1e9, 2)])
-def test_a_bracket_holds_its_lower_cut(value: float, wanted: int) -> None:
-    found = posed(question("bracket", cuts=(0, 5)), a=Measurement.of_estimate(value, ""))
-    assert right(found) == f"option {wanted}"
-    # a ladder keeps its order
-    assert found is not None and found.choices == ("option 0", "option 1", "option 2")
+@pytest.mark.parametrize(("value", "expected"), [(-1, 0), (0, 1), (4.9, 1), (5, 2), (1e9, 2)])
+def test_a_bracket_holds_its_lower_edge(value: float, expected: int) -> None:
+    bracket = question("bracket", bin_edges=(0, 5))
+    posed = pose_on(bracket, a=Measurement.of_estimate(value, ""))
+    assert right_choice(posed) == f"option {expected}"
+    # brackets keep their order
+    assert posed is not None
+    assert posed.choices == ("option 0", "option 1", "option 2")
 
 
-def test_an_interval_across_a_cut_cannot_tell() -> None:
-    asked = question("interval", cuts=(0,), options=3)
-    assert right(posed(asked, a=sample(-1.0, -1.1, -0.9))) == "option 0"
-    assert right(posed(asked, a=sample(1.0, 1.1, 0.9))) == "option 1"
-    assert right(posed(asked, a=sample(0.1, -0.2, 0.4))) == "option 2"
-    assert right(posed(asked, a=Measurement.of_estimate(5.0, ""))) == "option 2", (
-        "a number without its error"
-    )
-    assert right(posed(asked, a=Measurement.of_exact(5))) == "option 1"
+def test_an_interval_across_an_edge_cannot_tell() -> None:
+    interval = question("interval", bin_edges=(0,), options=3)
+    without_stderr = Measurement.of_estimate(5.0, "")
+    assert right_choice(pose_on(interval, a=sample(-1.0, -1.1, -0.9))) == "option 0"
+    assert right_choice(pose_on(interval, a=sample(1.0, 1.1, 0.9))) == "option 1"
+    assert right_choice(pose_on(interval, a=sample(0.1, -0.2, 0.4))) == "option 2"
+    assert right_choice(pose_on(interval, a=without_stderr)) == "option 2"
+    assert right_choice(pose_on(interval, a=Measurement.of_exact(5))) == "option 1"
 
 
-def test_equals_wants_value_and_type() -> None:
-    assert right(posed(question("equals"), a=Measurement.of_exact(2.0))) == "option 2"
-    assert posed(question("equals"), a=Measurement.of_exact(7.0)) is None
-    assert posed(question("equals"), a=Measurement.of_exact(True)) is None
+def test_equals_compares_value_and_type() -> None:
+    equals = question("equals")
+    assert right_choice(pose_on(equals, a=Measurement.of_exact(2.0))) == "option 2"
+    assert pose_on(equals, a=Measurement.of_exact(7.0)) is None
+    assert pose_on(equals, a=Measurement.of_exact(True)) is None
 
 
 def test_a_number_may_be_off_by_its_interval_or_a_tenth() -> None:
-    narrow = posed(
-        question("number", options=0), a=Measurement.of_estimate(4.0, "nats", stderr=0.01, n=100)
-    )
-    assert narrow is not None and narrow.tolerance == pytest.approx(0.4)
-    wide = posed(question("number", options=0), a=sample(3.0, 4.0, 5.0))
-    assert wide is not None and wide.tolerance == pytest.approx(4.302653 * 1 / 3**0.5, rel=1e-6)
-    assert grade(wide, "6.4") and not grade(wide, "6.6") and "because 4.000" in wide.explanation
+    number = question("number", options=0)
+    narrow = pose_on(number, a=Measurement.of_estimate(4.0, "nats", stderr=0.01, n=100))
+    assert narrow is not None
+    assert narrow.tolerance == pytest.approx(0.4)
+    wide = pose_on(number, a=sample(3.0, 4.0, 5.0))
+    assert wide is not None
+    assert wide.tolerance == pytest.approx(4.302653 * 1 / 3**0.5, rel=1e-6)
+    assert grade_answer(wide, "6.4")
+    assert not grade_answer(wide, "6.6")
+    assert "because 4.000" in wide.explanation
 
 
 def test_operations_give_what_they_say_and_pair_by_seed() -> None:
-    found = {"F-1": {"a": sample(3.0, 5.0), "b": sample(1.0, 2.0), "c": Measurement.of_exact(0)}}
-    paired = evidence.calculate(found, "F-1.a - F-1.b")
-    assert paired.values == (2.0, 3.0) and paired.stderr == pytest.approx(0.5)
-    assert evidence.calculate(found, "F-1.a / F-1.b").value == pytest.approx(4 / 1.5)
-    assert evidence.calculate(found, "F-1.a / F-1.b").stderr is None
-    assert evidence.calculate(found, "F-1.a / F-1.c").value is None
+    measurements = {"a": sample(3.0, 5.0), "b": sample(1.0, 2.0), "c": Measurement.of_exact(0)}
+    results = {"F-1": measurements}
+    paired = evidence.calculate(results, "F-1.a - F-1.b")
+    assert paired.values == (2.0, 3.0)
+    assert paired.stderr == pytest.approx(0.5)
+    quotient = evidence.calculate(results, "F-1.a / F-1.b")
+    assert quotient.value == pytest.approx(4 / 1.5)
+    assert quotient.stderr is None
+    assert evidence.calculate(results, "F-1.a / F-1.c").value is None
     for wrong in ("F-1.a + F-1.b", "F-1.a -F-1.b", "a", ""):
-        with pytest.raises(ContractError, match=r"wanted FEATURE\.name"):
-            evidence.calculate(found, wrong)
+        with pytest.raises(ContractError, match=r"expected FEATURE\.name"):
+            evidence.calculate(results, wrong)
     with pytest.raises(ContractError, match="F-1 has no measurement 'd'; it has a, b, c"):
-        evidence.calculate(found, "F-1.d")
+        evidence.calculate(results, "F-1.d")
     with pytest.raises(ContractError, match="no result of F-2"):
-        evidence.calculate(found, "F-2.a")
+        evidence.calculate(results, "F-2.a")
 
 
-# The questions of the track
+#### the questions of the track
 
 
-@pytest.mark.parametrize("asked", ASKED, ids=NAMES)
-def test_another_run_gets_another_answer(asked: Question) -> None:
-    """The property that makes a question worth asking: it cannot be answered without a run."""
+def answer_on(track_question: QuizQuestion, name: str, measurement: Measurement) -> str | None:
+    """Return the answer where one measurement of the track is another."""
+    posed = pose(track_question, track.measurements({name: measurement}))
+    if posed is None:
+        return None
+    return posed.answer
+
+
+@pytest.mark.parametrize("track_question", TRACK_QUESTIONS, ids=IDS)
+def test_another_run_gets_another_answer(track_question: QuizQuestion) -> None:
+    """Check what makes a question worth asking: it cannot be answered without a run."""
     answers = set()
-    for place, value in [
-        (p, v) for p in asked.deciding for v in (-30.0, -0.2, 0.0, 0.05, 0.3, 1.0, 1.7, 20.0, 300.0)
-    ]:
-        spread = Measurement.of_sample((value, value * 1.0001, value * 0.9999), "x")
-        found = pose(asked, track.measured({place: spread}))
-        answers.add(None if found is None else found.answer)
-    if asked.rule == "equals":
-        changed = [
-            {asked.deciding[0]: Measurement.of_exact(option.equal)} for option in asked.options
-        ]
-        answers |= {found.answer for c in changed if (found := pose(asked, track.measured(c)))}
+    for name in track_question.rule_names:
+        for value in (-30.0, -0.2, 0.0, 0.05, 0.3, 1.0, 1.7, 20.0, 300.0):
+            values = (value, value * 1.0001, value * 0.9999)
+            answers.add(answer_on(track_question, name, Measurement.of_sample(values, "x")))
+    if track_question.rule == "equals":
+        name = track_question.rule_names[0]
+        for option in track_question.options:
+            answers.add(answer_on(track_question, name, Measurement.of_exact(option.equal)))
     assert len(answers - {None}) >= 2, answers
 
 
-@pytest.mark.parametrize("asked", ASKED, ids=NAMES)
-def test_the_explanation_states_the_numbers_and_turns_with_them(asked: Question) -> None:
-    def told(factor: float) -> str:
-        every = track.measured()
-        place = asked.deciding[0]
-        feature, _, name = place.partition(".")
-        met = every[feature][name]
-        if met.exact:
+@pytest.mark.parametrize("track_question", TRACK_QUESTIONS, ids=IDS)
+def test_the_explanation_states_the_numbers_and_turns_with_them(
+    track_question: QuizQuestion,
+) -> None:
+    # 1. It states every number that decided, and has no placeholder left.
+    posed = pose(track_question, track.measurements())
+    assert posed is not None
+    for name in track_question.rule_names:
+        assert f"{name} = " in posed.explanation
+    assert "{" not in posed.explanation + posed.text + "".join(posed.choices)
+
+    # 2. Another number, another explanation; an exact value cannot be scaled.
+    def scaled_explanation(factor: float) -> str:
+        name = track_question.rule_names[0]
+        measurement = evidence.find_measurement(track.measurements(), name)
+        if measurement.exact:
             return ""
-        changed = Measurement.of_sample([value * factor for value in met.values or ()], met.unit)
-        found = pose(asked, track.measured({place: changed}))
-        return "" if found is None else found.explanation
+        values = [value * factor for value in measurement.values or ()]
+        scaled = Measurement.of_sample(values, measurement.unit)
+        posed_on_scaled = pose(track_question, track.measurements({name: scaled}))
+        if posed_on_scaled is None:
+            return ""
+        return posed_on_scaled.explanation
 
-    first = pose(asked, track.measured())
-    assert first is not None
-    for name in asked.deciding:
-        assert f"{name} = " in first.explanation
-    assert "{" not in first.explanation + first.text + "".join(first.choices)
-    assert not told(1.0) or told(1.0) != told(1.5)
+    same = scaled_explanation(1.0)
+    assert not same or same != scaled_explanation(1.5)
 
 
-def test_right_answers_stand_in_different_places_on_every_machine() -> None:
-    found = [pose(asked, track.measured()) for asked in ASKED]
-    places = Counter(int(item.right) for item in found if item and item.choices)
-    assert len(places) >= 3 and max(places.values()) < 0.6 * sum(places.values()), places
-    for asked in ASKED:
-        assert sorted(questions.shuffled(asked)) == list(range(len(asked.options)))
-    free = [asked for asked in ASKED if asked.options and asked.rule != "bracket"]
-    moved = [
-        asked for asked in free if questions.shuffled(asked) != tuple(range(len(asked.options)))
-    ]
-    assert len(moved) > len(free) / 2
-    assert questions.shuffled(ASKED[1]) == questions.shuffled(
-        replace(ASKED[1], ask="Another text?")
-    )
+def test_right_answers_have_different_places_on_every_machine() -> None:
+    # 1. No place has most of the right answers.
+    places: Counter[int] = Counter()
+    for track_question in TRACK_QUESTIONS:
+        posed = pose(track_question, track.measurements())
+        if posed is not None and posed.choices:
+            places[int(posed.solution)] += 1
+    assert len(places) >= 3, places
+    assert max(places.values()) < 0.6 * sum(places.values()), places
+
+    # 2. An order has every option once, and is mostly not the file's.
+    unordered, moved = 0, 0
+    for track_question in TRACK_QUESTIONS:
+        order = questions.shuffled(track_question)
+        file_order = tuple(range(len(track_question.options)))
+        assert sorted(order) == list(file_order)
+        if track_question.options and track_question.rule != "bracket":
+            unordered += 1
+            moved += order != file_order
+    assert moved > unordered / 2
+
+    # 3. It depends on the options, not on the question's text.
+    other_text = replace(TRACK_QUESTIONS[1], ask="Another text?")
+    assert questions.shuffled(TRACK_QUESTIONS[1]) == questions.shuffled(other_text)
 
 
 def test_every_topic_is_asked_about_and_every_feature_decides() -> None:
-    topics = Counter(asked.topic for asked in ASKED)
-    wanted = {"forward and backward pass", "loss landscape", "optimizer state", "batch and rate"}
-    assert wanted <= set(topics) and min(topics.values()) >= 2 and len(ASKED) >= 12
-    assert {name.partition(".")[0] for asked in ASKED for name in asked.deciding} == set(
-        track.FEATURES
-    )
+    topics = Counter(track_question.topic for track_question in TRACK_QUESTIONS)
+    required = {"forward and backward pass", "loss landscape", "optimizer state", "batch and rate"}
+    assert required <= set(topics)
+    assert min(topics.values()) >= 2
+    assert len(TRACK_QUESTIONS) >= 12
+    features = set()
+    for track_question in TRACK_QUESTIONS:
+        features.update(name.partition(".")[0] for name in track_question.rule_names)
+    assert features == set(track.FEATURES)
 
 
-# Files and faults
+#### files and problems
 
 
 @pytest.mark.parametrize(
-    ("changed", "fault"),
+    ("changes", "problem"),
     [
         ({"rule": "guess"}, "rule 'guess'"),
-        ({"cuts": ()}, "2 options; wanted 1"),
-        ({"cuts": (1.0, 0.0)}, "2 options; wanted 3"),
+        ({"bin_edges": ()}, "2 options; expected 1"),
+        ({"bin_edges": (1.0, 0.0)}, "2 options; expected 3"),
         ({"of": None}, "`of` is missing"),
-        ({"options": ()}, "0 options; wanted 2"),
+        ({"options": ()}, "0 options; expected 2"),
         ({"of": "nothing"}, "it uses no measurement"),
     ],
 )
-def test_each_fault_is_found(changed: dict, fault: str) -> None:
-    good = question("bracket", cuts=(0.0,), options=2)
-    assert list(faults(good)) == []
-    assert any(fault in text for text in faults(replace(good, **changed)))
+def test_each_problem_is_named(changes: dict[str, Any], problem: str) -> None:
+    valid = question("bracket", bin_edges=(0.0,), options=2)
+    assert list(find_problems(valid)) == []
+    assert any(problem in text for text in find_problems(replace(valid, **changes)))
 
 
-def test_a_file_with_a_fault_is_refused(tmp_path: Path) -> None:
-    place = tmp_path / "bad.yaml"
+def test_a_file_with_a_problem_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "bad.yaml"
     text = questions.TRACK_A.read_text("utf-8")
     for old, new, message in (
         ("rule: largest", "rule: biggest", "rule 'biggest'"),
-        ("cuts: [0.4, 0.6, 0.8]", "cuts: [0.4, 0.6]", "staircase: 4 options; wanted 3"),
-        ("id: staircase", "id: memorised", "memorised stands there twice"),
+        (
+            "bin_edges: [0.4, 0.6, 0.8]",
+            "bin_edges: [0.4, 0.6]",
+            "staircase: got 4 options; expected 3",
+        ),
+        ("id: staircase", "id: memorised", "the id memorised is used twice"),
         ("topic: batch", "subject: batch", "KeyError 'topic'"),
         ("questions:", "questions: [", "cannot be read as YAML"),
     ):
-        place.write_text(text.replace(old, new, 1), "utf-8")
+        path.write_text(text.replace(old, new, 1), "utf-8")
         with pytest.raises(ContractError, match=message):
-            questions.read(place)
+            questions.read_questions(path)
 
 
-# Grading
+#### grading
 
 
-CHOICE = Posed("q", "t", "Which?", ("one", "two", "three"), 1, None, "", "So.")
-NUMBER = Posed("q", "t", "How many?", (), 1250.0, 125.0, "nats/token", "So.")
-
-
-@pytest.mark.parametrize(
-    ("answer", "wanted"), [("b", True), ("B) ", True), ("b.", True), ("a", False), ("c\n", False)]
+CHOICE = PosedQuestion(
+    id="q",
+    topic="t",
+    text="Which?",
+    choices=("one", "two", "three"),
+    solution=1,
+    tolerance=None,
+    unit="",
+    explanation="So.",
 )
-def test_a_letter_is_graded(answer: str, wanted: bool) -> None:
-    assert grade(CHOICE, answer) is wanted
+NUMBER = PosedQuestion(
+    id="q",
+    topic="t",
+    text="How many?",
+    choices=(),
+    solution=1250.0,
+    tolerance=125.0,
+    unit="nats/token",
+    explanation="So.",
+)
 
 
 @pytest.mark.parametrize(
-    ("answer", "wanted"),
+    ("answer", "expected"),
+    [("b", True), ("B) ", True), ("b.", True), ("a", False), ("c\n", False)],
+)
+def test_a_letter_is_graded(answer: str, *, expected: bool) -> None:
+    assert grade_answer(CHOICE, answer) is expected
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
     [("1250", True), ("1,300", True), ("1.3e3", True), (" 1250 nats/token\n", True),
      ("1376", False), ("nan", False), ("-inf", False), ("1375", True)],
 )  # fmt: skip
-def test_a_number_is_graded(answer: str, wanted: bool) -> None:
-    assert grade(NUMBER, answer) is wanted
+def test_a_number_is_graded(answer: str, *, expected: bool) -> None:
+    assert grade_answer(NUMBER, answer) is expected
 
 
-@pytest.mark.parametrize("asked", [CHOICE, NUMBER], ids=["choice", "number"])
+@pytest.mark.parametrize("posed", [CHOICE, NUMBER], ids=["choice", "number"])
 @pytest.mark.parametrize(
     "answer", ["d", "", "two", "ab", "1 2", "\x00", "ü", "0x10", "1" * 500 + "x", "\x1b[31mb"]
 )
-def test_what_is_no_answer_is_refused_in_words(asked: Posed, answer: str) -> None:
-    with pytest.raises(ValueError, match=r"is no number|is none of a, b, c") as caught:
-        grade(asked, answer)
-    assert len(str(caught.value)) < 120 and str(caught.value).isprintable()
+def test_what_is_no_answer_is_refused_in_words(posed: PosedQuestion, answer: str) -> None:
+    with pytest.raises(ValueError, match=r"is no number|is none of a, b, c") as refusal:
+        grade_answer(posed, answer)
+    message = str(refusal.value)
+    assert len(message) < 120
+    assert message.isprintable()
 
 
 @given(st.text(max_size=40))
 def test_any_text_is_graded_or_refused(answer: str) -> None:
-    for asked in (CHOICE, NUMBER):
+    for posed in (CHOICE, NUMBER):
         try:
-            assert grade(asked, answer) in {True, False}
+            assert grade_answer(posed, answer) in {True, False}
         except ValueError as error:
             assert str(error).isprintable()

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gates.shared import deciding as self_assessment
+from gates.shared import deciding
 from lab.contract import ContractError, Measurement
 from lab.synthesis import retrospect
-from lab.synthesis.retrospect import Claim
+from lab.synthesis.retrospect import Prediction
 from phases.judge import predictions
-from phases.plan.schema import Prediction
+from phases.plan import schema
 from tests.lab.synthesis import track
 
 numbers = st.one_of(st.integers(-5, 5), st.floats(-5, 5).map(lambda x: round(x, 2)))
@@ -32,6 +32,21 @@ equals = st.tuples(
 within = st.tuples(st.just("within"), st.tuples(numbers, numbers).map(sorted))
 
 
+def prediction(
+    comparator: str, value: Any, *, measurement: str, margin: str | None = None
+) -> Prediction:
+    return Prediction(
+        feature="FEAT-001",
+        id="c",
+        claim="words",
+        measurement=measurement,
+        comparator=comparator,
+        value=value,
+        margin=margin,
+        source="",
+    )
+
+
 @given(st.one_of(orders, equals, within), measurements, st.one_of(st.none(), measurements))
 @example((">", 0.5), Measurement.of_sample([0.6, 0.7, 0.8], ""), None)
 @example(("==", 4), Measurement.of_exact(4), Measurement.of_exact(1.0))
@@ -41,52 +56,59 @@ within = st.tuples(st.just("within"), st.tuples(numbers, numbers).map(sorted))
     Measurement.of_sample([1.0, 1.1], ""),
 )
 def test_three_scorers_agree(
-    stated: tuple[str, Any], met: Measurement, lead: Measurement | None
+    claim: tuple[str, Any], measurement: Measurement, lead: Measurement | None
 ) -> None:
-    comparator, value = stated
-    margin = None if lead is None else "lead"
-    claim = Claim("FEAT-001", "c", "words", "met", comparator, value, margin, "")
-    found = {"met": met} | ({} if lead is None else {"lead": lead})
-    raw = {name: item.to_json() for name, item in found.items()}
-    prediction = Prediction.model_construct(
-        id="c", claim="words", measurement="met", comparator=comparator, value=value, margin=margin
-    )
-    wanted = predictions.score(prediction, raw).outcome
-    assert retrospect.score(claim, found).outcome == wanted
-    stated_as = {"measurement": "met", "comparator": comparator, "value": value, "margin": margin}
-    assert self_assessment.score(stated_as, raw) == wanted
+    comparator, value = claim
+    margin = None
+    evidence = {"score": measurement}
+    if lead is not None:
+        margin = "lead"
+        evidence["lead"] = lead
+    raw = {name: item.to_json() for name, item in evidence.items()}
+
+    # 1. The runner.
+    stated = {"measurement": "score", "comparator": comparator, "value": value, "margin": margin}
+    planned = schema.Prediction.model_construct(id="c", claim="words", **stated)
+    expected = predictions.score(planned, raw).outcome
+
+    # 2. The lab and the gate.
+    own = prediction(comparator, value, measurement="score", margin=margin)
+    assert retrospect.score_prediction(own, evidence).outcome == expected
+    assert deciding.score_prediction(stated, raw) == expected
 
 
 def test_each_outcome_has_its_number_in_words() -> None:
-    measured = track.measured()
-    scored = {s.claim.id: s for s in (
-        retrospect.score(c, measured[c.feature])
-        for c in retrospect.claims(track.plan(), track.FEATURES)
-    )}  # fmt: skip
-    assert {name: item.outcome for name, item in scored.items()} == {
-        "stairs": "HELD", "gap": "HELD", "rate": "MISSED", "led": "HELD", "rank": "HELD",
+    evidence = track.measurements()
+    scores = {}
+    for own in retrospect.read_predictions(track.plan(), track.FEATURES):
+        scores[own.id] = retrospect.score_prediction(own, evidence[own.feature])
+    assert {name: score.outcome for name, score in scores.items()} == {
+        "stairs": "HELD",
+        "gap": "HELD",
+        "rate": "MISSED",
+        "led": "HELD",
+        "rank": "HELD",
         "unknown": "INCONCLUSIVE",
-    }  # fmt: skip
-    assert scored["rate"].met == "best_rate is 0.001000"
-    assert "95 % interval 0.4654 to 0.5413" in scored["gap"].met
-    assert scored["unknown"].met == "there is no measurement not_there"
+    }
+    assert scores["rate"].reason == "best_rate is 0.001000"
+    assert "95 % interval 0.4654 to 0.5413" in scores["gap"].reason
+    assert scores["unknown"].reason == "there is no measurement not_there"
 
 
 def test_a_lead_that_is_not_clear_decides_nothing() -> None:
-    claim = Claim("F", "c", "words", "best", "==", 3, "lead", "")
+    own = prediction("==", 3, measurement="best", margin="lead")
     best = Measurement.of_exact(3)
-    wide, clear = (
-        Measurement.of_sample([0.1, -0.1, 0.3], "nats"),
-        Measurement.of_sample([0.2, 0.21, 0.19], "nats"),
-    )
-    assert retrospect.score(claim, {"best": best, "lead": wide}).outcome == "INCONCLUSIVE"
-    assert "does not clearly lead" in retrospect.score(claim, {"best": best, "lead": wide}).met
-    assert retrospect.score(claim, {"best": best, "lead": clear}).outcome == "HELD"
-    assert "not there" in retrospect.score(claim, {"best": best}).met
+    wide = Measurement.of_sample([0.1, -0.1, 0.3], "nats")
+    clear = Measurement.of_sample([0.2, 0.21, 0.19], "nats")
+    unclear_score = retrospect.score_prediction(own, {"best": best, "lead": wide})
+    assert unclear_score.outcome == "INCONCLUSIVE"
+    assert "does not clearly lead" in unclear_score.reason
+    assert retrospect.score_prediction(own, {"best": best, "lead": clear}).outcome == "HELD"
+    assert "not there" in retrospect.score_prediction(own, {"best": best}).reason
 
 
 def test_a_plan_without_the_feature_is_refused() -> None:
     with pytest.raises(
         ContractError, match=r"the plan has no feature FEAT-099 \(it has FEAT-001, FEAT-005"
     ):
-        retrospect.claims(track.plan(), ["FEAT-099"])
+        retrospect.read_predictions(track.plan(), ["FEAT-099"])

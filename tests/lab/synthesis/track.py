@@ -1,6 +1,6 @@
 """Plausible results of track A, made from the names that its questions read.
 
-FEAT-009 and the quiz are given them.
+FEAT-009 and the quiz are tested on them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import yaml
 
 from lab import present
 from lab.contract import Measurement, Result
-from lab.synthesis import evidence, questions
+from lab.synthesis.evidence import measurement_names
+from lab.synthesis.questions import read_questions
 
 FEATURES = ("FEAT-005", "FEAT-006", "FEAT-007", "FEAT-008")
 EXACT: dict[str, Any] = {
@@ -33,88 +34,114 @@ SAMPLES: dict[str, tuple[float, ...]] = {
     "FEAT-007.rank_gap": (0.01, -0.02, 0.005),
 }
 
+Changes = dict[str, Measurement]  # FEATURE.measurement -> what it is instead
+
 
 @functools.cache
-def places() -> list[str]:
-    """Every FEATURE.measurement that track_a.yaml names, in questions and candidates."""
-    asked, document = questions.read()
-    named = [name for question in asked for name in question.uses]
-    named += evidence.names(yaml.safe_dump(document["candidates"]))
-    return sorted(set(named))
+def track_names() -> list[str]:
+    """Return every FEATURE.measurement that track_a.yaml names, in questions and candidates."""
+    questions, document = read_questions()
+    names = set(measurement_names(yaml.safe_dump(document["candidates"])))
+    for question in questions:
+        names.update(question.all_names)
+    return sorted(names)
 
 
-def measured(changed: dict[str, Measurement] | None = None) -> dict[str, dict[str, Measurement]]:
-    """All of them with numbers; those that are not listed above get one made from their name."""
-    found: dict[str, dict[str, Measurement]] = {feature: {} for feature in FEATURES}
-    for place in places():
-        feature, _, name = place.partition(".")
-        base = 0.5 + int(hashlib.sha256(place.encode()).hexdigest(), 16) % 900 / 100
-        values = SAMPLES.get(place, (base, base * 1.1, base * 0.95))
-        made = (
-            Measurement.of_exact(EXACT[place])
-            if place in EXACT
-            else Measurement.of_sample(values, "nats/token")
+def measurements(changes: Changes | None = None) -> dict[str, dict[str, Measurement]]:
+    """Return all of them, by feature; what is not listed above gets values made from its name."""
+    evidence: dict[str, dict[str, Measurement]] = {feature: {} for feature in FEATURES}
+    for name in track_names():
+        feature, _, key = name.partition(".")
+        evidence[feature][key] = _measurement(name)
+        if changes and name in changes:
+            evidence[feature][key] = changes[name]
+    return evidence
+
+
+def _measurement(name: str) -> Measurement:
+    if name in EXACT:
+        return Measurement.of_exact(EXACT[name])
+    if name in SAMPLES:
+        return Measurement.of_sample(SAMPLES[name], "nats/token")
+    digest = int(hashlib.sha256(name.encode()).hexdigest(), 16)
+    base = 0.5 + digest % 900 / 100
+    return Measurement.of_sample((base, base * 1.1, base * 0.95), "nats/token")
+
+
+def write_results(folder: Path, changes: Changes | None = None, *, receipts: bool = True) -> Path:
+    """Write results and receipts of four features below `folder`, as the runner does; return it."""
+    for feature, of_feature in measurements(changes).items():
+        out = folder / feature
+        out.mkdir(parents=True)
+        result = Result(
+            experiment=f"lab.{feature}",
+            title=f"Experiment {feature}",
+            question="Why is it so?",
+            hypothesis="Because.",
+            method="So.",
+            headline=(),
+            measurements=of_feature,
+            findings=(f"{feature} found something.", "It has a control."),
         )
-        found[feature][name] = (changed or {}).get(place, made)
-    return found
-
-
-def write(
-    folder: Path, changed: dict[str, Measurement] | None = None, *, receipts: bool = True
-) -> Path:
-    """Write results and receipts of four features below `folder`, as the runner does; gives it."""
-    for feature, found in measured(changed).items():
-        home = folder / feature
-        home.mkdir(parents=True)
-        sentences = (f"{feature} found something.", "It has a control.")
-        present.write(
-            home,
-            Result(f"lab.{feature}", "Why is it so?", "Because.", "So.", found, findings=sentences),
-        )
+        present.write(out, result)
         if receipts:
-            data = (home / "result.json").read_bytes()
-            subject = [
-                {"name": "result.json", "digest": {"sha256": hashlib.sha256(data).hexdigest()}}
-            ]
-            (home / "receipt.json").write_text(json.dumps({"subject": subject}))
+            write_receipt(out)
     return folder
 
 
+def write_receipt(folder: Path) -> None:
+    """Write a receipt that names the result of a folder."""
+    digest = hashlib.sha256((folder / "result.json").read_bytes()).hexdigest()
+    receipt = {"subject": [{"name": "result.json", "digest": {"sha256": digest}}]}
+    (folder / "receipt.json").write_text(json.dumps(receipt))
+
+
 def plan() -> dict[str, Any]:
-    """A plan with predictions of each comparator and each outcome."""
-
-    def claim(
-        name: str, measurement: str, comparator: str, value: Any, **more: Any
-    ) -> dict[str, Any]:
-        text = f"{measurement} {comparator} {value}"
-        return {
-            "id": name,
-            "claim": text,
-            "measurement": measurement,
-            "comparator": comparator,
-            "value": value,
-        } | more
-
+    """Return a plan with predictions of each comparator and each outcome."""
     predictions = {
-        "FEAT-005": [claim("stairs", "staircase_share", ">", 0.5, source="seen before")],
+        "FEAT-005": [_prediction("stairs", "staircase_share", ">", 0.5, source="seen before")],
         "FEAT-006": [
-            claim("gap", "control_gap", ">=", 0.2),
-            claim("rate", "best_rate", "==", 0.0002),
-            claim("led", "best_rate", "==", 0.001, margin="control_gap"),
+            _prediction("gap", "control_gap", ">=", 0.2),
+            _prediction("rate", "best_rate", "==", 0.0002),
+            _prediction("led", "best_rate", "==", 0.001, margin="control_gap"),
         ],
-        "FEAT-007": [claim("rank", "rank_gap", "within", [-0.1, 0.1])],
-        "FEAT-008": [claim("unknown", "not_there", "<", 1)],
+        "FEAT-007": [_prediction("rank", "rank_gap", "within", [-0.1, 0.1])],
+        "FEAT-008": [_prediction("unknown", "not_there", "<", 1)],
     }
-    listed = [{"id": name, "title": name, "predictions": of} for name, of in predictions.items()]
-    return {"phases": [{"id": 1, "features": [{"id": "FEAT-001"}]}, {"id": 2, "features": listed}]}
+    features = []
+    for name, of_feature in predictions.items():
+        features.append({"id": name, "title": name, "predictions": of_feature})
+    return {
+        "phases": [
+            {"id": 1, "features": [{"id": "FEAT-001"}]},
+            {"id": 2, "features": features},
+        ]
+    }
 
 
-def inputs(folder: Path, changed: dict[str, Measurement] | None = None) -> Path:
-    """Write results, plan and the file of --inputs; gives the latter."""
-    write(folder, changed, receipts=False)
+def _prediction(
+    identifier: str, measurement: str, comparator: str, value: Any, **more: Any
+) -> dict[str, Any]:
+    prediction = {
+        "id": identifier,
+        "claim": f"{measurement} {comparator} {value}",
+        "measurement": measurement,
+        "comparator": comparator,
+        "value": value,
+    }
+    return prediction | more
+
+
+def write_inputs(folder: Path, changes: Changes | None = None) -> Path:
+    """Write results, plan and the file of --inputs; return the path of the latter."""
+    write_results(folder, changes, receipts=False)
     (folder / "plan.json").write_text(json.dumps(plan()))
-    entries = {name: {"kind": "feature", "path": str(folder / name), "receipt": f"sha256:{i:064d}"}
-               for i, name in enumerate(FEATURES)}  # fmt: skip
-    entries["plan"] = {"kind": "input", "path": str(folder / "plan.json")}
+    entries = {"plan": {"kind": "input", "path": str(folder / "plan.json")}}
+    for number, feature in enumerate(FEATURES):
+        entries[feature] = {
+            "kind": "feature",
+            "path": str(folder / feature),
+            "receipt": f"sha256:{number:064d}",
+        }
     (folder / "inputs.json").write_text(json.dumps(entries))
     return folder / "inputs.json"
