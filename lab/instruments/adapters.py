@@ -1,4 +1,4 @@
-"""LoRA adapters: attaching, counting, saving and putting back.
+"""LoRA adapters: attaching, counting, saving and loading.
 
 ΔW = (α/r)·B·A (Hu et al. 2021, arXiv:2106.09685).
 """
@@ -21,7 +21,7 @@ WEIGHTS = "adapter_model.safetensors"  # PEFT's name: PeftModel.from_pretrained 
 
 
 class AdapterError(RuntimeError):
-    """The adapter is not where it should be."""
+    """An adapter is missing, or does not fit the model."""
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,16 @@ class LoraSettings:
 
     @property
     def scale(self) -> float:
-        """s of ΔW = s·B·A."""
-        return self.lora_alpha / (math.sqrt(self.r) if self.use_rslora else self.r)
+        """Return s of ΔW = s·B·A."""
+        if self.use_rslora:
+            return self.lora_alpha / math.sqrt(self.r)
+        return self.lora_alpha / self.r
 
 
 def attach(loaded: Loaded, settings: LoraSettings, seed: int) -> "PeftModel":
     """Freeze the model and give each linear layer but the head an adapter, with random A and B = 0.
 
-    The seed is set first: A is drawn here, and a seed set later would leave it to chance.
+    A is drawn here, so the seed is set first.
 
     Raises:
         AdapterError: some linear layer got no adapter, or anything but adapters would be trained.
@@ -54,13 +56,13 @@ def attach(loaded: Loaded, settings: LoraSettings, seed: int) -> "PeftModel":
 
     from lab.instruments import lora_linear  # loads PEFT
 
-    known = architecture(loaded.model.config)
+    family = architecture(loaded.model.config)
     config = LoraConfig(
         r=settings.r,
         lora_alpha=settings.lora_alpha,
         lora_dropout=settings.lora_dropout,
         use_rslora=settings.use_rslora,
-        target_modules=sorted({name.rpartition(".")[2] for name in known.linears}),
+        target_modules=sorted({name.rpartition(".")[2] for name in family.linears}),
         # GPT-2's Conv1D keeps weights as [in, out]
         fan_in_fan_out=loaded.model.config.model_type == "gpt2",
         task_type="CAUSAL_LM",
@@ -74,38 +76,42 @@ def attach(loaded: Loaded, settings: LoraSettings, seed: int) -> "PeftModel":
         model = get_peft_model(loaded.model, config)
     # a folder's path would differ by machine
     model.peft_config["default"].base_model_name_or_path = loaded.name
-    _check_attached(model, len(known.linears) * loaded.model.config.num_hidden_layers)
-    lora_linear.quicken(model)
+    _check_attached(model, len(family.linears) * loaded.model.config.num_hidden_layers)
+    lora_linear.fuse(model)
     return model
 
 
-def _check_attached(model: "PeftModel", wanted: int) -> None:
+def _check_attached(model: "PeftModel", expected: int) -> None:
     trained = [name for name, p in model.named_parameters() if p.requires_grad]
     pairs = sum("lora_B" in name for name in trained)
-    if pairs != wanted or len(trained) != 2 * wanted:
+    if pairs != expected or len(trained) != 2 * expected:
         msg = (
-            f"{pairs} linear layers have an adapter, {len(trained)} tensors are trained; wanted "
-            f"{wanted} and twice it"
+            f"{pairs} linear layers have an adapter, {len(trained)} tensors are trained; expected "
+            f"{expected} and twice it"
         )
         raise AdapterError(msg)
 
 
 def parameters(model: "PeftModel") -> dict[str, torch.nn.Parameter]:
-    """The trained tensors by name, in the model's order."""
+    """Return the trained tensors by name, in the model's order."""
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
 def state(model: "PeftModel") -> dict[str, torch.Tensor]:
-    """A copy of the adapter's tensors under the names that PEFT's files have."""
+    """Return a copy of the adapter's tensors under the names that PEFT's files have."""
     from peft import get_peft_model_state_dict
 
     # "auto" would look for the base on the hub
-    found = get_peft_model_state_dict(model, save_embedding_layers=False)
-    return {name: tensor.detach().cpu().clone() for name, tensor in found.items()}
+    tensors = get_peft_model_state_dict(model, save_embedding_layers=False)
+    return {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
 
 
 def restore(model: "PeftModel", tensors: Mapping[str, torch.Tensor]) -> None:
-    """Put back what `state` gave."""
+    """Load what `state` returned.
+
+    Raises:
+        AdapterError: a tensor belongs to no adapter of this model.
+    """
     from peft import set_peft_model_state_dict
 
     outcome = set_peft_model_state_dict(model, dict(tensors))

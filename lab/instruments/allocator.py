@@ -1,8 +1,8 @@
-"""The C library's allocator and Python's collector, told to leave a training loop in peace.
+"""Settings of the C library's allocator and of Python's collector that speed up a training loop.
 
-glibc hands freed memory back to the kernel, which gives it out again page by page, cleared: some
-37,000 page faults a step, an eighth of its time on the machine where this was measured. A step
-needs the same memory as the one before it.
+A step needs the same memory as the one before it, but glibc returns freed memory to the kernel,
+which hands it out again page by page, cleared: some 37,000 page faults per step, an eighth of its
+time on the machine where this was measured.
 """
 
 import ctypes
@@ -10,27 +10,30 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
-# bytes on top of the heap that are given back; the largest value the interface takes
+_M_TRIM_THRESHOLD = -1  # malloc.h
+_M_MMAP_THRESHOLD = -3
+# bytes free on top of the heap above which they are returned; the largest value the interface takes
 _NEVER = 2**31 - 1
-# a larger request is mapped, and given back, on its own; the largest value glibc takes
+# a larger request is mapped, and returned, on its own; the largest value glibc takes
 _LARGEST = 32 * 2**20
 
 
 def keep_memory() -> bool:
-    """Do so for the rest of the process; False, with nothing done, where there is no glibc."""
+    """Let the process keep freed memory from now on; return False where there is no glibc."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    return mallopt is not None and all(
-        (mallopt(_M_MMAP_THRESHOLD, _LARGEST), mallopt(_M_TRIM_THRESHOLD, _NEVER))
-    )
+    if mallopt is None:
+        return False
+    mapped = mallopt(_M_MMAP_THRESHOLD, _LARGEST)
+    trimmed = mallopt(_M_TRIM_THRESHOLD, _NEVER)
+    return bool(mapped and trimmed)
 
 
 @contextmanager
-def nothing_old_collected() -> Iterator[None]:
+def collect_new_objects_only() -> Iterator[None]:
     """Let Python's collector look at the loop's objects only, not at the half million before it.
 
-    torch, transformers and the model's modules are gone through every few steps otherwise, a
-    quarter of a second at a time. What is garbage before or in the loop is collected as ever.
+    Otherwise it goes through torch, transformers and the model's modules every few steps, a quarter
+    of a second at a time. Garbage from before and from the loop is collected as usual.
     """
     gc.collect()
     gc.freeze()

@@ -1,4 +1,4 @@
-"""Independent pieces of work side by side, each on its own threads in a process of its own."""
+"""Independent tasks at the same time, each in a process with threads of its own."""
 
 import multiprocessing
 import os
@@ -8,19 +8,19 @@ from typing import Any
 
 import torch
 
-# a function of a module, and what it is called with; both can be sent to a process
+# a function of a module and its arguments; both can be sent to a process
 Task = tuple[Any, ...]
 
 
 def run(tasks: Mapping[str, Task], *, workers: int, threads: int) -> dict[str, Any]:
-    """Do each task, `workers` at a time (1: in this process); give name -> result, in their order.
+    """Run each task, `workers` at a time (1: in this process); return name -> result, in order.
 
-    The first error of a task is raised here, after those that already run have ended. What a
-    task gives does not depend on the number of workers: each has `threads` threads, whatever
-    runs beside it.
+    The first error of a task is raised here, after the running ones have ended. A task's result
+    does not depend on the number of workers: each task has `threads` threads, whatever runs at the
+    same time.
     """
     if workers == 1:
-        return {name: _one(threads, *task) for name, task in tasks.items()}
+        return {name: _run_task(threads, *task) for name, task in tasks.items()}
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(workers, len(tasks)), context, _enter, (threads,)) as pool:
         running = {name: pool.submit(*task) for name, task in tasks.items()}
@@ -32,10 +32,10 @@ def _enter(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-def _one(threads: int, work: Callable[..., Any], *given: Any) -> Any:
-    before = torch.get_num_threads()
+def _run_task(threads: int, work: Callable[..., Any], *arguments: Any) -> Any:
+    threads_before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        return work(*given)
+        return work(*arguments)
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(threads_before)

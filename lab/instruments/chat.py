@@ -32,34 +32,39 @@ class Encoded:
     labels: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        """A label for every token."""
+        """Refuse another number of labels than of tokens."""
         if len(self.ids) != len(self.labels):
-            msg = f"{len(self.ids)} ids but {len(self.labels)} labels; wanted one label per id"
+            msg = f"{len(self.ids)} ids but {len(self.labels)} labels; expected one label per id"
             raise ChatError(msg)
 
     @property
     def supervised(self) -> int:
-        """Number of tokens that the loss counts; the first, with none before it, never does."""
+        """Return the number of tokens that the loss counts; the first is never predicted."""
         return sum(label != IGNORE for label in self.labels[1:])
 
     @property
     def prompt(self) -> tuple[int, ...]:
-        """The ids before the first supervised one: what a generation starts from."""
-        first = next((t for t, label in enumerate(self.labels) if label != IGNORE), len(self.ids))
-        return self.ids[:first]
+        """Return the ids before the first supervised one: what a generation starts from."""
+        for t, label in enumerate(self.labels):
+            if label != IGNORE:
+                return self.ids[:t]
+        return self.ids
 
 
 def template_for(tokenizer: Any) -> str:
-    """The tokenizer's chat template, without the system prompt that some ChatML templates add.
+    """Return the tokenizer's chat template, without the system prompt that some of them add.
 
     SmolLM2's adds "You are a helpful AI assistant named SmolLM…": 24 tokens before every example
     that teach nothing and would double the cost of a short one. Where the template's output ends in
     plain ChatML, plain ChatML is used.
+
+    Raises:
+        ChatError: the tokenizer has no chat template.
     """
     own = tokenizer.chat_template
     if own is None:
         msg = (
-            f"tokenizer {tokenizer.name_or_path!r} has no chat template; wanted an "
+            f"tokenizer {tokenizer.name_or_path!r} has no chat template; expected an "
             "instruction-tuned model"
         )
         raise ChatError(msg)
@@ -68,13 +73,15 @@ def template_for(tokenizer: Any) -> str:
     plain = tokenizer.apply_chat_template(
         probe, chat_template=CHATML, tokenize=False, add_generation_prompt=True
     )
-    return CHATML if with_own.endswith(plain) else own
+    if with_own.endswith(plain):
+        return CHATML
+    return str(own)
 
 
 def encode(tokenizer: Any, messages: Sequence[Message], template: str) -> Encoded:
-    """Tokens of a conversation, its last message (the assistant's) and the end of turn supervised.
+    """Return a conversation's tokens, its last message (the assistant's) supervised to its end.
 
-    `template` is what `template_for` gave. Prompt and completion are tokenised apart, as at
+    `template` is what `template_for` returned. Prompt and completion are tokenised apart, as at
     generation, where there is no completion yet.
 
     Raises:
@@ -82,15 +89,19 @@ def encode(tokenizer: Any, messages: Sequence[Message], template: str) -> Encode
             it is answered.
     """
     if not messages or messages[-1]["role"] != "assistant":
-        msg = f"{messages[-1]['role'] if messages else 'nobody'} speaks last; wanted the assistant"
+        roles = [message["role"] for message in messages]
+        msg = f"got messages of the roles {roles}; expected the assistant's as the last"
         raise ChatError(msg)
 
     def render(part: Sequence[Message], *, open_turn: bool) -> str:
-        return tokenizer.apply_chat_template(
+        text: str = tokenizer.apply_chat_template(
             list(part), chat_template=template, tokenize=False, add_generation_prompt=open_turn
         )
+        return text
 
-    prompt, whole = render(messages[:-1], open_turn=True), render(messages, open_turn=False)
+    # 1. Prompt and completion as text: the completion is what the template adds to the prompt.
+    prompt = render(messages[:-1], open_turn=True)
+    whole = render(messages, open_turn=False)
     if not whole.startswith(prompt):
         msg = (
             f"the chat template renders the prompt as {prompt!r}, but differently once it is "
@@ -99,10 +110,15 @@ def encode(tokenizer: Any, messages: Sequence[Message], template: str) -> Encode
         raise ChatError(msg)
     completion = whole[len(prompt) :]
     end = completion.rfind(tokenizer.eos_token)
-    # what follows the end of the turn (ChatML: a line break) is for the template to say, not for
-    # the model
+    # What follows the end of the turn (ChatML: a line break) comes from the template, not from the
+    # model.
     if end >= 0:
         completion = completion[: end + len(tokenizer.eos_token)]
-    before = tokenizer.encode(prompt, add_special_tokens=False)
-    after = tokenizer.encode(completion, add_special_tokens=False)
-    return Encoded(ids=(*before, *after), labels=(*[IGNORE] * len(before), *after))
+
+    # 2. Their tokens; the completion's alone are labels.
+    prompt_ids = tokenizer.encode(prompt, add_special_tokens=False)
+    completion_ids = tokenizer.encode(completion, add_special_tokens=False)
+    return Encoded(
+        ids=(*prompt_ids, *completion_ids),
+        labels=(*[IGNORE] * len(prompt_ids), *completion_ids),
+    )

@@ -1,4 +1,4 @@
-"""A training run on disk, from which it goes on bit for bit.
+"""A training run on disk, from which it resumes bit for bit.
 
 One safetensors file, replaced as a whole. No pickles.
 """
@@ -22,35 +22,35 @@ def save(
 ) -> None:
     """Write parameters, AdamW's moments, torch's random state and the records so far.
 
-    A crash leaves the old file.
+    A crash leaves the old file in place.
     """
     tensors = {f"parameter/{name}": p.detach() for name, p in trained.items()}
     for name, p in trained.items():
         tensors |= {f"{moment}/{name}": optimizer.state[p][moment] for moment in _MOMENTS}
     tensors["random_state"] = torch.get_rng_state()
     path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_suffix(".part")
+    # Written under another name first: the rename replaces the old file as a whole.
+    part = path.with_suffix(".part")
     save_file(
         {name: t.contiguous() for name, t in tensors.items()},
-        fresh,
+        part,
         metadata={"rows": json.dumps(rows)},
     )
-    fresh.replace(path)
+    part.replace(path)
 
 
 def load(
     path: Path, trained: Mapping[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer
 ) -> list[list[float]]:
-    """Put back what `save` wrote, into the given tensors and optimizer; give the records so far."""
+    """Load what `save` wrote into these tensors and the optimizer; return the records so far."""
     with safe_open(path, framework="pt") as file, torch.no_grad():
         for name, p in trained.items():
             p.copy_(file.get_tensor(f"parameter/{name}"))
-            # AdamW's moments are in the parameter's dtype and place; its step counter stays a
-            # float32 on the CPU
-            moments = {
-                m: file.get_tensor(f"{m}/{name}").to(p.device if m != "step" else "cpu")
-                for m in _MOMENTS
-            }
+            moments = {m: file.get_tensor(f"{m}/{name}") for m in _MOMENTS}
+            # AdamW's moments are on the parameter's device; its step counter stays on the CPU.
+            for m in ("exp_avg", "exp_avg_sq"):
+                moments[m] = moments[m].to(p.device)
             optimizer.state[p] = moments
         torch.set_rng_state(file.get_tensor("random_state"))
-        return json.loads(file.metadata()["rows"])
+        rows: list[list[float]] = json.loads(file.metadata()["rows"])
+        return rows

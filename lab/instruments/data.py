@@ -1,4 +1,4 @@
-"""Examples to learn from: source, splitting, freezing, checking, and shuffling for the control."""
+"""Examples to learn from: loading, splitting, checking, storing, and shuffling for the control."""
 
 import hashlib
 import json
@@ -40,23 +40,24 @@ class Split:
 
 
 def load(source: str, tokenizer: Any, *, max_tokens: int) -> list[Example]:
-    """Examples of at most `max_tokens` tokens from "python-docstrings" or a JSONL file of messages.
+    """Return examples of at most `max_tokens` tokens.
 
-    A line of the file is {"messages": [{"role", "content"}, …]} with, if wanted, "name" and "group"
-    (a source that must not be cut by a split; without it every line is a group of its own).
+    `source` is "python-docstrings" or the path of a JSONL file of messages. A line of the file is
+    {"messages": [{"role", "content"}, …]} with, optionally, "name" and "group" (a
+    source that must not be cut by a split; without it every line is a group of its own).
     """
-    rows = _docstring_rows() if source == "python-docstrings" else _jsonl_rows(Path(source))
+    if source == "python-docstrings":
+        rows = _docstring_rows()
+    else:
+        rows = _jsonl_rows(Path(source))
     template = template_for(tokenizer)
-    examples = (
-        Example(
-            row["name"],
-            row["group"],
-            tuple(row["messages"]),
-            encode(tokenizer, row["messages"], template),
-        )
-        for row in rows
-    )
-    return [example for example in examples if len(example.encoded.ids) <= max_tokens]
+    examples = []
+    for row in rows:
+        messages = tuple(row["messages"])
+        encoded = encode(tokenizer, messages, template)
+        if len(encoded.ids) <= max_tokens:
+            examples.append(Example(row["name"], row["group"], messages, encoded))
+    return examples
 
 
 def _docstring_rows() -> Iterable[Mapping[str, Any]]:
@@ -75,7 +76,7 @@ def _docstring_rows() -> Iterable[Mapping[str, Any]]:
 def _jsonl_rows(path: Path) -> Iterable[Mapping[str, Any]]:
     if not path.is_file():
         msg = (
-            f'data source {str(path)!r} is no file; wanted "python-docstrings" or a JSONL file '
+            f'data source {str(path)!r} is no file; expected "python-docstrings" or a JSONL file '
             "of messages"
         )
         raise DataError(msg)
@@ -85,9 +86,9 @@ def _jsonl_rows(path: Path) -> Iterable[Mapping[str, Any]]:
             messages = [
                 {"role": str(m["role"]), "content": str(m["content"])} for m in row["messages"]
             ]
-        except (ValueError, KeyError, TypeError) as fault:
-            msg = f'{path}:{number}: {fault!r}; wanted {{"messages": [{{"role", "content"}}, …]}}'
-            raise DataError(msg) from fault
+        except (ValueError, KeyError, TypeError) as error:
+            msg = f'{path}:{number}: {error!r}; expected {{"messages": [{{"role", "content"}}, …]}}'
+            raise DataError(msg) from error
         name = str(row.get("name", f"{path.name}:{number}"))
         yield {"name": name, "group": str(row.get("group", name)), "messages": messages}
 
@@ -96,7 +97,7 @@ def split(examples: Sequence[Example], *, train: int, evaluation: int) -> Split:
     """Draw `evaluation` and `train` examples from different groups.
 
     They are the same on every machine and for every seed. Groups are ordered by the SHA-256 of
-    their name, and the first of them go to evaluation until they hold twice the number wanted;
+    their name, and the first of them go to evaluation until they have twice the number asked for;
     within each side examples are drawn in the order of the SHA-256 of their name.
 
     Raises:
@@ -108,12 +109,15 @@ def split(examples: Sequence[Example], *, train: int, evaluation: int) -> Split:
     held_out: list[Example] = []
     rest: list[Example] = []
     for group in sorted(groups, key=_hash):
-        (held_out if len(held_out) < 2 * evaluation else rest).extend(groups[group])
-    for side, found, wanted in (("evaluation", held_out, evaluation), ("training", rest, train)):
-        if len(found) < wanted:
+        side = rest
+        if len(held_out) < 2 * evaluation:
+            side = held_out
+        side.extend(groups[group])
+    for name, pool, size in (("evaluation", held_out, evaluation), ("training", rest, train)):
+        if len(pool) < size:
             msg = (
-                f"{len(found)} examples are left for {side}, wanted {wanted}; give more data or "
-                "raise max_tokens"
+                f"got {len(pool)} examples for {name}; expected {size}: give more data or raise "
+                "max_tokens"
             )
             raise DataError(msg)
     drawn = Split(tuple(_draw(rest, train)), tuple(_draw(held_out, evaluation)))
@@ -132,21 +136,21 @@ def _draw(examples: Sequence[Example], count: int) -> list[Example]:
 def check(drawn: Split) -> None:
     """Refuse evaluation data in the training data, and labels that supervise nothing or everything.
 
-    Both faults are silent otherwise: a leak gives a good evaluation loss, an empty mask a plausible
+    Both errors are silent otherwise: a leak gives a good evaluation loss, an empty mask a plausible
     training curve.
     """
     shared = {e.group for e in drawn.train} & {e.group for e in drawn.evaluation}
     if shared:
         msg = (
             f"training and evaluation share {len(shared)} groups, such as "
-            f"{min(shared)!r}; wanted none"
+            f"{min(shared)!r}; expected none"
         )
         raise DataError(msg)
     targets = {_words(e.target) for e in drawn.train} & {_words(e.target) for e in drawn.evaluation}
     if targets:
         msg = (
             f"training and evaluation share {len(targets)} targets, such as "
-            f"{min(targets)!r}; wanted none"
+            f"{min(targets)!r}; expected none"
         )
         raise DataError(msg)
     for side in (drawn.train, drawn.evaluation):
@@ -158,7 +162,7 @@ def _words(text: str) -> str:
 
 
 def supervised_share(examples: Sequence[Example]) -> float:
-    """Supervised tokens / all tokens.
+    """Return supervised tokens / all tokens.
 
     Raises:
         DataError: the share is 0 (nothing is learnt) or all tokens that can be (the prompt
@@ -166,19 +170,18 @@ def supervised_share(examples: Sequence[Example]) -> float:
     """
     total = sum(len(e.encoded.ids) for e in examples)
     supervised = sum(e.encoded.supervised for e in examples)
-    can_be = total - len(examples)  # nothing predicts a first token
-    if supervised == 0 or supervised >= can_be:
+    predictable = total - len(examples)  # nothing predicts a first token
+    if supervised == 0 or supervised >= predictable:
         msg = (
-            f"{supervised} of {can_be} tokens are supervised; wanted some and not all: the "
-            "completion alone. "
-            "Check the chat template"
+            f"{supervised} of {predictable} tokens are supervised; expected some and not all: the "
+            "completion alone. Check the chat template"
         )
         raise DataError(msg)
     return supervised / total
 
 
 def shuffled(examples: Sequence[Example], seed: int) -> tuple[Example, ...]:
-    """The control: every prompt keeps its place and gets another example's target, each used once.
+    """Return the control: every prompt stays and gets another example's target, each used once.
 
     The order of targets is one random cycle (Sattolo 1986), so none stays where it was.
 
@@ -186,12 +189,12 @@ def shuffled(examples: Sequence[Example], seed: int) -> tuple[Example, ...]:
         DataError: fewer than two examples, or a target that many share came back to its own prompt.
     """
     if len(examples) < 2:
-        msg = f"{len(examples)} examples cannot be shuffled; wanted at least 2"
+        msg = f"{len(examples)} examples cannot be shuffled; expected at least 2"
         raise DataError(msg)
     order = list(range(len(examples)))
-    draw = random.Random(seed)
+    generator = random.Random(seed)
     for i in range(len(order) - 1, 0, -1):
-        j = draw.randrange(i)
+        j = generator.randrange(i)  # below i and never i itself: that makes one cycle
         order[i], order[j] = order[j], order[i]
     mixed = tuple(
         _with_target(example, examples[j]) for example, j in zip(examples, order, strict=True)
@@ -207,24 +210,30 @@ def shuffled(examples: Sequence[Example], seed: int) -> tuple[Example, ...]:
 
 
 def _with_target(example: Example, donor: Example) -> Example:
-    prompt, completion = example.encoded.prompt, donor.encoded.ids[len(donor.encoded.prompt) :]
+    prompt = example.encoded.prompt
+    completion = donor.encoded.ids[len(donor.encoded.prompt) :]
     labels = (*[IGNORE] * len(prompt), *completion)
     messages = (*example.messages[:-1], donor.messages[-1])
     return replace(example, messages=messages, encoded=Encoded((*prompt, *completion), labels))
 
 
-def freeze(path: Path, examples: Sequence[Example]) -> None:
-    """Write examples as JSONL, tokens included: to judge them takes no tokenizer and no source."""
+def write_examples(path: Path, examples: Sequence[Example]) -> None:
+    """Write examples as JSONL, tokens included: to check them takes no tokenizer and no source."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8") as file:
         for e in examples:
-            row = {"name": e.name, "group": e.group, "messages": list(e.messages)}
-            row |= {"ids": list(e.encoded.ids), "labels": list(e.encoded.labels)}
+            row = {
+                "name": e.name,
+                "group": e.group,
+                "messages": list(e.messages),
+                "ids": list(e.encoded.ids),
+                "labels": list(e.encoded.labels),
+            }
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
-def thaw(path: Path) -> tuple[Example, ...]:
-    """Read what `freeze` wrote."""
+def read_examples(path: Path) -> tuple[Example, ...]:
+    """Read what `write_examples` wrote."""
     rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
     return tuple(
         Example(

@@ -38,35 +38,38 @@ class Pair:
 
     @property
     def package(self) -> str:
-        """The top-level name: siblings in a package describe the same things in similar words."""
+        """Return the top-level name: modules of one package describe things in similar words."""
         return self.module.partition(".")[0]
 
 
 def pairs(root: Path | None = None) -> list[Pair]:
-    """All pairs below `root` (default: the standard library), each summary once.
+    """Return all pairs below `root` (default: the standard library), each summary once.
 
-    The first in the order of the paths is kept. Repeats are found by the summary's words, whatever
-    their case and spacing: one documented function in twelve repeats another's line, and a repeat
-    on both sides of a split is evaluation data in the training data.
+    Of equal summaries the first in the order of the paths is taken. Summaries are
+    compared by their words, whatever their case and spacing: one documented function in twelve
+    repeats another's line, and a repeat on both sides of a split is evaluation data in the training
+    data.
     """
     root = root or Path(sysconfig.get_paths()["stdlib"])
-    kept: dict[str, Pair] = {}
+    first: dict[str, Pair] = {}
     for path in sorted(root.rglob("*.py")):
         relative = path.relative_to(root)
         if not LEFT_OUT.intersection(relative.parts):
             for pair in _pairs_of(path, _module_name(relative)):
-                kept.setdefault(" ".join(pair.summary.casefold().split()), pair)
-    return list(kept.values())
+                first.setdefault(" ".join(pair.summary.casefold().split()), pair)
+    return list(first.values())
 
 
 def _module_name(relative: Path) -> str:
     parts = relative.with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
+    if parts[-1] == "__init__" and len(parts) > 1:
+        parts = parts[:-1]
+    return ".".join(parts)
 
 
 def _pairs_of(path: Path, module: str) -> Iterator[Pair]:
     with warnings.catch_warnings():
-        # old modules hold escapes that newer Pythons warn of; not ours to mend
+        # Old modules contain escapes of which newer Pythons warn; they are not ours to fix.
         warnings.simplefilter("ignore")
         try:
             tree = ast.parse(path.read_bytes(), filename=str(path))
@@ -75,21 +78,20 @@ def _pairs_of(path: Path, module: str) -> Iterator[Pair]:
     for names, function in _public_functions(tree, ()):
         summary = (ast.get_docstring(function) or "").strip().partition("\n")[0].strip()
         if summary:
-            yield Pair(module, f"{'.'.join(names)}({_parameters(function.args)})", summary)
+            name = ".".join(names)
+            yield Pair(module, f"{name}({_parameters(function.args)})", summary)
 
 
 def _parameters(arguments: ast.arguments) -> str:
-    """The parameters as a caller sees them: `self` and `cls` are bound, annotations left out."""
+    """Return the parameters as a caller sees them, without `self`, `cls` and annotations."""
     plain = copy.deepcopy(arguments)
     everything = [*plain.posonlyargs, *plain.args, *plain.kwonlyargs, plain.vararg, plain.kwarg]
     for argument in filter(None, everything):
         argument.annotation = None
     named = plain.posonlyargs or plain.args
-    if (
-        named
-        and named[0].arg in {"self", "cls"}
-        and len(plain.posonlyargs + plain.args) > len(plain.defaults)
-    ):
+    # A default belongs to the last parameters: where all have one, the first is no bound `self`.
+    without_default = len(plain.posonlyargs + plain.args) > len(plain.defaults)
+    if named and named[0].arg in {"self", "cls"} and without_default:
         del named[0]
     return ast.unparse(plain)
 
@@ -97,9 +99,9 @@ def _parameters(arguments: ast.arguments) -> str:
 def _public_functions(
     node: ast.AST, outer: tuple[str, ...]
 ) -> Iterator[tuple[tuple[str, ...], ast.FunctionDef | ast.AsyncFunctionDef]]:
-    """Functions and methods without a leading underscore, named from the outside in.
+    """Yield functions and methods without a leading underscore, named from the outside in.
 
-    None inside others.
+    Functions inside functions are left out.
     """
     for child in ast.iter_child_nodes(node):
         match child:

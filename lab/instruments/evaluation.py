@@ -1,4 +1,4 @@
-"""What a model does on held-out examples: every supervised token's loss, greedy generations."""
+"""A model on held-out examples: every supervised token's loss, greedy generations."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,30 +32,30 @@ class Evaluation:
     example_ids: np.ndarray
 
     def __post_init__(self) -> None:
-        """Arrays of one length."""
+        """Refuse arrays of different lengths."""
         shapes = {a.shape for a in (self.losses, self.entropies, self.hits, self.example_ids)}
         if len(shapes) != 1:
-            msg = f"arrays of an evaluation have the shapes {shapes}; wanted one"
+            msg = f"arrays of an evaluation have the shapes {shapes}; expected one"
             raise ValueError(msg)
 
 
 @torch.no_grad()
 def evaluate(model: "PreTrainedModel | PeftModel", examples: Sequence[Encoded]) -> Evaluation:
-    """Loss, entropy and hit of every supervised token."""
+    """Return loss, entropy and hit of every supervised token."""
     model.eval()
     device = next(model.parameters()).device
     columns: list[list[np.ndarray]] = [[], [], [], []]
     offset = 0
     for group in fill(examples, TOKENS_PER_PACK):
         packed = pack(group, device)
-        said = supervised_tokens(model, packed)
-        found = (
-            said.losses,
-            said.entropies,
-            said.hits.to(torch.uint8),
-            (packed.owner + offset).to(torch.int32),
-        )
-        for column, part in zip(columns, found, strict=True):
+        scores = supervised_tokens(model, packed)
+        parts = (
+            scores.losses,
+            scores.entropies,
+            scores.hits.to(torch.uint8),
+            (packed.example_ids + offset).to(torch.int32),
+        )  # each [S]
+        for column, part in zip(columns, parts, strict=True):
             column.append(part.cpu().numpy())
         offset += len(group)
     return Evaluation(*(np.concatenate(column) for column in columns))
@@ -65,7 +65,7 @@ def evaluate(model: "PreTrainedModel | PeftModel", examples: Sequence[Encoded]) 
 def generate(
     model: "PreTrainedModel | PeftModel", prompts: Sequence[Sequence[int]], *, max_new_tokens: int
 ) -> list[list[int]]:
-    """The greedy continuations of some prompts: the most likely tokens, up to the end of the turn.
+    """Return the greedy continuations of some prompts, up to the end of the turn.
 
     The prompts go through the model together, padded on the left: 4-bit weights are unpacked anew
     for every token, so one prompt costs as much as three.
@@ -75,10 +75,8 @@ def generate(
     longest = max(len(prompt) for prompt in prompts)
     padding = [longest - len(prompt) for prompt in prompts]
     device = next(model.parameters()).device
-    ids = torch.tensor(
-        [[end] * pad + list(prompt) for pad, prompt in zip(padding, prompts, strict=True)],
-        device=device,
-    )
+    rows = [[end] * pad + list(prompt) for pad, prompt in zip(padding, prompts, strict=True)]
+    ids = torch.tensor(rows, device=device)  # [prompts, longest]
     mask = torch.tensor([[0] * pad + [1] * (longest - pad) for pad in padding], device=device)
     out = model.generate(
         input_ids=ids,
@@ -91,5 +89,7 @@ def generate(
 
 
 def _up_to(ids: list[int], end: int) -> list[int]:
-    """The ids up to the first `end`, which is kept; what follows is padding."""
-    return ids[: ids.index(end) + 1] if end in ids else ids
+    """Return the ids up to and with the first `end`; what follows is padding."""
+    if end in ids:
+        return ids[: ids.index(end) + 1]
+    return ids

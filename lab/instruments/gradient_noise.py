@@ -4,31 +4,35 @@ The gradient of a batch estimates the true one G with an error of covariance Σ 
 ratio B = tr(Σ) / |G|² is the batch size at which error and signal are equally large: below it a
 batch twice as large gives almost twice the progress per step, above it almost none (McCandlish,
 Kaplan, Amodei and others 2018, arXiv:1812.06162).
+
+torch is imported by the one function that needs a model; the statistics need numpy only.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch.nn import functional
 
-from lab.instruments import adapters
-from lab.instruments.chat import Encoded
-from lab.instruments.packing import pack, supervised_logits
 from lab.stats.jackknife import jackknife
 
 if TYPE_CHECKING:
+    import torch
     from peft import PeftModel
+
+    from lab.instruments.chat import Encoded
+
+BLOCK = 1 << 18  # columns that are multiplied in float64 at a time: 128 MiB for 64 gradients
 
 
 @dataclass(frozen=True)
-class Noise:
-    """What gradients of single examples say of signal and noise.
+class GradientNoise:
+    """Signal and noise of gradients of single examples.
 
-    signal: |G|², unbiased; variance: tr(Σ), per example; scale: their ratio, None where no
-    signal was found.
+    signal: |G|², unbiased; variance: tr(Σ), per example; scale: variance / signal, in examples,
+    None where the signal is not above 0; stderr: of the scale.
     """
 
     signal: float
@@ -37,76 +41,97 @@ class Noise:
     stderr: float | None = None
 
 
-def products(model: "PeftModel", examples: Sequence[Encoded]) -> np.ndarray:
-    """Inner products [n, n] (float64) of the examples' gradients with respect to all adapters.
+def inner_products(model: PeftModel, examples: Sequence[Encoded]) -> np.ndarray:
+    """Return the inner products [n, n] (float64) of the examples' gradients.
 
-    An example's gradient is that of its loss summed over tokens, divided by the mean number of
-    tokens of all: so the mean of these gradients is that of the token-weighted loss which a batch
-    of all of them has in training.
+    A gradient is with respect to all adapters. An example's gradient is that of its loss summed
+    over tokens, divided by the mean number of tokens of all: so the mean of these gradients is that
+    of the token-weighted loss which a batch of all of them has in training.
     """
-    trained = list(adapters.parameters(model).values())
-    tokens = sum(example.supervised for example in examples) / len(examples)
+    import torch
+    from torch.nn import functional
+
+    from lab.instruments import adapters
+    from lab.instruments.packing import pack, supervised_logits
+
+    parameters = list(adapters.parameters(model).values())
+    mean_tokens = sum(example.supervised for example in examples) / len(examples)
     model.eval()
-    # float32: 20 MB per example at rank 16
-    gradients = torch.empty(len(examples), sum(p.numel() for p in trained))
+    # [n, adapter parameters] in float32: 20 MB per example at rank 16
+    gradients = torch.empty(len(examples), sum(p.numel() for p in parameters))
     for row, example in zip(gradients, examples, strict=True):
-        packed = pack([example], trained[0].device)
+        packed = pack([example], parameters[0].device)
         logits = supervised_logits(model, packed)
-        loss = functional.cross_entropy(logits, packed.targets, reduction="sum") / tokens
-        found = torch.autograd.grad(loss, trained)
-        torch.cat([g.detach().float().flatten().cpu() for g in found], out=row)
-    return _gram(gradients)
+        loss = functional.cross_entropy(logits, packed.targets, reduction="sum") / mean_tokens
+        gradient = torch.autograd.grad(loss, parameters)
+        torch.cat([g.detach().float().flatten().cpu() for g in gradient], out=row)
+    return _gram_matrix(gradients)
 
 
-def _gram(rows: torch.Tensor) -> np.ndarray:
-    """Sum over blocks in float64: millions of products in float32 would lose the small ones."""
-    found = np.zeros((len(rows), len(rows)))
-    for block in rows.split(1 << 18, dim=1):
-        wide = block.double()
-        found += (wide @ wide.T).numpy()
-    return found
+def _gram_matrix(rows: torch.Tensor) -> np.ndarray:
+    """Return rows · rowsᵀ [n, n], summed over blocks of columns.
 
-
-def noise(gram: np.ndarray) -> Noise:
-    """The simple noise scale from the inner products [n, n] of n ≥ 3 gradients.
-
-    Its standard error is the jackknife's. With mean gradient g: tr(Σ) = Σ |g_i − g|² / (n − 1), and
-    |g|² is too large by tr(Σ) / n, which is taken off. Where nothing is left of it, these n
-    examples do not show in which direction to go, and the scale is None.
+    In float64: millions of products in float32 would lose the small ones.
     """
-    found = _simple(gram)
-    stderr = (
-        jackknife(len(gram), lambda kept: _simple(_of(gram, kept)).scale)
-        if found.scale is not None
-        else None
-    )
-    return Noise(found.signal, found.variance, found.scale, stderr)
+    gram = np.zeros((len(rows), len(rows)))
+    for block in rows.split(BLOCK, dim=1):
+        block64 = block.double()  # [n, BLOCK]
+        gram += (block64 @ block64.T).numpy()
+    return gram
 
 
-def growth(before: np.ndarray, after: np.ndarray) -> tuple[float | None, float | None]:
-    """Ratio of noise scales of the same n examples, [n, n] each; its jackknife standard error."""
+def estimate_noise(gram: np.ndarray) -> GradientNoise:
+    """Return signal, noise and noise scale from the inner products [n, n] of n ≥ 3 gradients.
 
-    def compute(kept: np.ndarray) -> float | None:
-        first, second = _simple(_of(before, kept)).scale, _simple(_of(after, kept)).scale
-        return second / first if first is not None and second is not None else None
+    With mean gradient g: tr(Σ) = Σ |g_i - g|² / (n - 1); |g|² is too large by tr(Σ) / n, which is
+    subtracted. Where the difference is not above 0, these n examples do not show in which direction
+    to go, and the scale is None. The standard error is the jackknife's.
 
-    found = compute(np.arange(len(before)))
-    return found, jackknife(len(before), compute) if found is not None else None
+    Raises:
+        ValueError: there are fewer than two gradients.
+    """
+    estimate = _estimate(gram)
+    if estimate.scale is None:
+        return estimate
+    stderr = jackknife(len(gram), lambda units: _estimate(_subset(gram, units)).scale)
+    return replace(estimate, stderr=stderr)
 
 
-def _of(gram: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    return gram[np.ix_(kept, kept)]
+def noise_growth(before: np.ndarray, after: np.ndarray) -> tuple[float | None, float | None]:
+    """Return the ratio of the noise scales after / before, and its jackknife standard error.
+
+    before, after: inner products [n, n] of the gradients of the same n examples. None where one of
+    the scales is None.
+    """
+
+    def growth(units: np.ndarray) -> float | None:
+        scale_before = _estimate(_subset(before, units)).scale
+        scale_after = _estimate(_subset(after, units)).scale
+        if scale_before is None or scale_after is None:
+            return None
+        return scale_after / scale_before
+
+    value = growth(np.arange(len(before)))
+    if value is None:
+        return None, None
+    return value, jackknife(len(before), growth)
 
 
-def _simple(gram: np.ndarray) -> Noise:
+def _subset(gram: np.ndarray, units: np.ndarray) -> np.ndarray:
+    products: np.ndarray = gram[np.ix_(units, units)]
+    return products
+
+
+def _estimate(gram: np.ndarray) -> GradientNoise:
     n = len(gram)
     if n < 2:
         msg = (
-            f"{n} gradients do not show how gradients differ; wanted at least 3, for a "
-            "standard error too"
+            f"got {n} gradients; expected at least 2 to show how gradients differ, at least 3 for "
+            "a standard error too"
         )
         raise ValueError(msg)
     mean = float(gram.mean())  # |g|²
     variance = (float(gram.trace()) - n * mean) / (n - 1)
     signal = mean - variance / n
-    return Noise(signal, variance, variance / signal if signal > 0 else None)
+    scale = variance / signal if signal > 0 else None
+    return GradientNoise(signal, variance, scale)

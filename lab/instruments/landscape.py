@@ -1,67 +1,78 @@
-"""The loss along a line: base + t · ΔW, where t = 0 is the base and t = 1 the trained model.
+"""The loss along an update: base + alpha · ΔW; alpha = 0 is the base, alpha = 1 the trained model.
 
 One line through a space of millions of directions (Goodfellow, Vinyals and Saxe 2015,
 arXiv:1412.6544), but the one that the run has taken: it shows whether the run stopped too early, in
-time or too late along its own way.
+time or too late on that line.
+
+torch is imported by the functions that need a model; `lowest_alpha` needs numpy only.
 """
+
+from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-
-from lab.instruments import adapters
-from lab.instruments.chat import Encoded
-from lab.instruments.evaluation import evaluate
 
 if TYPE_CHECKING:
     from peft import PeftModel
 
+    from lab.instruments.chat import Encoded
 
-def line(model: "PeftModel", examples: Sequence[Encoded], at: Sequence[float]) -> np.ndarray:
-    """Loss in nats of every supervised token at each t: [len(at), N], float32.
 
-    The tokens stand in the order of the examples.
+def loss_along_update(
+    model: PeftModel, examples: Sequence[Encoded], alphas: Sequence[float]
+) -> np.ndarray:
+    """Return the loss in nats of every supervised token at each alpha: [len(alphas), N], float32.
+
+    The tokens are in the order of the examples.
     """
+    from lab.instruments.evaluation import evaluate
+
     rows = []
-    for t in at:
-        with scaled(model, t):
+    for alpha in alphas:
+        with scaled_update(model, alpha):
             rows.append(evaluate(model, examples).losses)
-    return np.stack(rows)
+    return np.stack(rows)  # len(alphas) × [N] -> [len(alphas), N]
 
 
 @contextmanager
-def scaled(model: "PeftModel", t: float) -> Iterator[None]:
-    """The model with t · ΔW in the place of ΔW; afterwards it is as it was.
+def scaled_update(model: PeftModel, alpha: float) -> Iterator[None]:
+    """Replace ΔW by alpha · ΔW within the block; restore ΔW at its end.
 
     ΔW is linear in B, so B is multiplied.
     """
+    import torch
+
+    from lab.instruments import adapters
+
     factors = [p for name, p in adapters.parameters(model).items() if "lora_B" in name]
-    kept = [p.detach().clone() for p in factors]
+    originals = [p.detach().clone() for p in factors]
     with torch.no_grad():
         for p in factors:
-            p.mul_(t)
+            p.mul_(alpha)
     try:
         yield
     finally:
+        # copied back and not divided: alpha may be 0, and a division would round
         with torch.no_grad():
-            for p, old in zip(factors, kept, strict=True):
-                p.copy_(old)
+            for p, original in zip(factors, originals, strict=True):
+                p.copy_(original)
 
 
-def lowest(at: Sequence[float], losses: Sequence[float]) -> float:
-    """Where the loss is lowest: vertex of the parabola through the lowest point and its neighbours.
+def lowest_alpha(alphas: Sequence[float], losses: Sequence[float]) -> float:
+    """Return the alpha of the lowest loss.
 
-    At an end of the line it is that end: the lowest place may lie beyond.
+    It is the vertex of the parabola through the lowest point and its neighbours; at an end of the
+    line it is that end, and the minimum may be beyond it.
     """
-    place = int(np.argmin(losses))
-    if place in {0, len(at) - 1}:
-        return float(at[place])
-    x, y = (
-        np.asarray(at[place - 1 : place + 2], dtype=np.float64),
-        np.asarray(losses[place - 1 : place + 2]),
-    )
-    a, b, _ = np.polyfit(x - x[1], y.astype(np.float64), 2)
-    return float(x[1] - b / (2 * a)) if a > 0 else float(x[1])
+    index = int(np.argmin(losses))
+    if index in {0, len(alphas) - 1}:
+        return float(alphas[index])
+    x = np.asarray(alphas[index - 1 : index + 2], dtype=np.float64)  # [3]
+    y = np.asarray(losses[index - 1 : index + 2], dtype=np.float64)  # [3]
+    a, b, _ = np.polyfit(x - x[1], y, 2)
+    if a <= 0:
+        return float(x[1])
+    return float(x[1] - b / (2 * a))

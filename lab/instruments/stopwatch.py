@@ -18,13 +18,13 @@ class Interval:
 class Stopwatch:
     """`with clock("training"): …` adds an interval.
 
-    A stage inside another interrupts it, and it goes on afterwards.
+    A stage inside another interrupts it; the outer one continues afterwards.
     """
 
     def __init__(self) -> None:
         self.intervals: list[Interval] = []
-        self._made = time.perf_counter()
-        # stages from the outside in, each with the time it began or went on
+        self._started = time.perf_counter()
+        # stages from the outside in, each with the time it began or continued
         self._open: list[tuple[str, float]] = []
 
     @contextmanager
@@ -41,14 +41,14 @@ class Stopwatch:
                 self._open[-1] = (self._open[-1][0], self._now())
 
     def _now(self) -> float:
-        return time.perf_counter() - self._made
+        return time.perf_counter() - self._started
 
     def _close(self, stretch: tuple[str, float]) -> None:
         self.intervals.append(Interval(*stretch, self._now()))
 
 
 def seconds(intervals: Iterable[Interval]) -> dict[str, float]:
-    """Seconds of each stage, in the order in which they first ended."""
+    """Return the seconds of each stage, in the order in which they first ended."""
     total: dict[str, float] = {}
     for interval in intervals:
         total[interval.stage] = total.get(interval.stage, 0.0) + interval.end - interval.begin

@@ -1,4 +1,4 @@
-"""What a sweep of trials stands on: the profile's model, and data frozen by the first feature."""
+"""What all trials of a sweep share: the profile's model, and the data of the first feature."""
 
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -14,47 +14,49 @@ from lab.instruments.trials import SweepContext
 def open_context(
     ctx: Context, earlier: Sequence[str] = ()
 ) -> Iterator[tuple[SweepContext, list[Path]]]:
-    """Give a run's sweep_context, and the artifacts folders of `earlier` features (ids) among its inputs.
+    """Yield a run's sweep context, and the artifacts folders of `earlier` features (ids).
 
-    The data is that of the first of them, byte for byte, so that its trials can be taken over. A
-    run on its own draws the data anew and writes it to artifacts/. Config keys: model, dtype,
-    device, data (source, max_tokens, train, evaluation, curve), threads.
+    Only those features count that are among the run's inputs. The data is that of the first of
+    them, byte for byte, so that its trials can be reused. A run on its own draws the data anew and
+    writes it to artifacts/. Config keys: model, dtype, device, data (source, max_tokens, train,
+    evaluation, curve), threads.
     """
-    known = [ctx.inputs.path(name) / "artifacts" for name in earlier if name in ctx.inputs.entries]
+    names = [name for name in earlier if name in ctx.inputs.entries]
+    artifacts = [ctx.inputs.path(name) / "artifacts" for name in names]
     with tempfile.TemporaryDirectory() as scratch:
         folder = _model(ctx, Path(scratch))
-        place = known[0] if known else _freeze(ctx, folder)
-        settings = ctx.config
-        yield (
-            SweepContext(
-                model=folder,
-                train=place / "train.jsonl",
-                evaluation=place / "evaluation.jsonl",
-                dtype=settings["dtype"],
-                device=settings["device"],
-                curve=settings["data"]["curve"],
-                threads=settings["threads"],
-            ),
-            known,
+        if artifacts:
+            data_folder = artifacts[0]
+        else:
+            data_folder = ctx.out / "artifacts"
+            _draw_data(ctx, folder, data_folder)
+        sweep_context = SweepContext(
+            model=folder,
+            train=data_folder / "train.jsonl",
+            evaluation=data_folder / "evaluation.jsonl",
+            dtype=ctx.config["dtype"],
+            device=ctx.config["device"],
+            curve=ctx.config["data"]["curve"],
+            threads=ctx.config["threads"],
         )
+        yield sweep_context, artifacts
 
 
 def _model(ctx: Context, scratch: Path) -> Path:
-    """The folder of the profile's model; the tiny one is written to `scratch`."""
+    """Return the folder of the profile's model; the tiny one is written to `scratch`."""
     if ctx.config["model"] != "tiny":
         return models.locate(ctx.config["model"], ctx.inputs)
     models.save(models.tiny(ctx.seed), scratch / "tiny")
     return scratch / "tiny"
 
 
-def _freeze(ctx: Context, folder: Path) -> Path:
+def _draw_data(ctx: Context, model_folder: Path, out: Path) -> None:
+    """Draw the training and the evaluation examples and write them to `out`."""
     from transformers import AutoTokenizer
 
-    settings, place = ctx.config["data"], ctx.out / "artifacts"
-    pool = data.load(
-        settings["source"], AutoTokenizer.from_pretrained(folder), max_tokens=settings["max_tokens"]
-    )
+    settings = ctx.config["data"]
+    tokenizer = AutoTokenizer.from_pretrained(model_folder)
+    pool = data.load(settings["source"], tokenizer, max_tokens=settings["max_tokens"])
     drawn = data.split(pool, train=settings["train"], evaluation=settings["evaluation"])
-    for name, examples in (("train", drawn.train), ("evaluation", drawn.evaluation)):
-        data.freeze(place / f"{name}.jsonl", examples)
-    return place
+    data.write_examples(out / "train.jsonl", drawn.train)
+    data.write_examples(out / "evaluation.jsonl", drawn.evaluation)

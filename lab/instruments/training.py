@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from lab.instruments import adapters, allocator, checkpoint
-from lab.instruments import training_checks as trip_wires
+from lab.instruments import adapters, allocator, checkpoint, training_checks
 from lab.instruments.chat import Encoded
 from lab.instruments.packing import Pack, pack, supervised_tokens
 from lab.instruments.training_checks import TrainingError
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Settings:
-    """What a run does.
+    """The settings of a training run.
 
     steps, warmup_steps: optimizer steps; batch_size: examples per step; learning_rate: its peak.
     """
@@ -42,7 +41,7 @@ class Settings:
     betas: tuple[float, float] = (0.9, 0.999)
 
     def __post_init__(self) -> None:
-        """Refuse what would silently do something else."""
+        """Refuse a batch that accumulation would not split evenly."""
         if self.batch_size % self.accumulation:
             msg = (
                 f"batch_size {self.batch_size} cannot be split into {self.accumulation} "
@@ -75,9 +74,9 @@ AfterStep = Callable[[int, Step, torch.optim.Optimizer], None]
 
 
 def learning_rate(step: int, settings: Settings) -> float:
-    """Rate of step 0, 1, …: a linear rise over `warmup_steps`, then the schedule.
+    """Return the rate of step 0, 1, …: a linear rise over `warmup_steps`, then the schedule.
 
-    It is down to 0 after the last step.
+    Cosine and linear would reach 0 one step after the last.
     """
     if step < settings.warmup_steps:
         return settings.learning_rate * (step + 1) / settings.warmup_steps
@@ -101,14 +100,13 @@ def train(
     save_every: int = 0,
     held_out: Sequence[Encoded] = (),
 ) -> list[Step]:
-    """Train the adapters on `examples` in order, again from the first when used up; give all steps.
+    """Train the adapters on `examples` in order, over and over; return all steps.
 
     Args:
         after_step: called with the number of steps done, the last step's record and the optimizer.
-        resume: checkpoint file; where it exists, training goes on from it as if it had
-            never stopped.
+        resume: checkpoint file; where it exists, training resumes from it bit for bit.
         save_every: write the checkpoint after every so many steps; 0: never.
-        held_out: what the model will be evaluated on; none of their answers may be learnt.
+        held_out: examples for evaluation; none of their answers may be learnt.
 
     Raises:
         TrainingError: nothing is trained, all labels are equal, a held-out answer is among the
@@ -117,7 +115,7 @@ def train(
     """
     allocator.keep_memory()
     trained = adapters.parameters(model)
-    trip_wires.before(trained, examples, held_out)
+    training_checks.before(trained, examples, held_out)
     optimizer = torch.optim.AdamW(
         trained.values(),
         lr=0.0,
@@ -130,7 +128,7 @@ def train(
         rows = checkpoint.load(resume, trained, optimizer)
     steps = [Step(*row) for row in rows]
     model.train()
-    with allocator.nothing_old_collected():
+    with allocator.collect_new_objects_only():
         for number in range(len(steps), settings.steps):
             batch = [examples[i % len(examples)] for i in _indices(number, settings.batch_size)]
             steps.append(
@@ -140,7 +138,7 @@ def train(
             if resume and save_every and done % save_every == 0:
                 checkpoint.save(resume, trained, optimizer, [_row(step) for step in steps])
             after_step(done, steps[-1], optimizer)
-            # an evaluation in between has switched dropout off; asking all layers takes 40 ms
+            # an evaluation in between has switched dropout off; `train()` visits all layers: 40 ms
             if not model.training:
                 model.train()
     optimizer.zero_grad()
@@ -165,13 +163,16 @@ def _step(
     number: int,
     settings: Settings,
 ) -> Step:
-    """One optimizer step; its loss is the mean over a batch's supervised tokens, however split."""
+    """Run one optimizer step; its loss is the mean over the batch's tokens, however split."""
+    # 1. The rate.
     began = time.perf_counter()
     rate = learning_rate(number, settings)
     for group in optimizer.param_groups:
         group["lr"] = rate
+
+    # 2. Loss and gradient, summed over the micro-batches.
     supervised = sum(example.supervised for example in batch)
-    trip_wires.batch(number, supervised)
+    training_checks.batch(number, supervised)
     device = next(iter(trained.values())).device
     optimizer.zero_grad()
     size = len(batch) // settings.accumulation
@@ -179,20 +180,30 @@ def _step(
     for first in range(0, len(batch), size):
         sums += _backward(model, pack(batch[first : first + size], device), supervised)
     loss, accuracy, entropy = (sums / supervised).tolist()
+
+    # 3. The update.
     norm = float(torch.nn.utils.clip_grad_norm_(trained.values(), settings.max_grad_norm))
-    trip_wires.step(number, loss, norm)
+    training_checks.step(number, loss, norm)
     optimizer.step()
     total = sum(len(example.ids) for example in batch)
-    return Step(loss, accuracy, entropy, norm, rate, supervised, total, time.perf_counter() - began)
+    return Step(
+        loss=loss,
+        token_accuracy=accuracy,
+        entropy=entropy,
+        grad_norm=norm,
+        learning_rate=rate,
+        supervised_tokens=supervised,
+        total_tokens=total,
+        seconds=time.perf_counter() - began,
+    )
 
 
 def _backward(model: "PeftModel", micro: Pack, supervised: int) -> torch.Tensor:
     """Add this micro-batch's share of the gradient.
 
-    Give the sums [3] of loss, hits and entropy over its tokens.
+    Return the sums [3] of loss, hits and entropy over its tokens.
     """
-    found = supervised_tokens(model, micro)
-    (found.losses.sum() / supervised).backward()
-    return torch.stack(
-        [x.detach().double().sum() for x in (found.losses, found.hits, found.entropies)]
-    ).cpu()
+    scores = supervised_tokens(model, micro)
+    (scores.losses.sum() / supervised).backward()
+    columns = (scores.losses, scores.hits, scores.entropies)  # each [S]
+    return torch.stack([column.detach().double().sum() for column in columns]).cpu()

@@ -1,7 +1,4 @@
-"""What would let a training run fail in silence, with a plausible loss curve.
-
-Each stops it with a clear error.
-"""
+"""Checks that stop a training run which would fail silently, with a plausible loss curve."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,17 +9,21 @@ from lab.instruments.chat import IGNORE, Encoded
 
 
 class TrainingError(RuntimeError):
-    """Training went wrong in a way that would else stay silent."""
+    """Training went wrong in a way that would otherwise be silent."""
 
 
 def before(
     trained: Mapping[str, torch.Tensor], examples: Sequence[Encoded], held_out: Sequence[Encoded]
 ) -> None:
-    """Before the first step: something is trained, answers differ, and none will be evaluated on.
+    """Check, before the first step, that something is trained and that the examples can teach it.
 
     Args:
         trained: tensors that are trained, by name.
-        examples: training examples; held_out: those that the run will be judged by.
+        examples: training examples.
+        held_out: those that the run will be evaluated on.
+
+    Raises:
+        TrainingError: nothing is trained, all labels are equal, or a held-out answer is learnt.
     """
     if not trained:
         msg = (
@@ -34,15 +35,15 @@ def before(
     tokens = [token for answer in answers for token in answer]
     if len(tokens) > 1 and len(set(tokens)) == 1:
         msg = (
-            f"every supervised token is the same, id {tokens[0]}; wanted answers. Check the "
-            "labels of the data"
+            f"every supervised token is the same, id {tokens[0]}; expected answers. Check "
+            "the labels of the data"
         )
         raise TrainingError(msg)
-    known = [number for number, example in enumerate(held_out) if _answer(example) in answers]
-    if known:
+    leaked = [number for number, example in enumerate(held_out) if _answer(example) in answers]
+    if leaked:
         msg = (
-            f"{len(known)} of {len(held_out)} held-out examples have the answer of a training "
-            f"example, the first is number {known[0]}; wanted none: they would measure what was "
+            f"{len(leaked)} of {len(held_out)} held-out examples have the answer of a training "
+            f"example, the first is number {leaked[0]}; expected none: they would measure what was "
             "memorised. Split the data by its source"
         )
         raise TrainingError(msg)
@@ -53,7 +54,7 @@ def _answer(example: Encoded) -> tuple[int, ...]:
 
 
 def batch(number: int, supervised: int) -> None:
-    """Before step `number`: the batch's loss counts at least one token."""
+    """Check, before step `number`, that the batch's loss counts at least one token."""
     if supervised == 0:
         msg = (
             f"step {number}: none of the batch's tokens is supervised; check the labels of the data"
@@ -62,10 +63,10 @@ def batch(number: int, supervised: int) -> None:
 
 
 def step(number: int, loss: float, norm: float) -> None:
-    """Before step `number`'s update: loss and gradient norm are numbers; there is a gradient."""
+    """Check, before step `number`'s update, loss and gradient norm: finite, and not zero."""
     if not math.isfinite(loss) or not math.isfinite(norm):
         msg = (
-            f"step {number}: loss {loss}, gradient norm {norm}; wanted finite numbers. Lower "
+            f"step {number}: loss {loss}, gradient norm {norm}; expected finite numbers. Lower "
             "the learning rate"
         )
         raise TrainingError(msg)

@@ -1,8 +1,8 @@
-"""A sweep's trials: each described whole, run once, stored, and found again by what it is.
+"""A sweep's trials: each described whole, run once, stored, and reused by its description.
 
-run(trials, sweep_context, out)
-    _known     trials that an earlier feature has run, taken by the digest of their description
-    _work      the others, `workers` at a time, each on one thread in a process of its own
+run(trials, sweep_context, artifacts)
+    _find_stored   trials that an earlier feature has run, by the digest of their description
+    _run_missing   the others, `workers` at a time, each on one thread in a process of its own
         train → evaluate → store: adapter, steps, evaluation, description
 
 One thread a trial: a small model's step is hundreds of small operations, of which a second thread
@@ -27,6 +27,7 @@ from safetensors.torch import load_file as load_torch
 
 from lab.instruments import adapters, data, evaluation, models, training
 from lab.instruments.adapters import LoraSettings
+from lab.instruments.code_digest import code_digest, imported_files
 from lab.instruments.evaluation import Evaluation
 from lab.instruments.training import Settings, Step
 
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 FOLDER = "trials"  # below artifacts/
 DESCRIPTION = "trial.json"
 BASE = "base"  # the folder of the model without an adapter
-INSTRUMENTS = Path(__file__).parent
+MODULE = "lab.instruments.trials"  # where the code of a trial begins
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Trial:
     seed: draws the adapter's A and the order of the training pool, of which the first `examples`
     are used, again and again if the steps need more; shuffled: their answers are mixed among them
     (the control that can learn the format only); curve_every: optimizer steps between evaluations
-    of the curve's examples, 0 for none.
+    of the curve's examples; 0: no evaluation before the end.
     """
 
     seed: int
@@ -58,30 +59,28 @@ class Trial:
 
     @property
     def name(self) -> str:
-        """A folder's name that says what it is: r16-a32-lr0.001-b8-s20-n160-seed0."""
-        t, scale = self.training, "rs" if self.lora.use_rslora else ""
+        """Return the name of the trial's folder, such as r16-a32-lr0.001-b8-s20-n160-seed0."""
+        scale = "rsa" if self.lora.use_rslora else "a"
         parts = [
             f"r{self.lora.r}",
-            f"{scale}a{self.lora.lora_alpha:g}",
-            f"lr{t.learning_rate:g}",
-            f"b{t.batch_size}",
-        ]
-        parts += [
-            f"s{t.steps}",
+            f"{scale}{self.lora.lora_alpha:g}",
+            f"lr{self.training.learning_rate:g}",
+            f"b{self.training.batch_size}",
+            f"s{self.training.steps}",
             f"n{self.examples}",
-            *(["shuffled"] if self.shuffled else []),
-            f"seed{self.seed}",
         ]
-        return "-".join(parts)
+        if self.shuffled:
+            parts.append("shuffled")
+        return "-".join([*parts, f"seed{self.seed}"])
 
 
 @dataclass(frozen=True)
 class SweepContext:
-    """What all trials of a sweep have in common: the model, the frozen data, the precision.
+    """What all trials of a sweep have in common: the model, the stored data, the precision.
 
     It can be sent to a process.
 
-    model: a folder; train, evaluation: JSONL files of `data.freeze`; curve: how many of the
+    model: a folder; train, evaluation: JSONL files of `data.write_examples`; curve: how many of the
     evaluation examples a curve is made of; threads: of each trial.
     """
 
@@ -94,7 +93,7 @@ class SweepContext:
     threads: int = 1
 
     def description(self) -> dict[str, Any]:
-        """What of it a trial's numbers depend on, by content and not by place."""
+        """Return what a trial's numbers depend on, files by their content and not by their path."""
         return {
             "model_sha256": models.digest_of(self.model),
             "train_sha256": _digest(self.train),
@@ -104,13 +103,13 @@ class SweepContext:
             "curve": self.curve,
             "threads": self.threads,
             "torch": torch.__version__,
-            "code_sha256": _code(),
+            "code_sha256": code_digest(MODULE),
         }
 
 
 @dataclass(frozen=True)
 class TrialResult:
-    """A trial that was run, as it lies in `folder`.
+    """A trial that was run, as it is stored in `folder`.
 
     curve: (steps done, nats/token on the curve's examples).
     """
@@ -129,120 +128,127 @@ def run(
     artifacts: Path,
     *,
     workers: int,
-    known: Iterable[Path] = (),
-    tell: Callable[[int, int, str], None] = lambda done, total, note: None,
+    earlier: Iterable[Path] = (),
+    progress: Callable[[int, int, str], None] = lambda done, total, note: None,
 ) -> dict[Trial, TrialResult]:
-    """Run each trial, or find it among `known`; give all of them in the order asked for.
+    """Run each trial, or read it where `earlier` has it; return all in the order of `trials`.
 
     Args:
         trials: different ones; each is stored in artifacts/trials/<its name>/.
         sweep_context: what they have in common.
         artifacts: folder of this feature's artifacts.
         workers: trials at the same time; 1: in this process.
-        known: artifacts folders of earlier features. A trial found there is not copied:
-            `folder` leads to it.
-        tell: progress in optimizer steps, called after each trial.
+        earlier: artifacts folders of earlier features. A trial found there is not copied:
+            its `folder` is there.
+        progress: of the optimizer steps; called after each trial with (done, total, note).
     """
     common = sweep_context.description()
-    found = {trial: folder for trial in trials if (folder := _known(trial, common, known))}
-    missing = [trial for trial in trials if trial not in found]
-    total, done = sum(trial.training.steps for trial in missing), 0
-    tell(0, total, f"{len(missing)} trials to run, {len(found)} taken over")
-    for trial in _work(missing, sweep_context, artifacts / FOLDER, common, workers):
+    earlier = list(earlier)
+
+    # 1. What earlier features have run already.
+    stored: dict[Trial, Path] = {}
+    for trial in trials:
+        folder = _find_stored(trial.name, identity(trial, common), earlier)
+        if folder is not None:
+            stored[trial] = folder
+    missing = [trial for trial in trials if trial not in stored]
+
+    # 2. The others.
+    total = sum(trial.training.steps for trial in missing)
+    done = 0
+    progress(0, total, f"{len(missing)} trials to run, {len(stored)} reused")
+    for trial in _run_missing(
+        missing, sweep_context, folder=artifacts / FOLDER, common=common, workers=workers
+    ):
         done += trial.training.steps
-        tell(done, total, trial.name)
-    return {t: read(found.get(t) or artifacts / FOLDER / t.name, reused=t in found) for t in trials}
+        progress(done, total, trial.name)
+
+    # 3. All of them, read back from their files.
+    results = {}
+    for trial in trials:
+        folder = stored.get(trial, artifacts / FOLDER / trial.name)
+        results[trial] = read(folder, reused=trial in stored)
+    return results
 
 
-def base(sweep_context: SweepContext, artifacts: Path, *, known: Iterable[Path] = ()) -> Evaluation:
-    """The base on the evaluation examples.
+def base(
+    sweep_context: SweepContext, artifacts: Path, *, earlier: Iterable[Path] = ()
+) -> Evaluation:
+    """Return the evaluation of the model without an adapter on the evaluation examples.
 
-    Taken over from `known`, else computed, and stored beside the trials.
+    It is read where `earlier` has it; else computed, and stored beside the trials.
     """
     common = sweep_context.description()
-    wanted = hashlib.sha256(json.dumps(common, sort_keys=True).encode()).hexdigest()
-    for place in known:
-        description = place / FOLDER / BASE / DESCRIPTION
-        if (
-            description.is_file()
-            and json.loads(description.read_text("utf-8"))["identity"] == wanted
-        ):
-            return Evaluation(**load_file(description.parent / "evaluation.safetensors"))
+    digest = _digest_of_json(common)
+    stored = _find_stored(BASE, digest, earlier)
+    if stored is not None:
+        return Evaluation(**load_file(stored / "evaluation.safetensors"))
     stage = Stage(sweep_context)
-    found = evaluation.evaluate(
+    scores = evaluation.evaluate(
         stage.loaded.model, [example.encoded for example in stage.evaluation]
     )
     folder = artifacts / FOLDER / BASE
     folder.mkdir(parents=True)
-    _write_evaluation(folder, found)
-    description = {"identity": wanted, **common}
-    (folder / DESCRIPTION).write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
-    return found
+    _write_evaluation(folder, scores)
+    _write_description(folder, {"identity": digest, **common})
+    return scores
 
 
 def read(folder: Path, *, reused: bool = False) -> TrialResult:
     """Read a stored trial."""
-    steps, found = (
-        load_file(folder / "steps.safetensors"),
-        load_file(folder / "evaluation.safetensors"),
-    )
-    names = [field.name for field in fields(Step)]
+    columns = load_file(folder / "steps.safetensors")
+    rows = zip(*(columns[field.name].tolist() for field in fields(Step)), strict=True)
+    description = json.loads((folder / DESCRIPTION).read_text("utf-8"))
     return TrialResult(
-        trial=described(json.loads((folder / DESCRIPTION).read_text("utf-8"))["trial"]),
+        trial=trial_from_json(description["trial"]),
         folder=folder,
-        steps=tuple(
-            Step(*row) for row in zip(*(steps[name].tolist() for name in names), strict=True)
-        ),
-        curve=tuple((int(done), loss) for done, loss in steps["curve"].tolist()),
-        evaluation=Evaluation(**found),
+        steps=tuple(Step(*row) for row in rows),
+        curve=tuple((int(done), loss) for done, loss in columns["curve"].tolist()),
+        evaluation=Evaluation(**load_file(folder / "evaluation.safetensors")),
         reused=reused,
     )
 
 
-def described(raw: Mapping[str, Any]) -> Trial:
-    """Make a trial from the JSON that `asdict` made of it."""
+def trial_from_json(raw: Mapping[str, Any]) -> Trial:
+    """Return the trial of which `asdict` made this JSON."""
     settings = {**raw["training"], "betas": tuple(raw["training"]["betas"])}
     return Trial(**{**raw, "training": Settings(**settings), "lora": LoraSettings(**raw["lora"])})
 
 
 def identity(trial: Trial, common: Mapping[str, Any]) -> str:
-    """SHA-256 (hex) of all that a trial's numbers depend on."""
-    return hashlib.sha256(
-        json.dumps({"trial": asdict(trial), **common}, sort_keys=True).encode()
-    ).hexdigest()
+    """Return the SHA-256 (hex) of everything that a trial's numbers depend on."""
+    return _digest_of_json({"trial": asdict(trial), **common})
 
 
-def _known(trial: Trial, common: Mapping[str, Any], places: Iterable[Path]) -> Path | None:
-    wanted = identity(trial, common)
-    for place in places:
-        description = place / FOLDER / trial.name / DESCRIPTION
-        if (
-            description.is_file()
-            and json.loads(description.read_text("utf-8"))["identity"] == wanted
-        ):
-            return description.parent
+def _find_stored(name: str, digest: str, earlier: Iterable[Path]) -> Path | None:
+    """Return the folder below `earlier` of this name whose description has this identity."""
+    for artifacts in earlier:
+        path = artifacts / FOLDER / name / DESCRIPTION
+        if path.is_file() and json.loads(path.read_text("utf-8"))["identity"] == digest:
+            return path.parent
     return None
 
 
-def _work(
+def _run_missing(
     trials: Sequence[Trial],
     sweep_context: SweepContext,
+    *,
     folder: Path,
     common: Mapping[str, Any],
     workers: int,
 ) -> Iterator[Trial]:
-    """Run trials, long ones first so that none is left over at the end; give each when done."""
-    ordered = sorted(trials, key=lambda trial: -trial.training.steps * trial.training.batch_size)
+    """Run trials and yield each when it is done; the long ones first, so that none ends alone."""
+    queue = sorted(trials, key=lambda trial: -trial.training.steps * trial.training.batch_size)
     if workers == 1 or len(trials) < 2:
         stage = Stage(sweep_context)
-        for trial in ordered:
-            yield _one(stage, trial, folder, common)
+        for trial in queue:
+            yield _run_trial(stage, trial, folder, common)
         return
     with ProcessPoolExecutor(
         min(workers, len(trials)), multiprocessing.get_context("spawn"), _enter, (sweep_context,)
     ) as pool:
         running: list[Future[Trial]] = [
-            pool.submit(_in_worker, trial, folder, common) for trial in ordered
+            pool.submit(_in_worker, trial, folder, common) for trial in queue
         ]
         for future in as_completed(running):
             yield future.result()
@@ -258,27 +264,32 @@ class Stage:
             dtype=getattr(torch, sweep_context.dtype),
             device=sweep_context.device,
         )
-        self.pool = data.thaw(sweep_context.train)
-        self.evaluation = data.thaw(sweep_context.evaluation)
+        self.pool = data.read_examples(sweep_context.train)
+        self.evaluation = data.read_examples(sweep_context.evaluation)
 
     def examples(self, trial: Trial) -> tuple[data.Example, ...]:
-        """The training examples of a trial, in the order of use."""
-        return ordered(self.pool, trial)
+        """Return the training examples of a trial, in the order of use."""
+        return training_examples(self.pool, trial)
 
     def adapted(self, trial: Trial, folder: Path | None) -> "PeftModel":
-        """The model with the adapter stored in `folder`, or with the one the trial starts from."""
+        """Return the model with the adapter of `folder`, or with the one the trial starts from."""
         model = adapters.attach(self.loaded, trial.lora, trial.seed)
         if folder is not None:
             adapters.restore(model, load_torch(folder / adapters.WEIGHTS))
         return model
 
 
-def ordered(pool: Sequence[data.Example], trial: Trial) -> tuple[data.Example, ...]:
-    """The pool's first `examples` in the seed's order; if `shuffled` each with another's answer."""
+def training_examples(pool: Sequence[data.Example], trial: Trial) -> tuple[data.Example, ...]:
+    """Return the pool's first `examples` in the seed's order.
+
+    If `shuffled`, each has the answer of another.
+    """
     generator = torch.Generator().manual_seed(trial.seed)
     order = torch.randperm(len(pool), generator=generator).tolist()[: trial.examples]
     chosen = tuple(pool[i] for i in order)
-    return data.shuffled(chosen, trial.seed) if trial.shuffled else chosen
+    if trial.shuffled:
+        return data.shuffled(chosen, trial.seed)
+    return chosen
 
 
 _stage: Stage | None = None  # of this worker process
@@ -293,12 +304,12 @@ def _enter(sweep_context: SweepContext) -> None:
 
 def _in_worker(trial: Trial, folder: Path, common: Mapping[str, Any]) -> Trial:
     assert _stage is not None, "the pool's initializer did not run"
-    return _one(_stage, trial, folder, common)
+    return _run_trial(_stage, trial, folder, common)
 
 
-def _one(stage: Stage, trial: Trial, folder: Path, common: Mapping[str, Any]) -> Trial:
-    """Train and evaluate one trial, and write it."""
-    before = torch.get_num_threads()
+def _run_trial(stage: Stage, trial: Trial, folder: Path, common: Mapping[str, Any]) -> Trial:
+    """Train and evaluate one trial, and write it below `folder`."""
+    threads_before = torch.get_num_threads()
     torch.set_num_threads(stage.sweep_context.threads)
     model = adapters.attach(stage.loaded, trial.lora, trial.seed)
     try:
@@ -306,11 +317,10 @@ def _one(stage: Stage, trial: Trial, folder: Path, common: Mapping[str, Any]) ->
         curve: list[tuple[int, float]] = []
 
         def after_step(done: int, step: Step, optimizer: torch.optim.Optimizer) -> None:
-            if (
-                trial.curve_every
-                and (done == 1 or done % trial.curve_every == 0)
-                and done < trial.training.steps
-            ):
+            # The last step is left out: the evaluation at the end is of all examples.
+            if not trial.curve_every or done >= trial.training.steps:
+                return
+            if done == 1 or done % trial.curve_every == 0:
                 losses = evaluation.evaluate(model, held_out[: stage.sweep_context.curve]).losses
                 curve.append((done, float(losses.mean(dtype="float64"))))
 
@@ -318,40 +328,39 @@ def _one(stage: Stage, trial: Trial, folder: Path, common: Mapping[str, Any]) ->
         steps = training.train(
             model, examples, trial.training, after_step=after_step, held_out=held_out
         )
-        found = evaluation.evaluate(model, held_out)
-        _store(folder / trial.name, trial, common, steps, curve, found)
-        adapters.save(model, folder / trial.name)
+        scores = evaluation.evaluate(model, held_out)
+
+        own = folder / trial.name
+        own.mkdir(parents=True)
+        _write_steps(own, steps, curve)
+        _write_evaluation(own, scores)
+        description = {"identity": identity(trial, common), "trial": asdict(trial), **common}
+        _write_description(own, description)
+        adapters.save(model, own)
     finally:
         model.unload()  # takes the adapter's layers out of the base, which the next trial uses
-        torch.set_num_threads(before)
+        torch.set_num_threads(threads_before)
     return trial
 
 
-def _store(
-    folder: Path,
-    trial: Trial,
-    common: Mapping[str, Any],
-    steps: Sequence[Step],
-    curve: Sequence[tuple[int, float]],
-    found: Evaluation,
-) -> None:
-    folder.mkdir(parents=True)
-    columns = {
-        f.name: np.array([getattr(s, f.name) for s in steps], dtype=np.float64)
-        for f in fields(Step)
-    }
-    columns["curve"] = np.array(curve, dtype=np.float64).reshape(-1, 2)
+def _write_steps(folder: Path, steps: Sequence[Step], curve: Sequence[tuple[int, float]]) -> None:
+    columns = {}
+    for field in fields(Step):
+        numbers = [getattr(step, field.name) for step in steps]
+        columns[field.name] = np.array(numbers, dtype=np.float64)  # [steps]
+    columns["curve"] = np.array(curve, dtype=np.float64).reshape(-1, 2)  # [n, (done, loss)]
     _save(columns, folder / "steps.safetensors")
-    _write_evaluation(folder, found)
-    description = {"identity": identity(trial, common), "trial": asdict(trial), **common}
-    (folder / DESCRIPTION).write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
 
 
-def _write_evaluation(folder: Path, found: Evaluation) -> None:
-    arrays = {
-        field.name: np.ascontiguousarray(getattr(found, field.name)) for field in fields(Evaluation)
-    }
+def _write_evaluation(folder: Path, scores: Evaluation) -> None:
+    arrays = {}
+    for field in fields(Evaluation):
+        arrays[field.name] = np.ascontiguousarray(getattr(scores, field.name))
     _save(arrays, folder / "evaluation.safetensors")
+
+
+def _write_description(folder: Path, description: Mapping[str, Any]) -> None:
+    (folder / DESCRIPTION).write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
 
 
 def _save(arrays: Mapping[str, np.ndarray], path: Path) -> None:
@@ -359,21 +368,17 @@ def _save(arrays: Mapping[str, np.ndarray], path: Path) -> None:
     path.chmod(0o644)  # safetensors makes it private to its owner
 
 
-def _code() -> str:
-    """SHA-256 (hex) of `code_files`, so that no trial of other code is taken over."""
-    digest = hashlib.sha256()
-    for path in code_files():
-        name = path.relative_to(INSTRUMENTS).as_posix()
-        digest.update(f"{name} {_digest(path)}\n".encode())
-    return digest.hexdigest()
-
-
 def code_files() -> list[Path]:
-    """Return every file of code that a trial's numbers may depend on: all instruments.
+    """Return every file of the lab's code that a trial's numbers may depend on.
 
-    Some changes make a trial run again for nothing, but none lets an old number stand as a new one.
+    Some changes to them make a trial run again for nothing, but none lets an old number pass for a
+    new one.
     """
-    return sorted(INSTRUMENTS.rglob("*.py"))
+    return imported_files(MODULE)
+
+
+def _digest_of_json(document: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
 def _digest(path: Path) -> str:

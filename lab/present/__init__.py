@@ -1,4 +1,4 @@
-"""What shows: figures from frozen numbers, and the report made from result.json alone.
+"""How results are shown: figures from stored numbers, and the report made from result.json alone.
 
 It never imports torch.
 """

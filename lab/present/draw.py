@@ -6,18 +6,24 @@ Matplotlib (Agg) is imported here only, and only when a figure is drawn.
 from __future__ import annotations
 
 import io
-from typing import Any
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
 
 from lab.present.figure import Figure, Series
+from lab.present.numbers import number, tick
 
 # Okabe and Ito (2008), "Color Universal Design": told apart with every common kind of colour
 # blindness. Yellow is left out (unreadable on white); black comes last.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DASHES = {"solid": "-", "dashed": "--", "dotted": ":"}
-LEGEND = 4  # entries for which there is room among the data; a longer legend stands beside them
-TICKS = 6  # places on a logarithmic axis whose labels do not run into each other
-STYLE = {
+LEGEND = 4  # entries for which there is room among the data; a longer legend is beside them
+TICKS = 6  # labels on a logarithmic axis that do not overlap
+MEASURED = 12  # x values up to which they may be the ticks themselves
+NEAREST = 1.5  # factor between two measured positions below which the second gets no label
+TILTED = 55  # characters of all category names together above which they are tilted
+STYLE: Any = {  # matplotlib has a type with a literal for each key
     "font.size": 11,
     "axes.titlesize": 12,
     "axes.spines.top": False,
@@ -29,132 +35,206 @@ STYLE = {
     "savefig.facecolor": "white",
     "svg.fonttype": "none",
     "svg.hashsalt": "lab",  # the same data gives the same bytes
+    "text.parse_math": False,  # "$5 to $10" is money, not a formula: text is drawn as written
 }
 
 
 def draw(figure: Figure, digest: str) -> dict[str, bytes]:
-    """Give {"png": bytes, "svg": bytes}.
+    """Return {"png": bytes, "svg": bytes}.
 
     `digest` (sha256 of the data file) goes into each image's metadata. PNG: a text chunk
     `Data-SHA256`. SVG: `dc:identifier` with `sha256:…`.
     """
     import matplotlib as mpl
 
+    png_fields = {"Data-SHA256": digest, "Title": figure.title, "Software": None}
+    svg_fields = {"Identifier": f"sha256:{digest}", "Title": figure.title, "Date": None}
+    # Saving is inside too: tick labels are made only when the picture is rendered.
     with mpl.rc_context(STYLE):
         picture = _picture(figure)
         try:
-            png = _save(
-                picture, "png", {"Data-SHA256": digest, "Title": figure.title, "Software": None}
-            )
-            svg = _save(
-                picture,
-                "svg",
-                {"Identifier": f"sha256:{digest}", "Title": figure.title, "Date": None},
-            )
+            return {
+                "png": _save(picture, "png", png_fields),
+                "svg": _save(picture, "svg", svg_fields),
+            }
         finally:
             picture.clear()
-    return {"png": png, "svg": svg}
 
 
 def _picture(figure: Figure) -> Any:
-    """Build the picture without pyplot: no global state, no window system."""
+    """Return the picture, built without pyplot: no global state, no window system."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as Canvas
 
+    # 1. An empty picture, wider where the legend is beside the data.
     crowded = len(figure.series) > LEGEND
-    picture = Canvas(figsize=(9.2 if crowded else 7.2, 4.2), layout="constrained")
+    width = 9.2 if crowded else 7.2
+    picture = Canvas(figsize=(width, 4.2), layout="constrained")
     FigureCanvasAgg(picture)
     axes = picture.add_subplot()
+
+    # 2. The series, each in the colour of its group.
     bars = [series for series in figure.series if series.kind == "bar"]
-    for place, series in enumerate(figure.series):
+    handles = []
+    for series, colour in zip(figure.series, colours(figure.series), strict=True):
         if series.kind == "bar":
-            _bars(axes, series, COLOURS[place % 7], bars.index(series), len(bars))
+            handle = _bars(axes, series, colour, rank=bars.index(series), groups=len(bars))
         else:
-            _line(axes, series, place)
-    axes.set(
-        title=figure.title, xlabel=figure.x_label, ylabel=figure.y_label, yscale=figure.y_scale
-    )
+            handle = _line(axes, series, colour)
+        handles.append(handle)
+
+    # 3. The axes. Ticks come last: they depend on the limits, and these on the data.
+    axes.set(title=figure.title, xlabel=figure.x_label, ylabel=figure.y_label)
+    axes.set_yscale(figure.y_scale)
     if not bars:
         axes.set_xscale(figure.x_scale)
-        _ticks_where_measured(axes, figure)
+    if figure.x_scale == "log" and not bars:
+        _label_log_axis(axes.xaxis, _measured_ticks(figure))
+    if figure.y_scale == "log":
+        _label_log_axis(axes.yaxis, [])
+
+    # 4. The legend.
+    labels = [series.label for series in figure.series]
     if crowded:
-        picture.legend(frameon=False, loc="outside right upper")
-    elif len(figure.series) > 1:
-        axes.legend(frameon=False)
+        _legend(picture, handles, labels, loc="outside right upper")
+    elif len(labels) > 1:
+        _legend(axes, handles, labels, loc="best")
     return picture
 
 
-def _ticks_where_measured(axes: Any, figure: Figure) -> None:
-    """On a logarithmic axis with few places, as of ranks or rates: these places, no powers of ten.
+def colours(series: Sequence[Series]) -> list[int]:
+    """Return each series' number in COLOURS (and MARKERS): the same for all of one group."""
+    numbers: dict[tuple[str, str | int], int] = {}
+    chosen = []
+    for position, one in enumerate(series):
+        # A series without a group is a group of its own.
+        key: tuple[str, str | int] = ("alone", position)
+        if one.group is not None:
+            key = ("group", one.group)
+        chosen.append(numbers.setdefault(key, len(numbers)) % len(COLOURS))
+    return chosen
 
-    A place closer than a factor 1.5 to the one before gets no label, which would stand on the
-    other's.
+
+def _legend(parent: Any, handles: Sequence[Any], labels: Sequence[str], *, loc: str) -> None:
+    # Matplotlib drops entries whose label begins with an underscore; so the entries get plain
+    # labels first and their text afterwards.
+    blanks = [str(position) for position in range(len(labels))]
+    legend = parent.legend(handles, blanks, frameon=False, loc=loc)
+    for text, label in zip(legend.get_texts(), labels, strict=True):
+        text.set_text(label)
+
+
+def _measured_ticks(figure: Figure) -> list[float]:
+    """Return the x values as ticks where they are few, as of ranks or rates; else none.
+
+    A value closer than a factor NEAREST to the one before is left out: their labels would overlap.
     """
-    places: list[float] = []
-    for place in (
-        sorted({float(x) for series in figure.series for x in series.x})
-        if figure.x_scale == "log"
-        else ()
-    ):
-        if not places or place >= 1.5 * places[-1]:
-            places.append(place)
-    if 0 < len(places) <= TICKS:
-        axes.set_xticks(places, [f"{place:g}" for place in places])
-        axes.set_xticks([], minor=True)
+    values = sorted({float(x) for series in figure.series for x in series.x})
+    ticks: list[float] = []
+    for x in values:
+        if not ticks or x >= NEAREST * ticks[-1]:
+            ticks.append(x)
+    few = len(values) <= MEASURED and len(ticks) <= TICKS
+    # One tick for several values, as of 3.1 to 3.8, tells no distance.
+    if not few or len(ticks) < min(len(values), 2):
+        return []
+    return ticks
 
 
-def _line(axes: Any, series: Series, place: int) -> None:
-    colour = COLOURS[place % 7]
+def _label_log_axis(axis: Any, measured: Sequence[float]) -> None:
+    """Label a logarithmic axis with plain numbers, at `measured` or at ticks that fit its range."""
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
+    axis.set_minor_formatter(NullFormatter())
+    if measured:
+        axis.set_ticks(list(measured), [tick(value) for value in measured])
+        axis.set_ticks([], minor=True)
+        return
+    axis.set_major_formatter(FuncFormatter(lambda value, position: tick(value)))
+    low, high = sorted(axis.get_view_interval())
+    # Two powers of ten say where everything is; with fewer, the reader needs numbers between them.
+    if math.floor(math.log10(high)) - math.ceil(math.log10(low)) < 1:
+        axis.set_ticks(ticks_within(low, high))
+
+
+def ticks_within(low: float, high: float) -> list[float]:
+    """Return at most TICKS round numbers between `low` and `high`, less than two decades apart."""
+    from matplotlib.ticker import MaxNLocator
+
+    # 1. Multiples of powers of ten, the coarsest steps that leave three.
+    first = math.floor(math.log10(low))
+    last = math.floor(math.log10(high))
+    for factors in ((1, 3), (1, 2, 5), range(1, 10)):
+        ticks = []
+        for exponent in range(first, last + 1):
+            ticks += [float(f"{factor}e{exponent}") for factor in factors]
+        ticks = [value for value in ticks if low <= value <= high]
+        if 3 <= len(ticks) <= TICKS:
+            return ticks
+    # 2. A narrow range, such as 3.1 to 3.8: equal steps.
+    steps = MaxNLocator(TICKS - 1).tick_values(low, high)
+    return [float(value) for value in steps if low <= value <= high]
+
+
+def _line(axes: Any, series: Series, colour: int) -> Any:
+    """Draw points or a line, with its band; return what the legend shows of it."""
+    shade = COLOURS[colour]
+    marker: str | None = MARKERS[colour]
+    style = DASHES[series.style]
     if series.kind == "points":
-        axes.plot(
-            series.x, series.y, MARKERS[place % 7], color=colour, label=series.label, markersize=5
-        )
-    else:
-        few = MARKERS[place % 7] if 2 < len(series.x) <= 12 else None
-        axes.plot(
-            series.x,
-            series.y,
-            DASHES[series.style],
-            color=colour,
-            label=series.label,
-            marker=few,
-            markersize=5,
-        )
+        style = ""
+    elif not 2 < len(series.x) <= 12:
+        marker = None  # of many points the line alone is readable
+    (handle,) = axes.plot(
+        series.x, series.y, linestyle=style, color=shade, marker=marker, markersize=5
+    )
     if series.band is not None:
-        axes.fill_between(series.x, *series.band, color=colour, alpha=0.18, linewidth=0)
+        axes.fill_between(series.x, *series.band, color=shade, alpha=0.18, linewidth=0)
+    return handle
 
 
-def _bars(axes: Any, series: Series, colour: str, place: int, of: int) -> None:
-    """Draw one group of bars beside the others, each bar with its value.
+def _bars(axes: Any, series: Series, colour: int, *, rank: int, groups: int) -> Any:
+    """Draw bars beside those of the other series, each with its value; return them.
 
-    A bar's length alone is read badly.
+    The value is written above each bar because a bar's length alone is read badly. `rank`: which
+    of the `groups` series of bars this is.
     """
-    from lab.present.numbers import number
-
-    width = 0.8 / of
-    x = [i + (place - (of - 1) / 2) * width for i in range(len(series.x))]
+    # 1. Where the bars are, and their error bars: distances from y, as matplotlib asks for.
+    width = 0.8 / groups
+    shift = (rank - (groups - 1) / 2) * width
+    x = [position + shift for position in range(len(series.x))]
     error = None
     if series.band is not None:
         low, high = series.band
-        error = [
-            [y - a for y, a in zip(series.y, low, strict=True)],
-            [b - y for y, b in zip(series.y, high, strict=True)],
-        ]
-    kept = {"ecolor": "black", "capsize": 3, "error_kw": {"linewidth": 1}}
-    drawn = axes.bar(x, series.y, width, yerr=error, color=colour, label=series.label, **kept)
-    axes.bar_label(drawn, [number(y, 3) for y in series.y], padding=2, fontsize=9)
-    names = [str(name) for name in series.x]
-    turn = (
-        {"rotation": 30, "ha": "right", "rotation_mode": "anchor"}
-        if len("".join(names)) > 55
-        else {}
+        below = [y - edge for y, edge in zip(series.y, low, strict=True)]
+        above = [edge - y for y, edge in zip(series.y, high, strict=True)]
+        error = [below, above]
+
+    # 2. The bars and their values.
+    handle = axes.bar(
+        x,
+        series.y,
+        width,
+        yerr=error,
+        color=COLOURS[colour],
+        ecolor="black",
+        capsize=3,
+        error_kw={"linewidth": 1},
     )
-    axes.set_xticks(range(len(names)), names, **turn)
+    axes.bar_label(handle, [number(y, 3) for y in series.y], padding=2, fontsize=9)
+
+    # 3. The names of the categories, tilted where they would overlap.
+    names = [str(name) for name in series.x]
+    tilt: dict[str, Any] = {}
+    if len("".join(names)) > TILTED:
+        tilt = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"}
+    axes.set_xticks(range(len(names)), names, **tilt)
     axes.margins(y=0.12)
     axes.grid(visible=False, axis="x")
+    return handle
 
 
-def _save(picture: Any, suffix: str, metadata: dict[str, str | None]) -> bytes:
+def _save(picture: Any, suffix: Literal["png", "svg"], metadata: dict[str, str | None]) -> bytes:
     buffer = io.BytesIO()
     picture.savefig(buffer, format=suffix, dpi=150, metadata=metadata)
     return buffer.getvalue()

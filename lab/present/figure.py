@@ -1,4 +1,4 @@
-"""A figure as data: what `draw` turns into a picture and what is stored beside it as JSON."""
+"""A figure as data: `draw` turns it into a picture, and it is stored beside that as JSON."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ class Series:
     """One line, cloud of points or group of bars; x and y have the same length.
 
     `x` holds numbers, or the names of categories for bars. `band` is (lower, upper), each as long
-    as y, in y's unit: what it is (one standard error, a range over seeds) must stand in the
-    figure's caption.
+    as y, in y's unit; the figure's caption must say what it is (one standard error, a range over
+    seeds). Series of the same `group` share a colour (points and the line through their means,
+    say); a series without a group has a colour of its own.
     """
 
     label: str
@@ -27,18 +28,20 @@ class Series:
     band: tuple[Sequence[float], Sequence[float]] | None = None
     kind: Literal["line", "points", "bar"] = "line"
     style: Literal["solid", "dashed", "dotted"] = "solid"
+    group: str | None = None
 
     def __post_init__(self) -> None:
         """Make the numbers plain and check the lengths."""
         object.__setattr__(self, "x", tuple(plain(v) for v in self.x))
         object.__setattr__(self, "y", tuple(plain(v) for v in self.y))
+        columns: list[Sequence[float | str]] = [self.x]
         if self.band is not None:
-            object.__setattr__(
-                self, "band", tuple(tuple(plain(v) for v in edge) for edge in self.band)
-            )
-        for part in (self.x, *(self.band or ())):
-            if len(part) != len(self.y):
-                msg = f"series {self.label!r}: {len(part)} values beside {len(self.y)} of y"
+            lower, upper = (tuple(plain(v) for v in edge) for edge in self.band)
+            object.__setattr__(self, "band", (lower, upper))
+            columns += [lower, upper]
+        for column in columns:
+            if len(column) != len(self.y):
+                msg = f"series {self.label!r}: {len(column)} values beside {len(self.y)} of y"
                 raise ContractError(msg)
 
 
@@ -56,10 +59,10 @@ class Figure:
     y_scale: Literal["linear", "log"] = "linear"
 
     def __post_init__(self) -> None:
-        """Check what would make an empty or unreadable picture."""
+        """Refuse an empty or unreadable picture."""
         object.__setattr__(self, "series", tuple(self.series))
         if not NAME.match(self.name):
-            msg = f"figure name {self.name!r}; wanted snake_case such as 'eval_loss'"
+            msg = f"figure name {self.name!r}; expected snake_case such as 'eval_loss'"
             raise ContractError(msg)
         if not self.caption.strip():
             msg = f"figure {self.name!r} has no caption; say in a sentence what its numbers show"
@@ -69,5 +72,5 @@ class Figure:
             raise ContractError(msg)
 
     def to_json(self) -> dict[str, Any]:
-        """Give the object that stands in figures/NAME.json."""
+        """Return the object that is written to figures/NAME.json."""
         return asdict(self)

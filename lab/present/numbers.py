@@ -1,12 +1,19 @@
-"""How a number is written in a report, a caption and a learning: one rule for all."""
+"""How a number is written in a report, a caption and a finding: one rule for all."""
 
 from __future__ import annotations
 
 from lab.result import Measurement, Scalar
 
+# A measurement in the unit on the left is shown in the largest unit on the right (name, size) that
+# its value reaches. IEC 80000-13: 1 MiB = 1024² bytes.
+READABLE = {
+    "bytes": (("GiB", 1024**3, 1024**3), ("MiB", 1024**2, 1024**2), ("KiB", 1024, 1024)),
+    "s": (("min", 60, 120),),  # 90 s are read more easily than 1.5 min
+}
+
 
 def number(value: Scalar, digits: int = 4) -> str:
-    """Give a value to `digits` significant digits.
+    """Return a value to `digits` significant digits.
 
     134,515,008 · 2.607 · 1.000e-05 · yes · not measured.
     """
@@ -25,19 +32,53 @@ def number(value: Scalar, digits: int = 4) -> str:
     if abs(value) < 1:
         # `#` keeps the zeros at the end: they are digits that were measured
         return f"{value:#.{digits}g}"
-    return f"{value:,.{max(digits - len(str(int(abs(value)))), 0)}f}"
+    decimals = max(digits - len(str(int(abs(value)))), 0)
+    return f"{value:,.{decimals}f}"
+
+
+def tick(value: float) -> str:
+    """Return the label of a tick: `60`, `0.001`, `2,000`, `1e-5`."""
+    if value == 0 or 1e-3 <= abs(value) < 1e6:
+        text = f"{value:,.6f}"
+        return text.rstrip("0").rstrip(".")
+    mantissa, exponent = f"{value:.5e}".split("e")
+    return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
 
 
 def quantity(measurement: Measurement) -> str:
-    """Give value, standard error and unit of a measurement: `2.607 ± 0.081 nats (n = 256)`."""
-    text = number(measurement.value)
+    """Return value, standard error and unit of a measurement: `2.607 ± 0.081 nats (n = 256)`.
+
+    Bytes are shown as KiB, MiB or GiB, seconds from 120 on as min.
+    """
+    measurement_unit, size = _readable_unit(measurement)
+    text = number(_divided(measurement.value, size))
     if measurement.stderr is not None:
-        text += f" ± {number(measurement.stderr, 2)}"
-    if measurement.unit:
-        text += f" {measurement.unit}"
-    return text + (f" (n = {measurement.n})" if measurement.n is not None else "")
+        text += f" ± {number(_divided(measurement.stderr, size), 2)}"
+    if measurement_unit:
+        text += f" {measurement_unit}"
+    if measurement.n is not None:
+        text += f" (n = {measurement.n:,})"
+    return text
 
 
 def count(n: int, noun: str) -> str:
-    """Give a count with its noun in the right number: `1 word`, `2 words`."""
-    return f"{number(n)} {noun}{'' if n == 1 else 's'}"
+    """Return a count with its noun in the right number: `1 word`, `2 words`."""
+    plural = "" if n == 1 else "s"
+    return f"{number(n)} {noun}{plural}"
+
+
+def _readable_unit(measurement: Measurement) -> tuple[str, int]:
+    """Return the unit to show a measurement in, and how many of its own units that is."""
+    value = measurement.value
+    if isinstance(value, (int, float)):
+        for name, size, smallest in READABLE.get(measurement.unit, ()):
+            if abs(value) >= smallest:
+                return name, size
+    return measurement.unit, 1
+
+
+def _divided(value: Scalar, size: int) -> Scalar:
+    # The division would turn a count into a float, and "3 tokens" into "3.000 tokens".
+    if size == 1 or not isinstance(value, (int, float)):
+        return value
+    return value / size

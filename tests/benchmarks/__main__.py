@@ -13,26 +13,29 @@ from tests import benchmarks
 
 
 def main(names: list[str]) -> int:
-    """Each benchmark is a module with a docstring and `main() -> bool`: whether its limit holds."""
-    known = [
+    """Run the benchmarks: modules with a docstring and `main() -> bool`, whether the limit is met."""
+    available = [
         item.name
         for item in pkgutil.iter_modules(benchmarks.__path__)
         if not item.name.startswith("_")
     ]
-    unknown = [name for name in names if name not in known]
+    unknown = [name for name in names if name not in available]
     if unknown:
-        print(f"no benchmark {unknown[0]!r}; there are {', '.join(known)}", file=sys.stderr)
+        print(
+            f"got benchmark {unknown[0]!r}; expected one of {', '.join(available)}", file=sys.stderr
+        )
         return 2
     loaded = {
-        name: importlib.import_module(f"{benchmarks.__name__}.{name}") for name in names or known
+        name: importlib.import_module(f"{benchmarks.__name__}.{name}")
+        for name in names or available
     }
     if not names:
         for name, module in loaded.items():
             print(f"{name:<12} {(module.__doc__ or '').splitlines()[0]}")
         return 0
     # all of them run, also after one has missed its limit
-    held = [module.main() for module in loaded.values()]
-    return 0 if all(held) else 1
+    outcomes = [module.main() for module in loaded.values()]
+    return int(not all(outcomes))
 
 
 if __name__ == "__main__":

@@ -53,8 +53,8 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Ran:
-    """What it took.
+class RowResult:
+    """What a row took.
 
     seconds: of each step; total, supervised: real tokens of each step; peak, added: bytes, the
     process's peak in training and its growth over the loaded process; flops: multiply-adds x 2 of
@@ -69,8 +69,8 @@ class Ran:
     flops: list[float]
 
 
-def run(job: Job, evaluation_file: Path) -> Ran:
-    """Load, train, and evaluate if asked to."""
+def run(job: Job, evaluation_file: Path) -> RowResult:
+    """Load, train, and evaluate if the job says so."""
     import torch
 
     from lab.instruments import data, evaluation, memory, models
@@ -96,10 +96,10 @@ def run(job: Job, evaluation_file: Path) -> Ran:
         _trl(model, examples, job, tick, loaded.tokenizer)
     peak = memory.peak_bytes()
     if job.evaluate:
-        found = evaluation.evaluate(model, [e.encoded for e in drawn.evaluation])
-        np.savez(evaluation_file, losses=found.losses, example_ids=found.example_ids)
+        scores = evaluation.evaluate(model, [e.encoded for e in drawn.evaluation])
+        np.savez(evaluation_file, losses=scores.losses, example_ids=scores.example_ids)
     batches = [examples[i : i + BATCH] for i in range(0, len(examples), BATCH)]
-    return Ran(
+    return RowResult(
         seconds=np.diff(stamps).tolist(),
         total=[sum(len(e.ids) for e in batch) for batch in batches],
         supervised=[sum(e.supervised for e in batch) for batch in batches],
@@ -110,7 +110,7 @@ def run(job: Job, evaluation_file: Path) -> Ran:
 
 
 def adapted(loaded: Any, *, quick: bool) -> Any:
-    """The model with its adapters: as this project attaches them, or as PEFT does alone.
+    """Return the model with its adapters: as this project attaches them, or as PEFT does alone.
 
     Both start from the same random A.
     """
@@ -143,7 +143,7 @@ def _ours(model: Any, examples: Sequence[Encoded], job: Job, tick: Callable[...,
 def _trl(
     model: Any, examples: Sequence[Encoded], job: Job, tick: Callable[..., None], tokenizer: Any
 ) -> None:
-    """trl.SFTTrainer, given the same batches.
+    """Train with trl.SFTTrainer on the same batches.
 
     Its `packing` would put other examples into a batch; the collator that it then uses, without
     padding, is given the same batches. `chunked_nll` is what its default loss does since 1.16.
@@ -191,7 +191,7 @@ def _trl(
 def _plain(
     model: Any, examples: Sequence[Encoded], job: Job, tick: Callable[..., None], pad: int
 ) -> None:
-    """What a first script looks like: padded batches through model(…).loss, AdamW, clipping."""
+    """Train as a first script does: padded batches through model(…).loss, AdamW, clipping."""
     import torch
 
     from lab.instruments.chat import IGNORE
@@ -211,15 +211,15 @@ def _plain(
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
-        loss.item()  # everybody logs it
+        loss.item()  # every script logs it
         tick()
 
 
 def _flops(model: Any, batch: Sequence[Encoded]) -> float:
-    """2 per multiply-add in the matrix products of one step on a pack of T tokens, S supervised.
+    """Return 2 per multiply-add in the matrix products of one step on a pack of T tokens.
 
     Through the frozen weights forward and back, through the adapters forward, back, and for their
-    own gradients; attention, half a per cent, is left out.
+    own gradients; attention, half a per cent, is left out; the head computes supervised tokens only.
     """
     from lab.instruments import models
     from lab.instruments.packing import pack
@@ -236,14 +236,14 @@ def _flops(model: Any, batch: Sequence[Encoded]) -> float:
 
 
 def gemm_peak(threads: int) -> dict[str, float]:
-    """The most FLOP/s that a square matrix product reached, by dtype.
+    """Return the most FLOP/s that a square matrix product reached, by dtype.
 
     Best of some sizes, ten repetitions each.
     """
     import torch
 
     torch.set_num_threads(threads)
-    found = {}
+    peaks = {}
     for dtype in (torch.float32, torch.bfloat16):
         rates = []
         for size in (512, 768, 1024, 1536, 2048):
@@ -256,18 +256,19 @@ def gemm_peak(threads: int) -> dict[str, float]:
             # bfloat16 without instructions for it: the next size would take minutes
             if max(rates) < 1e10:
                 break
-        found[str(dtype).removeprefix("torch.")] = max(rates)
-    return found
+        peaks[str(dtype).removeprefix("torch.")] = max(rates)
+    return peaks
 
 
 def main() -> None:
     """Run the job given as JSON; write its outcome as JSON to the second file (.npz beside it)."""
-    told, out = json.loads(sys.argv[1]), Path(sys.argv[2])
+    job = json.loads(sys.argv[1])
+    out = Path(sys.argv[2])
     warnings.filterwarnings("ignore")  # TRL's and PEFT's, of no consequence for times
-    if told["row"] == "gemm":
-        out.write_text(json.dumps(gemm_peak(told["threads"])))
+    if job["row"] == "gemm":
+        out.write_text(json.dumps(gemm_peak(job["threads"])))
     else:
-        out.write_text(json.dumps(asdict(run(Job(**told), out.with_suffix(".npz")))))
+        out.write_text(json.dumps(asdict(run(Job(**job), out.with_suffix(".npz")))))
 
 
 if __name__ == "__main__":

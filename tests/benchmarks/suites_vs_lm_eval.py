@@ -88,7 +88,7 @@ def train_one(model: Path, folder: Path) -> Path:
     pool = data.load("python-docstrings", AutoTokenizer.from_pretrained(model), max_tokens=26)
     drawn = data.split(pool, train=32, evaluation=8)
     for name, examples in (("train", drawn.train), ("evaluation", drawn.evaluation)):
-        data.freeze(folder / f"{name}.jsonl", examples)
+        data.write_examples(folder / f"{name}.jsonl", examples)
     bench = trials.Bench(
         model, folder / "train.jsonl", folder / "evaluation.jsonl", "float32", "cpu", curve=4
     )
@@ -112,13 +112,13 @@ def ours(model: Path, adapter: Path | None) -> tuple[dict[str, Any], float]:
         network = adapters.attach(loaded, LoraSettings(16, 32), 0)
         adapters.restore(network, load_file(adapter / adapters.WEIGHTS))
     begin = time.perf_counter()
-    found = {}
+    likelihoods = {}
     for name in suites.SUITES:
         tokens = [
             multiple_choice.encode(loaded.tokenizer, item) for item in suites.build(name, ITEMS)
         ]
-        found[name] = multiple_choice.log_likelihoods(network, tokens)
-    return found, time.perf_counter() - begin
+        likelihoods[name] = multiple_choice.log_likelihoods(network, tokens)
+    return likelihoods, time.perf_counter() - begin
 
 
 def theirs(

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.benchmarks._training_rows import OURS, ROWS, TRL, Job, Ran
+from tests.benchmarks._training_rows import OURS, ROWS, TRL, Job, RowResult
 
 ROOT = Path(__file__).parents[2]
 LIMIT, AIM = 2.0, 3.0  # times the tokens/s of the best row of TRL
@@ -36,7 +36,7 @@ class Outcome:
 
     def __init__(
         self,
-        ran: Mapping[str, Sequence[Ran]],
+        ran: Mapping[str, Sequence[RowResult]],
         peaks: Sequence[Mapping[str, float]],
         losses: Mapping[str, Mapping[str, np.ndarray]],
         threads: int,
@@ -63,7 +63,7 @@ class Outcome:
         ]
 
     def share(self) -> float:
-        """Of the measured matrix product in the benchmark's dtype, what this loop made use of."""
+        """Return what share of the measured matrix product's FLOP/s this loop reached, in its dtype."""
         rates = [
             sum(one.flops[UNCOUNTED:]) / sum(one.seconds[UNCOUNTED:]) for one in self.ran[OURS]
         ]
@@ -74,12 +74,14 @@ class Outcome:
         from lab.stats.tokens import token_mean
 
         ours, theirs = self.losses[OURS], self.losses[row]
-        found = token_mean(theirs["losses"].astype(np.float64) - ours["losses"], ours["example_ids"])
-        return found.value, found.value - 1.96 * found.stderr, found.value + 1.96 * found.stderr
+        changes = theirs["losses"].astype(np.float64) - ours["losses"]
+        mean = token_mean(changes, ours["example_ids"])
+        half = 1.96 * mean.stderr
+        return mean.value, mean.value - half, mean.value + half
 
     def lines(self) -> list[str]:
         """The table."""
-        made = [
+        lines = [
             f"{self.dtype} weights, {self.threads} threads, medians of {len(self.peaks)} rounds of "
             f"{len(self.ran[OURS][0].seconds)} steps",
             f"{'':<31} {'tokens/s':>8} {'superv./s':>9} {'s/step':>6} {'peak MB':>7} {'added':>6} "
@@ -95,7 +97,7 @@ class Outcome:
             )
             loss = float(self.losses[row]["losses"].mean(dtype="float64"))
             value, low, high = self.difference(row)
-            made.append(
+            lines.append(
                 f"{row:<31} {self.speed(row):8.1f} {supervised:9.1f} {step:6.2f} {peak:7.0f} "
                 f"{added:6.0f} {loss:7.4f}  {value:+.4f} [{low:+.4f}, {high:+.4f}]"
             )
@@ -103,19 +105,19 @@ class Outcome:
             f"{d} {max(p[d] for p in self.peaks) / 1e9:.1f} GFLOP/s"
             for d in ("float32", "bfloat16")
         )
-        made.append(
+        lines.append(
             f"matrix product: {rates}; this loop uses {self.share():.0%} of {self.dtype}, "
             f"aim {SHARE:.0%}"
         )
         each = " ".join(f"{ratio:.2f}" for ratio in self.ratios)
-        made.append(
+        lines.append(
             f"against '{self.best}': {statistics.median(self.ratios):.2f} times ({each}); limit "
             f"{LIMIT}, aim {AIM}"
         )
-        return made
+        return lines
 
     def holds(self) -> bool:
-        """Whether the limit is kept at an evaluation loss that cannot be told from the other's."""
+        """Return whether the limit is met at an evaluation loss that does not differ from TRL's."""
         _, low, high = self.difference(self.best)
         return statistics.median(self.ratios) >= LIMIT and low <= 0 <= high
 
@@ -125,7 +127,7 @@ def measure(
 ) -> Outcome:
     """All rows in turn, `rounds` times; each second round backwards. The first also evaluates."""
     threads = threads or len(os.sched_getaffinity(0))
-    ran: dict[str, list[Ran]] = {row: [] for row in ROWS}
+    ran: dict[str, list[RowResult]] = {row: [] for row in ROWS}
     peaks: list[dict[str, float]] = []
     losses = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -135,7 +137,7 @@ def measure(
             for row in ROWS if number % 2 == 0 else reversed(ROWS):
                 out = Path(folder) / "row.json"
                 job = Job(row, str(model), dtype, steps, MAX_TOKENS, threads, evaluate=number == 0)
-                ran[row].append(Ran(**_child(asdict(job), out)))
+                ran[row].append(RowResult(**_child(asdict(job), out)))
                 if number == 0:
                     with np.load(out.with_suffix(".npz")) as arrays:
                         losses[row] = dict(arrays)
@@ -147,16 +149,16 @@ def measure(
     return Outcome(ran, peaks, losses, threads, dtype)
 
 
-def _child(told: Mapping[str, object], out: Path) -> dict:
-    argv = [sys.executable, "-m", "tests.benchmarks._training_rows", json.dumps(told), str(out)]
-    env = os.environ | {"OMP_NUM_THREADS": str(told["threads"]), "HF_HUB_OFFLINE": "1"}
+def _child(job: Mapping[str, object], out: Path) -> dict:
+    argv = [sys.executable, "-m", "tests.benchmarks._training_rows", json.dumps(job), str(out)]
+    env = os.environ | {"OMP_NUM_THREADS": str(job["threads"]), "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(argv, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
     if done.returncode:
-        sys.exit(f"{told['row']}: {done.stderr[-2000:]}")
+        sys.exit(f"{job['row']}: {done.stderr[-2000:]}")
     return json.loads(out.read_text())
 
 
-def speed(ran: Ran, tokens: Sequence[int] | None = None) -> float:
+def speed(ran: RowResult, tokens: Sequence[int] | None = None) -> float:
     """Real tokens per second over the counted steps; of all tokens unless others are given."""
     counted = (tokens or ran.total)[UNCOUNTED:]
     return sum(counted) / sum(ran.seconds[UNCOUNTED:])

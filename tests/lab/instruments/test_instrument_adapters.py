@@ -82,7 +82,7 @@ def test_a_layer_without_an_adapter_is_an_error(tiny, monkeypatch):
     monkeypatch.setitem(models.ARCHITECTURES, "llama", absent)
     with pytest.raises(
         adapters.AdapterError,
-        match="14 linear layers have an adapter, 28 tensors are trained; wanted 16",
+        match="14 linear layers have an adapter, 28 tensors are trained; expected 16",
     ):
         adapters.attach(models.tiny(0), LoraSettings(r=2, lora_alpha=4), 0)
 

@@ -59,13 +59,13 @@ class Ring:
 def test_a_loops_own_garbage_is_collected_and_nothing_stays_set_aside():
     before = gc.get_freeze_count()
     old = Ring().watched  # garbage already
-    with allocator.nothing_old_collected():
+    with allocator.collect_new_objects_only():
         assert old() is None
-        assert gc.get_freeze_count() > 10_000, "control: the modules' objects are set aside"
+        assert gc.get_freeze_count() > 10_000, "control: the modules' objects are not visited"
         new = Ring().watched
         gc.collect()
         assert new() is None
     assert gc.get_freeze_count() == before == 0
-    with pytest.raises(RuntimeError), allocator.nothing_old_collected():
+    with pytest.raises(RuntimeError), allocator.collect_new_objects_only():
         raise RuntimeError
     assert gc.get_freeze_count() == 0

@@ -51,7 +51,7 @@ def test_a_split_shares_no_group_and_is_the_same_in_any_order(examples):
 
 
 def test_too_little_data_is_told_with_the_numbers(examples):
-    with pytest.raises(data.DataError, match=r"examples are left for training, wanted 500"):
+    with pytest.raises(data.DataError, match=r"examples for training; expected 500"):
         data.split(examples, train=500, evaluation=10)
 
 
@@ -69,7 +69,7 @@ def test_labels_that_supervise_nothing_or_all_are_refused(examples, supervise):
     wrong = [
         replace(e, encoded=replace(e.encoded, labels=supervise(e.encoded.ids))) for e in examples
     ]
-    with pytest.raises(data.DataError, match="wanted some and not all"):
+    with pytest.raises(data.DataError, match="expected some and not all"):
         data.supervised_share(wrong)
     assert 0 < data.supervised_share(examples) < 1
 
@@ -85,15 +85,15 @@ def test_the_control_has_the_same_prompts_and_targets_none_in_place(examples):
 
 
 def test_a_control_that_cannot_be_shuffled_is_refused(examples):
-    with pytest.raises(data.DataError, match="wanted at least 2"):
+    with pytest.raises(data.DataError, match="expected at least 2"):
         data.shuffled(examples[:1], seed=0)
     with pytest.raises(data.DataError, match="equal the true one"):
         data.shuffled([replace(e, messages=examples[0].messages) for e in examples[:5]], seed=0)
 
 
 def test_freezing_loses_nothing(examples, tmp_path):
-    data.freeze(tmp_path / "deep/train.jsonl", examples)
-    assert list(data.thaw(tmp_path / "deep/train.jsonl")) == examples
+    data.write_examples(tmp_path / "deep/train.jsonl", examples)
+    assert list(data.read_examples(tmp_path / "deep/train.jsonl")) == examples
 
 
 @pytest.mark.parametrize("line", ["{", '{"messages": [{"role": "user"}]}', "[]"])
@@ -107,5 +107,5 @@ def test_a_bad_line_is_named_by_file_and_number(tokenizer, tmp_path, line):
 
 
 def test_an_unknown_source_is_refused(tokenizer, tmp_path):
-    with pytest.raises(data.DataError, match='wanted "python-docstrings" or a JSONL file'):
+    with pytest.raises(data.DataError, match='expected "python-docstrings" or a JSONL file'):
         data.load(str(tmp_path / "none.jsonl"), tokenizer, max_tokens=100)

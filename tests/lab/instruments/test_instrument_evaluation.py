@@ -38,7 +38,7 @@ def test_every_token_is_evaluated_as_transformers_does(tiny):
 
 
 def test_arrays_of_different_length_are_refused():
-    with pytest.raises(ValueError, match="wanted one"):
+    with pytest.raises(ValueError, match="expected one"):
         evaluation.Evaluation(np.zeros(3), np.zeros(3), np.zeros(2), np.zeros(3))
 
 

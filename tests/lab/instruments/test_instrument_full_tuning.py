@@ -38,22 +38,23 @@ def test_linear_layers_move_and_nothing_else_does(examples):
     assert not any(p.requires_grad for p in loaded.model.parameters())
 
 
-def test_the_model_is_left_as_base_plus_the_update_that_is_given(examples):
+def test_the_model_is_left_as_base_plus_the_returned_update(examples):
     loaded = models.tiny(0)
     before = {
-        name: weight.detach().clone() for name, weight in full_tuning.linears(loaded.model).items()
+        name: weight.detach().clone()
+        for name, weight in full_tuning.linear_parameters(loaded.model).items()
     }
     _, update = full_tuning.tune(loaded, examples, SETTINGS, silent)
-    left = evaluation.evaluate(loaded.model, examples).losses
-    for name, weight in full_tuning.linears(loaded.model).items():
+    losses = evaluation.evaluate(loaded.model, examples).losses
+    for name, weight in full_tuning.linear_parameters(loaded.model).items():
         assert update[name].dtype == torch.bfloat16
         assert torch.equal(weight, before[name] + update[name].float())
-    full_tuning.put(
+    full_tuning.set_weights(
         loaded.model, before, {name: torch.zeros_like(delta) for name, delta in update.items()}
     )
-    assert (evaluation.evaluate(loaded.model, examples).losses != left).any()
-    full_tuning.put(loaded.model, before, update)
-    assert (evaluation.evaluate(loaded.model, examples).losses == left).all()
+    assert (evaluation.evaluate(loaded.model, examples).losses != losses).any()
+    full_tuning.set_weights(loaded.model, before, update)
+    assert (evaluation.evaluate(loaded.model, examples).losses == losses).all()
 
 
 def test_it_learns_what_it_is_shown(examples):
@@ -66,17 +67,17 @@ def test_it_learns_what_it_is_shown(examples):
 def test_the_gradient_is_the_slope_of_the_loss(examples):
     loaded, batch, step = models.tiny(0), examples[:3], 1e-2
     G = full_tuning.gradient(loaded.model, batch)
-    assert set(G) == set(full_tuning.linears(loaded.model))
+    assert set(G) == set(full_tuning.linear_parameters(loaded.model))
     name = "model.layers.1.mlp.down_proj"
-    weight = full_tuning.linears(loaded.model)[name]
+    weight = full_tuning.linear_parameters(loaded.model)[name]
     direction = G[name] / torch.linalg.norm(G[name])
 
     def loss(t: float) -> float:
         with torch.no_grad():
             weight.add_(t * direction)
-            found = float(evaluation.evaluate(loaded.model, batch).losses.mean(dtype="float64"))
+            mean = float(evaluation.evaluate(loaded.model, batch).losses.mean(dtype="float64"))
             weight.sub_(t * direction)
-        return found
+        return mean
 
     slope = (loss(step) - loss(-step)) / (2 * step)
     assert slope == pytest.approx(float(torch.linalg.norm(G[name])), rel=0.02)
@@ -89,7 +90,7 @@ def test_the_gradient_leaves_the_model_without_gradients(examples):
 
 
 def test_the_first_step_is_the_loops_own(examples):
-    """The recorded gradient norm of step 0 is the norm of the gradient that `gradient` gives."""
+    """The recorded gradient norm of step 0 is the norm of what `gradient` returns."""
     G = full_tuning.gradient(models.tiny(0).model, examples[:2])
     steps, _ = full_tuning.tune(models.tiny(0), examples, SETTINGS, silent)
     norm = sum(float((g.double() ** 2).sum()) for g in G.values()) ** 0.5
@@ -100,5 +101,5 @@ def test_the_first_step_is_the_loops_own(examples):
 def test_weights_that_cannot_hold_small_steps_are_refused(examples):
     loaded = models.tiny(0)
     loaded.model.to(torch.bfloat16)
-    with pytest.raises(FullTuningError, match=r"bfloat16; wanted torch\.float32"):
+    with pytest.raises(FullTuningError, match=r"bfloat16; expected torch\.float32"):
         full_tuning.tune(loaded, examples, SETTINGS, silent)

@@ -1,4 +1,4 @@
-"""The head: numbers and gradient of the plain way through all logits, no silence if it cannot."""
+"""Fused cross-entropy: numbers and gradient of the way through all logits, or a clear error."""
 
 import math
 
@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from lab.instruments import fused_cross_entropy as head
+from lab.instruments import fused_cross_entropy
 
 
 def stage(tokens: int, vocabulary: int = 301, dtype: torch.dtype = torch.float32):
@@ -24,25 +24,29 @@ def plainly(hidden, matrix, targets):
     return losses, -(log_p.exp() * log_p).sum(-1), logits.argmax(-1) == targets
 
 
-@pytest.mark.parametrize("tokens", [1, head.ROWS - 1, head.ROWS, 2 * head.ROWS + 5])
+@pytest.mark.parametrize(
+    "tokens",
+    [1, fused_cross_entropy.ROWS - 1, fused_cross_entropy.ROWS, 2 * fused_cross_entropy.ROWS + 5],
+)
 def test_numbers_and_gradient_are_those_of_the_plain_way(tokens):
     hidden, matrix, targets = stage(tokens)
     targets[0] = matrix(hidden[0]).argmax()  # one hit at least
     # every token's loss counts differently: the gradient must follow each
     weights = torch.randn(tokens)
-    found, wanted = head.measure(hidden, matrix, targets), plainly(hidden, matrix, targets)
-    for one, other in zip((found.losses, found.entropies, found.hits), wanted, strict=True):
+    scores = fused_cross_entropy.measure(hidden, matrix, targets)
+    expected = plainly(hidden, matrix, targets)
+    for one, other in zip((scores.losses, scores.entropies, scores.hits), expected, strict=True):
         assert torch.allclose(one, other, rtol=1e-5, atol=1e-5)
-    (got,) = torch.autograd.grad((found.losses * weights).sum(), hidden)
-    (right,) = torch.autograd.grad((wanted[0] * weights).sum(), hidden)
-    assert torch.allclose(got, right, rtol=1e-4, atol=1e-5)
-    assert found.hits.any()
+    (actual,) = torch.autograd.grad((scores.losses * weights).sum(), hidden)
+    (right,) = torch.autograd.grad((expected[0] * weights).sum(), hidden)
+    assert torch.allclose(actual, right, rtol=1e-4, atol=1e-5)
+    assert scores.hits.any()
 
 
 def test_the_comparison_sees_a_wrong_target():
     """Control: another target is another loss and another gradient."""
     hidden, matrix, targets = stage(5)
-    one = head.measure(hidden, matrix, targets).losses
+    one = fused_cross_entropy.measure(hidden, matrix, targets).losses
     two = plainly(hidden, matrix, (targets + 1) % 301)[0]
     assert not torch.allclose(one, two, atol=1e-2)
     gradients = [torch.autograd.grad(losses.sum(), hidden)[0] for losses in (one, two)]
@@ -51,26 +55,29 @@ def test_the_comparison_sees_a_wrong_target():
 
 def test_bfloat16_loses_no_more_than_the_plain_way():
     hidden, matrix, targets = stage(40, dtype=torch.bfloat16)
-    found, wanted = head.measure(hidden, matrix, targets), plainly(hidden, matrix, targets)
-    assert found.losses.dtype == torch.float32
-    assert torch.allclose(found.losses, wanted[0], atol=1e-4)
-    got, right = (
-        torch.autograd.grad(losses.sum(), hidden)[0].float() for losses in (found.losses, wanted[0])
+    scores = fused_cross_entropy.measure(hidden, matrix, targets)
+    expected = plainly(hidden, matrix, targets)
+    assert scores.losses.dtype == torch.float32
+    assert torch.allclose(scores.losses, expected[0], atol=1e-4)
+    actual, right = (
+        torch.autograd.grad(losses.sum(), hidden)[0].float()
+        for losses in (scores.losses, expected[0])
     )
-    assert got.dtype == torch.float32
-    assert (got - right).norm() < 0.02 * right.norm()
+    assert actual.dtype == torch.float32
+    assert (actual - right).norm() < 0.02 * right.norm()
 
 
 def test_what_knows_nothing_and_what_is_sure():
     flat = nn.Linear(1, 50, bias=False).requires_grad_(False)
     flat.weight.zero_()
-    nothing = head.measure(torch.ones(1, 1), flat, torch.tensor([7]))
+    nothing = fused_cross_entropy.measure(torch.ones(1, 1), flat, torch.tensor([7]))
     assert nothing.entropies.item() == pytest.approx(math.log(50))
     assert nothing.losses.item() == pytest.approx(math.log(50))
     sure = nn.Linear(1, 2, bias=False).requires_grad_(False)
     sure.weight.copy_(torch.tensor([[1000.0], [0.0]]))  # exp(1000) is no float
     right, wrong = (
-        head.measure(torch.ones(1, 1), sure, torch.tensor([target])) for target in (0, 1)
+        fused_cross_entropy.measure(torch.ones(1, 1), sure, torch.tensor([target]))
+        for target in (0, 1)
     )
     assert (right.losses.item(), right.entropies.item(), right.hits.item()) == (0.0, 0.0, True)
     assert (wrong.losses.item(), wrong.hits.item()) == (1000.0, False)
@@ -84,6 +91,6 @@ def test_a_head_whose_gradient_would_be_left_out_is_refused(change):
     else:
         matrix.bias = nn.Parameter(torch.zeros(301))
     with pytest.raises(
-        ValueError, match="the head has a bias or is trained; wanted a frozen matrix"
+        ValueError, match="the head has a bias or is trained; expected a frozen matrix"
     ):
-        head.measure(hidden, matrix, targets)
+        fused_cross_entropy.measure(hidden, matrix, targets)

@@ -1,6 +1,6 @@
-"""Gradient noise: known signal and noise are found, no signal is said to be none.
+"""Gradient noise: known signal and noise are estimated, and the absence of a signal is reported.
 
-Products are those of gradients.
+Inner products are those of gradients.
 """
 
 import numpy as np
@@ -20,8 +20,10 @@ def gram(rows: np.ndarray) -> np.ndarray:
     return rows @ rows.T
 
 
-def drawn(signal: float, noise: float, n: int, width: int = 400, seed: int = 0) -> np.ndarray:
-    """n gradients around one of length `signal`, with tr(Σ) = noise²."""
+def draw_gradients(
+    signal: float, noise: float, n: int, width: int = 400, seed: int = 0
+) -> np.ndarray:
+    """Return n gradients around one of length `signal`, with tr(Σ) = noise²."""
     draw = np.random.default_rng(seed)
     true = draw.standard_normal(width)
     true *= signal / np.linalg.norm(true)
@@ -29,61 +31,65 @@ def drawn(signal: float, noise: float, n: int, width: int = 400, seed: int = 0) 
 
 
 @pytest.mark.parametrize(("signal", "noise"), [(1.0, 2.0), (3.0, 1.0), (0.5, 2.0)])
-def test_a_known_noise_scale_is_found(signal, noise):
-    found = gradient_noise.noise(gram(drawn(signal, noise, 200)))
-    assert found.variance == pytest.approx(noise**2, rel=0.05)
-    assert found.signal == pytest.approx(signal**2, rel=0.2)
-    assert found.scale == pytest.approx(noise**2 / signal**2, rel=0.2)
-    assert abs(found.scale - noise**2 / signal**2) < 4 * found.stderr
+def test_a_known_noise_scale_is_estimated(signal, noise):
+    estimate = gradient_noise.estimate_noise(gram(draw_gradients(signal, noise, 200)))
+    assert estimate.variance == pytest.approx(noise**2, rel=0.05)
+    assert estimate.signal == pytest.approx(signal**2, rel=0.2)
+    assert estimate.scale == pytest.approx(noise**2 / signal**2, rel=0.2)
+    assert abs(estimate.scale - noise**2 / signal**2) < 4 * estimate.stderr
 
 
 def test_gradients_without_a_common_direction_have_no_noise_scale():
-    rows = drawn(0.0, 1.0, 20)
-    found = gradient_noise.noise(gram(np.concatenate([rows, -rows])))
-    assert found.signal < 0
-    assert found.scale is None
-    assert found.stderr is None
-    ratio = gradient_noise.growth(gram(drawn(1.0, 1.0, 40)), gram(np.concatenate([rows, -rows])))
+    rows = draw_gradients(0.0, 1.0, 20)
+    estimate = gradient_noise.estimate_noise(gram(np.concatenate([rows, -rows])))
+    assert estimate.signal < 0
+    assert estimate.scale is None
+    assert estimate.stderr is None
+    ratio = gradient_noise.noise_growth(
+        gram(draw_gradients(1.0, 1.0, 40)), gram(np.concatenate([rows, -rows]))
+    )
     assert ratio == (None, None)
 
 
 def test_equal_gradients_have_no_noise():
-    found = gradient_noise.noise(gram(np.tile(drawn(1.0, 0.0, 1), (5, 1))))
-    assert found.scale == pytest.approx(0, abs=1e-12)
+    estimate = gradient_noise.estimate_noise(gram(np.tile(draw_gradients(1.0, 0.0, 1), (5, 1))))
+    assert estimate.scale == pytest.approx(0, abs=1e-12)
 
 
 @given(st.floats(0.01, 100))
 def test_the_unit_of_the_loss_does_not_matter(factor):
-    rows = drawn(1.0, 2.0, 20, width=30)
-    assert gradient_noise.noise(gram(factor * rows)).scale == pytest.approx(
-        gradient_noise.noise(gram(rows)).scale
+    rows = draw_gradients(1.0, 2.0, 20, width=30)
+    assert gradient_noise.estimate_noise(gram(factor * rows)).scale == pytest.approx(
+        gradient_noise.estimate_noise(gram(rows)).scale
     )
 
 
 def test_growth_is_the_ratio_of_the_scales():
-    one, two = gram(drawn(1.0, 1.0, 60)), gram(drawn(1.0, 3.0, 60, seed=1))
-    value, stderr = gradient_noise.growth(one, two)
-    assert value == pytest.approx(gradient_noise.noise(two).scale / gradient_noise.noise(one).scale)
+    one, two = gram(draw_gradients(1.0, 1.0, 60)), gram(draw_gradients(1.0, 3.0, 60, seed=1))
+    value, stderr = gradient_noise.noise_growth(one, two)
+    assert value == pytest.approx(
+        gradient_noise.estimate_noise(two).scale / gradient_noise.estimate_noise(one).scale
+    )
     assert abs(value - 9) < 4 * stderr
-    same, none = gradient_noise.growth(one, one)
+    same, none = gradient_noise.noise_growth(one, one)
     assert same == pytest.approx(1)
     assert none == pytest.approx(0, abs=1e-12)  # the same examples: what they share cancels
 
 
 def test_one_gradient_is_too_few():
-    with pytest.raises(ValueError, match="1 gradients do not show how gradients differ"):
-        gradient_noise.noise(np.ones((1, 1)))
+    with pytest.raises(ValueError, match="got 1 gradients; expected at least 2"):
+        gradient_noise.estimate_noise(np.ones((1, 1)))
 
 
 @given(st.lists(st.floats(-100, 100), min_size=3, max_size=20))
 def test_the_jackknife_of_a_mean_is_its_standard_error(values):
-    known = np.array(values)
-    found = jackknife(len(known), lambda kept: float(known[kept].mean()))
-    assert found == pytest.approx(known.std(ddof=1) / np.sqrt(len(known)), abs=1e-9)
+    array = np.array(values)
+    stderr = jackknife(len(array), lambda units: float(array[units].mean()))
+    assert stderr == pytest.approx(array.std(ddof=1) / np.sqrt(len(array)), abs=1e-9)
 
 
 def test_the_jackknife_needs_every_value():
-    assert jackknife(3, lambda kept: None if 0 in kept else 1.0) is None
+    assert jackknife(3, lambda units: None if 0 in units else 1.0) is None
     assert spread([2.0, 2.0, 2.0]) == 0.0
 
 
@@ -92,7 +98,7 @@ def test_the_jackknife_needs_every_value():
 
 @pytest.fixture(scope="module")
 def adapted():
-    """A tiny model whose adapters have moved, so that A has gradients too, and five examples."""
+    """Return a tiny model and five examples; its adapters have moved, so A has gradients too."""
     loaded = models.tiny(0)
     pool = data.load("python-docstrings", loaded.tokenizer, max_tokens=110)[:5]
     model = adapters.attach(loaded, LoraSettings(4, 8), 0)
@@ -106,21 +112,21 @@ def adapted():
 def test_the_mean_product_is_the_square_of_the_batch_gradient(adapted):
     """Of the token-weighted loss of all examples, as one training step of theirs computes it."""
     model, examples = adapted
-    found = gradient_noise.products(model, examples)
+    products = gradient_noise.inner_products(model, examples)
     packed = pack(examples)
     loss = functional.cross_entropy(supervised_logits(model, packed), packed.targets)
     gradients = torch.autograd.grad(loss, list(adapters.parameters(model).values()))
     whole = sum(float(g.double().square().sum()) for g in gradients)
-    assert found.mean() == pytest.approx(whole, rel=1e-4)
-    assert found == pytest.approx(found.T)
+    assert products.mean() == pytest.approx(whole, rel=1e-4)
+    assert products == pytest.approx(products.T)
 
 
 def test_products_leave_the_model_without_gradients_and_do_not_depend_on_the_order(adapted):
     model, examples = adapted
-    found = gradient_noise.products(model, examples)
+    products = gradient_noise.inner_products(model, examples)
     assert all(p.grad is None for p in adapters.parameters(model).values())
-    assert gradient_noise.products(model, examples[::-1]) == pytest.approx(
-        found[::-1, ::-1], rel=1e-4
+    assert gradient_noise.inner_products(model, examples[::-1]) == pytest.approx(
+        products[::-1, ::-1], rel=1e-4
     )
 
 

@@ -1,4 +1,4 @@
-"""The loss along base + t·ΔW: two known points, the model left as it was, where it is lowest."""
+"""The loss along an update: two known points, the model restored, where it is lowest."""
 
 import dataclasses
 
@@ -22,70 +22,69 @@ TRIAL = Trial(
 
 
 @pytest.fixture(scope="module")
-def open_context(tiny_folder, tmp_path_factory):
+def sweep_context(tiny_folder, tmp_path_factory):
     folder = tmp_path_factory.mktemp("landscape")
     drawn = data.split(
         data.load("python-docstrings", models.tiny(0).tokenizer, max_tokens=110),
         train=8,
         evaluation=6,
     )
-    data.freeze(folder / "train.jsonl", drawn.train)
-    data.freeze(folder / "evaluation.jsonl", drawn.evaluation)
+    data.write_examples(folder / "train.jsonl", drawn.train)
+    data.write_examples(folder / "evaluation.jsonl", drawn.evaluation)
     return SweepContext(
         tiny_folder, folder / "train.jsonl", folder / "evaluation.jsonl", "float32", "cpu", curve=3
     )
 
 
 @pytest.fixture(scope="module")
-def ran(sweep_context, tmp_path_factory):
-    return trials.run([TRIAL], sweep_context, tmp_path_factory.mktemp("ran"), workers=1)[TRIAL]
+def result(sweep_context, tmp_path_factory):
+    return trials.run([TRIAL], sweep_context, tmp_path_factory.mktemp("result"), workers=1)[TRIAL]
 
 
-def test_a_stored_trial_is_the_model_that_was_evaluated(sweep_context, ran):
+def test_a_stored_trial_is_the_model_that_was_evaluated(sweep_context, result):
     stage = trials.Stage(sweep_context)
     held_out = [e.encoded for e in stage.evaluation]
-    model = stage.adapted(TRIAL, ran.folder)
-    assert np.array_equal(evaluation.evaluate(model, held_out).losses, ran.evaluation.losses)
+    model = stage.adapted(TRIAL, result.folder)
+    assert np.array_equal(evaluation.evaluate(model, held_out).losses, result.evaluation.losses)
     model.unload()
     start = evaluation.evaluate(stage.adapted(TRIAL, None), held_out).losses
-    assert not np.array_equal(start, ran.evaluation.losses)
+    assert not np.array_equal(start, result.evaluation.losses)
 
 
-def test_the_line_goes_through_the_base_and_the_trained_model(sweep_context, ran):
+def test_the_line_goes_through_the_base_and_the_trained_model(sweep_context, result):
     stage = trials.Stage(sweep_context)
     held_out = [e.encoded for e in stage.evaluation]
     base = evaluation.evaluate(stage.loaded.model, held_out).losses
-    model = stage.adapted(TRIAL, ran.folder)
-    found = landscape.line(model, held_out, (-0.5, 0.0, 1.0, 2.0))
-    assert found.shape == (4, len(base))
-    assert np.allclose(found[1], base, atol=1e-6)
-    assert np.array_equal(found[2], ran.evaluation.losses)
+    model = stage.adapted(TRIAL, result.folder)
+    losses = landscape.loss_along_update(model, held_out, (-0.5, 0.0, 1.0, 2.0))
+    assert losses.shape == (4, len(base))
+    assert np.allclose(losses[1], base, atol=1e-6)
+    assert np.array_equal(losses[2], result.evaluation.losses)
     doubled = {k: 2 * v if "lora_B" in k else v for k, v in adapters.state(model).items()}
     adapters.restore(model, doubled)
-    assert np.array_equal(evaluation.evaluate(model, held_out).losses, found[3])
+    assert np.array_equal(evaluation.evaluate(model, held_out).losses, losses[3])
 
 
-def test_the_model_is_left_as_it_was(sweep_context, ran):
-    model = trials.Stage(sweep_context).adapted(TRIAL, ran.folder)
+def test_the_model_is_restored_after_an_error(sweep_context, result):
+    model = trials.Stage(sweep_context).adapted(TRIAL, result.folder)
     before = adapters.state(model)
-    with pytest.raises(RuntimeError, match="on the way"), landscape.scaled(model, 0.3):
+    with pytest.raises(RuntimeError, match="on the way"), landscape.scaled_update(model, 0.3):
         assert any(not torch.equal(before[k], v) for k, v in adapters.state(model).items())
         raise RuntimeError("on the way")
     assert all(torch.equal(before[k], v) for k, v in adapters.state(model).items())
 
 
 @given(st.floats(-0.24, 1.74), st.floats(0.1, 5), st.floats(-3, 3))
-def test_the_lowest_place_of_a_parabola_is_its_vertex(vertex, bend, height):
-    at = [-0.5 + 0.25 * i for i in range(11)]
-    assert landscape.lowest(at, [bend * (t - vertex) ** 2 + height for t in at]) == pytest.approx(
-        vertex, abs=1e-6
-    )
+def test_the_minimum_of_a_parabola_is_its_vertex(vertex, bend, height):
+    alphas = [-0.5 + 0.25 * i for i in range(11)]
+    losses = [bend * (alpha - vertex) ** 2 + height for alpha in alphas]
+    assert landscape.lowest_alpha(alphas, losses) == pytest.approx(vertex, abs=1e-6)
 
 
 def test_beyond_the_line_nothing_is_claimed():
-    at = [0.0, 0.5, 1.0]
-    assert landscape.lowest(at, [3.0, 2.0, 1.0]) == 1.0
-    assert landscape.lowest(at, [1.0, 2.0, 3.0]) == 0.0
+    alphas = [0.0, 0.5, 1.0]
+    assert landscape.lowest_alpha(alphas, [3.0, 2.0, 1.0]) == 1.0
+    assert landscape.lowest_alpha(alphas, [1.0, 2.0, 3.0]) == 0.0
 
 
 def test_another_seed_starts_elsewhere(sweep_context):

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.filterwarnings(
 
 
 def twins(dtype=torch.float32, **config):
-    """One small model twice, with the same random adapters: as PEFT makes it, and quickened."""
+    """One small model twice, with the same random adapters: as PEFT makes it, and fused."""
 
     def build():
         torch.manual_seed(0)
@@ -30,7 +30,7 @@ def twins(dtype=torch.float32, **config):
         return model
 
     theirs, ours = build(), build()
-    lora_linear.quicken(ours)
+    lora_linear.fuse(ours)
     return theirs, ours
 
 
@@ -48,16 +48,16 @@ def test_output_and_gradients_are_pefts(rslora):
     theirs, ours = (pass_through(model) for model in twins(use_rslora=rslora))
     assert set(theirs) == set(ours)
     assert len(ours) == 6  # y, x, and A and B of two layers
-    for name, wanted in theirs.items():
-        assert torch.allclose(ours[name], wanted, rtol=1e-4, atol=1e-5), name
+    for name, expected in theirs.items():
+        assert torch.allclose(ours[name], expected, rtol=1e-4, atol=1e-5), name
 
 
 def test_a_bfloat16_base_keeps_float32_adapters():
     theirs, ours = (pass_through(model, torch.bfloat16) for model in twins(torch.bfloat16))
     assert ours["y"].dtype == ours["x"].dtype == torch.bfloat16
-    for name, wanted in theirs.items():
-        assert ours[name].dtype == wanted.dtype
-        assert (ours[name].float() - wanted.float()).norm() < 0.02 * wanted.float().norm(), name
+    for name, expected in theirs.items():
+        assert ours[name].dtype == expected.dtype
+        assert (ours[name].float() - expected.float()).norm() < 0.02 * expected.float().norm(), name
 
 
 @pytest.mark.parametrize(
@@ -79,12 +79,12 @@ def test_gradients_are_those_of_differences(bias):
 def test_the_scale_and_the_adapter_count():
     """Control: the comparisons above see a forgotten scale and a forgotten adapter."""
     theirs, ours = twins()
-    wanted = pass_through(theirs)
+    expected = pass_through(theirs)
     for layer in ours.modules():
         if isinstance(layer, LoraLinear):
             layer.scaling["default"] = 1.0
-    got = pass_through(ours)
-    assert not torch.allclose(got["y"], wanted["y"], atol=1e-2)
+    actual = pass_through(ours)
+    assert not torch.allclose(actual["y"], expected["y"], atol=1e-2)
     with ours.disable_adapter():
         assert not torch.allclose(ours(torch.ones(1, 12)), theirs(torch.ones(1, 12)), atol=1e-2)
 
@@ -105,7 +105,7 @@ def test_switched_off_merged_and_taken_out_as_in_peft():
         assert torch.equal(theirs.unload()(x), ours.unload()(x))
 
 
-def test_the_gradient_of_what_nobody_asked_for_is_not_computed():
+def test_the_gradient_of_what_needs_none_is_not_computed():
     _, ours = twins()
     y = ours(torch.randn(4, 12))  # as behind a frozen embedding
     y.sum().backward()
@@ -123,7 +123,7 @@ def test_what_is_no_plain_product_stays_pefts(config, why):
     assert torch.equal(theirs(torch.ones(1, 12)), ours(torch.ones(1, 12)))
 
 
-def test_attached_adapters_are_quick_on_whole_weights_and_pefts_on_4_bits(tiny_folder):
+def test_attached_adapters_are_fused_on_whole_weights_and_pefts_on_4_bits(tiny_folder):
     def kinds(quantisation):
         loaded = models.load(tiny_folder, dtype=torch.float32, quantisation=quantisation)
         model = adapters.attach(loaded, LoraSettings(4, 8), seed=0)

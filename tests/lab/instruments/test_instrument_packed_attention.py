@@ -39,13 +39,13 @@ def test_rows_and_mask_agree(family_model, examples, monkeypatch):
     monkeypatch.setattr(
         packed_attention,
         "attention",
-        lambda *a, **k: called.append(k["apart"] is not None) or own(*a, **k),
+        lambda *a, **k: called.append(k["layout"] is not None) or own(*a, **k),
     )
     packed = packing.pack(examples)
-    assert packed.apart is not None
+    assert packed.layout is not None
     by_rows = loss_and_gradient(family_model, packed)
     assert called == [True] * 2, "one call in each of the two layers, with the rows"
-    by_mask = loss_and_gradient(family_model, replace(packed, apart=None))
+    by_mask = loss_and_gradient(family_model, replace(packed, layout=None))
     assert called == [True] * 2 + [False] * 2
     assert torch.allclose(by_rows[0], by_mask[0], rtol=1e-5)
     assert (by_rows[1] - by_mask[1]).norm() < 1e-4 * by_mask[1].norm()
@@ -63,47 +63,47 @@ def test_short_rows_and_long_ones_are_computed_alike(length, dtype):
     query, key, value = (
         torch.randn(1, heads, total, 16).to(dtype).requires_grad_() for heads in (6, 2, 2)
     )
-    found = packed_attention.attention(
-        None, query, key, value, None, apart=packed.apart, scaling=0.3
+    attended = packed_attention.attention(
+        None, query, key, value, None, layout=packed.layout, scaling=0.3
     )[0]
-    wanted = functional.scaled_dot_product_attention(
+    expected = functional.scaled_dot_product_attention(
         *(x.float() for x in (query, key, value)), attn_mask=packed.mask, scale=0.3, enable_gqa=True
     ).transpose(1, 2)
-    assert found.dtype == dtype
+    assert attended.dtype == dtype
     near = {"rtol": 1e-4, "atol": 1e-5} if dtype == torch.float32 else {"rtol": 1e-2, "atol": 1e-2}
-    assert torch.allclose(found.float(), wanted, **near)
-    weight = torch.randn_like(wanted)
-    ours = torch.autograd.grad((found.float() * weight).sum(), (query, key, value))
-    theirs = torch.autograd.grad((wanted * weight).sum(), (query, key, value))
-    for mine, right in zip(ours, theirs, strict=True):
-        assert (mine.float() - right.float()).norm() < (
+    assert torch.allclose(attended.float(), expected, **near)
+    weight = torch.randn_like(expected)
+    ours = torch.autograd.grad((attended.float() * weight).sum(), (query, key, value))
+    theirs = torch.autograd.grad((expected * weight).sum(), (query, key, value))
+    for own, right in zip(ours, theirs, strict=True):
+        assert (own.float() - right.float()).norm() < (
             1e-5 if dtype == torch.float32 else 1e-2
         ) * right.float().norm()
 
 
-def test_a_token_in_the_wrong_place_is_seen(family_model):
+def test_a_token_at_the_wrong_position_is_seen(family_model):
     """Control: rows that mix two examples give another loss."""
     packed = packing.pack(DIFFERENT)
-    assert packed.apart is not None
-    wrong = replace(packed, apart=replace(packed.apart, tokens=packed.apart.tokens.roll(1)))
+    assert packed.layout is not None
+    wrong = replace(packed, layout=replace(packed.layout, tokens=packed.layout.tokens.roll(1)))
     one, two = loss_and_gradient(family_model, packed)[0], loss_and_gradient(family_model, wrong)[0]
     assert abs(one - two) > 1e-3
 
 
-def test_where_tokens_stand():
-    """A shared token, then four of one example and three of another: two rows of five places."""
-    owner = torch.tensor([-1, 0, 0, 0, 0, 1, 1, 1])
+def test_positions_of_the_tokens_in_the_rows():
+    """A shared token, then four of one example and three of another: two rows of five positions."""
+    example_ids = torch.tensor([-1, 0, 0, 0, 0, 1, 1, 1])
     positions = torch.tensor([0, 1, 2, 3, 4, 1, 2, 3])
-    rows = packed_attention.apart(owner, positions, examples=2, shared=1)
+    rows = packed_attention.row_layout(example_ids, positions, examples=2, shared=1)
     assert rows is not None
     assert rows.tokens.view(2, 5).tolist() == [[0, 1, 2, 3, 4], [0, 5, 6, 7, 0]]
-    assert rows.places.tolist() == [0, 1, 2, 3, 4, 6, 7, 8]
+    assert rows.row_positions.tolist() == [0, 1, 2, 3, 4, 6, 7, 8]
 
 
 def test_one_long_example_among_short_ones_keeps_the_mask():
     short = [example(4, 2, seed) for seed in range(20)]
-    assert packing.pack([*short, example(60, 5, 99)]).apart is None
-    assert packing.pack([*short, example(6, 5, 99)]).apart is not None
+    assert packing.pack([*short, example(60, 5, 99)]).layout is None
+    assert packing.pack([*short, example(6, 5, 99)]).layout is not None
 
 
 def test_the_model_keeps_the_attention_it_was_loaded_with(tiny):

@@ -1,5 +1,6 @@
 """Packing: examples in one row are computed as if each were alone."""
 
+import dataclasses
 import random
 
 import pytest
@@ -54,7 +55,7 @@ def test_without_the_mask_the_examples_see_each_other(family_model):
     """Control: the comparison above can fail."""
     good = packing.pack(EXAMPLES)
     causal = torch.ones_like(good.mask).tril()
-    leaky = packing.Pack(good.ids, good.positions, causal, good.before, good.targets, good.owner)
+    leaky = dataclasses.replace(good, mask=causal, layout=None)
     assert (
         abs(
             loss_and_gradient(family_model, [leaky])[0] - loss_and_gradient(family_model, [good])[0]
@@ -69,12 +70,12 @@ def test_no_target_crosses_from_one_example_to_the_next():
     assert packed.ids.tolist() == [[5, 6, 8]]  # 7 and 9 are predicted and predict nothing
     assert packed.targets.tolist() == [6, 7, 9]
     assert packed.before.tolist() == [0, 1, 2]
-    assert packed.owner.tolist() == [0, 0, 1]
+    assert packed.example_ids.tolist() == [0, 0, 1]
     assert packed.positions.tolist() == [[0, 1, 0]]
     assert packed.mask[0, 0].int().tolist() == [[1, 0, 0], [1, 1, 0], [0, 0, 1]]
 
 
-def test_a_common_beginning_stands_there_once():
+def test_a_common_beginning_is_there_once():
     one = Encoded((1, 2, 5, 6, 7), (IGNORE, IGNORE, IGNORE, 6, 7))
     two = Encoded((1, 2, 8, 9), (IGNORE, IGNORE, IGNORE, 9))
     packed = packing.pack([one, two])
@@ -82,7 +83,7 @@ def test_a_common_beginning_stands_there_once():
     assert packed.positions.tolist() == [[0, 1, 2, 3, 2]]
     assert packed.targets.tolist() == [6, 7, 9]
     assert packed.before.tolist() == [2, 3, 4]
-    assert packed.owner.tolist() == [0, 0, 1]
+    assert packed.example_ids.tolist() == [0, 0, 1]
     assert packed.mask[0, 0].int().tolist() == [
         [1, 0, 0, 0, 0],
         [1, 1, 0, 0, 0],

@@ -37,7 +37,7 @@ def test_missing_and_changed_files_are_named(pinned):
     (pinned / "config.json").unlink()
     (pinned / "model.safetensors").write_bytes(b"weightz")
     changed, missing = pretrained.wrong_files(pinned)
-    assert "model.safetensors has sha256" in changed and "wanted" in changed
+    assert "model.safetensors has sha256" in changed and "expected" in changed
     assert missing.endswith("config.json is missing")
 
 

@@ -98,7 +98,7 @@ def test_a_killed_run_goes_on_as_if_it_had_never_stopped(tiny_folder, tmp_path, 
 
     whole, broken, resumed = fresh(), fresh(), fresh()
     torch.manual_seed(1)
-    wanted = training.train(whole, EXAMPLES, SETTINGS)
+    expected = training.train(whole, EXAMPLES, SETTINGS)
     torch.manual_seed(1)
     with pytest.raises(KilledError):
         training.train(
@@ -113,7 +113,7 @@ def test_a_killed_run_goes_on_as_if_it_had_never_stopped(tiny_folder, tmp_path, 
     got = training.train(
         resumed, EXAMPLES, SETTINGS, resume=tmp_path / "c.safetensors", save_every=1
     )
-    assert without_time(got) == without_time(wanted)
+    assert without_time(got) == without_time(expected)
     one, two = adapters.state(whole), adapters.state(resumed)
     assert all(torch.equal(one[name], two[name]) for name in one)
 
@@ -122,7 +122,7 @@ def test_resuming_without_the_optimizers_state_is_another_run(tiny_folder, tmp_p
     """Control: the comparison above sees a resume that forgets AdamW's moments."""
     loaded = models.load(tiny_folder, dtype=torch.float32)
     model = adapters.attach(loaded, LoraSettings(4, 8), seed=0)
-    wanted = training.train(model, EXAMPLES, SETTINGS)
+    expected = training.train(model, EXAMPLES, SETTINGS)
     start = adapters.attach(
         models.load(tiny_folder, dtype=torch.float32), LoraSettings(4, 8), seed=0
     )
@@ -130,20 +130,20 @@ def test_resuming_without_the_optimizers_state_is_another_run(tiny_folder, tmp_p
         start, EXAMPLES, SETTINGS, after_step=lambda done, step, optimizer: optimizer.state.clear()
     )
     again = training.train(start, EXAMPLES, replace(SETTINGS, steps=1))
-    assert without_time(again)[0] != without_time(wanted)[0]
+    assert without_time(again)[0] != without_time(expected)[0]
 
 
 @pytest.mark.parametrize(
-    ("schedule", "wanted"),
+    ("schedule", "expected"),
     [
         ("linear", [0.5, 1.0, 1.0, 0.75, 0.5, 0.25]),
         ("constant", [0.5, 1.0, 1.0, 1.0, 1.0, 1.0]),
         ("cosine", [0.5, 1.0, 1.0, (1 + math.sqrt(0.5)) / 2, 0.5, (1 - math.sqrt(0.5)) / 2]),
     ],
 )
-def test_schedules(schedule, wanted):
+def test_schedules(schedule, expected):
     settings = Settings(steps=6, batch_size=1, learning_rate=1.0, warmup_steps=2, schedule=schedule)
-    assert [training.learning_rate(step, settings) for step in range(6)] == pytest.approx(wanted)
+    assert [training.learning_rate(step, settings) for step in range(6)] == pytest.approx(expected)
 
 
 def test_gradients_are_clipped_after_they_are_measured(tiny_folder):
@@ -229,8 +229,10 @@ def test_a_held_out_answer_among_the_examples_is_refused(model):
     """Also behind another prompt: the answer is what is learnt."""
     known = EXAMPLES[2]
     leak = Encoded((*known.ids[:3][::-1], *known.ids[3:]), known.labels)
-    wanted = "1 of 2 held-out examples have the answer of a training example, the first is number 1"
-    with pytest.raises(training.TrainingError, match=wanted):
+    expected = (
+        "1 of 2 held-out examples have the answer of a training example, the first is number 1"
+    )
+    with pytest.raises(training.TrainingError, match=expected):
         training.train(model, EXAMPLES, SETTINGS, held_out=[example(99), leak])
     training.train(model, EXAMPLES, replace(SETTINGS, steps=1), held_out=[example(99)])
 

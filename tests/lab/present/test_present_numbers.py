@@ -12,8 +12,8 @@ from lab.present import count, number, quantity
 
 @given(st.floats(-1e300, 1e300).filter(lambda x: x == 0 or abs(x) > 1e-300), st.integers(2, 6))
 def test_a_float_is_shown_to_as_many_digits_as_asked(value: float, digits: int) -> None:
-    shown = float(number(value, digits).replace(",", ""))
-    assert math.isclose(shown, value, rel_tol=0.501 * 10 ** (1 - digits))
+    text = number(value, digits).replace(",", "")
+    assert math.isclose(float(text), value, rel_tol=0.501 * 10 ** (1 - digits))
 
 
 @given(st.integers())
@@ -22,7 +22,7 @@ def test_an_integer_is_shown_whole(value: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "shown"),
+    ("value", "text"),
     [
         (134515008, "134,515,008"),
         (2.6071, "2.607"),
@@ -36,8 +36,8 @@ def test_an_integer_is_shown_whole(value: int) -> None:
         ("nf4", "nf4"),
     ],
 )
-def test_examples(value: object, shown: str) -> None:
-    assert number(value) == shown
+def test_examples(value: object, text: str) -> None:
+    assert number(value) == text
 
 
 def test_a_quantity_has_error_unit_and_repetitions() -> None:
@@ -49,3 +49,31 @@ def test_a_quantity_has_error_unit_and_repetitions() -> None:
         "0 words",
         "2 words",
     )
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (134_515_008, "bytes", "128.3 MiB"),
+        (3 * 1024**3, "bytes", "3.000 GiB"),
+        (1024**2 - 1, "bytes", "1,024 KiB"),
+        (1000, "bytes", "1,000 bytes"),
+        (7384.2, "s", "123.1 min"),
+        (119.5, "s", "119.5 s"),
+        (-240, "s", "-4.000 min"),
+        (0.25, "", "0.2500"),
+        (0.25, "share", "0.2500 share"),
+        (2_000_000, "tokens", "2,000,000 tokens"),
+        (200, "tokens/s", "200 tokens/s"),
+        (None, "bytes", "not measured bytes"),
+    ],
+)
+def test_bytes_and_seconds_are_shown_in_units_that_people_read(
+    value: object, unit: str, text: str
+) -> None:
+    assert quantity(Measurement.of_exact(value, unit)) == text
+
+
+def test_a_standard_error_is_shown_in_the_unit_of_its_value() -> None:
+    estimate = Measurement.of_estimate(1024.0**3, "bytes", stderr=2.0**29, n=2000)
+    assert quantity(estimate) == "1.000 ± 0.50 GiB (n = 2,000)"

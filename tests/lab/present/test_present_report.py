@@ -13,11 +13,17 @@ from lab.EXPERIMENT_TEMPLATE import findings
 from lab.present import Figure, Series, report, write
 
 RESULT = Result(
-    "lab.x",
-    "Does it fall?",
-    "It does.",
-    "By looking.",
-    {"loss": Measurement.of_sample([1.0, 2.0], "nats"), "steps": Measurement.of_exact(60)},
+    experiment="lab.x",
+    title="Falling loss",
+    question="Does it fall?",
+    hypothesis="It does.",
+    method="By looking.",
+    headline=("loss",),
+    measurements={
+        "steps": Measurement.of_exact(60),
+        "loss": Measurement.of_sample([1.0, 2.0], "nats"),
+        "memory": Measurement.of_exact(3 * 1024**2, "bytes"),
+    },
     tables=(Table("Parts", ("name", "size"), (("a|b\nc", 1.5), ("d", None))),),
     findings=("It fell by 1.50 nats.",),
     environment={"python": "3.11", "packages": {"torch": "2.13"}},
@@ -34,14 +40,14 @@ def written(out: Path, result: Result = RESULT) -> Path:
 
 def test_result_lists_every_other_file_with_its_digest(tmp_path: Path) -> None:
     out = written(tmp_path / "out")
-    listed = json.loads((out / "result.json").read_text())["files"]
-    assert set(listed) == {
+    files = json.loads((out / "result.json").read_text())["files"]
+    assert set(files) == {
         "artifacts/data.jsonl",
         "figures/curve.json",
         "figures/curve.png",
         "figures/curve.svg",
     }
-    assert all(sha256((out / name).read_bytes()) == digest for name, digest in listed.items())
+    assert all(sha256((out / name).read_bytes()) == digest for name, digest in files.items())
 
 
 def test_a_result_below_the_outputs_is_listed_like_any_file(tmp_path: Path) -> None:
@@ -60,17 +66,63 @@ def test_the_report_is_a_function_of_result_json_and_sealed(tmp_path: Path) -> N
     assert text == body + seal
 
 
-def test_the_report_says_everything(tmp_path: Path) -> None:
+SECTIONS = [
+    "Findings",
+    "Headline measurements",
+    "Figures",
+    "Question",
+    "Hypothesis",
+    "Method",
+    "Tables",
+    "All measurements",
+    "Environment",
+]
+
+
+def sections_of(text: str) -> dict[str, str]:
+    """Return the text of each section by its heading."""
+    parts = re.split(r"^## (.*)$", text, flags=re.MULTILINE)[1:]
+    return dict(zip(parts[::2], parts[1::2], strict=True))
+
+
+def test_the_report_opens_with_what_was_found_and_says_everything(tmp_path: Path) -> None:
     text = (written(tmp_path / "out") / "report.md").read_text()
-    assert [line for line in text.splitlines() if line.startswith("## ")] == [
-        f"## {name}"
-        for name in ("Question", "Hypothesis", "Method", "Results", "Findings", "Environment")
+    assert text.startswith("# Falling loss\n")
+    sections = sections_of(text)
+    assert list(sections) == SECTIONS
+    expected = {
+        "Findings": "- It fell by 1.50 nats.",
+        "Headline measurements": "| `loss` | 1.500 ± 0.50 nats (n = 2) |",
+        "Question": "Does it fall?",
+        "Hypothesis": "It does.",
+        "Method": "By looking.",
+        "Tables": "### Parts",
+    }
+    for title, part in expected.items():
+        assert part in sections[title]
+    for part in ("![Curve](figures/curve.png)", "From 3 to 1.", "`figures/curve.json`"):
+        assert part in sections["Figures"]
+    for part in ("torch 2.13", "- experiment: `lab.x`", "- python: 3.11"):
+        assert part in sections["Environment"]
+
+
+def test_the_report_lists_each_measurement_with_unit_and_kind(tmp_path: Path) -> None:
+    text = (written(tmp_path / "out") / "report.md").read_text()
+    rows = sections_of(text)["All measurements"].strip().splitlines()[2:]
+    assert rows == [
+        "| `steps` | 60 | exact |",
+        "| `loss` | 1.500 ± 0.50 nats (n = 2) | estimate |",
+        "| `memory` | 3.000 MiB | exact |",
     ]
-    for part in ("Does it fall?", "It does.", "By looking.",
-                 "1.500 ± 0.50 nats (n = 2)", "| `steps` | 60 | exact |",
-                 "![Curve](figures/curve.png)", "From 3 to 1.",
-                 "- It fell by 1.50 nats.", "torch 2.13"):  # fmt: skip
-        assert part in text
+    assert "`steps`" not in sections_of(text)["Headline measurements"]
+
+
+def test_a_result_without_headline_figures_and_tables_has_no_empty_section(tmp_path: Path) -> None:
+    write(tmp_path, replace(RESULT, headline=(), tables=(), findings=()))
+    sections = sections_of((tmp_path / "report.md").read_text())
+    empty = {"Headline measurements", "Figures", "Tables"}
+    assert list(sections) == [title for title in SECTIONS if title not in empty]
+    assert sections["Findings"].strip() == "No finding was drawn."
 
 
 def test_a_cell_cannot_break_its_table(tmp_path: Path) -> None:
@@ -98,12 +150,12 @@ def test_a_result_with_nan_is_refused(tmp_path: Path) -> None:
 
 def test_the_template_turns_its_sentences_with_its_numbers() -> None:
     def sentences(loss: list[float], control: float) -> str:
-        found = {
+        measurements = {
             "loss": Measurement.of_sample(loss, "nats/token"),
             "chance_loss": Measurement.of_exact(5.0, "nats/token"),
             "control_loss": Measurement.of_sample([control, control], "nats/token"),
         }
-        return " ".join(findings(found))
+        return " ".join(findings(measurements))
 
     assert " above the ln V" in sentences([5.1, 5.2, 5.15], 5.0)
     assert " below the ln V" in sentences([4.1, 4.2, 4.15], 5.0)
