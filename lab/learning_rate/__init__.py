@@ -1,1 +1,1 @@
-"""How large a step may be: learning rates, where their best lies, and what too large a one does."""
+"""Learning rates: which one is best, what predicts it, and what too large a one does."""

@@ -1,133 +1,138 @@
-"""The tables: every run, every neighbouring pair of rates, every seed's optimum."""
+"""The tables: every trial, every pair of neighbouring rates, every seed's optimum."""
 
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lab.contract import Table
+from lab.learning_rate import numbers
 from lab.learning_rate.instability import instability
-from lab.learning_rate.numbers import Spikes, optima, stability, winners
+from lab.learning_rate.measured import LearningRateObservations, Setting
+from lab.stats.paired import paired
+from lab.stats.tokens import token_mean
 
-if TYPE_CHECKING:
-    from lab.learning_rate.experiment import LearningRateObservations, Setting
-
-
-def tables(observations: LearningRateObservations, spikes: Spikes) -> tuple[Table, ...]:
-    """All tables of the report."""
-    return (runs(observations, spikes), neighbours(observations), optimum(observations))
+Row = tuple[str | float | None, ...]
 
 
-def runs(observations: LearningRateObservations, spikes: Spikes) -> Table:
-    """Every run, and what its training loss says where it can be compared.
+def tables(observations: LearningRateObservations) -> tuple[Table, ...]:
+    """Return all tables of the report."""
+    return (
+        runs_table(observations),
+        neighbours_table(observations),
+        optimum_table(observations),
+    )
 
-    The control's batches hold other answers, so there is no run to compare its training loss with.
+
+def runs_table(observations: LearningRateObservations) -> Table:
+    """Return every trial, and what its training loss says where it can be compared.
+
+    The control's batches have other answers, so there is no trial to compare its training loss
+    with.
     """
-    columns = (
-        "rank",
-        "rate",
-        "answers",
-        "seed",
-        "held-out loss",
-        "instability",
-        "instability on the same batches",
+    plan = observations.plan
+    rows: list[Row] = []
+
+    # 1. The trials with true answers.
+    for setting in plan.true_answers:
+        for i, stability in enumerate(numbers.stability_by_seed(observations, setting)):
+            metrics = (
+                stability.instability,
+                stability.instability_same_batches,
+                stability.gradient_spikes,
+                stability.loss_spikes,
+            )
+            rows.append(_run_row(observations, setting, i, metrics))
+
+    # 2. The control.
+    for i, losses in enumerate(observations.training_losses(plan.control)):
+        metrics_of_control = (instability(losses), None, None, None)
+        rows.append(_run_row(observations, plan.control, i, metrics_of_control))
+    return Table(
+        title="Runs",
+        columns=(
+            "rank",
+            "rate",
+            "answers",
+            "seed",
+            "held-out loss",
+            "instability",
+            "instability on the same batches",
+            "gradient spikes",
+            "loss spikes",
+            "taken over",
+        ),
+        rows=tuple(rows),
     )
-    columns += ("gradient spikes", "loss spikes", "taken over")
+
+
+def _run_row(
+    observations: LearningRateObservations, setting: Setting, index: int, metrics: Row
+) -> Row:
+    """Return the row of the setting's trial with the seed of this index."""
+    answers = "shuffled" if setting.shuffled else "true"
+    taken_over = "yes" if observations.results[setting][index].reused else "no"
+    seed = observations.plan.seeds[index]
+    loss = observations.final_losses(setting)[index]
+    return (setting.rank, setting.rate, answers, seed, loss, *metrics, taken_over)
+
+
+def neighbours_table(observations: LearningRateObservations) -> Table:
+    """Return what one step of the grid changes, by seed and by example."""
     plan = observations.plan
-    rows: list[tuple[Any, ...]] = []
-    for s in plan.true:
-        for i, (found, loss) in enumerate(
-            zip(stability(observations, s, spikes), observations.losses(s), strict=True)
-        ):
-            stable = (
-                found.instability,
-                found.same_batches,
-                found.gradient_spikes,
-                found.loss_spikes,
-            )
-            rows.append(
-                (
-                    s.rank,
-                    s.rate,
-                    "true",
-                    plan.seeds[i],
-                    loss,
-                    *stable,
-                    _taken_over(observations, s, i),
-                )
-            )
-    s = plan.control
-    for i, (curve, loss) in enumerate(
-        zip(observations.training_losses(s), observations.losses(s), strict=True)
-    ):
-        stable = (instability(curve), None, None, None)
-        rows.append(
-            (
-                s.rank,
-                s.rate,
-                "shuffled",
-                plan.seeds[i],
-                loss,
-                *stable,
-                _taken_over(observations, s, i),
-            )
-        )
-    return Table("Runs", columns, tuple(rows))
+    pairs = (*itertools.pairwise(plan.first_rank), *itertools.pairwise(plan.second_rank))
+    rows: list[Row] = []
+    for one, other in pairs:
+        test = paired(observations.final_losses(other), observations.final_losses(one))
+        changes = _token_losses(observations, other) - _token_losses(observations, one)  # [N]
+        by_example = token_mean(changes, observations.base.example_ids)
+        by_seed = (*test.differences, test.mean, *test.interval, test.p_value)
+        rates = (one.rank, one.rate, other.rate)
+        rows.append((*rates, *by_seed, by_example.value, by_example.stderr))
 
-
-def _taken_over(observations: LearningRateObservations, setting: Setting, seed: int) -> str:
-    return "yes" if observations.runs[setting][seed].reused else "no"
-
-
-def neighbours(observations: LearningRateObservations) -> Table:
-    """What one step of the grid changes, by seed and by example."""
-    from lab.stats.paired import paired
-    from lab.stats.tokens import token_mean
-
-    plan = observations.plan
     seeds = tuple(f"seed {seed}" for seed in plan.seeds)
-    columns = ("rank", "from", "to", *seeds, "mean", "low", "high", "p", "by example", "its stderr")
-    rows: list[tuple[Any, ...]] = []
-    for one, other in (*itertools.pairwise(plan.first), *itertools.pairwise(plan.second)):
-        found = paired(observations.losses(other), observations.losses(one))
-        by_example = token_mean(
-            _tokens(observations, other) - _tokens(observations, one), observations.base.example_ids
-        )
-        numbers = (
-            *found.differences,
-            found.mean,
-            *found.interval,
-            found.p_value,
-            by_example.value,
-            by_example.stderr,
-        )
-        rows.append((one.rank, one.rate, other.rate, *numbers))
-    return Table("Neighbouring rates: change of the held-out loss", columns, tuple(rows))
-
-
-def _tokens(observations: LearningRateObservations, setting: Setting) -> np.ndarray:
-    """Loss of each held-out token [N], mean over the seeds."""
-    return np.mean(
-        [run.evaluation.losses.astype(np.float64) for run in observations.runs[setting]], axis=0
+    return Table(
+        title="Neighbouring rates: change of the held-out loss",
+        columns=(
+            "rank",
+            "from",
+            "to",
+            *seeds,
+            "mean",
+            "low",
+            "high",
+            "p",
+            "by example",
+            "its stderr",
+        ),
+        rows=tuple(rows),
     )
 
 
-def optimum(observations: LearningRateObservations) -> Table:
-    """The best of three rates and the vertex of the parabola through them."""
-    rows: list[tuple[Any, ...]] = []
-    for settings in (observations.plan.shared, observations.plan.second):
-        found = zip(
-            observations.plan.seeds,
-            winners(observations, settings),
-            optima(observations, settings),
+def _token_losses(observations: LearningRateObservations, setting: Setting) -> np.ndarray:
+    """Return the loss of each held-out token [N], mean over the seeds."""
+    losses = [r.evaluation.losses.astype(np.float64) for r in observations.results[setting]]
+    mean: np.ndarray = np.mean(losses, axis=0)  # [seeds, N] -> [N]
+    return mean
+
+
+def optimum_table(observations: LearningRateObservations) -> Table:
+    """Return the best of three rates and the vertex of the parabola through them, by seed."""
+    plan = observations.plan
+    rows: list[Row] = []
+    for settings in (plan.first_rank_shared, plan.second_rank):
+        by_seed = zip(
+            plan.seeds,
+            numbers.best_rates(observations, settings),
+            numbers.optima(observations, settings),
             strict=True,
         )
-        for seed, best, log_rate in found:
-            rows.append((settings[0].rank, seed, best, None if log_rate is None else 10**log_rate))
+        for seed, best_rate, log_rate in by_seed:
+            vertex_rate = None if log_rate is None else 10**log_rate
+            rows.append((settings[0].rank, seed, best_rate, vertex_rate))
     return Table(
-        "Optimum of each seed",
-        ("rank", "seed", "best of three rates", "vertex of the parabola"),
-        tuple(rows),
+        title="Optimum of each seed",
+        columns=("rank", "seed", "best of three rates", "vertex of the parabola"),
+        rows=tuple(rows),
     )

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from lab.present.figure import Figure, Series
-from lab.present.numbers import number, tick
+from lab.present.numbers import number, tick, tick_labels
 
 # Okabe and Ito (2008), "Color Universal Design": told apart with every common kind of colour
 # blindness. Yellow is left out (unreadable on white); black comes last.
@@ -90,6 +90,8 @@ def _picture(figure: Figure) -> Any:
         axes.set_xscale(figure.x_scale)
     if figure.x_scale == "log" and not bars:
         _label_log_axis(axes.xaxis, _measured_ticks(figure))
+    elif not bars and all(isinstance(x, int) for series in figure.series for x in series.x):
+        axes.xaxis.get_major_locator().set_params(integer=True)  # no step 2.5
     if figure.y_scale == "log":
         _label_log_axis(axes.yaxis, [])
 
@@ -147,7 +149,7 @@ def _label_log_axis(axis: Any, measured: Sequence[float]) -> None:
 
     axis.set_minor_formatter(NullFormatter())
     if measured:
-        axis.set_ticks(list(measured), [tick(value) for value in measured])
+        axis.set_ticks(list(measured), tick_labels(measured))
         axis.set_ticks([], minor=True)
         return
     axis.set_major_formatter(FuncFormatter(lambda value, position: tick(value)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from lab.result import Measurement, Scalar
 
 # A measurement in the unit on the left is shown in the largest unit on the right (name, size) that
@@ -41,6 +43,18 @@ def tick(value: float) -> str:
     if value == 0 or 1e-3 <= abs(value) < 1e6:
         text = f"{value:,.6f}"
         return text.rstrip("0").rstrip(".")
+    return _exponent_form(value)
+
+
+def tick_labels(values: Sequence[float]) -> list[str]:
+    """Return the labels of the ticks of one axis, all in one form: 1e-5, 1e-3, not 1e-5, 0.001."""
+    labels = [tick(value) for value in values]
+    if max(values) < 1 and any("e" in label for label in labels):
+        return [_exponent_form(value) for value in values]
+    return labels
+
+
+def _exponent_form(value: float) -> str:
     mantissa, exponent = f"{value:.5e}".split("e")
     return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
 

@@ -1,4 +1,4 @@
-"""Instability: none where the loss falls, the whole climb where it rises, none of the batches."""
+"""Instability: 0 where the loss falls, the largest climb where it rises, without the batches."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The formula's rate and the parabola's vertex: known values, laws, cases with nothing to find."""
+"""The formula's rate and the parabola's vertex: known values, laws, cases without a minimum."""
 
 import numpy as np
 import pytest
@@ -23,15 +23,16 @@ def test_a_family_that_was_not_fitted_has_no_rate():
 
 @given(st.floats(-4, -2), st.floats(0.05, 5), st.floats(2, 5), st.floats(0.2, 2), st.floats(0.2, 2))
 def test_the_vertex_of_a_parabola_is_found_wherever_its_points_are(
-    lowest, curvature, height, left, right
+    lowest, curvature, height, left_gap, right_gap
 ):
-    x = [-3.0 - left, -3.0, -3.0 + right]
+    x = [-3.0 - left_gap, -3.0, -3.0 + right_gap]
     y = [height + curvature * (value - lowest) ** 2 for value in x]
     assert vertex(x, y) == pytest.approx(lowest, abs=1e-6)
 
 
 def test_it_is_numpys_fit():
-    x, y = np.log10([2e-4, 1e-3, 5e-3]), [3.31, 2.94, 3.05]
+    x = np.log10([2e-4, 1e-3, 5e-3])
+    y = [3.31, 2.94, 3.05]
     a, b, _ = np.polyfit(x, y, 2)
     assert vertex(x, y) == pytest.approx(-b / (2 * a))
 

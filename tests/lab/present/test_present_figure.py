@@ -18,7 +18,7 @@ from lab.contract import ContractError, Measurement, Result
 from lab.digests import sha256
 from lab.present import Figure, Series, write
 from lab.present.draw import colours, draw, ticks_within
-from lab.present.numbers import tick
+from lab.present.numbers import tick, tick_labels
 
 LINE = Figure(
     "curve",
@@ -269,3 +269,24 @@ def test_a_short_logarithmic_axis_has_a_few_ticks_apart(low: float, factor: floa
 )
 def test_a_tick_is_a_plain_number(value: float, text: str) -> None:
     assert tick(value) == text
+
+
+@pytest.mark.parametrize(
+    ("values", "labels"),
+    [
+        ([1e-5, 2e-4, 1e-3, 5e-3], ["1e-5", "2e-4", "1e-3", "5e-3"]),
+        ([0.001, 0.005], ["0.001", "0.005"]),
+        ([1, 10, 60], ["1", "10", "60"]),
+        ([1e-4, 1, 2000], ["1e-4", "1", "2,000"]),
+    ],
+)
+def test_the_ticks_of_one_axis_have_one_form(values: list[float], labels: list[str]) -> None:
+    assert tick_labels(values) == labels
+
+
+def test_an_axis_of_steps_has_whole_numbers() -> None:
+    steps = Series("loss", range(1, 21), [100.0 - step for step in range(20)])
+    figure = Figure("steps", "Steps", "From 100 to 81.", "step", "nats", (steps,))
+    svg = draw(figure, "0" * 64)["svg"].decode()
+    assert ">5<" in svg
+    assert ">7.5<" not in svg
