@@ -15,12 +15,15 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from lab import present
 from lab.contract import Context, Experiment, Measurement, Outcome, main
 
-# ==== 1. What is asked, what is expected and why, and how it is tried. Written first, and not
+if TYPE_CHECKING:
+    import torch
+
+# ==== 1. The question, the expected answer and its reason, and the method. Written first, and not
 # changed after the run.
 EXPERIMENT = Experiment(
     title="Loss of an untrained model",
@@ -67,8 +70,8 @@ def run(ctx: Context) -> Outcome:
     )
 
 
-def measure(ctx: Context) -> dict[str, Any]:
-    """Give tokens, logits and next-token losses of the model and its control.
+def measure(ctx: Context) -> dict[str, torch.Tensor]:
+    """Return tokens, logits and next-token losses of the model and its control.
 
     Tokens [n, T], logits [n, T, V], losses [n, T - 1] in nats.
     """
@@ -78,68 +81,79 @@ def measure(ctx: Context) -> dict[str, Any]:
     from lab.instruments import models
 
     model = models.tiny(ctx.seed).model.eval()
-    vocabulary, shape = model.config.vocab_size, (ctx.config["sequences"], ctx.config["tokens"])
-    tokens = torch.randint(vocabulary, shape, generator=torch.Generator().manual_seed(ctx.seed))
+    shape = (ctx.config["sequences"], ctx.config["tokens"])
+    generator = torch.Generator().manual_seed(ctx.seed)
+    tokens = torch.randint(model.config.vocab_size, shape, generator=generator)
 
-    def losses(logits: torch.Tensor) -> torch.Tensor:
-        # [n, T - 1]
-        return cross_entropy(logits[:, :-1].transpose(1, 2), tokens[:, 1:], reduction="none")
+    def next_token_losses(logits: torch.Tensor) -> torch.Tensor:
+        predictions = logits[:, :-1].transpose(1, 2)  # [n, V, T - 1], as cross_entropy wants them
+        return cross_entropy(predictions, tokens[:, 1:], reduction="none")  # [n, T - 1]
 
     with torch.no_grad():
         logits = model(tokens).logits.float()
         model.get_output_embeddings().weight.zero_()
-        control = model(tokens).logits.float()
+        control_logits = model(tokens).logits.float()
     return {
         "tokens": tokens,
         "logits": logits,
-        "losses": losses(logits),
-        "control_losses": losses(control),
+        "losses": next_token_losses(logits),
+        "control_losses": next_token_losses(control_logits),
     }
 
 
-def store(folder: Path, arrays: dict[str, Any]) -> None:
-    """Write the arrays where the gate finds them."""
+def store(folder: Path, arrays: dict[str, torch.Tensor]) -> None:
+    """Write the arrays where the gate reads them."""
     from safetensors.torch import save_file
 
     folder.mkdir()
-    save_file(
-        {name: array.contiguous() for name, array in arrays.items()}, folder / "arrays.safetensors"
-    )
+    contiguous = {name: array.contiguous() for name, array in arrays.items()}
+    save_file(contiguous, folder / "arrays.safetensors")
 
 
-def findings(measured: dict[str, Measurement]) -> tuple[str, ...]:
-    """Give the sentences that the numbers support."""
-    loss, chance, control = measured["loss"], measured["chance_loss"], measured["control_loss"]
-    excess = float(loss.value) - float(chance.value)  # type: ignore[arg-type]
-    errors = excess / loss.stderr if loss.stderr else math.inf
-    verdict = "above" if errors > 2 else "below" if errors < -2 else "not distinguishable from"
-    off = abs(float(control.value) - float(chance.value))  # type: ignore[arg-type]
+def findings(measurements: dict[str, Measurement]) -> tuple[str, ...]:
+    """Return the sentences that the numbers support."""
+    loss = measurements["loss"]
+    chance = measurements["chance_loss"]
+    control = measurements["control_loss"]
+
+    # Above or below only beyond two standard errors.
+    excess = loss.number - chance.number
+    margin = 2 * (loss.stderr or 0)
+    if excess > margin:
+        verdict = "above"
+    elif excess < -margin:
+        verdict = "below"
+    else:
+        verdict = "not distinguishable from"
+
+    error = abs(control.number - chance.number)
+    agrees = "agrees" if error < 1e-4 else "DISAGREES"
     return (
         f"An untrained model's loss is {present.quantity(loss)}, {verdict} the ln V = "
-        f"{present.quantity(chance)} of a fair guess (difference {present.number(excess, 3)}, two "
-        "standard errors being the mark).",
-        f"The control {'agrees' if off < 1e-4 else 'DISAGREES'}: without an output layer the loss "
-        f"is {present.quantity(control)}, off ln V by {present.number(off, 2)}.",
+        f"{present.quantity(chance)} of a fair guess (difference {present.number(excess, 3)}, "
+        "judged by two standard errors).",
+        f"The control {agrees}: without an output layer the loss is {present.quantity(control)}, "
+        f"which differs from ln V by {present.number(error, 2)}.",
     )
 
 
-def figure(measured: dict[str, Measurement]) -> present.Figure:
+def figure(measurements: dict[str, Measurement]) -> present.Figure:
     """Show every repetition, not only the mean."""
-    loss, chance = measured["loss"], float(measured["chance_loss"].value)  # type: ignore[arg-type]
-    values = loss.values or ()
-    above = sum(value > chance for value in values)
+    losses = measurements["loss"].values or ()
+    chance = measurements["chance_loss"].number
+    above = sum(loss > chance for loss in losses)
     return present.Figure(
         name="loss_per_sequence",
         title="Loss of an untrained model, per sequence",
         caption=(
-            f"{above} of {len(values)} sequences lie above ln V = "
+            f"{above} of {len(losses)} sequences are above ln V = "
             f"{present.number(chance)} nats/token."
         ),
         x_label="sequence",
         y_label="loss (nats/token)",
         series=(
-            present.Series("untrained model", range(1, len(values) + 1), values, kind="points"),
-            present.Series("ln V", (1, len(values)), (chance, chance), style="dashed"),
+            present.Series("untrained model", range(1, len(losses) + 1), losses, kind="points"),
+            present.Series("ln V", (1, len(losses)), (chance, chance), style="dashed"),
         ),
     )
 

@@ -1,4 +1,4 @@
-"""`python -m lab`: list experiments; `python -m lab quiz TRACK`: be asked about a track's results.
+"""`python -m lab`: list experiments; `python -m lab quiz TRACK`: questions on a track's results.
 
 The list reads the sources without importing them, so torch is never loaded.
 """
@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent
 
 
 @dataclass(frozen=True)
-class Listed:
+class Listing:
     """One experiment: its module, title, question and profiles."""
 
     module: str
@@ -28,14 +28,14 @@ class Listed:
     profiles: tuple[str, ...]
 
 
-def experiments(root: Path = ROOT) -> Iterator[Listed]:
+def list_experiments(root: Path = ROOT) -> Iterator[Listing]:
     """Yield the experiments below a package folder: the modules that assign `EXPERIMENT`."""
     for path in sorted(root.rglob("*.py")):
         texts = _experiment_texts(ast.parse(path.read_text("utf-8"), str(path)))
         if texts is None:
             continue
         module = ".".join((root.name, *path.relative_to(root).with_suffix("").parts))
-        yield Listed(module, texts["title"], texts["question"], _profiles(path))
+        yield Listing(module, texts["title"], texts["question"], _profiles(path))
 
 
 def _experiment_texts(tree: ast.Module) -> dict[str, str] | None:
@@ -58,11 +58,14 @@ def _profiles(module: Path) -> tuple[str, ...]:
 
 def main(argv: list[str] | None = None) -> None:
     """List the experiments as text, or with --json as one list; `quiz` has arguments of its own."""
-    given = sys.argv[1:] if argv is None else argv
-    if given[:1] == ["quiz"]:
+    if argv is None:
+        argv = sys.argv[1:]
+    if argv[:1] == ["quiz"]:
         from lab import quiz
 
-        sys.exit(quiz.main(given[1:]))
+        sys.exit(quiz.main(argv[1:]))
+
+    # 1. The arguments.
     parser = argparse.ArgumentParser(
         prog="python -m lab",
         description="List the experiments of the lab.",
@@ -71,21 +74,25 @@ def main(argv: list[str] | None = None) -> None:
         ),
     )
     parser.add_argument("--json", action="store_true", help="one JSON list on stdout")
-    args = parser.parse_args(given)
+    args = parser.parse_args(argv)
+
+    # 2. The experiments.
     try:
-        listed = list(experiments())
+        listings = list(list_experiments())
     except ConfigError as error:
         sys.exit(f"error: {error}")
     if args.json:
-        sys.stdout.write(json.dumps([asdict(item) for item in listed], ensure_ascii=False) + "\n")
+        document = [asdict(listing) for listing in listings]
+        sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
         return
-    for item in listed:
-        profiles = ", ".join(item.profiles) or "none"
+    for listing in listings:
+        profiles = ", ".join(listing.profiles) or "none"
         sys.stdout.write(
-            f"{item.module}\n  {item.title}\n  asks: {item.question}\n  profiles: {profiles}\n\n"
+            f"{listing.module}\n  {listing.title}\n  asks: {listing.question}\n"
+            f"  profiles: {profiles}\n\n"
         )
     sys.stdout.write(
-        f"{len(listed)} experiments. Run one: python -m MODULE --config FILE --profile "
+        f"{len(listings)} experiments. Run one: python -m MODULE --config FILE --profile "
         "NAME --out DIR\n"
     )
 

@@ -3,8 +3,8 @@
 An experiment is a module with
 
 - `EXPERIMENT`, an `Experiment`: its title, question, hypothesis, method and headline measurements;
-- `run(ctx: Context) -> Outcome`, which measures, stores its arrays below `ctx.out / "artifacts"` and
-  returns numbers, tables, findings and figures;
+- `run(ctx: Context) -> Outcome`, which measures, stores its arrays below
+  `ctx.out / "artifacts"` and returns numbers, tables, findings and figures;
 - at its end `if __name__ == "__main__": main(EXPERIMENT, run)`.
 
 It is started as

@@ -1,4 +1,4 @@
-"""What an experiment hands back: measurements, tables, sentences, as they stand in result.json."""
+"""What an experiment hands back: measurements, tables, sentences, as result.json has them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Scalar = bool | int | float | str | None
 class ContractError(ValueError):
     """A result or an input breaks the contract.
 
-    The message names the thing, the value met and the value wanted.
+    The message names the thing, the value got and the value expected.
     """
 
 
@@ -23,9 +23,9 @@ class Measurement:
     """One measured quantity.
 
     `exact` marks a count, an identity or a choice; every other value is an estimate with the
-    standard error `stderr` (in `unit`) over `n` repetitions, whose single `values` are kept where
-    they are few. `value` None means "could not be measured": NaN and infinity are refused, because
-    JSON has no word for them and a comparison with NaN is false.
+    standard error `stderr` (in `unit`) over `n` repetitions, whose single `values` are stored
+    where they are few. `value` None means "could not be measured": NaN and infinity are refused,
+    because JSON cannot express them and a comparison with NaN is false.
     """
 
     value: Scalar
@@ -45,34 +45,42 @@ class Measurement:
 
     @classmethod
     def of_exact(cls, value: Scalar, unit: str = "") -> Measurement:
-        """Give a count, an identity or a choice: repeating the run cannot change it by chance."""
+        """Return a count, an identity or a choice: repeating the run cannot change it by chance."""
         return cls(value, unit, exact=True)
 
     @classmethod
     def of_sample(cls, values: Sequence[float], unit: str) -> Measurement:
-        """Give the mean of repeated values.
+        """Return the mean of repeated values.
 
         stderr = sd / sqrt(n) with the n - 1 denominator, None for n = 1.
         """
-        kept = tuple(float(plain(v)) for v in values)  # type: ignore[arg-type]
-        if not kept:
-            msg = "a sample of 0 values has no mean; wanted at least 1"
+        numbers = tuple(float(plain(v)) for v in values)
+        if not numbers:
+            msg = "got a sample of 0 values, which has no mean; expected at least 1"
             raise ContractError(msg)
-        # before the deviation: `stdev` breaks on NaN with a message of its own
-        _refuse_infinite(unit, kept)
-        spread = statistics.stdev(kept) / math.sqrt(len(kept)) if len(kept) > 1 else None
-        return cls(statistics.fmean(kept), unit, stderr=spread, n=len(kept), values=kept)
+        # before the standard deviation: `stdev` fails on NaN with a message of its own
+        _refuse_infinite(unit, numbers)
+        stderr = None
+        if len(numbers) > 1:
+            stderr = statistics.stdev(numbers) / math.sqrt(len(numbers))
+        return cls(
+            value=statistics.fmean(numbers),
+            unit=unit,
+            stderr=stderr,
+            n=len(numbers),
+            values=numbers,
+        )
 
     @classmethod
     def of_estimate(
         cls, value: Scalar, unit: str, *, stderr: float | None = None, n: int | None = None
     ) -> Measurement:
-        """Give an estimate whose values stand elsewhere (in artifacts/), or that was taken once."""
+        """Return an estimate whose values are stored in artifacts/, or that was taken once."""
         return cls(value, unit, stderr=stderr, n=n)
 
     @property
     def number(self) -> float:
-        """The value as a float.
+        """Return the value as a float.
 
         Raises:
             ContractError: the value is None or a text.
@@ -99,14 +107,15 @@ class Measurement:
     def from_json(cls, raw: Mapping[str, Any]) -> Measurement:
         """Read what `to_json` wrote."""
         values = raw.get("values")
-        kept = None if values is None else tuple(values)
+        if values is not None:
+            values = tuple(values)
         return cls(
-            raw["value"],
-            raw["unit"],
-            raw.get("exact", False),
-            raw.get("stderr"),
-            raw.get("n"),
-            kept,
+            value=raw["value"],
+            unit=raw["unit"],
+            exact=raw.get("exact", False),
+            stderr=raw.get("stderr"),
+            n=raw.get("n"),
+            values=values,
         )
 
 
@@ -125,7 +134,7 @@ class Table:
         for row in self.rows:
             if len(row) != len(self.columns):
                 msg = (
-                    f"table {self.title!r}: row {row} has {len(row)} cells, wanted "
+                    f"table {self.title!r}: row {row} has {len(row)} cells; expected "
                     f"{len(self.columns)}"
                 )
                 raise ContractError(msg)
@@ -133,12 +142,12 @@ class Table:
 
 @dataclass(frozen=True)
 class Result:
-    """What an experiment found, before it is shown.
+    """What an experiment measured and concluded, before it is shown.
 
     `experiment` is its module, `title` its heading in words; `headline` names the measurements to
-    read first. `findings` are sentences made from the numbers of `measurements`, so that another number makes
-    another sentence. `figures` (name, title, caption of each) and `files` (path below the output
-    folder -> sha256) are filled in by `lab.present.write`.
+    read first. `findings` are sentences made from the numbers of `measurements`, so that another
+    number makes another sentence. `figures` (name, title, caption of each) and `files` (path
+    below the output folder -> sha256) are filled in by `lab.present.write`.
     """
 
     experiment: str
@@ -155,10 +164,10 @@ class Result:
     files: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Check the names: they are keys of predictions and placeholders."""
+        """Check the names: predictions and placeholders refer to them."""
         for name in self.measurements:
             if not (name.isidentifier() and name == name.lower()):
-                msg = f"measurement name {name!r}; wanted snake_case such as 'eval_loss'"
+                msg = f"measurement name {name!r}; expected snake_case such as 'eval_loss'"
                 raise ContractError(msg)
         for name in self.headline:
             if name not in self.measurements:
@@ -213,10 +222,12 @@ class Result:
 def _refuse_infinite(unit: str, numbers: Iterable[Scalar]) -> None:
     for number in numbers:
         if isinstance(number, float) and not math.isfinite(number):
-            msg = f"measurement in {unit!r} is {number}; wanted a finite number, or None"
+            msg = f"measurement in {unit!r} is {number}; expected a finite number, or None"
             raise ContractError(msg)
 
 
 def plain(value: Any) -> Any:
-    """Turn a numpy or torch scalar into the Python number it holds; leave all else as it is."""
-    return value.item() if hasattr(value, "item") else value
+    """Return the Python number of a numpy or torch scalar; anything else as it is."""
+    if hasattr(value, "item"):
+        return value.item()
+    return value

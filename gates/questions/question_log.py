@@ -6,30 +6,28 @@ from typing import Any
 
 
 def read(text: str) -> list[dict[str, Any]]:
-    """Cut a log at its headings and read each part that is a question."""
-    found: list[dict[str, Any]] = []
+    """Cut a log at its headings and return each part that is a question."""
+    questions: list[dict[str, Any]] = []
     for part in ("\n" + text).split("\n#")[1:]:
-        head, _, body = part.partition("\n")
-        name, _, question = head.removeprefix("## ").partition(" · ")
-        if not head.startswith("## Q-") or not question.strip():
+        heading, _, body = part.partition("\n")
+        name, _, question = heading.removeprefix("## ").partition(" · ")
+        if not heading.startswith("## Q-") or not question.strip():
             continue
-        lines = [line[2:].partition(": ") for line in body.split("\n") if line.startswith("- ")]
-        found.append(
-            {
-                "id": name,
-                "text": question.strip(),
-                "fields": [(k, v.strip()) for k, _, v in lines if k.islower() and v.strip()],
-            }
-        )
-    return found
+        fields = []
+        for line in body.split("\n"):
+            key, _, value = line.removeprefix("- ").partition(": ")
+            if line.startswith("- ") and key.islower() and value.strip():
+                fields.append((key, value.strip()))
+        questions.append({"id": name, "text": question.strip(), "fields": fields})
+    return questions
 
 
 def tags(question: dict[str, Any]) -> list[str]:
-    """Give the features that a question is tagged with."""
+    """Return the features that a question is tagged with."""
     text = dict(question["fields"]).get("experiments", "")
     return [tag.strip() for tag in text.split(",") if tag.strip()]
 
 
 def status(question: dict[str, Any]) -> str:
-    """Give a question's status."""
+    """Return a question's status."""
     return str(dict(question["fields"]).get("status", ""))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,12 @@ import pytest
 
 from gates.questions.question_log import read, status, tags
 from gates.shared import outputs
+from gates.shared.standard import (  # noqa: F401 - collected here as this gate's own
+    assert_all_judged,
+    test_figures_were_drawn_from_their_data,
+    test_files_are_those_of_the_result,
+    test_report_was_made_from_the_result,
+)
 
 STATUSES = ("OPEN", "EXPLORING", "ANSWERED", "SUPERSEDED")
 PLAN = [f"FEAT-{number:03d}" for number in range(1, 21)]
@@ -32,122 +39,119 @@ COUNTS = (
 )
 
 
-def log() -> list[dict[str, Any]]:
-    """Give the questions of the stored copy: id, text and a list of (field, text)."""
+def read_log() -> list[dict[str, Any]]:
+    """Return the questions of the stored copy: id, text and a list of (field, text)."""
     return read((outputs.out() / "QUESTIONS.md").read_text("utf-8"))
 
 
 def receipts() -> set[str]:
-    """Give the features among the inputs that came with the digest of their receipt."""
+    """Return the features among the inputs that came with the digest of their receipt."""
     entries = json.loads(Path(os.environ["PHASES_INPUTS"]).read_text("utf-8"))
-    return {
-        name
-        for name, entry in entries.items()
-        if entry["kind"] == "feature" and entry.get("receipt")
-    }
+    features = set()
+    for name, entry in entries.items():
+        if entry["kind"] == "feature" and entry.get("receipt"):
+            features.add(name)
+    return features
 
 
-def faults() -> list[str]:
-    """Give what is wrong with the log, by this gate's own reading."""
-    questions = log()
-    ids = [question["id"] for question in questions]
-    wrong = [f"{name} stands there twice" for name in sorted({n for n in ids if ids.count(n) > 1})]
-    wrong += [] if len(ids) >= LEAST else [f"only {len(ids)} questions"]
-    wrong += [
-        f"nothing asks {feature}"
-        for feature in PLAN
-        if all(feature not in tags(q) for q in questions)
-    ]
-    for question in questions:
-        fields, name = dict(question["fields"]), question["id"]
-        wrong += [f"{name}: no question mark"] if not question["text"].endswith("?") else []
-        wrong += [f"{name}: no reason"] if not fields.get("why") else []
-        wrong += (
-            [f"{name}: a field stands there twice"]
-            if len(fields) != len(question["fields"])
-            else []
-        )
-        wrong += (
-            [f"{name}: tags {tags(question)}"]
-            if not tags(question) or set(tags(question)) - set(PLAN)
-            else []
-        )
-        wrong += [f"{name}: status {status(question)}"] if status(question) not in STATUSES else []
-        if status(question) == "ANSWERED" and fields.get("answered by") not in receipts():
-            wrong.append(
-                f"{name}: answered by {fields.get('answered by')}, which has no receipt here"
-            )
-        if status(question) == "SUPERSEDED" and fields.get("superseded by") not in set(ids) - {
-            name
-        }:
-            wrong.append(f"{name}: superseded by {fields.get('superseded by')}")
-    return wrong
+def find_problems() -> list[str]:
+    """Return what is wrong with the log, by this gate's own reading."""
+    log = read_log()
+    ids = [question["id"] for question in log]
+    problems = [f"{name} is there twice" for name in sorted(set(ids)) if ids.count(name) > 1]
+    if len(ids) < LEAST:
+        problems.append(f"only {len(ids)} questions")
+    tagged = set(all_tags(log))
+    problems += [f"nothing asks {feature}" for feature in PLAN if feature not in tagged]
+    for question in log:
+        for problem in (*_problems_of_question(question), *_problems_of_status(question, ids)):
+            problems.append(f"{question['id']}: {problem}")
+    return problems
 
 
-def counted() -> dict[str, int]:
-    """Give every measurement of this feature, counted anew."""
-    questions = log()
-    every = [tag for question in questions for tag in tags(question)]
-    return {
-        "questions": len(questions),
-        **{
-            name.lower(): sum(status(question) == name for question in questions)
-            for name in STATUSES
-        },
-        "tags": len(every),
+def _problems_of_question(question: dict[str, Any]) -> Iterator[str]:
+    fields = dict(question["fields"])
+    if not question["text"].endswith("?"):
+        yield "no question mark"
+    if not fields.get("why"):
+        yield "no reason"
+    if len(fields) != len(question["fields"]):
+        yield "a field is there twice"
+    if not tags(question) or set(tags(question)) - set(PLAN):
+        yield f"tags {tags(question)}"
+
+
+def _problems_of_status(question: dict[str, Any], ids: list[str]) -> Iterator[str]:
+    fields = dict(question["fields"])
+    if status(question) not in STATUSES:
+        yield f"status {status(question)}"
+    if status(question) == "ANSWERED" and fields.get("answered by") not in receipts():
+        yield f"answered by {fields.get('answered by')}, which has no receipt here"
+    if status(question) == "SUPERSEDED":
+        successor = fields.get("superseded by")
+        if successor not in set(ids) - {question["id"]}:
+            yield f"superseded by {successor}"
+
+
+def all_tags(log: list[dict[str, Any]]) -> list[str]:
+    """Return the tags of all questions, in order."""
+    names = []
+    for question in log:
+        names += tags(question)
+    return names
+
+
+def recount() -> dict[str, int]:
+    """Return every measurement of this feature, counted by this gate."""
+    log = read_log()
+    tagged = all_tags(log)
+    counts = {
+        "questions": len(log),
+        "tags": len(tagged),
         "experiments": len(PLAN),
-        "experiments_with_a_question": len(set(every) & set(PLAN)),
-        "problems": len(faults()),
+        "experiments_with_a_question": len(set(tagged) & set(PLAN)),
+        "problems": len(find_problems()),
     }
-
-
-@pytest.mark.integrity
-def test_files_are_those_that_were_listed() -> None:
-    outputs.assert_files_match()
-
-
-@pytest.mark.integrity
-def test_report_was_made_from_the_result() -> None:
-    outputs.assert_report_matches()
-
-
-@pytest.mark.integrity
-def test_figures_show_their_data() -> None:
-    outputs.assert_figures_match()
+    for name in STATUSES:
+        counts[name.lower()] = sum(status(question) == name for question in log)
+    return counts
 
 
 def test_every_measurement_is_judged() -> None:
-    assert set(outputs.result()["measurements"]) == set(COUNTS)
+    assert_all_judged(COUNTS)
 
 
 @pytest.mark.parametrize("name", COUNTS)
 def test_count(name: str) -> None:
-    outputs.assert_agrees(name, counted()[name])
+    outputs.assert_agrees(name, recount()[name])
 
 
-def test_copy_is_the_log_that_was_given() -> None:
-    given = outputs.inputs()["questions"]
-    given = given / "QUESTIONS.md" if given.is_dir() else given
-    assert (outputs.out() / "QUESTIONS.md").read_bytes() == given.read_bytes()
+def test_copy_is_the_log_of_the_input() -> None:
+    path = outputs.inputs()["questions"]
+    if path.is_dir():
+        path /= "QUESTIONS.md"
+    assert (outputs.out() / "QUESTIONS.md").read_bytes() == path.read_bytes()
 
 
-def test_log_has_no_fault() -> None:
-    assert faults() == []
+def test_log_has_no_problem() -> None:
+    assert find_problems() == []
 
 
 def test_figure_shows_the_questions_of_each_experiment() -> None:
     (series,) = outputs.read_json("figures/questions_per_experiment.json")["series"]
     assert [f"FEAT-{number}" for number in series["x"]] == PLAN
-    assert series["y"] == [sum(name in tags(question) for question in log()) for name in PLAN]
+    log = read_log()
+    assert series["y"] == [sum(name in tags(question) for question in log) for name in PLAN]
 
 
 def test_index_agrees_with_the_log() -> None:
-    index, questions = outputs.read_json("index.json"), log()
-    assert [q["id"] for q in index["questions"]] == [q["id"] for q in questions]
-    assert index["by_status"] == {
-        name: [q["id"] for q in questions if status(q) == name] for name in STATUSES
-    }
-    assert index["by_experiment"] == {
-        name: [q["id"] for q in questions if name in tags(q)] for name in PLAN
-    }
-    assert [q["fields"] for q in index["questions"]] == [dict(q["fields"]) for q in questions]
+    index = outputs.read_json("index.json")
+    log = read_log()
+    assert [question["id"] for question in index["questions"]] == [q["id"] for q in log]
+    assert [q["fields"] for q in index["questions"]] == [dict(q["fields"]) for q in log]
+    assert list(index["by_status"]) == list(STATUSES)
+    for name in STATUSES:
+        assert index["by_status"][name] == [q["id"] for q in log if status(q) == name]
+    assert list(index["by_experiment"]) == PLAN
+    for name in PLAN:
+        assert index["by_experiment"][name] == [q["id"] for q in log if name in tags(q)]

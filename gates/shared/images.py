@@ -13,15 +13,16 @@ IDENTIFIER = re.compile(r"<dc:identifier>sha256:([0-9a-f]{64})</dc:identifier>")
 
 
 def stated_digest(path: Path) -> str:
-    """Give the sha256 (hex) of the data file that an image names.
+    """Return the sha256 (hex) of the data file that an image names.
 
-    AssertionError if it names none or is damaged.
+    Raises:
+        AssertionError: it names none, or is no valid image.
     """
     if path.suffix == ".svg":
-        found = IDENTIFIER.search(path.read_text("utf-8"))
-        assert found, f"{path.name} names no data file (dc:identifier)"
-        return found[1]
-    # list: every chunk is checked, also those behind the text
+        identifier = IDENTIFIER.search(path.read_text("utf-8"))
+        assert identifier, f"{path.name} names no data file (dc:identifier)"
+        return identifier[1]
+    # A list, so that the chunks behind the text are checked too.
     for kind, data in list(chunks(path.read_bytes())):
         key, _, text = data.partition(b"\0")
         if kind == b"tEXt" and key == b"Data-SHA256":
@@ -31,19 +32,21 @@ def stated_digest(path: Path) -> str:
 
 
 def chunks(png: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Give (type, data) of each chunk (ISO/IEC 15948, 5.3).
+    """Yield (type, data) of each chunk (ISO/IEC 15948, 5.3): length, type, data, CRC.
 
-    AssertionError where a length or a CRC does not hold.
+    Raises:
+        AssertionError: a length or a CRC is wrong.
     """
     assert png.startswith(SIGNATURE), "not a PNG file"
-    place = len(SIGNATURE)
-    while place < len(png):
-        assert place + 12 <= len(png), "the PNG file ends inside a chunk"
-        (length,) = struct.unpack(">I", png[place : place + 4])
-        kind, data = png[place + 4 : place + 8], png[place + 8 : place + 8 + length]
-        crc = png[place + 8 + length : place + 12 + length]
+    start = len(SIGNATURE)
+    while start < len(png):
+        assert start + 12 <= len(png), "the PNG file ends inside a chunk"
+        (length,) = struct.unpack(">I", png[start : start + 4])
+        kind = png[start + 4 : start + 8]
+        data = png[start + 8 : start + 8 + length]
+        crc = png[start + 8 + length : start + 12 + length]
         assert crc == struct.pack(">I", zlib.crc32(kind + data)), (
-            f"the PNG chunk {kind!r} is damaged (CRC)"
+            f"the PNG chunk {kind!r} has another CRC than its data"
         )
         yield kind, data
-        place += 12 + length
+        start += 12 + length

@@ -1,4 +1,4 @@
-"""What all gates share: reading judged outputs, integrity checks, a cache of what was recomputed.
+"""What all gates share: reading judged outputs, integrity checks, a cache of recomputed values.
 
 A gate judges bytes. The runner names them by the environment:
 
@@ -32,45 +32,44 @@ SEAL = re.compile(rb"<!-- result\.json sha256:([0-9a-f]{64}) body sha256:([0-9a-
 
 
 def out() -> Path:
-    """Give the folder to judge."""
+    """Return the folder to judge."""
     assert "PHASES_OUT" in os.environ, "PHASES_OUT is not set; name the folder of outputs to judge"
     return Path(os.environ["PHASES_OUT"])
 
 
 def read_json(path: str) -> Any:
-    """Give the content of a JSON file below the outputs; NaN and infinity are refused."""
+    """Return the content of a JSON file below the outputs; NaN and infinity are refused."""
 
     def refuse(word: str) -> None:
-        msg = f"{path} holds {word}, which is no number"
+        msg = f"{path} contains {word}, which is no number"
         raise AssertionError(msg)
 
     return json.loads((out() / path).read_text("utf-8"), parse_constant=refuse)
 
 
 def result(of: str = ".") -> dict[str, Any]:
-    """Give the parsed result.json.
+    """Return the parsed result.json.
 
     `of` is the folder below the outputs, where they hold several results.
     """
     document = read_json(f"{of}/result.json")
-    assert isinstance(document, dict), (
-        f"result.json holds a {type(document).__name__}, wanted an object"
-    )
+    kind = type(document).__name__
+    assert isinstance(document, dict), f"result.json contains a {kind}; expected an object"
     return document
 
 
 def measurement(name: str, of: str = ".") -> dict[str, Any]:
-    """Give one measurement of result.json."""
+    """Return one measurement of result.json."""
     measurements = result(of)["measurements"]
     assert name in measurements, (
         f"result.json has no measurement {name!r}; it has {', '.join(sorted(measurements))}"
     )
-    found: dict[str, Any] = measurements[name]
-    return found
+    document: dict[str, Any] = measurements[name]
+    return document
 
 
 def value(name: str, of: str = ".") -> Any:
-    """Give the value of one measurement."""
+    """Return the value of one measurement."""
     return measurement(name, of)["value"]
 
 
@@ -81,47 +80,50 @@ def assert_agrees(name: str, expected: Any, *, rtol: float = 1e-5, of: str = "."
     {"value", "stderr", "n", "values"} of a sample (`sample` makes it), compared field by field. A
     measurement in result.json that claims to be exact must not carry a standard error.
     """
-    found = measurement(name, of)
-    wanted = expected if isinstance(expected, dict) else {"value": expected}
-    assert not (found.get("exact") and found.get("stderr") is not None), (
-        f"{name} is exact and has a standard error"
-    )
-    for field, right in wanted.items():
-        assert same(found.get(field), right, rtol), (
-            f"{name}: {field} is {found.get(field)}, recomputed {right}"
+    actual = measurement(name, of)
+    fields = expected if isinstance(expected, dict) else {"value": expected}
+    contradicts_itself = actual.get("exact") and actual.get("stderr") is not None
+    assert not contradicts_itself, f"{name} is exact and has a standard error"
+    for field, recomputed in fields.items():
+        assert same(actual.get(field), recomputed, rtol), (
+            f"{name}: {field} is {actual.get(field)}, recomputed {recomputed}"
         )
 
 
-def same(met: Any, wanted: Any, rtol: float) -> bool:
-    """Say whether two JSON values agree.
+def same(actual: Any, expected: Any, rtol: float) -> bool:
+    """Return whether two JSON values agree.
 
     Floats to `rtol` (and 1e-9 near 0), lists item by item, all else exactly.
     """
-    if isinstance(wanted, list):
-        return (
-            isinstance(met, list)
-            and len(met) == len(wanted)
-            and all(map(same, met, wanted, [rtol] * len(met)))
-        )
-    if isinstance(wanted, float):
-        number = isinstance(met, (int, float)) and not isinstance(met, bool)
-        return number and math.isclose(met, wanted, rel_tol=rtol, abs_tol=1e-9)
-    return type(met) is type(wanted) and bool(met == wanted)
+    if isinstance(expected, list):
+        if not isinstance(actual, list) or len(actual) != len(expected):
+            return False
+        return all(same(a, b, rtol) for a, b in zip(actual, expected, strict=True))
+    if isinstance(expected, float):
+        # True is an int to Python, and no number here
+        is_number = isinstance(actual, (int, float)) and not isinstance(actual, bool)
+        return is_number and math.isclose(actual, expected, rel_tol=rtol, abs_tol=1e-9)
+    return type(actual) is type(expected) and bool(actual == expected)
 
 
 def sample(values: Sequence[float]) -> dict[str, Any]:
-    """Give what a sample's measurement must hold: mean, sd / sqrt(n) (sd with n - 1), n, values."""
-    spread = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
+    """Return the fields of a sample's measurement: mean, sd / sqrt(n) (sd with n - 1), n, values.
+
+    One value has no standard error.
+    """
+    stderr = None
+    if len(values) > 1:
+        stderr = statistics.stdev(values) / math.sqrt(len(values))
     return {
         "value": statistics.fmean(values),
-        "stderr": spread,
+        "stderr": stderr,
         "n": len(values),
         "values": list(values),
     }
 
 
 def inputs() -> dict[str, Path]:
-    """Give the paths of the inputs by name."""
+    """Return the paths of the inputs by name."""
     assert "PHASES_INPUTS" in os.environ, (
         "PHASES_INPUTS is not set; name the JSON file of the inputs"
     )
@@ -130,62 +132,67 @@ def inputs() -> dict[str, Path]:
 
 
 def rng() -> random.Random:
-    """Give a generator seeded by PHASES_NONCE.
+    """Return a generator seeded by PHASES_NONCE.
 
-    So the sample that a gate draws cannot be known to the experiment.
+    The experiment cannot know what a gate draws with it.
     """
     return random.Random(os.environ.get("PHASES_NONCE", "00"))
 
 
 def cached(name: str, files: Iterable[str], compute: Callable[[], Any]) -> Any:
-    """Give `compute()` (JSON values), kept in PHASES_GATE_CACHE while the bytes of `files` stay.
+    """Return `compute()` (JSON values), from PHASES_GATE_CACHE while the bytes of `files` stay.
 
     The key is `name`, the nonce and the digests of `files` (paths below the outputs) as
-    PHASES_DIGESTS states them. Name every file that `compute` reads: a forgotten one lets a damaged
-    copy be judged by the true copy's numbers.
+    PHASES_DIGESTS states them. Name every file that `compute` reads: a forgotten one lets a mutant
+    be judged by the numbers of the true outputs.
     """
-    folder, digests = os.environ.get("PHASES_GATE_CACHE"), os.environ.get("PHASES_DIGESTS")
-    if not (folder and digests):
+    folder = os.environ.get("PHASES_GATE_CACHE")
+    digests_file = os.environ.get("PHASES_DIGESTS")
+    if not (folder and digests_file):
         return json.loads(json.dumps(compute()))
-    known = json.loads(Path(digests).read_text("utf-8"))
-    parts = [
-        name,
-        os.environ.get("PHASES_NONCE", "00"),
-        *(f"{file} {known.get(file)}" for file in sorted(set(files))),
-    ]
-    place = Path(folder) / (sha256("\n".join(parts).encode()) + ".json")
-    if not place.exists():
-        found = compute()
+
+    # 1. The key names everything that the value depends on.
+    digests = json.loads(Path(digests_file).read_text("utf-8"))
+    parts = [name, os.environ.get("PHASES_NONCE", "00")]
+    parts += [f"{file} {digests.get(file)}" for file in sorted(set(files))]
+    entry = Path(folder) / (sha256("\n".join(parts).encode()) + ".json")
+
+    # 2. Two runs may compute the same: the last rename wins, with the same content.
+    if not entry.exists():
+        computed = compute()
         with tempfile.NamedTemporaryFile("w", dir=folder, delete=False, encoding="utf-8") as file:
-            json.dump(found, file)
-        # two runs may compute the same: the last rename wins, with the same content
-        Path(file.name).replace(place)
-    return json.loads(place.read_text("utf-8"))
+            json.dump(computed, file)
+        Path(file.name).replace(entry)
+    return json.loads(entry.read_text("utf-8"))
 
 
 def sha256(data: bytes) -> str:
-    """Give the digest of some bytes, in hex."""
+    """Return the digest of some bytes, in hex."""
     return hashlib.sha256(data).hexdigest()
 
 
 def digest_of(path: Path) -> str:
-    """Give the sha256 (hex) of a file."""
+    """Return the sha256 (hex) of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def assert_files_match(of: str = ".") -> None:
     """Check that `files` of result.json lists every other output with its digest, nothing else."""
-    folder, stated = out() / of, result(of)["files"]
+    folder = out() / of
+    stated = result(of)["files"]
+    # 1. No path leads out.
     for name in stated:
         pure = PurePosixPath(name)
-        assert not pure.is_absolute() and ".." not in pure.parts, (
-            f"files: {name!r} leads out of the outputs"
-        )
-    found = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} - UNLISTED
-    assert found == set(stated), (
-        f"not listed: {sorted(found - set(stated))}; missing: {sorted(set(stated) - found)}"
+        leads_out = pure.is_absolute() or ".." in pure.parts
+        assert not leads_out, f"files: {name!r} leads out of the outputs"
+    # 2. The files are those of the list.
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    actual = {path.relative_to(folder).as_posix() for path in paths} - UNLISTED
+    assert actual == set(stated), (
+        f"not listed: {sorted(actual - set(stated))}; missing: {sorted(set(stated) - actual)}"
     )
+    # 3. Their bytes are those of the list.
     changed = [name for name, digest in stated.items() if digest_of(folder / name) != digest]
     assert not changed, f"changed since result.json was written: {changed}"
 
@@ -193,27 +200,31 @@ def assert_files_match(of: str = ".") -> None:
 def assert_report_matches(of: str = ".") -> None:
     """Check that report.md's last line names the digests of result.json and of its own body."""
     text = (out() / of / "report.md").read_bytes()
-    start = text.rfind(b"\n", 0, -1) + 1
-    seal = SEAL.fullmatch(text[start:])
+    last_line = text.rfind(b"\n", 0, -1) + 1
+    seal = SEAL.fullmatch(text[last_line:])
     assert seal, "report.md does not end with the line that names its digests"
     assert seal[1].decode() == digest_of(out() / of / "result.json"), (
         "report.md was made from another result.json"
     )
-    assert seal[2].decode() == sha256(text[:start]), "report.md was changed after it was written"
+    assert seal[2].decode() == sha256(text[:last_line]), (
+        "report.md was changed after it was written"
+    )
 
 
 def assert_figures_match(of: str = ".") -> None:
     """Check that each image names its data file's digest, and each data file has its images."""
     folder = out() / of / "figures"
-    named = {figure["name"] for figure in result(of)["figures"]}
-    found = {path.stem for path in folder.iterdir()} if folder.is_dir() else set()
-    assert found == named, (
-        f"result.json names the figures {sorted(named)}, figures/ holds {sorted(found)}"
+    expected = {figure["name"] for figure in result(of)["figures"]}
+    actual = set()
+    if folder.is_dir():
+        actual = {path.stem for path in folder.iterdir()}
+    assert actual == expected, (
+        f"result.json names the figures {sorted(expected)}, figures/ contains {sorted(actual)}"
     )
-    for name in sorted(named):
-        wanted = digest_of(folder / f"{name}.json")
+    for name in sorted(expected):
+        digest = digest_of(folder / f"{name}.json")
         for suffix in ("png", "svg"):
             stated = stated_digest(folder / f"{name}.{suffix}")
-            assert stated == wanted, (
-                f"figures/{name}.{suffix} was drawn from data with digest {stated}, not {wanted}"
+            assert stated == digest, (
+                f"figures/{name}.{suffix} was drawn from data with digest {stated}, not {digest}"
             )

@@ -35,15 +35,16 @@ def test_figures_were_drawn_from_their_data() -> None:
 
 def assert_all_judged(judged: Iterable[str]) -> None:
     """Check that the gate judges exactly the measurements of the result."""
-    actual, expected = set(outputs.result()["measurements"]), set(judged)
+    actual = set(outputs.result()["measurements"])
+    expected = set(judged)
     assert actual == expected, (
         f"not judged: {sorted(actual - expected)}; missing: {sorted(expected - actual)}"
     )
 
 
-def assert_table_agrees(place: int, expected: Sequence[Sequence[Any]], rtol: float = 1e-5) -> None:
-    """Check the rows of the result's table `place` (0 is the first) against recomputed ones."""
-    rows = outputs.result()["tables"][place]["rows"]
+def assert_table_agrees(index: int, expected: Sequence[Sequence[Any]], rtol: float = 1e-5) -> None:
+    """Check the rows of the result's table `index` (0 is the first) against recomputed ones."""
+    rows = outputs.result()["tables"][index]["rows"]
     assert len(rows) == len(expected), f"{len(rows)} rows, recomputed {len(expected)}"
     for row, recomputed in zip(rows, expected, strict=True):
         assert outputs.same(row, recomputed, rtol), f"row {row}, recomputed {recomputed}"

@@ -1,4 +1,4 @@
-"""Stored arrays, rows and headers of a judged run, and what was computed from them before.
+"""Stored arrays, rows and headers of a judged run, and a cache of what was computed from them.
 
 Needs numpy and no torch.
 """
@@ -13,73 +13,80 @@ from typing import Any
 
 from gates.shared import outputs
 
-_KNOWN: dict[tuple[str, str], Any] = {}
+_COMPUTED: dict[tuple[str, str], Any] = {}
 
 
 def cached(name: str, files: Iterable[str], compute: Callable[[], Any]) -> Any:
-    """Give `outputs.cached`, once per process: who runs the gate by hand has no cache folder."""
+    """Return `outputs.cached`, once per process: a gate run by hand has no cache folder."""
     key = (str(outputs.out()), name)
-    if key not in _KNOWN:
-        _KNOWN[key] = outputs.cached(name, files, compute)
-    return _KNOWN[key]
+    if key not in _COMPUTED:
+        _COMPUTED[key] = outputs.cached(name, files, compute)
+    return _COMPUTED[key]
 
 
 def config() -> dict[str, Any]:
-    """Give the settings that the run says it used."""
-    found: dict[str, Any] = outputs.result()["environment"]["config"]
-    return found
+    """Return the settings that the run says it used."""
+    settings: dict[str, Any] = outputs.result()["environment"]["config"]
+    return settings
 
 
 def artifact(name: str) -> Path:
-    """Give the path of a stored file."""
+    """Return the path of a stored file."""
     return outputs.out() / "artifacts" / name
 
 
 def rows(name: str) -> list[dict[str, Any]]:
-    """Give the examples of a frozen set (train, control, evaluation)."""
+    """Return the examples of a frozen set (train, control, evaluation)."""
     return [json.loads(line) for line in artifact(f"{name}.jsonl").read_text("utf-8").splitlines()]
 
 
 def supervised(row: dict[str, Any]) -> int:
-    """Give the number of tokens of an example that the loss counts: labelled, and not the first."""
+    """Return how many tokens of an example the loss counts: those labelled, without the first."""
     return sum(label != -100 for label in row["labels"][1:])
 
 
 def header(path: Path) -> dict[str, dict[str, Any]]:
-    """Give name -> {"dtype", "shape"} of a safetensors file, from its header alone."""
+    """Return name -> {"dtype", "shape"} of a safetensors file, from its header alone."""
     with path.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
-        found: dict[str, dict[str, Any]] = json.loads(file.read(size))
-    found.pop("__metadata__", None)
-    return found
+        entries: dict[str, dict[str, Any]] = json.loads(file.read(size))
+    entries.pop("__metadata__", None)
+    return entries
 
 
 def arrays(name: str) -> dict[str, Any]:
-    """Give the arrays of artifacts/NAME.safetensors; an array that is not finite is refused."""
+    """Return the arrays of artifacts/NAME.safetensors; an array that is not finite is refused."""
+    return read_arrays(artifact(f"{name}.safetensors"))
+
+
+def read_arrays(path: Path) -> dict[str, Any]:
+    """Return the arrays of a safetensors file, none of which has a value that is not finite."""
     import numpy as np
     from safetensors.numpy import load_file
 
-    found: dict[str, Any] = load_file(artifact(f"{name}.safetensors"))
-    for key, array in found.items():
-        assert np.isfinite(array).all(), (
-            f"{name}.safetensors: {key} holds a value that is not finite"
-        )
-    return found
+    tensors: dict[str, Any] = load_file(path)
+    for key, array in tensors.items():
+        assert np.isfinite(array).all(), f"{path.name}: {key} has a value that is not finite"
+    return tensors
 
 
 def ratio(above: Any, below: Any, example_ids: Any) -> dict[str, Any]:
-    """Give Σ above / Σ below over tokens with its linearised standard error.
+    """Return Σ above / Σ below over tokens with its linearised standard error.
 
-    Examples are the independent units.
+    All three are [tokens]; the examples are the independent units. With the examples' sums x and y,
+    R = Σx / Σy and var(R) = k / (k - 1) · Σ(x - R·y)² / (Σy)².
     """
     import numpy as np
 
-    x, y = np.bincount(example_ids, weights=above), np.bincount(example_ids, weights=below)
-    found, k = x.sum() / y.sum(), len(y)
-    variance = k / (k - 1) * ((x - found * y) ** 2).sum()
-    return {"value": float(found), "stderr": float(math.sqrt(variance) / abs(y.sum())), "n": k}
+    x = np.bincount(example_ids, weights=above)  # [examples]
+    y = np.bincount(example_ids, weights=below)  # [examples]
+    k = len(y)
+    estimate = x.sum() / y.sum()
+    variance = k / (k - 1) * ((x - estimate * y) ** 2).sum()
+    stderr = math.sqrt(variance) / abs(y.sum())
+    return {"value": float(estimate), "stderr": float(stderr), "n": k}
 
 
 def token_mean(values: Any, example_ids: Any) -> dict[str, Any]:
-    """Give the mean over tokens, as the ratio of their sum to their number."""
+    """Return the mean over tokens, as the ratio of their sum to their number."""
     return ratio(values, [1.0] * len(values), example_ids)

@@ -1,7 +1,7 @@
 """Gate of FEAT-004: does the template's copy run, repeat itself, refuse misuse, and tell the truth?
 
-The losses are computed again from the stored logits and tokens of all three runs; all counts from
-the stored files.
+The losses are recomputed from the stored logits and tokens of all three runs; all counts from the
+stored files.
 """
 
 from __future__ import annotations
@@ -13,10 +13,15 @@ from typing import Any
 import pytest
 
 from gates.shared import outputs
+from gates.shared.standard import (  # noqa: F401 - collected here as this gate's own
+    assert_all_judged,
+    test_figures_were_drawn_from_their_data,
+    test_files_are_those_of_the_result,
+    test_report_was_made_from_the_result,
+)
 
 RUNS = ("template", "repeated", "other_seed")
 ARRAYS = tuple(f"artifacts/{run}/artifacts/arrays.safetensors" for run in RUNS)
-RESULTS = tuple(f"artifacts/{run}/result.json" for run in RUNS)
 SOURCE = "artifacts/source/first_experiment.py"
 COUNTS = (
     "runs",
@@ -34,83 +39,81 @@ TOLERANCE = 1e-4  # relative; the run computes its losses in float32, this gate 
 
 
 def recomputed() -> dict[str, dict[str, Any]]:
-    """Give run -> measurement of the template -> what it must be, from the stored arrays."""
-    return dict(
-        outputs.cached("template losses", ARRAYS, lambda: {run: _losses(run) for run in RUNS})
-    )
+    """Return run -> measurement of the template -> what it must be, from the stored arrays."""
+
+    def compute() -> dict[str, dict[str, Any]]:
+        return {run: _recompute_run(run) for run in RUNS}
+
+    return dict(outputs.cached("template losses", ARRAYS, compute))
 
 
-def _losses(run: str) -> dict[str, Any]:
+def _recompute_run(run: str) -> dict[str, Any]:
     import numpy as np
     from safetensors.numpy import load_file
 
     arrays = load_file(outputs.out() / f"artifacts/{run}/artifacts/arrays.safetensors")
-    logits, tokens = arrays["logits"].astype(np.float64), arrays["tokens"]  # [n, T, V], [n, T]
-    # [n, T]; logits of a random model are small, so exp cannot overflow
-    total = np.log(np.exp(logits).sum(-1))
-    picked = np.take_along_axis(logits[:, :-1], tokens[:, 1:, None], 2)[..., 0]
-    losses = total[:, :-1] - picked  # [n, T - 1]
+    logits = arrays["logits"].astype(np.float64)  # [n, T, V]
+    tokens = arrays["tokens"]  # [n, T]
+
+    # Loss = log of the sum of exp(logits), minus the logit of the next token. The logits of a
+    # random model are small, so exp cannot overflow.
+    log_sums = np.log(np.exp(logits).sum(-1))  # [n, T]
+    next_tokens = tokens[:, 1:, None]  # [n, T - 1, 1]
+    picked = np.take_along_axis(logits[:, :-1], next_tokens, 2)[..., 0]  # [n, T - 1]
+    losses = log_sums[:, :-1] - picked  # [n, T - 1]
+
+    sequences = len(logits)
+    chance = math.log(logits.shape[-1])
+    control = {"value": chance, "n": sequences, "values": [chance] * sequences}
     return {
         "vocabulary": logits.shape[-1],
-        "chance_loss": math.log(logits.shape[-1]),
+        "chance_loss": chance,
         "loss": outputs.sample(losses.mean(1).tolist()),
-        "control_loss": {
-            "value": math.log(logits.shape[-1]),
-            "n": len(logits),
-            "values": [math.log(logits.shape[-1])] * len(logits),
-        },
-        "worst": float(np.abs(losses - arrays["losses"]).max()),
-        "worst_control": float(np.abs(arrays["control_losses"] - math.log(logits.shape[-1])).max()),
+        "control_loss": control,
+        "largest_error": float(np.abs(losses - arrays["losses"]).max()),
+        "largest_control_error": float(np.abs(arrays["control_losses"] - chance).max()),
     }
 
 
-def counted() -> dict[str, Any]:
-    """Give every count of this feature, made anew from the stored files."""
+def recount() -> dict[str, Any]:
+    """Return every count of this feature, from the stored files."""
     folder = outputs.out() / "artifacts"
-    refused = outputs.read_json("artifacts/refusals.json")
-    files = outputs.result("artifacts/template")["files"]
-    measured = {run: outputs.result(f"artifacts/{run}")["measurements"] for run in RUNS}
-    means = {run: set(recomputed()[run]["loss"]["values"]) for run in RUNS}
+
+    # 1. Runs and misuses.
+    run_folders = [path for path in folder.iterdir() if path.name != "source" and path.is_dir()]
+    misuses = outputs.read_json("artifacts/refusals.json")
+    refused = 0
+    for attempt in misuses:
+        refused += attempt["exit_code"] == 2 and attempt["error"].startswith("error: ")
+
+    # 2. Files of the first run.
+    stated = outputs.result("artifacts/template")["files"]
+    right = sum(outputs.digest_of(folder / "template" / f) == d for f, d in stated.items())
+    files = [path for path in (folder / "template").rglob("*") if path.is_file()]
+
+    # 3. What the seed changes.
+    measurements = {run: outputs.result(f"artifacts/{run}")["measurements"] for run in RUNS}
+    losses = {run: set(recomputed()[run]["loss"]["values"]) for run in RUNS}
     return {
-        "runs": len([path for path in folder.iterdir() if path.name != "source" and path.is_dir()]),
+        "runs": len(run_folders),
         "runs_ended_well": len(list(folder.glob("*/report.md"))),
-        "misuses": len(refused),
-        "misuses_refused": sum(
-            t["exit_code"] == 2 and t["error"].startswith("error: ") for t in refused
-        ),
-        "files_with_right_digest": sum(
-            outputs.digest_of(folder / "template" / f) == d for f, d in files.items()
-        ),
-        "files_listed": len([p for p in (folder / "template").rglob("*") if p.is_file()])
-        - len(outputs.UNLISTED),
+        "misuses": len(misuses),
+        "misuses_refused": refused,
+        "files_with_right_digest": right,
+        "files_listed": len(files) - len(outputs.UNLISTED),
         "source_lines": (outputs.out() / SOURCE).read_text("utf-8").count("\n"),
-        "same_seed_same_numbers": measured["template"] == measured["repeated"],
-        "values_shared_with_other_seed": len(means["template"] & means["other_seed"]),
+        "same_seed_same_numbers": measurements["template"] == measurements["repeated"],
+        "values_shared_with_other_seed": len(losses["template"] & losses["other_seed"]),
     }
-
-
-@pytest.mark.integrity
-def test_files_are_those_that_were_listed() -> None:
-    outputs.assert_files_match()
-
-
-@pytest.mark.integrity
-def test_report_was_made_from_the_result() -> None:
-    outputs.assert_report_matches()
-
-
-@pytest.mark.integrity
-def test_figures_show_their_data() -> None:
-    outputs.assert_figures_match()
 
 
 def test_every_measurement_is_judged() -> None:
-    assert set(outputs.result()["measurements"]) == {*COUNTS, *(f"template_{name}" for name in OWN)}
+    assert_all_judged([*COUNTS, *(f"template_{name}" for name in OWN)])
 
 
 @pytest.mark.parametrize("name", COUNTS)
 def test_count(name: str) -> None:
-    outputs.assert_agrees(name, counted()[name])
+    outputs.assert_agrees(name, recount()[name])
 
 
 @pytest.mark.parametrize("name", OWN)
@@ -120,17 +123,16 @@ def test_loss_of_the_template(name: str) -> None:
 
 @pytest.mark.parametrize("run", RUNS)
 def test_stored_losses_follow_from_the_logits(run: str) -> None:
-    found = recomputed()[run]
-    assert found["worst"] < TOLERANCE * found["chance_loss"]
+    numbers = recomputed()[run]
+    assert numbers["largest_error"] < TOLERANCE * numbers["chance_loss"]
 
 
 @pytest.mark.parametrize("run", RUNS)
 def test_control_has_the_loss_of_a_fair_guess(run: str) -> None:
-    found = recomputed()[run]
-    assert found["worst_control"] < TOLERANCE * found["chance_loss"]
-    assert (
-        abs(outputs.measurement("loss", f"artifacts/{run}")["value"] - found["chance_loss"]) > 1e-6
-    )
+    numbers = recomputed()[run]
+    chance = numbers["chance_loss"]
+    assert numbers["largest_control_error"] < TOLERANCE * chance
+    assert abs(outputs.measurement("loss", f"artifacts/{run}")["value"] - chance) > 1e-6
 
 
 @pytest.mark.parametrize("run", RUNS)
@@ -141,11 +143,11 @@ def test_own_result_of_each_run(run: str, name: str) -> None:
 
 @pytest.mark.parametrize("run", RUNS)
 def test_each_run_keeps_the_contract(run: str) -> None:
-    place = f"artifacts/{run}"
-    outputs.assert_files_match(place)
-    outputs.assert_report_matches(place)
-    outputs.assert_figures_match(place)
-    result = outputs.result(place)
+    folder = f"artifacts/{run}"
+    outputs.assert_files_match(folder)
+    outputs.assert_report_matches(folder)
+    outputs.assert_figures_match(folder)
+    result = outputs.result(folder)
     assert result["experiment"] == "first_experiment"
     for part in ("question", "hypothesis", "method"):
         assert len(result[part].split()) >= 5, f"{part} says too little: {result[part]!r}"
@@ -155,15 +157,15 @@ def test_each_run_keeps_the_contract(run: str) -> None:
 def test_the_seed_decides() -> None:
     seeds = {run: outputs.result(f"artifacts/{run}")["environment"]["seed"] for run in RUNS}
     assert seeds["template"] == seeds["repeated"] != seeds["other_seed"]
-    first, again, other = (outputs.digest_of(outputs.out() / path) for path in ARRAYS)
-    assert first == again != other
+    first, repeated, other = (outputs.digest_of(outputs.out() / path) for path in ARRAYS)
+    assert first == repeated != other
 
 
 def test_every_misuse_was_refused() -> None:
-    refused = outputs.read_json("artifacts/refusals.json")
-    assert len(refused) == 3
-    for case in refused:
-        assert case["exit_code"] == 2 and case["error"].startswith("error: "), case
+    misuses = outputs.read_json("artifacts/refusals.json")
+    assert len(misuses) == 3
+    for attempt in misuses:
+        assert attempt["exit_code"] == 2 and attempt["error"].startswith("error: "), attempt
 
 
 def test_figure_shows_both_seeds() -> None:
@@ -175,12 +177,11 @@ def test_figure_shows_both_seeds() -> None:
 
 def test_source_has_the_parts_of_an_experiment() -> None:
     tree = ast.parse((outputs.out() / SOURCE).read_text("utf-8"))
-    names = {
-        t.id
-        for node in tree.body
-        if isinstance(node, ast.Assign)
-        for t in node.targets
-        if isinstance(t, ast.Name)
-    }
-    names |= {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
-    assert {"QUESTION", "HYPOTHESIS", "METHOD", "run", "findings"} <= names
+    functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    assert {"run", "findings"} <= functions
+    texts: set[str | None] = set()
+    for node in tree.body:
+        match node:
+            case ast.Assign(targets=[ast.Name(id="EXPERIMENT")], value=ast.Call(keywords=keywords)):
+                texts |= {keyword.arg for keyword in keywords}
+    assert {"title", "question", "hypothesis", "method", "headline"} <= texts

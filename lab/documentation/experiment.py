@@ -1,9 +1,14 @@
-"""FEAT-002, documentation framework: are concept documents complete, and their numbers measured?"""
+"""FEAT-002, documentation framework: are concept documents complete, and their numbers measured?
+
+Path: the folder of documents -> `measure` (one index entry per document) -> `store` (copies,
+rendered documents, index) -> `summarise` (the numbers) -> findings, tables and figure.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,190 +16,225 @@ from lab import present
 from lab.contract import (
     Context,
     ContractError,
+    Experiment,
     Inputs,
     Measurement,
-    Result,
+    Outcome,
     Table,
-    environment,
     main,
 )
-from lab.documentation.markdown import Document, is_report, parse, problems
+from lab.documentation.markdown import Document, find_problems, is_report, parse
 
-QUESTION = (
-    "Does every concept document say what it must, and is every number that it takes from "
-    "this lab measured?"
-)
-HYPOTHESIS = (
-    "Yes: each document has the template's sections, each link and citation leads somewhere, and "
-    "each placeholder such as {{FEAT-001.eval_loss_true}} is filled from the result of a "
-    "verified feature."
-)
-METHOD = (
-    "Every document beside TEMPLATE.md is copied byte by byte, read with its code blanked out, and "
-    "held against the template: sections and their order, words per section, links, citations "
-    "against sources, placeholders against the results that were given. Whatever is wrong is "
-    "listed, not repaired. The documents are then written once more with their placeholders "
-    "filled. Reports that a feature published there are left out, told by the digest in their last "
-    "line: their numbers come from a result already."
+EXPERIMENT = Experiment(
+    title="Documentation framework",
+    question=(
+        "Does every concept document say what it must, and is every number that it takes from "
+        "this lab measured?"
+    ),
+    hypothesis=(
+        "Yes: each document has the template's sections, each link and citation leads somewhere, "
+        "and each placeholder such as {{FEAT-001.eval_loss_true}} is filled from the result of a "
+        "verified feature."
+    ),
+    method=(
+        "Every document beside TEMPLATE.md is copied byte by byte, read as CommonMark without its "
+        "code, and compared with the template: sections and their order, words per section, "
+        "links, citations against sources, placeholders against the results that were given. "
+        "Whatever is wrong is listed, not repaired. The documents are then written once more with "
+        "their placeholders filled. Reports that a feature published there are left out, "
+        "recognised by the digest in their last line: their numbers come from a result already."
+    ),
+    headline=("problems", "placeholders", "filled", "documents", "words"),
 )
 TEMPLATE = "TEMPLATE.md"
 COUNTS = ("words", "sections", "links", "citations", "sources", "placeholders")
 
+Results = Mapping[tuple[str, str], Measurement]  # (feature, measurement) -> its value
 
-def run(ctx: Context) -> None:
+
+@dataclass(frozen=True)
+class DocumentObservations:
+    """The template, the documents in the order of their names, and an index entry of each."""
+
+    template: Document
+    documents: list[Document]
+    index: list[dict[str, Any]]
+
+
+def run(ctx: Context) -> Outcome:
     """Copy, check, render and index the documents of the input `concepts`."""
-    documents, template = read(ctx.inputs.path("concepts"))
-    measured = measurements_of(ctx.inputs)
+    results = load_results(ctx.inputs)
+    observations = measure(ctx, results)
+    store(ctx.out, observations, results)
+    measurements = summarise(observations.index)
+    ctx.progress(1, 1, f"{len(observations.documents)} documents")
+    return Outcome(
+        measurements,
+        tables=tables(observations.index),
+        findings=findings(measurements),
+        figures=[figure(observations.documents)],
+    )
+
+
+def load_results(inputs: Inputs) -> Results:
+    """Return the measurements of all features among the inputs."""
+    results = {}
+    for feature, entry in inputs.entries.items():
+        if entry["kind"] != "feature":
+            continue
+        path = inputs.path(feature) / "result.json"
+        if path.is_file():
+            document = json.loads(path.read_text("utf-8"))
+            for name, raw in document["measurements"].items():
+                results[feature, name] = Measurement.from_json(raw)
+    return results
+
+
+def measure(ctx: Context, results: Results) -> DocumentObservations:
+    """Read the documents and compare each with the template."""
+    documents, template = read_folder(ctx.inputs.path("concepts"))
+    names = {document.name for document in documents}
+    words_per_section = ctx.config["words_per_section"]
     index = [
-        judge(
-            document,
-            template,
-            {d.name for d in documents},
-            measured,
-            ctx.config["words_per_section"],
-        )
+        index_entry(document, template, names=names, results=results, words=words_per_section)
         for document in documents
     ]
-    write(ctx.out, [template, *documents], measured, index)
-    found = totals(index)
-    result = Result(
-        "lab.documentation.experiment",
-        QUESTION,
-        HYPOTHESIS,
-        METHOD,
-        found,
-        tables=tables(index),
-        findings=findings(found),
-        environment=environment(ctx),
-    )
-    present.write(ctx.out, result, [figure(documents)])
-    ctx.progress(1, 1, f"{len(documents)} documents")
+    return DocumentObservations(template, documents, index)
 
 
-def read(folder: Path) -> tuple[list[Document], Document]:
-    """Give the concept documents of a folder, by name, and the template.
+def read_folder(folder: Path) -> tuple[list[Document], Document]:
+    """Return the concept documents of a folder, by name, and the template.
 
     Reports published there are left out.
+
+    Raises:
+        ContractError: there is no template.
     """
-    texts = {path.name: path.read_text("utf-8") for path in sorted(folder.glob("*.md"))}
-    found = {name: parse(name, text) for name, text in texts.items() if not is_report(text)}
-    if TEMPLATE not in found:
-        msg = f"{folder} holds no {TEMPLATE}; the documents are judged by it"
+    documents = {}
+    for path in sorted(folder.glob("*.md")):
+        text = path.read_text("utf-8")
+        if not is_report(text):
+            documents[path.name] = parse(path.name, text)
+    if TEMPLATE not in documents:
+        msg = f"{folder} has no {TEMPLATE}; the documents are judged by it"
         raise ContractError(msg)
-    template = found.pop(TEMPLATE)
-    return list(found.values()), template
+    template = documents.pop(TEMPLATE)
+    return list(documents.values()), template
 
 
-def measurements_of(inputs: Inputs) -> dict[tuple[str, str], Measurement]:
-    """Give (feature, measurement) -> Measurement of all features among the inputs."""
-    found = {}
-    for name, entry in inputs.entries.items():
-        if entry["kind"] == "feature" and (place := inputs.path(name) / "result.json").is_file():
-            result = json.loads(place.read_text("utf-8"))
-            found |= {
-                (name, key): Measurement.from_json(raw)
-                for key, raw in result["measurements"].items()
-            }
-    return found
-
-
-def judge(
-    document: Document,
-    template: Document,
-    names: set[str],
-    measured: Mapping[tuple[str, str], Measurement],
-    words_per_section: int,
+def index_entry(
+    document: Document, template: Document, *, names: set[str], results: Results, words: int
 ) -> dict[str, Any]:
-    """Give a document's index entry: its counts, placeholders filled, and its problems."""
-    found = problems(document, template, names, lambda *place: place in measured, words_per_section)
+    """Return a document's counts and problems; `words` is what each section needs at least."""
+    problems = find_problems(
+        document,
+        template,
+        names=names,
+        is_measured=lambda feature, name: (feature, name) in results,
+        words_per_section=words,
+    )
+    filled = 0
+    for placeholder in document.placeholders:
+        filled += (placeholder.feature, placeholder.measurement) in results
     return {
         "name": document.name,
         "title": document.title,
         "words": document.words,
-        **{count: len(getattr(document, count)) for count in COUNTS[1:]},
-        "filled": sum(place in measured for place in document.placeholders),
-        "problems": list(found),
+        "sections": len(document.sections),
+        "links": len(document.links),
+        "citations": len(document.citations),
+        "sources": len(document.sources),
+        "placeholders": len(document.placeholders),
+        "filled": filled,
+        "problems": list(problems),
     }
 
 
-def write(
-    out: Path,
-    sources: list[Document],
-    measured: Mapping[tuple[str, str], Measurement],
-    index: list[dict[str, Any]],
-) -> None:
+def store(out: Path, observations: DocumentObservations, results: Results) -> None:
     """Write documents/ (byte by byte), rendered/ (placeholders filled) and the index.
 
-    The index is written as JSON and to be read.
+    The index is JSON for programs and Markdown for readers.
     """
 
     def text_of(feature: str, name: str) -> str:
-        found = measured.get((feature, name))
-        return present.quantity(found) if found else f"(not measured: {feature}.{name})"
+        if (feature, name) not in results:
+            return f"(not measured: {feature}.{name})"
+        return present.quantity(results[feature, name])
 
-    for folder in ("documents", "rendered"):
-        (out / folder).mkdir()
-    for document in sources:
+    # 1. The sources, the template included.
+    (out / "documents").mkdir()
+    for document in (observations.template, *observations.documents):
         (out / "documents" / document.name).write_text(document.source, "utf-8", newline="")
-        if document.name != TEMPLATE:
-            (out / "rendered" / document.name).write_text(
-                document.filled(text_of), "utf-8", newline=""
-            )
+
+    # 2. The rendered documents.
+    (out / "rendered").mkdir()
+    for document in observations.documents:
+        rendered = document.fill(text_of)
+        (out / "rendered" / document.name).write_text(rendered, "utf-8", newline="")
+
+    # 3. The index.
+    index = observations.index
     (out / "index.json").write_text(json.dumps(index, indent=1, ensure_ascii=False) + "\n", "utf-8")
-    lines = [
-        f"- [{item['title']}](rendered/{item['name']}) · {item['words']} words" for item in index
-    ]
-    (out / "index.md").write_text("\n".join(["# Concepts", "", *lines]) + "\n", "utf-8")
+    lines = ["# Concepts", ""]
+    for entry in index:
+        lines.append(f"- [{entry['title']}](rendered/{entry['name']}) · {entry['words']} words")
+    (out / "index.md").write_text("\n".join(lines) + "\n", "utf-8")
 
 
-def totals(index: list[dict[str, Any]]) -> dict[str, Measurement]:
-    """Give the sums over all documents."""
-    sums = {name: sum(item[name] for item in index) for name in (*COUNTS, "filled")}
-    sums["problems"] = sum(len(item["problems"]) for item in index)
-    return {
-        name: Measurement.of_exact(value)
-        for name, value in {"documents": len(index), **sums}.items()
-    }
+def summarise(index: Sequence[Mapping[str, Any]]) -> dict[str, Measurement]:
+    """Return the sums over all documents."""
+    totals = {"documents": len(index)}
+    for name in (*COUNTS, "filled"):
+        totals[name] = sum(entry[name] for entry in index)
+    totals["problems"] = sum(len(entry["problems"]) for entry in index)
+    return {name: Measurement.of_exact(total) for name, total in totals.items()}
 
 
-def tables(index: list[dict[str, Any]]) -> tuple[Table, ...]:
-    """Give the counts per document, and what is wrong with it, if anything."""
-    counts = Table(
-        "Documents", ("name", *COUNTS), tuple((i["name"], *(i[c] for c in COUNTS)) for i in index)
-    )
-    wrong = tuple((item["name"], sentence) for item in index for sentence in item["problems"])
-    return (counts, Table("Problems", ("name", "problem"), wrong)) if wrong else (counts,)
+def tables(index: Sequence[Mapping[str, Any]]) -> list[Table]:
+    """Return the counts per document, and its problems, if there are any."""
+    counts = tuple((entry["name"], *(entry[name] for name in COUNTS)) for entry in index)
+    problems: list[tuple[str, str]] = []
+    for entry in index:
+        problems += [(entry["name"], problem) for problem in entry["problems"]]
+
+    documents = Table("Documents", ("name", *COUNTS), counts)
+    if not problems:
+        return [documents]
+    return [documents, Table("Problems", ("name", "problem"), tuple(problems))]
 
 
-def findings(found: Mapping[str, Measurement]) -> tuple[str, ...]:
-    """Give the sentences that the numbers support."""
-    value: dict[str, Any] = {name: m.value for name, m in found.items()}
-    holds = "keeps to" if value["problems"] == 0 else "BREAKS"
+def findings(measurements: Mapping[str, Measurement]) -> tuple[str, ...]:
+    """Return the sentences that the numbers support."""
+    counts: dict[str, Any] = {name: m.value for name, m in measurements.items()}
+    verdict = "follows" if counts["problems"] == 0 else "BREAKS"
     return (
-        f"The text of {present.count(value['documents'], 'document')} {holds} the template: "
-        f"{present.count(value['problems'], 'problem')} in "
-        f"{present.count(value['words'], 'word')}.",
-        f"{value['filled']} of {value['placeholders']} placeholders hold a measured number; "
-        f"{present.count(value['sources'], 'source')} are cited {value['citations']} times.",
+        f"The text of {present.count(counts['documents'], 'document')} {verdict} the template: "
+        f"{present.count(counts['problems'], 'problem')} in "
+        f"{present.count(counts['words'], 'word')}.",
+        f"{counts['filled']} of {counts['placeholders']} placeholders are filled with a measured "
+        f"number; {present.count(counts['sources'], 'source')} are cited {counts['citations']} "
+        "times.",
     )
 
 
-def figure(documents: list[Document]) -> present.Figure:
-    """Show where the words of the documents are."""
-    titles = list(dict.fromkeys(title for document in documents for title in document.sections))
-    counts = [sum(len(d.sections.get(title, "").split()) for d in documents) for title in titles]
-    longest = max(range(len(titles)), key=counts.__getitem__)
+def figure(documents: Sequence[Document]) -> present.Figure:
+    """Show in which sections the words of the documents are."""
+    words: dict[str, int] = {}  # section -> words of all documents
+    for document in documents:
+        for title, text in document.sections.items():
+            words[title] = words.get(title, 0) + len(text.split())
+    longest = max(words, key=words.__getitem__)
     return present.Figure(
         name="words_per_section",
-        title="Where the words of the concept documents are",
+        title="Words of the concept documents, by section",
         caption=(
-            f"{titles[longest]!r} is the longest section: {counts[longest]} of {sum(counts)} words."
+            f"{longest!r} is the longest section: {words[longest]} of {sum(words.values())} words."
         ),
         x_label="section",
         y_label="words (code not counted)",
-        series=(present.Series("words", titles, counts, kind="bar"),),
+        series=(present.Series("words", tuple(words), tuple(words.values()), kind="bar"),),
     )
 
 
 if __name__ == "__main__":
-    main(run)
+    main(EXPERIMENT, run)

@@ -1,4 +1,8 @@
-"""FEAT-004, experiment template: does a copy of it run, repeat itself and refuse misuse?"""
+"""FEAT-004, experiment template: does a copy of it run, repeat itself and refuse misuse?
+
+Path: a copy of the template in a scratch folder -> `measure` (three runs, three misuses) -> `store`
+(what they wrote) -> `summarise` (the numbers) -> findings, table and figure.
+"""
 
 from __future__ import annotations
 
@@ -8,79 +12,109 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import lab
 from lab import present
-from lab.contract import Context, ContractError, Measurement, Result, Table, environment, main
+from lab.contract import Context, ContractError, Experiment, Measurement, Outcome, Table, main
 from lab.digests import digest_of
 
-QUESTION = (
-    "Does a new experiment, made by copying the template and nothing else, run and keep the "
-    "contract?"
-)
-HYPOTHESIS = (
-    "Yes: it runs by its own command line outside this repository, writes a complete result, gives "
-    "the same numbers again for the same seed and others for another seed, and refuses a wrong "
-    "profile and a used output folder."
-)
-METHOD = (
-    "EXPERIMENT_TEMPLATE.py and its config are copied under a new name into an empty scratch "
-    "folder and started there in new processes: three runs (the seed twice, the next seed once), "
-    "then three misuses (an unknown profile, an output folder in use, a config without profiles) "
-    "as the control that must be refused."
+EXPERIMENT = Experiment(
+    title="Experiment template",
+    question=(
+        "Does a new experiment, made by copying the template and nothing else, run and keep the "
+        "contract?"
+    ),
+    hypothesis=(
+        "Yes: it runs by its own command line outside this repository, writes a complete result, "
+        "repeats its numbers under the same seed and gives others under another seed, and refuses "
+        "a wrong profile and a used output folder."
+    ),
+    method=(
+        "EXPERIMENT_TEMPLATE.py and its config are copied under a new name into an empty scratch "
+        "folder and started there in new processes: three runs (the seed twice, the next seed "
+        "once), then three misuses (an unknown profile, an output folder in use, a config without "
+        "profiles) as the control that must be refused."
+    ),
+    headline=("runs_ended_well", "misuses_refused", "same_seed_same_numbers", "source_lines"),
+    packages=("torch", "transformers"),
 )
 NAME = "first_experiment"
 RUNS = ("template", "repeated", "other_seed")
+HIDDEN = {"PHASES_EVENTS", "PHASES_INPUTS"}  # this run's progress and inputs are not the new one's
 
 
-def run(ctx: Context) -> None:
-    """Make the experiment, run and misuse it, keep what it wrote below artifacts/."""
-    store = ctx.out / "artifacts"
-    make(store / "source")
-    with tempfile.TemporaryDirectory() as scratch:
-        shutil.copytree(store / "source", scratch, dirs_exist_ok=True)
-        codes = run_all(ctx, Path(scratch))
-        refused = misuse(Path(scratch), ctx.config["template_profile"])
-        for name in RUNS:
-            shutil.copytree(Path(scratch) / name, store / name)
-    (store / "refusals.json").write_text(json.dumps(refused, indent=1) + "\n", "utf-8")
-    results = {name: json.loads((store / name / "result.json").read_text("utf-8")) for name in RUNS}
-    found = measure(store, results, codes, refused)
-    result = Result(
-        "lab.template.experiment",
-        QUESTION,
-        HYPOTHESIS,
-        METHOD,
-        found,
-        tables=(table(results),),
-        findings=findings(found),
-        environment=environment(ctx, packages=("torch", "transformers")),
-    )
-    present.write(ctx.out, result, [figure(results)])
+@dataclass(frozen=True)
+class TemplateObservations:
+    """What the copies did: exit codes of the runs, the misuses, result.json of each run.
+
+    A misuse is {"tried", "exit_code", "error"}.
+    """
+
+    exit_codes: list[int]
+    misuses: list[dict[str, Any]]
+    results: dict[str, dict[str, Any]]
+
+
+def run(ctx: Context) -> Outcome:
+    """Copy the template, run and misuse the copy, and store what it wrote below artifacts/."""
+    artifacts = ctx.out / "artifacts"
+    copy_template(artifacts / "source")
+    with tempfile.TemporaryDirectory() as name:
+        scratch = Path(name)
+        shutil.copytree(artifacts / "source", scratch, dirs_exist_ok=True)
+        observations = measure(ctx, scratch)
+        store(artifacts, scratch, observations)
+    measurements = summarise(artifacts, observations)
     ctx.progress(len(RUNS) + 1, len(RUNS) + 1, "checked")
+    return Outcome(
+        measurements,
+        tables=[table(observations.results)],
+        findings=findings(measurements),
+        figures=[figure(observations.results)],
+    )
+
+
+def copy_template(folder: Path) -> None:
+    """Copy the template and its config under the new name."""
+    folder.mkdir(parents=True)
+    for suffix in (".py", ".yaml"):
+        template = Path(lab.__file__).with_name(f"EXPERIMENT_TEMPLATE{suffix}")
+        shutil.copyfile(template, folder / f"{NAME}{suffix}")
+
+
+def measure(ctx: Context, scratch: Path) -> TemplateObservations:
+    """Run and misuse the copy in the scratch folder."""
+    exit_codes = run_all(ctx, scratch)
+    misuses = misuse(scratch, ctx.config["template_profile"])
+    results = {}
+    for name in RUNS:
+        results[name] = json.loads((scratch / name / "result.json").read_text("utf-8"))
+    return TemplateObservations(exit_codes, misuses, results)
 
 
 def run_all(ctx: Context, scratch: Path) -> list[int]:
-    """Start the runs, two at a time; gives their exit codes.
+    """Start the runs, two at a time, and return their exit codes.
 
-    Most of each run is loading libraries on one core.
+    Most of a run is loading libraries on one core.
+
+    Raises:
+        ContractError: a run failed.
     """
-
-    def one(name: str) -> Any:
-        return start(
-            scratch, name, ctx.config["template_profile"], ctx.seed + (name == "other_seed")
-        )
-
-    codes = []
+    profile = ctx.config["template_profile"]
+    seeds = {"template": ctx.seed, "repeated": ctx.seed, "other_seed": ctx.seed + 1}
+    codes: list[int] = []
     with ThreadPoolExecutor(2) as pool:
-        for name, process in zip(RUNS, pool.map(one, RUNS), strict=True):
+        processes = pool.map(lambda name: start(scratch, name, profile, seeds[name]), RUNS)
+        for name, process in zip(RUNS, processes, strict=True):
             if process.returncode != 0:
                 msg = (
-                    f"the template's run {name!r} ended with exit code "
-                    f"{process.returncode}:\n{process.stderr}"
+                    f"the template's run {name!r} ended with exit code {process.returncode}:\n"
+                    f"{process.stderr}"
                 )
                 raise ContractError(msg)
             codes.append(process.returncode)
@@ -88,34 +122,14 @@ def run_all(ctx: Context, scratch: Path) -> list[int]:
     return codes
 
 
-def make(folder: Path) -> None:
-    """Copy the template and its config under the new name."""
-    folder.mkdir(parents=True)
-    for suffix in (".py", ".yaml"):
-        shutil.copyfile(
-            Path(lab.__file__).with_name(f"EXPERIMENT_TEMPLATE{suffix}"), folder / f"{NAME}{suffix}"
-        )
-
-
-def start(scratch: Path, out: str, profile: str, seed: int, config: str = f"{NAME}.yaml") -> Any:
-    """Run the experiment by its own command line in the scratch folder; gives the process."""
-    command = [
-        sys.executable,
-        "-m",
-        NAME,
-        "--config",
-        config,
-        "--profile",
-        profile,
-        "--seed",
-        str(seed),
-        "--out",
-        out,
-    ]
-    # The lab must be found from the scratch folder; the progress and inputs of this run are not
-    # those of the new one.
-    hidden = {"PHASES_EVENTS", "PHASES_INPUTS"}
-    variables = {key: text for key, text in os.environ.items() if key not in hidden}
+def start(
+    scratch: Path, out: str, profile: str, seed: int, config: str = f"{NAME}.yaml"
+) -> subprocess.CompletedProcess[str]:
+    """Run the experiment by its own command line in the scratch folder."""
+    command = [sys.executable, "-m", NAME, "--config", config, "--profile", profile]
+    command += ["--seed", str(seed), "--out", out]
+    variables = {name: text for name, text in os.environ.items() if name not in HIDDEN}
+    # The copy imports the lab from outside the repository.
     variables["PYTHONPATH"] = str(Path(lab.__file__).parent.parent)
     return subprocess.run(
         command,
@@ -131,110 +145,112 @@ def start(scratch: Path, out: str, profile: str, seed: int, config: str = f"{NAM
 def misuse(scratch: Path, profile: str) -> list[dict[str, Any]]:
     """Start the experiment wrongly in three ways.
 
-    Gives each try, its exit code and the last line of its error.
+    Return each try, its exit code and the last line of its error.
     """
     (scratch / "empty.yaml").write_text("common: {}\n", "utf-8")
-    tries = {
+    processes = {
         "an unknown profile": start(scratch, "refused", "no-such-profile", 0),
         "an output folder in use": start(scratch, RUNS[0], profile, 0),
         "a config without profiles": start(scratch, "refused", profile, 0, "empty.yaml"),
     }
-    return [
-        {
-            "tried": name,
-            "exit_code": process.returncode,
-            "error": (process.stderr.splitlines() or [""])[-1],
-        }
-        for name, process in tries.items()
-    ]
+    misuses = []
+    for name, process in processes.items():
+        error = (process.stderr.splitlines() or [""])[-1]
+        misuses.append({"tried": name, "exit_code": process.returncode, "error": error})
+    return misuses
 
 
-def measure(
-    store: Path, results: dict[str, Any], codes: list[int], refused: list[dict[str, Any]]
-) -> dict[str, Measurement]:
-    """Give the measurements; the template's own losses have `template_` before their names."""
-    first, again = results["template"], results["repeated"]
+def store(artifacts: Path, scratch: Path, observations: TemplateObservations) -> None:
+    """Write the outputs of the runs and the refusals."""
+    for name in RUNS:
+        shutil.copytree(scratch / name, artifacts / name)
+    refusals = json.dumps(observations.misuses, indent=1) + "\n"
+    (artifacts / "refusals.json").write_text(refusals, "utf-8")
+
+
+def summarise(artifacts: Path, observations: TemplateObservations) -> dict[str, Measurement]:
+    """Return the measurements; the template's own have `template_` before their names."""
+    results = observations.results
+    first = results["template"]
     losses = {name: result["measurements"]["loss"]["values"] for name, result in results.items()}
-    files = [
-        name
-        for name, digest in first["files"].items()
-        if digest_of(store / RUNS[0] / name) == digest
-    ]
+    source = (artifacts / "source" / f"{NAME}.py").read_text("utf-8")
+    files_with_right_digest = 0
+    for name, digest in first["files"].items():
+        files_with_right_digest += digest_of(artifacts / "template" / name) == digest
+    misuses_refused = 0
+    for attempt in observations.misuses:
+        misuses_refused += attempt["exit_code"] == 2 and attempt["error"].startswith("error: ")
+
     counts = {
-        "runs": len(codes),
-        "runs_ended_well": codes.count(0),
-        "misuses": len(refused),
-        "misuses_refused": sum(
-            item["exit_code"] == 2 and item["error"].startswith("error: ") for item in refused
-        ),
-        "files_with_right_digest": len(files),
+        "runs": len(observations.exit_codes),
+        "runs_ended_well": observations.exit_codes.count(0),
+        "misuses": len(observations.misuses),
+        "misuses_refused": misuses_refused,
+        "files_with_right_digest": files_with_right_digest,
         "files_listed": len(first["files"]),
-        "source_lines": len((store / "source" / f"{NAME}.py").read_text("utf-8").splitlines()),
-        "same_seed_same_numbers": first["measurements"] == again["measurements"],
-        "values_shared_with_other_seed": len(set(losses[RUNS[0]]) & set(losses[RUNS[2]])),
+        "source_lines": len(source.splitlines()),
+        "same_seed_same_numbers": first["measurements"] == results["repeated"]["measurements"],
+        "values_shared_with_other_seed": len(set(losses["template"]) & set(losses["other_seed"])),
     }
-    own = {
-        f"template_{name}": Measurement.from_json(raw)
-        for name, raw in first["measurements"].items()
-    }
-    return {name: Measurement.of_exact(value) for name, value in counts.items()} | own
+    measurements = {name: Measurement.of_exact(count) for name, count in counts.items()}
+    for name, raw in first["measurements"].items():
+        measurements[f"template_{name}"] = Measurement.from_json(raw)
+    return measurements
 
 
-def table(results: dict[str, Any]) -> Table:
-    """Give what the three runs measured, side by side."""
-    names = list(results[RUNS[0]]["measurements"])
-    rows = tuple(
-        (name, *(results[run]["measurements"][name]["value"] for run in RUNS)) for name in names
-    )
-    return Table(
-        "What the three runs measured",
-        ("measurement", *(run.replace("_", " ") for run in RUNS)),
-        rows,
-    )
+def table(results: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Return what the three runs measured, side by side."""
+    rows = []
+    for name in results["template"]["measurements"]:
+        values = [results[run_name]["measurements"][name]["value"] for run_name in RUNS]
+        rows.append((name, *values))
+    columns = ("measurement", *(run_name.replace("_", " ") for run_name in RUNS))
+    return Table("Measurements of the three runs", columns, tuple(rows))
 
 
-def findings(found: dict[str, Measurement]) -> tuple[str, ...]:
-    """Give the sentences that the numbers support."""
-    value: dict[str, Any] = {name: m.value for name, m in found.items()}
-    same = "the same" if value["same_seed_same_numbers"] else "DIFFERENT"
-    shared = value["values_shared_with_other_seed"]
-    others = (
-        "shared none of them"
-        if shared == 0
-        else f"SHARED {shared} of them: the seed does not reach the run"
-    )
+def findings(measurements: Mapping[str, Measurement]) -> tuple[str, ...]:
+    """Return the sentences that the numbers support."""
+    counts: dict[str, Any] = {name: m.value for name, m in measurements.items()}
+    same = "the same" if counts["same_seed_same_numbers"] else "DIFFERENT"
+    shared = counts["values_shared_with_other_seed"]
+    if shared == 0:
+        others = "shared none of them"
+    else:
+        others = f"SHARED {shared} of them: the seed does not reach the run"
     return (
-        f"{value['runs_ended_well']} of {value['runs']} runs of the copied template ended well, "
-        f"and {value['misuses_refused']} of {value['misuses']} misuses were refused.",
+        f"{counts['runs_ended_well']} of {counts['runs']} runs of the copied template ended well, "
+        f"and {counts['misuses_refused']} of {counts['misuses']} misuses were refused.",
         f"The same seed gave {same} numbers; another seed {others}.",
-        f"{value['files_with_right_digest']} of {value['files_listed']} files that it wrote have "
+        f"{counts['files_with_right_digest']} of {counts['files_listed']} files that it wrote have "
         "the digest that its result states.",
     )
 
 
-def figure(results: dict[str, Any]) -> present.Figure:
+def figure(results: Mapping[str, Mapping[str, Any]]) -> present.Figure:
     """Show the losses of two seeds beside the loss of a fair guess."""
-    measured = {name: result["measurements"] for name, result in results.items()}
-    chance = measured[RUNS[0]]["chance_loss"]["value"]
-    first, other = (measured[name]["loss"] for name in (RUNS[0], RUNS[2]))
-    steps = range(1, len(first["values"]) + 1)
-    apart = abs(first["value"] - other["value"])
+    first = results["template"]["measurements"]["loss"]
+    other = results["other_seed"]["measurements"]["loss"]
+    chance = results["template"]["measurements"]["chance_loss"]["value"]
+    sequences = range(1, len(first["values"]) + 1)
+    difference = abs(first["value"] - other["value"])
     return present.Figure(
         name="two_seeds",
         title="The template's experiment under two seeds",
-        caption=f"The means of the two seeds are {present.number(apart, 2)} nats/token apart; "
-        f"a fair guess costs {present.number(chance)}.",
+        caption=(
+            f"The means of the two seeds are {present.number(difference, 2)} nats/token apart; "
+            f"a fair guess costs {present.number(chance)}."
+        ),
         x_label="sequence",
         y_label="loss (nats/token)",
         series=(
-            present.Series("the seed", steps, first["values"], kind="points"),
-            present.Series("the next seed", steps, other["values"], kind="points"),
+            present.Series("the seed", sequences, first["values"], kind="points"),
+            present.Series("the next seed", sequences, other["values"], kind="points"),
             present.Series(
-                "a fair guess, ln V", (1, len(first["values"])), (chance, chance), style="dashed"
+                "a fair guess, ln V", (1, len(sequences)), (chance, chance), style="dashed"
             ),
         ),
     )
 
 
 if __name__ == "__main__":
-    main(run)
+    main(EXPERIMENT, run)

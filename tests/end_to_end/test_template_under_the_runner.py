@@ -15,12 +15,12 @@ sys.path.insert(0, str(ROOT / "tests/phases"))
 from toy import Toy  # noqa: E402
 
 GATE = '''
-"""Compute the template's numbers again from its stored logits."""
+"""Recompute the template's numbers from its stored logits."""
 import math
 
 import pytest
 
-from gates import outputs
+from gates.shared import outputs
 
 ARRAYS = ("artifacts/arrays.safetensors",)
 
@@ -120,8 +120,8 @@ def learner(tmp_path: Path) -> Callable[[], Toy]:
         toy = Toy(root, PLAN)
         ignore = shutil.ignore_patterns("__pycache__", "results")
         shutil.copytree(ROOT / "lab", root / "lab", ignore=ignore)
-        for name in ("__init__.py", "outputs.py", "images.py"):
-            shutil.copy(ROOT / "gates" / name, root / "gates" / name)
+        for name in ("outputs.py", "images.py"):
+            toy.write(f"gates/shared/{name}", (ROOT / "gates/shared" / name).read_text())
         toy.write("gates/test_first.py", GATE)
         toy.write("lab/mine/__init__.py", '"""My own experiments."""\n')
         for suffix in ("py", "yaml"):
@@ -166,8 +166,8 @@ CHANGES = {
         "arrays.safetensors",
     ),
     "no result": (
-        "    present.write(ctx.out, result, [figure(measurements)])\n",
-        "",
+        "    main(EXPERIMENT, run)\n",
+        "    pass\n",
         "errored",
         "result.json",
     ),

@@ -1,4 +1,4 @@
-"""Outputs to judge, made once a session by the experiments, and a gate run as a person runs it."""
+"""Outputs to judge, made once a session by the experiments, and a gate run as a user runs it."""
 
 import json
 import os
@@ -13,75 +13,68 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-INI = "[pytest]\nmarkers =\n    integrity: compares digests\n"
+INI = f"[pytest]\npythonpath = {ROOT}\nmarkers =\n    integrity: compares digests\n"
 
 
 def run_experiment(module: str, config: str, inputs: Path, out: Path) -> Path:
-    """Run an experiment of the lab by its own command line; gives `out`."""
+    """Run an experiment of the lab by its own command line and return `out`."""
     argv = ["--config", config, "--profile", "cpu", "--inputs", str(inputs), "--out", str(out)]
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", module, *argv], cwd=ROOT, capture_output=True, text=True, check=False
     )
-    assert done.returncode == 0, done.stderr
+    assert process.returncode == 0, process.stderr
     return out
 
 
-def failing(gate: str, out: Path, inputs: Path, *options: str) -> list[str]:
-    """Run a gate in a process of its own, with no more set than a person has to.
-
-    Gives the checks that failed.
-    """
-    report = out.parent / f"{out.name}.xml"
-    ini = out.parent / "gate.ini"
-    ini.write_text(INI)
-    argv = [
-        "-m",
-        "pytest",
-        str(ROOT / "gates" / gate),
-        "-c",
-        str(ini),
-        "--rootdir",
-        str(ROOT),
-        "--noconftest",
-    ]
-    argv += ["-q", "-p", "no:cacheprovider", "--strict-markers", f"--junitxml={report}", *options]
-    env = {name: text for name, text in os.environ.items() if not name.startswith("PHASES_")}
-    env |= {"PHASES_OUT": str(out), "PHASES_INPUTS": str(inputs), "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run(
-        [sys.executable, *argv], cwd=out, env=env, capture_output=True, text=True, check=False
+def run_gate(
+    gate: str, ini: Path, report: Path, options: list[str], env: dict[str, str]
+) -> list[str]:
+    """Run a gate in a process of its own and return the checks that failed."""
+    argv = [sys.executable, "-m", "pytest", str(ROOT / "gates" / gate), "-c", str(ini)]
+    argv += ["--rootdir", str(ROOT), "--noconftest", "-q", "-p", "no:cacheprovider"]
+    argv += [f"--junitxml={report}", *options]
+    process = subprocess.run(
+        argv, cwd=env["PHASES_OUT"], env=env, capture_output=True, text=True, check=False
     )
-    assert done.returncode in {0, 1}, done.stdout + done.stderr
+    assert process.returncode in {0, 1}, process.stdout + process.stderr
     cases = list(ET.parse(report).iter("testcase"))
     assert cases
-    bad = [
-        case.get("name", "")
-        for case in cases
-        if case.find("failure") is not None or case.find("error") is not None
-    ]
-    assert (done.returncode == 1) == bool(bad)
-    return bad
+    failures = []
+    for case in cases:
+        if case.find("failure") is not None or case.find("error") is not None:
+            failures.append(case.get("name", ""))
+    assert (process.returncode == 1) == bool(failures)
+    return failures
+
+
+def failing(gate: str, out: Path, inputs: Path, *options: str) -> list[str]:
+    """Run a gate with no more set than a user has to, and return the checks that failed."""
+    ini = out.parent / "gate.ini"
+    ini.write_text(INI)
+    env = {name: text for name, text in os.environ.items() if not name.startswith("PHASES_")}
+    env |= {"PHASES_OUT": str(out), "PHASES_INPUTS": str(inputs), "PYTHONDONTWRITEBYTECODE": "1"}
+    report = out.parent / f"{out.name}.xml"
+    return run_gate(gate, ini, report, ["--strict-markers", *options], env)
 
 
 @pytest.fixture(scope="session")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the foundation's features are given.
+    """Write the inputs of documentation and questions, and return the runner's JSON file.
 
     FEAT-001 measured whatever the shipped documents ask of it.
     """
     folder = tmp_path_factory.mktemp("inputs")
-    for name in ("concepts", "QUESTIONS.md"):
-        source = ROOT / "docs" / name
-        shutil.copytree(source, folder / name) if source.is_dir() else shutil.copy(
-            source, folder / name
-        )
+    shutil.copytree(ROOT / "docs/concepts", folder / "concepts")
+    shutil.copy(ROOT / "docs/QUESTIONS.md", folder / "QUESTIONS.md")
+
     texts = "".join(path.read_text("utf-8") for path in (folder / "concepts").glob("*.md"))
     names = sorted(set(re.findall(r"\{\{FEAT-001\.(\w+)\}\}", texts)))
-    measured = {
-        name: {"value": 2 + i / 7, "unit": "nats", "stderr": 0.1, "n": 3}
-        for i, name in enumerate(names)
-    }
+    measurements = {}
+    for i, name in enumerate(names):
+        measurements[name] = {"value": 2 + i / 7, "unit": "nats", "stderr": 0.1, "n": 3}
     (folder / "FEAT-001").mkdir()
-    (folder / "FEAT-001/result.json").write_text(json.dumps({"measurements": measured}))
+    (folder / "FEAT-001/result.json").write_text(json.dumps({"measurements": measurements}))
+
     entries = {
         "concepts": {"kind": "input", "path": str(folder / "concepts")},
         "questions": {"kind": "input", "path": str(folder / "QUESTIONS.md")},
@@ -92,19 +85,15 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def foundation(inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Give the outputs of a foundation experiment, run at the first call.
-
-    The experiments are documentation, questions and template.
-    """
-    made: dict[str, Path] = {}
+def outputs_of(inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Return the outputs of documentation, questions or template, run at the first call."""
+    folders: dict[str, Path] = {}
 
     def outputs(name: str) -> Path:
-        if name not in made:
+        if name not in folders:
             out = tmp_path_factory.mktemp(name) / "out"
-            made[name] = run_experiment(
-                f"lab.{name}.experiment", f"lab/{name}/experiment.yaml", inputs, out
-            )
-        return made[name]
+            config = f"lab/{name}/experiment.yaml"
+            folders[name] = run_experiment(f"lab.{name}.experiment", config, inputs, out)
+        return folders[name]
 
     return outputs

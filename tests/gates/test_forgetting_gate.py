@@ -1,4 +1,4 @@
-"""FEAT-008's gate on the tiny model with all items: it believes it, and nothing changed in it."""
+"""FEAT-008's gate on the tiny model with all items: it passes an honest run and no changed one."""
 
 import copy
 import json
@@ -22,7 +22,7 @@ GATE = "forgetting/test_forgetting.py"
 
 @pytest.fixture(scope="session")
 def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Give the outputs of a run at the planned size on the tiny model, and its file of inputs."""
+    """Return the outputs of a run at the planned size on the tiny model, and its file of inputs."""
     from lab.instruments import models
 
     folder = tmp_path_factory.mktemp("forgetting")
@@ -61,8 +61,8 @@ def chats(folder: Path) -> Path:
 
 
 @pytest.fixture
-def damaged(judged: tuple[Path, Path], tmp_path: Path) -> Path:
-    """Give a copy to damage."""
+def mutant(judged: tuple[Path, Path], tmp_path: Path) -> Path:
+    """Return a copy to change."""
     return Path(shutil.copytree(judged[0], tmp_path / "copy"))
 
 
@@ -94,15 +94,15 @@ def test_nothing_at_all_fails_every_number(judged, tmp_path):
     } < names
 
 
-def test_likelihoods_that_the_weights_do_not_give_are_seen(judged, damaged):
+def test_likelihoods_that_the_weights_do_not_give_are_seen(judged, mutant):
     def better(arrays):
         for name in arrays:
             if name.endswith("log_likelihoods"):
                 # of all choices alike: no margin and no accuracy moves much
                 arrays[name] += np.float32(0.1)
 
-    change_scores(damaged, better)
-    assert "test_stored_scores_agree_with_the_weights" in warm.failing(GATE, damaged, judged[1])
+    change_scores(mutant, better)
+    assert "test_stored_scores_agree_with_the_weights" in warm.failing(GATE, mutant, judged[1])
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_likelihoods_that_the_weights_do_not_give_are_seen(judged, damaged):
         ("losses", "test_stored_scores_agree_with_the_weights"),
     ],
 )
-def test_noise_in_one_kind_of_array_is_seen_without_comparing_digests(judged, damaged, part, check):
+def test_noise_in_one_kind_of_array_is_seen_without_comparing_digests(judged, mutant, part, check):
     draw = np.random.default_rng(0)
 
     def noise(arrays):
@@ -122,72 +122,72 @@ def test_noise_in_one_kind_of_array_is_seen_without_comparing_digests(judged, da
             if name.endswith(part):
                 arrays[name] = (t + np.abs(draw.standard_normal(t.shape))).astype(t.dtype)
 
-    change_scores(damaged, noise)
-    assert check in warm.failing(GATE, damaged, judged[1])
+    change_scores(mutant, noise)
+    assert check in warm.failing(GATE, mutant, judged[1])
 
 
-def test_the_base_given_for_an_adapter_is_seen(judged, damaged):
+def test_the_base_in_place_of_an_adapter_is_seen(judged, mutant):
     def nothing_forgotten(arrays):
         for name in list(arrays):
             if not name.startswith("base."):
                 arrays[name] = arrays[f"base.{name.rpartition('.')[2]}"].copy()
 
-    change_scores(damaged, nothing_forgotten)
-    assert "test_norms_agree_with_the_adapters" in warm.failing(GATE, damaged, judged[1])
+    change_scores(mutant, nothing_forgotten)
+    assert "test_norms_agree_with_the_adapters" in warm.failing(GATE, mutant, judged[1])
 
 
-def test_text_that_the_base_did_not_write_is_seen(judged, damaged):
+def test_text_that_the_base_did_not_write_is_seen(judged, mutant):
     def other(rows):
         for row in rows:
             row["ids"] = row["ids"][: -row["drawn"]] + [3 + i % 5 for i in range(row["drawn"])]
 
-    rewrite(damaged, forgetting.TEXT, other)
-    names = warm.failing(GATE, damaged, judged[1])
+    rewrite(mutant, forgetting.TEXT, other)
+    names = warm.failing(GATE, mutant, judged[1])
     assert {
         "test_the_text_is_what_the_base_says",
         "test_stored_scores_agree_with_the_weights",
     } <= names
 
 
-def test_a_wrong_answer_is_seen(judged, damaged):
+def test_a_wrong_answer_is_seen(judged, mutant):
     rewrite(
-        damaged,
+        mutant,
         "artifacts/suites/lab_math.jsonl",
         lambda rows: rows[7].update(gold=(rows[7]["gold"] + 1) % 4),
     )
-    assert "test_items_are_what_they_claim" in warm.failing(GATE, damaged, judged[1])
+    assert "test_items_are_what_they_claim" in warm.failing(GATE, mutant, judged[1])
 
 
-def test_adapters_that_changed_their_names_are_seen(judged, damaged):
-    path = damaged / forgetting.MODELS
+def test_adapters_that_changed_their_names_are_seen(judged, mutant):
+    path = mutant / forgetting.MODELS
     document = json.loads(path.read_text())
     one, two = list(document["models"])[:2]
     models = document["models"]
     models[one], models[two] = models[two], models[one]
     path.write_text(json.dumps(document))
     assert "test_adapters_are_the_trials_that_the_config_names" in warm.failing(
-        GATE, damaged, judged[1]
+        GATE, mutant, judged[1]
     )
 
 
 @pytest.mark.parametrize("name", ["frontier", "divergence", "suites"])
-def test_a_figure_of_other_numbers_is_seen(judged, damaged, name):
-    path = damaged / f"figures/{name}.json"
+def test_a_figure_of_other_numbers_is_seen(judged, mutant, name):
+    path = mutant / f"figures/{name}.json"
     figure = json.loads(path.read_text())
     figure["series"][0]["y"][0] += 0.01
     path.write_text(json.dumps(figure))
-    assert f"test_figure_shows_the_numbers[{name}]" in warm.failing(GATE, damaged, judged[1])
+    assert f"test_figure_shows_the_numbers[{name}]" in warm.failing(GATE, mutant, judged[1])
 
 
-def test_a_changed_table_and_a_changed_sentence_are_seen(judged, damaged):
-    path = damaged / "result.json"
+def test_a_changed_table_and_a_changed_sentence_are_seen(judged, mutant):
+    path = mutant / "result.json"
     document = json.loads(path.read_text())
     document["tables"][0]["rows"][2][4] *= 1.01
     document["findings"] = [line.replace("none.", "r16 5e-3.") for line in document["findings"]][
         :-1
     ]
     path.write_text(json.dumps(document))
-    names = warm.failing(GATE, damaged, judged[1])
+    names = warm.failing(GATE, mutant, judged[1])
     assert {
         "test_table_follows_from_what_was_stored[0]",
         "test_sentences_name_what_the_numbers_say",
@@ -198,8 +198,8 @@ def test_a_changed_table_and_a_changed_sentence_are_seen(judged, damaged):
 def test_a_measurement_changed_alone_is_seen(name, judged, monkeypatch, tmp_path):
     monkeypatch.setenv("PHASES_INPUTS", str(judged[1]))
     monkeypatch.setenv("PHASES_OUT", str(judged[0]))
-    wanted = forgetting.found()["numbers"][name]
-    outputs.assert_agrees(name, wanted)
+    expected = forgetting.recomputed()["numbers"][name]
+    outputs.assert_agrees(name, expected)
     true = json.loads((judged[0] / "result.json").read_text())
     value = true["measurements"][name]["value"]
     monkeypatch.setenv("PHASES_OUT", str(tmp_path))
@@ -208,4 +208,4 @@ def test_a_measurement_changed_alone_is_seen(name, judged, monkeypatch, tmp_path
         changed["measurements"][name]["value"] = other
         (tmp_path / "result.json").write_text(json.dumps(changed))
         with pytest.raises(AssertionError):
-            outputs.assert_agrees(name, wanted)
+            outputs.assert_agrees(name, expected)

@@ -6,7 +6,7 @@ import torch
 
 from lab.instruments import adapters, models
 from tests.benchmarks import training_vs_trl
-from tests.benchmarks._training_rows import OURS, PLAIN, ROWS, Job, Ran, adapted, run
+from tests.benchmarks._training_rows import OURS, PLAIN, ROWS, Job, RowResult, adapted, run
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.is_gradient_checkpointing. is deprecated:FutureWarning"
@@ -44,10 +44,13 @@ def outcome(trl_seconds, shift):
     Ours takes a second a step, and its losses are 2 nats and some noise.
     """
     rng = np.random.default_rng(0)
-    losses, owners = 2 + rng.normal(size=40), np.repeat(np.arange(10), 4)
+    losses = 2 + rng.normal(size=40)
+    example_ids = np.repeat(np.arange(10), 4)
 
     def ran(seconds, flops):
-        return [Ran([9.0, seconds], [100, 100], [40, 40], 2_000_000, 1_000_000, [flops, flops])] * 2
+        return [
+            RowResult([9.0, seconds], [100, 100], [40, 40], 2_000_000, 1_000_000, [flops, flops])
+        ] * 2
 
     seconds = dict.fromkeys(ROWS, trl_seconds) | {
         "trl packing": trl_seconds - 0.5,
@@ -57,7 +60,7 @@ def outcome(trl_seconds, shift):
     evaluated = {
         row: {
             "losses": losses + (row != OURS) * (shift + 0.01 * rng.normal(size=40)),
-            "owners": owners,
+            "example_ids": example_ids,
         }
         for row in ROWS
     }

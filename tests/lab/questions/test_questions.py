@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from lab.contract import Inputs
 from lab.questions import experiment as questions
-from lab.questions.question_log import STATUSES, parse, problems
+from lab.questions.question_log import STATUSES, find_problems, parse
 
 ROOT = Path(__file__).resolve().parents[3]
 PLAN = ("FEAT-001", "FEAT-002")
@@ -57,10 +57,10 @@ entry = st.tuples(
 )
 
 
-def faults(
-    text: str, proved: frozenset[str] = frozenset({"FEAT-001"}), least: int = 3
+def problems_of(
+    text: str, verified: frozenset[str] = frozenset({"FEAT-001"}), least: int = 3
 ) -> list[str]:
-    return list(problems(parse(text), PLAN, set(proved), least))
+    return list(find_problems(parse(text), PLAN, set(verified), least))
 
 
 @given(st.lists(entry))
@@ -77,28 +77,28 @@ def test_what_is_written_is_read(entries: list[tuple[str, str, list[tuple[str, s
 def test_any_text_can_be_read(text: str) -> None:
     log = parse(text)
     assert len(log) <= text.count("Q-")
-    list(problems(log, PLAN, set(), 0))
+    list(find_problems(log, PLAN, set(), 0))
 
 
-def test_a_good_log_has_no_fault() -> None:
-    assert faults(GOOD) == []
+def test_a_good_log_has_no_problem() -> None:
+    assert problems_of(GOOD) == []
     first, second, third = parse(GOOD)
     assert (first.status, first.experiments) == ("OPEN", PLAN)
     assert (second.field("answered by"), third.field("superseded by")) == ("FEAT-001", "Q-002")
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "fault"),
+    ("old", "new", "problem"),
     [
-        ("Q-003 ·", "Q-002 ·", "Q-002 stands there 2 times"),
+        ("Q-003 ·", "Q-002 ·", "Q-002 is there 2 times"),
         ("Does it fall?", "It falls", "Q-001: its heading does not end with a question mark"),
-        ("status: OPEN", "status: DONE", "Q-001: status 'DONE', wanted one of OPEN"),
+        ("status: OPEN", "status: DONE", "Q-001: status 'DONE'; expected one of OPEN"),
         ("- status: OPEN\n", "", "Q-001: status ''"),
         ("- why: Because.\n", "", "Q-001: field 'why' is missing"),
         (
             "- why: Because.",
             "- why: Because.\n- why: And.",
-            "Q-001: field 'why' stands there 2 times",
+            "Q-001: field 'why' is there 2 times",
         ),
         (
             "FEAT-001, FEAT-002",
@@ -115,39 +115,39 @@ def test_a_good_log_has_no_fault() -> None:
         (
             "answered by: FEAT-001",
             "answered by: me",
-            "Q-002: ANSWERED by 'me', wanted the id of a feature",
+            "Q-002: ANSWERED by 'me'; expected the id of a feature",
         ),
         ("- answered by: FEAT-001\n", "", "Q-002: ANSWERED by ''"),
         ("superseded by: Q-002", "superseded by: Q-003", "Q-003: SUPERSEDED by 'Q-003'"),
         ("superseded by: Q-002", "superseded by: Q-009", "Q-003: SUPERSEDED by 'Q-009'"),
-        ("### Q-003 ·", "#### Q-003 ·", "there are 2 questions, wanted at least 3"),
+        ("### Q-003 ·", "#### Q-003 ·", "there are 2 questions; expected at least 3"),
     ],
 )
-def test_each_rule_finds_what_breaks_it(old: str, new: str, fault: str) -> None:
+def test_each_rule_finds_what_breaks_it(old: str, new: str, problem: str) -> None:
     assert GOOD.count(old) == 1
-    assert [text for text in faults(GOOD.replace(old, new)) if fault in text] != []
+    assert [text for text in problems_of(GOOD.replace(old, new)) if problem in text] != []
 
 
 def test_an_answer_without_a_receipt_does_not_count() -> None:
-    given = {"kind": "feature", "path": "x", "receipt": "sha256:00"}
-    assert questions.receipts(
-        Inputs({"FEAT-001": given, "log": {"kind": "input", "path": "y"}})
-    ) == {"FEAT-001"}
-    without = questions.receipts(Inputs({"FEAT-001": {**given, "receipt": None}}))
-    assert without == set() and faults(GOOD, frozenset(without)) != []
+    feature = {"kind": "feature", "path": "x", "receipt": "sha256:00"}
+    inputs = Inputs({"FEAT-001": feature, "log": {"kind": "input", "path": "y"}})
+    assert questions.receipts(inputs) == {"FEAT-001"}
+    verified = questions.receipts(Inputs({"FEAT-001": {**feature, "receipt": None}}))
+    assert verified == set() and problems_of(GOOD, frozenset(verified)) != []
 
 
-def test_the_shipped_log_is_open_complete_and_without_fault() -> None:
+def test_the_shipped_log_is_open_complete_and_without_problems() -> None:
     text = (ROOT / "docs/QUESTIONS.md").read_text("utf-8")
     log = parse(text)
     assert len(log) == len(re.findall(r"^### ", text, re.MULTILINE)) >= 20
     assert {question.status for question in log} == {"OPEN"}
-    assert list(problems(log, questions.plan(1, 20), set(), 20)) == []
+    assert list(find_problems(log, questions.plan_features(1, 20), set(), 20)) == []
 
 
 def test_index_and_totals_count_the_same() -> None:
     log = parse(GOOD)
-    index, found = questions.index(log, PLAN), questions.totals(log, PLAN, ["a problem"])
+    index = questions.index_of(log, PLAN)
+    measurements = questions.summarise(log, PLAN, ["a problem"])
     assert index["by_status"] == {
         "OPEN": ["Q-001"],
         "EXPLORING": [],
@@ -158,7 +158,7 @@ def test_index_and_totals_count_the_same() -> None:
         "FEAT-001": ["Q-001", "Q-002", "Q-003"],
         "FEAT-002": ["Q-001"],
     }
-    assert {name: m.value for name, m in found.items()} == {
+    assert {name: m.value for name, m in measurements.items()} == {
         "questions": 3, "open": 1, "exploring": 0, "answered": 1, "superseded": 1, "tags": 4,
         "experiments": 2, "experiments_with_a_question": 2, "problems": 1,
     }  # fmt: skip
@@ -167,9 +167,10 @@ def test_index_and_totals_count_the_same() -> None:
 
 def test_sentences_turn_with_the_numbers() -> None:
     log = parse(GOOD)
-    kept = " ".join(questions.findings(questions.totals(log, PLAN, [])))
-    broken = " ".join(questions.findings(questions.totals(log, (*PLAN, "FEAT-003"), ["a problem"])))
-    assert "Every experiment" in kept and "The log keeps its rules: 0 problems" in kept
+    good = " ".join(questions.findings(questions.summarise(log, PLAN, [])))
+    numbers = questions.summarise(log, (*PLAN, "FEAT-003"), ["a problem"])
+    broken = " ".join(questions.findings(numbers))
+    assert "Every experiment" in good and "The log follows its rules: 0 problems" in good
     assert (
         "NOT every experiment" in broken
         and "(2 of 3)" in broken
