@@ -1,23 +1,24 @@
-"""FEAT-005's numbers computed again from what it stored, by formulas apart from the lab's.
+"""FEAT-005's measurements recomputed from its stored arrays, by formulas apart from the lab's.
 
-Needs numpy and no torch. What the stored arrays themselves are worth is settled in gates/shared/trials.py
-and gates/loss_curves/model.py.
+Needs numpy and no torch. Whether the stored arrays themselves are right is checked in
+gates/shared/trials.py and gates/loss_curves/model.py.
 """
 
 from __future__ import annotations
 
 import functools
+import json
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from gates.shared import outputs, trials
-from gates.shared.stored import cached, token_mean
+from gates.shared import outputs, stored, trials
+from gates.shared.stored import cached, config, token_mean
 
 SHAPES = ("healthy", "overfitting", "diverging", "flat")
 RATES = ("low", "high")
 SIZES = (4, 8, 16)
-LINES = ("healthy", "overfitting")
+RUNS_ALONG_UPDATE = ("healthy", "overfitting")
 POINTS = ("start", "low", "healthy")
 STORED = (
     "shapes.json",
@@ -25,332 +26,362 @@ STORED = (
     "line.safetensors",
     "gradient_products.safetensors",
 )
-NAMES = (
+MEASUREMENTS = (
     "base_loss",
-    *(f"{what}_{shape}" for shape in SHAPES for what in ("eval_loss", "detected")),
+    *(f"eval_loss_{shape}" for shape in SHAPES),
+    *(f"detected_{shape}" for shape in SHAPES),
     "runs_told_apart",
     "divergence_rise",
     "overfit_rise",
     "overfit_gap",
     "staircase_share",
-    *(f"eval_loss_b{size}_{rate}" for rate in RATES for size in SIZES),
+    *(f"eval_loss_b{size}_low" for size in SIZES),
+    *(f"eval_loss_b{size}_high" for size in SIZES),
     *(f"batch_effect_{rate}" for rate in RATES),
     *(f"noise_scale_{point}" for point in POINTS),
     "noise_growth",
-    *(f"line_minimum_{run}" for run in LINES),
+    *(f"line_minimum_{run}" for run in RUNS_ALONG_UPDATE),
 )
 
 
-def config() -> dict[str, Any]:
-    """Give the settings that the run says it used."""
-    found: dict[str, Any] = outputs.result()["environment"]["config"]
-    return found
-
-
 def shapes() -> dict[str, str]:
-    """Give run -> the name of its trial."""
-    found: dict[str, str] = outputs.read_json("artifacts/shapes.json")
-    return found
+    """Return shape -> the name of its trial."""
+    names: dict[str, str] = outputs.read_json("artifacts/shapes.json")
+    return names
 
 
 def planned_shape(shape: str) -> dict[str, Any]:
-    """Give what the config says of a run, as trial.json says it."""
-    told = config()["shapes"][shape]
+    """Return what the config plans for a shape's run, in the fields of trial.json."""
+    entry = config()["shapes"][shape]
     return {
-        "training": told["training"],
-        "examples": told["examples"],
-        "curve_every": told["curve_every"],
+        "training": entry["training"],
+        "examples": entry["examples"],
+        "curve_every": entry["curve_every"],
         "seed": 0,
     }
 
 
 def grid_name(rate: str, size: int, seed: int) -> str:
-    """Give the name of the trial with this rate ("low", "high"), batch size and seed."""
+    """Return the name of the trial with this rate ("low", "high"), batch size and seed."""
     settings = config()
     lora = {
         "r": settings["lora"]["r"],
         "lora_alpha": settings["lora"]["lora_alpha"],
         "use_rslora": False,
     }
-    steps = settings["examples"] // size
-    training = {"learning_rate": settings["rates"][rate], "batch_size": size, "steps": steps}
-    told = {
+    training = {
+        "learning_rate": settings["rates"][rate],
+        "batch_size": size,
+        "steps": settings["examples"] // size,
+    }
+    trial = {
         "seed": seed,
         "examples": settings["examples"],
         "shuffled": False,
         "lora": lora,
         "training": training,
     }
-    return trials.name_of(told)
+    return trials.name_of(trial)
 
 
 def grid() -> list[str]:
-    """Give the names of all trials of the comparison of batch sizes."""
-    return [
-        grid_name(rate, size, seed)
-        for rate in RATES
-        for size in SIZES
-        for seed in config()["seeds"]
-    ]
+    """Return the names of all trials of the comparison of batch sizes."""
+    names = []
+    for rate in RATES:
+        for size in SIZES:
+            names += [grid_name(rate, size, seed) for seed in config()["seeds"]]
+    return names
 
 
 def files() -> list[str]:
-    """Give every file that `numbers` reads."""
+    """Return every file that `measurements` reads."""
     parts = ("trial.json", "steps.safetensors", "evaluation.safetensors")
     return [f"artifacts/{name}" for name in STORED] + trials.files([*trials.own(), "base"], parts)
 
 
-def numbers() -> dict[str, Any]:
-    """Give measurement -> what it must be."""
-    key = (
-        f"loss curves {sorted(config()['detectors'].items())} {config()['data']['curve']} "
-        f"{config()['seeds']}"
-    )
-    return dict(
-        cached(key, files(), lambda: _of_shapes() | _of_batches() | of_noise() | _of_lines())
-    )
+def settings_key() -> str:
+    """Return the config as text.
+
+    It is part of each cache key: the config is in result.json, which is no file of `files`.
+    """
+    return json.dumps(config(), sort_keys=True)
+
+
+def measurements() -> dict[str, Any]:
+    """Return measurement -> what it must be."""
+
+    def compute() -> dict[str, Any]:
+        return _of_shapes() | _of_overfitting() | _of_batches() | of_noise() | _along_updates()
+
+    return dict(cached(f"loss curves {settings_key()}", files(), compute))
 
 
 def losses(trial: str) -> Any:
-    """Give the held-out losses of a trial in float64."""
+    """Return the held-out losses [tokens] of a trial, or of "base", in float64."""
     import numpy as np
 
     return trials.load(trial, "evaluation")["losses"].astype(np.float64)
 
 
-# Curves
+#### curves
 
 
 def curve(shape: str) -> dict[str, Any]:
-    """Give "losses", "tokens" (per step), "smooth" and "held_out" [(steps done, loss)] of a run."""
-    name, count = shapes()[shape], config()["data"]["curve"]
+    """Return a run's "losses", "tokens", "smoothed" (per step), "held_out" [(steps done, loss)]."""
+    name = shapes()[shape]
+    count = config()["data"]["curve"]
     steps = trials.load(name, "steps")
+    step_losses = steps["loss"].tolist()
+    step_tokens = steps["supervised_tokens"].tolist()
+
+    # The ends of the held-out curve come from the evaluations of the base and the trained model.
     ends = []
     for trial in ("base", name):
         example_ids = trials.load(trial, "evaluation")["example_ids"]
         ends.append(float(losses(trial)[example_ids < count].mean()))
-    trained, tokens = steps["loss"].tolist(), steps["supervised_tokens"].tolist()
-    held_out = [
-        (0, ends[0]),
-        *((int(done), loss) for done, loss in steps["curve"].tolist()),
-        (len(trained), ends[1]),
-    ]
-    smooth = smoothed(trained, tokens, config()["detectors"]["beta"])
-    return {"losses": trained, "tokens": tokens, "smooth": smooth, "held_out": held_out}
+    between = [(int(done), loss) for done, loss in steps["curve"].tolist()]
+    return {
+        "losses": step_losses,
+        "tokens": step_tokens,
+        "smoothed": smooth(step_losses, step_tokens, config()["detectors"]["beta"]),
+        "held_out": [(0, ends[0]), *between, (len(step_losses), ends[1])],
+    }
 
 
-def smoothed(values: Sequence[float], tokens: Sequence[float], beta: float) -> list[float]:
-    """Give the debiased average for each t, written out.
+def smooth(values: Sequence[float], tokens: Sequence[float], beta: float) -> list[float]:
+    """Return the debiased average for each t, written out.
 
-    Σ_s beta^(t−s) n_s x_s / Σ_s beta^(t−s) n_s over s ≤ t.
+    Σ_s beta^(t-s) n_s x_s / Σ_s beta^(t-s) n_s over s ≤ t.
     """
-    found = []
+    means = []
     for t in range(len(values)):
         weights = [beta ** (t - s) * tokens[s] for s in range(t + 1)]
-        found.append(sum(w * x for w, x in zip(weights, values, strict=False)) / sum(weights))
-    return found
+        weighted = sum(w * x for w, x in zip(weights, values, strict=False))
+        means.append(weighted / sum(weights))
+    return means
 
 
-def rise(values: Sequence[float]) -> float:
-    """Give max over s ≤ t of v_t − v_s."""
-    return max(later - value for i, value in enumerate(values) for later in values[i:])
+def largest_rise(values: Sequence[float]) -> float:
+    """Return max over s ≤ t of v_t - v_s."""
+    return max(max(values[i:]) - value for i, value in enumerate(values))
 
 
-def detected(found: dict[str, Any], limits: dict[str, float]) -> str:
-    """Give the names of the detectors that fire on a curve, joined by "+", or "none"."""
-    held_out, smooth = [loss for _, loss in found["held_out"]], found["smooth"]
-    start, end, low = held_out[0], held_out[-1], min(held_out)
-    when = next(done for done, loss in found["held_out"] if loss == low)
+def fired_detectors(run: dict[str, Any], thresholds: dict[str, float]) -> str:
+    """Return the names of the detectors that fire on a `curve`, joined by "+", or "none"."""
+    held_out = [loss for _, loss in run["held_out"]]
+    smoothed = run["smoothed"]
+    start, end, lowest = held_out[0], held_out[-1], min(held_out)
+    lowest_step = next(done for done, loss in run["held_out"] if loss == lowest)
+    training_fall = smoothed[max(lowest_step, 1) - 1] - smoothed[-1]
+    has_risen = end - lowest >= thresholds["rise"]
     fired = {
-        "healthy": start - end >= limits["learnt"] and end - low < limits["rise"],
-        "overfitting": end - low >= limits["rise"]
-        and smooth[max(when, 1) - 1] - smooth[-1] >= limits["fall"],
-        "diverging": rise(smooth) >= limits["spike"],
-        "flat": all(abs(loss - start) <= limits["still"] for loss in held_out),
+        "healthy": start - end >= thresholds["learnt"] and not has_risen,
+        "overfitting": has_risen and training_fall >= thresholds["fall"],
+        "diverging": largest_rise(smoothed) >= thresholds["spike"],
+        "flat": all(abs(loss - start) <= thresholds["still"] for loss in held_out),
     }
     return "+".join(name for name in SHAPES if fired[name]) or "none"
 
 
 def _of_shapes() -> dict[str, Any]:
-    example_ids, told = trials.load("base", "evaluation")["example_ids"], {}
-    found: dict[str, Any] = {"base_loss": token_mean(losses("base"), example_ids)}
+    example_ids = trials.load("base", "evaluation")["example_ids"]
+    expected: dict[str, Any] = {"base_loss": token_mean(losses("base"), example_ids)}
+    told_apart = 0
     for shape in SHAPES:
-        told[shape] = detected(curve(shape), config()["detectors"])
-        found |= {
-            f"detected_{shape}": told[shape],
-            f"eval_loss_{shape}": token_mean(losses(shapes()[shape]), example_ids),
-        }
-    shown, ended = curve("overfitting"), found["eval_loss_overfitting"]
-    stairs = staircase(shown["losses"], before(), epoch_steps())
-    last = list(zip(shown["losses"], shown["tokens"], strict=True))[-epoch_steps() :]
-    known = sum(loss * count for loss, count in last) / sum(count for _, count in last)
-    values = [loss for _, loss in shown["held_out"]]
-    return found | {
-        "runs_told_apart": sum(told[shape] == shape for shape in SHAPES),
-        "divergence_rise": rise(curve("diverging")["smooth"]),
-        "overfit_rise": values[-1] - min(values),
-        "overfit_gap": ended | {"value": ended["value"] - known},
-        "staircase_share": stairs,
+        fired = fired_detectors(curve(shape), config()["detectors"])
+        told_apart += fired == shape
+        expected[f"detected_{shape}"] = fired
+        expected[f"eval_loss_{shape}"] = token_mean(losses(shapes()[shape]), example_ids)
+    expected["runs_told_apart"] = told_apart
+    expected["divergence_rise"] = largest_rise(curve("diverging")["smoothed"])
+    return expected
+
+
+def _of_overfitting() -> dict[str, Any]:
+    example_ids = trials.load("base", "evaluation")["example_ids"]
+    run = curve("overfitting")
+    epoch = epoch_steps()
+
+    # 1. Held-out loss minus the token-weighted training loss of the last epoch.
+    loss_sum = math.fsum(
+        loss * count
+        for loss, count in zip(run["losses"][-epoch:], run["tokens"][-epoch:], strict=True)
+    )
+    training_loss = loss_sum / sum(run["tokens"][-epoch:])
+    held_out = token_mean(losses(shapes()["overfitting"]), example_ids)
+    gap = held_out | {"value": held_out["value"] - training_loss}
+
+    # 2. The curve's rise from its lowest point; the staircase.
+    points = [loss for _, loss in run["held_out"]]
+    return {
+        "overfit_rise": points[-1] - min(points),
+        "overfit_gap": gap,
+        "staircase_share": staircase_share(run["losses"], base_losses(), epoch),
     }
 
 
 def epoch_steps() -> int:
-    """Give the steps in which the overfitting run sees each of its examples once."""
+    """Return the steps in which the overfitting run sees each of its examples once."""
     of = trials.trial(shapes()["overfitting"])
     return int(of["examples"] // of["training"]["batch_size"])
 
 
-def before() -> list[float]:
-    """Give the base's loss on the batch of each step of the overfitting run."""
-    of, base = trials.trial(shapes()["overfitting"]), stored("repeated_base")
-    size, count = of["training"]["batch_size"], of["examples"]
-    values: list[list[float]] = [[] for _ in range(count // size)]
-    for owner, loss in zip(base["example_ids"].tolist(), base["losses"].tolist(), strict=True):
-        values[owner // size].append(loss)
-    means = [math.fsum(batch) / len(batch) for batch in values]
+def base_losses() -> list[float]:
+    """Return the base's loss on the batch of each step of the overfitting run."""
+    of = trials.trial(shapes()["overfitting"])
+    repeated_base = stored.arrays("repeated_base")
+    size = of["training"]["batch_size"]
+    batches: list[list[float]] = [[] for _ in range(of["examples"] // size)]
+    example_ids = repeated_base["example_ids"].tolist()
+    for example, loss in zip(example_ids, repeated_base["losses"].tolist(), strict=True):
+        batches[example // size].append(loss)
+    means = [math.fsum(batch) / len(batch) for batch in batches]
     return [means[step % len(means)] for step in range(of["training"]["steps"])]
 
 
-def staircase(values: Sequence[float], untrained: Sequence[float], epoch: int) -> dict[str, Any]:
-    """Give the share of the fall, from the second epoch on, between halves of two epochs.
+def staircase_share(
+    values: Sequence[float], untrained: Sequence[float], epoch: int
+) -> dict[str, Any]:
+    """Return the share of the fall, from the second epoch on, between halves of two epochs.
 
     Each border of two epochs is one unit.
     """
     import numpy as np
 
-    left, half = [a / b for a, b in zip(values, untrained, strict=True)], epoch // 2
-    between, both = [], []
-    for start in range(epoch, len(left), epoch):
-        earlier = sum(left[start - half : start]) / half
-        first = sum(left[start : start + half]) / half
-        last = sum(left[start + epoch - half : start + epoch]) / half
-        between.append(earlier - first)
-        both.append(earlier - last)
-    x, y, n = np.array(between), np.array(both), len(both)
+    relative = [value / base for value, base in zip(values, untrained, strict=True)]
+    half = epoch // 2
+    between = []
+    total = []
+    for start in range(epoch, len(relative), epoch):
+        end = start + epoch
+        before_border = sum(relative[start - half : start]) / half
+        after_border = sum(relative[start : start + half]) / half
+        epoch_end = sum(relative[end - half : end]) / half
+        between.append(before_border - after_border)
+        total.append(before_border - epoch_end)
+    x = np.array(between)  # [borders]
+    y = np.array(total)  # [borders]
+    n = len(total)
     if y.sum() <= 0:
         return {"value": None, "stderr": None}
     share = x.sum() / y.sum()
-    error = math.sqrt(n / (n - 1) * ((x - share * y) ** 2).sum()) / abs(y.sum())
-    return {"value": float(share), "stderr": float(error), "n": n}
+    stderr = math.sqrt(n / (n - 1) * ((x - share * y) ** 2).sum()) / abs(y.sum())
+    return {"value": float(share), "stderr": float(stderr), "n": n}
 
 
-def stored(name: str) -> dict[str, Any]:
-    """Give the arrays of artifacts/NAME.safetensors; an array that is not finite is refused."""
-    import numpy as np
-    from safetensors.numpy import load_file
-
-    found: dict[str, Any] = load_file(trials.artifacts() / f"{name}.safetensors")
-    for key, array in found.items():
-        assert np.isfinite(array).all(), (
-            f"{name}.safetensors: {key} holds a value that is not finite"
-        )
-    return found
+#### batch sizes
 
 
-# Batch sizes
-
-
-def finals(rate: str, size: int) -> list[float]:
-    """Give the final held-out losses of a batch size and rate, one per seed."""
+def final_losses(rate: str, size: int) -> list[float]:
+    """Return the final held-out losses of a rate and batch size, one per seed."""
     return [float(losses(grid_name(rate, size, seed)).mean()) for seed in config()["seeds"]]
 
 
 def _of_batches() -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    expected: dict[str, Any] = {}
     for rate in RATES:
-        values = {size: finals(rate, size) for size in SIZES}
-        found |= {f"eval_loss_b{size}_{rate}": outputs.sample(values[size]) for size in SIZES}
-        changes = [a - b for a, b in zip(values[SIZES[-1]], values[SIZES[0]], strict=True)]
-        found[f"batch_effect_{rate}"] = outputs.sample(changes)
-    return found
+        by_size = {size: final_losses(rate, size) for size in SIZES}
+        for size in SIZES:
+            expected[f"eval_loss_b{size}_{rate}"] = outputs.sample(by_size[size])
+        pairs = zip(by_size[SIZES[-1]], by_size[SIZES[0]], strict=True)
+        expected[f"batch_effect_{rate}"] = outputs.sample([large - small for large, small in pairs])
+    return expected
 
 
-# Gradient noise
+#### gradient noise
 
 
 def noise(gram: Any) -> dict[str, Any]:
-    """Give |G|², tr Σ and their ratio.
+    """Return "signal" |G|², "variance" tr Σ and "scale", their ratio, of inner products [n, n].
 
-    |G|² is the mean product of two different gradients, tr Σ what their own products have more.
-    The same numbers as McCandlish et al. 2018 (arXiv:1812.06162), appendix A, from another side:
-    E⟨g_i, g_j⟩ = |G|².
+    |G|² is the mean product of two different gradients, tr Σ is by how much their own products are
+    larger. These are the numbers of McCandlish et al. 2018 (arXiv:1812.06162), appendix A, by
+    another way: E⟨g_i, g_j⟩ = |G|².
     """
     n = len(gram)
     signal = float((gram.sum() - gram.trace()) / (n * (n - 1)))
     variance = float(gram.trace() / n) - signal
-    return {
-        "signal": signal,
-        "variance": variance,
-        "scale": variance / signal if signal > 0 else None,
-    }
+    scale = variance / signal if signal > 0 else None
+    return {"signal": signal, "variance": variance, "scale": scale}
 
 
 def leave_one_out(count: int, compute: Callable[[list[int]], float | None]) -> dict[str, Any]:
-    """Give `compute` of all units with its jackknife standard error.
+    """Return `compute` of all units with its jackknife standard error.
 
-    None where one of the values it needs is None.
+    The error is None where one of the values it needs is None.
     """
     value = compute(list(range(count)))
-    values = [compute([j for j in range(count) if j != i]) for i in range(count)]
-    known = [v for v in values if v is not None]
-    if value is None or len(known) < count:
+    values = []
+    for i in range(count):
+        without = compute([j for j in range(count) if j != i])
+        if without is not None:
+            values.append(without)
+    if value is None or len(values) < count:
         return {"value": value, "stderr": None, "n": count}
-    mean = sum(known) / count
-    return {
-        "value": value,
-        "stderr": math.sqrt((count - 1) / count * sum((v - mean) ** 2 for v in known)),
-        "n": count,
-    }
+    mean = sum(values) / count
+    variance = (count - 1) / count * sum((v - mean) ** 2 for v in values)
+    return {"value": value, "stderr": math.sqrt(variance), "n": count}
 
 
 def of_noise() -> dict[str, Any]:
-    """Give the measurements of the gradients of single examples."""
+    """Return the measurements of the gradients of single examples."""
     import numpy as np
 
-    grams = stored("gradient_products")
+    grams = stored.arrays("gradient_products")
     count = len(grams["start"])
 
-    def scale(point: str, kept: list[int]) -> float | None:
-        found: float | None = noise(grams[point][np.ix_(kept, kept)])["scale"]
-        return found
+    def scale(point: str, units: list[int]) -> float | None:
+        value: float | None = noise(grams[point][np.ix_(units, units)])["scale"]
+        return value
 
-    def growth(kept: list[int]) -> float | None:
-        first, second = scale("start", kept), scale("healthy", kept)
-        return None if first is None or second is None else second / first
+    def growth(units: list[int]) -> float | None:
+        before = scale("start", units)
+        after = scale("healthy", units)
+        if before is None or after is None:
+            return None
+        return after / before
 
-    scales = {f"noise_scale_{p}": leave_one_out(count, functools.partial(scale, p)) for p in POINTS}
-    return scales | {"noise_growth": leave_one_out(count, growth)}
+    expected = {}
+    for point in POINTS:
+        expected[f"noise_scale_{point}"] = leave_one_out(count, functools.partial(scale, point))
+    expected["noise_growth"] = leave_one_out(count, growth)
+    return expected
 
 
-# Lines
+#### losses along updates
 
 
-def lowest(at: Sequence[float], values: Sequence[float]) -> float:
-    """Give where a line is lowest.
+def lowest_alpha(alphas: Sequence[float], values: Sequence[float]) -> float:
+    """Return where a line is lowest.
 
     At an end, or at the vertex of the parabola through the lowest three points.
     """
     i = min(range(len(values)), key=lambda k: values[k])
     if i in {0, len(values) - 1}:
-        return at[i]
-    left = (values[i] - values[i - 1]) / (at[i] - at[i - 1])
-    right = (values[i + 1] - values[i]) / (at[i + 1] - at[i])
-    bend = (right - left) / (at[i + 1] - at[i - 1])
-    return at[i] if bend <= 0 else (at[i] + at[i - 1]) / 2 - left / (2 * bend)
+        return alphas[i]
+    left_slope = (values[i] - values[i - 1]) / (alphas[i] - alphas[i - 1])
+    right_slope = (values[i + 1] - values[i]) / (alphas[i + 1] - alphas[i])
+    curvature = (right_slope - left_slope) / (alphas[i + 1] - alphas[i - 1])
+    if curvature <= 0:
+        return alphas[i]
+    return (alphas[i] + alphas[i - 1]) / 2 - left_slope / (2 * curvature)
 
 
-def _of_lines() -> dict[str, Any]:
+def _along_updates() -> dict[str, Any]:
     import numpy as np
 
-    lines, count, found = stored("line"), config()["data"]["curve"], {}
+    arrays = stored.arrays("line")
+    alphas = arrays["alphas"].tolist()
+    count = config()["data"]["curve"]
     example_ids = trials.load("base", "evaluation")["example_ids"]
-    example_ids = example_ids[example_ids < count]
-    at = lines["at"].tolist()
-    for run in LINES:
-        rows = lines[run].astype(np.float64)
+    example_ids = example_ids[example_ids < count]  # [N], of the curve's tokens
+    expected = {}
+    for run in RUNS_ALONG_UPDATE:
+        rows = arrays[run].astype(np.float64)  # [len(alphas), N]
 
-        def minimum(kept: list[int], rows: Any = rows) -> float:
-            return lowest(at, rows[:, np.isin(example_ids, kept)].mean(1).tolist())
+        def minimum(units: list[int], rows: Any = rows) -> float:
+            means = rows[:, np.isin(example_ids, units)].mean(1)  # [len(alphas)]
+            return lowest_alpha(alphas, means.tolist())
 
-        found[f"line_minimum_{run}"] = leave_one_out(count, minimum)
-    return found
+        expected[f"line_minimum_{run}"] = leave_one_out(count, minimum)
+    return expected

@@ -1,111 +1,123 @@
-"""FEAT-005's lines and gradients computed again, where the nonce points, from base and adapters.
+"""FEAT-005's losses along updates and gradients, recomputed from base and adapters.
 
-Code of its own: PEFT's loading, padded batches, one backward pass per example. torch is imported
-inside the functions, so that a warm cache never loads it.
+The nonce draws which. Code of its own: PEFT's loading, padded batches, one backward pass per
+example. torch is imported inside the functions, so that a warm cache never loads it.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from gates.loss_curves import arrays as loss_curves
-from gates.shared import outputs, trials, trials_model
-from gates.shared.stored import cached, supervised
+from gates.loss_curves import arrays
+from gates.shared import outputs, stored, trials, trials_model
+from gates.shared.stored import cached, config, supervised
 
 # of the lengths of two gradients: what float32 in another order may change in their product
 TOLERANCE = 0.01
 REPEATED = 8  # of the overfitting run's examples
 
 
-def drawn_place(run: str) -> int:
-    """Give the index of the t that the nonce draws for a run's line.
-
-    t = 0 and t = 1 are known from elsewhere.
-    """
-    at = line_at()
-    free = [i for i, t in enumerate(at) if t not in {0.0, 1.0}]
-    draw = outputs.rng()
-    chosen = {name: draw.choice(free) for name in loss_curves.LINES}
-    return chosen[run]
+#### what was stored
 
 
-def line_at() -> list[float]:
-    """Give the stored values of t."""
-    found: list[float] = line_rows("at")
-    return found
+def stored_alphas() -> list[float]:
+    """Return the stored values of t in base + t·ΔW."""
+    alphas: list[float] = _as_lists("line")["alphas"]
+    return alphas
 
 
-def line_rows(name: str) -> Any:
-    """Give an array of line.safetensors as lists."""
-    return _lists("line")[name]
+def stored_update_losses(run: str) -> list[list[float]]:
+    """Return the stored token losses of a run along its update: [alphas][tokens]."""
+    rows: list[list[float]] = _as_lists("line")[run]
+    return rows
 
 
-def product_rows(point: str) -> list[list[float]]:
-    """Give the stored inner products of the gradients at a point."""
-    found: list[list[float]] = _lists("gradient_products")[point]
-    return found
+def stored_products(point: str) -> list[list[float]]:
+    """Return the stored inner products of the gradients at a point."""
+    rows: list[list[float]] = _as_lists("gradient_products")[point]
+    return rows
 
 
-def _lists(name: str) -> dict[str, Any]:
+def stored_curve_losses(trial: str) -> list[float]:
+    """Return the losses of the curve's examples from the evaluation of a trial or "base"."""
+    return trials_model.stored(trial, "losses", range(config()["data"]["curve"]))
+
+
+def _as_lists(name: str) -> dict[str, Any]:
     def compute() -> dict[str, Any]:
-        from safetensors.numpy import load_file
-
-        found = load_file(trials.artifacts() / f"{name}.safetensors")
-        return {key: array.tolist() for key, array in found.items()}
+        return {key: array.tolist() for key, array in stored.arrays(name).items()}
 
     return dict(cached(f"{name} as lists", [f"artifacts/{name}.safetensors"], compute))
 
 
-def evaluated(trial: str) -> list[float]:
-    """Give the stored losses of the curve's examples from a trial's evaluation (or the base's)."""
-    return trials_model.stored(trial, "losses", range(loss_curves.config()["data"]["curve"]))
+#### losses along updates
 
 
-def line_again(run: str) -> list[float]:
-    """Give the token losses of the curve's examples at base + t·ΔW for the drawn t."""
-    name = loss_curves.shapes()[run]
+def draw_alpha_index(run: str) -> int:
+    """Return the index of the t that the nonce draws for a run.
+
+    t = 0 and t = 1 are not drawn: their losses are compared with the evaluations.
+    """
+    indices = [i for i, alpha in enumerate(stored_alphas()) if alpha not in {0.0, 1.0}]
+    rng = outputs.rng()
+    chosen = {name: rng.choice(indices) for name in arrays.RUNS_ALONG_UPDATE}
+    return chosen[run]
+
+
+def recompute_update_losses(run: str) -> list[float]:
+    """Return the token losses of the curve's examples at base + t·ΔW for the drawn t."""
+    name = arrays.shapes()[run]
     read = (*trials.files([name]), "artifacts/evaluation.jsonl", "artifacts/line.safetensors")
-    found: list[float] = cached(
-        f"line again {run}", read, lambda: trials_model._quietly(_line, run, name)
-    )
-    return found
+
+    def compute() -> list[float]:
+        return trials_model.without_warnings(_update_losses, run, name)
+
+    losses: list[float] = cached(f"update losses {run} {config()['data']['curve']}", read, compute)
+    return losses
 
 
-def _line(run: str, name: str) -> list[float]:
+def _update_losses(run: str, name: str) -> list[float]:
     trials_model.refuse_changed(trials.files([name]))
     import torch
     from peft import PeftModel
 
     model = PeftModel.from_pretrained(trials_model.base_model(), trials.folder(name)).eval()
-    t = line_at()[drawn_place(run)]
+    alpha = stored_alphas()[draw_alpha_index(run)]
+    examples = trials.rows("evaluation")[: config()["data"]["curve"]]
     with torch.no_grad():
+        # ΔW is linear in B
         for key, tensor in model.named_parameters():
             if "lora_B" in key:
-                tensor.mul_(t)
-        examples = trials.rows("evaluation")[: loss_curves.config()["data"]["curve"]]
-        found: list[float] = trials_model.token_values(model, examples)["losses"]
-    return found
+                tensor.mul_(alpha)
+        return trials_model.token_values(model, examples)["losses"]
 
 
-def drawn_gradients() -> tuple[str, int, int]:
-    """Give the point and the two examples that the nonce draws."""
-    draw = outputs.rng()
-    point = draw.choice(loss_curves.POINTS)
-    first, second = draw.sample(range(loss_curves.config()["noise"]["examples"]), 2)
+#### gradients
+
+
+def draw_gradients() -> tuple[str, int, int]:
+    """Return the point and the two examples that the nonce draws."""
+    rng = outputs.rng()
+    point = rng.choice(arrays.POINTS)
+    first, second = rng.sample(range(config()["noise"]["examples"]), 2)
     return point, first, second
 
 
-def products_again() -> list[float]:
-    """Give ⟨g_i, g_i⟩, ⟨g_i, g_j⟩, ⟨g_j, g_j⟩ of drawn examples' gradients at the drawn point."""
-    point, _, _ = drawn_gradients()
-    healthy = loss_curves.shapes()["healthy"]
-    low = loss_curves.grid_name("low", 8, loss_curves.config()["seeds"][0])
+def recompute_products() -> list[float]:
+    """Return ⟨g_i, g_i⟩, ⟨g_i, g_j⟩, ⟨g_j, g_j⟩ of drawn examples' gradients at the drawn point."""
+    point, _, _ = draw_gradients()
+    healthy = arrays.shapes()["healthy"]
+    low = arrays.grid_name("low", 8, config()["seeds"][0])
     name = {"start": healthy, "low": low, "healthy": healthy}[point]
     read = (*trials.files([name]), "artifacts/evaluation.jsonl")
-    found: list[float] = cached(
-        f"products again {point}", read, lambda: trials_model._quietly(_products, point, name)
+
+    def compute() -> list[float]:
+        return trials_model.without_warnings(_products, point, name)
+
+    products: list[float] = cached(
+        f"products {point} {name} {config()['noise']['examples']}", read, compute
     )
-    return found
+    return products
 
 
 def _products(point: str, name: str) -> list[float]:
@@ -113,62 +125,79 @@ def _products(point: str, name: str) -> list[float]:
     import torch
     from peft import LoraConfig, PeftModel, get_peft_model
 
-    of, base = trials.trial(name), trials_model.base_model()
+    # 1. The model: the trial's stored adapter, or the one that its seed draws.
+    of = trials.trial(name)
+    base = trials_model.base_model()
     if point == "start":
         torch.manual_seed(of["seed"])
-        told = LoraConfig(
+        lora = LoraConfig(
             **of["lora"], target_modules=sorted(trials.LINEARS), task_type="CAUSAL_LM"
         )
-        model = get_peft_model(base, told)
+        model = get_peft_model(base, lora)
     else:
         model = PeftModel.from_pretrained(base, trials.folder(name), is_trainable=True)
     model.eval()
-    pool = trials.rows("evaluation")[: loss_curves.config()["noise"]["examples"]]
-    tokens = sum(supervised(row) for row in pool) / len(pool)
-    trained = [p for p in model.parameters() if p.requires_grad]
-    rows = []
-    for place in drawn_gradients()[1:]:
-        log_p = trials_model.log_probabilities(model, [pool[place]])[0]
-        targets = torch.tensor([label for label in pool[place]["labels"][1:] if label != -100])
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+    # 2. The gradient of each drawn example's summed loss, divided by the mean number of tokens.
+    pool = trials.rows("evaluation")[: config()["noise"]["examples"]]
+    mean_tokens = sum(supervised(row) for row in pool) / len(pool)
+    gradients = []
+    for index in draw_gradients()[1:]:
+        log_p = trials_model.log_probabilities(model, [pool[index]])[0]  # [S, V]
+        targets = [label for label in pool[index]["labels"][1:] if label != -100]
+        target_log_p = log_p.gather(1, torch.tensor(targets)[:, None])  # [S, 1]
         model.zero_grad()
-        (-log_p.gather(1, targets[:, None]).sum() / tokens).backward()
-        rows.append(torch.cat([p.grad.flatten().double() for p in trained]))
-    return [float(rows[0] @ rows[0]), float(rows[0] @ rows[1]), float(rows[1] @ rows[1])]
+        (-target_log_p.sum() / mean_tokens).backward()
+        gradients.append(torch.cat([p.grad.flatten().double() for p in trained]))
+
+    first, second = gradients
+    return [float(first @ first), float(first @ second), float(second @ second)]
 
 
-def repeated_again() -> dict[str, list[float]]:
-    """Give the base's losses on some of the overfitting run's examples, "stored" and "again".
+#### the base on the repeated examples
 
-    The nonce draws the examples.
+
+def compare_repeated_base() -> dict[str, list[float]]:
+    """Return the base's losses on some of the overfitting run's examples.
+
+    "stored" and "recomputed"; the nonce draws the examples.
     """
-    name = loss_curves.shapes()["overfitting"]
+    name = arrays.shapes()["overfitting"]
     read = (
         *trials.files([name], ["trial.json"]),
-        *(f"artifacts/{part}" for part in ("train.jsonl", "repeated_base.safetensors")),
+        "artifacts/train.jsonl",
+        "artifacts/repeated_base.safetensors",
     )
-    return dict(cached("repeated again", read, lambda: trials_model._quietly(_repeated, name)))
+
+    def compute() -> dict[str, list[float]]:
+        return trials_model.without_warnings(_repeated_base, name)
+
+    return dict(cached("repeated base", read, compute))
 
 
-def _repeated(name: str) -> dict[str, list[float]]:
-    import torch
-    from safetensors.numpy import load_file
-
+def _repeated_base(name: str) -> dict[str, list[float]]:
     trials_model.refuse_changed(["artifacts/repeated_base.safetensors"])
+    import torch
+
+    # 1. The stored tokens are those of the run's examples, in their order.
     examples = trials.used(trials.trial(name), trials.rows("train"))
-    places = sorted(outputs.rng().sample(range(len(examples)), min(REPEATED, len(examples))))
-    stored = load_file(trials.artifacts() / "repeated_base.safetensors")
-    example_ids = stored["example_ids"].tolist()
-    wanted = [i for i, row in enumerate(examples) for _ in range(supervised(row))]
-    assert example_ids == wanted, (
+    repeated_base = stored.arrays("repeated_base")
+    actual = repeated_base["example_ids"].tolist()
+    expected: list[int] = []
+    for i, row in enumerate(examples):
+        expected += [i] * supervised(row)
+    assert actual == expected, (
         "repeated_base does not cover the overfitting run's examples in their order"
     )
-    kept = [
-        loss
-        for loss, owner in zip(stored["losses"].tolist(), example_ids, strict=True)
-        if owner in set(places)
-    ]
+
+    # 2. The losses of the drawn examples.
+    drawn = sorted(outputs.rng().sample(range(len(examples)), min(REPEATED, len(examples))))
+    stored_losses = []
+    for example, loss in zip(actual, repeated_base["losses"].tolist(), strict=True):
+        if example in drawn:
+            stored_losses.append(loss)
     with torch.no_grad():
-        again = trials_model.token_values(
-            trials_model.base_model().eval(), [examples[i] for i in places]
-        )
-    return {"stored": kept, "again": again["losses"]}
+        base = trials_model.base_model().eval()
+        values = trials_model.token_values(base, [examples[i] for i in drawn])
+    return {"stored": stored_losses, "recomputed": values["losses"]}

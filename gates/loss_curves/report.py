@@ -1,136 +1,142 @@
-"""What tables and figures of FEAT-005's report must show, computed again from what it stored."""
+"""The tables and figures of FEAT-005's report, recomputed from what it stored."""
 
 from __future__ import annotations
 
+import itertools
+import math
 from typing import Any
 
-from gates.loss_curves import arrays as loss_curves
-from gates.loss_curves.arrays import (
-    LINES,
-    POINTS,
-    RATES,
-    SHAPES,
-    SIZES,
-    config,
-    curve,
-    detected,
-    finals,
-    losses,
-    rise,
-)
-from gates.shared import outputs, trials
-from gates.shared.stored import cached, token_mean
+from gates.loss_curves import arrays
+from gates.loss_curves.arrays import POINTS, RATES, RUNS_ALONG_UPDATE, SHAPES, SIZES
+from gates.shared import outputs, stored, trials
+from gates.shared.stored import cached, config, token_mean
 
 
 def tables() -> list[list[list[Any]]]:
-    """Give the rows of the report's tables, in their order."""
-    key = f"loss curve tables {sorted(config()['detectors'].items())} {config()['rates']}"
-    return list(
-        cached(
-            key,
-            loss_curves.files(),
-            lambda: [_shape_rows(), _seed_rows(), _test_rows(), _noise_rows()],
-        )
-    )
+    """Return the rows of the report's tables, in their order; the last without its first column."""
+
+    def compute() -> list[list[list[Any]]]:
+        return [_shape_rows(), _seed_rows(), _significance_rows(), _noise_rows()]
+
+    return list(cached(f"loss curve tables {arrays.settings_key()}", arrays.files(), compute))
 
 
 def _shape_rows() -> list[list[Any]]:
     rows = []
     for shape in SHAPES:
-        of, shown = trials.trial(loss_curves.shapes()[shape]), curve(shape)
-        when, low = min(shown["held_out"], key=lambda point: point[1])
-        training, smooth = of["training"], shown["smooth"]
+        of = trials.trial(arrays.shapes()[shape])
+        run = arrays.curve(shape)
+        lowest_step, lowest_loss = min(run["held_out"], key=lambda point: point[1])
         row = [
             shape,
-            training["learning_rate"],
-            training["batch_size"],
-            training["steps"],
+            of["training"]["learning_rate"],
+            of["training"]["batch_size"],
+            of["training"]["steps"],
             of["examples"],
+            run["held_out"][0][1],
+            lowest_loss,
+            lowest_step,
+            run["held_out"][-1][1],
+            run["smoothed"][-1],
+            arrays.largest_rise(run["smoothed"]),
+            arrays.fired_detectors(run, config()["detectors"]),
         ]
-        row += [
-            shown["held_out"][0][1],
-            low,
-            when,
-            shown["held_out"][-1][1],
-            smooth[-1],
-            rise(smooth),
-        ]
-        rows.append([*row, detected(shown, config()["detectors"])])
+        rows.append(row)
     return rows
 
 
 def _seed_rows() -> list[list[Any]]:
-    example_ids, rows = trials.load("base", "evaluation")["example_ids"], []
+    """Return the final losses per rate and seed, and their change from smallest to largest batch.
+
+    The change is paired by example.
+    """
+    example_ids = trials.load("base", "evaluation")["example_ids"]
+    rows = []
     for rate in RATES:
-        for place, seed in enumerate(config()["seeds"]):
-            change = losses(loss_curves.grid_name(rate, SIZES[-1], seed)) - losses(
-                loss_curves.grid_name(rate, SIZES[0], seed)
-            )
-            told = token_mean(change, example_ids)
-            row = [config()["rates"][rate], seed, *(finals(rate, size)[place] for size in SIZES)]
-            rows.append([*row, told["value"], told["stderr"]])
+        for index, seed in enumerate(config()["seeds"]):
+            largest = arrays.losses(arrays.grid_name(rate, SIZES[-1], seed))
+            smallest = arrays.losses(arrays.grid_name(rate, SIZES[0], seed))
+            change = token_mean(largest - smallest, example_ids)
+            finals = [arrays.final_losses(rate, size)[index] for size in SIZES]
+            value = config()["rates"][rate]
+            rows.append([value, seed, *finals, change["value"], change["stderr"]])
     return rows
 
 
-def _test_rows() -> list[list[Any]]:
-    """Paired t tests over seeds: mean, 95 % interval, two-sided p."""
+def _significance_rows() -> list[list[Any]]:
+    """Return paired t tests over seeds: mean, 95 % interval, two-sided p."""
     from scipy.special import stdtr, stdtrit
 
+    small, middle, large = SIZES
     rows = []
     for rate in RATES:
-        for larger, smaller in ((SIZES[1], SIZES[0]), (SIZES[2], SIZES[1]), (SIZES[2], SIZES[0])):
-            changes = [
-                a - b for a, b in zip(finals(rate, larger), finals(rate, smaller), strict=True)
-            ]
-            told, freedom = outputs.sample(changes), len(changes) - 1
-            reach = float(stdtrit(freedom, 0.975)) * told["stderr"]
-            p = 2 * float(stdtr(freedom, -abs(told["value"]) / told["stderr"]))
-            row = [config()["rates"][rate], f"{larger} - {smaller}", told["value"]]
-            rows.append([*row, told["value"] - reach, told["value"] + reach, p])
+        for larger, smaller in ((middle, small), (large, middle), (large, small)):
+            pairs = zip(
+                arrays.final_losses(rate, larger), arrays.final_losses(rate, smaller), strict=True
+            )
+            change = outputs.sample([a - b for a, b in pairs])
+            mean, stderr = change["value"], change["stderr"]
+            freedom = change["n"] - 1
+            reach = float(stdtrit(freedom, 0.975)) * stderr
+            p = 2 * float(stdtr(freedom, -abs(mean) / stderr))
+            batches = f"{larger} - {smaller}"
+            rows.append([config()["rates"][rate], batches, mean, mean - reach, mean + reach, p])
     return rows
 
 
 def _noise_rows() -> list[list[Any]]:
-    grams, found, rows = loss_curves.stored("gradient_products"), loss_curves.of_noise(), []
+    grams = stored.arrays("gradient_products")
+    scales = arrays.of_noise()
+    rows = []
     for point in POINTS:
-        told, scale = loss_curves.noise(grams[point]), found[f"noise_scale_{point}"]
-        rows.append([told["signal"], told["variance"], scale["value"], scale["stderr"]])
+        noise = arrays.noise(grams[point])
+        scale = scales[f"noise_scale_{point}"]
+        rows.append([noise["signal"], noise["variance"], scale["value"], scale["stderr"]])
     return rows
 
 
-def series() -> dict[str, list[list[Any]]]:
-    """Give figure -> the y values of its series, in their order."""
-    key = f"loss curve figures {config()['detectors']['beta']} {config()['data']['curve']}"
-    return dict(cached(key, loss_curves.files(), _series))
+def figures() -> dict[str, list[list[Any]]]:
+    """Return figure -> the y values of its series, in their order."""
+    key = f"loss curve figures {arrays.settings_key()}"
+    return dict(cached(key, arrays.files(), _figures))
 
 
-def _series() -> dict[str, list[list[Any]]]:
+def _figures() -> dict[str, list[list[Any]]]:
     import numpy as np
 
-    shown, lines = {shape: curve(shape) for shape in SHAPES}, loss_curves.stored("line")
-    epoch = loss_curves.epoch_steps()
-    stairs: list[float] = []
-    for start in range(0, len(shown["overfitting"]["losses"]), epoch):
-        pairs = [
-            (shown["overfitting"]["losses"][t], shown["overfitting"]["tokens"][t])
-            for t in range(start, start + epoch)
-        ]
-        stairs += [sum(x * n for x, n in pairs) / sum(n for _, n in pairs)] * epoch
+    runs = {shape: arrays.curve(shape) for shape in SHAPES}
+    held_out = {}
+    for shape, run in runs.items():
+        held_out[shape] = [loss for _, loss in run["held_out"]]
+
+    # Batch sizes: every seed's loss, then the mean of each size.
     batches = []
     for rate in RATES:
-        values = [finals(rate, size) for size in SIZES]
-        batches += [
-            [loss for each in values for loss in each],
-            [sum(each) / len(each) for each in values],
-        ]
+        by_size = [arrays.final_losses(rate, size) for size in SIZES]
+        batches.append(list(itertools.chain.from_iterable(by_size)))
+        batches.append([sum(losses) / len(losses) for losses in by_size])
+
+    # Along updates: the mean of the tokens at each alpha.
+    rows = stored.arrays("line")  # of each run [alphas, N]
+    updates = [rows[run].astype(np.float64).mean(1).tolist() for run in RUNS_ALONG_UPDATE]
+    overfitting = runs["overfitting"]
     return {
-        "held_out": [[loss for _, loss in shown[shape]["held_out"]] for shape in SHAPES],
-        "training": [shown[shape]["smooth"] for shape in SHAPES],
-        "staircase": [
-            shown["overfitting"]["losses"],
-            stairs,
-            [loss for _, loss in shown["overfitting"]["held_out"]],
-        ],
+        "held_out": list(held_out.values()),
+        "training": [run["smoothed"] for run in runs.values()],
+        "staircase": [overfitting["losses"], _stairs(overfitting), held_out["overfitting"]],
         "batch_size": batches,
-        "line": [lines[run].astype(np.float64).mean(1).tolist() for run in LINES],
+        "line": updates,
     }
+
+
+def _stairs(run: dict[str, Any]) -> list[float]:
+    """Return the token-weighted mean loss of each step's epoch."""
+    epoch = arrays.epoch_steps()
+    losses, tokens = run["losses"], run["tokens"]
+    stairs: list[float] = []
+    for start in range(0, len(losses), epoch):
+        steps = range(start, start + epoch)
+        loss_sum = math.fsum(losses[t] * tokens[t] for t in steps)
+        mean = loss_sum / sum(tokens[t] for t in steps)
+        stairs += [mean] * epoch
+    return stairs

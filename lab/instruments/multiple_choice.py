@@ -76,7 +76,7 @@ def encode(tokenizer: PreTrainedTokenizerBase, item: Item) -> Tokens:
     return tokens
 
 
-@torch.no_grad()
+@torch.no_grad()  # type: ignore[untyped-decorator]
 def log_likelihoods(model: PreTrainedModel | PeftModel, items: Sequence[Tokens]) -> np.ndarray:
     """Return Σ log p(token | the tokens before it) of every choice, in nats.
 
@@ -86,7 +86,8 @@ def log_likelihoods(model: PreTrainedModel | PeftModel, items: Sequence[Tokens])
     rows: list[torch.Tensor] = []
     for group in _fill(items):
         rows += _score_pack(model, group)
-    return torch.stack(rows).cpu().numpy()
+    sums: np.ndarray = torch.stack(rows).cpu().numpy()
+    return sums
 
 
 def _fill(items: Sequence[Tokens]) -> Iterator[list[Tokens]]:

@@ -1,221 +1,211 @@
-"""From what loss_curve_analysis measured to its result: arrays on disk and named numbers."""
+"""The measurements of the loss-curve analysis: pure functions of its observations."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lab.contract import Context, Measurement, environment
+from lab.contract import Measurement
 from lab.instruments import curves, gradient_noise
-from lab.instruments.curves import Curve, Thresholds
-from lab.instruments.landscape import lowest
-from lab.loss_curves.experiment import ON_A_LINE, POINTS, RATES, LossCurveObservations
+from lab.instruments.curves import Curve
+from lab.instruments.landscape import lowest_alpha
+from lab.loss_curves.measured import POINTS, RATES, RUNS_ALONG_UPDATE, LossCurveObservations
 from lab.stats.jackknife import jackknife
 from lab.stats.paired import Paired, paired
 from lab.stats.tokens import token_mean
 
 if TYPE_CHECKING:
+    from lab.instruments.evaluation import Evaluation
     from lab.instruments.trials import TrialResult
 
 
-def store(ctx: Context, observations: LossCurveObservations) -> None:
-    """Write what the trials' own files do not hold."""
-    artifacts = ctx.out / "artifacts"
-    names = {name: ran.trial.name for name, ran in observations.shapes.items()}
-    (artifacts / "shapes.json").write_text(json.dumps(names, indent=1) + "\n", encoding="utf-8")
-    repeated = {
-        "losses": observations.repeated.losses,
-        "example_ids": observations.repeated.example_ids,
-    }
-    _save(repeated, artifacts / "repeated_base.safetensors")
-    _save(
-        {"at": np.array(observations.at)} | dict(observations.lines), artifacts / "line.safetensors"
-    )
-    _save(observations.products, artifacts / "gradient_products.safetensors")
-
-
-def _save(arrays: Mapping[str, np.ndarray], path: Any) -> None:
-    from safetensors.numpy import save_file
-
-    # safetensors writes an array's memory as it lies: of a transposed or strided one, other numbers
-    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
-    path.chmod(0o644)  # safetensors makes it private to its owner
-
-
-# What the numbers are made of
-
-
-def thresholds(ctx: Context) -> Thresholds:
-    """Those of the config."""
-    return Thresholds(**ctx.config["detectors"])
-
-
-def curve(ctx: Context, observations: LossCurveObservations, shape: str) -> Curve:
-    """The curve of a shape's run; its ends come from evaluating the base and the trained model."""
-    ran, count = observations.shapes[shape], ctx.config["data"]["curve"]
-    ends = (_curve_loss(observations, e.losses, count) for e in (observations.base, ran.evaluation))
-    first, last = next(ends), next(ends)
-    held_out = ((0, first), *ran.curve, (len(ran.steps), last))
-    return Curve([s.loss for s in ran.steps], [s.supervised_tokens for s in ran.steps], held_out)
-
-
-def _curve_loss(observations: LossCurveObservations, losses: np.ndarray, count: int) -> float:
-    return float(losses[observations.base.example_ids < count].mean(dtype="float64"))
-
-
-def final(ran: TrialResult) -> float:
-    """Mean held-out loss of a trial, over all evaluation tokens."""
-    return float(ran.evaluation.losses.mean(dtype="float64"))
-
-
-def seeds(ctx: Context, observations: LossCurveObservations, rate: str, size: int) -> list[float]:
-    """Final losses of a batch size and rate, one per seed."""
-    return [final(observations.grid[rate, size, seed]) for seed in ctx.config["seeds"]]
-
-
-def compare(
-    ctx: Context, observations: LossCurveObservations, rate: str, larger: int, smaller: int
-) -> Paired:
-    """Loss of the larger batches minus that of the smaller ones, seed by seed."""
-    return paired(seeds(ctx, observations, rate, larger), seeds(ctx, observations, rate, smaller))
-
-
-def steps_of_an_epoch(ran: TrialResult) -> int:
-    """Optimizer steps in which a trial sees each of its examples once."""
-    return ran.trial.examples // ran.trial.training.batch_size
-
-
-# The numbers
-
-
-def measurements(ctx: Context, observations: LossCurveObservations) -> dict[str, Measurement]:
-    """All numbers by name."""
+def measurements(observations: LossCurveObservations) -> dict[str, Measurement]:
+    """Return all measurements by name."""
     return (
-        _of_shapes(ctx, observations)
-        | _of_overfitting(ctx, observations)
-        | _of_batches(ctx, observations)
+        _of_shapes(observations)
+        | _of_overfitting(observations)
+        | _of_batches(observations)
         | _of_noise(observations)
-        | _of_lines(ctx, observations)
+        | _along_updates(observations)
     )
 
 
-def _of_shapes(ctx: Context, observations: LossCurveObservations) -> dict[str, Measurement]:
-    numbers = {"base_loss": _mean(observations.base.losses, observations.base.example_ids)}
-    fired = {}
-    for name, ran in observations.shapes.items():
-        numbers[f"eval_loss_{name}"] = _mean(ran.evaluation.losses, ran.evaluation.example_ids)
-        fired[name] = curves.detected(curve(ctx, observations, name), thresholds(ctx))
-        numbers[f"detected_{name}"] = Measurement.of_exact("+".join(fired[name]) or "none")
-    alone = sum(found == (name,) for name, found in fired.items())
-    diverging = curve(ctx, observations, "diverging")
-    smooth = curves.smoothed(diverging.losses, diverging.tokens, thresholds(ctx).beta)
-    rise = Measurement.of_estimate(curves.largest_rise(smooth), "nats/token")
-    return numbers | {
-        "runs_told_apart": Measurement.of_exact(alone, "runs"),
-        "divergence_rise": rise,
-    }
+# What numbers, tables and figures are made of
 
 
-def _mean(losses: np.ndarray, example_ids: np.ndarray) -> Measurement:
-    found = token_mean(losses.astype(np.float64), example_ids)
-    return Measurement.of_estimate(found.value, "nats/token", stderr=found.stderr, n=found.n)
+def run_curve(observations: LossCurveObservations, shape: str) -> Curve:
+    """Return the curve of a shape's run.
+
+    Its held-out ends come from evaluating the base and the trained model.
+    """
+    result = observations.shapes[shape]
+    on_curve = observations.base.example_ids < observations.plan.curve_examples  # [N]
+    start = float(observations.base.losses[on_curve].mean(dtype="float64"))
+    end = float(result.evaluation.losses[on_curve].mean(dtype="float64"))
+    return Curve(
+        losses=[step.loss for step in result.steps],
+        tokens=[step.supervised_tokens for step in result.steps],
+        held_out=((0, start), *result.curve, (len(result.steps), end)),
+    )
 
 
-def _of_overfitting(ctx: Context, observations: LossCurveObservations) -> dict[str, Measurement]:
-    ran, shown = observations.shapes["overfitting"], curve(ctx, observations, "overfitting")
-    epoch = steps_of_an_epoch(ran)
-    known = sum(s.loss * s.supervised_tokens for s in ran.steps[-epoch:])
-    known /= sum(s.supervised_tokens for s in ran.steps[-epoch:])
-    held_out = token_mean(ran.evaluation.losses.astype(np.float64), ran.evaluation.example_ids)
-    found = curves.staircase(shown.losses, before(observations), epoch)
+def smoothed_losses(observations: LossCurveObservations, shape: str) -> np.ndarray:
+    """Return the smoothed training loss [T] of a shape's run, in nats/token."""
+    curve = run_curve(observations, shape)
+    return curves.smooth(curve.losses, curve.tokens, observations.plan.thresholds.beta)
+
+
+def fired_names(observations: LossCurveObservations, shape: str) -> str:
+    """Return the names of the detectors that fire on a shape's run, joined by "+", or "none"."""
+    curve = run_curve(observations, shape)
+    fired = curves.fired_detectors(curve, observations.plan.thresholds)
+    return "+".join(fired) or "none"
+
+
+def mean_loss(evaluation: Evaluation) -> float:
+    """Return the mean loss over all tokens of an evaluation, in nats/token."""
+    return float(evaluation.losses.mean(dtype="float64"))
+
+
+def final_losses(observations: LossCurveObservations, rate: str, size: int) -> list[float]:
+    """Return the final held-out losses of a rate and batch size, one per seed, in nats/token."""
+    losses = []
+    for seed in observations.plan.seeds:
+        losses.append(mean_loss(observations.grid[rate, size, seed].evaluation))
+    return losses
+
+
+def compare_batches(
+    observations: LossCurveObservations, rate: str, *, larger: int, smaller: int
+) -> Paired:
+    """Return the loss of the larger batches minus that of the smaller ones, paired by seed."""
+    first = final_losses(observations, rate, larger)
+    second = final_losses(observations, rate, smaller)
+    return paired(first, second)
+
+
+def steps_per_epoch(result: TrialResult) -> int:
+    """Return the optimizer steps in which a trial sees each of its examples once."""
+    return result.trial.examples // result.trial.training.batch_size
+
+
+# Measurements
+
+
+def _of_shapes(observations: LossCurveObservations) -> dict[str, Measurement]:
+    """Return each run's held-out loss and the detectors that fire on it."""
+    measurements = {"base_loss": _token_mean(observations.base)}
+    told_apart = 0
+    for shape, result in observations.shapes.items():
+        fired = fired_names(observations, shape)
+        measurements[f"eval_loss_{shape}"] = _token_mean(result.evaluation)
+        measurements[f"detected_{shape}"] = Measurement.of_exact(fired)
+        told_apart += fired == shape  # its own detector and no other
+    rise = curves.largest_rise(smoothed_losses(observations, "diverging"))
+    measurements["runs_told_apart"] = Measurement.of_exact(told_apart, "runs")
+    measurements["divergence_rise"] = Measurement.of_estimate(rise, "nats/token")
+    return measurements
+
+
+def _token_mean(evaluation: Evaluation) -> Measurement:
+    mean = token_mean(evaluation.losses.astype(np.float64), evaluation.example_ids)
+    return Measurement.of_estimate(mean.value, "nats/token", stderr=mean.stderr, n=mean.n)
+
+
+def _of_overfitting(observations: LossCurveObservations) -> dict[str, Measurement]:
+    """Return how far held-out and training loss part, and how much of the fall is a staircase."""
+    result = observations.shapes["overfitting"]
+    curve = run_curve(observations, "overfitting")
+    epoch = steps_per_epoch(result)
+
+    # 1. Held-out loss minus the training loss of the last epoch. The training examples are all
+    # there are, so their mean has no standard error of its own.
+    last_steps = result.steps[-epoch:]
+    training_loss = sum(step.loss * step.supervised_tokens for step in last_steps)
+    training_loss /= sum(step.supervised_tokens for step in last_steps)
+    held_out = token_mean(
+        result.evaluation.losses.astype(np.float64), result.evaluation.example_ids
+    )
+    gap = Measurement.of_estimate(
+        held_out.value - training_loss, "nats/token", stderr=held_out.stderr, n=held_out.n
+    )
+
+    # 2. The staircase; None where the loss no longer falls after the first epoch.
+    share = curves.staircase_share(curve.losses, _base_losses_per_step(observations), epoch)
+    if share is None:
+        staircase = Measurement.of_estimate(None, "")
+    else:
+        staircase = Measurement.of_estimate(share.value, "", stderr=share.stderr, n=share.n)
+
+    _, lowest_loss = curve.lowest_point
     return {
-        "overfit_rise": Measurement.of_estimate(shown.end - shown.lowest[1], "nats/token"),
-        # the training examples are all there are, so their mean has no standard error of its own
-        "overfit_gap": Measurement.of_estimate(
-            held_out.value - known, "nats/token", stderr=held_out.stderr, n=held_out.n
-        ),
-        "staircase_share": Measurement.of_estimate(found.value, "", stderr=found.stderr, n=found.n)
-        if found
-        else Measurement.of_estimate(None, ""),
+        "overfit_rise": Measurement.of_estimate(curve.final_loss - lowest_loss, "nats/token"),
+        "overfit_gap": gap,
+        "staircase_share": staircase,
     }
 
 
-def before(observations: LossCurveObservations) -> list[float]:
-    """The base's loss on the batch of each step of the overfitting run, in nats/token."""
-    ran, repeated = observations.shapes["overfitting"], observations.repeated
-    size, losses = ran.trial.training.batch_size, repeated.losses.astype(np.float64)
-    batches = [
-        losses[(repeated.example_ids // size) == place].mean()
-        for place in range(steps_of_an_epoch(ran))
-    ]
-    return [float(batches[step % len(batches)]) for step in range(len(ran.steps))]
+def _base_losses_per_step(observations: LossCurveObservations) -> list[float]:
+    """Return the base's loss on the batch of each step of the overfitting run, in nats/token."""
+    result = observations.shapes["overfitting"]
+    losses = observations.repeated_base.losses.astype(np.float64)  # [N]
+    # example_ids count the run's examples in their order of use, so this is a token's batch
+    batch_ids = observations.repeated_base.example_ids // result.trial.training.batch_size  # [N]
+    epoch = steps_per_epoch(result)
+    batch_losses = [float(losses[batch_ids == batch].mean()) for batch in range(epoch)]
+    return [batch_losses[step % epoch] for step in range(len(result.steps))]
 
 
-def _of_batches(ctx: Context, observations: LossCurveObservations) -> dict[str, Measurement]:
-    numbers, sizes = {}, ctx.config["batches"]
+def _of_batches(observations: LossCurveObservations) -> dict[str, Measurement]:
+    """Return the final loss of each batch size, and the largest batches minus the smallest."""
+    sizes = observations.plan.batch_sizes
+    measurements = {}
     for rate in RATES:
         for size in sizes:
-            numbers[f"eval_loss_b{size}_{rate}"] = Measurement.of_sample(
-                seeds(ctx, observations, rate, size), "nats/token"
-            )
+            losses = final_losses(observations, rate, size)
+            measurements[f"eval_loss_b{size}_{rate}"] = Measurement.of_sample(losses, "nats/token")
     for rate in RATES:
-        found = compare(ctx, observations, rate, sizes[-1], sizes[0])
-        numbers[f"batch_effect_{rate}"] = Measurement.of_sample(found.differences, "nats/token")
-    return numbers
+        effect = compare_batches(observations, rate, larger=sizes[-1], smaller=sizes[0])
+        measurements[f"batch_effect_{rate}"] = Measurement.of_sample(
+            effect.differences, "nats/token"
+        )
+    return measurements
 
 
 def _of_noise(observations: LossCurveObservations) -> dict[str, Measurement]:
-    numbers = {}
+    """Return the gradient noise scale at each point, and its growth over the healthy run."""
+    products = observations.gradient_products
+    measurements = {}
     for point in POINTS:
-        found = gradient_noise.noise(observations.products[point])
-        count = len(observations.products[point])
-        numbers[f"noise_scale_{point}"] = Measurement.of_estimate(
-            found.scale, "examples", stderr=found.stderr, n=count
+        noise = gradient_noise.estimate_noise(products[point])
+        measurements[f"noise_scale_{point}"] = Measurement.of_estimate(
+            noise.scale, "examples", stderr=noise.stderr, n=len(products[point])
         )
-    value, stderr = gradient_noise.growth(
-        observations.products["start"], observations.products["healthy"]
+    growth, stderr = gradient_noise.noise_growth(products["start"], products["healthy"])
+    measurements["noise_growth"] = Measurement.of_estimate(
+        growth, "times", stderr=stderr, n=len(products["start"])
     )
-    return numbers | {
-        "noise_growth": Measurement.of_estimate(value, "times", stderr=stderr, n=count)
-    }
+    return measurements
 
 
-def _of_lines(ctx: Context, observations: LossCurveObservations) -> dict[str, Measurement]:
-    count, numbers = ctx.config["data"]["curve"], {}
-    example_ids = observations.base.example_ids[observations.base.example_ids < count]
-    for name in ON_A_LINE:
-        # [len(at), examples]
-        sums = np.stack([np.bincount(example_ids, weights=row) for row in observations.lines[name]])
-        tokens = np.bincount(example_ids)
+def _along_updates(observations: LossCurveObservations) -> dict[str, Measurement]:
+    """Return where the held-out loss along each run's update is lowest."""
+    alphas = observations.plan.alphas
+    count = observations.plan.curve_examples
+    example_ids = observations.base.example_ids
+    example_ids = example_ids[example_ids < count]  # [N], of the curve's tokens
+    tokens = np.bincount(example_ids)  # [count]
+    measurements = {}
+    for run in RUNS_ALONG_UPDATE:
+        rows = observations.losses_along_update[run]  # [len(alphas), N]
+        # the jackknife leaves out examples, so: sums per example, [len(alphas), count]
+        sums = np.stack([np.bincount(example_ids, weights=row) for row in rows])
 
-        def minimum(
-            kept: np.ndarray, sums: np.ndarray = sums, tokens: np.ndarray = tokens
-        ) -> float:
-            return lowest(observations.at, sums[:, kept].sum(1) / tokens[kept].sum())
+        def minimum(units: np.ndarray, sums: np.ndarray = sums) -> float:
+            return lowest_alpha(alphas, sums[:, units].sum(1) / tokens[units].sum())
 
-        numbers[f"line_minimum_{name}"] = Measurement.of_estimate(
+        measurements[f"line_minimum_{run}"] = Measurement.of_estimate(
             minimum(np.arange(count)), "updates", stderr=jackknife(count, minimum), n=count
         )
-    return numbers
-
-
-def facts(ctx: Context, observations: LossCurveObservations) -> dict[str, Any]:
-    """What a reader must know to repeat the run."""
-    from lab.digests import digest_of
-
-    data = {
-        name: digest_of(ctx.out / "artifacts" / f"{name}.jsonl") for name in ("train", "evaluation")
-    }
-    return environment(
-        ctx,
-        packages=("torch", "transformers", "peft"),
-        model=ctx.config["model"],
-        model_sha256=observations.sweep_settings["model_sha256"],
-        data=data,
-        device=ctx.config["device"],
-        dtype=ctx.config["dtype"],
-        config=dict(ctx.config),
-    )
+    return measurements

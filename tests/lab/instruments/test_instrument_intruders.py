@@ -1,4 +1,4 @@
-"""Intruder dimensions: a planted one is seen, an update that stretches what is there is not."""
+"""Intruder dimensions: an added one is seen, an update that stretches old directions is not."""
 
 import torch
 
@@ -11,9 +11,8 @@ def weight() -> torch.Tensor:
 
 def test_a_matrix_has_no_intruders_beside_itself():
     W = weight()
-    assert torch.allclose(
-        intruders.similarities(intruders.left_vectors(W), W, 10), torch.ones(10), atol=1e-4
-    )
+    similarities = intruders.similarities(intruders.left_vectors(W), W, 10)
+    assert torch.allclose(similarities, torch.ones(10), atol=1e-4)
 
 
 def test_a_direction_of_its_own_is_seen_and_comes_first():
@@ -22,9 +21,9 @@ def test_a_direction_of_its_own_is_seen_and_comes_first():
     U = intruders.left_vectors(W)
     outside = torch.linalg.svd(U, full_matrices=True).U[:, -1]
     spike = 100 * torch.outer(outside, torch.ones(64) / 8)
-    found = intruders.similarities(U, W + spike, 10)
-    assert found[0] < 0.1
-    assert (found[1:] > 0.5).sum() >= 7
+    similarities = intruders.similarities(U, W + spike, 10)
+    assert similarities[0] < 0.1
+    assert (similarities[1:] > 0.5).sum() >= 7
 
 
 def test_stretching_old_directions_brings_none():
