@@ -1,1 +1,1 @@
-"""Forgetting: what a fine-tuned model no longer does as well as its base did."""
+"""Forgetting: what a fine-tuned model does worse than its base."""

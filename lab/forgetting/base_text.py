@@ -1,10 +1,12 @@
 """Text that the base wrote itself, and how far another model is from the base on it.
 
 On text sampled from p the expected difference of the losses, E[log p − log q], is KL(p‖q). The
-divergence is computed exactly at every position, over the whole vocabulary, so only which positions
-are looked at is left to chance; the difference of losses has the same expectation and much more
-noise. That both agree is a check of the whole.
+divergence is computed exactly at every position, over the whole vocabulary, so only the choice of
+positions is random; the difference of losses has the same expectation and much more noise. That
+both agree is a check of the whole computation.
 """
+
+from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,10 +22,10 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-# log-probabilities over the vocabulary lie in memory, in double precision and twice
+# Two models' log-probabilities over the vocabulary are in memory at once, in double precision.
 TOKENS_PER_PACK = 192
 
-# what a text begins with; of many kinds, so that the divergence is not that of one topic
+# The beginnings of the texts; of many kinds, so that the divergence is not that of one topic.
 OPENINGS = (
     "The history of the city begins",
     "When I was a child, my mother",
@@ -64,7 +66,7 @@ OPENINGS = (
 class Distance:
     """Per sampled token, all [N]: the model's loss and its divergence from the base, in nats.
 
-    example_ids: whose text the token is in.
+    example_ids: the text that the token is in.
     """
 
     losses: np.ndarray
@@ -72,10 +74,10 @@ class Distance:
     example_ids: np.ndarray
 
 
-@torch.no_grad()
+@torch.no_grad()  # type: ignore[untyped-decorator]
 def sample(
-    model: "PreTrainedModel",
-    tokenizer: "PreTrainedTokenizerBase",
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
     count: int,
     *,
     tokens: int,
@@ -83,17 +85,24 @@ def sample(
 ) -> list[Encoded]:
     """Continue the first `count` openings by up to `tokens` tokens of the model's own distribution.
 
-    Temperature 1 and the whole vocabulary; a text ends early where the model ends it. The openings
-    stand in one batch, padded on the left. Only what was drawn is labelled.
+    Temperature 1 and the whole vocabulary; a text ends early where the model ends it. Only the
+    sampled tokens are labelled.
     """
+    # 1. The openings as one batch of B rows, padded on the left to T tokens.
     prompts = [tokenizer.encode(text, add_special_tokens=False) for text in OPENINGS[:count]]
-    end, device = model.config.eos_token_id, next(model.parameters()).device
+    end = model.config.eos_token_id
+    device = next(model.parameters()).device
     longest = max(map(len, prompts))
-    ids = torch.tensor([[end] * (longest - len(p)) + p for p in prompts], device=device)
-    mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=device)
+    padding = [longest - len(prompt) for prompt in prompts]
+    padded = [[end] * n + prompt for n, prompt in zip(padding, prompts, strict=True)]
+    visible = [[0] * n + [1] * (longest - n) for n in padding]
+    step = torch.tensor(padded, device=device)  # [B, T], then [B, 1]
+    mask = torch.tensor(visible, device=device)  # [B, T], then one column more per step
+
+    # 2. One token per step for every row, those that ended included.
     generator = torch.Generator().manual_seed(seed)
-    drawn: list[torch.Tensor] = []
-    step, past = ids, None
+    sampled: list[torch.Tensor] = []
+    past = None
     for _ in range(tokens):
         positions = (mask.cumsum(1) - 1).clamp(min=0)[:, -step.shape[1] :]
         out = model(
@@ -104,56 +113,55 @@ def sample(
             use_cache=True,
         )
         past = out.past_key_values
-        # drawn on the CPU: the same on every device
-        probabilities = out.logits[:, -1].float().softmax(-1).cpu()
-        step = torch.multinomial(probabilities, 1, generator=generator).to(device)
-        drawn.append(step)
+        # Sampled on the CPU: the same on every device.
+        probabilities = out.logits[:, -1].float().softmax(-1).cpu()  # [B, V]
+        step = torch.multinomial(probabilities, 1, generator=generator).to(device)  # [B, 1]
+        sampled.append(step)
         mask = torch.cat([mask, torch.ones_like(step)], 1)
-    rows = torch.cat(drawn, 1).tolist()
-    return [_encoded(prompt, _up_to(row, end)) for prompt, row in zip(prompts, rows, strict=True)]
+
+    # 3. Each row up to its first end token, which belongs to the text.
+    texts = []
+    for prompt, row in zip(prompts, torch.cat(sampled, 1).tolist(), strict=True):
+        length = len(row)
+        if end in row:
+            length = row.index(end) + 1
+        ids = (*prompt, *row[:length])
+        labels = (*[IGNORE] * len(prompt), *row[:length])
+        texts.append(Encoded(ids, labels))
+    return texts
 
 
-def _encoded(prompt: Sequence[int], drawn: Sequence[int]) -> Encoded:
-    return Encoded((*prompt, *drawn), (*[IGNORE] * len(prompt), *drawn))
+@torch.no_grad()  # type: ignore[untyped-decorator]
+def distance(model: PreTrainedModel | PeftModel, texts: Sequence[Encoded]) -> Distance:
+    """Return the model's losses and KL(base‖model) at each sampled token.
 
-
-def _up_to(ids: list[int], end: int) -> list[int]:
-    """The ids up to the first `end`, which is kept.
-
-    What a model says after the end of its turn is no text.
-    """
-    return ids[: ids.index(end) + 1] if end in ids else ids
-
-
-@torch.no_grad()
-def distance(model: "PreTrainedModel | PeftModel", texts: Sequence[Encoded]) -> Distance:
-    """Losses of the model, with any adapters that it has, and KL(base‖model) at each drawn token.
-
-    The base is the same model with the adapters switched off; without adapters it is
-    compared with itself.
+    The base is the same model with its adapters switched off; a model without adapters is compared
+    with itself.
     """
     model.eval()
     device = next(model.parameters()).device
-    columns: list[list[np.ndarray]] = [[], [], []]
+    losses = []
+    divergences = []
+    example_ids = []
     offset = 0
     for group in fill(texts, TOKENS_PER_PACK):
         packed = pack(group, device)
-        # normalised in double precision: in single, the KL of two models that hardly differ can
-        # come out below 0
-        logits = (_base_logits(model, packed), supervised_logits(model, packed))  # each [S, V]
-        base, tuned = (each.double().log_softmax(-1) for each in logits)
-        found = (
-            -tuned.gather(1, packed.targets[:, None])[:, 0].float(),
-            (base.exp() * (base - tuned)).sum(1).float(),
-            (packed.owner + offset).to(torch.int32),
-        )
-        for column, part in zip(columns, found, strict=True):
-            column.append(part.cpu().numpy())
+        # Normalised in double precision: in single precision the KL of two models that hardly
+        # differ can be below 0.
+        log_p = _base_logits(model, packed).double().log_softmax(-1)  # [S, V]
+        log_q = supervised_logits(model, packed).double().log_softmax(-1)  # [S, V]
+        of_targets = log_q.gather(1, packed.targets[:, None])[:, 0]  # [S]
+        divergence = (log_p.exp() * (log_p - log_q)).sum(1)  # [S]
+        losses.append(-of_targets.float().cpu().numpy())
+        divergences.append(divergence.float().cpu().numpy())
+        example_ids.append((packed.example_ids + offset).to(torch.int32).cpu().numpy())
         offset += len(group)
-    return Distance(*(np.concatenate(column) for column in columns))
+    return Distance(
+        np.concatenate(losses), np.concatenate(divergences), np.concatenate(example_ids)
+    )
 
 
-def _base_logits(model: "PreTrainedModel | PeftModel", packed: Pack) -> torch.Tensor:
+def _base_logits(model: PreTrainedModel | PeftModel, packed: Pack) -> torch.Tensor:
     if not hasattr(model, "disable_adapter"):
         return supervised_logits(model, packed)
     with model.disable_adapter():

@@ -1,11 +1,15 @@
-"""Everything that needs a model: the base's text, and one model's scores.
+"""Everything that needs a model: the base's text, and the scores of one model.
 
 Each call can run in a process of its own.
 
+write(job)
+    the texts that the base samples
 score(job, adapter, texts)
-    items → log-likelihoods of choices; texts → losses and divergences; adapter → norms;
-    some matrices → similarities
+    items -> log-likelihoods of choices; texts -> losses and divergences; adapter -> norms;
+    some matrices -> similarities
 """
+
+from __future__ import annotations
 
 import json
 from collections.abc import Sequence
@@ -19,13 +23,15 @@ import torch
 from safetensors.torch import load_file
 
 from lab.forgetting import base_text
+from lab.forgetting.measured import ModelScores
 from lab.instruments import adapters, intruders, models, multiple_choice
 from lab.instruments.chat import Encoded
-from lab.instruments.multiple_choice import Item, Tokens
-from lab.instruments.trials import DESCRIPTION, described
+from lab.instruments.multiple_choice import Item
+from lab.instruments.trials import DESCRIPTION, trial_from_json
 
 if TYPE_CHECKING:
     from peft import PeftModel
+    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -33,8 +39,8 @@ class Job:
     """What all models of a run have in common.
 
     items: of all suites, in order; texts, tokens: how many texts the base writes, and their
-    length; matrices: names of linear layers whose singular vectors are looked at; directions:
-    how many of them.
+    length; matrices: names of the linear layers that are decomposed; directions: how many
+    singular vectors of each are compared.
     """
 
     model: Path
@@ -48,112 +54,89 @@ class Job:
     directions: int
 
 
-@dataclass(frozen=True)
-class ModelScores:
-    """What one model did. L: all linear layers; M: the matrices looked at.
-
-    log_likelihoods: [items, choices], nats; losses, divergences, example_ids: [N], see
-    `base_text.Distance`; norms: [L], ‖ΔW‖_F in the order of the layers, 0 for the base;
-    similarities: [M, directions], see `intruders`.
-    """
-
-    log_likelihoods: np.ndarray
-    losses: np.ndarray
-    divergences: np.ndarray
-    example_ids: np.ndarray
-    norms: np.ndarray
-    similarities: np.ndarray
-
-
 class _Stage:
     """A process's own base model, with what is computed of it once."""
 
     def __init__(self, job: Job) -> None:
         self.loaded = models.load(job.model, dtype=getattr(torch, job.dtype), device=job.device)
-        self.tokens: list[Tokens] = [
-            multiple_choice.encode(self.loaded.tokenizer, item) for item in job.items
-        ]
-        self.vectors = {
-            name: intruders.left_vectors(self.loaded.model.get_submodule(name).weight.detach())
-            for name in job.matrices
-        }
+        tokenizer = self.loaded.tokenizer
+        self.tokens = [multiple_choice.encode(tokenizer, item) for item in job.items]
+        self.vectors = {}
+        for name in job.matrices:
+            weight = self.loaded.model.get_submodule(name).weight.detach()
+            self.vectors[name] = intruders.left_vectors(weight)
 
 
 _stage = lru_cache(maxsize=1)(_Stage)  # a process scores one model after the other
 
 
 def write(job: Job) -> list[Encoded]:
-    """The texts that the base writes."""
+    """Return the texts that the base writes."""
     loaded = _stage(job).loaded
-    return base_text.sample(
+    texts: list[Encoded] = base_text.sample(
         loaded.model, loaded.tokenizer, job.texts, tokens=job.tokens, seed=job.seed
     )
+    return texts
 
 
 def score(job: Job, adapter: Path | None, texts: Sequence[Encoded]) -> ModelScores:
     """Score the base, or the base with the adapter of a stored trial's folder."""
     stage = _stage(job)
+    linears = [name for name, _ in models.linear_weights(stage.loaded.model)]
     if adapter is None:
-        layers = [(name, None) for name, _ in models.linear_weights(stage.loaded.model)]
-        return _scored(job, stage, stage.loaded.model, texts, dict(layers))
-    trial = described(json.loads((adapter / DESCRIPTION).read_text("utf-8"))["trial"])
-    names = [name for name, _ in models.linear_weights(stage.loaded.model)]
+        return _score(job, stage, stage.loaded.model, texts, np.zeros(len(linears)))
+
+    trial = trial_from_json(json.loads((adapter / DESCRIPTION).read_text("utf-8"))["trial"])
     model = adapters.attach(stage.loaded, trial.lora, trial.seed)
     try:
         adapters.restore(model, load_file(adapter / adapters.WEIGHTS))
-        return _scored(job, stage, model, texts, {name: _layer(model, name) for name in names})
+        norms = np.array([_update_norm(model, name) for name in linears])
+        return _score(job, stage, model, texts, norms)
     finally:
         model.unload()  # takes the adapter's layers out of the base, which the next model uses
 
 
-@dataclass(frozen=True)
-class _Layer:
-    """ΔW = scale·B·A of one linear layer. A: [r, in], B: [out, r]."""
+def _update_norm(model: PeftModel, name: str) -> float:
+    """Return ‖ΔW‖_F of one linear layer, ΔW = s·B·A with A [r, in] and B [out, r].
 
-    A: torch.Tensor
-    B: torch.Tensor
-    scale: float
-
-    def norm(self) -> float:
-        """‖ΔW‖_F = scale·√tr(BᵀB·AAᵀ): two matrices of r × r, not one as large as the layer."""
-        A, B = self.A.double(), self.B.double()
-        return self.scale * float(((B.T @ B) * (A @ A.T)).sum().clamp(min=0).sqrt())
-
-
-def _layer(model: "PeftModel", name: str) -> _Layer:
+    ‖ΔW‖_F = s·√tr(BᵀB·AAᵀ) needs two r × r matrices and none as large as the layer.
+    """
     layer = model.get_base_model().get_submodule(name)
-    A, B = (getattr(layer, f"lora_{part}")["default"].weight.detach() for part in "AB")
-    return _Layer(A, B, layer.scaling["default"])
+    A = layer.lora_A["default"].weight.detach().double()
+    B = layer.lora_B["default"].weight.detach().double()
+    squared = ((B.T @ B) * (A @ A.T)).sum()
+    # rounding can leave a square just below 0
+    return float(layer.scaling["default"] * float(squared.clamp(min=0).sqrt()))
 
 
-@torch.no_grad()
-def _scored(
+def _score(
     job: Job,
     stage: _Stage,
-    model: "PeftModel",
+    model: PreTrainedModel | PeftModel,
     texts: Sequence[Encoded],
-    layers: dict[str, _Layer | None],
+    norms: np.ndarray,
 ) -> ModelScores:
+    """Score a model on texts, matrices and items; norms: of its update, [L]."""
     distance = base_text.distance(model, texts)
-    found = []
-    language_model = model.get_base_model() if hasattr(model, "get_base_model") else model
+    similarities = []
     for name in job.matrices:
-        module, layer = language_model.get_submodule(name), layers[name]
-        weight = (
-            module.weight
-            if layer is None
-            else module.base_layer.weight + module.get_delta_weight("default")
-        )
-        found.append(
-            intruders.similarities(stage.vectors[name], weight.detach(), job.directions)
-            .cpu()
-            .numpy()
-        )
+        weight = _weight(model, name)
+        row = intruders.similarities(stage.vectors[name], weight, job.directions)
+        similarities.append(row.cpu().numpy())
     return ModelScores(
         log_likelihoods=multiple_choice.log_likelihoods(model, stage.tokens),
         losses=distance.losses,
         divergences=distance.divergences,
         example_ids=distance.example_ids,
-        norms=np.array([layer.norm() if layer else 0.0 for layer in layers.values()]),
-        similarities=np.stack(found),
+        norms=norms,
+        similarities=np.stack(similarities),  # [M, directions]
     )
+
+
+def _weight(model: PreTrainedModel | PeftModel, name: str) -> torch.Tensor:
+    """Return the weight of a linear layer [out, in], with the update of its adapter if any."""
+    if not hasattr(model, "get_base_model"):
+        return model.get_submodule(name).weight.detach()
+    layer = model.get_base_model().get_submodule(name)
+    with torch.no_grad():
+        return layer.base_layer.weight + layer.get_delta_weight("default")

@@ -1,17 +1,15 @@
-"""The two tables of catastrophic_forgetting: every model, and every model on every suite."""
+"""The two tables of the forgetting study: every adapter, and every model on every suite."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 from lab.contract import Table
-from lab.forgetting.numbers import BASE, compare, over_items, suites
-from lab.stats import significance as comparing
+from lab.forgetting.measured import BASE, ForgettingObservations
+from lab.forgetting.numbers import Comparison, item_mean
+from lab.stats import significance
 
-if TYPE_CHECKING:
-    from lab.forgetting.experiment import ForgettingObservations
-
-MODELS = (
+ADAPTER_COLUMNS = (
     "adapter",
     "rate",
     "update norm",
@@ -26,7 +24,7 @@ MODELS = (
     "loss on base text",
     "intruders",
 )
-SUITES = (
+SUITE_COLUMNS = (
     "model",
     "suite",
     "margin (nats/byte)",
@@ -39,47 +37,61 @@ SUITES = (
 )
 
 
-def tables(observations: ForgettingObservations) -> tuple[Table, ...]:
-    """Both."""
-    rows = [
-        (
-            name,
-            one.rate,
-            one.norm,
-            one.learning.value,
-            one.forgetting.value,
-            one.forgetting.stderr,
-            one.adjusted_p,
-            one.lost,
-            one.won,
-            one.mcnemar_p,
-            one.divergence.value,
-            one.text_loss.value,
-            one.intruders,
+def tables(
+    observations: ForgettingObservations, comparisons: Mapping[str, Comparison]
+) -> tuple[Table, ...]:
+    """Return both tables."""
+    return adapters(comparisons), suites(observations)
+
+
+def adapters(comparisons: Mapping[str, Comparison]) -> Table:
+    """Return one row per adapter."""
+    rows = []
+    for name, comparison in comparisons.items():
+        rows.append(
+            (
+                name,
+                comparison.rate,
+                comparison.norm,
+                comparison.learning.value,
+                comparison.forgetting.value,
+                comparison.forgetting.stderr,
+                comparison.adjusted_p,
+                comparison.items_lost,
+                comparison.items_won,
+                comparison.mcnemar_p,
+                comparison.divergence.value,
+                comparison.text_loss.value,
+                comparison.intruders,
+            )
         )
-        for name, one in compare(observations).items()
-    ]
-    return (
-        Table("Adapters", MODELS, tuple(rows)),
-        Table("Suites", SUITES, tuple(_suites(observations))),
-    )
+    return Table("Adapters", ADAPTER_COLUMNS, tuple(rows))
 
 
-def _suites(observations: ForgettingObservations) -> list[tuple[str | float, ...]]:
-    """One row per model and suite; p is McNemar's against the base, unadjusted (1 for the base)."""
-    rows: list[tuple[str | float, ...]] = []
+def suites(observations: ForgettingObservations) -> Table:
+    """Return one row per model and suite.
+
+    p is McNemar's against the base, not adjusted; 1 for the base itself.
+    """
+    base = observations.scores[BASE]
+    rows = []
     for name, scores in observations.scores.items():
-        for suite, items in suites(observations).items():
-            parts = [
-                over_items(getattr(scores, part)[items]) for part in ("margin", "acc", "acc_norm")
-            ]
-            p = comparing.mcnemar(observations.scores[BASE].acc[items], scores.acc[items])[2]
+        for suite, indices in observations.suites.items():
+            margin = item_mean(scores.margin[indices])
+            acc = item_mean(scores.acc[indices])
+            acc_norm = item_mean(scores.acc_norm[indices])
+            _, _, p = significance.mcnemar(base.acc[indices], scores.acc[indices])
             rows.append(
                 (
                     name,
                     suite,
-                    *(number for mean in parts for number in (mean.value, mean.stderr)),
+                    margin.value,
+                    margin.stderr,
+                    acc.value,
+                    acc.stderr,
+                    acc_norm.value,
+                    acc_norm.stderr,
                     p,
                 )
             )
-    return rows
+    return Table("Suites", SUITE_COLUMNS, tuple(rows))

@@ -32,7 +32,7 @@ class LoraProduct(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(  # noqa: D102 - described by the class
+    def forward(  # noqa: D102, PLR0917 - described by the class; autograd passes by position
         ctx: Any,
         x: torch.Tensor,
         weight: torch.Tensor,

@@ -76,7 +76,7 @@ def encode(tokenizer: PreTrainedTokenizerBase, item: Item) -> Tokens:
     return tokens
 
 
-@torch.no_grad()  # type: ignore[untyped-decorator]
+@torch.no_grad()
 def log_likelihoods(model: PreTrainedModel | PeftModel, items: Sequence[Tokens]) -> np.ndarray:
     """Return Σ log p(token | the tokens before it) of every choice, in nats.
 

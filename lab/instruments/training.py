@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
@@ -123,7 +123,7 @@ def train(
         weight_decay=settings.weight_decay,
         fused=True,
     )
-    rows: list[list[float]] = []
+    rows: list[list[Any]] = []
     if resume and resume.is_file():
         rows = checkpoint.load(resume, trained, optimizer)
     steps = [Step(*row) for row in rows]

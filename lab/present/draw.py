@@ -65,6 +65,7 @@ def _picture(figure: Figure) -> Any:
     """Return the picture, built without pyplot: no global state, no window system."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as Canvas
+    from matplotlib.ticker import MaxNLocator
 
     # 1. An empty picture, wider where the legend is beside the data.
     crowded = len(figure.series) > LEGEND
@@ -91,7 +92,7 @@ def _picture(figure: Figure) -> Any:
     if figure.x_scale == "log" and not bars:
         _label_log_axis(axes.xaxis, _measured_ticks(figure))
     elif not bars and all(isinstance(x, int) for series in figure.series for x in series.x):
-        axes.xaxis.get_major_locator().set_params(integer=True)  # no step 2.5
+        axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))  # no step 2.5
     if figure.y_scale == "log":
         _label_log_axis(axes.yaxis, [])
 

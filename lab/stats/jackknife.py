@@ -1,4 +1,6 @@
-"""The standard error of a number that is no mean: compute it again with each unit left out."""
+"""The standard error of a number that is no mean: recompute it with each unit left out."""
+
+from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
@@ -6,23 +8,26 @@ import numpy as np
 
 
 def jackknife(count: int, compute: Callable[[np.ndarray], float | None]) -> float | None:
-    """Standard error of `compute(all units)`; None where it cannot be computed without one of them.
-
-    Args:
-        count: units, at least 2.
-        compute: gets the indices of the units to use, [count − 1], and gives the number
-            from them alone.
+    """Return the standard error of `compute(all units)`; None where one of its values is None.
 
     sqrt((n − 1)/n · Σ (v_i − mean)²), v_i the number without unit i (Tukey 1958, Ann. Math.
     Stat. 29, 614).
+
+    Args:
+        count: number of units, at least 2.
+        compute: from the indices of the units to use, [count − 1], to the number of those alone.
     """
     units = np.arange(count)
-    without = [compute(np.delete(units, i)) for i in range(count)]
-    known = [value for value in without if value is not None]
-    return spread(known) if len(known) == count else None
+    values = []
+    for i in range(count):
+        value = compute(np.delete(units, i))
+        if value is None:
+            return None
+        values.append(value)
+    return spread(values)
 
 
-def spread(without: Sequence[float]) -> float:
-    """The formula of `jackknife`, from the n values that each leave one unit out."""
-    values = np.asarray(without, dtype=np.float64)
-    return float(np.sqrt((len(values) - 1) / len(values) * ((values - values.mean()) ** 2).sum()))
+def spread(values: Sequence[float]) -> float:
+    """Return the standard error from the n values that each leave one unit out."""
+    v = np.asarray(values, dtype=np.float64)
+    return float(np.sqrt((len(v) - 1) / len(v) * ((v - v.mean()) ** 2).sum()))

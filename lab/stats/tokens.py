@@ -1,4 +1,6 @@
-"""Means and ratios of tokens that come in examples, with the standard error of such clusters."""
+"""Means and ratios over tokens that come in examples, with the standard error of such clusters."""
+
+from __future__ import annotations
 
 import math
 from dataclasses import dataclass
@@ -16,21 +18,22 @@ class Mean:
 
 
 def ratio(numerators: np.ndarray, denominators: np.ndarray, example_ids: np.ndarray) -> Mean:
-    """Ratio of two sums over tokens [N]; examples are the independent units, their tokens are not.
+    """Return the ratio of two sums over tokens; all arguments are [N].
 
-    r = Σ x / Σ y; se(r) = sqrt(k/(k−1) · Σ_i (X_i − r·Y_i)²) / |Σ y| over k examples, X_i and Y_i
-    their sums: the linearised ratio estimator (Cochran 1977, Sampling Techniques, section 6.4).
+    Examples are the independent units, their tokens are not: r = Σ x / Σ y;
+    se(r) = sqrt(k/(k−1) · Σ_i (X_i − r·Y_i)²) / |Σ y| over k examples, X_i and Y_i their sums. It
+    is the linearised ratio estimator (Cochran 1977, Sampling Techniques, section 6.4).
     """
-    above, below = (
-        np.bincount(example_ids, weights=numerators),
-        np.bincount(example_ids, weights=denominators),
-    )
-    k, total = len(below), float(below.sum())
-    value = float(above.sum()) / total
-    spread = float(((above - value * below) ** 2).sum())
-    return Mean(value, math.sqrt(k / (k - 1) * spread) / abs(total), k)
+    x = np.bincount(example_ids, weights=numerators)  # [k]
+    y = np.bincount(example_ids, weights=denominators)  # [k]
+    k = len(y)
+    total = float(y.sum())
+    value = float(x.sum()) / total
+    squares = float(((x - value * y) ** 2).sum())
+    stderr = math.sqrt(k / (k - 1) * squares) / abs(total)
+    return Mean(value, stderr, k)
 
 
 def token_mean(values: np.ndarray, example_ids: np.ndarray) -> Mean:
-    """Mean over tokens [N]: their sum's ratio to their number, see `ratio`."""
+    """Return the mean over tokens [N], as the ratio of their sum to their number (see `ratio`)."""
     return ratio(values, np.ones_like(values, dtype=np.float64), example_ids)

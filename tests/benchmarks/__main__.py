@@ -13,7 +13,7 @@ from tests import benchmarks
 
 
 def main(names: list[str]) -> int:
-    """Run the benchmarks: modules with a docstring and `main() -> bool`, whether the limit is met."""
+    """Run the benchmarks: modules with a docstring and `main() -> bool` (was the limit met?)."""
     available = [
         item.name
         for item in pkgutil.iter_modules(benchmarks.__path__)

@@ -219,7 +219,7 @@ def _flops(model: Any, batch: Sequence[Encoded]) -> float:
     """Return 2 per multiply-add in the matrix products of one step on a pack of T tokens.
 
     Through the frozen weights forward and back, through the adapters forward, back, and for their
-    own gradients; attention, half a per cent, is left out; the head computes supervised tokens only.
+    own gradients; attention, half a per cent, is left out; the head sees supervised tokens only.
     """
     from lab.instruments import models
     from lab.instruments.packing import pack

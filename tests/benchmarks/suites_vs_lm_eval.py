@@ -78,7 +78,7 @@ def write_tasks(folder: Path) -> list[str]:
 
 
 def train_one(model: Path, folder: Path) -> Path:
-    """An adapter to compare with: four optimizer steps at 1e-3 on docstrings."""
+    """Make an adapter to compare with: four optimizer steps at 1e-3 on docstrings."""
     from transformers import AutoTokenizer
 
     from lab.instruments import data, trials
@@ -170,7 +170,7 @@ def compare(model: str, mine: Mapping[str, Any], other: Mapping[str, Any]) -> It
 
 
 def main() -> bool:
-    """Prints the rows; whether every item was judged alike."""
+    """Print the rows; return whether every item was judged alike."""
     os.environ |= {
         "HF_HUB_OFFLINE": "1",
         "HF_DATASETS_OFFLINE": "1",

@@ -57,13 +57,13 @@ class Outcome:
 
     @property
     def ratios(self) -> list[float]:
-        """Ours over the best row of TRL, round by round."""
+        """Return this loop's speed over that of TRL's best row, round by round."""
         return [
             speed(a) / speed(b) for a, b in zip(self.ran[OURS], self.ran[self.best], strict=True)
         ]
 
     def share(self) -> float:
-        """Return what share of the measured matrix product's FLOP/s this loop reached, in its dtype."""
+        """Return the share of the measured matrix product's FLOP/s that this loop reached."""
         rates = [
             sum(one.flops[UNCOUNTED:]) / sum(one.seconds[UNCOUNTED:]) for one in self.ran[OURS]
         ]
@@ -80,7 +80,7 @@ class Outcome:
         return mean.value, mean.value - half, mean.value + half
 
     def lines(self) -> list[str]:
-        """The table."""
+        """Return the table as lines."""
         lines = [
             f"{self.dtype} weights, {self.threads} threads, medians of {len(self.peaks)} rounds of "
             f"{len(self.ran[OURS][0].seconds)} steps",
@@ -165,7 +165,7 @@ def speed(ran: RowResult, tokens: Sequence[int] | None = None) -> float:
 
 
 def main() -> bool:
-    """Prints the table; whether the limit holds."""
+    """Print the table; return whether the limit is met."""
     from lab.instruments import pretrained
 
     pretrained.fetch(pretrained.cache_folder())

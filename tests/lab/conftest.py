@@ -19,7 +19,7 @@ VOCABULARY = 259  # that of the tiny model's byte tokenizer
 
 @pytest.fixture(scope="session")
 def tiny() -> Any:
-    """The tiny random Llama; tests that change a model make their own."""
+    """Return the tiny random Llama; tests that change a model make their own."""
     from lab.instruments import models
 
     return models.tiny(0)
@@ -27,7 +27,7 @@ def tiny() -> Any:
 
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny random Llama as transformers loads it from disk."""
+    """Return the folder of the tiny random Llama as transformers loads it from disk."""
     from lab.instruments import models
 
     folder = tmp_path_factory.mktemp("models") / "tiny"
@@ -37,7 +37,7 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(params=FAMILIES)
 def family_model(request: pytest.FixtureRequest) -> Any:
-    """A random model of 2 layers of every family that the lab knows."""
+    """Return a random model of 2 layers of every family that the lab knows."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -59,7 +59,7 @@ def family_model(request: pytest.FixtureRequest) -> Any:
 
 @pytest.fixture(scope="session")
 def smollm2() -> Path:
-    """The folder of the pretrained default model, fetched if it is not there."""
+    """Return the folder of the pretrained default model, fetched if it is not there."""
     from lab.instruments import pretrained
 
     pretrained.fetch(pretrained.cache_folder())

@@ -26,7 +26,7 @@ WORDS = (
 
 
 def drafts(draw: random.Random) -> Iterator[Draft]:
-    """Give all items."""
+    """Yield all items."""
     makers: tuple[tuple[Callable[[random.Random], tuple[str, tuple[str, ...]]], int], ...] = (
         (_length, 12),
         (_aggregate, 24),
@@ -38,19 +38,19 @@ def drafts(draw: random.Random) -> Iterator[Draft]:
     )
     seen: set[str] = set()
     for make, count in makers:
-        wanted = len(seen) + count
-        while len(seen) < wanted:
-            expression, wrong = make(draw)
-            right = repr(eval(expression, {}))  # made by the functions below, and by nobody else
+        kind = make.__name__.removeprefix("_")
+        goal = len(seen) + count
+        while len(seen) < goal:
+            expression, likely = make(draw)
+            right = repr(eval(expression, {}))  # made by the functions below, by nothing else
             if expression in seen:
                 continue
             seen.add(expression)
-            others = tuple(dict.fromkeys(other for other in wrong if other != right))
-            likely = near(ast.literal_eval(right)) if right.isdecimal() else ()
-            kind = make.__name__.removeprefix("_")
-            yield Draft(
-                kind, f"assert {expression} ==", right, tuple(dict.fromkeys((*others, *likely)))[:3]
-            )
+            wrong = [other for other in likely if other != right]
+            if right.isdecimal():
+                wrong += near(ast.literal_eval(right))
+            distinct = tuple(dict.fromkeys(wrong))
+            yield Draft(kind, f"assert {expression} ==", right, distinct[:3])
 
 
 def _numbers(draw: random.Random, count: int) -> list[int]:
@@ -74,31 +74,31 @@ def _operator(draw: random.Random) -> tuple[str, tuple[str, ...]]:
 
 
 def _element(draw: random.Random) -> tuple[str, tuple[str, ...]]:
-    numbers, place = _numbers(draw, 4), draw.choice((0, 1, 2, 3, -1))
-    return f"{numbers}[{place}]", tuple(str(n) for n in numbers)
+    numbers, index = _numbers(draw, 4), draw.choice((0, 1, 2, 3, -1))
+    return f"{numbers}[{index}]", tuple(str(n) for n in numbers)
 
 
 def _letter(draw: random.Random) -> tuple[str, tuple[str, ...]]:
-    word, place = draw.choice(WORDS[:-1]), draw.choice((0, 1, 2, -1))
-    return f"{word!r}[{place}]", tuple(
-        repr(letter) for letter in (word[0], word[-1], word[1], word[2], word[3])
-    )
+    word, index = draw.choice(WORDS[:-1]), draw.choice((0, 1, 2, -1))
+    letters = (word[0], word[-1], word[1], word[2], word[3])
+    return f"{word!r}[{index}]", tuple(repr(letter) for letter in letters)
 
 
 def _text(draw: random.Random) -> tuple[str, tuple[str, ...]]:
     word, method = draw.choice(WORDS[:-1]), draw.choice(("upper", "title", "replace"))
     other = f"{word[0]}{word}"
-    wrong = tuple(repr(text) for text in (word, word.upper(), word.title(), other))
+    wrong: tuple[str, ...]
     if method == "replace":
-        return f"{word!r}.replace({word[0]!r}, {word[:2]!r})", tuple(
-            repr(t) for t in (word, word[1:], other.title())
-        )
-    return f"{word!r}.{method}()", wrong
+        expression = f"{word!r}.replace({word[0]!r}, {word[:2]!r})"
+        wrong = (word, word[1:], other.title())
+    else:
+        expression = f"{word!r}.{method}()"
+        wrong = (word, word.upper(), word.title(), other)
+    return expression, tuple(repr(text) for text in wrong)
 
 
 def _count(draw: random.Random) -> tuple[str, tuple[str, ...]]:
     numbers = [draw.randrange(1, 4) for _ in range(5)]
-    wanted = draw.choice(sorted(set(numbers)))
-    return f"{numbers}.count({wanted})", tuple(
-        str(n) for n in (1, 2, 3, 4) if n != numbers.count(wanted)
-    )
+    number = draw.choice(sorted(set(numbers)))
+    right = numbers.count(number)
+    return f"{numbers}.count({number})", tuple(str(n) for n in (1, 2, 3, 4) if n != right)

@@ -1,4 +1,4 @@
-"""An item before its choices have places, and the wrong answers that arithmetic suggests."""
+"""An item before its choices are ordered, and the wrong answers that arithmetic suggests."""
 
 from dataclasses import dataclass
 
@@ -16,12 +16,13 @@ class Draft:
 
 
 def near(value: int, *likely: int) -> tuple[str, ...]:
-    """Three wrong numbers of at least 0: those that a likely mistake gives, then neighbours.
+    """Return three wrong numbers of at least 0: those of likely mistakes, then neighbours.
 
-    Neighbours of as many digits come first: a shorter number has fewer tokens, and could be told
-    by that alone.
+    Neighbours of as many digits come first: a shorter number has fewer tokens, and could be
+    recognised by that alone.
     """
     neighbours = [value + step for step in (1, -1, 2, 10, -2, -10, 3, 4, 5)]
-    alike = sorted(neighbours, key=lambda other: len(str(other)) != len(str(value)))
-    found = dict.fromkeys(other for other in (*likely, *alike) if other >= 0 and other != value)
-    return tuple(str(other) for other in list(found)[:3])
+    neighbours.sort(key=lambda other: len(str(other)) != len(str(value)))
+    numbers = [n for n in (*likely, *neighbours) if n >= 0 and n != value]
+    distinct = list(dict.fromkeys(numbers))
+    return tuple(str(number) for number in distinct[:3])

@@ -1,11 +1,11 @@
-"""Knowledge: undisputed facts as sentences' beginnings; the wrong ends are right ends of others."""
+"""Knowledge: undisputed facts as beginnings of sentences; wrong ends are right ones of others."""
 
 import random
 from collections.abc import Iterator, Mapping
 
 from lab.forgetting.suites.draft import Draft
 
-# the sentence, with a place for the subject -> subject -> its end
+# sentence, with {} for the subject -> subject -> its end
 FACTS: Mapping[str, Mapping[str, str]] = {
     "The capital of {} is": {
         "France": "Paris",
@@ -144,12 +144,12 @@ FACTS: Mapping[str, Mapping[str, str]] = {
 
 
 def drafts(draw: random.Random) -> Iterator[Draft]:
-    """Give all items; a wrong end is the right one of another subject of the same sentence."""
-    for number, (sentence, facts) in enumerate(FACTS.items()):
-        for subject, right in facts.items():
-            others = sorted({other for other in facts.values() if other != right} - {subject})
+    """Yield all items; a wrong end is the right one of another subject of the same sentence."""
+    for number, (sentence, ends) in enumerate(FACTS.items(), start=1):
+        for subject, right in ends.items():
+            others = sorted(set(ends.values()) - {right, subject})
             yield Draft(
-                f"facts {number + 1}",
+                f"facts {number}",
                 sentence.format(subject),
                 right,
                 tuple(draw.sample(others, 3)),

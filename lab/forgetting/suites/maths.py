@@ -12,7 +12,7 @@ EACH = 16  # of the four operations; the kinds in words fill the rest
 
 
 def drafts(draw: random.Random) -> Iterator[Draft]:
-    """Give all items."""
+    """Yield all items."""
     for a, b in _pairs(draw, range(3, 60), range(3, 40)):
         yield Draft("sum", f"{a} + {b} =", str(a + b), near(a + b, abs(a - b)))
     for a, b in _pairs(draw, range(30, 99), range(3, 29)):

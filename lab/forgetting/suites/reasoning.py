@@ -1,7 +1,7 @@
 """Reasoning in one step.
 
-Who is at the end of an order, how a sequence goes on, which day it will be, which rule holds.
-Nothing has to be known but English, the order of the week, and counting.
+Who is at the end of an order, how a sequence goes on, which day it will be, which rule applies.
+They need English, the order of the week and counting, and no other knowledge.
 """
 
 import random
@@ -37,7 +37,7 @@ COLOURS = ("red", "blue", "green", "black", "white", "yellow")
 
 
 def drafts(draw: random.Random) -> Iterator[Draft]:
-    """Give all items."""
+    """Yield all items."""
     yield from _orders(draw)
     yield from _sequences(draw)
     yield from _days(draw)
@@ -45,53 +45,55 @@ def drafts(draw: random.Random) -> Iterator[Draft]:
 
 
 def _orders(draw: random.Random) -> Iterator[Draft]:
-    """Three in an order; the end asked for is as often the first as the last."""
+    """Yield three names in an order; the end asked for is as often the first as the last."""
     for i in range(30):
         first, second, third, stranger = draw.sample(NAMES, 4)
         more = list(ORDERS)[i % len(ORDERS)]
-        most = i % 2 == 0
-        right, other = (first, third) if most else (third, first)
-        told = f"{first} is {more} than {second}. {second} is {more} than {third}."
-        yield Draft(
-            "order",
-            f"{told} The {ORDERS[more][0 if most else 1]} is",
-            right,
-            (other, second, stranger),
-        )
+        most, least = ORDERS[more]
+        if i % 2 == 0:
+            end, right, other = most, first, third
+        else:
+            end, right, other = least, third, first
+        order = f"{first} is {more} than {second}. {second} is {more} than {third}."
+        yield Draft("order", f"{order} The {end} is", right, (other, second, stranger))
 
 
 def _sequences(draw: random.Random) -> Iterator[Draft]:
-    """Four numbers that grow by the same step, or double."""
-    for start, step in draw.sample([(a, d) for a in range(1, 21) for d in (2, 3, 4, 5, 10)], 18):
-        shown = [start + step * i for i in range(4)]
+    """Yield four numbers that grow by the same step, or double."""
+    starts_and_steps = [(start, step) for start in range(1, 21) for step in (2, 3, 4, 5, 10)]
+    for start, step in draw.sample(starts_and_steps, 18):
+        numbers = [start + step * i for i in range(4)]
         following = start + step * 4
-        yield Draft(
-            "step", ", ".join(map(str, shown)) + ",", str(following), near(following, shown[-1])
-        )
+        wrong = near(following, numbers[-1])
+        yield Draft("step", _listing(numbers), str(following), wrong)
     for start in range(1, 13):
-        shown = [start * 2**i for i in range(4)]
+        numbers = [start * 2**i for i in range(4)]
         following = start * 16
-        yield Draft(
-            "doubling",
-            ", ".join(map(str, shown)) + ",",
-            str(following),
-            near(following, start * 12),
-        )
+        yield Draft("doubling", _listing(numbers), str(following), near(following, start * 12))
+
+
+def _listing(numbers: list[int]) -> str:
+    return ", ".join(map(str, numbers)) + ","
 
 
 def _days(draw: random.Random) -> Iterator[Draft]:
-    for i, later in draw.sample([(i, n) for i in range(7) for n in COUNTS], 25):
-        right = DAYS[(i + later) % 7]
-        others = [day for day in DAYS if day not in {right, DAYS[i]}]
-        prompt = f"Today is {DAYS[i]}. In {COUNTS[later]} days it will be"
-        yield Draft("day", prompt, right, (DAYS[i], *draw.sample(others, 2)))
+    days_and_distances = [(day, distance) for day in range(7) for distance in COUNTS]
+    for today, later in draw.sample(days_and_distances, 25):
+        right = DAYS[(today + later) % 7]
+        others = [day for day in DAYS if day not in {right, DAYS[today]}]
+        prompt = f"Today is {DAYS[today]}. In {COUNTS[later]} days it will be"
+        yield Draft("day", prompt, right, (DAYS[today], *draw.sample(others, 2)))
 
 
 def _rules(draw: random.Random) -> Iterator[Draft]:
-    """Two rules about meaningless words; the first applies as often as the second."""
+    """Yield two rules about meaningless words; the first applies as often as the second."""
     for i in range(30):
-        (one, two), (a, b, c, d) = draw.sample(KINDS, 2), draw.sample(COLOURS, 4)
+        one, two = draw.sample(KINDS, 2)
+        a, b, c, d = draw.sample(COLOURS, 4)
         name = NAMES[i % len(NAMES)]
-        mine, right, other = (one, a, b) if i % 2 == 0 else (two, b, a)
-        prompt = f"Every {one} is {a}. Every {two} is {b}. {name} is a {mine}. {name} is"
+        if i % 2 == 0:
+            kind, right, other = one, a, b
+        else:
+            kind, right, other = two, b, a
+        prompt = f"Every {one} is {a}. Every {two} is {b}. {name} is a {kind}. {name} is"
         yield Draft("rule", prompt, right, (other, c, d))

@@ -1,4 +1,4 @@
-"""FEAT-008's experiment on the tiny model: whole, repeatable, its sentences true to its numbers."""
+"""FEAT-008's experiment on the tiny model: complete, repeatable, findings true to numbers."""
 
 import dataclasses
 import json
@@ -12,19 +12,17 @@ from safetensors.numpy import load_file
 
 from gates.forgetting import arrays as gate
 from lab.config import Config, load_config
-from lab.contract import Context, Inputs
-from lab.forgetting import experiment as catastrophic_forgetting
-from lab.forgetting import numbers as compared
-from lab.forgetting import report
+from lab.contract import Context, Inputs, conduct
+from lab.forgetting import experiment, numbers, report
 
 ROOT = Path(__file__).resolve().parents[3]
 CONFIG = ROOT / "lab/forgetting/experiment.yaml"
-KEPT = ("r16 1e-5", "r16 1e-3", "r16 5e-3")
+ADAPTERS = ("r16 1e-5", "r16 1e-3", "r16 5e-3")
 
 
 def context(out: Path, data: Path, seed: int = 0, workers: int = 1) -> Context:
     config = load_config(CONFIG, "smoke")
-    adapters = {name: config["adapters"][name] for name in KEPT}
+    adapters = {name: config["adapters"][name] for name in ADAPTERS}
     changes = {
         "data": {**config["data"], "source": str(data)},
         "adapters": adapters,
@@ -43,7 +41,7 @@ def context(out: Path, data: Path, seed: int = 0, workers: int = 1) -> Context:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    place = tmp_path_factory.mktemp("data") / "chats.jsonl"
+    path = tmp_path_factory.mktemp("data") / "chats.jsonl"
     chats = [
         {
             "messages": [
@@ -53,8 +51,8 @@ def data(tmp_path_factory):
         }
         for i in range(60)
     ]
-    place.write_text("".join(json.dumps(chat) + "\n" for chat in chats))
-    return place
+    path.write_text("".join(json.dumps(chat) + "\n" for chat in chats))
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -62,15 +60,24 @@ def outs(data, tmp_path_factory):
     """The same run in one process and in two, and one with another seed."""
     folder = tmp_path_factory.mktemp("forgetting")
     for name, seed, workers in (("a", 0, 1), ("b", 0, 2), ("c", 1, 1)):
-        catastrophic_forgetting.run(context(folder / name, data, seed, workers))
+        ctx = context(folder / name, data, seed, workers)
+        conduct(experiment.EXPERIMENT, experiment.run, ctx)
     return [folder / name for name in "abc"]
 
 
 @pytest.fixture(scope="module")
-def measured(data, tmp_path_factory):
-    return catastrophic_forgetting.measure(
-        context(tmp_path_factory.mktemp("measured") / "out", data)
-    )[0]
+def observations(data, tmp_path_factory):
+    ctx = context(tmp_path_factory.mktemp("observations") / "out", data)
+    return experiment.measure(ctx)
+
+
+def sentences(observations, **changes):
+    """Return the findings as one text, with some measurements changed."""
+    comparisons = numbers.compare(observations)
+    measurements = numbers.measurements(observations, comparisons)
+    for name, change in changes.items():
+        measurements[name] = dataclasses.replace(measurements[name], **change)
+    return " ".join(report.findings(observations, comparisons, measurements))
 
 
 def result(out):
@@ -90,12 +97,9 @@ def test_the_gate_judges_exactly_what_is_measured(outs):
 
 def test_the_same_seed_gives_the_same_bits_in_any_number_of_processes(outs):
     assert scores(outs[0]) == scores(outs[1])
-    assert (outs[0] / "artifacts/text.jsonl").read_bytes() == (
-        outs[1] / "artifacts/text.jsonl"
-    ).read_bytes()
-    assert (outs[0] / "artifacts/text.jsonl").read_bytes() != (
-        outs[2] / "artifacts/text.jsonl"
-    ).read_bytes()
+    texts = [(out / "artifacts/text.jsonl").read_bytes() for out in outs]
+    assert texts[0] == texts[1]
+    assert texts[0] != texts[2]
 
 
 def test_the_items_do_not_depend_on_the_seed(outs):
@@ -105,35 +109,33 @@ def test_the_items_do_not_depend_on_the_seed(outs):
 
 def test_norms_are_those_of_the_whole_updates(observations):
     """‖ΔW‖ by way of r × r matrices against the matrix itself."""
-    name = KEPT[-1]
+    name = ADAPTERS[-1]
     run = observations.runs[name]
     tensors = load_file(run.folder / "adapter_model.safetensors")
     layers = [
         key.removesuffix(".lora_A.weight") for key in tensors if key.endswith("lora_A.weight")
     ]
     assert len(layers) == len(observations.models[name].norms) == 14
-    whole = [
-        2.0
-        * np.linalg.norm(
-            tensors[f"{layer}.lora_B.weight"].astype(float) @ tensors[f"{layer}.lora_A.weight"]
-        )
-        for layer in layers
-    ]
-    assert sorted(observations.models[name].norms) == pytest.approx(sorted(whole), rel=1e-5)
+    norms = []
+    for layer in layers:
+        B = tensors[f"{layer}.lora_B.weight"].astype(float)
+        A = tensors[f"{layer}.lora_A.weight"]
+        norms.append(2.0 * np.linalg.norm(B @ A))
+    assert sorted(observations.models[name].norms) == pytest.approx(sorted(norms), rel=1e-5)
 
 
-def test_the_base_forgot_nothing(observations):
+def test_the_base_forgets_nothing(observations):
     itself = dataclasses.replace(
         observations, models=dict.fromkeys(observations.models, observations.models["base"])
     )
-    for one in compared.compare(itself).values():
-        assert (one.forgetting.value, one.p, one.lost, one.won) == (0, 1, 0, 0)
-        assert (one.divergence.value, one.text_change.value, one.intruders, one.norm) == (
-            0,
-            0,
-            0,
-            0,
-        )
+    for comparison in numbers.compare(itself).values():
+        assert comparison.forgetting.value == 0
+        assert comparison.p == 1
+        assert (comparison.items_lost, comparison.items_won) == (0, 0)
+        assert comparison.divergence.value == 0
+        assert comparison.text_change.value == 0
+        assert comparison.intruders == 0
+        assert comparison.norm == 0
 
 
 def test_a_model_whose_right_choices_lost_likelihood_forgot(observations):
@@ -141,51 +143,42 @@ def test_a_model_whose_right_choices_lost_likelihood_forgot(observations):
     worse = observations.models["base"].log_likelihoods.copy()
     for row, item in zip(worse, observations.items, strict=True):
         row[item.gold] -= 1.0 * len(item.choices[item.gold])  # a nat per byte
-    models = {
-        **observations.models,
-        name: dataclasses.replace(observations.models[name], log_likelihoods=worse),
-    }
+    model = dataclasses.replace(observations.models[name], log_likelihoods=worse)
+    models = {**observations.models, name: model}
     changed = dataclasses.replace(observations, models=models)
-    one = compared.compare(changed)[name]
-    assert one.forgetting.value == pytest.approx(1.0)
-    assert report.forgot(one)
-    assert f": {name}." in " ".join(report.findings(changed, report.measurements(changed)))
-    assert ": none." in " ".join(report.findings(observations, report.measurements(observations)))
+    comparison = numbers.compare(changed)[name]
+    assert comparison.forgetting.value == pytest.approx(1.0)
+    assert comparison.forgot
+    assert f": {name}." in sentences(changed)
+    assert ": none." in sentences(observations)
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "stderr", "said"),
+    ("name", "value", "stderr", "sentence"),
     [
         ("spearman_rate", 1.0, 0.1, "it rises with the rate"),
         ("spearman_rate", -1.0, 0.1, "it falls with the rate"),
         ("spearman_rate", 1.0, 0.6, "it does not clearly follow the rate"),
         ("mcnemar_p_standard", 0.001, None, "accuracy sees a change"),
         ("mcnemar_p_standard", 0.5, None, "accuracy sees no change"),
-        ("kl_standard", 9.0, 0.1, "which differ by more than twice their noise"),
+        ("kl_standard", 9.0, 0.1, "which differ by more than twice their standard error"),
     ],
 )
-def test_another_number_makes_another_sentence(observations, name, value, stderr, said):
-    numbers = report.measurements(observations)
-    numbers[name] = dataclasses.replace(numbers[name], value=value, stderr=stderr)
-    assert said in " ".join(report.findings(observations, numbers))
+def test_another_number_makes_another_sentence(observations, name, value, stderr, sentence):
+    assert sentence in sentences(observations, **{name: {"value": value, "stderr": stderr}})
 
 
 @pytest.mark.parametrize("profile", ["smoke", "cpu", "gpu"])
-def test_every_profile_is_complete(profile, tmp_path):
+def test_every_profile_is_complete(profile):
     config = load_config(CONFIG, profile)
-    plan = catastrophic_forgetting.plan(
-        Context(config, profile, 0, Inputs(), tmp_path, lambda *told: None)
-    )
+    plan = experiment.plan(config, 0)
     assert len({trial.name for trial in plan.values()}) == 8
     assert set(config["roles"].values()) <= set(plan)
     assert {"workers", "threads", "device", "dtype"} <= set(config)
 
 
-def test_the_planned_adapters_are_those_that_the_features_before_hold(tmp_path):
-    config = load_config(CONFIG, "cpu")
-    plan = catastrophic_forgetting.plan(
-        Context(config, "cpu", 0, Inputs(), tmp_path, lambda *told: None)
-    )
+def test_the_planned_adapters_are_those_of_the_features_before():
+    plan = experiment.plan(load_config(CONFIG, "cpu"), 0)
     assert [trial.name for trial in plan.values()] == [
         *(f"r16-a32-lr{rate}-b8-s20-n160-seed0" for rate in ("1e-05", "0.0002", "0.001", "0.005")),
         *(

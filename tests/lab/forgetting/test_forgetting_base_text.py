@@ -26,7 +26,7 @@ def changed(seed: int):
     return model
 
 
-def plainly(model, ids: list[int]) -> torch.Tensor:
+def log_probabilities(model, ids: list[int]) -> torch.Tensor:
     with torch.no_grad():
         return model(torch.tensor([ids])).logits[0].double().log_softmax(-1)
 
@@ -48,20 +48,18 @@ def test_the_text_has_the_losses_that_its_distribution_says(tiny):
     drawn = base_text.sample(tiny.model, tiny.tokenizer, 32, tokens=40, seed=3)
     excess = variance = 0.0
     for text in drawn:
-        log_p = plainly(tiny.model, list(text.ids))[len(text.prompt) - 1 : -1]
+        log_p = log_probabilities(tiny.model, list(text.ids))[len(text.prompt) - 1 : -1]
         p = log_p.exp()
         entropy = -(p * log_p).sum(1)
-        excess += float(
-            (-log_p[range(text.supervised), list(text.ids[-text.supervised :])] - entropy).sum()
-        )
+        ids = list(text.ids[-text.supervised :])
+        excess += float((-log_p[range(text.supervised), ids] - entropy).sum())
         variance += float(((p * log_p**2).sum(1) - entropy**2).sum())
     assert abs(excess / math.sqrt(variance)) < 4
 
 
 def test_the_base_is_not_away_from_itself(tiny, texts):
-    assert base_text.distance(tiny.model, texts).divergences.tolist() == [0.0] * sum(
-        t.supervised for t in texts
-    )
+    count = sum(text.supervised for text in texts)
+    assert base_text.distance(tiny.model, texts).divergences.tolist() == [0.0] * count
 
 
 def test_an_adapter_that_changes_nothing_is_not_away_from_the_base(texts):
@@ -71,16 +69,16 @@ def test_an_adapter_that_changes_nothing_is_not_away_from_the_base(texts):
 
 def test_losses_and_divergences_are_those_of_the_plain_formulas(texts):
     model = changed(0)
-    found = base_text.distance(model, texts)
+    distance = base_text.distance(model, texts)
     for i, text in enumerate(texts):
-        at = slice(len(text.prompt) - 1, -1)
-        log_q = plainly(model, list(text.ids))[at]
+        predicted = slice(len(text.prompt) - 1, -1)
+        log_q = log_probabilities(model, list(text.ids))[predicted]
         with model.disable_adapter():
-            log_p = plainly(model, list(text.ids))[at]
-        mine = found.example_ids == i
+            log_p = log_probabilities(model, list(text.ids))[predicted]
+        of_text = distance.example_ids == i
         drawn = list(text.ids[-text.supervised :])
-        assert np.allclose(found.losses[mine], -log_q[range(len(drawn)), drawn], atol=1e-4)
-        assert np.allclose(
-            found.divergences[mine], (log_p.exp() * (log_p - log_q)).sum(1), atol=1e-4
-        )
-    assert (found.divergences > 0).all()
+        losses = -log_q[range(len(drawn)), drawn]
+        assert np.allclose(distance.losses[of_text], losses, atol=1e-4)
+        divergences = (log_p.exp() * (log_p - log_q)).sum(1)
+        assert np.allclose(distance.divergences[of_text], divergences, atol=1e-4)
+    assert (distance.divergences > 0).all()

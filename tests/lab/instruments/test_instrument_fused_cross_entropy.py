@@ -12,8 +12,8 @@ from lab.instruments import fused_cross_entropy
 
 def stage(tokens: int, vocabulary: int = 301, dtype: torch.dtype = torch.float32):
     torch.manual_seed(0)
-    matrix = nn.Linear(16, vocabulary, bias=False).to(dtype).requires_grad_(False)
-    hidden = (3 * torch.randn(tokens, 16)).to(dtype).requires_grad_(True)
+    matrix = nn.Linear(16, vocabulary, bias=False).to(dtype).requires_grad_(requires_grad=False)
+    hidden = (3 * torch.randn(tokens, 16)).to(dtype).requires_grad_(requires_grad=True)
     return hidden, matrix, torch.randint(vocabulary, (tokens,))
 
 
@@ -68,12 +68,12 @@ def test_bfloat16_loses_no_more_than_the_plain_way():
 
 
 def test_what_knows_nothing_and_what_is_sure():
-    flat = nn.Linear(1, 50, bias=False).requires_grad_(False)
+    flat = nn.Linear(1, 50, bias=False).requires_grad_(requires_grad=False)
     flat.weight.zero_()
     nothing = fused_cross_entropy.measure(torch.ones(1, 1), flat, torch.tensor([7]))
     assert nothing.entropies.item() == pytest.approx(math.log(50))
     assert nothing.losses.item() == pytest.approx(math.log(50))
-    sure = nn.Linear(1, 2, bias=False).requires_grad_(False)
+    sure = nn.Linear(1, 2, bias=False).requires_grad_(requires_grad=False)
     sure.weight.copy_(torch.tensor([[1000.0], [0.0]]))  # exp(1000) is no float
     right, wrong = (
         fused_cross_entropy.measure(torch.ones(1, 1), sure, torch.tensor([target]))
@@ -87,7 +87,7 @@ def test_what_knows_nothing_and_what_is_sure():
 def test_a_head_whose_gradient_would_be_left_out_is_refused(change):
     hidden, matrix, targets = stage(3)
     if change == "trained":
-        matrix.requires_grad_(True)
+        matrix.requires_grad_(requires_grad=True)
     else:
         matrix.bias = nn.Parameter(torch.zeros(301))
     with pytest.raises(

@@ -36,7 +36,7 @@ def twins(dtype=torch.float32, **config):
 
 def pass_through(model, dtype=torch.float32):
     torch.manual_seed(1)
-    x = torch.randn(2, 5, 12).to(dtype).requires_grad_(True)
+    x = torch.randn(2, 5, 12).to(dtype).requires_grad_(requires_grad=True)
     y = model(x)
     y.float().square().sum().backward()
     gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}

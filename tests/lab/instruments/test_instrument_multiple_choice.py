@@ -55,7 +55,7 @@ def test_choices_of_one_token_add_nothing_to_the_row(tiny):
 
 def test_tokens_across_the_border_are_refused():
     class Merging:
-        def encode(self, text: str, add_special_tokens: bool) -> list[int]:
+        def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
             assert not add_special_tokens
             return [1] if text == "a b" else [2]
 

@@ -11,7 +11,7 @@ CONTENT = {"model.safetensors": b"weights", "config.json": b"{}"}
 
 @pytest.fixture
 def pinned(monkeypatch, tmp_path):
-    """A model of two small files, and a cache that holds it."""
+    """Return a model of two small files, and a cache that holds it."""
     monkeypatch.setattr(
         pretrained, "FILES", {n: hashlib.sha256(c).hexdigest() for n, c in CONTENT.items()}
     )

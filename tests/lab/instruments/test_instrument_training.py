@@ -202,7 +202,7 @@ def test_gradients_that_are_all_zero_stop_the_run(model):
 
 
 def test_a_model_without_an_adapter_is_refused(tiny_folder, model):
-    bare = models.load(tiny_folder, dtype=torch.float32).model.requires_grad_(False)
+    bare = models.load(tiny_folder, dtype=torch.float32).model.requires_grad_(requires_grad=False)
     with pytest.raises(training.TrainingError, match="nothing is trained: no adapter is attached"):
         training.train(bare, EXAMPLES, SETTINGS)
     with (

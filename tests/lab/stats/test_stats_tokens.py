@@ -12,10 +12,10 @@ VALUES = st.lists(st.floats(-10, 10), min_size=2, max_size=40)
 
 @given(VALUES)
 def test_one_token_per_example_is_the_ordinary_standard_error(values):
-    found = token_mean(np.array(values), np.arange(len(values)))
-    assert found.n == len(values)
-    assert found.value == pytest.approx(np.mean(values), abs=1e-9)
-    assert found.stderr == pytest.approx(np.std(values, ddof=1) / np.sqrt(len(values)), abs=1e-9)
+    mean = token_mean(np.array(values), np.arange(len(values)))
+    assert mean.n == len(values)
+    assert mean.value == pytest.approx(np.mean(values), abs=1e-9)
+    assert mean.stderr == pytest.approx(np.std(values, ddof=1) / np.sqrt(len(values)), abs=1e-9)
 
 
 @given(VALUES, st.integers(2, 5))
@@ -28,13 +28,14 @@ def test_copies_of_a_token_are_no_new_evidence(values, copies):
 
 def test_the_standard_error_is_the_spread_of_repeated_draws():
     """Against simulation: examples of different length whose tokens share a common part."""
-    draw, means, errors = np.random.default_rng(0), [], []
+    draw = np.random.default_rng(0)
+    means = []
+    errors = []
     for _ in range(400):
         lengths = draw.integers(3, 20, 60)
         example_ids = np.repeat(np.arange(60), lengths)
-        found = token_mean(
-            draw.normal(size=60)[example_ids] + draw.normal(size=len(example_ids)), example_ids
-        )
-        means.append(found.value)
-        errors.append(found.stderr)
+        common = draw.normal(size=60)[example_ids]
+        mean = token_mean(common + draw.normal(size=len(example_ids)), example_ids)
+        means.append(mean.value)
+        errors.append(mean.stderr)
     assert np.mean(errors) == pytest.approx(np.std(means), rel=0.1)

@@ -96,7 +96,7 @@ def test_equals_compares_value_and_type() -> None:
     equals = question("equals")
     assert right_choice(pose_on(equals, a=Measurement.of_exact(2.0))) == "option 2"
     assert pose_on(equals, a=Measurement.of_exact(7.0)) is None
-    assert pose_on(equals, a=Measurement.of_exact(True)) is None
+    assert pose_on(equals, a=Measurement.of_exact(value=True)) is None
 
 
 def test_a_number_may_be_off_by_its_interval_or_a_tenth() -> None:
