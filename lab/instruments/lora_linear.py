@@ -32,7 +32,7 @@ class LoraProduct(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(  # noqa: D102, PLR0917 - described by the class; autograd passes by position
+    def forward(  # noqa: D102, PLR0917 - autograd calls it, by position
         ctx: Any,
         x: torch.Tensor,
         weight: torch.Tensor,

@@ -5,6 +5,8 @@ model to the cache. It loads no torch when the model is there already: torch and
 imported where they are used.
 """
 
+from __future__ import annotations
+
 import argparse
 import hashlib
 import sys
@@ -94,7 +96,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {  # by config.model_type
 }
 
 
-def architecture(config: "PretrainedConfig") -> Architecture:
+def architecture(config: PretrainedConfig) -> Architecture:
     """Return where a model with this config keeps its parts.
 
     Raises:
@@ -118,8 +120,8 @@ class Loaded:
     `folder` is None for a model from the hub or from a seed.
     """
 
-    model: "PreTrainedModel"
-    tokenizer: "PreTrainedTokenizerBase"
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
     name: str
     folder: Path | None = None
 
@@ -136,7 +138,7 @@ class Loaded:
         return self.digest == pretrained.FILES[WEIGHTS]
 
 
-def locate(name: str, inputs: "Inputs") -> Path:
+def locate(name: str, inputs: Inputs) -> Path:
     """Return the folder of a config's model: an input of the run, or `owner/name` on the hub.
 
     A model of the hub is downloaded to the hub's own cache, unless it is there; HF_HUB_OFFLINE=1
@@ -166,7 +168,7 @@ def locate(name: str, inputs: "Inputs") -> Path:
 def load(
     path_or_hub_id: str | Path,
     *,
-    dtype: "torch.dtype",
+    dtype: torch.dtype,
     quantisation: Quantisation | None = None,
     double_quant: bool = True,
     attn: str = "sdpa",
@@ -224,7 +226,7 @@ def load(
     return Loaded(model.eval(), AutoTokenizer.from_pretrained(source), Path(source).name, folder)
 
 
-def _keep_precision(model: "PreTrainedModel") -> None:
+def _keep_precision(model: PreTrainedModel) -> None:
     """Let 4-bit layers compute in the requested dtype, also in evaluation, and keep gradients.
 
     On a CPU with AVX512-BF16, bitsandbytes 0.50 repacks a layer at its first forward pass in
@@ -267,7 +269,7 @@ def tiny(seed: int) -> Loaded:
     return Loaded(model.eval(), tokenizer, f"tiny-{seed}")
 
 
-def linear_weights(model: "PreTrainedModel") -> Iterator[tuple[str, "torch.Tensor"]]:
+def linear_weights(model: PreTrainedModel) -> Iterator[tuple[str, torch.Tensor]]:
     """Yield name and weight of every linear layer but the head: what QLoRA quantises and adapts."""
     family = architecture(model.config)
     for number in range(model.config.num_hidden_layers):
@@ -285,7 +287,7 @@ def save(loaded: Loaded, folder: Path) -> None:
     loaded.tokenizer.save_pretrained(folder)
 
 
-def _byte_tokenizer() -> "PreTrainedTokenizerBase":
+def _byte_tokenizer() -> PreTrainedTokenizerBase:
     """Return a tokenizer of one token per byte, three special tokens of ChatML and no merges."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
@@ -321,7 +323,7 @@ def digest_of(folder: Path) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def _digest_of_tensors(model: "PreTrainedModel") -> str:
+def _digest_of_tensors(model: PreTrainedModel) -> str:
     import torch
 
     digest = hashlib.sha256()

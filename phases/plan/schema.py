@@ -45,9 +45,6 @@ class MutationKind(StrEnum):
     TEXT = "text"
 
 
-MUTATION_KINDS = tuple(MutationKind)
-
-
 class ApprovalMode(StrEnum):
     """How an approval is given."""
 
