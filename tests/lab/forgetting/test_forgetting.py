@@ -57,7 +57,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def outs(data, tmp_path_factory):
-    """The same run in one process and in two, and one with another seed."""
+    """Make the same run in one process and in two, and one with another seed."""
     folder = tmp_path_factory.mktemp("forgetting")
     for name, seed, workers in (("a", 0, 1), ("b", 0, 2), ("c", 1, 1)):
         ctx = context(folder / name, data, seed, workers)

@@ -17,7 +17,7 @@ def texts(tiny):
 
 
 def changed(seed: int):
-    """A tiny model with an adapter that does something."""
+    """Return a tiny model with an adapter that changes its output."""
     model = adapters.attach(models.tiny(0), LoraSettings(4, 8), seed)
     with torch.no_grad():
         for name, parameter in adapters.parameters(model).items():
