@@ -92,7 +92,7 @@ def _picture(figure: Figure) -> Any:
     if figure.x_scale == "log" and not bars:
         _label_log_axis(axes.xaxis, _measured_ticks(figure))
     elif not bars and all(isinstance(x, int) for series in figure.series for x in series.x):
-        axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))  # no step 2.5
+        axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))
     if figure.y_scale == "log":
         _label_log_axis(axes.yaxis, [])
 

@@ -132,7 +132,7 @@ def test_a_model_of_the_hub_is_found_in_its_cache_and_an_input_goes_first(
     tiny.tokenizer.save_pretrained(snapshot)
     assert len(list(snapshot.glob("*.safetensors"))) > 1
     code = (
-        "import sys, torch; from lab.experiment import Inputs; from lab.instruments import models;"
+        "import sys, torch; from lab.contract import Inputs; from lab.instruments import models;"
         "given = Inputs({'other/one': {'kind': 'input', 'path': sys.argv[1]}});"
         "assert str(models.locate('other/one', given)) == sys.argv[1];"
         "found = models.load(models.locate('owner/name', given), dtype=torch.float32);"
