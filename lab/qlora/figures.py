@@ -38,12 +38,14 @@ def loss_figure(observations: QloraObservations, examples: int) -> present.Figur
         # 1. Training: one point per batch.
         steps = range(1, len(run.steps) + 1)
         losses = [step.loss for step in run.steps]
-        series.append(present.Series(f"training, {name} answers", steps, losses, kind="points"))
+        training = f"training, {name} answers"
+        series.append(present.Series(training, steps, losses, kind="points", group=name))
         # 2. Held out: the base, the curve, the trained model.
         ends[name] = _mean_loss(run.evaluation, examples)
         points = [(0, start), *run.curve, (len(run.steps), ends[name])]
         x, y = zip(*points, strict=True)
-        series.append(present.Series(f"held out, {name} answers", x, y, style=STYLES[name]))
+        held_out = f"held out, {name} answers"
+        series.append(present.Series(held_out, x, y, style=STYLES[name], group=name))
     return present.Figure(
         name="loss",
         title="Loss in training and on held-out functions",
