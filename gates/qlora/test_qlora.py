@@ -247,6 +247,7 @@ def test_gradient_norm_figure_shows_the_norms() -> None:
     assert norms == {f"{run} answers": arrays.training(run)["grad_norm"] for run in RUNS}
 
 
+@pytest.mark.integrity
 def test_memory_figure_shows_the_parts_of_the_peak() -> None:
     bars = outputs.read_json("figures/memory.json")["series"][0]
     expected = {}

@@ -133,8 +133,9 @@ def _short(
         scale = width**-0.5
     later = torch.full((length, length), -torch.inf, dtype=query.dtype, device=query.device).triu(1)
     grouped = query.reshape(examples, shared, -1, width)  # [E, H', H/H'·L, D]
-    products = (grouped @ key.transpose(2, 3)).mul(scale)  # [E, H', H/H'·L, L]
-    scores = products.view(examples, heads, length, length) + later
+    # One name for all steps: each frees the tensor of the one before, which training has to fit.
+    scores = (grouped @ key.transpose(2, 3)).mul(scale)  # [E, H', H/H'·L, L]
+    scores = scores.view(examples, heads, length, length) + later
     weights = scores.softmax(-1).view(examples, shared, -1, length)  # [E, H', H/H'·L, L]
     return (weights @ value).view(examples, heads, length, width)
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from scipy.special import stdtrit  # quantiles of Student's t
-
 from lab import present
 from lab.contract import Measurement
 from lab.loss_curves.measured import RATES, RUNS_ALONG_UPDATE, SHAPES, LossCurvePlan
@@ -32,6 +30,8 @@ def findings(plan: LossCurvePlan, measurements: Mapping[str, Measurement]) -> li
 
 def confidence_interval(measurement: Measurement) -> tuple[float, float] | None:
     """Return the 95 % interval value ± t(0.975, n - 1) · stderr, None where there is none."""
+    from scipy.special import stdtrit  # quantiles of Student's t
+
     if measurement.value is None or measurement.stderr is None:
         return None
     if measurement.n is None or measurement.n < 2:

@@ -76,12 +76,17 @@ def _picture(figure: Figure) -> Any:
 
     # 2. The series, each in the colour of its group.
     bars = [series for series in figure.series if series.kind == "bar"]
+    groups_of_points = {
+        series.group for series in figure.series if series.kind == "points" and series.group
+    }
     handles = []
     for series, colour in zip(figure.series, colours(figure.series), strict=True):
         if series.kind == "bar":
             handle = _bars(axes, series, colour, rank=bars.index(series), groups=len(bars))
         else:
-            handle = _line(axes, series, colour)
+            # A marker on a mean would look like one more of the points that it averages.
+            is_marked = series.kind == "points" or series.group not in groups_of_points
+            handle = _line(axes, series, colour, is_marked=is_marked)
         handles.append(handle)
 
     # 3. The axes. Ticks come last: they depend on the limits, and these on the data.
@@ -121,8 +126,8 @@ def colours(series: Sequence[Series]) -> list[int]:
 def _legend(parent: Any, handles: Sequence[Any], labels: Sequence[str], *, loc: str) -> None:
     # Matplotlib drops entries whose label begins with an underscore; so the entries get plain
     # labels first and their text afterwards.
-    blanks = [str(position) for position in range(len(labels))]
-    legend = parent.legend(handles, blanks, frameon=False, loc=loc)
+    placeholders = [str(position) for position in range(len(labels))]
+    legend = parent.legend(handles, placeholders, frameon=False, loc=loc)
     for text, label in zip(legend.get_texts(), labels, strict=True):
         text.set_text(label)
 
@@ -179,14 +184,14 @@ def ticks_within(low: float, high: float) -> list[float]:
     return [float(value) for value in steps if low <= value <= high]
 
 
-def _line(axes: Any, series: Series, colour: int) -> Any:
+def _line(axes: Any, series: Series, colour: int, *, is_marked: bool) -> Any:
     """Draw points or a line, with its band; return what the legend shows of it."""
     shade = COLOURS[colour]
     marker: str | None = MARKERS[colour]
     style = DASHES[series.style]
     if series.kind == "points":
         style = ""
-    elif not 2 < len(series.x) <= 12:
+    elif not is_marked or not 2 < len(series.x) <= 12:
         marker = None  # of many points the line alone is readable
     (handle,) = axes.plot(
         series.x, series.y, linestyle=style, color=shade, marker=marker, markersize=5

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from lab.result import Measurement, Scalar
 
-# A measurement in the unit on the left is shown in the largest unit on the right (name, size) that
-# its value reaches. IEC 80000-13: 1 MiB = 1024² bytes.
+# A measurement in the unit on the left is shown in the first unit on the right (its name, its size,
+# the least value shown in it) that fits. IEC 80000-13: 1 MiB = 1024² bytes.
 READABLE = {
     "bytes": (("GiB", 1024**3, 1024**3), ("MiB", 1024**2, 1024**2), ("KiB", 1024, 1024)),
     "s": (("min", 60, 120),),  # 90 s are read more easily than 1.5 min

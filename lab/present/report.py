@@ -13,8 +13,8 @@ from lab.result import Measurement, Scalar
 def report(result_json: bytes) -> str:
     """Return report.md for the bytes of a result.json (without its last line, which `write` adds).
 
-    What was found comes first: title, findings, headline measurements, figures. Then how: question,
-    hypothesis, method. Then everything: tables, all measurements, environment.
+    What was found comes first: title, question, findings, headline measurements, figures. Then how:
+    hypothesis and method. Then everything: tables, all measurements, environment.
     """
     raw = json.loads(result_json)
     measurements = {name: Measurement.from_json(m) for name, m in raw["measurements"].items()}
@@ -24,14 +24,13 @@ def report(result_json: bytes) -> str:
         ("Findings", _list(raw["findings"]) or "No finding was drawn."),
         ("Headline measurements", _headline(headline)),
         ("Figures", _figures(raw["figures"])),
-        ("Question", raw["question"]),
         ("Hypothesis", raw["hypothesis"]),
         ("Method", raw["method"]),
         ("Tables", _tables(raw["tables"])),
         ("All measurements", _all_measurements(measurements)),
         ("Environment", _environment(raw["experiment"], raw["environment"])),
     ]
-    parts = [f"# {raw['title']}"]
+    parts = [f"# {raw['title']}", raw["question"].strip()]
     for title, text in sections:
         # A run without headline, figures or tables has no such section.
         if text.strip():

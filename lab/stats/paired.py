@@ -12,8 +12,6 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scipy import stats
-
 ROUNDING = 1e-14  # a spread below this share of the mean is rounding
 UNDERFLOW = 1e-150  # the square of a smaller spread is 0 in double precision
 
@@ -55,6 +53,8 @@ def paired(first: Sequence[float], second: Sequence[float], *, confidence: float
         ValueError: fewer than two seeds, different numbers of seeds on the two sides, or a value
             that is not finite.
     """
+    from scipy import stats
+
     if len(first) != len(second) or len(first) < 2:
         msg = (
             f"got {len(first)} values beside {len(second)}; expected the same seeds on both "
@@ -86,6 +86,8 @@ def equivalence(differences: Sequence[float], margin: float, *, alpha: float = 0
     Raises:
         ValueError: the margin is not above 0, or see `paired`.
     """
+    from scipy import stats
+
     if margin <= 0:
         msg = (
             f"got margin {margin}; expected a number above 0, the largest difference that does "

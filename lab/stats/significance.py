@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 RESAMPLES = 1000  # of a bootstrap; its standard error is then accurate to about 2 %
 
@@ -17,6 +16,8 @@ def mcnemar(before: np.ndarray, after: np.ndarray) -> tuple[int, int, float]:
     before, after: [N], 0 or 1. The hypothesis is that half of the items that changed were lost,
     so the test is the binomial one of the lost among them.
     """
+    from scipy import stats
+
     lost = int(((before == 1) & (after == 0)).sum())
     won = int(((before == 0) & (after == 1)).sum())
     if lost + won == 0:
@@ -45,6 +46,8 @@ def spearman(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     It is 0 where all values of a side are equal. `scipy.stats.spearmanr` gives NaN there and takes
     no stack of rows, which a bootstrap needs.
     """
+    from scipy import stats
+
     x_ranks = stats.rankdata(x)  # [M]
     y_ranks = stats.rankdata(y, axis=-1)  # [..., M]
     a = x_ranks - x_ranks.mean()
@@ -62,6 +65,7 @@ def bootstrap(statistic: Callable[[np.ndarray], np.ndarray], units: int) -> floa
     statistic: from unit indices [RESAMPLES, units], drawn with replacement, to a value each,
     [RESAMPLES]. The draws are those of numpy's default_rng(0).
     """
+    from scipy import stats
 
     def of_resamples(indices: np.ndarray, axis: int) -> np.ndarray:
         del axis  # always the last

@@ -199,6 +199,20 @@ def test_points_and_the_line_of_their_group_are_drawn_in_one_colour() -> None:
     assert line_colours(None) == {"#0072b2", "#d55e00"}
 
 
+def test_a_mean_has_no_marker_that_looks_like_one_more_of_its_points() -> None:
+    def markers(group: str | None) -> int:
+        points = Series("runs", (1, 2, 3), (1.0, 2.0, 4.0), kind="points", group="r8")
+        mean = Series("mean", (1, 2, 3), (1.5, 2.5, 4.5), group=group)
+        svg = draw(replace(LINE, series=(points, mean)), "0" * 64)["svg"].decode()
+        drawn = svg.split('id="axes_1"')[1].split('id="legend_1"')[0]
+        # A tick is one mark; a series with markers has one for each of its three values.
+        marks = [part.count("<use ") for part in drawn.split('id="line2d_')]
+        return marks.count(3)
+
+    assert markers("r8") == 1  # the points alone
+    assert markers("other") == 2  # the points, and a line of another group
+
+
 @pytest.mark.parametrize(
     "text",
     ["$5 to $10_", r"$\frac$", r"$x^{2}$", "a_b^c", "_hidden", "50 % & <more>", r"\$5"],

@@ -70,7 +70,6 @@ SECTIONS = [
     "Findings",
     "Headline measurements",
     "Figures",
-    "Question",
     "Hypothesis",
     "Method",
     "Tables",
@@ -87,13 +86,12 @@ def sections_of(text: str) -> dict[str, str]:
 
 def test_the_report_opens_with_what_was_found_and_says_everything(tmp_path: Path) -> None:
     text = (written(tmp_path / "out") / "report.md").read_text()
-    assert text.startswith("# Falling loss\n")
+    assert text.startswith("# Falling loss\n\nDoes it fall?\n\n## Findings\n")
     sections = sections_of(text)
     assert list(sections) == SECTIONS
     expected = {
         "Findings": "- It fell by 1.50 nats.",
         "Headline measurements": "| `loss` | 1.500 ± 0.50 nats (n = 2) |",
-        "Question": "Does it fall?",
         "Hypothesis": "It does.",
         "Method": "By looking.",
         "Tables": "### Parts",
