@@ -7,7 +7,6 @@ it; an empty line passes a question; a line that cannot be read as an answer is 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import shutil
 import sys
@@ -18,6 +17,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from lab.digests import sha256
 from lab.present.numbers import count, number
 from lab.result import ContractError, Measurement
 from lab.synthesis.questions import (
@@ -176,7 +176,7 @@ def read_result(folder: Path) -> tuple[dict[str, Measurement], str]:
         raise QuizError(msg, AUDIT) from error
 
     # 3. The receipt must name this result.
-    digest = hashlib.sha256(result).hexdigest()
+    digest = sha256(result)
     if digests.get("result.json") != digest:
         expected = str(digests.get("result.json", "no result.json"))[:12]
         msg = (
@@ -184,7 +184,7 @@ def read_result(folder: Path) -> tuple[dict[str, Measurement], str]:
             "changed since"
         )
         raise QuizError(msg, AUDIT)
-    return measurements, hashlib.sha256(receipt).hexdigest()
+    return measurements, sha256(receipt)
 
 
 def ask_all(

@@ -182,4 +182,5 @@ def test_sentences_name_what_the_numbers_say() -> None:
     findings = " ".join(outputs.result()["findings"])
     expected = forgetting.recomputed()["findings"]
     assert f": {', '.join(expected['forgot']) or 'none'}." in findings
-    assert f"On the Pareto frontier are {', '.join(expected['frontier'])}:" in findings
+    frontier = ", ".join(expected["frontier"])
+    assert f"Pareto frontier: {frontier}. For every other adapter, one of these" in findings

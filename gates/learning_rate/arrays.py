@@ -1,4 +1,4 @@
-"""FEAT-006's numbers, tables and figures, recomputed from its trials and those it took over.
+"""FEAT-006's numbers, tables and figures, recomputed from its trials and those it reused.
 
 Code of its own throughout: scipy's t test, numpy's polynomial fit. numpy and scipy are imported
 inside, so a warm cache never loads them; what the arrays themselves are worth is settled in
@@ -310,8 +310,8 @@ def _runs_table(runs: StoredRuns) -> list[list[Any]]:
             metrics = stability
             if shuffled:  # there is no trial on the same batches to compare the control with
                 metrics = [stability[0], None, None, None]
-            taken_over = "no" if plan.trial_name(setting, seed) in own_names else "yes"
-            rows.append([rank, rate, answers, seed, loss, *metrics, taken_over])
+            reused = "no" if plan.trial_name(setting, seed) in own_names else "yes"
+            rows.append([rank, rate, answers, seed, loss, *metrics, reused])
     return rows
 
 

@@ -270,7 +270,7 @@ def test_tables_show_the_questions_and_the_answers() -> None:
     for item, question_row, answer_row in zip(stored, question_rows, answer_rows, strict=True):
         answer = answer_row["answer"]
         if not item["choices"]:
-            assert shows(answer, item["solution"]), f"{item['id']}: answer {answer!r}"
+            assert shows(answer, item["solution"], item["unit"]), f"{item['id']}: answer {answer!r}"
             continue
         choices = []
         for letter, choice in zip(LETTERS, item["choices"], strict=False):

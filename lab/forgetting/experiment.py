@@ -2,7 +2,7 @@
 
 run(ctx)
     measure(ctx)
-        plan, trials.run    the adapters, taken over from earlier features; a run on its own
+        plan, trials.run    the adapters, reused from earlier features; a run on its own
                             trains them here
         scoring.write       text sampled from the base
         scoring.score       base and adapters, each on all items and all texts, in parallel
@@ -85,7 +85,7 @@ def run(ctx: Context) -> Outcome:
 
 
 def measure(ctx: Context) -> ForgettingObservations:
-    """Take over or train the adapters, let the base write, and score all models."""
+    """Reuse or train the adapters, let the base write, and score all models."""
     from lab.forgetting import scoring
     from lab.instruments import aside, sweep, trials
 

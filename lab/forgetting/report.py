@@ -124,6 +124,6 @@ def _on_intruders(
 
 def _on_the_frontier(comparisons: Mapping[str, Comparison]) -> str:
     return (
-        f"On the Pareto frontier are {', '.join(frontier_names(comparisons))}: for every other "
-        "adapter, one of these learned at least as much and forgot no more."
+        f"Pareto frontier: {', '.join(frontier_names(comparisons))}. For every other adapter, one "
+        "of these learned at least as much and forgot no more."
     )

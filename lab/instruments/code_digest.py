@@ -1,21 +1,20 @@
 """The code that a module runs: the files it imports, to the end, and one digest over them."""
 
 import ast
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
+
+from lab.digests import digest_of, sha256
 
 ROOT = Path(__file__).parents[2]  # the folder of the package `lab`
 
 
 def code_digest(module: str, root: Path = ROOT) -> str:
     """Return the SHA-256 (hex) of all files of `imported_files`: their paths and digests."""
-    digest = hashlib.sha256()
+    lines = []
     for path in imported_files(module, root):
-        name = path.relative_to(root).as_posix()
-        content = hashlib.sha256(path.read_bytes()).hexdigest()
-        digest.update(f"{name} {content}\n".encode())
-    return digest.hexdigest()
+        lines.append(f"{path.relative_to(root).as_posix()} {digest_of(path)}\n")
+    return sha256("".join(lines).encode())
 
 
 def imported_files(module: str, root: Path = ROOT) -> list[Path]:

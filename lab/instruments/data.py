@@ -1,6 +1,5 @@
 """Examples to learn from: loading, splitting, checking, storing, and shuffling for the control."""
 
-import hashlib
 import json
 import random
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from lab.digests import sha256
 from lab.instruments import docstrings
 from lab.instruments.chat import IGNORE, Encoded, Message, encode, template_for
 
@@ -27,7 +27,7 @@ class Example:
 
     @property
     def target(self) -> str:
-        """The text that is learnt: the last message."""
+        """The text that is learned: the last message."""
         return self.messages[-1]["content"]
 
 
@@ -126,7 +126,7 @@ def split(examples: Sequence[Example], *, train: int, evaluation: int) -> Split:
 
 
 def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+    return sha256(text.encode())
 
 
 def _draw(examples: Sequence[Example], count: int) -> list[Example]:
@@ -165,8 +165,8 @@ def supervised_share(examples: Sequence[Example]) -> float:
     """Return supervised tokens / all tokens.
 
     Raises:
-        DataError: the share is 0 (nothing is learnt) or all tokens that can be (the prompt
-            is learnt too).
+        DataError: the share is 0 (nothing is learned) or all tokens that can be (the prompt
+            is learned too).
     """
     total = sum(len(e.encoded.ids) for e in examples)
     supervised = sum(e.encoded.supervised for e in examples)

@@ -1,5 +1,7 @@
 """The loss along an update: base + alpha · ΔW; alpha = 0 is the base, alpha = 1 the trained model.
 
+alpha is here the share of the update that is applied, and not the alpha of LoRA's scale alpha/r.
+
 One line through a space of millions of directions (Goodfellow, Vinyals and Saxe 2015,
 arXiv:1412.6544), but the one that the run has taken: it shows whether the run stopped too early, in
 time or too late on that line.

@@ -179,5 +179,5 @@ def _status(field: str) -> int:
     for line in _STATUS.read_text("ascii").splitlines():
         if line.startswith(f"{field}:"):
             return int(line.split()[1]) * 1024  # the kernel says "kB" and means KiB
-    msg = f"{_STATUS} has no line {field}: this kernel does not tell a process its memory"
+    msg = f"{_STATUS} has no line {field}: this kernel does not report the memory of a process"
     raise OSError(msg)

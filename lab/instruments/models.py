@@ -16,6 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from lab.digests import digest_of, sha256
 from lab.instruments import chat, pretrained
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ class Loaded:
     def digest(self) -> str:
         """Return the SHA-256 (hex) of the weights: of their files, else of all tensors."""
         if self.folder:
-            return digest_of(self.folder)
+            return weights_digest(self.folder)
         return _digest_of_tensors(self.model)
 
     @property
@@ -310,17 +311,16 @@ def _byte_tokenizer() -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def digest_of(folder: Path) -> str:
+def weights_digest(folder: Path) -> str:
     """Return the SHA-256 (hex) of the weights stored in a folder.
 
     Of their one file; of several, of their names and digests.
     """
     if (folder / WEIGHTS).is_file():
-        return pretrained.sha256(folder / WEIGHTS)
-    lines = (
-        f"{path.name} {pretrained.sha256(path)}\n" for path in sorted(folder.glob("*.safetensors"))
-    )
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+        return digest_of(folder / WEIGHTS)
+    paths = sorted(folder.glob("*.safetensors"))
+    lines = [f"{path.name} {digest_of(path)}\n" for path in paths]
+    return sha256("".join(lines).encode())
 
 
 def _digest_of_tensors(model: PreTrainedModel) -> str:

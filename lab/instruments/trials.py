@@ -1,4 +1,4 @@
-"""A sweep's trials: each described whole, run once, stored, and reused by its description.
+"""A sweep's trials: each described completely, run once, stored, and reused by its description.
 
 run(trials, sweep_context, artifacts)
     _find_stored   trials that an earlier feature has run, by the digest of their description
@@ -42,7 +42,7 @@ MODULE = "lab.instruments.trials"  # where the code of a trial begins
 
 @dataclass(frozen=True)
 class Trial:
-    """One training run, described whole.
+    """One training run, described completely.
 
     seed: draws the adapter's A and the order of the training pool, of which the first `examples`
     are used, again and again if the steps need more; shuffled: their answers are mixed among them
@@ -95,7 +95,7 @@ class SweepContext:
     def description(self) -> dict[str, Any]:
         """Return what a trial's numbers depend on, files by their content and not by their path."""
         return {
-            "model_sha256": models.digest_of(self.model),
+            "model_sha256": models.weights_digest(self.model),
             "train_sha256": _digest(self.train),
             "evaluation_sha256": _digest(self.evaluation),
             "dtype": self.dtype,

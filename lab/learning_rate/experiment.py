@@ -6,7 +6,7 @@ run(ctx)
                             with shuffled answers
         formula_rate        what tinker-cookbook's fit predicts for this width, before any loss is
                             known
-        trials.run          trains, evaluates and stores them, or takes them over from FEAT-005
+        trials.run          trains, evaluates and stores them, or reuses those of FEAT-005
     numbers.measurements    the numbers; tables, findings and figures are made from them
 """
 
@@ -62,7 +62,7 @@ EXPERIMENT = Experiment(
     ),
     packages=("torch", "transformers", "peft"),
 )
-EARLIER = ("FEAT-005",)  # features whose data and trials are taken over
+EARLIER = ("FEAT-005",)  # features whose data and trials are reused
 
 
 def run(ctx: Context) -> Outcome:

@@ -61,7 +61,7 @@ def runs_table(observations: LearningRateObservations) -> Table:
             "instability on the same batches",
             "gradient spikes",
             "loss spikes",
-            "taken over",
+            "reused",
         ),
         rows=tuple(rows),
     )
@@ -72,10 +72,10 @@ def _run_row(
 ) -> Row:
     """Return the row of the setting's trial with the seed of this index."""
     answers = "shuffled" if setting.shuffled else "true"
-    taken_over = "yes" if observations.results[setting][index].reused else "no"
+    reused = "yes" if observations.results[setting][index].reused else "no"
     seed = observations.plan.seeds[index]
     loss = observations.final_losses(setting)[index]
-    return (setting.rank, setting.rate, answers, seed, loss, *metrics, taken_over)
+    return (setting.rank, setting.rate, answers, seed, loss, *metrics, reused)
 
 
 def neighbours_table(observations: LearningRateObservations) -> Table:

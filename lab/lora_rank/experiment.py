@@ -4,7 +4,7 @@ run(ctx)
     measure(ctx)
         plan                  ranks × seeds with alpha fixed; the largest rank also with alpha = 2r
                               and with rsLoRA
-        trials.run            trains and evaluates them, or takes them over from earlier features
+        trials.run            trains and evaluates them, or reuses those of earlier features
         full_contrast.study   one full fine-tuning, evaluated whole and cut to few directions
         directions.study      spectra of the updates; what the smallest and the largest rank share
         first_step.study      how the first step depends on the scale alone, on the model's real
@@ -43,7 +43,7 @@ EXPERIMENT = Experiment(
     method=(
         "Ranks 8, 16, 32 and 64 are trained on the same examples with the same alpha, rate and "
         "seeds, three each; the largest also with alpha = 2r and as rsLoRA. Trials that an earlier "
-        "feature has run are taken over. Losses are means over the held-out tokens, differences "
+        "feature has run are reused. Losses are means over the held-out tokens, differences "
         "are paired by seed, and equivalence is tested, not concluded from a missing difference: "
         "two one-sided t tests (TOST) on each pair of ranks, the largest p counts. That the first "
         "step grows as scale times rank follows from the formula for any gradient; it is called a "
@@ -151,7 +151,7 @@ def measure(ctx: Context) -> LoraRankObservations:
 def _progress_in_trials(ctx: Context, trial_count: int) -> Callable[[int, int, str], None]:
     """Return what turns progress in optimizer steps into progress in trials.
 
-    A trial that was taken over has no steps left and counts as done.
+    A trial that was reused has no steps left and counts as done.
     """
 
     def report_steps(done: int, total: int, note: str) -> None:

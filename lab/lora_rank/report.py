@@ -1,4 +1,4 @@
-"""Findings of the rank comparison: sentences that follow from its numbers, and turn with them."""
+"""Findings of the rank comparison: sentences that follow from its numbers and change with them."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def _rank_finding(measurements: Mapping[str, Measurement], equivalence_margin: f
         f"With alpha fixed the ranks {rank_list} {verdict} within {number(equivalence_margin)} "
         "nats/token (two one-sided t tests on every pair, largest p = "
         f"{number(p_value, 2)}). The largest rank minus the smallest: "
-        f"{quantity(measurements['rank_gap'])}; the highest minus the lowest of one seed: "
-        f"{quantity(measurements['rank_spread'])}."
+        f"{quantity(measurements['rank_gap'])}; the highest minus the lowest rank's loss in one "
+        f"seed, mean over seeds: {quantity(measurements['rank_spread'])}."
     )
 
 
@@ -108,9 +108,12 @@ def _full_tuning_finding(measurements: Mapping[str, Measurement]) -> str:
     if best - random < CLEAR_SHARE:
         verdict = "no more than random directions do, so what it learned is spread"
     elif best >= 0.5:
-        verdict = "most of it, so few directions are enough, though the update is not of low rank"
+        verdict = (
+            "most of the improvement, so few directions are enough, though the update is not of "
+            "low rank"
+        )
     else:
-        verdict = "the smaller part, so this update needs more directions"
+        verdict = "the smaller part of the improvement, so this update needs more directions"
     return (
         "Cut to its best 8 directions per layer, full fine-tuning's update keeps "
         f"{number(100 * best, 3)} % of its improvement; cut to 8 random ones, "

@@ -66,7 +66,7 @@ def training_figure(observations: LossCurveObservations) -> present.Figure:
         title="Training loss of the same runs",
         caption=(
             f"Training loss, token-weighted moving average (beta = {beta:g}, debiased), at the "
-            f"end: {', '.join(ends)}. Logarithmic scale. A training loss shows what was learnt of "
+            f"end: {', '.join(ends)}. Logarithmic scale. A training loss shows what was learned of "
             "the training examples and nothing else."
         ),
         x_label="optimizer step",

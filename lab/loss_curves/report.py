@@ -105,8 +105,8 @@ def _divergence_finding(measurements: Mapping[str, Measurement]) -> str:
 def _batch_finding(plan: LossCurvePlan, rate: str, effect: Measurement) -> str:
     smallest, largest = plan.batch_sizes[0], plan.batch_sizes[-1]
     verdict = {
-        "above": f"batch {smallest} learnt more from the same tokens",
-        "below": f"batch {largest} learnt more from the same tokens",
+        "above": f"batch {smallest} learned more from the same tokens",
+        "below": f"batch {largest} learned more from the same tokens",
         "around": f"{len(plan.seeds)} seeds do not show which learns more from the same tokens",
     }[ci_verdict(effect, 0.0)]
     return (

@@ -4,8 +4,8 @@ It never imports torch.
 """
 
 from lab.present.figure import Figure, Series
-from lab.present.numbers import count, number, quantity
+from lab.present.numbers import count, interval, number, quantity
 from lab.present.report import report
 from lab.present.write import write
 
-__all__ = ["Figure", "Series", "count", "number", "quantity", "report", "write"]
+__all__ = ["Figure", "Series", "count", "interval", "number", "quantity", "report", "write"]

@@ -64,7 +64,7 @@ def quantity(measurement: Measurement) -> str:
 
     Bytes are shown as KiB, MiB or GiB, seconds from 120 on as min.
     """
-    measurement_unit, size = _readable_unit(measurement)
+    measurement_unit, size = readable_unit(measurement)
     text = number(_divided(measurement.value, size))
     if measurement.stderr is not None:
         text += f" ± {number(_divided(measurement.stderr, size), 2)}"
@@ -75,13 +75,23 @@ def quantity(measurement: Measurement) -> str:
     return text
 
 
+def interval(measurement: Measurement, low: float, high: float) -> str:
+    """Return an interval of a measurement, in the unit in which `quantity` shows its value.
+
+    `0.4654 to 0.5413 nats`. low and high are in the measurement's own unit.
+    """
+    measurement_unit, size = readable_unit(measurement)
+    text = f"{number(_divided(low, size))} to {number(_divided(high, size))}"
+    return f"{text} {measurement_unit}".rstrip()
+
+
 def count(n: int, noun: str) -> str:
     """Return a count with its noun in the right number: `1 word`, `2 words`."""
     plural = "" if n == 1 else "s"
     return f"{number(n)} {noun}{plural}"
 
 
-def _readable_unit(measurement: Measurement) -> tuple[str, int]:
+def readable_unit(measurement: Measurement) -> tuple[str, int]:
     """Return the unit to show a measurement in, and how many of its own units that is."""
     value = measurement.value
     if isinstance(value, (int, float)):

@@ -92,14 +92,17 @@ def memory_figure(measurements: Mapping[str, Measurement]) -> present.Figure:
     names: Sequence[str] = tuple(parts)
     values = tuple(parts.values())
     largest = max(parts, key=parts.__getitem__)
+    runtime = ""
+    if parts["runtime"]:  # 0 where the peak is of a GPU's tensors
+        runtime = "Runtime is the process before it loaded a model. "
     return present.Figure(
         name="memory",
         title="Memory at the peak of training",
         caption=(
-            f"Together {present.number(sum(values))} MiB; the largest part is {largest}. Runtime "
-            "is the process before it loaded a model (0 where the peak is a GPU's). Activations "
-            "are what the widest batch keeps for its backward pass, logits include their gradient. "
-            "Other is what remains: temporary copies, data, later imports, the allocator's slack."
+            f"Together {present.quantity(measurements['memory_peak'])}; the largest part is "
+            f"{largest}. {runtime}Activations are what the widest batch keeps for its backward "
+            "pass, logits include their gradient. Other is what remains: temporary copies, data, "
+            "later imports, the allocator's slack."
         ),
         x_label="part",
         y_label="MiB",

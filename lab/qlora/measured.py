@@ -21,7 +21,7 @@ RUNS = ("true", "shuffled")  # trained on the true answers, and on shuffled ones
 
 @dataclass(frozen=True)
 class DataSets:
-    """Frozen data: training examples in order, the same with answers shuffled, held-out ones."""
+    """Stored data: training examples in order, the same with answers shuffled, held-out ones."""
 
     true: Sequence[Example]
     shuffled: Sequence[Example]

@@ -72,15 +72,19 @@ def _on_quantisation(measurements: Mapping[str, Measurement]) -> tuple[str, ...]
 
 
 def _on_memory(measurements: Mapping[str, Measurement]) -> str:
-    """Describe where the peak of a training step goes."""
+    """Describe where the peak of a training step goes; the parts are in MiB."""
+
+    def mib(size: float) -> str:
+        return f"{present.number(size, 3)} MiB"
+
     parts = peak_parts(measurements)
     trained = parts["adapters"] + parts["gradients"] + parts["optimizer"]
+    process = ""
+    if parts["runtime"]:  # 0 where the peak is of a GPU's tensors
+        process = f"the process before it loaded a model {mib(parts['runtime'])}, "
     return (
-        f"Of {present.number(sum(parts.values()))} MiB at the peak of training, weights hold "
-        f"{present.number(parts['weights'], 3)}, adapters with gradients and optimizer "
-        f"{present.number(trained, 3)}, the process before it loaded a model "
-        f"{present.number(parts['runtime'], 3)}, activations of the widest batch "
-        f"{present.number(parts['activations'], 3)}, logits and their gradient "
-        f"{present.number(parts['logits'], 3)}, and all other memory "
-        f"{present.number(parts['other'], 3)}."
+        f"Of {present.quantity(measurements['memory_peak'])} at the peak of training, weights hold "
+        f"{mib(parts['weights'])}, adapters with gradients and optimizer {mib(trained)}, {process}"
+        f"activations of the widest batch {mib(parts['activations'])}, logits and their gradient "
+        f"{mib(parts['logits'])}, and all other memory {mib(parts['other'])}."
     )

@@ -24,10 +24,10 @@ def jackknife(count: int, compute: Callable[[np.ndarray], float | None]) -> floa
         if value is None:
             return None
         values.append(value)
-    return spread(values)
+    return jackknife_stderr(values)
 
 
-def spread(values: Sequence[float]) -> float:
+def jackknife_stderr(values: Sequence[float]) -> float:
     """Return the standard error from the n values that each leave one unit out."""
     v = np.asarray(values, dtype=np.float64)
     return float(np.sqrt((len(v) - 1) / len(v) * ((v - v.mean()) ** 2).sum()))

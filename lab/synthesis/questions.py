@@ -24,7 +24,7 @@ from typing import Any
 
 import yaml
 
-from lab.present.numbers import number, quantity
+from lab.present.numbers import number, quantity, readable_unit
 from lab.result import ContractError, Measurement, Scalar
 from lab.synthesis.evidence import (
     NAME,
@@ -108,12 +108,14 @@ class PosedQuestion:
 
     @property
     def answer(self) -> str:
-        """The right answer in words."""
+        """The right answer in words; a number in the unit of the explanation."""
         if self.choices:
             index = int(self.solution)
             return f"{LETTERS[index]}) {self.choices[index]}"
-        value = f"{number(self.solution)} {self.unit}".strip()
-        return f"{value} (± {number(self.tolerance, 2)})"
+        measurement = Measurement.of_estimate(self.solution, self.unit)
+        _, size = readable_unit(measurement)
+        tolerance = (self.tolerance or 0.0) / size
+        return f"{quantity(measurement)} (± {number(tolerance, 2)})"
 
 
 #### reading

@@ -1,4 +1,4 @@
-"""Findings of the self-assessment: sentences that turn with its numbers."""
+"""Findings of the self-assessment: sentences that change with its numbers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def findings(
     missed, inconclusive = [], []
     for score in assessment.scores:
         if score.outcome == "MISSED":
-            missed.append(f"Missed, and therefore learnt: {_describe(score)}")
+            missed.append(f"Missed, and therefore learned: {_describe(score)}")
         elif score.outcome == "INCONCLUSIVE":
             inconclusive.append(f"Still open: {_describe(score)}")
     balance = (

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lab.present.numbers import number, quantity
+from lab.present.numbers import interval, quantity
 from lab.result import ContractError, Measurement
 from lab.synthesis.evidence import confidence_interval, is_number
 
@@ -96,14 +96,14 @@ def score_prediction(
     if measurement is None:
         reason = f"there is no measurement {prediction.measurement}"
         return PredictionScore(prediction, "INCONCLUSIVE", reason)
-    interval = confidence_interval(measurement)
+    bounds = confidence_interval(measurement)
     reason = f"{prediction.measurement} is {quantity(measurement)}"
     if measurement.exact:
         verdict = _compare_exact(prediction, measurement.value)
     else:
-        verdict = _compare_interval(prediction, interval)
-        if interval is not None:
-            reason += f", 95 % interval {number(interval[0])} to {number(interval[1])}"
+        verdict = _compare_interval(prediction, bounds)
+        if bounds is not None:
+            reason += f", 95 % interval {interval(measurement, *bounds)}"
 
     # 3. True: as claimed; False: the opposite; None: not decided.
     outcome = {True: "HELD", False: "MISSED", None: "INCONCLUSIVE"}[verdict]
@@ -115,8 +115,8 @@ def _is_clearly_positive(lead: Measurement | None) -> bool:
     if lead is None:
         return False
     estimate = Measurement.of_estimate(lead.value, lead.unit, stderr=lead.stderr, n=lead.n)
-    interval = confidence_interval(estimate)
-    return interval is not None and interval[0] > 0
+    bounds = confidence_interval(estimate)
+    return bounds is not None and bounds[0] > 0
 
 
 def _compare_exact(prediction: Prediction, value: Any) -> bool | None:
@@ -138,11 +138,11 @@ def _is_equal(actual: Any, expected: Any) -> bool:
     return math.isclose(actual, expected, rel_tol=1e-9)
 
 
-def _compare_interval(prediction: Prediction, interval: tuple[float, float] | None) -> bool | None:
+def _compare_interval(prediction: Prediction, bounds: tuple[float, float] | None) -> bool | None:
     """Return whether an estimate is as claimed; no interval decides that it equals a value."""
-    if interval is None or prediction.comparator in ("==", "!="):
+    if bounds is None or prediction.comparator in ("==", "!="):
         return None
-    return _ci_verdict(prediction, *interval)
+    return _ci_verdict(prediction, *bounds)
 
 
 def _ci_verdict(prediction: Prediction, low: float, high: float) -> bool | None:

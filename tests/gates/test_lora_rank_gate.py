@@ -25,7 +25,7 @@ GATE = "lora_rank/test_lora_rank.py"
 def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Return the outputs of a comparison at the planned size, and the file of its inputs.
 
-    Some of its trials are taken over.
+    Some of its trials are reused.
     """
     folder = tmp_path_factory.mktemp("lora_ranks")
     config = read_document(ROOT / "lab/lora_rank/experiment.yaml")

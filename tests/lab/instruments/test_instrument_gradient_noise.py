@@ -13,7 +13,7 @@ from torch.nn import functional
 from lab.instruments import adapters, data, gradient_noise, models
 from lab.instruments.adapters import LoraSettings
 from lab.instruments.packing import pack, supervised_logits
-from lab.stats.jackknife import jackknife, spread
+from lab.stats.jackknife import jackknife, jackknife_stderr
 
 
 def gram(rows: np.ndarray) -> np.ndarray:
@@ -90,7 +90,7 @@ def test_the_jackknife_of_a_mean_is_its_standard_error(values):
 
 def test_the_jackknife_needs_every_value():
     assert jackknife(3, lambda units: None if 0 in units else 1.0) is None
-    assert spread([2.0, 2.0, 2.0]) == 0.0
+    assert jackknife_stderr([2.0, 2.0, 2.0]) == 0.0
 
 
 # On a model

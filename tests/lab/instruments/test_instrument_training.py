@@ -226,7 +226,7 @@ def test_labels_that_are_all_equal_are_refused(model):
 
 
 def test_a_held_out_answer_among_the_examples_is_refused(model):
-    """Also behind another prompt: the answer is what is learnt."""
+    """Also behind another prompt: the answer is what is learned."""
     known = EXAMPLES[2]
     leak = Encoded((*known.ids[:3][::-1], *known.ids[3:]), known.labels)
     expected = (

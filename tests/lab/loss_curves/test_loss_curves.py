@@ -120,11 +120,11 @@ MEASUREMENTS = {
         ("staircase_share", 0.5, ": a staircase.", "not distinguishable from a smooth fall"),
         ("staircase_share", 0.2, ": a staircase.", "the opposite of a staircase"),
         ("staircase_share", None, ": a staircase.", "no fall to look for a staircase in"),
-        ("batch_effect_low", -0.5, "batch 4 learnt more", "batch 16 learnt more"),
+        ("batch_effect_low", -0.5, "batch 4 learned more", "batch 16 learned more"),
         (
             "batch_effect_low",
             0.01,
-            "batch 4 learnt more",
+            "batch 4 learned more",
             "3 seeds do not show which learns more from the same",
         ),
         ("noise_growth", 0.5, "noise scale grew", "noise scale shrank"),

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.contract import Measurement
-from lab.present import count, number, quantity
+from lab.present import count, interval, number, quantity
 
 
 @given(st.floats(-1e300, 1e300).filter(lambda x: x == 0 or abs(x) > 1e-300), st.integers(2, 6))
@@ -77,3 +77,23 @@ def test_bytes_and_seconds_are_shown_in_units_that_people_read(
 def test_a_standard_error_is_shown_in_the_unit_of_its_value() -> None:
     estimate = Measurement.of_estimate(1024.0**3, "bytes", stderr=2.0**29, n=2000)
     assert quantity(estimate) == "1.000 ± 0.50 GiB (n = 2,000)"
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "low", "high", "text"),
+    [
+        (2.0, "nats", 1.5, 2.5, "1.500 to 2.500 nats"),
+        (0.5, "", 0.4, 0.6, "0.4000 to 0.6000"),
+        # both ends in the unit of the value, also where their own size would choose another
+        (2.0**30, "bytes", 2.0**29, 1.5 * 2**30, "0.5000 to 1.500 GiB"),
+        (1000.0, "bytes", 900.0, 1100.0, "900.0 to 1,100 bytes"),
+        (240.0, "s", 90.0, 390.0, "1.500 to 6.500 min"),
+        (90.0, "s", 50.0, 130.0, "50.00 to 130.0 s"),
+    ],
+)
+def test_an_interval_is_shown_in_the_unit_of_its_value(
+    value: float, unit: str, low: float, high: float, text: str
+) -> None:
+    estimate = Measurement.of_estimate(value, unit, stderr=value / 10, n=3)
+    assert interval(estimate, low, high) == text
+    assert quantity(estimate).removesuffix(" (n = 3)").endswith(unit and text.split()[-1])

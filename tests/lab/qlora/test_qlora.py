@@ -146,7 +146,7 @@ MEASUREMENTS = {
     ("name", "value", "before", "after"),
     [
         ("control_gap", -1.0, "taught more than the shuffled", "taught less than the shuffled"),
-        ("memory_rest", 5e6, "loaded a model 0.954,", "loaded a model 1.91,"),
+        ("memory_rest", 5e6, "loaded a model 0.954 MiB,", "loaded a model 1.91 MiB,"),
         (
             "control_gap",
             0.0,

@@ -112,6 +112,15 @@ def test_a_number_may_be_off_by_its_interval_or_a_tenth() -> None:
     assert "because 4.000" in wide.explanation
 
 
+def test_answer_and_explanation_state_a_number_in_one_unit() -> None:
+    number = question("number", options=0)
+    posed = pose_on(number, a=Measurement.of_exact(128.0 * 2**20, "bytes"))
+    assert posed is not None
+    assert (posed.answer, posed.unit) == ("128.0 MiB (± 13)", "bytes")
+    assert "F-1.a = 128.0 MiB" in posed.explanation
+    assert grade_answer(posed, "134217728 bytes")
+
+
 def test_operations_give_what_they_say_and_pair_by_seed() -> None:
     measurements = {"a": sample(3.0, 5.0), "b": sample(1.0, 2.0), "c": Measurement.of_exact(0)}
     results = {"F-1": measurements}
@@ -158,7 +167,7 @@ def test_another_run_gets_another_answer(track_question: QuizQuestion) -> None:
 
 
 @pytest.mark.parametrize("track_question", TRACK_QUESTIONS, ids=IDS)
-def test_the_explanation_states_the_numbers_and_turns_with_them(
+def test_the_explanation_states_the_numbers_and_changes_with_them(
     track_question: QuizQuestion,
 ) -> None:
     # 1. It states every number that decided, and has no placeholder left.

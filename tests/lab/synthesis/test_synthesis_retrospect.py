@@ -95,6 +95,14 @@ def test_each_outcome_has_its_number_in_words() -> None:
     assert scores["unknown"].reason == "there is no measurement not_there"
 
 
+def test_value_and_interval_are_stated_in_one_unit() -> None:
+    own = prediction("<", 600, measurement="time")
+    score = retrospect.score_prediction(
+        own, {"time": Measurement.of_sample([234.0, 240.0, 246.0], "s")}
+    )
+    assert score.reason == "time is 4.000 ± 0.058 min (n = 3), 95 % interval 3.752 to 4.248 min"
+
+
 def test_a_lead_that_is_not_clear_decides_nothing() -> None:
     own = prediction("==", 3, measurement="best", margin="lead")
     best = Measurement.of_exact(3)
