@@ -175,7 +175,7 @@ def fired_detectors(run: dict[str, Any], thresholds: dict[str, float]) -> str:
     training_fall = smoothed[max(lowest_step, 1) - 1] - smoothed[-1]
     has_risen = end - lowest >= thresholds["rise"]
     fired = {
-        "healthy": start - end >= thresholds["learned"] and not has_risen,
+        "healthy": start - end >= thresholds["learnt"] and not has_risen,
         "overfitting": has_risen and training_fall >= thresholds["fall"],
         "diverging": largest_rise(smoothed) >= thresholds["spike"],
         "flat": all(abs(loss - start) <= thresholds["still"] for loss in held_out),

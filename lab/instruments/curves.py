@@ -56,13 +56,13 @@ class Curve:
 class Thresholds:
     """The thresholds of the detectors. beta: of the smoothing; all others in nats/token.
 
-    learned: least fall of the held-out loss that is learning; still: largest change that is none;
+    learnt: least fall of the held-out loss that is learning; still: largest change that is none;
     rise: held-out loss above its lowest point that is too much; fall: training loss below where it
     was at that point; spike: smoothed training loss above its running minimum that is divergence.
     """
 
     beta: float
-    learned: float
+    learnt: float
     still: float
     rise: float
     fall: float
@@ -98,7 +98,7 @@ def largest_rise(values: np.ndarray) -> float:
 def is_healthy(curve: Curve, thresholds: Thresholds) -> bool:
     """Return whether the run learned and ended at, or almost at, its lowest held-out loss."""
     _, lowest_loss = curve.lowest_point
-    has_learned = curve.start_loss - curve.final_loss >= thresholds.learned
+    has_learned = curve.start_loss - curve.final_loss >= thresholds.learnt
     return has_learned and curve.final_loss - lowest_loss < thresholds.rise
 
 

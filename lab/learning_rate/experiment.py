@@ -190,14 +190,14 @@ def _trial(setting: Setting, seed: int, config: Config) -> Trial:
 
 def describe(ctx: Context, observations: LearningRateObservations) -> dict[str, Any]:
     """Return what it takes to repeat the run, beyond what `conduct` records of every run."""
-    taken_over = 0
+    reused = 0
     for results in observations.results.values():
-        taken_over += sum(result.reused for result in results)
+        reused += sum(result.reused for result in results)
     return {
         "model": ctx.config["model"],
         "hidden_size": observations.hidden_size,
         "sweep_context": dict(observations.sweep_settings),
-        "taken_over": taken_over,
+        "taken_over": reused,
     }
 
 

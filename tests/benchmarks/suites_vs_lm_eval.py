@@ -24,10 +24,11 @@ ITEMS = 100  # of each suite
 
 
 @dataclass(frozen=True)
-class Compared:
+class SuiteComparison:
     """One model on one suite.
 
-    Largest difference of a log-likelihood (nats), items judged otherwise, both scores.
+    worst: largest difference of a log-likelihood (nats); other_acc, other_acc_norm: items that the
+    two score differently; ours, theirs: mean acc and acc_norm.
     """
 
     model: str
@@ -39,8 +40,8 @@ class Compared:
     theirs: tuple[float, float]
 
     @property
-    def holds(self) -> bool:
-        """Whether nothing but float noise differs."""
+    def agrees(self) -> bool:
+        """Return whether nothing but float noise differs."""
         return self.worst < LIMIT and self.other_acc == self.other_acc_norm == 0
 
     def __str__(self) -> str:
@@ -78,7 +79,7 @@ def write_tasks(folder: Path) -> list[str]:
 
 
 def train_one(model: Path, folder: Path) -> Path:
-    """Make an adapter to compare with: four optimizer steps at 1e-3 on docstrings."""
+    """Train an adapter to compare with: four optimizer steps at 1e-3 on docstrings."""
     from transformers import AutoTokenizer
 
     from lab.instruments import data, trials
@@ -89,16 +90,22 @@ def train_one(model: Path, folder: Path) -> Path:
     drawn = data.split(pool, train=32, evaluation=8)
     for name, examples in (("train", drawn.train), ("evaluation", drawn.evaluation)):
         data.write_examples(folder / f"{name}.jsonl", examples)
-    bench = trials.Bench(
-        model, folder / "train.jsonl", folder / "evaluation.jsonl", "float32", "cpu", curve=4
+    sweep_context = trials.SweepContext(
+        model=model,
+        train=folder / "train.jsonl",
+        evaluation=folder / "evaluation.jsonl",
+        dtype="float32",
+        device="cpu",
+        curve=4,
     )
     settings = Settings(steps=4, batch_size=8, learning_rate=1e-3, warmup_steps=1)
     trial = trials.Trial(0, settings, LoraSettings(16, 32), examples=32)
-    return trials.run([trial], bench, folder, workers=1)[trial].folder
+    results = trials.run([trial], sweep_context, folder, workers=1)
+    return results[trial].folder
 
 
 def ours(model: Path, adapter: Path | None) -> tuple[dict[str, Any], float]:
-    """Suite → log-likelihoods [items, choices]; seconds, without loading."""
+    """Return suite → log-likelihoods [items, choices], and the seconds without loading."""
     import torch
     from safetensors.torch import load_file
 
@@ -124,7 +131,10 @@ def ours(model: Path, adapter: Path | None) -> tuple[dict[str, Any], float]:
 def theirs(
     model: Path, adapter: Path | None, folder: Path, names: Sequence[str]
 ) -> tuple[dict[str, Any], float]:
-    """Suite → the harness's samples in the order of the items; seconds, without loading."""
+    """Return suite → the harness's samples in the order of the items, and the seconds.
+
+    The seconds are without loading.
+    """
     from lm_eval import simple_evaluate
     from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
@@ -138,30 +148,34 @@ def theirs(
     )
     manager = TaskManager(include_path=str(folder), include_defaults=False)
     begin = time.perf_counter()
-    done: Mapping[str, Any] = simple_evaluate(
+    results: Mapping[str, Any] = simple_evaluate(
         model=network, tasks=list(names), task_manager=manager, log_samples=True, bootstrap_iters=0
     )
-    spent = time.perf_counter() - begin
-    return {
-        name: sorted(done["samples"][name], key=lambda sample: sample["doc_id"]) for name in names
-    }, spent
+    seconds = time.perf_counter() - begin
+    samples = {}
+    for name in names:
+        samples[name] = sorted(results["samples"][name], key=lambda sample: sample["doc_id"])
+    return samples, seconds
 
 
-def compare(model: str, mine: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[Compared]:
-    """One row per suite."""
+def compare(
+    model: str, likelihoods: Mapping[str, Any], samples: Mapping[str, Any]
+) -> Iterator[SuiteComparison]:
+    """Yield one row per suite: our log-likelihoods against the harness's samples."""
     from lab.forgetting import suites
     from lab.instruments.multiple_choice import score
 
-    for name, found in mine.items():
-        scores, samples = score(suites.build(name, ITEMS), found), other[name]
-        likelihoods = [
-            [float(response[0]) for response in sample["filtered_resps"]] for sample in samples
-        ]
-        acc, acc_norm = ([float(sample[key]) for sample in samples] for key in ("acc", "acc_norm"))
-        yield Compared(
-            model,
-            name,
-            worst=float(abs(found - likelihoods).max()),
+    for name, our_likelihoods in likelihoods.items():
+        scores = score(suites.build(name, ITEMS), our_likelihoods)
+        their_likelihoods = []  # [items, choices]
+        for sample in samples[name]:
+            their_likelihoods.append([float(response[0]) for response in sample["filtered_resps"]])
+        acc = [float(sample["acc"]) for sample in samples[name]]
+        acc_norm = [float(sample["acc_norm"]) for sample in samples[name]]
+        yield SuiteComparison(
+            model=model,
+            suite=name,
+            worst=float(abs(our_likelihoods - their_likelihoods).max()),
             other_acc=int((scores.acc != acc).sum()),
             other_acc_norm=int((scores.acc_norm != acc_norm).sum()),
             ours=(float(scores.acc.mean()), float(scores.acc_norm.mean())),
@@ -170,7 +184,7 @@ def compare(model: str, mine: Mapping[str, Any], other: Mapping[str, Any]) -> It
 
 
 def main() -> bool:
-    """Print the rows; return whether every item was judged alike."""
+    """Print the rows; return whether every item was scored alike."""
     os.environ |= {
         "HF_HUB_OFFLINE": "1",
         "HF_DATASETS_OFFLINE": "1",
@@ -187,25 +201,27 @@ def main() -> bool:
     from lab.instruments import pretrained
 
     pretrained.fetch(pretrained.cache_folder())
-    model, rows = pretrained.cache_folder() / pretrained.NAME, []
-    with tempfile.TemporaryDirectory() as place:
-        os.environ["HF_DATASETS_CACHE"] = f"{place}/datasets"
-        folder = Path(place)
-        names, adapter = write_tasks(folder), train_one(model, folder)
+    model = pretrained.cache_folder() / pretrained.NAME
+    rows: list[SuiteComparison] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        os.environ["HF_DATASETS_CACHE"] = f"{scratch}/datasets"
+        folder = Path(scratch)
+        names = write_tasks(folder)
+        trained = train_one(model, folder)
         print(
             f"lm-eval {lm_eval.__version__}; {len(names) * ITEMS} items; limit {LIMIT} nats, and "
-            "each item judged alike"
+            "each item scored alike"
         )
         print(
             "model    suite          worst ll    other acc,  "
             "ours             lm-eval      (acc acc_norm)"
         )
-        for name, used in (("base", None), ("adapter", adapter)):
-            mine, seconds = ours(model, used)
-            other, their_seconds = theirs(model, used, folder, names)
-            rows += compare(name, mine, other)
+        for name, adapter in (("base", None), ("adapter", trained)):
+            likelihoods, seconds = ours(model, adapter)
+            samples, their_seconds = theirs(model, adapter, folder, names)
+            rows += compare(name, likelihoods, samples)
             print(*rows[-len(names) :], sep="\n")
             print(
                 f"{name:<8} {seconds:.1f} s here, {their_seconds:.1f} s in the harness", flush=True
             )
-    return all(row.holds for row in rows)
+    return all(row.agrees for row in rows)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from lab.instruments import curves
 from lab.instruments.curves import Curve, Thresholds
 
-THRESHOLDS = Thresholds(beta=0.8, learned=0.5, still=0.05, rise=0.2, fall=0.5, spike=2.0)
+THRESHOLDS = Thresholds(beta=0.8, learnt=0.5, still=0.05, rise=0.2, fall=0.5, spike=2.0)
 losses = st.lists(st.floats(0.01, 30), min_size=1, max_size=40)
 
 

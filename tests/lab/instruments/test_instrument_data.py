@@ -1,4 +1,4 @@
-"""Data: frozen splits without leaks, and a control that is really shuffled."""
+"""Data: stored splits without leaks, and a control that is really shuffled."""
 
 import json
 from collections import Counter
@@ -35,22 +35,23 @@ def examples(tokenizer, tmp_path_factory):
 
 
 def test_python_docstrings_fit_and_have_short_prompts(tokenizer):
-    found = data.load("python-docstrings", tokenizer, max_tokens=80)
-    assert len(found) > 300
-    assert max(len(e.encoded.ids) for e in found) <= 80
-    assert all(tokenizer.decode(e.encoded.ids).startswith("<|im_start|>user\n") for e in found[:50])
+    examples = data.load("python-docstrings", tokenizer, max_tokens=80)
+    assert len(examples) > 300
+    assert max(len(e.encoded.ids) for e in examples) <= 80
+    for example in examples[:50]:
+        assert tokenizer.decode(example.encoded.ids).startswith("<|im_start|>user\n")
 
 
 def test_a_split_shares_no_group_and_is_the_same_in_any_order(examples):
     first = data.split(examples, train=20, evaluation=10)
-    again = data.split(examples[::-1], train=20, evaluation=10)
-    assert [e.name for e in first.train] == [e.name for e in again.train]
-    assert [e.name for e in first.evaluation] == [e.name for e in again.evaluation]
+    from_reversed = data.split(examples[::-1], train=20, evaluation=10)
+    assert [e.name for e in first.train] == [e.name for e in from_reversed.train]
+    assert [e.name for e in first.evaluation] == [e.name for e in from_reversed.evaluation]
     assert (len(first.train), len(first.evaluation)) == (20, 10)
     assert not {e.group for e in first.train} & {e.group for e in first.evaluation}
 
 
-def test_too_little_data_is_told_with_the_numbers(examples):
+def test_too_little_data_is_reported_with_the_numbers(examples):
     with pytest.raises(data.DataError, match=r"examples for training; expected 500"):
         data.split(examples, train=500, evaluation=10)
 
@@ -91,7 +92,7 @@ def test_a_control_that_cannot_be_shuffled_is_refused(examples):
         data.shuffled([replace(e, messages=examples[0].messages) for e in examples[:5]], seed=0)
 
 
-def test_freezing_loses_nothing(examples, tmp_path):
+def test_storing_loses_nothing(examples, tmp_path):
     data.write_examples(tmp_path / "deep/train.jsonl", examples)
     assert list(data.read_examples(tmp_path / "deep/train.jsonl")) == examples
 

@@ -21,20 +21,22 @@ EXAMPLES = [example(seed) for seed in range(30)]  # more tokens than one pack ho
 
 
 def test_every_token_is_evaluated_as_transformers_does(tiny):
-    found = evaluation.evaluate(tiny.model, EXAMPLES)
+    scores = evaluation.evaluate(tiny.model, EXAMPLES)
     assert sum(len(e.ids) for e in EXAMPLES) > evaluation.TOKENS_PER_PACK
-    assert np.bincount(found.example_ids).tolist() == [e.supervised for e in EXAMPLES]
-    assert (np.diff(found.example_ids) >= 0).all()
+    assert np.bincount(scores.example_ids).tolist() == [e.supervised for e in EXAMPLES]
+    assert (np.diff(scores.example_ids) >= 0).all()
     for i, e in enumerate(EXAMPLES):
         with torch.no_grad():
             out = tiny.model(input_ids=torch.tensor([e.ids]), labels=torch.tensor([e.labels]))
-        mine = found.example_ids == i
-        assert found.losses[mine].mean() == pytest.approx(float(out.loss), rel=1e-4)
+        of_example = scores.example_ids == i
+        assert scores.losses[of_example].mean() == pytest.approx(float(out.loss), rel=1e-4)
         before = [t - 1 for t, label in enumerate(e.labels) if label != IGNORE]
         hits = out.logits[0, before].argmax(-1) == torch.tensor(e.ids)[[t + 1 for t in before]]
-        assert found.hits[mine].tolist() == hits.int().tolist()
+        assert scores.hits[of_example].tolist() == hits.int().tolist()
         p = out.logits[0, before].softmax(-1)
-        assert found.entropies[mine] == pytest.approx(-(p * p.log()).sum(-1).numpy(), rel=1e-4)
+        assert scores.entropies[of_example] == pytest.approx(
+            -(p * p.log()).sum(-1).numpy(), rel=1e-4
+        )
 
 
 def test_arrays_of_different_length_are_refused():
@@ -48,7 +50,8 @@ def test_generation_is_greedy_and_padding_changes_nothing(tiny):
     for prompt, continued in zip(prompts, together, strict=True):
         assert continued == evaluation.generate(tiny.model, [prompt], max_new_tokens=8)[0]
         ids = list(prompt)
-        for token in continued:  # the definition: the most likely token after all that stands there
+        # The definition: each token is the most likely one after all tokens before it.
+        for token in continued:
             with torch.no_grad():
                 assert int(tiny.model(torch.tensor([ids])).logits[0, -1].argmax()) == token
             ids.append(token)

@@ -16,8 +16,8 @@ MIB = 2**20
 
 
 def test_a_storage_counts_once():
-    whole = torch.zeros(100)
-    assert memory.tensor_bytes([whole, whole[:10], whole.view(10, 10)]) == 400
+    tensor = torch.zeros(100)
+    assert memory.tensor_bytes([tensor, tensor[:10], tensor.view(10, 10)]) == 400
     assert memory.tensor_bytes([torch.zeros(3, dtype=torch.uint8), torch.zeros(3)]) == 3 + 12
     assert memory.tensor_bytes([]) == 0
 
@@ -103,27 +103,27 @@ def test_counting_activations_changes_no_random_number_and_no_gradient():
 
 
 class _WideTensors(TorchDispatchMode):
-    """The largest sum of bytes of living storages as large as `count` numbers."""
+    """Record the largest sum of bytes of storages in use whose tensor has `count` numbers."""
 
     def __init__(self, count):
         super().__init__()
         self.count = count
         self.peak = 0
-        self.living = {}
+        self.storages = {}
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         result = function(*args, **(kwargs or {}))
         outputs = result
         if isinstance(result, torch.Tensor):
             outputs = [result]
-        self.living = {k: v for k, v in self.living.items() if v[0]() is not None}
+        self.storages = {k: v for k, v in self.storages.items() if v[0]() is not None}
         for tensor in outputs:
             if isinstance(tensor, torch.Tensor) and tensor.numel() == self.count:
                 storage = tensor.untyped_storage()
                 # the first tensor of a storage: views of it come and go
                 entry = (weakref.ref(tensor), storage.nbytes())
-                self.living.setdefault(storage.data_ptr(), entry)
-        self.peak = max(self.peak, sum(size for _, size in self.living.values()))
+                self.storages.setdefault(storage.data_ptr(), entry)
+        self.peak = max(self.peak, sum(size for _, size in self.storages.values()))
         return result
 
 

@@ -1,4 +1,4 @@
-"""Models: loading, what is known of each family, the tiny one."""
+"""Models: loading, the architecture of each family, the tiny one."""
 
 import json
 import os
@@ -21,34 +21,37 @@ def logits(model: torch.nn.Module) -> torch.Tensor:
         return model(torch.arange(3, 40)[None]).logits
 
 
-def test_what_is_known_of_a_family_is_where_the_model_has_it(family_model):
-    known = models.architecture(family_model.config)
-    layers = family_model.get_submodule(known.layers)
+def test_the_architecture_of_a_family_names_its_modules(family_model):
+    architecture = models.architecture(family_model.config)
+    layers = family_model.get_submodule(architecture.layers)
     assert len(layers) == 2
-    assert family_model.get_submodule(known.embedding) is family_model.get_input_embeddings()
-    assert family_model.get_submodule(known.head) is family_model.get_output_embeddings()
-    for part in (known.attention, known.mlp):
+    assert family_model.get_submodule(architecture.embedding) is family_model.get_input_embeddings()
+    assert family_model.get_submodule(architecture.head) is family_model.get_output_embeddings()
+    for part in (architecture.attention, architecture.mlp):
         layers[0].get_submodule(part)
-    assert family_model.get_submodule(known.final_norm).weight.shape == (64,)
-    found = {name for name, module in layers[0].named_modules() if isinstance(module, LINEAR)}
-    assert found == set(known.linears), "a linear layer that is not listed would get no adapter"
-    assert len(list(models.linear_weights(family_model))) == 2 * len(known.linears)
+    assert family_model.get_submodule(architecture.final_norm).weight.shape == (64,)
+    linears = {name for name, module in layers[0].named_modules() if isinstance(module, LINEAR)}
+    assert linears == set(architecture.linears), (
+        "a linear layer that is not listed would get no adapter"
+    )
+    assert len(list(models.linear_weights(family_model))) == 2 * len(architecture.linears)
 
 
 def test_tiny_is_the_same_for_a_seed_and_another_for_another(tiny):
-    again, other = models.tiny(0), models.tiny(1)
-    assert torch.equal(logits(tiny.model), logits(again.model))
-    assert tiny.digest == again.digest != other.digest
+    same = models.tiny(0)
+    other = models.tiny(1)
+    assert torch.equal(logits(tiny.model), logits(same.model))
+    assert tiny.digest == same.digest != other.digest
     assert tiny.model.config.num_key_value_heads < tiny.model.config.num_attention_heads
     assert not tiny.calibrated
 
 
 def test_tiny_leaves_the_random_state_alone():
     torch.manual_seed(5)
-    wanted = torch.rand(3)
+    expected = torch.rand(3)
     torch.manual_seed(5)
     models.tiny(0)
-    assert torch.equal(torch.rand(3), wanted)
+    assert torch.equal(torch.rand(3), expected)
 
 
 def test_tiny_tokenizer_holds_any_text(tiny):
@@ -124,48 +127,50 @@ def test_a_model_of_the_hub_is_found_in_its_cache_and_an_input_goes_first(
     tiny, tiny_folder, tmp_path
 ):
     """A cache as huggingface_hub lays it out, weights in several files as of large models."""
-    place = tmp_path / "hub/models--owner--name"
-    (place / "refs").mkdir(parents=True)
-    (place / "refs/main").write_text("0" * 40)
-    snapshot = place / "snapshots" / ("0" * 40)
+    repository = tmp_path / "hub/models--owner--name"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs/main").write_text("0" * 40)
+    snapshot = repository / "snapshots" / ("0" * 40)
     tiny.model.save_pretrained(snapshot, max_shard_size="100KB")
     tiny.tokenizer.save_pretrained(snapshot)
     assert len(list(snapshot.glob("*.safetensors"))) > 1
     code = (
         "import sys, torch; from lab.contract import Inputs; from lab.instruments import models;"
-        "given = Inputs({'other/one': {'kind': 'input', 'path': sys.argv[1]}});"
-        "assert str(models.locate('other/one', given)) == sys.argv[1];"
-        "found = models.load(models.locate('owner/name', given), dtype=torch.float32);"
-        "print(found.digest, float(found.model(torch.arange(3, 40)[None]).logits.abs().sum()));"
-        "models.locate('owner/unknown', given)"
+        "inputs = Inputs({'other/one': {'kind': 'input', 'path': sys.argv[1]}});"
+        "assert str(models.locate('other/one', inputs)) == sys.argv[1];"
+        "loaded = models.load(models.locate('owner/name', inputs), dtype=torch.float32);"
+        "print(loaded.digest, float(loaded.model(torch.arange(3, 40)[None]).logits.abs().sum()));"
+        "models.locate('owner/unknown', inputs)"
     )
     env = os.environ | {"HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", code, str(tiny_folder)],
         capture_output=True,
         text=True,
         check=False,
         env=env,
     )
-    digest, total = done.stdout.split()
+    digest, total = process.stdout.split()
     assert digest == models.weights_digest(snapshot) != models.weights_digest(tiny_folder)
     assert float(total) == pytest.approx(float(logits(tiny.model).abs().sum()), rel=1e-5)
     assert (
-        "ModelError: model 'owner/unknown' is no input of this run and cannot be had from the hub"
-        in done.stderr
+        "ModelError: model 'owner/unknown' is no input of this run and cannot be downloaded from "
+        "the hub" in process.stderr
     )
 
 
 @pytest.mark.model
-def test_fetch_of_what_is_there_loads_no_torch(smollm2: Path):
+def test_fetch_of_a_stored_model_loads_no_torch(smollm2: Path):
     code = (
         "import runpy, sys; sys.argv = ['models', 'fetch', 'smollm2-135m'];"
         "runpy.run_module('lab.instruments.models', run_name='__main__');"
         "assert not {'torch', 'transformers', 'numpy'} & set(sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "already at" in done.stdout
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert process.returncode == 0, process.stderr
+    assert "already at" in process.stdout
 
 
 @pytest.mark.model

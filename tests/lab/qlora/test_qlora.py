@@ -12,6 +12,7 @@ import pytest
 from gates.qlora import measurements as gate
 from lab.config import Config, load_config
 from lab.contract import Context, Inputs, Measurement, conduct
+from lab.present import quantity
 from lab.qlora import experiment, figures, numbers, report
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -165,6 +166,19 @@ def test_another_number_makes_another_sentence(name, value, before, after):
     changed = {**MEASUREMENTS, name: replace(MEASUREMENTS[name], value=value)}
     assert before in " ".join(report.findings(MEASUREMENTS))
     assert after in " ".join(report.findings(changed))
+
+
+def test_a_peak_without_the_process_mentions_none():
+    """Check the words for a GPU, where the peak is of tensors: rest has no other part."""
+    on_gpu = {**MEASUREMENTS, "memory_rest": replace(MEASUREMENTS["memory_rest"], value=3e6)}
+    for measurements, is_mentioned in ((MEASUREMENTS, True), (on_gpu, False)):
+        peak = quantity(measurements["memory_peak"])
+        finding = report.findings(measurements)[-1]
+        caption = figures.memory_figure(measurements).caption
+        assert finding.startswith(f"Of {peak} at the peak of training")
+        assert caption.startswith(f"Together {peak};")
+        assert ("before it loaded a model" in finding) == is_mentioned
+        assert ("before it loaded a model" in caption) == is_mentioned
 
 
 @pytest.mark.parametrize("profile", ["smoke", "cpu", "gpu"])
