@@ -126,7 +126,8 @@ AGENT = {
 """Variables that an agent sets, or that could look like consent."""
 
 
-def test_fifty_turns_of_an_agent_loop_change_nothing(halted: Toy) -> None:
+@pytest.mark.parametrize("turns", [6, pytest.param(50, marks=pytest.mark.soak)])
+def test_turns_of_an_agent_loop_change_nothing(halted: Toy, turns: int) -> None:
     """The loop that took "the loop goes on" for the human's approval."""
     before = halted.record_contents()
     other_runs = (
@@ -135,12 +136,12 @@ def test_fifty_turns_of_an_agent_loop_change_nothing(halted: Toy) -> None:
         ["run", "--next", "--json"],
     )
     answers = "yes\nCounting 1\n" * 100
-    for turn in range(50):
+    for turn in range(turns):
         run = halted.run("run", "--next", code=4, env=AGENT, stdin="yes\n")
         assert "python -m phases approve 1" in run.stderr
         approve = halted.run("approve", "1", code=4, env=AGENT, stdin=answers)
         assert "nothing was recorded" in approve.stderr
-        if turn % 10 == 0:
+        if turn % 5 == 0:
             for words in other_runs:
                 halted.run(*words, code=4, env=AGENT, stdin="yes\n")
     assert halted.record_contents() == before

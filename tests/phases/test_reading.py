@@ -132,7 +132,8 @@ def test_show_has_everything_about_a_feature(halted: Toy) -> None:
     document = json.loads(halted.run("show", "TOY-001", "--json").stdout)
     assert set(document) == {
         "id", "title", "phase", "state", "attempts", "started", "needs", "overrides", "entries",
-        "receipt", "coverage", "verdict", "predictions", "measurements", "files", "problem",
+        "receipt", "coverage", "verdict", "predictions", "headline", "measurements", "files",
+        "problem",
     }  # fmt: skip
     assert (document["state"], document["coverage"], document["problem"]) == ("verified", 1.0, None)
     assert [entry["kind"] for entry in document["entries"]] == ["STARTED", "VERIFIED"]

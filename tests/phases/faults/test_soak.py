@@ -10,6 +10,7 @@ from quick import Quick
 from soak import Soak, run_soak
 
 
+@pytest.mark.soak
 def test_a_short_soak_finds_nothing() -> None:
     soak = run_soak(runs=12, seed=20261123)
     assert soak.runs == 12
