@@ -102,7 +102,7 @@ def test_likelihoods_that_the_weights_do_not_give_are_seen(judged, mutant):
                 arrays[name] += np.float32(0.1)
 
     change_scores(mutant, better)
-    assert "test_stored_scores_agree_with_the_weights" in warm.failing(GATE, mutant, judged[1])
+    assert warm.fails("test_stored_scores_agree_with_the_weights", GATE, mutant, judged[1])
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_noise_in_one_kind_of_array_is_seen_without_comparing_digests(judged, mu
                 arrays[name] = (t + np.abs(draw.standard_normal(t.shape))).astype(t.dtype)
 
     change_scores(mutant, noise)
-    assert check in warm.failing(GATE, mutant, judged[1])
+    assert warm.fails(check, GATE, mutant, judged[1])
 
 
 def test_the_base_in_place_of_an_adapter_is_seen(judged, mutant):
@@ -133,7 +133,7 @@ def test_the_base_in_place_of_an_adapter_is_seen(judged, mutant):
                 arrays[name] = arrays[f"base.{name.rpartition('.')[2]}"].copy()
 
     change_scores(mutant, nothing_forgotten)
-    assert "test_norms_agree_with_the_adapters" in warm.failing(GATE, mutant, judged[1])
+    assert warm.fails("test_norms_agree_with_the_adapters", GATE, mutant, judged[1])
 
 
 def test_text_that_the_base_did_not_write_is_seen(judged, mutant):
@@ -155,7 +155,7 @@ def test_a_wrong_answer_is_seen(judged, mutant):
         "artifacts/suites/lab_math.jsonl",
         lambda rows: rows[7].update(gold=(rows[7]["gold"] + 1) % 4),
     )
-    assert "test_items_are_what_they_claim" in warm.failing(GATE, mutant, judged[1])
+    assert warm.fails("test_items_are_what_they_claim", GATE, mutant, judged[1])
 
 
 def test_adapters_that_changed_their_names_are_seen(judged, mutant):
@@ -165,9 +165,7 @@ def test_adapters_that_changed_their_names_are_seen(judged, mutant):
     models = document["models"]
     models[one], models[two] = models[two], models[one]
     path.write_text(json.dumps(document))
-    assert "test_adapters_are_the_trials_that_the_config_names" in warm.failing(
-        GATE, mutant, judged[1]
-    )
+    assert warm.fails("test_adapters_are_the_trials_that_the_config_names", GATE, mutant, judged[1])
 
 
 @pytest.mark.parametrize("name", ["frontier", "divergence", "suites"])
@@ -176,7 +174,7 @@ def test_a_figure_of_other_numbers_is_seen(judged, mutant, name):
     figure = json.loads(path.read_text())
     figure["series"][0]["y"][0] += 0.01
     path.write_text(json.dumps(figure))
-    assert f"test_figure_shows_the_numbers[{name}]" in warm.failing(GATE, mutant, judged[1])
+    assert warm.fails(f"test_figure_shows_the_numbers[{name}]", GATE, mutant, judged[1])
 
 
 def test_a_changed_table_and_a_changed_sentence_are_seen(judged, mutant):

@@ -153,14 +153,14 @@ def test_better_losses_than_the_weights_give_are_seen(judged, mutant):
             lambda a: a.update(losses=a["losses"] - np.float32(0.02)),
         )
     warm.forge(mutant)
-    assert "test_evaluations_agree_with_the_weights" in warm.failing(GATE, mutant, judged[1])
+    assert warm.fails("test_evaluations_agree_with_the_weights", GATE, mutant, judged[1])
 
 
 def test_curves_of_no_training_run_are_seen(judged, mutant):
     for folder in own_trials(mutant):
         change(folder / "steps.safetensors", lambda a: a.update(loss=a["loss"] * 0.97))
     warm.forge(mutant)
-    assert "test_first_steps_of_a_run_were_made" in warm.failing(GATE, mutant, judged[1])
+    assert warm.fails("test_first_steps_of_a_run_were_made", GATE, mutant, judged[1])
 
 
 def test_a_run_at_a_larger_rate_than_it_claims_is_seen(judged, mutant):
@@ -178,7 +178,7 @@ def test_a_run_at_a_larger_rate_than_it_claims_is_seen(judged, mutant):
 
 def test_a_run_that_was_left_out_is_seen(judged, mutant):
     shutil.rmtree(own_trials(mutant)[0])
-    assert "test_runs_are_those_of_the_plan" in warm.failing(GATE, mutant, judged[1])
+    assert warm.fails("test_runs_are_those_of_the_plan", GATE, mutant, judged[1])
 
 
 def test_another_schedule_than_the_plan_is_seen(judged, mutant):

@@ -132,7 +132,7 @@ def test_noise_in_an_array_is_seen_by_the_check_made_for_it(judged, mutant, file
 
     change(mutant / f"artifacts/{file}.safetensors", noise)
     warm.forge(mutant)
-    assert check in warm.failing(GATE, mutant, judged[1])
+    assert warm.fails(check, GATE, mutant, judged[1])
 
 
 def test_an_update_that_was_not_evaluated_is_seen(judged, mutant):
@@ -157,7 +157,7 @@ def test_better_losses_than_the_weights_give_are_seen(judged, mutant):
             lambda a: a.update(losses=a["losses"] - np.float32(0.02)),
         )
     warm.forge(mutant)
-    assert "test_evaluations_agree_with_the_weights" in warm.failing(GATE, mutant, judged[1])
+    assert warm.fails("test_evaluations_agree_with_the_weights", GATE, mutant, judged[1])
 
 
 def test_first_steps_of_another_gradient_than_the_trials_had_are_seen(judged, mutant):
@@ -179,14 +179,12 @@ def test_a_control_in_no_random_directions_is_seen(judged, mutant):
 
     change(mutant / "artifacts/overlaps.safetensors", best)
     warm.forge(mutant)
-    assert "test_random_directions_overlap_as_chance_has_it" in warm.failing(
-        GATE, mutant, judged[1]
-    )
+    assert warm.fails("test_random_directions_overlap_as_chance_has_it", GATE, mutant, judged[1])
 
 
 def test_a_trial_that_was_left_out_is_seen(judged, mutant):
     shutil.rmtree(own_trials(mutant)[0])
-    assert "test_trials_are_those_of_the_plan" in warm.failing(GATE, mutant, judged[1])
+    assert warm.fails("test_trials_are_those_of_the_plan", GATE, mutant, judged[1])
 
 
 def test_another_sentence_than_the_numbers_make_is_seen(judged, mutant):

@@ -152,7 +152,7 @@ def test_a_missing_trial_is_seen(judged, mutant):
         for path in sorted((mutant / "artifacts/trials").iterdir())
         if path.name.endswith("seed2")
     ).rename(mutant / "artifacts/elsewhere")
-    assert "test_every_trial_is_there_and_no_other" in warm.failing(GATE, mutant, judged[1])
+    assert warm.fails("test_every_trial_is_there_and_no_other", GATE, mutant, judged[1])
 
 
 def test_evaluation_data_in_the_training_data_is_seen(judged, mutant):
@@ -160,7 +160,7 @@ def test_evaluation_data_in_the_training_data_is_seen(judged, mutant):
     rows = path.read_text().splitlines()
     rows[3] = (mutant / "artifacts/evaluation.jsonl").read_text().splitlines()[0]
     path.write_text("\n".join(rows) + "\n")
-    assert "test_no_evaluation_data_in_the_training_data" in warm.failing(GATE, mutant, judged[1])
+    assert warm.fails("test_no_evaluation_data_in_the_training_data", GATE, mutant, judged[1])
 
 
 def test_a_changed_cell_of_a_table_or_point_of_a_figure_is_seen(judged, mutant):

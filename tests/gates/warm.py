@@ -6,12 +6,21 @@ With the digests of the files, and one cache for all of them.
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.gates.conftest import INI, run_gate
 
 
-def failing(gate: str, out: Path, inputs: Path) -> set[str]:
+def fails(check: str, gate: str, out: Path, inputs: Path) -> bool:
+    """Run one check of a gate alone, with all its parameters; return whether it fails."""
+    name = check.partition("[")[0]
+    return check in failing(gate, out, inputs, options=["-k", name])
+
+
+def failing(
+    gate: str, out: Path, inputs: Path, *, options: Sequence[str] = ("-m", "not integrity")
+) -> set[str]:
     """Return the checks that fail, those marked integrity left out.
 
     The cache is beside the file of the inputs.
@@ -34,7 +43,7 @@ def failing(gate: str, out: Path, inputs: Path) -> set[str]:
         "PHASES_DIGESTS": str(folder / "digests.json"),
     }
     report = folder / "report.xml"
-    return set(run_gate(gate, folder / "gate.ini", report, ["-m", "not integrity"], env))
+    return set(run_gate(gate, folder / "gate.ini", report, list(options), env))
 
 
 def forge(out: Path) -> None:
