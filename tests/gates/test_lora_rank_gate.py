@@ -16,7 +16,7 @@ from gates.shared import outputs
 from lab.config import read_document
 from tests.gates import warm
 from tests.gates.conftest import ROOT, run_experiment
-from tests.gates.test_learning_rate_gate import chats
+from tests.gates.test_learning_rate_gate import write_chats
 
 GATE = "lora_rank/test_lora_rank.py"
 
@@ -29,7 +29,7 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """
     folder = tmp_path_factory.mktemp("lora_ranks")
     config = read_document(ROOT / "lab/lora_rank/experiment.yaml")
-    config["common"]["data"] |= {"source": str(chats(folder)), "max_tokens": 80}
+    config["common"]["data"] |= {"source": str(write_chats(folder)), "max_tokens": 80}
     config["profiles"]["cpu"]["workers"] = 1
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     run_earlier_features(folder, config["common"])
