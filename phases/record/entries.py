@@ -18,7 +18,6 @@ from typing import Any
 from phases.base.text import printable
 from phases.record.result import ReportedMeasurements
 
-SHOWN_MEASUREMENTS = 6
 BINARY_UNITS = {"GiB": 1 << 30, "MiB": 1 << 20, "KiB": 1 << 10}
 SHOWN_FAILING = 3
 SHOWN_REASONS = 5
@@ -180,7 +179,7 @@ def measured_lines(reported: ReportedMeasurements) -> tuple[str, ...]:
 
     () if there are no measurements.
     """
-    names = list(reported.headline or reported.by_name)[:SHOWN_MEASUREMENTS]
+    names = reported.shown_names
     if not names:
         return ()
     parts = []

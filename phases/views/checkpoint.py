@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from phases.base.text import format_count, printable
 from phases.plan.schema import Phase
-from phases.record.entries import SHOWN_MEASUREMENTS, format_measurement
+from phases.record.entries import format_measurement
 from phases.record.project import Project, load_unverified
 from phases.record.result import RESULT, ReportedMeasurements, reported_measurements
 from phases.record.state import FeatureState, FeatureStatus, PhaseStatus
@@ -135,8 +135,7 @@ def _feature_lines(feature: FeatureStatus, stored: StoredFeature, results: str) 
 
     # 1. What was measured, most important first, and where to read more.
     lines = [f"{feature.id} {feature.title}: {feature.state}, attempt {feature.started}"]
-    names = list(stored.reported.headline or stored.reported.by_name)[:SHOWN_MEASUREMENTS]
-    for name in names:
+    for name in stored.reported.shown_names:
         lines.append(f"    {name} {format_measurement(stored.reported.by_name[name])}")
     lines += [f"    read {folder}/{page}" for page in stored.pages]
     if stored.images:
