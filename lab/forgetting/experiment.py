@@ -19,11 +19,10 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from lab.contract import Config, Context, Experiment, Outcome, main
 from lab.forgetting import figures, numbers, report, tables
 from lab.forgetting.measured import BASE, ForgettingObservations
+from lab.instruments.arrays import save_arrays
 
 if TYPE_CHECKING:
     from lab.forgetting.scoring import Job
@@ -181,8 +180,6 @@ def _job(ctx: Context, sweep_context: SweepContext) -> Job:
 
 def store(artifacts: Path, observations: ForgettingObservations) -> None:
     """Write items, text, scores, and which trial each model is."""
-    from safetensors.numpy import save_file
-
     # 1. Items and texts, one JSON object per line.
     (artifacts / "suites").mkdir()
     for suite, indices in observations.suites.items():
@@ -195,12 +192,8 @@ def store(artifacts: Path, observations: ForgettingObservations) -> None:
     arrays = {}
     for name, model in observations.models.items():
         for field in fields(model):
-            array = getattr(model, field.name)
-            # safetensors writes an array's memory as it is: of a strided one, other numbers
-            arrays[f"{name}.{field.name}"] = np.ascontiguousarray(array)
-    path = artifacts / "scores.safetensors"
-    save_file(arrays, path)
-    path.chmod(0o644)  # safetensors makes it private to its owner
+            arrays[f"{name}.{field.name}"] = getattr(model, field.name)
+    save_arrays(artifacts / "scores.safetensors", arrays)
 
     # 3. The adapters' settings, and the matrices.
     models = {}

@@ -10,7 +10,6 @@ speeds up only the matrix products, while a second process speeds up everything;
 do not depend on what runs beside it.
 """
 
-import hashlib
 import json
 import multiprocessing
 import os
@@ -22,12 +21,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 from safetensors.torch import load_file as load_torch
 
+from lab.digests import digest_of, sha256
 from lab.instruments import adapters, data, evaluation, models, training
 from lab.instruments.adapters import LoraSettings
-from lab.instruments.code_digest import code_digest, imported_files
+from lab.instruments.arrays import save_arrays
+from lab.instruments.code_digest import code_digest
 from lab.instruments.evaluation import Evaluation
 from lab.instruments.training import Settings, Step
 
@@ -96,8 +97,8 @@ class SweepContext:
         """Return what a trial's numbers depend on, files by their content and not by their path."""
         return {
             "model_sha256": models.weights_digest(self.model),
-            "train_sha256": _digest(self.train),
-            "evaluation_sha256": _digest(self.evaluation),
+            "train_sha256": digest_of(self.train),
+            "evaluation_sha256": digest_of(self.evaluation),
             "dtype": self.dtype,
             "device": self.device,
             "curve": self.curve,
@@ -349,38 +350,19 @@ def _write_steps(folder: Path, steps: Sequence[Step], curve: Sequence[tuple[int,
         numbers = [getattr(step, field.name) for step in steps]
         columns[field.name] = np.array(numbers, dtype=np.float64)  # [steps]
     columns["curve"] = np.array(curve, dtype=np.float64).reshape(-1, 2)  # [n, (done, loss)]
-    _save(columns, folder / "steps.safetensors")
+    save_arrays(folder / "steps.safetensors", columns)
 
 
 def _write_evaluation(folder: Path, scores: Evaluation) -> None:
     arrays = {}
     for field in fields(Evaluation):
-        arrays[field.name] = np.ascontiguousarray(getattr(scores, field.name))
-    _save(arrays, folder / "evaluation.safetensors")
+        arrays[field.name] = getattr(scores, field.name)
+    save_arrays(folder / "evaluation.safetensors", arrays)
 
 
 def _write_description(folder: Path, description: Mapping[str, Any]) -> None:
     (folder / DESCRIPTION).write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
 
 
-def _save(arrays: Mapping[str, np.ndarray], path: Path) -> None:
-    save_file(dict(arrays), path)
-    path.chmod(0o644)  # safetensors makes it private to its owner
-
-
-def code_files() -> list[Path]:
-    """Return every file of the lab's code that a trial's numbers may depend on.
-
-    Some changes to them make a trial run again for nothing, but none lets an old number pass for a
-    new one.
-    """
-    return imported_files(MODULE)
-
-
 def _digest_of_json(document: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256(json.dumps(document, sort_keys=True).encode())

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lab.contract import Config, Context, Experiment, Outcome, main
+from lab.instruments.arrays import save_arrays
 from lab.lora_rank import figures, numbers, report, tables
 from lab.lora_rank.measured import LoraRankObservations
 
@@ -218,11 +219,11 @@ def store(artifacts: Path, observations: LoraRankObservations) -> None:
     for name, values in spectra.values.items():
         updates[f"{name}.values"] = values
         updates[f"{name}.inside_norms"] = spectra.inside_norms[name]
-    _save(updates, artifacts / "updates.safetensors")
-    _save(spectra.overlaps, artifacts / "overlaps.safetensors")
+    save_arrays(artifacts / "updates.safetensors", updates)
+    save_arrays(artifacts / "overlaps.safetensors", spectra.overlaps)
 
     # 2. The first steps.
-    _save(vars(observations.first_step), artifacts / "first_step.safetensors")
+    save_arrays(artifacts / "first_step.safetensors", vars(observations.first_step))
 
     # 3. The full fine-tuning: its steps and singular values, then the tokens of each evaluation.
     full = observations.full_tuning
@@ -230,20 +231,12 @@ def store(artifacts: Path, observations: LoraRankObservations) -> None:
     for field in dataclasses.fields(Step):
         steps = [getattr(step, field.name) for step in full.steps]
         training[field.name] = np.array(steps, dtype=np.float64)
-    _save(training, artifacts / "full" / "training.safetensors")
+    save_arrays(artifacts / "full" / "training.safetensors", training)
     tokens = {"example_ids": observations.base.example_ids}
     for name, evaluation in full.evaluations.items():
         for column in ("losses", "entropies", "hits"):
             tokens[f"{name}.{column}"] = getattr(evaluation, column)
-    _save(tokens, artifacts / "full" / "evaluation.safetensors")
-
-
-def _save(arrays: Mapping[str, np.ndarray], path: Path) -> None:
-    from safetensors.numpy import save_file
-
-    # safetensors writes an array's memory as it is: of a transposed or strided one, other numbers
-    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
-    path.chmod(0o644)  # safetensors makes it private to its owner
+    save_arrays(artifacts / "full" / "evaluation.safetensors", tokens)
 
 
 def describe(ctx: Context, observations: LoraRankObservations) -> dict[str, Any]:

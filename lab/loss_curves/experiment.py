@@ -20,6 +20,7 @@ import numpy as np
 
 from lab.contract import Config, Context, Experiment, Outcome, main
 from lab.digests import digest_of
+from lab.instruments.arrays import save_arrays
 from lab.loss_curves.figures import figures
 from lab.loss_curves.measured import (
     POINTS,
@@ -270,18 +271,10 @@ def store(folder: Path, observations: LossCurveObservations) -> None:
         "losses": observations.repeated_base.losses,
         "example_ids": observations.repeated_base.example_ids,
     }
-    _save(folder / "repeated_base.safetensors", repeated_base)
+    save_arrays(folder / "repeated_base.safetensors", repeated_base)
     alphas = np.array(observations.plan.alphas)
-    _save(folder / "line.safetensors", {"alphas": alphas, **observations.losses_along_update})
-    _save(folder / "gradient_products.safetensors", observations.gradient_products)
-
-
-def _save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    from safetensors.numpy import save_file
-
-    # safetensors writes an array's memory as it is: of a transposed or strided one, other numbers
-    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
-    path.chmod(0o644)  # safetensors makes it private to its owner
+    save_arrays(folder / "line.safetensors", {"alphas": alphas, **observations.losses_along_update})
+    save_arrays(folder / "gradient_products.safetensors", observations.gradient_products)
 
 
 def _environment(ctx: Context, observations: LossCurveObservations) -> dict[str, Any]:

@@ -27,6 +27,7 @@ import numpy as np
 
 from lab.contract import Context, Experiment, Outcome, main
 from lab.digests import digest_of
+from lab.instruments.arrays import save_arrays
 from lab.qlora.figures import figures
 from lab.qlora.measured import (
     RUNS,
@@ -345,12 +346,12 @@ def _quantisation_error(ctx: Context) -> dict[str, dict[str, np.ndarray]]:
 
 def store(folder: Path, observations: QloraObservations) -> None:
     """Write the arrays behind the numbers into `folder`."""
-    _save_arrays(folder / "evaluation.safetensors", _evaluation_arrays(observations))
-    _save_arrays(folder / "training.safetensors", _training_arrays(observations))
+    save_arrays(folder / "evaluation.safetensors", _evaluation_arrays(observations))
+    save_arrays(folder / "training.safetensors", _training_arrays(observations))
     quantisation: dict[str, np.ndarray] = {}
     for matrices, arrays in observations.weights.items():
         quantisation |= {f"{matrices}.{name}": array for name, array in arrays.items()}
-    _save_arrays(folder / "quantisation.safetensors", quantisation)
+    save_arrays(folder / "quantisation.safetensors", quantisation)
 
     generations = []
     for example, before, after in observations.answered():
@@ -383,15 +384,6 @@ def _training_arrays(observations: QloraObservations) -> dict[str, np.ndarray]:
         # a run may have no point between its ends
         arrays[f"{run_name}.curve"] = np.array(run.curve, dtype=np.float64).reshape(-1, 2)
     return arrays
-
-
-def _save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write arrays as a safetensors file that everyone may read."""
-    from safetensors.numpy import save_file
-
-    # safetensors writes memory as it is: a transposed or strided array would be written wrongly
-    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
-    path.chmod(0o644)  # safetensors makes it private to its owner
 
 
 def _save_json(path: Path, document: Mapping[str, Any] | Sequence[Any]) -> None:

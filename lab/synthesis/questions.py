@@ -15,7 +15,6 @@ measured:
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from typing import Any
 
 import yaml
 
+from lab.digests import sha256
 from lab.present.numbers import number, quantity, readable_unit
 from lab.result import ContractError, Measurement, Scalar
 from lab.synthesis.evidence import (
@@ -345,7 +345,7 @@ def shuffled(question: QuizQuestion) -> tuple[int, ...]:
     keys = []
     for option in question.options:
         text = f"{question.id}\0{option.label}"
-        keys.append(hashlib.sha256(text.encode()).hexdigest())
+        keys.append(sha256(text.encode()))
     return tuple(sorted(indices, key=keys.__getitem__))
 
 
