@@ -25,7 +25,7 @@ from lab.synthesis.questions import (
     TRACK_A,
     PosedQuestion,
     grade_answer,
-    pose,
+    pose_all,
     read_questions,
 )
 
@@ -131,14 +131,7 @@ def prepare(path: Path, root: Path, write: Write) -> list[PosedQuestion]:
         receipts.append(f"{feature} {receipt[:12]}")
 
     # 2. The questions; those that the numbers leave open are left out.
-    posed_questions = []
-    open_ids = []
-    for question in questions:
-        posed = pose(question, evidence)
-        if posed is None:
-            open_ids.append(question.id)
-        else:
-            posed_questions.append(posed)
+    posed_questions, open_ids = pose_all(questions, evidence)
 
     # 3. What the user has to know before the first question.
     write(f"Graded by your own runs, as their receipts name them (sha256): {', '.join(receipts)}.")

@@ -70,9 +70,7 @@ def test_adapters_are_the_trials_that_the_config_names() -> None:
 
 
 def test_adapters_are_sound() -> None:
-    by_trial = trials.faults(sorted(forgetting.adapters().values()), forgetting.features())
-    faulty = {name: faults for name, faults in by_trial.items() if faults}
-    assert not faulty, faulty
+    trials.assert_no_faults(sorted(forgetting.adapters().values()), forgetting.features())
 
 
 def test_nothing_was_trained_where_it_could_be_taken_over() -> None:

@@ -94,22 +94,11 @@ def test_trials_are_those_of_the_plan() -> None:
 
 
 def test_trials_have_everything_else_in_common() -> None:
-    contexts = []
-    for name in plan.all_trial_names():
-        description = trials.description(name, plan.earlier_features())
-        del description["identity"], description["trial"]
-        contexts.append(description)
-    first = contexts[0]
-    assert all(context == first for context in contexts), "trials have different sweep contexts"
-    for key in ("dtype", "device", "threads"):
-        assert first[key] == config()[key], f"{key}: got {first[key]}; expected {config()[key]}"
-    assert outputs.result()["environment"]["sweep_context"] == first
+    trials.assert_one_sweep_context(plan.all_trial_names(), plan.earlier_features(), config())
 
 
 def test_every_trial_is_whole() -> None:
-    by_trial = trials.faults(plan.all_trial_names(), plan.earlier_features())
-    bad = {name: faults for name, faults in by_trial.items() if faults}
-    assert not bad, f"{len(bad)} trials have faults, such as {next(iter(bad.items()))}"
+    trials.assert_no_faults(plan.all_trial_names(), plan.earlier_features())
 
 
 def test_evaluations_agree_with_the_weights() -> None:

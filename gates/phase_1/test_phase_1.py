@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from gates.shared import outputs
+from gates.shared import outputs, standard
 from gates.shared.documents import fillings, read, shows
 
 FEATURES = ("FEAT-001", "FEAT-002", "FEAT-003", "FEAT-004")
@@ -73,11 +73,7 @@ def test_outputs_are_those_that_the_feature_wrote(feature: str) -> None:
 
 @pytest.mark.parametrize("feature", FEATURES)
 def test_result_is_present_and_well_formed(feature: str) -> None:
-    result = outputs.result(feature)
-    assert set(result) >= PARTS, f"{feature}: missing {sorted(PARTS - set(result))}"
-    assert result["measurements"] and result["findings"]
-    for part in ("question", "hypothesis", "method"):
-        assert len(result[part].split()) >= 5, f"{feature}: {part} says too little"
+    standard.assert_feature_is_whole(feature, PARTS)
 
 
 @pytest.mark.parametrize("feature", FEATURES)
@@ -91,17 +87,10 @@ def test_measurements_are_consistent_in_themselves(feature: str) -> None:
             f"{what} is exact and has a standard error"
         )
         assert stderr is None or stderr >= 0, f"{what} has a negative standard error"
-        if values is None:
-            continue
 
         # 2. A sample agrees with its values.
-        n = measurement["n"]
-        assert n == len(values), f"{what} has {len(values)} values and n = {n}"
-        expected = outputs.sample(values)
-        assert outputs.same(measurement["value"], expected["value"], 1e-6), (
-            f"{what} is not the mean of its values"
-        )
-        assert outputs.same(stderr, expected["stderr"], 1e-6), f"{what}: standard error"
+        if values is not None:
+            standard.assert_sample_agrees(what, measurement)
 
 
 @pytest.mark.parametrize(("measurement", "run"), LOSSES.items())

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from gates.shared import deciding, outputs
+from gates.shared import deciding, outputs, standard
 
 EXPERIMENTS = ("FEAT-005", "FEAT-006", "FEAT-007", "FEAT-008")
 CURVES, RATES, RANKS, FORGETTING = EXPERIMENTS
@@ -50,11 +50,7 @@ def test_outputs_are_those_that_the_feature_wrote(feature: str) -> None:
 
 @pytest.mark.parametrize("feature", FEATURES)
 def test_result_is_present_and_well_formed(feature: str) -> None:
-    result = outputs.result(feature)
-    assert set(result) >= PARTS, f"{feature}: missing {sorted(PARTS - set(result))}"
-    assert result["measurements"] and result["findings"]
-    for part in ("question", "hypothesis", "method"):
-        assert len(result[part].split()) >= 5, f"{feature}: {part} says too little"
+    standard.assert_feature_is_whole(feature, PARTS)
 
 
 @pytest.mark.parametrize("feature", FEATURES)
@@ -62,18 +58,8 @@ def test_measurements_are_consistent_in_themselves(feature: str) -> None:
     for name, measurement in outputs.result(feature)["measurements"].items():
         what = f"{feature} {name}"
         assert isinstance(measurement["unit"], str), f"{what} has no unit"
-        values = measurement.get("values")
-        if values is None:
-            continue
-        n = measurement["n"]
-        assert n == len(values), f"{what} has {len(values)} values and n = {n}"
-        expected = outputs.sample(values)
-        assert outputs.same(measurement["value"], expected["value"], 1e-6), (
-            f"{what} is not the mean of its values"
-        )
-        assert outputs.same(measurement["stderr"], expected["stderr"], 1e-6), (
-            f"{what}: standard error"
-        )
+        if measurement.get("values") is not None:
+            standard.assert_sample_agrees(what, measurement)
 
 
 #### one claim of each experiment, from its stored files

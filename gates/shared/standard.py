@@ -6,7 +6,7 @@ calls with what it recomputed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -31,6 +31,27 @@ def test_report_was_made_from_the_result() -> None:
 @pytest.mark.integrity
 def test_figures_were_drawn_from_their_data() -> None:
     outputs.assert_figures_match()
+
+
+def assert_feature_is_whole(feature: str, parts: set[str]) -> None:
+    """Check that a feature's result has these parts, and that each of its texts says something."""
+    result = outputs.result(feature)
+    assert set(result) >= parts, f"{feature}: missing {sorted(parts - set(result))}"
+    assert result["measurements"] and result["findings"]
+    for part in ("question", "hypothesis", "method"):
+        assert len(result[part].split()) >= 5, f"{feature}: {part} says too little"
+
+
+def assert_sample_agrees(what: str, measurement: Mapping[str, Any]) -> None:
+    """Check that a sample's value, standard error and n are those of its `values`."""
+    values = measurement["values"]
+    n = measurement["n"]
+    assert n == len(values), f"{what} has {len(values)} values and n = {n}"
+    expected = outputs.sample(values)
+    assert outputs.same(measurement["value"], expected["value"], 1e-6), (
+        f"{what} is not the mean of its values"
+    )
+    assert outputs.same(measurement["stderr"], expected["stderr"], 1e-6), f"{what}: standard error"
 
 
 def assert_all_judged(judged: Iterable[str]) -> None:

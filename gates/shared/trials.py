@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -338,3 +338,25 @@ def linear_shapes() -> dict[str, list[int]]:
 def model_name() -> str:
     name: str = outputs.result()["environment"]["config"]["model"]
     return name
+
+
+def assert_no_faults(names: Sequence[str], features: Sequence[str] = ()) -> None:
+    """Check that every one of these trials is whole."""
+    bad = {name: problems for name, problems in faults(names, features).items() if problems}
+    assert not bad, f"{len(bad)} trials have faults, such as {next(iter(bad.items()))}"
+
+
+def assert_one_sweep_context(
+    names: Sequence[str], features: Sequence[str], config: Mapping[str, Any]
+) -> None:
+    """Check that trials differ in nothing but themselves, and ran as the config says."""
+    contexts = []
+    for name in names:
+        context = description(name, features)
+        del context["identity"], context["trial"]
+        contexts.append(context)
+    first = contexts[0]
+    assert all(context == first for context in contexts), "trials have different sweep contexts"
+    for key in ("dtype", "device", "threads"):
+        assert first[key] == config[key], f"{key}: got {first[key]}; expected {config[key]}"
+    assert outputs.result()["environment"]["sweep_context"] == first

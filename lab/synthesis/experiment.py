@@ -2,7 +2,7 @@
 
 run(ctx)
     measure    _read_result          the measurements of the track's features, from their results
-               pose                  each question of track_a.yaml, decided by its rule on them
+               pose_all              each question of track_a.yaml, decided by its rule on them
                evaluate_candidate    each candidate for the minimum interesting experiment, by its
                                      effect and its standard deviation between seeds
                score_prediction      each prediction of the plan, by the runner's own rule
@@ -24,7 +24,7 @@ from lab.present.write import as_json
 from lab.synthesis import figures, numbers, report, tables
 from lab.synthesis.measured import Assessment
 from lab.synthesis.minimum_experiment import evaluate_candidate, read_candidates
-from lab.synthesis.questions import pose, read_questions
+from lab.synthesis.questions import pose_all, read_questions
 from lab.synthesis.retrospect import read_predictions, score_prediction
 
 EXPERIMENT = Experiment(
@@ -89,14 +89,7 @@ def measure(ctx: Context) -> Assessment:
 
     # 2. The questions; those that the numbers do not decide stay open.
     questions, document = read_questions()
-    posed_questions = []
-    open_questions = []
-    for question in questions:
-        posed = pose(question, evidence)
-        if posed is None:
-            open_questions.append(question.id)
-        else:
-            posed_questions.append(posed)
+    posed_questions, open_questions = pose_all(questions, evidence)
 
     # 3. Candidates for the minimum interesting experiment, and the plan's predictions.
     candidates = read_candidates(document["candidates"])

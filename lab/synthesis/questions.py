@@ -16,7 +16,7 @@ measured:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -212,6 +212,25 @@ def _expression_problems(question: QuizQuestion) -> Iterator[str]:
 
 
 #### posing
+
+
+def pose_all(
+    questions: Iterable[QuizQuestion], evidence: Evidence
+) -> tuple[list[PosedQuestion], list[str]]:
+    """Return the questions that the measurements decide, and the ids of those left open.
+
+    Raises:
+        ContractError: a measurement that a question names does not exist.
+    """
+    posed_questions = []
+    open_questions = []
+    for question in questions:
+        posed = pose(question, evidence)
+        if posed is None:
+            open_questions.append(question.id)
+        else:
+            posed_questions.append(posed)
+    return posed_questions, open_questions
 
 
 def pose(question: QuizQuestion, evidence: Evidence) -> PosedQuestion | None:

@@ -1,9 +1,12 @@
 """Outputs to judge, made once a session by the experiments, and a gate run as a user runs it."""
 
+import hashlib
 import json
 import os
+import random
 import re
 import shutil
+import string
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -55,6 +58,31 @@ def failing(gate: str, out: Path, inputs: Path, *options: str) -> list[str]:
     env |= {"PHASES_OUT": str(out), "PHASES_INPUTS": str(inputs), "PYTHONDONTWRITEBYTECODE": "1"}
     report = out.parent / f"{out.name}.xml"
     return run_gate(gate, ini, report, ["--strict-markers", *options], env)
+
+
+def write_chats(folder: Path) -> Path:
+    """Write some 800 chats of random words below a folder; return the file."""
+    draw = random.Random(0)
+    words = sorted({"".join(draw.choices(string.ascii_lowercase, k=6)) for _ in range(1700)})
+    lines = []
+    for question, answer in zip(words[::2], words[1::2], strict=False):
+        messages = [
+            {"role": "user", "content": question},
+            {"role": "assistant", "content": answer},
+        ]
+        lines.append(json.dumps({"messages": messages}) + "\n")
+    (folder / "chats.jsonl").write_text("".join(lines))
+    return folder / "chats.jsonl"
+
+
+def digests_of(folder: Path) -> dict[str, str]:
+    """Return path -> SHA-256 of every file below a folder."""
+    digests = {}
+    for path in folder.rglob("*"):
+        if path.is_file():
+            name = path.relative_to(folder).as_posix()
+            digests[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return digests
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """Gates of FEAT-002 to FEAT-004: they pass honest outputs and see consistent lies too."""
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from lab.contract import Result
 from phases.execution.sandbox import NoSandbox
 from phases.judge.gate import judge_feature
 from phases.judge.gate_run import GateKind, GateSpec
-from tests.gates.conftest import ROOT, failing, run_experiment
+from tests.gates.conftest import ROOT, digests_of, failing, run_experiment
 
 FEATURES = ("documentation", "questions", "template")
 
@@ -24,16 +23,11 @@ def test_the_runner_finds_the_gate_able_to_fail_and_every_measurement_judged(
     name: str, outputs_of: Callable[[str], Path], inputs: Path, tmp_path: Path
 ) -> None:
     out = outputs_of(name)
-    digests = {}
-    for path in out.rglob("*"):
-        if path.is_file():
-            file = path.relative_to(out).as_posix()
-            digests[file] = hashlib.sha256(path.read_bytes()).hexdigest()
     judgement = judge_feature(
         GateSpec(GateKind.PYTEST, f"gates/{name}/test_{name}.py", 120),
         gates_dir=ROOT,
         out=out,
-        outputs=digests,
+        outputs=digests_of(out),
         inputs_file=inputs,
         workspace=tmp_path / "workspace",
         env={},

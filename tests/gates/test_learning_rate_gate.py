@@ -2,9 +2,7 @@
 
 import copy
 import json
-import random
 import shutil
-import string
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 from gates.learning_rate import arrays
 from gates.shared import outputs
 from tests.gates import warm
-from tests.gates.conftest import ROOT, run_experiment
+from tests.gates.conftest import ROOT, run_experiment, write_chats
 
 GATE = "learning_rate/test_learning_rate.py"
 SMALLEST = "r16-a32-lr1e-05-b8-s20-n160-seed0"  # the run at the smallest rate
@@ -39,20 +37,6 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     inputs.write_text(json.dumps(entries))
     module = "lab.learning_rate.experiment"
     return run_experiment(module, str(folder / "config.yaml"), inputs, folder / "out"), inputs
-
-
-def write_chats(folder: Path) -> Path:
-    draw = random.Random(0)
-    words = sorted({"".join(draw.choices(string.ascii_lowercase, k=6)) for _ in range(1700)})
-    lines = []
-    for question, answer in zip(words[::2], words[1::2], strict=False):
-        messages = [
-            {"role": "user", "content": question},
-            {"role": "assistant", "content": answer},
-        ]
-        lines.append(json.dumps({"messages": messages}) + "\n")
-    (folder / "chats.jsonl").write_text("".join(lines))
-    return folder / "chats.jsonl"
 
 
 def run_earlier_feature(folder: Path, config: dict) -> None:

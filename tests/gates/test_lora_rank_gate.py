@@ -15,8 +15,7 @@ from gates.lora_rank import arrays as gate_arrays
 from gates.shared import outputs
 from lab.config import read_document
 from tests.gates import warm
-from tests.gates.conftest import ROOT, run_experiment
-from tests.gates.test_learning_rate_gate import write_chats
+from tests.gates.conftest import ROOT, run_experiment, write_chats
 
 GATE = "lora_rank/test_lora_rank.py"
 

@@ -2,9 +2,7 @@
 
 import copy
 import json
-import random
 import shutil
-import string
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 from gates.loss_curves import arrays as gate_arrays
 from gates.shared import outputs
 from tests.gates import warm
-from tests.gates.conftest import ROOT, run_experiment
+from tests.gates.conftest import ROOT, run_experiment, write_chats
 
 GATE = "loss_curves/test_loss_curves.py"
 TABLES = ("shapes", "seeds", "significance", "gradients")
@@ -30,18 +28,8 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
     folder = tmp_path_factory.mktemp("loss_curves")
     models.save(models.tiny(0), folder / "model")
-    rng = random.Random(0)
-    words = sorted({"".join(rng.choices(string.ascii_lowercase, k=6)) for _ in range(1700)})
-    lines = []
-    for question, answer in zip(words[::2], words[1::2], strict=False):
-        messages = [
-            {"role": "user", "content": question},
-            {"role": "assistant", "content": answer},
-        ]
-        lines.append(json.dumps({"messages": messages}) + "\n")
-    (folder / "chats.jsonl").write_text("".join(lines))
     config = yaml.safe_load((ROOT / "lab/loss_curves/experiment.yaml").read_text("utf-8"))
-    config["common"]["data"] |= {"source": str(folder / "chats.jsonl"), "max_tokens": 80}
+    config["common"]["data"] |= {"source": str(write_chats(folder)), "max_tokens": 80}
     config["common"]["lora"] = {"r": 4, "lora_alpha": 8}
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     inputs = folder / "inputs.json"

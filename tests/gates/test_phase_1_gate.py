@@ -3,7 +3,6 @@
 It sees each one mutated, exchanged or missing.
 """
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -18,7 +17,7 @@ from lab.contract import Measurement, Result
 from phases.execution.sandbox import NoSandbox
 from phases.judge.gate import judge_phase
 from phases.judge.gate_run import GateKind, GateSpec
-from tests.gates.conftest import ROOT, failing, run_experiment
+from tests.gates.conftest import ROOT, digests_of, failing, run_experiment
 
 GATE = "phase_1/test_phase_1.py"
 FEATURES = ("FEAT-001", "FEAT-002", "FEAT-003", "FEAT-004")
@@ -103,19 +102,11 @@ def copy(phase: Path, tmp_path: Path) -> Path:
 def test_the_runner_finds_the_exit_gate_able_to_fail_for_each_feature(
     phase: Path, inputs: Path, tmp_path: Path
 ) -> None:
-    def digests(feature: Path) -> dict[str, str]:
-        digests = {}
-        for path in feature.rglob("*"):
-            if path.is_file():
-                name = path.relative_to(feature).as_posix()
-                digests[name] = hashlib.sha256(path.read_bytes()).hexdigest()
-        return digests
-
     judgement = judge_phase(
         GateSpec(GateKind.PYTEST, f"gates/{GATE}", 120),
         gates_dir=ROOT,
         features={name: phase / name for name in FEATURES},
-        outputs={name: digests(phase / name) for name in FEATURES},
+        outputs={name: digests_of(phase / name) for name in FEATURES},
         inputs_file=inputs,
         workspace=tmp_path / "workspace",
         env={},

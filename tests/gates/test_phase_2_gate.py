@@ -22,7 +22,7 @@ from lab.instruments.trials import Trial
 from phases.execution.sandbox import NoSandbox
 from phases.judge.gate import judge_phase
 from phases.judge.gate_run import GateKind, GateSpec
-from tests.gates.conftest import ROOT, failing, run_experiment
+from tests.gates.conftest import ROOT, digests_of, failing, run_experiment
 from tests.lab.synthesis import track
 
 GATE = "phase_2/test_phase_2.py"
@@ -170,19 +170,11 @@ def test_the_runner_finds_the_exit_gate_able_to_fail_for_each_feature(
 ) -> None:
     folder, inputs = phase
 
-    def digests(feature: Path) -> dict[str, str]:
-        digests = {}
-        for path in feature.rglob("*"):
-            if path.is_file():
-                name = path.relative_to(feature).as_posix()
-                digests[name] = hashlib.sha256(path.read_bytes()).hexdigest()
-        return digests
-
     judgement = judge_phase(
         GateSpec(GateKind.PYTEST, f"gates/{GATE}", 120),
         gates_dir=ROOT,
         features={name: folder / name for name in FEATURES},
-        outputs={name: digests(folder / name) for name in FEATURES},
+        outputs={name: digests_of(folder / name) for name in FEATURES},
         inputs_file=inputs,
         workspace=tmp_path / "workspace",
         env={},

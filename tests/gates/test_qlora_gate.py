@@ -9,9 +9,7 @@ import copy
 import hashlib
 import json
 import os
-import random
 import shutil
-import string
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -27,7 +25,7 @@ from safetensors.numpy import load_file, save_file
 from gates.qlora import arrays
 from gates.qlora import measurements as gate
 from gates.shared import outputs
-from tests.gates.conftest import INI, ROOT, run_experiment
+from tests.gates.conftest import INI, ROOT, digests_of, run_experiment, write_chats
 
 NEEDS_A_REAL_MODEL = {"test_run_beats_its_control"}
 MEASUREMENTS = (*gate.RECOMPUTED, *gate.BOUNDED)
@@ -40,15 +38,8 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
     folder = tmp_path_factory.mktemp("qlora")
     models.save(models.tiny(0), folder / "model")
-    draw = random.Random(0)
-    words = sorted({"".join(draw.choices(string.ascii_lowercase, k=6)) for _ in range(1700)})
-    chats = [
-        {"messages": [{"role": "user", "content": a}, {"role": "assistant", "content": b}]}
-        for a, b in zip(words[::2], words[1::2], strict=False)
-    ]
-    (folder / "chats.jsonl").write_text("".join(json.dumps(chat) + "\n" for chat in chats))
     config = yaml.safe_load((ROOT / "lab/qlora/experiment.yaml").read_text("utf-8"))
-    config["common"]["data"] |= {"source": str(folder / "chats.jsonl"), "max_tokens": 80}
+    config["common"]["data"] |= {"source": str(write_chats(folder)), "max_tokens": 80}
     config["common"]["lora"] = {"r": 4, "lora_alpha": 8}
     config["common"]["training"]["learning_rate"] = 0.001
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
@@ -75,12 +66,7 @@ def failing(out: Path, inputs: Path) -> list[str]:
     folder = inputs.parent
     (folder / "cache").mkdir(exist_ok=True)
     (folder / "gate.ini").write_text(INI)
-    files = [path for path in out.rglob("*") if path.is_file()]
-    digests = {
-        path.relative_to(out).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in files
-    }
-    (folder / "digests.json").write_text(json.dumps(digests))
+    (folder / "digests.json").write_text(json.dumps(digests_of(out)))
     report = folder / "report.xml"
     argv = [sys.executable, "-m", "pytest", str(ROOT / "gates/qlora/test_qlora.py")]
     argv += ["-c", str(folder / "gate.ini"), "--rootdir", str(ROOT), "--noconftest", "-q"]

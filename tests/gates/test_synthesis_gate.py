@@ -3,7 +3,6 @@
 The runner finds it able to fail.
 """
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from lab.contract import Measurement, Result
 from phases.execution.sandbox import NoSandbox
 from phases.judge.gate import judge_feature
 from phases.judge.gate_run import GateKind, GateSpec
-from tests.gates.conftest import ROOT, failing, run_experiment
+from tests.gates.conftest import ROOT, digests_of, failing, run_experiment
 from tests.lab.synthesis import track
 
 GATE = "synthesis/test_synthesis.py"
@@ -56,16 +55,11 @@ def forge(outputs: Path, target: Path, edit: Edit) -> Path:
 def test_the_runner_finds_the_gate_able_to_fail_and_every_measurement_judged(
     outputs: Path, inputs_file: Path, tmp_path: Path
 ) -> None:
-    digests = {}
-    for path in outputs.rglob("*"):
-        if path.is_file():
-            name = path.relative_to(outputs).as_posix()
-            digests[name] = hashlib.sha256(path.read_bytes()).hexdigest()
     judgement = judge_feature(
         GateSpec(GateKind.PYTEST, f"gates/{GATE}", 120),
         gates_dir=ROOT,
         out=outputs,
-        outputs=digests,
+        outputs=digests_of(outputs),
         inputs_file=inputs_file,
         workspace=tmp_path / "workspace",
         env={},

@@ -9,7 +9,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.gates.conftest import INI, run_gate
+from tests.gates.conftest import INI, digests_of, run_gate
 
 
 def fails(check: str, gate: str, out: Path, inputs: Path) -> bool:
@@ -28,12 +28,7 @@ def failing(
     folder = inputs.parent
     (folder / "cache").mkdir(exist_ok=True)
     (folder / "gate.ini").write_text(INI)
-    digests = {}
-    for path in out.rglob("*"):
-        if path.is_file():
-            name = path.relative_to(out).as_posix()
-            digests[name] = hashlib.sha256(path.read_bytes()).hexdigest()
-    (folder / "digests.json").write_text(json.dumps(digests))
+    (folder / "digests.json").write_text(json.dumps(digests_of(out)))
     env = os.environ | {
         "PHASES_OUT": str(out),
         "PHASES_INPUTS": str(inputs),
