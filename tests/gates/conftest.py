@@ -10,7 +10,7 @@ import string
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import pytest
@@ -29,24 +29,24 @@ def run_experiment(module: str, config: str, inputs: Path, out: Path) -> Path:
     return out
 
 
-def run_gate(
-    gate: str, ini: Path, report: Path, options: list[str], env: dict[str, str]
-) -> list[str]:
-    """Run a gate in a process of its own and return the checks that failed."""
-    argv = [sys.executable, "-m", "pytest", str(ROOT / "gates" / gate), "-c", str(ini)]
-    argv += ["--rootdir", str(ROOT), "--noconftest", "-q", "-p", "no:cacheprovider"]
-    argv += [f"--junitxml={report}", *options]
-    process = subprocess.run(
-        argv, cwd=env["PHASES_OUT"], env=env, capture_output=True, text=True, check=False
-    )
-    assert process.returncode in {0, 1}, process.stdout + process.stderr
+def gate_arguments(gate: str, ini: Path, report: Path, checks: Collection[str] = ()) -> list[str]:
+    """Return pytest's arguments for a gate, or for some checks of it, reported as JUnit XML."""
+    path = str(ROOT / "gates" / gate)
+    selected = [f"{path}::{check}" for check in sorted(checks)] or [path]
+    options = ["-c", str(ini), "--rootdir", str(ROOT), "--noconftest", "-q"]
+    options += ["-p", "no:cacheprovider", f"--junitxml={report}", "--strict-markers"]
+    return [*selected, *options]
+
+
+def failed_checks(report: Path, exit_code: int | None) -> list[str]:
+    """Return the checks that failed by a gate's report, which must agree with its exit code."""
     cases = list(ET.parse(report).iter("testcase"))
     assert cases
     failures = []
     for case in cases:
         if case.find("failure") is not None or case.find("error") is not None:
             failures.append(case.get("name", ""))
-    assert (process.returncode == 1) == bool(failures)
+    assert exit_code == (1 if failures else 0)
     return failures
 
 
@@ -57,7 +57,10 @@ def failing(gate: str, out: Path, inputs: Path, *options: str) -> list[str]:
     env = {name: text for name, text in os.environ.items() if not name.startswith("PHASES_")}
     env |= {"PHASES_OUT": str(out), "PHASES_INPUTS": str(inputs), "PYTHONDONTWRITEBYTECODE": "1"}
     report = out.parent / f"{out.name}.xml"
-    return run_gate(gate, ini, report, ["--strict-markers", *options], env)
+    argv = [sys.executable, "-m", "pytest", *gate_arguments(gate, ini, report), *options]
+    process = subprocess.run(argv, cwd=out, env=env, capture_output=True, text=True, check=False)
+    assert process.returncode in {0, 1}, process.stdout + process.stderr
+    return failed_checks(report, process.returncode)
 
 
 def write_chats(folder: Path) -> Path:

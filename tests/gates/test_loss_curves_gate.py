@@ -31,6 +31,7 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     config = yaml.safe_load((ROOT / "lab/loss_curves/experiment.yaml").read_text("utf-8"))
     config["common"]["data"] |= {"source": str(write_chats(folder)), "max_tokens": 80}
     config["common"]["lora"] = {"r": 4, "lora_alpha": 8}
+    config["profiles"]["cpu"]["workers"] = 1  # the workers of a small sweep do little but start
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     inputs = folder / "inputs.json"
     inputs.write_text(
@@ -58,7 +59,7 @@ def trial_folder(out: Path, shape: str) -> Path:
 
 
 def test_an_unchanged_run_passes(judged):
-    assert warm.failing(GATE, *judged) == set()
+    assert warm.failing_in_new_process(GATE, *judged) == set()
 
 
 def test_nothing_at_all_fails_every_measurement(judged, tmp_path):
@@ -87,11 +88,12 @@ def test_noise_in_a_single_trial_is_seen_without_comparing_digests(judged, mutan
 def test_noise_in_each_of_the_arrays_is_seen_by_a_check_of_its_own(judged, mutant):
     for name in ("line", "gradient_products", "repeated_base"):
         change(mutant / f"artifacts/{name}.safetensors", replace_by_noise)
-    assert {
+    checks = {
         "test_line_goes_as_far_as_planned",
         "test_products_can_be_those_of_gradients[start]",
         "test_base_on_the_repeated_examples_agrees_with_the_weights",
-    } <= warm.failing(GATE, mutant, judged[1])
+    }
+    assert warm.failing(GATE, mutant, judged[1], checks=checks) == checks
 
 
 def test_better_numbers_than_the_weights_give_are_seen(judged, mutant):
@@ -116,12 +118,13 @@ def test_better_numbers_than_the_weights_give_are_seen(judged, mutant):
     change(artifacts / "line.safetensors", better_lines)
     change(artifacts / "gradient_products.safetensors", larger_products)
     warm.forge(mutant)
-    assert {
+    checks = {
         "test_evaluation_agrees_with_the_weights[0]",
         "test_base_on_the_repeated_examples_agrees_with_the_weights",
         *(f"test_line_agrees_with_the_weights[{run}]" for run in gate_arrays.RUNS_ALONG_UPDATE),
         "test_products_agree_with_the_weights",
-    } <= warm.failing(GATE, mutant, judged[1])
+    }
+    assert warm.failing(GATE, mutant, judged[1], checks=checks) == checks
 
 
 def test_a_run_under_the_name_of_another_is_seen(judged, mutant):
@@ -129,9 +132,8 @@ def test_a_run_under_the_name_of_another_is_seen(judged, mutant):
     names = json.loads(path.read_text())
     names["healthy"], names["flat"] = names["flat"], names["healthy"]
     path.write_text(json.dumps(names))
-    assert {
-        f"test_shape_is_the_run_that_the_config_describes[{s}]" for s in ("healthy", "flat")
-    } <= warm.failing(GATE, mutant, judged[1])
+    checks = {f"test_shape_is_the_run_that_the_config_describes[{s}]" for s in ("healthy", "flat")}
+    assert warm.failing(GATE, mutant, judged[1], checks=checks) == checks
 
 
 def test_a_missing_trial_is_seen(judged, mutant):

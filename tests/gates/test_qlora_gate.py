@@ -6,13 +6,8 @@ killed by the check that is made for it.
 """
 
 import copy
-import hashlib
 import json
-import os
 import shutil
-import subprocess
-import sys
-import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,8 +20,10 @@ from safetensors.numpy import load_file, save_file
 from gates.qlora import arrays
 from gates.qlora import measurements as gate
 from gates.shared import outputs
-from tests.gates.conftest import INI, ROOT, digests_of, run_experiment, write_chats
+from tests.gates import warm
+from tests.gates.conftest import ROOT, run_experiment, write_chats
 
+GATE = "qlora/test_qlora.py"
 NEEDS_A_REAL_MODEL = {"test_run_beats_its_control"}
 MEASUREMENTS = (*gate.RECOMPUTED, *gate.BOUNDED)
 
@@ -58,56 +55,6 @@ def mutant(judged: tuple[Path, Path], tmp_path: Path) -> Path:
     return Path(shutil.copytree(judged[0], tmp_path / "copy"))
 
 
-def failing(out: Path, inputs: Path) -> list[str]:
-    """Return the checks that fail, those of integrity left out.
-
-    The gate keeps its cache from one copy to the next.
-    """
-    folder = inputs.parent
-    (folder / "cache").mkdir(exist_ok=True)
-    (folder / "gate.ini").write_text(INI)
-    (folder / "digests.json").write_text(json.dumps(digests_of(out)))
-    report = folder / "report.xml"
-    argv = [sys.executable, "-m", "pytest", str(ROOT / "gates/qlora/test_qlora.py")]
-    argv += ["-c", str(folder / "gate.ini"), "--rootdir", str(ROOT), "--noconftest", "-q"]
-    argv += ["-p", "no:cacheprovider", "-o", f"pythonpath={ROOT}", f"--junitxml={report}"]
-    env = {
-        "PHASES_OUT": str(out),
-        "PHASES_INPUTS": str(inputs),
-        "PHASES_NONCE": "01",
-        "PHASES_GATE_CACHE": str(folder / "cache"),
-        "PHASES_DIGESTS": str(folder / "digests.json"),
-        "PYTHONDONTWRITEBYTECODE": "1",
-    }
-    done = subprocess.run(
-        [*argv, "-m", "not integrity"],
-        cwd=out,
-        env=os.environ | env,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode in {0, 1}, done.stdout + done.stderr
-    names = []
-    for case in ET.parse(report).iter("testcase"):
-        if case.find("failure") is not None or case.find("error") is not None:
-            names.append(case.get("name", ""))
-    return names
-
-
-def forge(out: Path) -> None:
-    """Correct result.json's digests, as the forger of an output would."""
-    result = json.loads((out / "result.json").read_text())
-    result["files"] = {
-        name: hashlib.sha256((out / name).read_bytes()).hexdigest() for name in result["files"]
-    }
-    (out / "result.json").write_text(json.dumps(result))
-
-
-def without_parameters(names: list[str]) -> set[str]:
-    return {name.partition("[")[0] for name in names}
-
-
 def rewrite(path: Path, change: Callable[[list[dict[str, Any]]], None]) -> None:
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     change(rows)
@@ -115,15 +62,15 @@ def rewrite(path: Path, change: Callable[[list[dict[str, Any]]], None]) -> None:
 
 
 def test_a_true_run_passes_but_for_what_a_random_model_cannot_learn(judged):
-    assert without_parameters(failing(*judged)) == NEEDS_A_REAL_MODEL
+    assert warm.failing_in_new_process(GATE, *judged) == NEEDS_A_REAL_MODEL
 
 
 def test_nothing_at_all_fails_every_check(judged, tmp_path):
     (tmp_path / "empty").mkdir()
-    names = failing(tmp_path / "empty", judged[1])
+    names = warm.failing(GATE, tmp_path / "empty", judged[1])
     assert {
         f"test_measurement_follows_from_what_was_stored[{name}]" for name in gate.RECOMPUTED
-    } < set(names)
+    } < names
     assert "test_run_beats_its_control" in names
 
 
@@ -138,7 +85,7 @@ def test_noise_in_the_arrays_is_seen_without_comparing_digests(judged, mutant, n
         normal = draw.standard_normal(tensor.shape) * tensor.std() + tensor.mean()
         noise[key] = normal.astype(tensor.dtype)
     save_file(noise, path)
-    assert set(failing(mutant, judged[1])) - NEEDS_A_REAL_MODEL
+    assert warm.failing(GATE, mutant, judged[1]) - NEEDS_A_REAL_MODEL
 
 
 @pytest.mark.parametrize(
@@ -153,29 +100,31 @@ def test_better_losses_than_the_weights_give_are_seen(judged, mutant, evaluation
     tensors = load_file(path)
     tensors[f"{evaluation}.losses"] -= np.float32(0.02)
     save_file(tensors, path)
-    forge(mutant)
-    assert check in failing(mutant, judged[1])
+    warm.forge(mutant)
+    assert warm.fails(check, GATE, mutant, judged[1])
 
 
 def test_an_adapter_that_was_not_trained_is_seen(judged, mutant):
     folder, file = mutant / "artifacts", "adapter_model.safetensors"
     shutil.copy(folder / "adapter_initial" / file, folder / "adapter_true" / file)
-    forge(mutant)
-    names = failing(mutant, judged[1])
-    assert "test_training_began_at_the_base_and_moved_every_layer" in names
-    assert "test_evaluation_agrees_with_the_weights[true]" in names
+    warm.forge(mutant)
+    checks = {
+        "test_training_began_at_the_base_and_moved_every_layer",
+        "test_evaluation_agrees_with_the_weights[true]",
+    }
+    assert warm.failing(GATE, mutant, judged[1], checks=checks) == checks
 
 
 def test_evaluation_data_in_the_training_data_is_seen(judged, mutant):
     leak = json.loads((mutant / "artifacts/evaluation.jsonl").read_text().splitlines()[0])
     rewrite(mutant / "artifacts/train.jsonl", lambda rows: rows.__setitem__(3, leak))
-    assert "test_no_evaluation_data_in_the_training_data" in failing(mutant, judged[1])
+    assert warm.fails("test_no_evaluation_data_in_the_training_data", GATE, mutant, judged[1])
 
 
 def test_a_control_that_is_not_shuffled_is_seen(judged, mutant):
     shutil.copy(mutant / "artifacts/train.jsonl", mutant / "artifacts/control.jsonl")
-    names = failing(mutant, judged[1])
-    assert "test_control_has_the_same_prompts_and_answers_otherwise_assigned" in names
+    check = "test_control_has_the_same_prompts_and_answers_otherwise_assigned"
+    assert warm.fails(check, GATE, mutant, judged[1])
 
 
 def test_a_loss_on_the_prompt_is_seen(judged, mutant):
@@ -185,8 +134,8 @@ def test_a_loss_on_the_prompt_is_seen(judged, mutant):
             row.__setitem__("labels", [row["ids"][0], *row["labels"][1:]]) for row in rows
         ],
     )
-    names = failing(mutant, judged[1])
-    assert "test_loss_counts_the_answer_and_nothing_else[train]" in names
+    check = "test_loss_counts_the_answer_and_nothing_else[train]"
+    assert warm.fails(check, GATE, mutant, judged[1])
 
 
 def test_an_answer_that_was_not_decoded_greedily_is_seen(judged, mutant):
@@ -194,8 +143,8 @@ def test_an_answer_that_was_not_decoded_greedily_is_seen(judged, mutant):
     generations = json.loads(path.read_text())
     generations[0]["after"][0] = (generations[0]["after"][0] + 1) % 200 + 3
     path.write_text(json.dumps(generations))
-    forge(mutant)
-    assert "test_answers_are_greedy[after]" in failing(mutant, judged[1])
+    warm.forge(mutant)
+    assert warm.fails("test_answers_are_greedy[after]", GATE, mutant, judged[1])
 
 
 @pytest.mark.parametrize(
@@ -205,17 +154,17 @@ def test_another_batch_than_the_widest_is_seen(judged, mutant, field, value):
     path = mutant / "artifacts/memory.json"
     entry = json.loads(path.read_text())
     path.write_text(json.dumps(entry | {field: value}))
-    forge(mutant)
-    assert "test_activations_are_possible" in failing(mutant, judged[1])
+    warm.forge(mutant)
+    assert warm.fails("test_activations_are_possible", GATE, mutant, judged[1])
 
 
 def test_other_activations_than_those_stored_are_seen(judged, mutant):
     path = mutant / "artifacts/memory.json"
     entry = json.loads(path.read_text())
     path.write_text(json.dumps(entry | {"activations": entry["activations"][1:]}))
-    forge(mutant)
-    names = failing(mutant, judged[1])
-    assert "test_measurement_follows_from_what_was_stored[memory_activations]" in names
+    warm.forge(mutant)
+    check = "test_measurement_follows_from_what_was_stored[memory_activations]"
+    assert warm.fails(check, GATE, mutant, judged[1])
 
 
 def test_activations_that_fit_the_sum_but_not_the_model_are_seen(judged, mutant):
@@ -227,8 +176,8 @@ def test_activations_that_fit_the_sum_but_not_the_model_are_seen(judged, mutant)
     result["measurements"]["memory_activations"]["value"] = 100
     result["measurements"]["memory_other"]["value"] += total - 100
     (mutant / "result.json").write_text(json.dumps(result))
-    forge(mutant)
-    assert "test_activations_are_possible" in failing(mutant, judged[1])
+    warm.forge(mutant)
+    assert warm.fails("test_activations_are_possible", GATE, mutant, judged[1])
 
 
 @pytest.fixture(scope="module")

@@ -1,44 +1,87 @@
-"""A gate run as the runner runs it on mutant after mutant.
+"""A gate run on mutant after mutant: with the digests of the files, and one cache for all of them.
 
-With the digests of the files, and one cache for all of them.
+Runs are forked: most of a gate's time goes into loading torch and peft.
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+import subprocess
+import sys
+from collections.abc import Collection
 from pathlib import Path
 
-from tests.gates.conftest import INI, digests_of, run_gate
+import pytest
+
+from tests.forks import FORKS
+from tests.gates.conftest import INI, digests_of, failed_checks, gate_arguments
 
 
 def fails(check: str, gate: str, out: Path, inputs: Path) -> bool:
-    """Run one check of a gate alone, with all its parameters; return whether it fails."""
-    name = check.partition("[")[0]
-    return check in failing(gate, out, inputs, options=["-k", name])
+    """Run one check of a gate alone; return whether it fails."""
+    return check in failing(gate, out, inputs, checks=[check])
 
 
-def failing(
-    gate: str, out: Path, inputs: Path, *, options: Sequence[str] = ("-m", "not integrity")
-) -> set[str]:
-    """Return the checks that fail, those marked integrity left out.
+def failing(gate: str, out: Path, inputs: Path, *, checks: Collection[str] = ()) -> set[str]:
+    """Return which of the checks fail, by default of all but those marked integrity.
 
     The cache is beside the file of the inputs.
     """
+    argv, env = _prepare(gate, out, inputs, checks)
+    log = inputs.parent / "gate.log"
+    process = FORKS.Process(target=_run_pytest, args=(argv, env, out, log))
+    process.start()
+    process.join()
+    assert process.exitcode in {0, 1}, log.read_text()
+    return set(failed_checks(inputs.parent / "report.xml", process.exitcode))
+
+
+def failing_in_new_process(gate: str, out: Path, inputs: Path) -> set[str]:
+    """Return what `failing` returns, from a process that loads what it needs, as the runner's."""
+    argv, env = _prepare(gate, out, inputs)
+    process = subprocess.run(
+        [sys.executable, "-m", "pytest", *argv],
+        cwd=out,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode in {0, 1}, process.stdout + process.stderr
+    return set(failed_checks(inputs.parent / "report.xml", process.returncode))
+
+
+def _prepare(
+    gate: str, out: Path, inputs: Path, checks: Collection[str] = ()
+) -> tuple[list[str], dict[str, str]]:
+    """Return the arguments of pytest and the environment of a gate."""
     folder = inputs.parent
     (folder / "cache").mkdir(exist_ok=True)
     (folder / "gate.ini").write_text(INI)
     (folder / "digests.json").write_text(json.dumps(digests_of(out)))
+    argv = gate_arguments(gate, folder / "gate.ini", folder / "report.xml", checks)
     env = os.environ | {
         "PHASES_OUT": str(out),
         "PHASES_INPUTS": str(inputs),
         "PHASES_NONCE": "01",
         "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
         "PHASES_GATE_CACHE": str(folder / "cache"),
         "PHASES_DIGESTS": str(folder / "digests.json"),
     }
-    report = folder / "report.xml"
-    return set(run_gate(gate, folder / "gate.ini", report, list(options), env))
+    return [*argv, "-m", "not integrity"], env
+
+
+def _run_pytest(argv: list[str], env: dict[str, str], out: Path, log: Path) -> None:
+    """Run pytest in this forked process and end it with pytest's exit code."""
+    sys.dont_write_bytecode = True  # PYTHONDONTWRITEBYTECODE is read at the start only
+    os.environ.clear()
+    os.environ.update(env)
+    os.chdir(out)
+    with log.open("w") as stream:
+        os.dup2(stream.fileno(), 1)
+        os.dup2(stream.fileno(), 2)
+    sys.exit(pytest.main(argv))
 
 
 def forge(out: Path) -> None:

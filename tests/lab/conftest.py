@@ -35,6 +35,14 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def docstring_examples() -> Any:
+    """Return Python's own functions as examples of at most 110 tokens of the tiny model."""
+    from lab.instruments import data, models
+
+    return data.load("python-docstrings", models.tiny(0).tokenizer, max_tokens=110)
+
+
 @pytest.fixture(params=FAMILIES)
 def family_model(request: pytest.FixtureRequest) -> Any:
     """Return a random model of 2 layers of every family that the lab knows."""

@@ -22,6 +22,7 @@ def test_rows_start_from_the_same_adapters(tiny_folder):
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
+@pytest.mark.soak
 def test_this_loop_and_the_plain_one_learn_the_same(tiny_folder, tmp_path):
     ran, losses = {}, {}
     for row in (OURS, PLAIN):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pexpect
+from toy import environment
 
 PROMPT = r"type exactly:  ([^\r\n]+)\r?\n> "
 
@@ -31,14 +31,13 @@ def at_terminal(
         early: typed before the question.
         env: further environment variables.
     """
-    source = str(Path(__file__).parents[2])
     child = pexpect.spawn(
         sys.executable,
         ["-m", "phases", *arguments],
         cwd=str(root),
         encoding="utf-8",
         timeout=60,
-        env={**os.environ, "PYTHONPATH": source, **(env or {})},
+        env={**environment(), **(env or {})},
     )
     if early:
         child.send(early)

@@ -11,6 +11,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import coverage
+
+ROOT = Path(__file__).resolve().parents[2]
+
 EXPERIMENT = '''
 """Count, and keep the numbers, so that a gate can count again; the file MODE makes it fail."""
 import hashlib, json, os, pathlib, sys
@@ -142,6 +146,15 @@ def toy_plan(phases: int = 1, features: int = 2, **defaults: Any) -> dict[str, A
     }
 
 
+def environment() -> dict[str, str]:
+    """Return the environment of a runner; its coverage counts where that of the tests does."""
+    variables = {**os.environ, "PYTHONPATH": str(ROOT)}
+    if coverage.Coverage.current() is not None:
+        variables["COVERAGE_PROCESS_START"] = str(ROOT / "pyproject.toml")
+        variables["COVERAGE_FILE"] = str(ROOT / ".coverage")
+    return variables
+
+
 class Toy:
     """A toy repository, and the runner started in it as a user starts it."""
 
@@ -195,14 +208,13 @@ class Toy:
 
         `code` is the expected exit code; None expects none.
         """
-        source = str(Path(__file__).parents[2])
         process = subprocess.run(
             [sys.executable, "-m", "phases", *arguments],
             cwd=self.root,
             capture_output=True,
             text=True,
             input=stdin,
-            env={**os.environ, "PYTHONPATH": source, **(env or {})},
+            env={**environment(), **(env or {})},
             start_new_session=True,
             check=False,
         )

@@ -56,19 +56,26 @@ def data(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def outs(data, tmp_path_factory):
-    """Make the same run in one process and in two, and one with another seed."""
-    folder = tmp_path_factory.mktemp("forgetting")
-    for name, seed, workers in (("a", 0, 1), ("b", 0, 2), ("c", 1, 1)):
-        ctx = context(folder / name, data, seed, workers)
-        conduct(experiment.EXPERIMENT, experiment.run, ctx)
-    return [folder / name for name in "abc"]
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("forgetting")
 
 
 @pytest.fixture(scope="module")
-def observations(data, tmp_path_factory):
-    ctx = context(tmp_path_factory.mktemp("observations") / "out", data)
-    return experiment.measure(ctx)
+def observations(folder, data):
+    """Return what two processes observe, stored in the folder `b`."""
+    ctx = context(folder / "b", data, workers=2)
+    observations = experiment.measure(ctx)
+    experiment.store(ctx.out / "artifacts", observations)
+    return observations
+
+
+@pytest.fixture(scope="module")
+def outs(folder, data, observations):
+    """Return the same run in one process and in two, and one with another seed."""
+    for name, seed in (("a", 0), ("c", 1)):
+        ctx = context(folder / name, data, seed)
+        conduct(experiment.EXPERIMENT, experiment.run, ctx)
+    return [folder / name for name in "abc"]
 
 
 def sentences(observations, **changes):

@@ -34,11 +34,10 @@ def examples(tokenizer, tmp_path_factory):
     return data.load(str(path), tokenizer, max_tokens=200)
 
 
-def test_python_docstrings_fit_and_have_short_prompts(tokenizer):
-    examples = data.load("python-docstrings", tokenizer, max_tokens=80)
-    assert len(examples) > 300
-    assert max(len(e.encoded.ids) for e in examples) <= 80
-    for example in examples[:50]:
+def test_python_docstrings_fit_and_have_short_prompts(tokenizer, docstring_examples):
+    assert len(docstring_examples) > 300
+    assert max(len(e.encoded.ids) for e in docstring_examples) <= 110
+    for example in docstring_examples[:50]:
         assert tokenizer.decode(example.encoded.ids).startswith("<|im_start|>user\n")
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lab.instruments import data, evaluation, full_tuning, models, training
+from lab.instruments import evaluation, full_tuning, models, training
 from lab.instruments.full_tuning import FullTuningError
 from lab.instruments.training import Settings
 
@@ -11,11 +11,8 @@ SETTINGS = Settings(steps=3, batch_size=2, learning_rate=1e-3, warmup_steps=1)
 
 
 @pytest.fixture(scope="module")
-def examples():
-    return [
-        e.encoded
-        for e in data.load("python-docstrings", models.tiny(0).tokenizer, max_tokens=110)[:8]
-    ]
+def examples(docstring_examples):
+    return [e.encoded for e in docstring_examples[:8]]
 
 
 def silent(done, step, optimizer):

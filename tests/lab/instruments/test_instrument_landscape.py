@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.instruments import adapters, data, evaluation, landscape, models, trials
+from lab.instruments import adapters, data, evaluation, landscape, trials
 from lab.instruments.adapters import LoraSettings
 from lab.instruments.training import Settings
 from lab.instruments.trials import SweepContext, Trial
@@ -22,13 +22,9 @@ TRIAL = Trial(
 
 
 @pytest.fixture(scope="module")
-def sweep_context(tiny_folder, tmp_path_factory):
+def sweep_context(tiny_folder, docstring_examples, tmp_path_factory):
     folder = tmp_path_factory.mktemp("landscape")
-    drawn = data.split(
-        data.load("python-docstrings", models.tiny(0).tokenizer, max_tokens=110),
-        train=8,
-        evaluation=6,
-    )
+    drawn = data.split(docstring_examples, train=8, evaluation=6)
     data.write_examples(folder / "train.jsonl", drawn.train)
     data.write_examples(folder / "evaluation.jsonl", drawn.evaluation)
     return SweepContext(

@@ -1,10 +1,9 @@
 """Training: it learns, splits batches exactly, resumes bit for bit, and never fails in silence."""
 
+import contextlib
 import math
 import random
 import signal
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
@@ -14,6 +13,7 @@ from lab.instruments import adapters, models, training
 from lab.instruments.adapters import LoraSettings
 from lab.instruments.chat import IGNORE, Encoded
 from lab.instruments.training import Settings
+from tests.forks import FORKS
 
 SETTINGS = Settings(steps=8, batch_size=4, learning_rate=5e-3, warmup_steps=2)
 
@@ -246,54 +246,52 @@ def test_base_weights_may_be_bfloat16_beside_float32_adapters(tiny_folder, dtype
     assert {p.dtype for p in model.parameters() if not p.requires_grad} == {dtype}
 
 
-CHILD = """
-import sys
-from pathlib import Path
-import torch
-from lab.instruments import adapters, models, training
-from tests.lab.instruments.test_instrument_training import EXAMPLES, SETTINGS
-torch.set_num_threads(1)
-model = adapters.attach(models.load(Path(sys.argv[1]), dtype=torch.float32), \
-adapters.LoraSettings(4, 8), seed=0)
-steps = training.train(model, EXAMPLES, SETTINGS, resume=Path(sys.argv[2]), save_every=1,
-                       after_step=lambda done, *rest: print("done", done, flush=True))
-print(*(step.loss.hex() for step in steps), flush=True)
-for name, tensor in adapters.state(model).items():
-    print(name, tensor.double().sum().item().hex(), tensor.double().norm().item().hex(), flush=True)
-"""
+def train_in_child(folder, checkpoint, sender):
+    """Train, and send the number of each step that is done, then the losses and the adapter."""
+    torch.set_num_threads(1)
+    loaded = models.load(folder, dtype=torch.float32)
+    model = adapters.attach(loaded, LoraSettings(4, 8), seed=0)
+
+    def after_step(done, *_):
+        sender.send(done)
+
+    steps = training.train(
+        model, EXAMPLES, SETTINGS, resume=checkpoint, save_every=1, after_step=after_step
+    )
+    weights = {name: tensor.tolist() for name, tensor in adapters.state(model).items()}
+    sender.send(([step.loss for step in steps], weights))
 
 
-def in_a_process(folder, checkpoint, *, kill_at=None):
-    """Lines that a training process prints.
-
-    With kill_at it is killed as soon as it says that this step is done.
-    """
-    argv = [sys.executable, "-W", "ignore", "-c", CHILD, str(folder), str(checkpoint)]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as child:
-        lines = []
-        for line in child.stdout:
-            lines.append(line.strip())
-            if lines[-1] == f"done {kill_at}":
+def run_child(folder, checkpoint, *, kill_at=None):
+    """Return what a training process sends; it is killed as soon as step `kill_at` is done."""
+    receiver, sender = FORKS.Pipe(duplex=False)
+    child = FORKS.Process(target=train_in_child, args=(folder, checkpoint, sender))
+    child.start()
+    sender.close()
+    received = []
+    with contextlib.suppress(EOFError):
+        while True:
+            received.append(receiver.recv())
+            if received[-1] == kill_at:
                 # SIGKILL: somewhere in the next step, or in the writing of its checkpoint
                 child.kill()
                 break
-        child.stdout.read()
-    assert child.returncode == (0 if kill_at is None else -signal.SIGKILL)
-    return lines
+    child.join()
+    assert child.exitcode == (0 if kill_at is None else -signal.SIGKILL)
+    return received
 
 
 def test_processes_killed_on_the_way_end_where_an_undisturbed_one_does(tiny_folder, tmp_path):
-    whole = in_a_process(tiny_folder, tmp_path / "whole.safetensors")
-    assert whole[:8] == [f"done {n}" for n in range(1, 9)]
+    *steps, whole = run_child(tiny_folder, tmp_path / "whole.safetensors")
+    assert steps == list(range(1, 9))
     broken = tmp_path / "broken.safetensors"
     for kill_at in (1, 4):
-        in_a_process(tiny_folder, broken, kill_at=kill_at)
-    rest = in_a_process(tiny_folder, broken)
-    assert len([line for line in rest if line.startswith("done")]) <= 4, (
-        "it went on and did not begin anew"
-    )
-    assert [line for line in rest if not line.startswith("done")] == whole[8:]
-    assert len(set(whole[8].split())) == SETTINGS.steps, "the losses differ from step to step"
+        run_child(tiny_folder, broken, kill_at=kill_at)
+    *steps, rest = run_child(tiny_folder, broken)
+    assert len(steps) <= 4, "it went on and did not begin anew"
+    assert rest == whole
+    losses, _ = whole
+    assert len(set(losses)) == SETTINGS.steps, "the losses differ from step to step"
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_does_not(tiny_folder):

@@ -1,6 +1,7 @@
 """The questions log: what is written is read, and every rule has a log that breaks it."""
 
 import re
+import string
 from pathlib import Path
 
 import pytest
@@ -44,17 +45,15 @@ GOOD = """# Questions
 - status: this line belongs to no question
 """
 
-line = st.from_regex(r"[A-Za-z0-9 ,.:·#-]{0,30}[A-Za-z0-9]", fullmatch=True)
-entry = st.tuples(
-    st.integers(0, 999).map("Q-{:03d}".format),
-    line.map(str.strip).filter(bool),
-    st.lists(
-        st.tuples(
-            st.from_regex(r"[a-z]{1,9}( [a-z]{1,5})?", fullmatch=True),
-            line.map(str.strip).filter(bool),
-        )
-    ),
+alphanumeric = string.ascii_letters + string.digits
+line = st.builds(
+    lambda start, end: (start + end).strip(),
+    st.text(f"{alphanumeric} ,.:·#-", max_size=30),
+    st.sampled_from(alphanumeric),
 )
+word = st.text(string.ascii_lowercase, min_size=1, max_size=9)
+key = st.lists(word, min_size=1, max_size=2).map(" ".join)
+entry = st.tuples(st.integers(0, 999).map("Q-{:03d}".format), line, st.lists(st.tuples(key, line)))
 
 
 def problems_of(

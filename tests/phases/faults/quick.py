@@ -91,8 +91,11 @@ class Quick(Toy):
         env: dict[str, str] | None = None,
         stdin: str = "",
     ) -> subprocess.CompletedProcess[str]:
-        """Do as Toy.run, with this repository's TMPDIR."""
-        env = {"TMPDIR": str(self.temporary), **(env or {})}
+        """Do as Toy.run, with this repository's TMPDIR.
+
+        Coverage is not measured: it would write files of its own to a disk that fails.
+        """
+        env = {"TMPDIR": str(self.temporary), "COVERAGE_PROCESS_START": "", **(env or {})}
         return super().run(*arguments, code=code, env=env, stdin=stdin)
 
     @property

@@ -304,6 +304,7 @@ def test_what_a_user_changed_or_staged_stays_as_it_was(mid_phase: Quick) -> None
     before = user_files(mid_phase)
     mid_phase.run("run", "--next")
     assert user_files(mid_phase) == before
+    assert "staged.txt" not in mid_phase.git("log", "--name-only", "--format=")
     assert_valid(mid_phase)
 
 
