@@ -149,7 +149,7 @@ def test_the_template_as_it_is_is_verified(learner: Callable[[], Toy]) -> None:
     verdict = json.loads((toy.root / "results/MINE-001/verdict.json").read_text())
     assert [item["outcome"] for item in verdict["predicate"]["phases/predictions/v1"]] == ["HELD"]
     assert (toy.root / "results/MINE-001/figures/loss_per_sequence.png").stat().st_size > 10_000
-    toy.run("audit")
+    toy.assert_audit_is_clean()
 
 
 CHANGES = {

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from terminal_user import as_asked, at_terminal
-from toy import Toy, toy_plan
+from toy import Toy, toy_plan, with_shell_gates
 
 from phases.base import durable
 from phases.base.text import utc_now
@@ -47,7 +47,7 @@ def test_the_approver_approves_and_nothing_starts(halted: Toy) -> None:
     assert decision["assurance"] == "presence"
     assert "a human was present at the terminal, not who it was" in decision["notProved"]
     assert decision["by"]["tty"].startswith("/dev/pts/")
-    halted.run("audit")
+    halted.assert_audit_is_clean()
 
 
 def without_code(phrase: str) -> str:
@@ -239,11 +239,11 @@ def test_rejecting_sends_the_phase_back(halted: Toy) -> None:
     code, screen = at_terminal(halted.root, "approve", "1", answer=as_asked)
     assert code == 0, screen
     assert (halted.root / "prd/approvals/phase-1.2.json").exists()
-    halted.run("audit")
+    halted.assert_audit_is_clean()
 
 
 def test_the_next_phase_opens_only_by_approval(make_toy: Callable[..., Toy]) -> None:
-    toy = make_toy(toy_plan(phases=2, features=1))
+    toy = make_toy(with_shell_gates(toy_plan(phases=2, features=1)))
 
     def approve(phase: str) -> int | None:
         code, _ = at_terminal(toy.root, "approve", phase, answer=as_asked)
@@ -271,7 +271,7 @@ def test_the_next_phase_opens_only_by_approval(make_toy: Callable[..., Toy]) -> 
 def test_where_the_plan_requires_signatures_presence_is_refused(
     make_toy: Callable[..., Toy],
 ) -> None:
-    document: dict[str, Any] = toy_plan(features=1)
+    document: dict[str, Any] = with_shell_gates(toy_plan(features=1))
     document["approval"] = {"mode": "signed"}
     toy = make_toy(document)
     toy.run("run", "--next")

@@ -6,12 +6,8 @@ without their start-up.
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +15,6 @@ import pytest
 from terminal_user import as_asked, at_terminal
 from toy import Toy, toy_plan
 
-from phases import cli
 from phases.audit.findings import Finding, Report, Severity, Uncovered, audit_json, audit_text
 from phases.base import durable
 from phases.base.text import utc_now
@@ -36,32 +31,9 @@ from phases.record.ledger import (
 Tamper = Callable[[Toy], object]
 
 
-@dataclass(frozen=True)
-class CommandResult:
-    """How a command ended."""
-
-    code: int
-    stdout: str
-    stderr: str
-
-
-def phases(toy: Toy, *arguments: str) -> CommandResult:
-    """Run `python -m phases --root … ARGUMENTS` in this process."""
-    stdout, stderr = io.StringIO(), io.StringIO()
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        contextlib.redirect_stdout(stdout),
-        contextlib.redirect_stderr(stderr),
-    ):
-        patch.setattr(sys, "argv", ["phases", "--root", str(toy.root), *arguments])
-        with pytest.raises(SystemExit) as exit_info:
-            cli.main()
-    return CommandResult(int(exit_info.value.code or 0), stdout.getvalue(), stderr.getvalue())
-
-
 def run_audit(toy: Toy) -> tuple[int, dict[str, Any]]:
     """Return exit code and report of `audit --json`."""
-    result = phases(toy, "audit", "--json")
+    result = toy.call("audit", "--json")
     return result.code, json.loads(result.stdout)
 
 
@@ -325,7 +297,7 @@ def check(toy: Toy, tamper: Tamper, code: str, run: int) -> None:
     assert report["ok"] is False
     assert code in codes(report)
     before = toy.git("rev-parse", "HEAD"), toy.git("status", "--porcelain")
-    assert phases(toy, "run", "--next").code == run
+    assert toy.call("run", "--next").code == run
     assert (toy.git("rev-parse", "HEAD"), toy.git("status", "--porcelain")) == before
 
 
@@ -333,7 +305,7 @@ def check(toy: Toy, tamper: Tamper, code: str, run: int) -> None:
 def test_tampering_with_the_ledger_is_named_and_views_warn(halted: Toy, name: str) -> None:
     check(halted, *LEDGER[name])
     for view in ("status", "log", "plan"):
-        result = phases(halted, view)
+        result = halted.call(view)
         assert result.code == 0, result.stderr
         assert "warning: " in result.stderr
 
@@ -343,7 +315,7 @@ def test_tampering_with_the_history_is_named_and_views_warn(halted: Toy, name: s
     newest = halted.git("rev-parse", "refs/phases/log")
     check(halted, *HISTORY[name])
     for view in ("status", "log", "plan"):
-        result = phases(halted, view)
+        result = halted.call(view)
         assert result.code == 0, result.stderr
         assert "warning: history-rewound" in result.stderr
         assert newest[:12] in result.stderr  # the way back
@@ -356,7 +328,7 @@ def test_tampering_with_commits_and_results_is_named(halted: Toy, name: str) -> 
 
 def test_views_of_a_valid_record_warn_of_nothing(halted: Toy) -> None:
     for view in ("status", "log", "plan"):
-        result = phases(halted, view)
+        result = halted.call(view)
         assert (result.code, result.stderr) == (0, "")
 
 
@@ -365,7 +337,7 @@ def test_views_of_a_valid_record_warn_of_nothing(halted: Toy) -> None:
 
 def test_the_text_names_entry_and_path(halted: Toy) -> None:
     replace("results/TOY-001/note.md", "five", "six")(halted)
-    result = phases(halted, "audit")
+    result = halted.call("audit")
     assert result.code == 3
     lines = result.stdout.splitlines()
     line = next(line for line in lines if line.startswith("ERROR result-changed"))
@@ -374,7 +346,7 @@ def test_the_text_names_entry_and_path(halted: Toy) -> None:
 
 
 def test_the_last_line_of_a_valid_record(halted: Toy) -> None:
-    lines = phases(halted, "audit").stdout.splitlines()
+    lines = halted.call("audit").stdout.splitlines()
     assert lines[0].startswith("checked 7 entries, 3 commits, 2 receipts, 0 approvals, ")
     assert lines[-1] == "audit: ok"
 
@@ -434,8 +406,8 @@ def test_a_clone_says_what_it_cannot_cover(halted: Toy, tmp_path: Path) -> None:
         "approvals": 0,
         "artifacts": 0,
     }
-    assert phases(clone, "status").stderr == ""
-    assert phases(clone, "run", "--next").code == 4
+    assert clone.call("status").stderr == ""
+    assert clone.call("run", "--next").code == 4
     edit_a_byte(progress)(clone)
     assert run_audit(clone)[0] == 3
 
@@ -481,7 +453,7 @@ def test_an_approved_phase_is_valid(approved: Toy) -> None:
     code, report = run_audit(approved)
     assert (code, report["findings"]) == (0, [])
     assert report["checked"]["approvals"] == 1
-    assert phases(approved, "run", "--next").code == 0
+    assert approved.call("run", "--next").code == 0
 
 
 APPROVALS = {
@@ -556,9 +528,9 @@ def test_a_rejection_does_not_count_as_an_approval(halted: Toy) -> None:
     code, report = run_audit(halted)
     assert code == 3
     assert "approval-missing" in codes(report)
-    status = json.loads(phases(halted, "status", "--json").stdout)
+    status = json.loads(halted.call("status", "--json").stdout)
     assert status["phases"][0]["state"] == "awaiting_approval"
-    assert phases(halted, "run", "--next").code in (3, 4)
+    assert halted.call("run", "--next").code in (3, 4)
 
 
 WITHOUT_MEASUREMENTS = """

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from toy import Toy, toy_plan
+from toy import Toy, toy_plan, with_shell_gates
 
 from phases.base import debug_log
 from phases.base.debug_log import MAX_BYTES, log_to_file
@@ -86,7 +86,7 @@ def test_debug_shows_the_traceback_and_keeps_the_exit_code(halted: Toy) -> None:
 
 
 def test_a_log_that_cannot_be_opened_ends_nothing(make_toy: Callable[..., Toy]) -> None:
-    toy = make_toy(toy_plan(features=1))
+    toy = make_toy(with_shell_gates(toy_plan(features=1)))
     (runner_log(toy) / "folder").mkdir(parents=True)  # its name is taken by a folder
     toy.run("run", "--next")
     assert toy.states() == {"TOY-001": "verified"}
@@ -101,7 +101,7 @@ def test_a_folder_that_cannot_be_made_ends_nothing(halted: Toy) -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this machine has no /dev/full")
 def test_a_full_disk_ends_nothing(make_toy: Callable[..., Toy]) -> None:
-    toy = make_toy(toy_plan(features=1))
+    toy = make_toy(with_shell_gates(toy_plan(features=1)))
     runner_log(toy).parent.mkdir(parents=True)
     runner_log(toy).symlink_to("/dev/full")
     process = toy.run("run", "--next")

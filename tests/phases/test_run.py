@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from terminal_user import as_asked, at_terminal
-from toy import Toy, environment, toy_plan
+from toy import Toy, environment, toy_plan, with_shell_gates
 
 from phases.base import durable
 from phases.record.ledger import Entry, parse_ledger
@@ -107,7 +107,7 @@ def test_needed_outputs_are_inputs_in_their_own_shape(make_toy: Callable[..., To
         " assert json.loads((d / 'artifacts/numbers.json').read_text()) == [3, 1, 4, 1, 5];"
         " assert (d / 'note.md').exists()"
     )
-    plan = toy_plan(features=2)
+    plan = with_shell_gates(toy_plan(features=2))
     second = plan["phases"][0]["features"][1]
     second["needs"] = ["TOY-001"]
     second["command"] = f'{sys.executable} -c "{script}" && {second["command"]}'
@@ -134,7 +134,10 @@ FAILURES = {
 def test_failures_are_recorded_and_committed(make_toy: Callable[..., Toy], mode: str) -> None:
     # 1. The failed attempt.
     state, message, code = FAILURES[mode]
-    toy = make_toy(toy_plan(features=1, timeout_s=3))
+    plan = toy_plan(features=1, timeout_s=3)
+    if mode != "wrong":
+        with_shell_gates(plan)  # the gate is not what fails
+    toy = make_toy(plan)
     toy.write("MODE", mode)
     toy.commit(mode)
     toy.run("run", "--next", code=code)
@@ -146,7 +149,7 @@ def test_failures_are_recorded_and_committed(make_toy: Callable[..., Toy], mode:
     assert toy.git("log", "-1", "--format=%s").startswith(f"TOY-001 Count number 1: {state}")
     if mode in ("wrong", "stray"):
         assert (toy.root / ".phases/quarantine/TOY-001/1/result.json").exists()
-    toy.run("audit")
+    toy.assert_audit_is_clean()
 
     # 2. Once it is fixed, the next attempt is verified.
     toy.write("MODE", "good")
@@ -154,11 +157,11 @@ def test_failures_are_recorded_and_committed(make_toy: Callable[..., Toy], mode:
     toy.run("run", "--next")
     assert toy.states() == {"TOY-001": "verified"}
     assert "attempt 2, seed 0" in toy.progress
-    toy.run("audit")
+    toy.assert_audit_is_clean()
 
 
 def test_attempts_are_limited(make_toy: Callable[..., Toy]) -> None:
-    toy = make_toy(toy_plan(features=1, attempts=2))
+    toy = make_toy(with_shell_gates(toy_plan(features=1, attempts=2)))
     toy.write("MODE", "crash")
     toy.commit("crash")
     toy.run("run", "--next", code=1)
@@ -170,11 +173,11 @@ def test_attempts_are_limited(make_toy: Callable[..., Toy]) -> None:
 
 
 def test_a_results_folder_with_a_space_keeps_its_lock(make_toy: Callable[..., Toy]) -> None:
-    plan = toy_plan(features=2)
+    plan = with_shell_gates(toy_plan(features=2))
     plan["results"] = "my results"
     toy = make_toy(plan)
     toy.run("run", "--feature", "TOY-001")
-    toy.run("audit")
+    toy.assert_audit_is_clean()
 
     # The lock is read back: a changed gate of the phase stops the run.
     toy.write("gates/test_count.py", "def test_nothing():\n    pass\n")
@@ -183,7 +186,7 @@ def test_a_results_folder_with_a_space_keeps_its_lock(make_toy: Callable[..., To
 
 
 def test_a_run_that_comes_to_spent_attempts_says_what_it_ran(make_toy: Callable[..., Toy]) -> None:
-    plan = toy_plan(features=2, attempts=1)
+    plan = with_shell_gates(toy_plan(features=2, attempts=1))
     plan["phases"][0]["features"][1]["command"] = "exit 3"
     toy = make_toy(plan)
     toy.run("run", "--feature", "TOY-002", code=1)
@@ -200,7 +203,7 @@ def test_a_run_that_comes_to_spent_attempts_says_what_it_ran(make_toy: Callable[
 
 
 def test_keep_going_runs_what_does_not_need_the_failed_one(make_toy: Callable[..., Toy]) -> None:
-    plan = toy_plan(features=3)
+    plan = with_shell_gates(toy_plan(features=3))
     first, _, third = plan["phases"][0]["features"]
     first["command"] = "exit 3"
     third["needs"] = ["TOY-001"]
@@ -252,7 +255,7 @@ def test_kinds_may_be_exempt_from_the_first_lock_on(make_toy: Callable[..., Toy]
 
 
 def test_repository_inputs_equal_head(make_toy: Callable[..., Toy]) -> None:
-    plan = toy_plan(features=1)
+    plan = with_shell_gates(toy_plan(features=1))
     plan["inputs"] = [{"name": "notes", "path": "notes"}]
     plan["phases"][0]["features"][0]["inputs"] = ["notes"]
     toy = make_toy(toy_plan(features=1))
@@ -352,7 +355,7 @@ def test_a_gate_cannot_import_another_topic(make_toy: Callable[..., Toy]) -> Non
 def test_setup_gets_the_cache_and_its_digests_are_checked(
     make_toy: Callable[..., Toy], tmp_path: Path
 ) -> None:
-    plan = toy_plan(features=1)
+    plan = with_shell_gates(toy_plan(features=1))
     digests = {"word.txt": durable.sha256(b"hi\n")}
     item = {"name": "word", "path": "$PHASES_CACHE/word", "sha256": digests}
     phase = plan["phases"][0]
@@ -394,7 +397,7 @@ def test_an_exit_gate_that_fails_halts_nothing(make_toy: Callable[..., Toy]) -> 
     starts = toy.progress.count("STARTED")
     toy.run("run", "--next", code=1)
     assert toy.progress.count("STARTED") == starts
-    toy.run("audit")
+    toy.assert_audit_is_clean()
 
 
 #### runs that record nothing
@@ -506,4 +509,4 @@ def test_a_second_runner_is_told_who_is_at_work(make_toy: Callable[..., Toy]) ->
     assert toy.states() == {"TOY-001": "pending"}
     assert "INTERRUPTED" in toy.progress
     assert toy.status()["phases"][0]["features"][0]["attempts"] == 0
-    toy.run("audit")
+    toy.assert_audit_is_clean()

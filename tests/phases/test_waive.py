@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from terminal_user import as_asked, at_terminal
-from toy import Toy, toy_plan
+from toy import Toy, toy_plan, with_shell_gates
 
 from phases.record.ledger import parse_ledger
 
@@ -24,7 +24,7 @@ EXIT_GATE = (
 
 def failing_plan() -> dict[str, Any]:
     """Return a plan whose first feature crashes; the second needs it."""
-    plan = toy_plan(features=3, attempts=1)
+    plan = with_shell_gates(toy_plan(features=3, attempts=1))
     phase = plan["phases"][0]
     phase["features"][0]["command"] = "echo no luck; exit 3"
     phase["features"][1]["needs"] = ["TOY-001"]
@@ -146,7 +146,8 @@ def test_a_waived_feature_that_verifies_later_is_verified(failed: Toy) -> None:
 
     # A command that works is locked.
     document = json.loads((failed.root / "prd/plan.json").read_text())
-    document["phases"][0]["features"][0] = toy_plan()["phases"][0]["features"][0]
+    working = with_shell_gates(toy_plan())
+    document["phases"][0]["features"][0] = working["phases"][0]["features"][0]
     failed.write("prd/plan.json", json.dumps(document))
     failed.commit("a command that works")
     relock = ("relock", "1", "--reason", "it was the command")
@@ -157,14 +158,14 @@ def test_a_waived_feature_that_verifies_later_is_verified(failed: Toy) -> None:
     failed.run("run", "--next")
     assert set(failed.states().values()) == {"verified"}
     assert "phase 1 relocked: it was the command" in failed.run("status").stdout
-    failed.run("audit")
+    failed.assert_audit_is_clean()
 
 
 def test_what_needs_a_waived_feature_of_an_earlier_phase_waits_for_the_approver(
     make_toy: Callable[..., Toy],
 ) -> None:
     # 1. TOY-001 is waived; TOY-003 of the next phase needs it.
-    plan = toy_plan(phases=2, features=2, attempts=1)
+    plan = with_shell_gates(toy_plan(phases=2, features=2, attempts=1))
     first, second = plan["phases"]
     first["features"][0]["command"] = "exit 3"
     second["features"] = [second["features"][0] | {"needs": ["TOY-001"]}]
@@ -190,16 +191,16 @@ def test_what_needs_a_waived_feature_of_an_earlier_phase_waits_for_the_approver(
     toy.run("run", "--next")
     kinds = [entry.kind for entry in parse_ledger(toy.progress.encode()).entries]
     assert kinds[-3:] == ["LOCKED", "WAIVED", "HALTED"]
-    toy.run("audit")
+    toy.assert_audit_is_clean()
 
 
 def test_a_rejection_opens_attempts_anew(make_toy: Callable[..., Toy]) -> None:
     """Attempts count under a lock; a rejection releases it, so the last attempt can be repeated."""
-    toy = make_toy(toy_plan(features=1, attempts=1))
+    toy = make_toy(with_shell_gates(toy_plan(features=1, attempts=1)))
     toy.run("run", "--next")
     assert at_terminal(toy.root, "reject", "1", "--reason", "again", answer=as_asked)[0] == 0
     toy.run("run", "--next")
     assert toy.states() == {"TOY-001": "verified"}
     _, screen = at_terminal(toy.root, "approve", "1", answer=lambda _: "")
     assert "tried more than once:" in screen
-    toy.run("audit")
+    toy.assert_audit_is_clean()

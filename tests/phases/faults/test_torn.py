@@ -53,7 +53,7 @@ def test_a_torn_journal_is_set_aside_and_recorded(name: str, halfway: Quick) -> 
     files = list((halfway.root / ".phases/quarantine/.torn").iterdir())
     assert [file.read_bytes() for file in files] == [torn]
     assert violations(halfway.root, before) == []
-    halfway.run("audit")
+    halfway.assert_audit_is_clean()
 
 
 @pytest.mark.parametrize("cut", [1, 40, 10_000], ids=["newline", "middle", "whole entries"])
@@ -100,7 +100,7 @@ def test_a_torn_journal_at_a_checkpoint_blocks_no_approval(waiting: Quick) -> No
     assert kinds[-3:] == ["HALTED", "REPAIRED", "HALTED"]
     assert at_terminal(waiting.root, "approve", "1", answer=as_asked)[0] == 0
     assert violations(waiting.root) == []
-    waiting.run("audit")
+    waiting.assert_audit_is_clean()
 
 
 def test_a_kill_between_a_repair_and_its_entry_is_recovered(
