@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.forks import run_pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 INI = f"[pytest]\npythonpath = {ROOT}\nmarkers =\n    integrity: compares digests\n"
 
@@ -57,10 +59,10 @@ def failing(gate: str, out: Path, inputs: Path, *options: str) -> list[str]:
     env = {name: text for name, text in os.environ.items() if not name.startswith("PHASES_")}
     env |= {"PHASES_OUT": str(out), "PHASES_INPUTS": str(inputs), "PYTHONDONTWRITEBYTECODE": "1"}
     report = out.parent / f"{out.name}.xml"
-    argv = [sys.executable, "-m", "pytest", *gate_arguments(gate, ini, report), *options]
-    process = subprocess.run(argv, cwd=out, env=env, capture_output=True, text=True, check=False)
-    assert process.returncode in {0, 1}, process.stdout + process.stderr
-    return failed_checks(report, process.returncode)
+    log = out.parent / f"{out.name}.log"
+    exit_code = run_pytest([*gate_arguments(gate, ini, report), *options], out, env, log)
+    assert exit_code in {0, 1}, log.read_text()
+    return failed_checks(report, exit_code)
 
 
 def write_chats(folder: Path) -> Path:

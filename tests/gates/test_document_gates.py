@@ -18,7 +18,9 @@ from tests.gates.conftest import ROOT, digests_of, failing, run_experiment
 FEATURES = ("documentation", "questions", "template")
 
 
-@pytest.mark.parametrize("name", FEATURES)
+@pytest.mark.parametrize(
+    "name", ["documentation", "questions", pytest.param("template", marks=pytest.mark.soak)]
+)
 def test_the_runner_finds_the_gate_able_to_fail_and_every_measurement_judged(
     name: str, outputs_of: Callable[[str], Path], inputs: Path, tmp_path: Path
 ) -> None:

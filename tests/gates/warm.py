@@ -11,9 +11,7 @@ import sys
 from collections.abc import Collection
 from pathlib import Path
 
-import pytest
-
-from tests.forks import FORKS
+from tests.forks import run_pytest
 from tests.gates.conftest import INI, digests_of, failed_checks, gate_arguments
 
 
@@ -29,11 +27,9 @@ def failing(gate: str, out: Path, inputs: Path, *, checks: Collection[str] = ())
     """
     argv, env = _prepare(gate, out, inputs, checks)
     log = inputs.parent / "gate.log"
-    process = FORKS.Process(target=_run_pytest, args=(argv, env, out, log))
-    process.start()
-    process.join()
-    assert process.exitcode in {0, 1}, log.read_text()
-    return set(failed_checks(inputs.parent / "report.xml", process.exitcode))
+    exit_code = run_pytest(argv, out, env, log)
+    assert exit_code in {0, 1}, log.read_text()
+    return set(failed_checks(inputs.parent / "report.xml", exit_code))
 
 
 def failing_in_new_process(gate: str, out: Path, inputs: Path) -> set[str]:
@@ -70,18 +66,6 @@ def _prepare(
         "PHASES_DIGESTS": str(folder / "digests.json"),
     }
     return [*argv, "-m", "not integrity"], env
-
-
-def _run_pytest(argv: list[str], env: dict[str, str], out: Path, log: Path) -> None:
-    """Run pytest in this forked process and end it with pytest's exit code."""
-    sys.dont_write_bytecode = True  # PYTHONDONTWRITEBYTECODE is read at the start only
-    os.environ.clear()
-    os.environ.update(env)
-    os.chdir(out)
-    with log.open("w") as stream:
-        os.dup2(stream.fileno(), 1)
-        os.dup2(stream.fileno(), 2)
-    sys.exit(pytest.main(argv))
 
 
 def forge(out: Path) -> None:

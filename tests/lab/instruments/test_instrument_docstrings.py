@@ -1,5 +1,7 @@
 """python-docstrings: what is taken from a source tree, and what is not."""
 
+import pytest
+
 from lab.instruments import docstrings
 
 SOURCE = '''
@@ -82,4 +84,8 @@ def test_the_standard_library_gives_thousands_without_repeats():
     words = [" ".join(p.summary.casefold().split()) for p in pairs]
     assert len(set(words)) == len(words)
     assert all("\n" not in p.summary and p.summary for p in pairs)
-    assert pairs == docstrings.pairs()
+
+
+@pytest.mark.soak
+def test_the_standard_library_gives_the_same_pairs_again():
+    assert docstrings.pairs() == docstrings.pairs()

@@ -31,8 +31,8 @@ def conduct_smoke(out: Path, source: Path, seed: int) -> Path:
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    """Return the outputs of the same run twice, and of one with another seed."""
+def run(tmp_path_factory):
+    """Return the outputs of a run."""
     folder = tmp_path_factory.mktemp("qlora")
     lines = []
     for i in range(60):
@@ -41,9 +41,16 @@ def runs(tmp_path_factory):
         lines.append(json.dumps({"messages": [prompt, answer]}) + "\n")
     source = folder / "chats.jsonl"
     source.write_text("".join(lines))
-    return [
-        conduct_smoke(folder / name, source, seed) for name, seed in (("a", 0), ("b", 0), ("c", 1))
-    ]
+    return conduct_smoke(folder / "a", source, 0)
+
+
+@pytest.fixture(scope="module")
+def runs(run):
+    """Return the same run twice, and one with another seed."""
+    source = run.parent / "chats.jsonl"
+    same = conduct_smoke(run.parent / "b", source, 0)
+    other = conduct_smoke(run.parent / "c", source, 1)
+    return [run, same, other]
 
 
 def result(out):
@@ -61,12 +68,12 @@ def arrays(out):
     return lists
 
 
-def test_the_gate_judges_exactly_what_is_measured(runs):
-    assert set(result(runs[0])["measurements"]) == set(gate.RECOMPUTED + gate.BOUNDED)
+def test_the_gate_judges_exactly_what_is_measured(run):
+    assert set(result(run)["measurements"]) == set(gate.RECOMPUTED + gate.BOUNDED)
 
 
-def test_the_parts_of_the_peak_add_up_to_it(runs):
-    raw = result(runs[0])["measurements"]
+def test_the_parts_of_the_peak_add_up_to_it(run):
+    raw = result(run)["measurements"]
     measurements = {name: Measurement.from_json(m) for name, m in raw.items()}
     parts = numbers.peak_parts(measurements)
     assert sum(parts.values()) * numbers.MIB == measurements["memory_peak"].number
@@ -78,14 +85,21 @@ def test_the_parts_of_the_peak_add_up_to_it(runs):
     assert figures.memory_figure(measurements).series[0].x == numbers.PEAK_PARTS
 
 
+def memory(out):
+    return json.loads((out / "artifacts/memory.json").read_text())
+
+
+def test_activations_are_those_of_the_widest_batch(run):
+    activations = memory(run)["activations"]
+    assert sum(activations) == result(run)["measurements"]["memory_activations"]["value"]
+
+
+@pytest.mark.soak
 def test_the_widest_batch_is_the_same_for_the_same_data(runs):
-    first, same = (json.loads((out / "artifacts/memory.json").read_text()) for out in runs[:2])
-    assert first == same
-    assert (
-        sum(first["activations"]) == result(runs[0])["measurements"]["memory_activations"]["value"]
-    )
+    assert memory(runs[0]) == memory(runs[1])
 
 
+@pytest.mark.soak
 def test_the_same_seed_gives_the_same_bits_and_another_seed_others(runs):
     first, same, other = (arrays(out) for out in runs)
     assert first == same
@@ -102,17 +116,17 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others(runs):
         )
 
 
-def test_run_and_control_start_alike_and_differ_in_their_answers_alone(runs):
+def test_run_and_control_start_alike_and_differ_in_their_answers_alone(run):
     train, control = (
-        (runs[0] / f"artifacts/{n}.jsonl").read_text().splitlines() for n in ("train", "control")
+        (run / f"artifacts/{n}.jsonl").read_text().splitlines() for n in ("train", "control")
     )
     for one, two in zip(map(json.loads, train), map(json.loads, control), strict=True):
         assert one["messages"][0] == two["messages"][0]
         assert one["messages"][1] != two["messages"][1]
 
 
-def test_stages_cover_the_run(runs):
-    stages = json.loads((runs[0] / "artifacts/stages.json").read_text())
+def test_stages_cover_the_run(run):
+    stages = json.loads((run / "artifacts/stages.json").read_text())
     assert {stage["stage"] for stage in stages} == {
         "loading",
         "data",
