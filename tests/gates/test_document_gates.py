@@ -15,12 +15,10 @@ from phases.judge.gate import judge_feature
 from phases.judge.gate_run import GateKind, GateSpec
 from tests.gates.conftest import ROOT, digests_of, failing, run_experiment
 
-FEATURES = ("documentation", "questions", "template")
+FEATURES = ["documentation", "questions", pytest.param("template", marks=pytest.mark.soak)]
 
 
-@pytest.mark.parametrize(
-    "name", ["documentation", "questions", pytest.param("template", marks=pytest.mark.soak)]
-)
+@pytest.mark.parametrize("name", FEATURES)
 def test_the_runner_finds_the_gate_able_to_fail_and_every_measurement_judged(
     name: str, outputs_of: Callable[[str], Path], inputs: Path, tmp_path: Path
 ) -> None:

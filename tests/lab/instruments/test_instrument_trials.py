@@ -163,6 +163,7 @@ def test_a_stored_trial_is_read_as_it_was(sweep_context: SweepContext, tmp_path:
     )
 
 
+@pytest.mark.soak
 def test_an_error_in_a_worker_ends_the_sweep(sweep_context: SweepContext, tmp_path: Path):
     """Two trials, one of which diverges to no number: the error reaches the caller."""
     from lab.instruments.training import TrainingError
