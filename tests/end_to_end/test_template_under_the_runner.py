@@ -181,15 +181,7 @@ CHANGES = {
 """A passage, what replaces it, the feature's state after it, and what progress.txt says."""
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "a better number than measured",
-        pytest.param("no arrays", marks=pytest.mark.soak),
-        "no result",
-        "a crash",
-    ],
-)
+@pytest.mark.parametrize("name", CHANGES)
 def test_a_broken_copy_is_refused(learner: Callable[[], Toy], name: str) -> None:
     old, new, state, message = CHANGES[name]
     toy = learner()

@@ -198,10 +198,12 @@ def test_every_cell_and_every_point_is_judged(judged, mutant, monkeypatch):
         figure = json.loads((mutant / f"figures/{name}.json").read_text())
         for series, (_, y) in zip(figure["series"], expected_series, strict=True):
             assert outputs.same(series["y"], y, 1e-5)
+            for i in range(len(y)):
+                assert not outputs.same(with_other_cell(series["y"], i), y, 1e-5)
 
 
 def with_other_cell(row: list, i: int) -> list:
-    """Return a table's row with cell `i` changed: a number by 5 %, a text by one character."""
+    """Return a row, or a figure's points, with `i` changed: a number by 5 %, a text by a letter."""
     cell = row[i]
     other = f"{cell}!" if isinstance(cell, str) else (cell or 1) * 1.05
     return [*row[:i], other, *row[i + 1 :]]
