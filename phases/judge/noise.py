@@ -164,9 +164,12 @@ def _decode(raw: bytes, dtype: str) -> npt.NDArray[np.float64]:
 
     if dtype == "BF16":  # the upper half of a 32-bit float
         bits = np.frombuffer(raw, "<u2").astype("<u4") << 16
-        return bits.view("<f4").astype(np.float64)
-    names = {"F64": "<f8", "F32": "<f4", "F16": "<f2"}
-    return np.frombuffer(raw, names[dtype]).astype(np.float64)
+        floats = bits.view("<f4")
+    else:
+        names = {"F64": "<f8", "F32": "<f4", "F16": "<f2"}
+        floats = np.frombuffer(raw, names[dtype])
+    with np.errstate(invalid="ignore"):  # numpy warns of a signalling NaN
+        return floats.astype(np.float64)
 
 
 def _encode(values: npt.NDArray[np.float64], dtype: str) -> bytes:

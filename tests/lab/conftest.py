@@ -3,15 +3,10 @@
 The latter is for tests marked `model`.
 """
 
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-# One thread: models this small gain nothing from two, and two that wait for each other beside other
-# work lose a lot.
-os.environ["OMP_NUM_THREADS"] = "1"
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "gpt2", "gpt_neox")
 VOCABULARY = 259  # that of the tiny model's byte tokenizer
