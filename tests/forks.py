@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import runpy
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +11,24 @@ import pytest
 
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["pytest", "hypothesis", "safetensors.numpy", "transformers", "peft"])
+
+
+def run_module(module: str, arguments: list[str], folder: Path, log: Path) -> int | None:
+    """Run a module as `python -m` does, in a forked process; return its exit code.
+
+    What it prints is in `log`.
+    """
+    process = FORKS.Process(target=_run_module, args=(module, arguments, folder, log))
+    process.start()
+    process.join()
+    return process.exitcode
+
+
+def _run_module(module: str, arguments: list[str], folder: Path, log: Path) -> None:
+    os.chdir(folder)
+    _print_to(log)
+    sys.argv = [module, *arguments]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
 def run_pytest(arguments: list[str], folder: Path, env: Mapping[str, str], log: Path) -> int | None:
@@ -25,7 +44,11 @@ def _run_pytest(arguments: list[str], folder: Path, env: dict[str, str], log: Pa
     os.environ.clear()
     os.environ.update(env)
     os.chdir(folder)
+    _print_to(log)
+    sys.exit(pytest.main(arguments))
+
+
+def _print_to(log: Path) -> None:
     with log.open("w") as stream:
         os.dup2(stream.fileno(), 1)
         os.dup2(stream.fileno(), 2)
-    sys.exit(pytest.main(arguments))

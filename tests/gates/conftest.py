@@ -7,27 +7,32 @@ import random
 import re
 import shutil
 import string
-import subprocess
-import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Collection
 from pathlib import Path
 
 import pytest
 
-from tests.forks import run_pytest
+from gates.shared import standard
+from tests.forks import run_module, run_pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 INI = f"[pytest]\npythonpath = {ROOT}\nmarkers =\n    integrity: compares digests\n"
+
+INTEGRITY_CHECKS = {
+    standard.test_files_are_those_of_the_result.__name__,
+    standard.test_report_was_made_from_the_result.__name__,
+    standard.test_figures_were_drawn_from_their_data.__name__,
+}
+"""The checks that a forger satisfies who writes every file and digest anew."""
 
 
 def run_experiment(module: str, config: str, inputs: Path, out: Path) -> Path:
     """Run an experiment of the lab by its own command line and return `out`."""
     argv = ["--config", config, "--profile", "cpu", "--inputs", str(inputs), "--out", str(out)]
-    process = subprocess.run(
-        [sys.executable, "-m", module, *argv], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert process.returncode == 0, process.stderr
+    log = out.with_name(f"{out.name}.experiment.log")
+    exit_code = run_module(module, argv, ROOT, log)
+    assert exit_code == 0, log.read_text()
     return out
 
 

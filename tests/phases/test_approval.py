@@ -126,7 +126,7 @@ AGENT = {
 """Variables that an agent sets, or that could look like consent."""
 
 
-@pytest.mark.parametrize("turns", [6, pytest.param(50, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("turns", [2, pytest.param(50, marks=pytest.mark.soak)])
 def test_turns_of_an_agent_loop_change_nothing(halted: Toy, turns: int) -> None:
     """The loop that took "the loop goes on" for the human's approval."""
     before = halted.record_contents()
@@ -190,7 +190,7 @@ def test_an_unrecorded_approval_file_is_refused(halted: Toy) -> None:
         if is_committed:
             halted.commit("approved by the loop")
         for words in (["run", "--next"], ["audit"]):
-            refused = halted.run(*words, code=3)
+            refused = halted.call(*words, code=3)
             assert "unrecorded approval file" in refused.stdout + refused.stderr
             assert "phase-1.1.json" in refused.stdout + refused.stderr
     assert halted.status()["phases"][0]["state"] == "awaiting_approval"
@@ -207,13 +207,13 @@ def test_a_forged_entry_is_refused(halted: Toy) -> None:
     (halted.root / "progress.txt").write_text(halted.progress + entry.block.decode())
 
     # 2. Not committed: the journal does not have it.
-    assert "the runner did not write" in halted.run("run", "--next", code=3).stderr
-    halted.run("audit", code=3)
+    assert "the runner did not write" in halted.call("run", "--next", code=3).stderr
+    halted.call("audit", code=3)
 
     # 3. Committed: refused too, and named.
     halted.commit("Phase 1 Counting 1: approved")
-    assert halted.run("run", "--next", code=3).stderr
-    report = json.loads(halted.run("audit", "--json", code=3).stdout)
+    assert halted.call("run", "--next", code=3).stderr
+    report = json.loads(halted.call("audit", "--json", code=3).stdout)
     codes = {finding["code"] for finding in report["findings"]}
     expected = {"entry-unknown", "commit-untrailed", "approval-missing", "journal-lacks-commit"}
     assert codes & expected
@@ -250,22 +250,22 @@ def test_the_next_phase_opens_only_by_approval(make_toy: Callable[..., Toy]) -> 
         return code
 
     # 1. Before and at the first checkpoint nothing of phase 2 runs.
-    toy.run("run", "--feature", "TOY-002", code=2)
+    toy.call("run", "--feature", "TOY-002", code=2)
     toy.run("run", "--next")
-    toy.run("run", "--feature", "TOY-002", code=4)
-    toy.run("run", "--next", code=4)
+    toy.call("run", "--feature", "TOY-002", code=4)
+    toy.call("run", "--next", code=4)
     assert approve("2") == 2
 
     # 2. After the approval it does, and phase 1 is final.
     assert approve("1") == 0
     assert "Phase 2 awaits your approval" in toy.run("run", "--next").stderr
-    toy.run("run", "--feature", "TOY-001", "--force", code=2)
+    toy.call("run", "--feature", "TOY-001", "--force", code=2)
 
     # 3. After the last approval nothing is left.
     assert approve("2") == 0
-    assert json.loads(toy.run("audit", "--json").stdout)["checked"]["approvals"] == 2
+    assert json.loads(toy.call("audit", "--json").stdout)["checked"]["approvals"] == 2
     assert toy.status()["next"]["action"] == "done"
-    toy.run("run", "--next")
+    toy.call("run", "--next")
 
 
 def test_where_the_plan_requires_signatures_presence_is_refused(

@@ -37,7 +37,8 @@ def test_a_run_logs_git_calls_and_the_child_process(make_toy: Callable[..., Toy]
 
 
 def test_commands_that_prove_or_decide_log_too(halted: Toy) -> None:
-    for arguments, code in ((["audit"], 0), (["verify"], 0), (["approve", "1"], 4)):
+    verify = ["verify", "TOY-001"]
+    for arguments, code in ((["audit"], 0), (verify, 0), (["approve", "1"], 4)):
         runner_log(halted).unlink()
         halted.run(*arguments, code=code)
         assert " git " in runner_log(halted).read_text()
@@ -46,10 +47,10 @@ def test_commands_that_prove_or_decide_log_too(halted: Toy) -> None:
 def test_commands_that_show_log_nothing(make_toy: Callable[..., Toy]) -> None:
     toy = make_toy()
     for arguments in (["status"], ["log"], ["plan"], ["doctor"], ["run", "--next", "--dry-run"]):
-        toy.run(*arguments)
-    toy.run("show", "TOY-001")
-    toy.run("why", "TOY-001")
-    toy.run("audit", "--help")
+        toy.call(*arguments)
+    toy.call("show", "TOY-001")
+    toy.call("why", "TOY-001")
+    toy.call("audit", "--help")
     assert not (toy.root / ".phases").exists()
 
 

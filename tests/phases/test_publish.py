@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from test_audit import journal, progress, rechain, run_audit, trailers
@@ -15,15 +15,20 @@ from phases.record.ledger import parse_ledger
 TARGET = "docs/published/note.md"
 
 
-@pytest.fixture
-def published(make_toy: Callable[..., Toy]) -> Toy:
-    """Return a toy whose only feature publishes its note, run to the checkpoint."""
+@pytest.fixture(scope="module")
+def _published(tmp_path_factory: pytest.TempPathFactory) -> Toy:
     plan = toy_plan(features=1)
     plan["phases"][0]["features"] = [feature(1, publish={"note.md": TARGET})]
-    toy = make_toy(plan)
+    toy = Toy(tmp_path_factory.mktemp("published") / "toy", plan)
     assert not (toy.root / TARGET).exists()
     toy.run("run", "--next")
     return toy
+
+
+@pytest.fixture
+def published(_published: Toy, tmp_path: Path) -> Toy:
+    """Return a toy whose only feature publishes its note, run to the checkpoint."""
+    return _published.copy(tmp_path / "toy")
 
 
 def commit_all_as_the_runner(toy: Toy, text: str) -> None:
@@ -79,7 +84,7 @@ def test_a_published_copy_that_differs_in_its_commit_is_an_error(published: Toy)
 
 def test_a_published_copy_with_uncommitted_changes_stops_the_next_run(published: Toy) -> None:
     published.write(TARGET, "# Not committed\n")
-    refused = published.run("run", "--feature", "TOY-001", "--force", code=7)
+    refused = published.call("run", "--feature", "TOY-001", "--force", code=7)
     assert TARGET in refused.stderr
     assert (published.root / TARGET).read_text() == "# Not committed\n"
 

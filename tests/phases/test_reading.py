@@ -96,11 +96,11 @@ def test_why_of_an_unknown_feature_names_those_that_there_are() -> None:
 
 
 def test_why_json_is_the_contract(halted: Toy) -> None:
-    document = json.loads(halted.run("why", "TOY-001", "--json").stdout)
+    document = json.loads(halted.call("why", "TOY-001", "--json").stdout)
     assert set(document) == {"id", "state", "runs", "sentences", "next"}
     assert (document["id"], document["state"], document["runs"]) == ("TOY-001", "verified", False)
     assert document["next"]["command"] == "python -m phases approve 1"
-    assert halted.run("why", "TOY-001").stdout.endswith("next: python -m phases approve 1\n")
+    assert halted.call("why", "TOY-001").stdout.endswith("next: python -m phases approve 1\n")
 
 
 #### log
@@ -115,21 +115,21 @@ def test_every_kind_of_entry_has_a_sentence(kind: EntryKind) -> None:
 
 
 def test_the_log_of_a_real_run(halted: Toy) -> None:
-    text = halted.run("log").stdout
+    text = halted.call("log").stdout
     assert "TOY-001 Count number 1 was verified, attempt 1, after 1 s." in text
     assert "predictions: 1 held, 1 missed" in text
     assert "mutants 4/4 killed" in text
     assert "sha256:" not in text
-    raw = halted.run("log", "--raw").stdout
+    raw = halted.call("log", "--raw").stdout
     assert raw.strip() in halted.progress
-    assert halted.run("log", "--feature", "TOY-002", "--last", "1").stdout.startswith("0006 ")
+    assert halted.call("log", "--feature", "TOY-002", "--last", "1").stdout.startswith("0006 ")
 
 
 #### show
 
 
 def test_show_has_everything_about_a_feature(halted: Toy) -> None:
-    document = json.loads(halted.run("show", "TOY-001", "--json").stdout)
+    document = json.loads(halted.call("show", "TOY-001", "--json").stdout)
     assert set(document) == {
         "id", "title", "phase", "state", "attempts", "started", "needs", "overrides", "entries",
         "receipt", "coverage", "verdict", "predictions", "headline", "measurements", "files",
@@ -143,7 +143,7 @@ def test_show_has_everything_about_a_feature(halted: Toy) -> None:
     assert document["verdict"]["passed"] == 3
     assert (document["verdict"]["killed"], document["verdict"]["mutants"]) == (4, 4)
     assert document["files"]["results"] == "results/TOY-001"
-    text = halted.run("show", "TOY-001").stdout
+    text = halted.call("show", "TOY-001").stdout
     for expected in (
         "checks: 3 passed; mutants 4/4 killed",
         "the total is 14",
@@ -154,7 +154,7 @@ def test_show_has_everything_about_a_feature(halted: Toy) -> None:
 
 def test_show_refuses_results_that_the_ledger_does_not_name(halted: Toy) -> None:
     halted.write("results/TOY-001/result.json", '{"measurements": {"total": {"value": 15}}}')
-    text = halted.run("show", "TOY-001").stdout
+    text = halted.call("show", "TOY-001").stdout
     assert "INVALID: " in text
     problem = text.split("INVALID: ")[1].split("entries")[0].replace(str(halted.root), "")
     assert "result.json differs from what the receipt names" in problem
@@ -165,13 +165,13 @@ def test_show_refuses_results_that_the_ledger_does_not_name(halted: Toy) -> None
 def test_show_hides_a_verdict_that_the_ledger_does_not_name(halted: Toy) -> None:
     path = halted.root / "results/TOY-001/verdict.json"
     path.write_text(path.read_text().replace("the total is 14", "the total is 15"))
-    document = json.loads(halted.run("show", "TOY-001", "--json").stdout)
+    document = json.loads(halted.call("show", "TOY-001", "--json").stdout)
     assert "verdict.json differs from the verdict that the ledger names" in document["problem"]
     assert (document["verdict"], document["predictions"]) == (None, [])
 
 
 def test_show_of_an_unknown_feature_names_those_that_there_are(halted: Toy) -> None:
-    stderr = halted.run("show", "NOPE", code=2).stderr
+    stderr = halted.call("show", "NOPE", code=2).stderr
     assert "no feature 'NOPE' in the plan; it has TOY-001, TOY-002" in stderr
     assert "next: python -m phases status" in stderr
 

@@ -56,7 +56,7 @@ def test_a_phase_runs_to_its_checkpoint(make_toy: Callable[..., Toy]) -> None:
     assert toy.git("status", "--porcelain") == ""
 
     # 3. The record is valid.
-    report = json.loads(toy.run("audit", "--json").stdout)
+    report = json.loads(toy.call("audit", "--json").stdout)
     checked = {"entries": 7, "commits": 3, "receipts": 2, "approvals": 0, "artifacts": 2}
     assert report == {"ok": True, "findings": [], "uncovered": [], "checked": checked}
 
@@ -167,7 +167,7 @@ def test_attempts_are_limited(make_toy: Callable[..., Toy]) -> None:
     toy.run("run", "--next", code=1)
     toy.run("run", "--next", code=1)
     before = toy.record_contents()
-    spent = toy.run("run", "--next", code=5)
+    spent = toy.call("run", "--next", code=5)
     assert "failed 2 times under this plan lock" in spent.stderr
     assert toy.record_contents() == before
 
@@ -182,7 +182,7 @@ def test_a_results_folder_with_a_space_keeps_its_lock(make_toy: Callable[..., To
     # The lock is read back: a changed gate of the phase stops the run.
     toy.write("gates/test_count.py", "def test_nothing():\n    pass\n")
     toy.commit("a weaker gate")
-    assert "gates/test_count.py" in toy.run("run", "--next", code=3).stderr
+    assert "gates/test_count.py" in toy.call("run", "--next", code=3).stderr
 
 
 def test_a_run_that_comes_to_spent_attempts_says_what_it_ran(make_toy: Callable[..., Toy]) -> None:
@@ -198,7 +198,7 @@ def test_a_run_that_comes_to_spent_attempts_says_what_it_ran(make_toy: Callable[
     assert states == [("TOY-001", "verified")]
 
     # The next run has nothing to run.
-    spent = toy.run("run", "--next", code=5)
+    spent = toy.call("run", "--next", code=5)
     assert "TOY-002 of phase 1 failed 1 times under this plan lock" in spent.stderr
 
 
@@ -241,7 +241,7 @@ def test_kinds_may_be_exempt_from_the_first_lock_on(make_toy: Callable[..., Toy]
 
     # 2. Once the plan is locked, it cannot exempt the text.
     toy.change_plan(exempt=["text"])
-    toy.run("run", "--next", code=3)
+    toy.call("run", "--next", code=3)
 
     # 3. Before, it can; entry and verdict say so.
     exempt.change_plan(exempt=["text"])
@@ -265,7 +265,7 @@ def test_repository_inputs_equal_head(make_toy: Callable[..., Toy]) -> None:
 
     # A tracked file that differs from HEAD blocks, an untracked one does not.
     toy.write("notes/a.md", "changed\n")
-    refused = toy.run("run", "--next", code=7)
+    refused = toy.call("run", "--next", code=7)
     assert "notes/a.md (changed)" in refused.stderr
     assert not (toy.root / "progress.txt").exists()
     toy.git("checkout", "notes/a.md")
@@ -279,19 +279,19 @@ def test_uncommitted_changes_to_what_judges_are_refused(
 ) -> None:
     toy = make_toy()
     toy.write(path, (toy.root / path).read_text() + "\n")
-    refused = toy.run("run", "--next", code=7)
+    refused = toy.call("run", "--next", code=7)
     assert f"{path} (changed)" in refused.stderr
     assert "commit these files" in refused.stderr
 
 
 def test_a_plan_that_changes_inside_a_phase_stops_the_run(make_toy: Callable[..., Toy]) -> None:
-    toy = make_toy()
+    toy = make_toy(with_shell_gates(toy_plan()))
     toy.run("run", "--feature", "TOY-001")
     gate = (toy.root / "gates/test_count.py").read_text()
     toy.write("gates/test_count.py", gate + "\n# weaker\n")
     toy.commit("a small change")
     before = toy.record_contents()
-    refused = toy.run("run", "--next", code=3)
+    refused = toy.call("run", "--next", code=3)
     assert "gates/test_count.py" in refused.stderr
     assert "+# weaker" in refused.stderr
     assert "relock 1" in refused.stderr
@@ -384,7 +384,9 @@ def test_an_entry_gate_that_fails_leaves_no_entry(make_toy: Callable[..., Toy]) 
 
 
 def test_an_exit_gate_that_fails_halts_nothing(make_toy: Callable[..., Toy]) -> None:
-    toy = make_toy(toy_plan(features=1))
+    plan = with_shell_gates(toy_plan(features=1))
+    plan["phases"][0]["exit"] = [{"pytest": "gates/test_exit.py"}]
+    toy = make_toy(plan)
     toy.write("gates/test_exit.py", "def test_never():\n    assert 0, 'not yet'\n")
     toy.commit("a strict exit")
     toy.run("run", "--next", code=1)
@@ -426,20 +428,20 @@ def test_verify_judges_again_what_is_stored(halted: Toy) -> None:
     # A changed artifact is an error of the record, a missing one is the machine's fault.
     artifact = next((halted.root / ".phases/artifacts").rglob("*/*"))
     artifact.write_text("[3, 1, 4, 1, 6]")
-    refused = halted.run("verify", "TOY-001", code=3)
+    refused = halted.call("verify", "TOY-001", code=3)
     assert "is not what the receipt names" in refused.stderr
     artifact.unlink()
-    refused = halted.run("verify", "TOY-001", code=7)
+    refused = halted.call("verify", "TOY-001", code=7)
     assert "copy .phases/artifacts/ from the machine that has it" in refused.stderr
 
 
 def test_dry_run_and_plan_run_nothing(make_toy: Callable[..., Toy]) -> None:
     toy = make_toy()
     for words in (["plan"], ["run", "--next", "--dry-run"]):
-        text = toy.run(*words).stdout
+        text = toy.call(*words).stdout
         assert "TOY-001" in text
         assert "then it halts for your approval of phase 1" in text
-    assert json.loads(toy.run("plan", "--json").stdout)["features"][0]["minutes"] == 0.1
+    assert json.loads(toy.call("plan", "--json").stdout)["features"][0]["minutes"] == 0.1
     assert not (toy.root / "progress.txt").exists()
 
 
@@ -458,7 +460,7 @@ USAGE_ERRORS = {
 
 @pytest.mark.parametrize("command", USAGE_ERRORS)
 def test_usage_errors_name_what_was_given(make_toy: Callable[..., Toy], command: str) -> None:
-    refused = make_toy().run(*command.split(), code=2)
+    refused = make_toy().call(*command.split(), code=2)
     assert USAGE_ERRORS[command] in refused.stderr
     assert "Traceback" not in refused.stderr
 
@@ -467,7 +469,7 @@ def test_no_repository_and_no_plan(tmp_path: Path, make_toy: Callable[..., Toy])
     toy = make_toy()
     assert "not a git repository" in toy.run("--root", str(tmp_path), "status", code=7).stderr
     (toy.root / "prd/plan.json").unlink()
-    assert "expected exactly one" in toy.run("status", code=2).stderr
+    assert "expected exactly one" in toy.call("status", code=2).stderr
 
 
 #### two runners

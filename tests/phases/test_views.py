@@ -221,7 +221,7 @@ def test_plan_says_what_would_run_and_why() -> None:
     assert reasons == [("TOY-001", "attempt 1 failed"), ("TOY-002", "not run yet")]
     text = plan_text(plan, snapshot)
     assert "entry   `test -s experiment.py`" in text
-    assert "exit    gates/test_exit.py" in text
+    assert "exit    `for file in */result.json; do" in text
     cost = "in all about 0.2 min, at most 0.1 GB"
     assert f"{cost}; then it halts for your approval of phase 1" in text
 

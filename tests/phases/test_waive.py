@@ -48,11 +48,11 @@ def failed(_failed: Toy, tmp_path: Path) -> Toy:
 
 def test_spent_attempts_say_what_the_approver_can_do(failed: Toy) -> None:
     before = failed.record_contents()
-    spent = failed.run("run", "--next", code=5)
+    spent = failed.call("run", "--next", code=5)
     assert "TOY-001 of phase 1 failed 1 times under this plan lock" in spent.stderr
     for command in ("relock 1 --reason", "approve 1 --waive TOY-001 --reason"):
         assert f"python -m phases {command}" in spent.stderr
-        assert command in failed.run("status").stdout
+        assert command in failed.call("status").stdout
     assert failed.record_contents() == before
 
 
@@ -81,7 +81,7 @@ def test_a_waived_feature_lets_the_phase_go_on_and_is_shown_first(failed: Toy) -
 
     # 2. The phase goes on, and status shows the waiver first.
     failed.run("run", "--next")
-    first = failed.run("status").stdout.splitlines()[:6]
+    first = failed.call("status").stdout.splitlines()[:6]
     assert first[2] == "overrides:"
     assert OVERRIDE in first[3]
     assert "features: 1 verified, 2 waived" in failed.progress
@@ -90,7 +90,7 @@ def test_a_waived_feature_lets_the_phase_go_on_and_is_shown_first(failed: Toy) -
     code, screen = at_terminal(failed.root, "approve", "1", answer=as_asked)
     assert code == 0, screen
     assert screen.index("overrides:") < screen.index("TOY-003 Count number 3: verified")
-    report = json.loads(failed.run("audit", "--json").stdout)
+    report = json.loads(failed.call("audit", "--json").stdout)
     assert report["findings"] == []
     assert failed.status()["next"]["action"] == "done"
 
@@ -129,7 +129,7 @@ REFUSALS = {
 def test_what_cannot_be_waived_is_refused(failed: Toy, name: str) -> None:
     words, message = REFUSALS[name]
     before = failed.record_contents()
-    refused = failed.run(*words, code=2)
+    refused = failed.call(*words, code=2)
     assert message in refused.stderr
     assert "\nnext: " in refused.stderr
     assert failed.record_contents() == before
@@ -138,7 +138,7 @@ def test_what_cannot_be_waived_is_refused(failed: Toy, name: str) -> None:
 def test_under_a_changed_plan_nothing_is_waived(failed: Toy) -> None:
     failed.write("gates/test_exit.py", "def test_always():\n    assert True\n")
     failed.commit("an easier exit")
-    assert "gates/test_exit.py" in failed.run(*WAIVE, code=3).stderr
+    assert "gates/test_exit.py" in failed.call(*WAIVE, code=3).stderr
 
 
 def test_a_waived_feature_that_verifies_later_is_verified(failed: Toy) -> None:
@@ -157,7 +157,7 @@ def test_a_waived_feature_that_verifies_later_is_verified(failed: Toy) -> None:
 
     failed.run("run", "--next")
     assert set(failed.states().values()) == {"verified"}
-    assert "phase 1 relocked: it was the command" in failed.run("status").stdout
+    assert "phase 1 relocked: it was the command" in failed.call("status").stdout
     failed.assert_audit_is_clean()
 
 
@@ -182,7 +182,7 @@ def test_what_needs_a_waived_feature_of_an_earlier_phase_waits_for_the_approver(
     assert message in blocked.stderr
     assert "python -m phases approve 2 --waive TOY-003" in blocked.stderr
     assert toy.status()["next"]["action"] == "approve"
-    assert "it needs TOY-001, which is waived" in toy.run("why", "TOY-003").stdout
+    assert "it needs TOY-001, which is waived" in toy.call("why", "TOY-003").stdout
 
     # 3. Waiving TOY-003 too opens the way; the waiver locks the phase first.
     waive = ("approve", "2", "--waive", "TOY-003", "--reason", "nor this")
