@@ -37,7 +37,7 @@ next: $(VENV)/.run  ## run the next phase up to its checkpoint (it commits: use 
 	@$(BIN)/python -m phases run --next || { code=$$?; [ $$code -eq 4 ] || exit $$code; }
 
 test: lint  ## everything that CI runs: lint, types, layers, tests with coverage
-	$(BIN)/python -m pytest -m "not soak" -n 2 --dist loadfile --cov --cov-report=term:skip-covered
+	$(BIN)/python -m pytest -m "not soak" -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered
 
 lint: $(VENV)/.test  ## style, types, layers, dead code, spelling; in seconds
 	$(BIN)/ruff check .

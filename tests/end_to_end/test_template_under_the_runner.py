@@ -181,7 +181,14 @@ CHANGES = {
 """A passage, what replaces it, the feature's state after it, and what progress.txt says."""
 
 
-@pytest.mark.parametrize("name", CHANGES)
+# A run that is judged takes 15 s.
+LONG = {"no arrays"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.soak] if name in LONG else []) for name in CHANGES],
+)
 def test_a_broken_copy_is_refused(learner: Callable[[], Toy], name: str) -> None:
     old, new, state, message = CHANGES[name]
     toy = learner()

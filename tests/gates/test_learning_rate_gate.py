@@ -99,7 +99,7 @@ def test_six_trials_were_taken_over_and_the_others_run(judged):
 
 
 def test_a_true_sweep_passes_but_for_what_a_random_model_cannot_learn(judged):
-    assert warm.failing_in_new_process(GATE, *judged) <= NEEDS_A_REAL_MODEL
+    assert warm.failing(GATE, *judged) <= NEEDS_A_REAL_MODEL
 
 
 def test_nothing_at_all_fails_every_check(judged, tmp_path):

@@ -14,6 +14,7 @@ from lab.config import Config, load_config
 from lab.contract import Context, Inputs, Measurement, conduct
 from lab.present import quantity
 from lab.qlora import experiment, figures, numbers, report
+from tests.forks import run_module
 
 ROOT = Path(__file__).resolve().parents[3]
 CONFIG = ROOT / "lab/qlora/experiment.yaml"
@@ -231,15 +232,9 @@ def test_importing_the_experiment_loads_no_torch():
 
 def test_a_missing_model_is_reported_in_one_line(tmp_path):
     argv = ["--config", str(CONFIG), "--profile", "cpu", "--out", str(tmp_path / "out")]
-    done = subprocess.run(
-        [sys.executable, "-m", "lab.qlora.experiment", *argv],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 2
-    assert done.stderr == (
+    log = tmp_path / "log"
+    assert run_module("lab.qlora.experiment", argv, ROOT, log) == 2
+    assert log.read_text() == (
         "error: input 'smollm2-135m' is not given (given: none); name it in the file of --inputs\n"
     )
     shutil.rmtree(tmp_path / "out")
