@@ -36,9 +36,8 @@ $(VENV)/.test: $(VENV)/.run
 next: $(VENV)/.run  ## run the next phase up to its checkpoint (it commits: use a clone)
 	@$(BIN)/python -m phases run --next || { code=$$?; [ $$code -eq 4 ] || exit $$code; }
 
-# Three workers on two cores: tests wait for processes a fifth of their time.
 test: lint  ## everything that CI runs: lint, types, layers, tests with coverage
-	$(BIN)/python -m pytest -m "not soak" -n 3 --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered
+	$(BIN)/python -m pytest -m "not soak" -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered
 
 lint: $(VENV)/.test  ## style, types, layers, dead code, spelling; in seconds
 	$(BIN)/ruff check .
