@@ -4,8 +4,9 @@ import multiprocessing
 import os
 import runpy
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,10 +19,7 @@ def run_module(module: str, arguments: list[str], folder: Path, log: Path) -> in
 
     What it prints is in `log`.
     """
-    process = FORKS.Process(target=_run_module, args=(module, arguments, folder, log))
-    process.start()
-    process.join()
-    return process.exitcode
+    return _fork(_run_module, module, arguments, folder, log)
 
 
 def _run_module(module: str, arguments: list[str], folder: Path, log: Path) -> None:
@@ -33,10 +31,7 @@ def _run_module(module: str, arguments: list[str], folder: Path, log: Path) -> N
 
 def run_pytest(arguments: list[str], folder: Path, env: Mapping[str, str], log: Path) -> int | None:
     """Run pytest in a forked process; return its exit code. What it prints is in `log`."""
-    process = FORKS.Process(target=_run_pytest, args=(arguments, folder, dict(env), log))
-    process.start()
-    process.join()
-    return process.exitcode
+    return _fork(_run_pytest, arguments, folder, dict(env), log)
 
 
 def _run_pytest(arguments: list[str], folder: Path, env: dict[str, str], log: Path) -> None:
@@ -46,6 +41,13 @@ def _run_pytest(arguments: list[str], folder: Path, env: dict[str, str], log: Pa
     os.chdir(folder)
     _print_to(log)
     sys.exit(pytest.main(arguments))
+
+
+def _fork(target: Callable[..., None], *arguments: Any) -> int | None:
+    process = FORKS.Process(target=target, args=arguments)
+    process.start()
+    process.join()
+    return process.exitcode
 
 
 def _print_to(log: Path) -> None:

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from converging import converges
+from converging import converges, mark_soak
 from invariants import entries, exit_violations, leftovers, progress, violations
 from quick import Quick
-from test_git_faults import mark_soak, needs_strace
+from test_git_faults import needs_strace
 
 
 def run_traced(quick: Quick, injection: str) -> subprocess.CompletedProcess[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from converging import converges, git_shim, strace, wait_for_rest
+from converging import converges, git_shim, mark_soak, strace, wait_for_rest
 from invariants import entries, progress
 from quick import Quick
 
@@ -26,17 +26,6 @@ KILL_CASES = [
     *itertools.product(["unlink"], range(1, 4)),
 ]
 SHORT_KILL_CASES = {("link", 1), ("rename", 1), ("rename", 3)}
-
-
-def mark_soak(cases: list[Any], *, short: set[Any]) -> list[Any]:
-    """Mark all cases but the `short` ones as soak tests."""
-    parameters = []
-    for case in cases:
-        if case in short:
-            parameters.append(pytest.param(*case))
-        else:
-            parameters.append(pytest.param(*case, marks=pytest.mark.soak))
-    return parameters
 
 
 @needs_strace

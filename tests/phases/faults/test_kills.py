@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from converging import converges, failpoint_env
+from converging import converges, failpoint_env, mark_soak
 from invariants import entries, leftovers, progress, shape, violations
 from quick import Quick
 from terminal_user import as_asked, at_terminal
@@ -41,20 +41,6 @@ def test_an_unknown_failpoint_is_refused(quick: Quick) -> None:
     assert refused.returncode != 0
     assert "expected NAME:ACTION" in refused.stderr
     assert not (quick.root / "progress.txt").exists()
-
-
-def marked_cases(cases: list[Any], daily: set[Any]) -> list[Any]:
-    """Return all cases; those that are not to be run every day are marked `soak`."""
-    params = []
-    for case in cases:
-        values = case
-        if not isinstance(case, tuple):
-            values = (case,)
-        marks = [pytest.mark.soak]
-        if case in daily:
-            marks = []
-        params.append(pytest.param(*values, marks=marks))
-    return params
 
 
 #### kills
@@ -97,7 +83,7 @@ def kill_cases() -> list[tuple[str, int]]:
 
 
 # Those that the test of every failpoint in turn does not come to, and one that it does.
-DAILY_KILLS = {
+SHORT_KILLS = {
     ("started", 1),
     ("journalled", 3),
     ("journalled", 4),
@@ -109,7 +95,7 @@ DAILY_KILLS = {
 }
 
 
-@pytest.mark.parametrize(("name", "count"), marked_cases(kill_cases(), DAILY_KILLS))
+@pytest.mark.parametrize(("name", "count"), mark_soak(kill_cases(), short=SHORT_KILLS))
 def test_killed_once_the_next_run_converges(
     name: str, count: int, quick: Quick, undisturbed: dict[str, Any]
 ) -> None:
@@ -121,7 +107,7 @@ def test_killed_once_the_next_run_converges(
 #### errors
 
 ERRORS = [(name, action) for name in IN_RUN for action in ("raise", "enospc")]
-DAILY_ERRORS = {
+SHORT_ERRORS = {
     ("started", "raise"),
     ("judged", "enospc"),
     ("files", "enospc"),
@@ -129,7 +115,7 @@ DAILY_ERRORS = {
 }
 
 
-@pytest.mark.parametrize(("name", "action"), marked_cases(ERRORS, DAILY_ERRORS))
+@pytest.mark.parametrize(("name", "action"), mark_soak(ERRORS, short=SHORT_ERRORS))
 def test_an_error_at_a_failpoint_is_the_environments(
     name: str, action: str, quick: Quick, undisturbed: dict[str, Any]
 ) -> None:
@@ -142,10 +128,11 @@ def test_an_error_at_a_failpoint_is_the_environments(
 
 #### approvals
 
-DAILY_APPROVALS = {"decided", "journalled", "files", "committed"}
+APPROVALS = [(name,) for name in ("decided", *IN_RECORD)]
+SHORT_APPROVALS = {("decided",), ("journalled",), ("files",), ("committed",)}
 
 
-@pytest.mark.parametrize("name", marked_cases(["decided", *IN_RECORD], DAILY_APPROVALS))
+@pytest.mark.parametrize(("name",), mark_soak(APPROVALS, short=SHORT_APPROVALS))
 def test_killed_while_an_approval_is_recorded(name: str, waiting: Quick) -> None:
     before = progress(waiting.root)
     env = failpoint_env(name)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import io
 import json
 import os
 import shutil
@@ -20,7 +18,6 @@ import pytest
 from invariants import shape, violations
 from quick import WORKER, Quick, plan
 
-from phases import cli
 from phases.git import checks
 from phases.git.checks import read_repository_state, repository_problems
 from phases.git.probe import IDENTITY
@@ -109,21 +106,16 @@ def read_or_nothing(path: Path) -> bytes:
     return path.read_bytes()
 
 
+def findings(world: Quick) -> Any:
+    """Return the findings of the audit."""
+    return json.loads(world.call("audit", "--json", code=None).stdout)["findings"]
+
+
 def assert_valid(world: Quick) -> None:
     """Assert that the phase waits, that the audit finds nothing and no invariant is violated."""
-    assert run_in_process(world, "status")["phases"][0]["state"] == "awaiting_approval"
-    assert run_in_process(world, "audit")["findings"] == []
+    assert world.status()["phases"][0]["state"] == "awaiting_approval"
+    assert findings(world) == []
     assert violations(world.root) == []
-
-
-def run_in_process(world: Quick, command: str) -> Any:
-    """Return what `COMMAND --json` prints, run in this process: without a child's start-up."""
-    out = io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out):
-        patch.setattr(sys, "argv", ["phases", "--root", str(world.root), command, "--json"])
-        with pytest.raises(SystemExit):
-            cli.main()
-    return json.loads(out.getvalue())
 
 
 #### F23, F26 to F28: read-only folders and locks
@@ -372,7 +364,8 @@ def test_an_unfinished_operation_is_named(mid_phase: Quick, name: str) -> None:
     start(mid_phase)
     assert_refused(mid_phase, 7, f"a {name} is in progress", abort)
     mid_phase.git(*abort.split()[1:])
-    assert repository_problems(read_repository_state(mid_phase.root)) == []
+    mid_phase.run("run", "--next")
+    assert_valid(mid_phase)
 
 
 @pytest.mark.parametrize(
@@ -404,7 +397,7 @@ def test_two_clones_that_both_went_on_are_not_merged(
     mid_phase.git("add", "-A")
     mid_phase.git("commit", "-q", "-m", "takes the other's record")
     assert_refused(mid_phase, 3)
-    codes = {item["code"] for item in run_in_process(mid_phase, "audit")["findings"]}
+    codes = {item["code"] for item in findings(mid_phase)}
     assert codes & {"journal-lacks-commit", "ledger-differs", "ledger-rewritten"}
     mid_phase.git("reset", "-q", "--hard", "HEAD~1")
     assert_valid(mid_phase)
@@ -691,8 +684,8 @@ def test_kinds_of_repositories_that_work(
 ) -> None:
     world = kind(mid_phase, tmp_path / "elsewhere")
     world.run("run", "--next")
-    assert run_in_process(world, "status")["phases"][0]["state"] == "awaiting_approval"
-    assert run_in_process(world, "audit")["findings"] == []
+    assert world.status()["phases"][0]["state"] == "awaiting_approval"
+    assert findings(world) == []
     assert "\nPhases-Entry: 0007\n" in world.git("cat-file", "commit", "HEAD")
 
 
