@@ -133,8 +133,8 @@ def list_packages() -> dict[str, str]:
     """Return every installed distribution and its version, sorted by name."""
     import importlib.metadata
 
-    versions = {
-        distribution.metadata["Name"]: distribution.version
-        for distribution in importlib.metadata.distributions()
-    }
+    versions = {}
+    for distribution in importlib.metadata.distributions():
+        metadata = distribution.metadata  # each access, and `version`, reads and parses the file
+        versions[metadata["Name"]] = metadata["Version"]
     return dict(sorted(versions.items(), key=lambda item: item[0].lower()))

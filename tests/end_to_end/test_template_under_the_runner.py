@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.soak import mark_soak
+
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests/phases"))
 from toy import Toy  # noqa: E402
@@ -105,7 +107,7 @@ PLAN = {
     "defaults": {
         "timeout_s": 120,
         "gate_timeout_s": 120,
-        "env": {"OMP_NUM_THREADS": "2", "HF_HUB_OFFLINE": "1"},
+        "env": {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
     },
     "phases": [{"id": 1, "name": "First steps", "features": [FEATURE]}],
 }
@@ -181,13 +183,8 @@ CHANGES = {
 """A passage, what replaces it, the feature's state after it, and what progress.txt says."""
 
 
-# A run that is judged takes 15 s.
-LONG = {"no arrays"}
-
-
 @pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=[pytest.mark.soak] if name in LONG else []) for name in CHANGES],
+    "name", mark_soak(CHANGES, short={"a better number than measured", "no result"})
 )
 def test_a_broken_copy_is_refused(learner: Callable[[], Toy], name: str) -> None:
     old, new, state, message = CHANGES[name]

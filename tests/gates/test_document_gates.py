@@ -14,11 +14,12 @@ from phases.execution.sandbox import NoSandbox
 from phases.judge.gate import judge_feature
 from phases.judge.gate_run import GateKind, GateSpec
 from tests.gates.conftest import INTEGRITY_CHECKS, ROOT, digests_of, failing, run_experiment
+from tests.soak import mark_soak
 
-FEATURES = ["documentation", "questions", pytest.param("template", marks=pytest.mark.soak)]
+FEATURES = ("documentation", "questions", "template")
 
 
-@pytest.mark.parametrize("name", FEATURES)
+@pytest.mark.parametrize("name", mark_soak(FEATURES, short={"questions"}))
 def test_the_runner_finds_the_gate_able_to_fail_and_every_measurement_judged(
     name: str, outputs_of: Callable[[str], Path], inputs: Path, tmp_path: Path
 ) -> None:
@@ -55,7 +56,7 @@ def forged(out: Path, target: Path, edit: Callable[[dict], None]) -> Path:
     return target
 
 
-@pytest.mark.parametrize("name", FEATURES)
+@pytest.mark.parametrize("name", mark_soak(FEATURES, short={"documentation", "questions"}))
 def test_a_forger_who_seals_everything_again_is_seen(
     name: str, outputs_of: Callable[[str], Path], inputs: Path, tmp_path: Path
 ) -> None:

@@ -143,7 +143,11 @@ def show_another_choice(folder: Path, document: dict[str, Any]) -> None:
     [
         (change_nothing, None),
         (edit_json("questions.json", exchange_solution), "test_answers_follow_from_the_numbers"),
-        (edit_json("questions.json", exchange_rule), "test_answers_follow_from_the_numbers"),
+        pytest.param(
+            edit_json("questions.json", exchange_rule),
+            "test_answers_follow_from_the_numbers",
+            marks=pytest.mark.soak,
+        ),
         (
             edit_json("questions.json", exchange_number),
             "test_explanations_state_the_numbers_that_decided",
@@ -159,7 +163,11 @@ def show_another_choice(folder: Path, document: dict[str, Any]) -> None:
         ),
         (count_miss_as_hit, "test_number_follows_from_the_results[predictions_missed]"),
         (hide_miss, "test_retrospective_tells_how_each_prediction_fared"),
-        (show_another_outcome, "test_retrospective_tells_how_each_prediction_fared"),
+        pytest.param(
+            show_another_outcome,
+            "test_retrospective_tells_how_each_prediction_fared",
+            marks=pytest.mark.soak,
+        ),
         (show_another_choice, "test_tables_show_the_questions_and_the_answers"),
     ],
 )

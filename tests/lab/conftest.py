@@ -3,6 +3,7 @@
 The latter is for tests marked `model`.
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +32,22 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def docstring_examples() -> Any:
-    """Return Python's own functions as examples of at most 110 tokens of the tiny model."""
+def chat_examples(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Return 60 examples in 20 groups, their answers of different lengths."""
     from lab.instruments import data, models
 
-    return data.load("python-docstrings", models.tiny(0).tokenizer, max_tokens=110)
+    lines = []
+    for i in range(60):
+        answer = f"Does thing {i}" + " again" * (i % 4)
+        messages = [
+            {"role": "user", "content": f"f{i}()"},
+            {"role": "assistant", "content": f"{answer}."},
+        ]
+        row = {"name": f"f{i}", "group": f"g{i % 20}", "messages": messages}
+        lines.append(json.dumps(row) + "\n")
+    path = tmp_path_factory.mktemp("chats") / "chats.jsonl"
+    path.write_text("".join(lines))
+    return data.load(str(path), models.tiny(0).tokenizer, max_tokens=200)
 
 
 @pytest.fixture(params=FAMILIES)

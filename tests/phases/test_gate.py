@@ -112,12 +112,9 @@ def write_outputs(folder, measurements):
 class GateCase:
     """Outputs, a folder for the gate, and what else `judge_feature` needs."""
 
-    def __init__(self, root):
+    def __init__(self, root, measurements):
         self.root = root
         self.out = root / "out"
-        measurements = exact_measurements(
-            mean_loss=2.75, max_loss=3.5, count=4, best="first", seconds=3.5
-        )
         self.outputs = write_outputs(self.out, measurements)
         self.gates = root / "materialised"
         (self.gates / "gates").mkdir(parents=True)
@@ -161,7 +158,16 @@ class GateCase:
 
 @pytest.fixture
 def case(tmp_path):
-    return GateCase(tmp_path)
+    measurements = exact_measurements(
+        mean_loss=2.75, max_loss=3.5, count=4, best="first", seconds=3.5
+    )
+    return GateCase(tmp_path, measurements)
+
+
+@pytest.fixture
+def one_number_case(tmp_path):
+    """Return outputs of every kind with one measurement, as each is judged by runs of its own."""
+    return GateCase(tmp_path, exact_measurements(count=4))
 
 
 @pytest.fixture
@@ -287,16 +293,16 @@ def test_a_gate_that_only_looks_for_a_file_is_refused(small_case, kind):
     assert judgement.coverage.claimed == ("count",)
 
 
-def test_a_gate_that_only_compares_digests_is_refused(case):
-    judgement = case.judge("def test_there(): assert result()" + INTEGRITY)
+def test_a_gate_that_only_compares_digests_is_refused(one_number_case):
+    judgement = one_number_case.judge("def test_there(): assert result()" + INTEGRITY)
     assert judgement.state == "failed"
     assert outcomes(judgement)["measurements"] == ("passed", False)
     assert outcomes(judgement)["text"] == ("failed", True)
     assert judgement.coverage.fraction == 0.0, "the digest of result.json would notice every change"
 
 
-def test_without_any_check_but_integrity_the_gate_is_not_tested(case):
-    judgement = case.judge(INTEGRITY)
+def test_without_any_check_but_integrity_the_gate_is_not_tested(one_number_case):
+    judgement = one_number_case.judge(INTEGRITY)
     assert judgement.state == "failed"
     assert outcomes(judgement)["measurements"] == ("errored", False)
     assert "this gate was not tested on a copy" in judgement.reasons[0]
@@ -488,10 +494,12 @@ def test_no_plugins(pytestconfig): assert not pytestconfig.pluginmanager.list_pl
     assert (judgement.state, judgement.reasons) == ("verified", ())
 
 
-def test_each_copy_is_read_only_and_has_its_own_digests(case):
-    judgement = case.judge(
-        GOOD
+def test_each_copy_is_read_only_and_has_its_own_digests(one_number_case):
+    judgement = one_number_case.judge(
+        INTEGRITY
         + """
+def test_count(): assert value("count") == 4
+
 def test_digests():
     expected = json.loads(Path(os.environ["PHASES_DIGESTS"]).read_text())
     actual = {p.relative_to(out()).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest()

@@ -16,6 +16,7 @@ from toy import Toy, environment, toy_plan, with_shell_gates
 
 from phases.base import durable
 from phases.record.ledger import Entry, parse_ledger
+from tests.soak import mark_soak
 
 
 def ledger_entries(toy: Toy) -> tuple[Entry, ...]:
@@ -130,7 +131,7 @@ FAILURES = {
 """Mode of the experiment -> the feature's state, what progress.txt says, the exit code."""
 
 
-@pytest.mark.parametrize("mode", FAILURES)
+@pytest.mark.parametrize("mode", mark_soak(FAILURES, short={"wrong", "hang"}))
 def test_failures_are_recorded_and_committed(make_toy: Callable[..., Toy], mode: str) -> None:
     # 1. The failed attempt.
     state, message, code = FAILURES[mode]

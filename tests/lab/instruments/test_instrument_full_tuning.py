@@ -11,8 +11,8 @@ SETTINGS = Settings(steps=3, batch_size=2, learning_rate=1e-3, warmup_steps=1)
 
 
 @pytest.fixture(scope="module")
-def examples(docstring_examples):
-    return [e.encoded for e in docstring_examples[:8]]
+def examples(chat_examples):
+    return [e.encoded for e in chat_examples[:8]]
 
 
 def silent(done, step, optimizer):

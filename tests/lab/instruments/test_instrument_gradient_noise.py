@@ -97,7 +97,7 @@ def test_the_jackknife_needs_every_value():
 
 
 @pytest.fixture(scope="module")
-def adapted(docstring_examples):
+def adapted(chat_examples):
     """Return a tiny model and five examples; its adapters have moved, so A has gradients too."""
     loaded = models.tiny(0)
     model = adapters.attach(loaded, LoraSettings(4, 8), 0)
@@ -105,7 +105,7 @@ def adapted(docstring_examples):
         for name, p in adapters.parameters(model).items():
             if "lora_B" in name:
                 p.normal_(0, 0.05)
-    return model, [example.encoded for example in docstring_examples[:5]]
+    return model, [example.encoded for example in chat_examples[:5]]
 
 
 def test_the_mean_product_is_the_square_of_the_batch_gradient(adapted):
@@ -129,11 +129,11 @@ def test_products_leave_the_model_without_gradients_and_do_not_depend_on_the_ord
     )
 
 
-def test_at_the_start_only_b_has_gradients(docstring_examples):
+def test_at_the_start_only_b_has_gradients(chat_examples):
     """B = 0: the product over A's parameters alone is 0, so rank and scale act through B."""
     loaded = models.tiny(0)
     model = adapters.attach(loaded, LoraSettings(4, 8), 0)
-    packed = pack([example.encoded for example in docstring_examples[:3]])
+    packed = pack([example.encoded for example in chat_examples[:3]])
     loss = functional.cross_entropy(supervised_logits(model, packed), packed.targets)
     named = adapters.parameters(model)
     sizes = {"lora_A": 0.0, "lora_B": 0.0}

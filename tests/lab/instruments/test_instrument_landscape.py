@@ -22,9 +22,9 @@ TRIAL = Trial(
 
 
 @pytest.fixture(scope="module")
-def sweep_context(tiny_folder, docstring_examples, tmp_path_factory):
+def sweep_context(tiny_folder, chat_examples, tmp_path_factory):
     folder = tmp_path_factory.mktemp("landscape")
-    drawn = data.split(docstring_examples, train=8, evaluation=6)
+    drawn = data.split(chat_examples, train=8, evaluation=6)
     data.write_examples(folder / "train.jsonl", drawn.train)
     data.write_examples(folder / "evaluation.jsonl", drawn.evaluation)
     return SweepContext(

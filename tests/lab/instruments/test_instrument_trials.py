@@ -23,11 +23,11 @@ TRIAL = Trial(0, SETTINGS, LoraSettings(4, 8), examples=6, curve_every=2)
 @pytest.fixture(scope="module")
 def sweep_context(
     tiny_folder: Path,
-    docstring_examples: list[data.Example],
+    chat_examples: list[data.Example],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> SweepContext:
     folder = tmp_path_factory.mktemp("sweep_context")
-    drawn = data.split(docstring_examples, train=8, evaluation=6)
+    drawn = data.split(chat_examples, train=8, evaluation=6)
     data.write_examples(folder / "train.jsonl", drawn.train)
     data.write_examples(folder / "evaluation.jsonl", drawn.evaluation)
     return SweepContext(

@@ -108,6 +108,7 @@ def test_equivalence_is_not_the_absence_of_a_difference():
     assert not equivalence([0.1, 0.1, 0.1], 0.1).equivalent
 
 
+@pytest.mark.soak
 def test_error_rates_are_those_promised():
     """At the margin's edge 5 % are called equivalent; without a difference 5 % called different."""
     draw = np.random.default_rng(0)

@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import pytest
 from invariants import (
     exit_violations,
     leftovers,
@@ -31,17 +30,6 @@ case " $* " in
 esac
 exec {git} "$@"
 """
-
-
-def mark_soak(cases: list[tuple[Any, ...]], *, short: set[Any]) -> list[Any]:
-    """Mark all cases but the `short` ones as soak tests."""
-    parameters = []
-    for case in cases:
-        if case in short:
-            parameters.append(pytest.param(*case))
-        else:
-            parameters.append(pytest.param(*case, marks=pytest.mark.soak))
-    return parameters
 
 
 def failpoint_env(name: str, action: str = "kill", count: int = 1) -> dict[str, str]:

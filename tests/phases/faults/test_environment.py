@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from converging import converges, mark_soak
+from converging import converges
 from invariants import entries, exit_violations, leftovers, progress, violations
 from quick import Quick
 from test_git_faults import needs_strace
+
+from tests.soak import mark_soak
 
 
 def run_traced(quick: Quick, injection: str) -> subprocess.CompletedProcess[str]:
@@ -52,9 +54,9 @@ ERRORS = (
     ("ftruncate", "EIO"),
 )
 ERROR_CASES = [(*error, number) for error, number in itertools.product(ERRORS, range(1, 30))]
-SHORT_ERROR_CASES = {("fsync", "EIO", 5), ("fsync", "EIO", 12), ("rename", "ENOSPC", 6)}
+SHORT_ERROR_CASES = {("fsync", "EIO", 5), ("rename", "ENOSPC", 6)}
 KILL_CASES = list(itertools.product(("fsync", "rename"), range(1, 45)))
-SHORT_KILL_CASES = {("fsync", 14), ("rename", 8)}
+SHORT_KILL_CASES = {("fsync", 14)}
 
 
 @needs_strace

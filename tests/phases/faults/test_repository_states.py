@@ -22,6 +22,7 @@ from phases.git import checks
 from phases.git.checks import read_repository_state, repository_problems
 from phases.git.probe import IDENTITY
 from phases.record.ledger import parse_ledger
+from tests.soak import mark_soak
 
 Change = Callable[[Quick], object]
 
@@ -169,11 +170,10 @@ def test_a_lock_file_left_by_a_dead_runner_is_only_information(mid_phase: Quick,
 
 @pytest.mark.parametrize(
     ("name", "owner"),
-    [
-        pytest.param("index.lock", "alive", marks=pytest.mark.soak),
-        ("index.lock", "dead"),
-        ("refs/heads/main.lock", "dead"),
-    ],
+    mark_soak(
+        [("index.lock", "alive"), ("index.lock", "dead"), ("refs/heads/main.lock", "dead")],
+        short={("index.lock", "dead")},
+    ),
 )
 def test_a_lock_of_a_users_git_is_named_and_never_deleted(
     mid_phase: Quick, name: str, owner: str
@@ -357,7 +357,7 @@ UNFINISHED: dict[str, tuple[Change, str]] = {
 }
 
 
-@pytest.mark.parametrize("name", UNFINISHED)
+@pytest.mark.parametrize("name", mark_soak(UNFINISHED, short={"merge", "rebase", "bisect"}))
 def test_an_unfinished_operation_is_named(mid_phase: Quick, name: str) -> None:
     conflict(mid_phase)
     start, abort = UNFINISHED[name]
@@ -529,7 +529,7 @@ def test_a_signature_that_can_be_made_is_made(mid_phase: Quick, tmp_path: Path) 
     assert_valid(mid_phase)
 
 
-@pytest.mark.parametrize("missing", ["both", "author"])
+@pytest.mark.parametrize("missing", mark_soak(["both", "author"], short={"author"}))
 def test_no_identity_is_found_before_the_work(mid_phase: Quick, missing: str) -> None:
     mid_phase.git("config", "--unset", "user.name")
     mid_phase.git("config", "--unset", "user.email")

@@ -10,6 +10,8 @@ from invariants import Block, entries, progress, shape, violations
 from quick import Quick
 from terminal_user import as_asked, at_terminal
 
+from tests.soak import mark_soak
+
 NEXT_ENTRY = "\n### 0005 · 2026-11-24T00:00:00Z · HALTED · Phase 1\n- features: 1 ver".encode()
 TORN = {
     "one byte": NEXT_ENTRY[:1],
@@ -39,7 +41,7 @@ def repairs(quick: Quick) -> list[Block]:
     return [block for block in entries(quick.root) if block.kind == "REPAIRED"]
 
 
-@pytest.mark.parametrize("name", TORN)
+@pytest.mark.parametrize("name", mark_soak(TORN, short={"one byte", "NUL bytes", "most of it"}))
 def test_a_torn_journal_is_set_aside_and_recorded(name: str, halfway: Quick) -> None:
     before, torn = progress(halfway.root), TORN[name]
     append_to_journal(halfway, torn)
@@ -56,7 +58,7 @@ def test_a_torn_journal_is_set_aside_and_recorded(name: str, halfway: Quick) -> 
     halfway.assert_audit_is_clean()
 
 
-@pytest.mark.parametrize("cut", [1, 40, 10_000], ids=["newline", "middle", "whole entries"])
+@pytest.mark.parametrize("cut", mark_soak([1, 40, 10_000], short={1, 10_000}))
 def test_a_progress_txt_that_lacks_its_uncommitted_end_is_restored(
     cut: int, quick: Quick, undisturbed: dict[str, Any]
 ) -> None:
