@@ -86,9 +86,13 @@ def kill_cases() -> list[tuple[str, int]]:
 # Those that the test of every failpoint in turn does not come to, and one that it does.
 SHORT_KILLS = {
     ("started", 1),
+    ("journalled", 3),
     ("journalled", 4),
+    ("journalled", 5),
+    ("entered", 4),
     ("committed", 2),
     ("withdrawn", 1),
+    ("withdrawn", 2),
 }
 
 

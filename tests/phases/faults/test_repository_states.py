@@ -460,16 +460,12 @@ HOOKS = (
     "reference-transaction",
     "post-index-change",
 )
-HOOK_CASES = [
-    pytest.param("hooks", "fails", marks=pytest.mark.soak),
-    ("hooks", "hangs"),
-    pytest.param("hooks", "floods", marks=pytest.mark.soak),
-    ("configured", "fails"),
-]
+HOOK_CASES = [("hooks", "fails"), ("hooks", "hangs"), ("hooks", "floods"), ("configured", "fails")]
+SHORT_HOOK_CASES = {("hooks", "hangs"), ("configured", "fails")}
 BODIES = {"fails": "exit 1", "hangs": "sleep 600", "floods": "yes | head -c 20000000; exit 1"}
 
 
-@pytest.mark.parametrize(("location", "body"), HOOK_CASES)
+@pytest.mark.parametrize(("location", "body"), mark_soak(HOOK_CASES, short=SHORT_HOOK_CASES))
 def test_hooks_of_the_user_do_not_run(mid_phase: Quick, body: str, location: str) -> None:
     folder = mid_phase.root / ".git/hooks"
     if location == "configured":

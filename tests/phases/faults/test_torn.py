@@ -58,14 +58,18 @@ def test_a_torn_journal_is_set_aside_and_recorded(name: str, halfway: Quick) -> 
     halfway.assert_audit_is_clean()
 
 
-@pytest.mark.parametrize("cut", mark_soak([1, 40, 10_000], short={1, 10_000}))
+CUTS = {"newline": 1, "middle": 40, "whole entries": 10_000}
+"""What is lost -> how many bytes, at most."""
+
+
+@pytest.mark.parametrize("name", mark_soak(CUTS, short={"newline", "whole entries"}))
 def test_a_progress_txt_that_lacks_its_uncommitted_end_is_restored(
-    cut: int, quick: Quick, undisturbed: dict[str, Any]
+    name: str, quick: Quick, undisturbed: dict[str, Any]
 ) -> None:
     quick.run("run", "--next", code=-9, env=failpoint_env("work"))
     whole = progress(quick.root)
     header = whole.index(b"\n### ")
-    (quick.root / "progress.txt").write_bytes(whole[: max(header, len(whole) - cut)])
+    (quick.root / "progress.txt").write_bytes(whole[: max(header, len(whole) - CUTS[name])])
     quick.run("run", "--next")
     assert progress(quick.root).startswith(whole)
     assert "RECOVERED" in [block.kind for block in entries(quick.root)]
