@@ -31,6 +31,19 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def write_chats(path: Path) -> Path:
+    """Write 60 chats of one short question and its answer; return the file."""
+    lines = []
+    for i in range(60):
+        messages = [
+            {"role": "user", "content": f"{i:03}"},
+            {"role": "assistant", "content": f"answer {i}"},
+        ]
+        lines.append(json.dumps({"messages": messages}) + "\n")
+    path.write_text("".join(lines))
+    return path
+
+
 @pytest.fixture(scope="session")
 def chat_examples(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Return 60 examples in 20 groups, their answers of different lengths."""

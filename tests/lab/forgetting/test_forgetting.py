@@ -1,7 +1,6 @@
 """FEAT-008's experiment on the tiny model: complete, repeatable, findings true to numbers."""
 
 import dataclasses
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ from gates.forgetting import arrays as gate
 from lab.config import Config, load_config
 from lab.contract import Context, Inputs, conduct
 from lab.forgetting import experiment, numbers, report
+from tests.lab.conftest import write_chats
 
 ROOT = Path(__file__).resolve().parents[3]
 CONFIG = ROOT / "lab/forgetting/experiment.yaml"
@@ -41,18 +41,7 @@ def context(out: Path, data: Path, seed: int = 0, workers: int = 1) -> Context:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    path = tmp_path_factory.mktemp("data") / "chats.jsonl"
-    chats = [
-        {
-            "messages": [
-                {"role": "user", "content": f"{i:03}"},
-                {"role": "assistant", "content": f"answer {i}"},
-            ]
-        }
-        for i in range(60)
-    ]
-    path.write_text("".join(json.dumps(chat) + "\n" for chat in chats))
-    return path
+    return write_chats(tmp_path_factory.mktemp("data") / "chats.jsonl")
 
 
 @pytest.fixture(scope="module")

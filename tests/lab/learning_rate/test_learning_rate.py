@@ -13,6 +13,7 @@ from gates.learning_rate.arrays import RECOMPUTED
 from lab.config import Config, load_config
 from lab.contract import Context, ContractError, Inputs, conduct
 from lab.learning_rate import experiment, figures, numbers, report, tables
+from tests.lab.conftest import write_chats
 
 ROOT = Path(__file__).resolve().parents[3]
 CONFIG = ROOT / "lab/learning_rate/experiment.yaml"
@@ -22,17 +23,6 @@ def smoke_config(source: Path) -> Config:
     config = load_config(CONFIG, "smoke")
     data = Config({**config["data"], "source": str(source)}, "data")
     return Config({**config, "data": data}, "test")
-
-
-def write_chats(path: Path) -> None:
-    lines = []
-    for i in range(60):
-        messages = [
-            {"role": "user", "content": f"{i:03}"},
-            {"role": "assistant", "content": f"answer {i}"},
-        ]
-        lines.append(json.dumps({"messages": messages}) + "\n")
-    path.write_text("".join(lines))
 
 
 @pytest.fixture(scope="module")

@@ -22,6 +22,7 @@ from lab.lora_rank.first_step import adamw_step, convention
 from lab.lora_rank.measured import CONVENTIONS, FirstStep
 from lab.lora_rank.numbers import slopes
 from lab.lora_rank.report import findings
+from tests.lab.conftest import write_chats
 
 ROOT = Path(__file__).resolve().parents[3]
 CONFIG = ROOT / "lab/lora_rank/experiment.yaml"
@@ -42,17 +43,7 @@ def run_smoke(out: Path, data: Path) -> Path:
 def run(tmp_path_factory):
     """Return the outputs of a run."""
     folder = tmp_path_factory.mktemp("lora_rank")
-    chats = [
-        {
-            "messages": [
-                {"role": "user", "content": f"{i:03}"},
-                {"role": "assistant", "content": f"answer {i}"},
-            ]
-        }
-        for i in range(60)
-    ]
-    (folder / "chats.jsonl").write_text("".join(json.dumps(chat) + "\n" for chat in chats))
-    return run_smoke(folder / "a", folder / "chats.jsonl")
+    return run_smoke(folder / "a", write_chats(folder / "chats.jsonl"))
 
 
 def result(out):

@@ -13,6 +13,7 @@ from lab.config import Config, load_config
 from lab.contract import Context, Inputs, Measurement, conduct
 from lab.loss_curves import experiment, report
 from lab.loss_curves.measured import LossCurvePlan
+from tests.lab.conftest import write_chats
 
 ROOT = Path(__file__).resolve().parents[3]
 CONFIG = ROOT / "lab/loss_curves/experiment.yaml"
@@ -31,13 +32,8 @@ def load_plan(profile: str) -> LossCurvePlan:
 def out(tmp_path_factory):
     """Return the outputs of a run of the smoke profile on a few chats."""
     folder = tmp_path_factory.mktemp("loss_curves")
-    lines = []
-    for i in range(60):
-        prompt = {"role": "user", "content": f"{i:03}"}
-        answer = {"role": "assistant", "content": f"answer {i}"}
-        lines.append(json.dumps({"messages": [prompt, answer]}) + "\n")
-    (folder / "chats.jsonl").write_text("".join(lines))
-    data = {**load_config(CONFIG, "smoke")["data"], "source": str(folder / "chats.jsonl")}
+    chats = write_chats(folder / "chats.jsonl")
+    data = {**load_config(CONFIG, "smoke")["data"], "source": str(chats)}
     (folder / "out").mkdir()
     ctx = make_context("smoke", folder / "out", {"data": Config(data, "data")})
     conduct(experiment.EXPERIMENT, experiment.run, ctx)

@@ -15,6 +15,7 @@ from lab.contract import Context, Inputs, Measurement, conduct
 from lab.present import quantity
 from lab.qlora import experiment, figures, numbers, report
 from tests.forks import run_module
+from tests.lab.conftest import write_chats
 
 ROOT = Path(__file__).resolve().parents[3]
 CONFIG = ROOT / "lab/qlora/experiment.yaml"
@@ -35,13 +36,7 @@ def conduct_smoke(out: Path, source: Path, seed: int) -> Path:
 def run(tmp_path_factory):
     """Return the outputs of a run."""
     folder = tmp_path_factory.mktemp("qlora")
-    lines = []
-    for i in range(60):
-        prompt = {"role": "user", "content": f"{i:03}"}
-        answer = {"role": "assistant", "content": f"answer {i}"}
-        lines.append(json.dumps({"messages": [prompt, answer]}) + "\n")
-    source = folder / "chats.jsonl"
-    source.write_text("".join(lines))
+    source = write_chats(folder / "chats.jsonl")
     return conduct_smoke(folder / "a", source, 0)
 
 
