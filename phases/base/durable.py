@@ -67,7 +67,7 @@ def write(path: Path, data: bytes, mode: int = 0o644) -> None:
         try:
             # 1. All bytes, on the disk, under the temporary name.
             try:
-                _write_all(descriptor, data)
+                write_all(descriptor, data)
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
@@ -185,8 +185,8 @@ def _copy_checked(source: Path, target: Path, expected_sha256: str) -> None:
         )
 
 
-def _write_all(descriptor: int, data: bytes) -> None:
-    # A write may take fewer bytes than it was given: a signal, a network file system.
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write all bytes: one write may take fewer than it was given (a signal, a network)."""
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]

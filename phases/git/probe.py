@@ -6,6 +6,7 @@ import hashlib
 import os
 import subprocess
 import time
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,7 +64,9 @@ def run_git(root: Path, *arguments: str, stdin: str = "") -> subprocess.Complete
             ["git", *git_options(), *arguments],
             cwd=root,
             env=git_environment(),
-            text=True,
+            # A path may be any bytes, whatever the locale.
+            encoding="utf-8",
+            errors="surrogateescape",
             capture_output=True,
             input=stdin,
             timeout=GIT_TIMEOUT_S,
@@ -123,13 +126,22 @@ class Blob:
     def begins(self, data: bytes) -> bool:
         """Return whether `data` is this file, or this file and more after it."""
         head = data[: self.size]
-        algorithm = "sha1"
-        if len(self.id) != 40:
-            algorithm = "sha256"
-        # git names a file by the digest of this header and its bytes.
-        header = b"blob %d\0" % len(head)
-        digest = hashlib.new(algorithm, header + head, usedforsecurity=False)
-        return digest.hexdigest() == self.id
+        return blob_id([head], len(head), self.id) == self.id
+
+
+def blob_id(chunks: Iterable[bytes], size: int, like: str) -> str:
+    """Return the name that git gives to a file of `size` bytes.
+
+    `like` is any name of this repository: by its length git's hash is SHA-1 or SHA-256.
+    """
+    algorithm = "sha1"
+    if len(like) != 40:
+        algorithm = "sha256"
+    # git names a file by the digest of this header and its bytes.
+    digest = hashlib.new(algorithm, b"blob %d\0" % size, usedforsecurity=False)
+    for chunk in chunks:
+        digest.update(chunk)
+    return digest.hexdigest()
 
 
 def probe_repository(root: Path) -> Probe:
@@ -197,3 +209,33 @@ def _is_rewound(root: Path, head: str | None, log: str | None) -> bool:
     if head is None:
         return True
     return run_git(root, "merge-base", "--is-ancestor", log, head).returncode != 0
+
+
+#### what changed
+
+
+def changed_paths(root: Path, commit: str, ids: Collection[str]) -> dict[str, set[str]]:
+    """Return id -> paths that differ between that commit or tree and `commit`, in two calls of git.
+
+    Trees are compared, so neither index nor work tree matters. Ids that the repository does not
+    have are left out.
+    """
+    # 1. The tree of each; git would end at the first commit that is missing.
+    head, *others = _objects(root, *(f"{name}^{{tree}}" for name in (commit, *ids)))
+    if head is None:
+        return {}
+    trees = {name: tree.id for name, tree in zip(ids, others, strict=True) if tree}
+
+    # 2. All pairs at once. A record is `:MODES IDS STATUS`, NUL, path, NUL; before the first record
+    #    of a pair is a line with its two trees.
+    questions = "".join(f"{tree} {head.id}\n" for tree in sorted(set(trees.values())))
+    arguments = ("diff-tree", "--stdin", "-r", "-z", "--raw", "--no-renames")
+    tokens = run_git(root, *arguments, stdin=questions).stdout.split("\0")
+    paths: dict[str, set[str]] = {tree: set() for tree in trees.values()}
+    pair = ""
+    for record, path in zip(tokens[::2], tokens[1::2], strict=False):
+        header, _, _ = record.rpartition("\n")
+        if header:
+            pair = header.splitlines()[-1].split(" ")[0]
+        paths[pair].add(path)
+    return {name: paths[tree] for name, tree in trees.items()}

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from phases.base.command_log import log_command
 from phases.errors import EnvironmentFaultError, IntegrityError
@@ -29,11 +30,38 @@ if TYPE_CHECKING:
 COMMIT_S = 120.0
 """Seconds that a commit may take; a signing program that waits for the user must not stop a run."""
 MAX_PATH_ARGUMENTS = 200
-"""With more paths than these, every file of HEAD is listed instead of naming them to git."""
+"""With more paths than these, every file of a commit is listed instead of naming them to git."""
 
-_EXACT = ("-c", "core.autocrlf=false", "-c", "core.eol=lf", "-c", "core.safecrlf=false")
-"""For commits: what was hashed is stored byte for byte, whatever line ends the user prefers."""
-_SYMLINK_MODE = "120000"
+_EXACT = (
+    *("-c", "core.autocrlf=false", "-c", "core.eol=lf", "-c", "core.safecrlf=false"),
+    *("-c", "core.ignoreStat=false"),
+)
+"""For commits: what was hashed is stored byte for byte, whatever line ends the user prefers, and no
+entry that the runner makes is marked as unchanged."""
+_SET_ENTRIES = ("update-index", "-z", "--index-info")
+_ADD_FILES = ("update-index", "--add", "--replace", "-z", "--stdin")
+_PATHS_FROM_STDIN = ("--pathspec-from-file=-", "--pathspec-file-nul")
+
+LINK = "120000"
+EXECUTABLE = "100755"
+SUBMODULE = "160000"
+"""Modes of a tree's entries; any other is a plain file."""
+
+
+@dataclass(frozen=True)
+class TreeEntry:
+    """One file, link or submodule of a commit."""
+
+    path: str
+    mode: str
+    id: str
+    size: int
+    """Bytes; 0 for a submodule."""
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a regular file."""
+        return self.mode not in (LINK, SUBMODULE)
 
 
 @dataclass(frozen=True)
@@ -128,16 +156,30 @@ class Repo:
 
         Symbolic links and submodules are no files.
         """
-        blobs = {}
-        raw = self._run("ls-tree", "-r", "-z", "--full-tree", commit, "--", path)
+        return {
+            entry.path: entry.id for entry in self.tree_entries(commit, [path]) if entry.is_file
+        }
+
+    def tree_entries(self, commit: str, paths: Sequence[str] = ()) -> Iterator[TreeEntry]:
+        """Yield every file, link and submodule at or below the paths; without paths all of them."""
+        raw = self._run("ls-tree", "-r", "-l", "-z", "--full-tree", commit, "--", *paths)
         for record in raw.split(b"\0"):
             if not record:
                 continue
             fields, name = record.split(b"\t", 1)
-            mode, kind, blob = fields.decode().split()
-            if kind == "blob" and mode != _SYMLINK_MODE:
-                blobs[name.decode("utf-8", "surrogateescape")] = blob
-        return blobs
+            mode, _kind, object_id, size = fields.decode().split()
+            if size == "-":
+                size = "0"
+            yield TreeEntry(name.decode("utf-8", "surrogateescape"), mode, object_id, int(size))
+
+    def branch(self) -> str | None:
+        """Return the full name of HEAD's branch; None where HEAD is detached."""
+        return self._text("symbolic-ref", "--quiet", "HEAD", ok=(0, 1)) or None
+
+    def has_ref(self, name: str) -> bool:
+        """Return whether there is a branch or other ref with this full name."""
+        status, _ = self._status("show-ref", "--verify", "--quiet", name)
+        return status == 0
 
     def object_id(self, commit: str, path: str) -> str | None:
         """Return the git id of a file or folder in a commit, or None."""
@@ -146,22 +188,22 @@ class Repo:
 
     #### the work tree
 
-    def changed(self, commit: str, paths: Sequence[str]) -> list[str]:
-        """Return files below the paths whose bytes in index or work tree are not the commit's.
+    def untracked(self) -> list[str]:
+        """Return the files of the work tree that git does not ignore, whatever the index says.
 
-        Compared by content (`hash-object` inside git diff), so that an untouched file with a new
-        time is not listed.
+        Files of the commit are among them; repositories inside this one are not.
         """
-        if not paths:
-            return []
-        self._status("update-index", "-q", "--refresh")
-        options = ("--name-only", "-z", "--no-ext-diff", "--no-textconv")
-        return _sorted_names(self._run("diff", *options, commit, "--", *paths))
+        # An index that does not exist: no flag of an entry can hide a file.
+        variables = {"GIT_INDEX_FILE": str(self.common_dir / "phases" / "no-index")}
+        raw = self._run("ls-files", "--others", "--exclude-standard", "-z", variables=variables)
+        return [name for name in _sorted_names(raw) if not name.endswith("/")]
 
-    def untracked(self, paths: Sequence[str]) -> list[str]:
-        """Return files below the paths that git neither tracks nor ignores."""
-        raw = self._run("ls-files", "--others", "--exclude-standard", "-z", "--", *paths)
-        return _sorted_names(raw)
+    def stored_ids(self, paths: Sequence[str]) -> dict[str, str]:
+        """Return path -> blob id that git would store for a file, by its filters and line ends."""
+        lines = "".join(f"{_quoted(path)}\n" for path in paths)
+        stdin = lines.encode("utf-8", "surrogateescape")
+        ids = self._run("hash-object", "--stdin-paths", stdin=stdin).decode().split()
+        return dict(zip(paths, ids, strict=True))
 
     def diff(self, commit: str, paths: Sequence[str]) -> str:
         """Return the textual difference from a commit to the work tree, for the user to read."""
@@ -192,53 +234,107 @@ class Repo:
 
     def unstage(self, paths: Sequence[str]) -> None:
         """Set the index to HEAD's version of these paths."""
+        entries = self._entries_of("HEAD", paths)
         with self._lock_note():
-            self._run("reset", "-q", "--", *paths)
+            self._run(*_SET_ENTRIES, stdin=self._index_lines(paths, entries), exact=True)
+            self._status("update-index", "-q", "--refresh")
 
     def commit(self, paths: Sequence[str], message: str, trailers: Mapping[str, str]) -> str:
         """Commit exactly these paths, whatever else is staged or changed; return the new commit.
 
         `commit --only` leaves every other entry of the user's index and every other byte of the
-        work tree as it was.
+        work tree as it was. A path that is neither on the disk nor in HEAD is left out.
 
         Raises:
             EnvironmentFaultError: git refused (no identity, a signing key that does not work, a
                 full disk, a lock), or would store other bytes.
         """
-        # 1. What git does not track yet must be added first.
-        tracked_paths: Collection[str]
-        if len(paths) > MAX_PATH_ARGUMENTS:
-            tracked_paths = self.files("HEAD", ".")
-        else:
-            tracked_paths = self._tracked(paths)
-        new_paths = [path for path in paths if path not in tracked_paths]
-        self._check_exact(paths)
+        # 1. Which paths git adds, and which it changes or removes. git takes a folder in the place
+        #    of a removed file for a submodule; the files in it replace that file without its name.
+        existing_paths = self._existing(paths)
+        self._check_exact(existing_paths)
+        entries = self._entries_of("HEAD", paths)
+        new_paths = [path for path in existing_paths if path not in entries]
+        removed_paths = [path for path in entries if not (self.root / path).exists()]
 
-        # 2. Commit; a failure leaves the index as it was.
+        # 2. The index gets HEAD's entries without the user's flags, for skip-worktree would keep a
+        #    file out of the commit, and without times, by which git would take a changed file for
+        #    the same.
+        head_lines = self._index_lines(paths, entries)
         trailer_lines = "\n".join(f"{name}: {value}" for name, value in trailers.items())
         text = f"{message}\n\n{trailer_lines}\n"
         options = ("--only", "--no-verify", "--quiet", "--cleanup=verbatim", "-m", text)
         try:
             with self._lock_note():
-                if new_paths:
-                    self._run("add", "-f", "--sparse", "--", *new_paths, exact=True)
-                self._run("commit", *options, "--", *paths, exact=True)
+                self._run(*_SET_ENTRIES, stdin=head_lines, exact=True)
+
+                # 3. What HEAD lacks is added, then all is committed. After a failure the index has
+                #    HEAD's entries.
+                self._run(*_ADD_FILES, stdin=_nul_ended(new_paths), exact=True)
+                commit_paths = _nul_ended([*existing_paths, *removed_paths])
+                self._run("commit", *options, *_PATHS_FROM_STDIN, stdin=commit_paths, exact=True)
         except EnvironmentFaultError:
-            if new_paths:
-                self._status("reset", "-q", "--", *new_paths)
+            self._status(*_SET_ENTRIES, stdin=head_lines, exact=True)
             raise
         return self.head()
 
-    def _tracked(self, paths: Sequence[str]) -> set[str]:
-        raw = self._run("ls-tree", "-r", "-z", "--name-only", "--full-tree", "HEAD", "--", *paths)
-        return {name.decode("utf-8", "surrogateescape") for name in raw.split(b"\0") if name}
+    def check_commit(self, commit: str, paths: Sequence[str]) -> None:
+        """Check that a commit holds exactly the bytes that these paths have on the disk.
+
+        Raises:
+            IntegrityError: a file differs, is missing, or is there and should not be.
+        """
+        existing_paths = self._existing(paths)
+        blobs = dict(zip(existing_paths, self._object_ids(existing_paths), strict=True))
+        entries = self._entries_of(commit, paths)
+        committed_blobs = {path: entry.id for path, entry in entries.items() if entry.is_file}
+        for path in paths:
+            expected = blobs.get(path, "no file")
+            actual = committed_blobs.get(path, "no file")
+            if actual != expected:
+                raise IntegrityError(
+                    "commit-content",
+                    f"the runner's commit {commit[:12]} does not hold {path} as it was recorded: "
+                    f"got {actual[:12]}; expected {expected[:12]}",
+                    hint=f"`git reset --soft {commit[:12]}~1` takes that commit back and keeps "
+                    "every file; find what changed it (a program in the place of git?), then run "
+                    "again: what was done is kept and recorded then",
+                )
+
+    def _existing(self, paths: Iterable[str]) -> list[str]:
+        return [path for path in paths if (self.root / path).is_file()]
+
+    def _entries_of(self, commit: str, paths: Sequence[str]) -> dict[str, TreeEntry]:
+        """Return those of exactly these paths that a commit has."""
+        names = paths
+        if len(paths) > MAX_PATH_ARGUMENTS:
+            names = ()
+        entries = {entry.path: entry for entry in self.tree_entries(commit, names)}
+        return {path: entries[path] for path in paths if path in entries}
+
+    def _index_lines(self, paths: Iterable[str], entries: Mapping[str, TreeEntry]) -> bytes:
+        """Return the input of `update-index --index-info` that gives the paths these entries."""
+        absent = TreeEntry("", mode="0", id="0" * len(self.head()), size=0)
+        lines = []
+        for path in paths:
+            entry = entries.get(path, absent)
+            lines.append(f"{entry.mode} {entry.id}\t{path}")
+        return _nul_ended(lines)
+
+    def _object_ids(self, paths: Sequence[str], *, filters: bool = False) -> list[str]:
+        """Return the blob id of each file, of its bytes or of what a commit would store."""
+        options = ["--stdin-paths"]
+        if not filters:
+            options.append("--no-filters")
+        lines = "".join(f"{_quoted(path)}\n" for path in paths)
+        stdin = lines.encode("utf-8", "surrogateescape")
+        return self._run("hash-object", *options, stdin=stdin, exact=True).decode().split()
 
     def _check_exact(self, paths: Sequence[str]) -> None:
         """Refuse to commit what git would store changed: .gitattributes reaches our files too."""
-        existing_paths = [path for path in paths if (self.root / path).is_file()]
-        exact_ids = self._run("hash-object", "--no-filters", "--", *existing_paths).split()
-        stored_ids = self._run("hash-object", "--", *existing_paths, exact=True).split()
-        for path, exact_id, stored_id in zip(existing_paths, exact_ids, stored_ids, strict=True):
+        exact_ids = self._object_ids(paths)
+        stored_ids = self._object_ids(paths, filters=True)
+        for path, exact_id, stored_id in zip(paths, exact_ids, stored_ids, strict=True):
             if exact_id != stored_id:
                 folder = path.split("/")[0]
                 raise EnvironmentFaultError(
@@ -255,9 +351,15 @@ class Repo:
 
     #### calling git
 
-    def _run(self, *arguments: str, exact: bool = False) -> bytes:
+    def _run(
+        self,
+        *arguments: str,
+        stdin: bytes = b"",
+        exact: bool = False,
+        variables: Mapping[str, str] | None = None,
+    ) -> bytes:
         """Return stdout; raise where git failed."""
-        status, data = self._status(*arguments, exact=exact)
+        status, data = self._status(*arguments, stdin=stdin, exact=exact, variables=variables)
         if status == 0:
             return data
         reason = data.decode("utf-8", "replace").strip() or f"exit {status}"
@@ -278,8 +380,17 @@ class Repo:
             return ""
         return text.strip("\n")
 
-    def _status(self, *arguments: str, exact: bool = False) -> tuple[int, bytes]:
-        """Return exit status and stdout (stderr when it failed); never raise for a status."""
+    def _status(
+        self,
+        *arguments: str,
+        stdin: bytes = b"",
+        exact: bool = False,
+        variables: Mapping[str, str] | None = None,
+    ) -> tuple[int, bytes]:
+        """Return exit status and stdout (stderr when it failed); never raise for a status.
+
+        Lists of paths go through `stdin`: a command line has room for 2 MB.
+        """
         # 1. The command. `exact` is for what commits; only a commit may wait for a signing program.
         argv = ["git", *git_options()]
         if exact:
@@ -295,16 +406,18 @@ class Repo:
         # 2. The call. GitPython's overloads have no type for this set of options.
         command: Any = self._repo.git
         begin = time.monotonic()
-        status, stdout, stderr = command.execute(
-            argv,
-            kill_after_timeout=timeout_s,
-            with_extended_output=True,
-            with_exceptions=False,
-            stdout_as_string=False,
-            strip_newline_in_stdout=False,
-            env=GIT_VARIABLES,
-            pass_fds=pass_fds,
-        )
+        with _open_bytes(stdin) as file:
+            status, stdout, stderr = command.execute(
+                argv,
+                istream=file,
+                kill_after_timeout=timeout_s,
+                with_extended_output=True,
+                with_exceptions=False,
+                stdout_as_string=False,
+                strip_newline_in_stdout=False,
+                env={**GIT_VARIABLES, **(variables or {})},
+                pass_fds=pass_fds,
+            )
         self._last_status = int(status)
         log_command(["git", *arguments], status=int(status), seconds=time.monotonic() - begin)
 
@@ -326,5 +439,29 @@ def _remove_git_variables() -> None:
             del os.environ[name]
 
 
+@contextlib.contextmanager
+def _open_bytes(data: bytes) -> Iterator[IO[bytes] | None]:
+    """Yield a file with these bytes for a child process to read; None for no bytes."""
+    if not data:
+        yield None
+        return
+    with tempfile.TemporaryFile() as file:
+        file.write(data)
+        file.seek(0)
+        yield file
+
+
+def _quoted(path: str) -> str:
+    """Return a path as `hash-object --stdin-paths` reads it: a leading quote begins a C string."""
+    if not path.startswith('"'):
+        return path
+    escaped = path.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def _nul_ended(names: Iterable[str]) -> bytes:
+    return "".join(f"{name}\0" for name in names).encode("utf-8", "surrogateescape")
+
+
 def _sorted_names(raw: bytes) -> list[str]:
-    return sorted({name.decode("utf-8", "replace") for name in raw.split(b"\0") if name})
+    return sorted({name.decode("utf-8", "surrogateescape") for name in raw.split(b"\0") if name})

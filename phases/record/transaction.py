@@ -181,12 +181,14 @@ def _apply(
         "Phases-Head": last.self_hash,
         "Phases-Txn": transaction.txn,
     }
-    own_paths = _own_paths(repo, transaction)
+    own_paths = sorted({*transaction.files, *transaction.removed, "progress.txt"})
     sha = _find_commit(repo, transaction.txn)
     if sha is None:
+        _require_not_amended(repo, transaction)
         sha = repo.commit(own_paths, transaction.message, trailers)
     else:
         repo.unstage(own_paths)  # git may have died between its new commit and its new index
+    repo.check_commit(sha, own_paths)
     failpoint("committed")
     repo.move_log_ref(sha)
     failpoint("ref_moved")
@@ -208,9 +210,18 @@ def _invalid_pending(folder: Path, reason: str) -> IntegrityError:
     )
 
 
-def _own_paths(repo: Repo, transaction: Transaction) -> list[str]:
-    removed = [path for path in transaction.removed if repo.blob("HEAD", path) is not None]
-    return sorted({*transaction.files, *removed, "progress.txt"})
+def _require_not_amended(repo: Repo, transaction: Transaction) -> None:
+    """Refuse where a commit without the runner's trailers already holds the last entry."""
+    entry = transaction.entries[-1]
+    if entry not in parse_ledger(repo.blob("HEAD", "progress.txt") or b"").entries:
+        return
+    commit = next(repo.history(paths=["progress.txt"])).sha
+    raise IntegrityError(
+        "commit-untrailed",
+        f"commit {commit[:12]} holds entry {entry.seq:04d} without the runner's trailers: "
+        "the runner's commit was amended or rebased",
+        hint=f"git reset --soft {commit[:12]}~1, then python -m phases run --next commits it anew",
+    )
 
 
 def _find_commit(repo: Repo, txn: str) -> str | None:
