@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from phases.audit.findings import Finding, Report, Uncovered
 from phases.base import durable
 from phases.git.repo import Commit, Repo
-from phases.plan.load import parse_plan
 from phases.plan.lock import (
     PlanLock,
     PlanLockError,
@@ -15,10 +14,11 @@ from phases.plan.lock import (
     lock_differences,
     runner_digest,
 )
-from phases.plan.schema import Plan
 from phases.record import entries
+from phases.record.committed_plan import committed_plan
 from phases.record.ledger import Entry, EntryKind, Ledger
 from phases.record.project import Project
+from phases.record.state import BINDING_KINDS
 
 
 def check_plan_locks(
@@ -42,24 +42,32 @@ def check_plan_locks(
     for entry in ledger.entries:
         if entry.kind == EntryKind.LOCKED:
             newest[entry.phase] = entry
+    replaced = _replaced_locks(ledger)
     for entry in ledger.entries:
         if entry.kind != EntryKind.LOCKED or entry.seq not in recorded_by:
+            continue
+        if entry.seq in replaced:
             continue
         if newest[entry.phase] is entry:
             _check_work_tree(project, report, entry)
         _check_commit(repo, report, entry, recorded_by[entry.seq].sha)
 
 
-def committed_plan(repo: Repo, commit: str) -> Plan:
-    """Return the plan that a commit holds; ValueError where it holds none that can be read."""
-    paths = []
-    for path in repo.files(commit, "prd"):
-        if path.endswith(".json") and path.count("/") == 1:
-            paths.append(path)
-    if len(paths) != 1:
-        message = f"got {len(paths)} plans; expected 1"
-        raise ValueError(message)
-    return parse_plan(repo.blob(commit, paths[0]) or b"")
+def _replaced_locks(ledger: Ledger) -> set[int]:
+    """Return the LOCKED entries that another one replaced before anything was judged by them.
+
+    Their commits need not be in the history any more, and bind nothing.
+    """
+    replaced = set()
+    unused: dict[int | None, int] = {}
+    for entry in ledger.entries:
+        if entry.kind in BINDING_KINDS:
+            unused.pop(entry.phase, None)
+        elif entry.kind == EntryKind.LOCKED:
+            if entry.phase in unused:
+                replaced.add(unused[entry.phase])
+            unused[entry.phase] = entry.seq
+    return replaced
 
 
 def _check_work_tree(project: Project, report: Report, entry: Entry) -> None:

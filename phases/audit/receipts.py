@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from phases.audit.findings import Finding, Report, Severity, Uncovered
-from phases.audit.locks import committed_plan
 from phases.base import durable, strict_json
 from phases.base.paths import is_artifact
 from phases.git.repo import Commit, Repo
 from phases.judge.predictions import score_all
 from phases.record import entries
+from phases.record.committed_plan import committed_plan
 from phases.record.ledger import Entry, EntryKind, Ledger
 from phases.record.project import Project
 from phases.record.receipt import Receipt
@@ -142,6 +142,10 @@ def _receipt_contradictions(verified: _VerifiedEntry, receipt: Receipt) -> Itera
         yield verified.finding("commit-trailers", message)
     if not verified.repo.is_ancestor(receipt.commit, verified.commit.sha):
         message = "the receipt names a commit that is not before the one that recorded it"
+        yield verified.finding("receipt-commit", message)
+        return
+    if receipt.dependency("git").get("gitTree") != verified.repo.tree(receipt.commit):
+        message = f"the receipt names another tree than commit {receipt.commit[:12]} has"
         yield verified.finding("receipt-commit", message)
 
 

@@ -9,7 +9,8 @@ run; only the approver's `relock` or `reject` goes on.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -89,6 +90,7 @@ def compose_lock(
         "plan: approval": _digest(plan.approval.model_dump(mode="json")),
         "plan: defaults": _digest(plan.defaults.model_dump(mode="json")),
         "plan: phase": _digest(phase.model_dump(mode="json", exclude={"features"})),
+        "plan: results": _digest(plan.results),
         "runner": runner,
     }
 
@@ -101,10 +103,10 @@ def compose_lock(
             components[feature.config] = _file_digest(read, feature.config)
 
     # 3. Every file that one of the phase's gates may import, the gates themselves included.
-    gates = [*phase.entry, *phase.exit, *(feature.gate for feature in phase.features)]
-    paths = [gate.pytest for gate in gates if gate.pytest]
-    for gate in gates:
-        paths += [path for path in gate_files if in_gate_scope(gate, path)]
+    paths = []
+    for gate in phase.gates:
+        paths += [gate.pytest] if gate.pytest else []
+        paths += gate_scope(plan, gate, gate_files)
     paths += ["prd/allowed_signers", "constraints.txt"]
     for path in paths:
         if path not in components:
@@ -112,12 +114,19 @@ def compose_lock(
     return PlanLock(schema=1, phase=phase.id, components=dict(sorted(components.items())))
 
 
-def in_gate_scope(gate: Gate, path: str) -> bool:
-    """Say whether a file of `gates/` is laid out, digested and locked for a gate.
+def gate_scope(plan: Plan, gate: Gate, files: Iterable[str]) -> list[str]:
+    """Return which files of `gates/` are laid out, digested and locked for a gate.
 
-    For `gates/TOPIC/test_x.py` these are the files of `gates/TOPIC/` and `gates/shared/`: it can
-    import nothing else. For a gate directly in `gates/` and for a shell gate it is every file.
+    For `gates/TOPIC/test_x.py` these are the files of `gates/TOPIC/` and `gates/shared/`. For a
+    gate directly in `gates/` and for a shell gate it is every file. The plan's other gates are
+    never among them: so a gate of a later phase changes nothing for this one.
     """
+    other_gates = {each.pytest for phase in plan.phases for each in phase.gates}
+    other_gates.discard(gate.pytest)
+    return [path for path in files if path not in other_gates and _is_reachable(gate, path)]
+
+
+def _is_reachable(gate: Gate, path: str) -> bool:
     parts = (gate.pytest or "").split("/")
     if len(parts) < TOPIC_GATE_PARTS:
         return True
@@ -136,8 +145,11 @@ def lock_differences(components: Mapping[str, str], lock: PlanLock) -> list[str]
     return [name for name in names if components.get(name) != lock.components.get(name)]
 
 
+@cache
 def runner_digest() -> str:
     """Return the digest over the runner's own code as imported, wherever it is installed.
+
+    It is taken once, when a run begins: later edits of the files are not what this process runs.
 
     It covers every module and template of the package `phases`, in all its subpackages.
     """

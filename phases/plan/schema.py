@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from enum import StrEnum
+from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
@@ -166,6 +167,11 @@ class Phase(_StrictModel):
     features: Annotated[tuple[Feature, ...], Field(min_length=1)]
     exit: tuple[Gate, ...] = ()
 
+    @property
+    def gates(self) -> tuple[Gate, ...]:
+        """Every gate of the phase: entry gates, exit gates, those of its features."""
+        return (*self.entry, *self.exit, *(feature.gate for feature in self.features))
+
 
 class Approval(_StrictModel):
     """How the approver opens the next phase."""
@@ -198,6 +204,11 @@ class Input(_StrictModel):
         """Whether it is in the user's cache and is named by digests, not by git."""
         return self.path.startswith(CACHE_PREFIX)
 
+    @property
+    def tracked_path(self) -> str:
+        """The path of a tracked input as git writes it: no `./`, no slash at its end."""
+        return PurePosixPath(self.path).as_posix()
+
 
 class Plan(_StrictModel):
     """The whole plan."""
@@ -210,6 +221,16 @@ class Plan(_StrictModel):
     defaults: Defaults = Field(default_factory=Defaults)
     inputs: tuple[Input, ...] = ()
     phases: Annotated[tuple[Phase, ...], Field(min_length=1)]
+
+    @property
+    def module_packages(self) -> tuple[str, ...]:
+        """The top packages of the features' modules, sorted."""
+        packages = set()
+        for phase in self.phases:
+            for feature in phase.features:
+                if feature.module:
+                    packages.add(feature.module.split(".", 1)[0])
+        return tuple(sorted(packages))
 
     def phase(self, phase_id: int) -> Phase:
         """Return the phase with this number; KeyError if there is none."""

@@ -24,8 +24,6 @@ from phases.record.statement import (
 )
 
 FOLDER = "prd/approvals"
-FROZEN = ("prd", "gates", "phases", "constraints.txt")
-"""What must not differ from C when a phase is approved, besides the phase's own results."""
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from phases.record.result import ReportedMeasurements
 
 BINARY_UNITS = {"GiB": 1 << 30, "MiB": 1 << 20, "KiB": 1 << 10}
 SHOWN_FAILING = 3
+SHOWN_DISCARDED = 5
 SHOWN_REASONS = 5
 
 _COMMIT = r"[0-9a-f]{40,64}"
@@ -100,6 +101,8 @@ RAN = LineFormat(
     profile=_WORD,
     sandbox=_WORD,
 )
+# What the experiment changed in its copy of the commit; the copy is gone.
+DISCARDED = LineFormat("discarded from its copy: {text}", text=_TEXT)
 MEASURED = LineFormat("measured {text}", text=_TEXT)
 PREDICTIONS = LineFormat("predictions: {counts}", counts=_TEXT)
 GATE = LineFormat(
@@ -133,6 +136,7 @@ FOR_READERS = (
     MEASUREMENT_COVERAGE,
     MUTANTS,
     EXEMPT,
+    DISCARDED,
     FAILING,
     REASON,
     PREVIOUS_STATE,
@@ -231,6 +235,11 @@ class GateSummary:
         if self.exempt:
             lines.append(EXEMPT.format(kinds=", ".join(self.exempt)))
         return tuple(lines)
+
+
+def discarded_lines(changes: Sequence[str]) -> tuple[str, ...]:
+    """Return one line per file that an experiment changed in its copy, at most five."""
+    return _limited_lines(DISCARDED, changes, SHOWN_DISCARDED)
 
 
 def failing_lines(checks: Sequence[tuple[str, str]]) -> tuple[str, ...]:

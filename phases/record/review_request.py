@@ -23,6 +23,12 @@ class Sha256(Document):
     sha256: str
 
 
+class GitCommit(Document):
+    """A digest set with a git commit."""
+
+    git_commit: str
+
+
 class ReviewedFeature(Document):
     """One feature as it is at the checkpoint."""
 
@@ -39,6 +45,8 @@ class Review(Document):
 
     phase: PhaseName
     attempt: int
+    commit: GitCommit
+    """The commit whose plan and gates judged the phase."""
     lock: Sha256
     gates: tuple[ResourceDescriptor, ...]
     features: tuple[ReviewedFeature, ...]

@@ -80,6 +80,8 @@ class PhaseStatus:
     """SHA-256 of the review request that waits for an answer."""
     halted: int | None = None
     """Number of the HALTED entry that waits for an answer."""
+    has_outcome: bool = False
+    """Whether something was judged or decided under its locks since it began (or began anew)."""
     exit_failed: bool = False
     exit_attempts: int = 0
     overrides: tuple[Override, ...] = ()
@@ -165,7 +167,10 @@ _HUMAN_KINDS = (
     EntryKind.REJECTED,
     EntryKind.WAIVED,
 )
-"""Kinds that record a human decision; the first LOCKED of a phase is the runner's own."""
+"""Kinds that record a human decision; LOCKED before a phase's first outcome is the runner's own."""
+
+BINDING_KINDS = (*OUTCOMES, EntryKind.HALTED, EntryKind.WAIVED)
+"""Kinds after which only a human may change what the phase was locked on."""
 
 
 def _fold_entry(phase: PhaseStatus, entry: Entry, records: Collection[str]) -> PhaseStatus:
@@ -173,12 +178,16 @@ def _fold_entry(phase: PhaseStatus, entry: Entry, records: Collection[str]) -> P
     # 1. A decision counts only with its record.
     record = entry.match(entries.RECORD)
     is_recorded = record is not None and record["sha256"] in records
-    is_first_lock = entry.kind == EntryKind.LOCKED and phase.lock is None
-    if entry.kind in _HUMAN_KINDS and not is_recorded and not is_first_lock:
+    # The runner itself may lock a phase anew until something was judged by the lock.
+    is_free = phase.lock is None or not phase.has_outcome
+    is_runners_lock = entry.kind == EntryKind.LOCKED and is_free
+    if entry.kind in _HUMAN_KINDS and not is_recorded and not is_runners_lock:
         return phase
     override = override_of(entry)
     if override and is_recorded:
         phase = replace(phase, overrides=(*phase.overrides, override))
+    if entry.kind in BINDING_KINDS:
+        phase = replace(phase, has_outcome=True)
 
     # 2. What it does to the phase, or to one of its features.
     match entry.kind:
@@ -228,9 +237,11 @@ def _lock(phase: PhaseStatus, entry: Entry) -> PhaseStatus:
 
 def _reject(phase: PhaseStatus, entry: Entry) -> PhaseStatus:
     """Return the rejected phase: its lock is released."""
+    features = _reset_features(phase, entry)
     return replace(
         phase,
-        features=_reset_features(phase, entry),
+        features=features,
+        has_outcome=False,
         lock=None,
         lock_path=None,
         halted=None,
