@@ -68,6 +68,8 @@ def judge_feature(
     workspace: Path,
     env: Mapping[str, str],
     sandbox: Sandbox,
+    root: Path | None = None,
+    blocked: Sequence[str] = (),
     exempt: Sequence[str] = (),
     on_progress: Progress | None = None,
 ) -> Judgement:
@@ -83,6 +85,8 @@ def judge_feature(
             stay in its `runs/`.
         env: variables for the gate, added to the runner's clean environment.
         sandbox: where the gate runs, without network.
+        root: the repository, of which the gate imports nothing; None: imports are not blocked.
+        blocked: top modules that the gate cannot import wherever they are, besides the runner.
         exempt: kinds of output whose mutants may survive; they are tried and reported all the same.
         on_progress: see `mutation.Progress`.
 
@@ -97,6 +101,8 @@ def judge_feature(
         workspace=workspace,
         env=env,
         sandbox=sandbox,
+        root=root,
+        blocked=blocked,
     ) as gate_context:
         baseline = snapshot_outputs(out, outputs, gate_context.workspace / "baseline")
         context = MutationContext(
@@ -120,6 +126,8 @@ def judge_phase(
     workspace: Path,
     env: Mapping[str, str],
     sandbox: Sandbox,
+    root: Path | None = None,
+    blocked: Sequence[str] = (),
     on_progress: Progress | None = None,
 ) -> Judgement:
     """Judge all features of a phase together: PHASES_OUT holds one folder per feature.
@@ -144,6 +152,8 @@ def judge_phase(
         workspace=workspace,
         env=env,
         sandbox=sandbox,
+        root=root,
+        blocked=blocked,
     ) as gate_context:
         # 1. One baseline with a folder for each feature.
         folder = gate_context.workspace / "baseline"
@@ -172,7 +182,10 @@ def judge_phase(
 def run_entry_gate(
     spec: GateSpec, *, root: Path, workspace: Path, env: Mapping[str, str], sandbox: Sandbox
 ) -> GateRun:
-    """Run a precondition in the repository root; there are no outputs and no mutants."""
+    """Run a precondition in the repository root; there are no outputs and no mutants.
+
+    It judges the repository itself, so its imports are not blocked.
+    """
     with _gate_context(
         spec, gates_dir=root, inputs_file=None, workspace=workspace, env=env, sandbox=sandbox
     ) as gate_context:
@@ -195,11 +208,15 @@ def _gate_context(
     workspace: Path,
     env: Mapping[str, str],
     sandbox: Sandbox,
+    root: Path | None = None,
+    blocked: Sequence[str] = (),
 ) -> Iterator[GateContext]:
     """Yield what the runs share; stop signals reach all of them, and the copies are removed."""
     # The runs have other working directories, so every path becomes absolute.
     if inputs_file is not None:
         inputs_file = inputs_file.absolute()
+    if root is not None:
+        root = root.absolute()
     gate_context = GateContext(
         spec=spec,
         gates_dir=gates_dir.absolute(),
@@ -208,6 +225,8 @@ def _gate_context(
         env=env,
         sandbox=sandbox,
         nonce=secrets.token_hex(16),
+        root=root,
+        blocked=tuple(blocked),
     )
     # The runs are started from several threads, and only the main thread gets signals.
     with forward_signals():

@@ -42,6 +42,19 @@ junit_suite_name = {nonce}
 pythonpath = {gates_dir}
 """
 
+# The import block: the text that both of its programs begin with, and how each ends.
+BLOCK_FOLDER = "import_block"
+IMPORT_BLOCK = Path(__file__).with_name("import_block.py").read_text("utf-8")
+RUN_PYTEST = """
+if __name__ == "__main__":  # a process that multiprocessing spawns runs this file too
+    import runpy
+
+    runpy.run_module("pytest", run_name="__main__")
+"""
+LOAD_NEXT = """
+load_next_sitecustomize(__file__)
+"""
+
 # pytest's exit codes
 ALL_PASSED = 0
 SOME_FAILED = 1
@@ -109,6 +122,10 @@ class GateContext:
     env: Mapping[str, str]
     sandbox: Sandbox
     nonce: str
+    root: Path | None = None
+    """The repository, of which the gate imports nothing; None: imports are not blocked."""
+    blocked: tuple[str, ...] = ()
+    """Top modules that the gate cannot import wherever they are, besides the runner."""
 
     @property
     def cache(self) -> Path:
@@ -216,7 +233,12 @@ def _run_process(
         inputs = json.loads(gate_context.inputs_file.read_bytes())  # the runner's own file
         read_only.append(gate_context.inputs_file)
         read_only += [Path(entry["path"]) for entry in inputs.values()]
-    # 3. The command, confined.
+    # 3. What its Python processes cannot import; pytest itself runs with -I and ignores PYTHONPATH.
+    if gate_context.root is not None:
+        block = _write_import_block(gate_context, gate_context.root, run_folder)
+        path = [str(block), gate_context.env.get("PYTHONPATH", "")]
+        variables["PYTHONPATH"] = os.pathsep.join(filter(None, path))
+    # 4. The command, confined.
     if gate_context.spec.kind == GateKind.SHELL:
         argv = ["/bin/sh", "-c", gate_context.spec.target]
     else:
@@ -245,12 +267,30 @@ def _pytest_command(
 
     -I keeps out the user's PYTHON* variables and the working directory; -B writes no .pyc files.
     """
-    argv = [sys.executable, "-I", "-B", "-m", "pytest", "-c", str(run_folder / "gate.ini")]
+    program = ["-m", "pytest"]
+    if gate_context.root is not None:
+        program = [str(run_folder / BLOCK_FOLDER / "gate_main.py")]
+    argv = [sys.executable, "-I", "-B", *program, "-c", str(run_folder / "gate.ini")]
     argv += ["--rootdir", str(gate_context.gates_dir), "--noconftest", "--strict-markers"]
     for plugin in PLUGINS_OFF:
         argv += ["-p", f"no:{plugin}"]
     argv += ["-q", "--color=no", "--tb=short", f"--junitxml={_report_path(run_folder)}"]
     return [*argv, *options, str(gate_context.gates_dir / gate_context.spec.target)]
+
+
+def _write_import_block(gate_context: GateContext, root: Path, run_folder: Path) -> Path:
+    """Write the programs that block imports; return their folder.
+
+    `gate_main.py` starts pytest; `sitecustomize.py` is loaded by Python where PYTHONPATH names the
+    folder: in a shell gate, and in the processes that a pytest gate starts.
+    """
+    folder = run_folder / BLOCK_FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    names = ("phases", *gate_context.blocked)
+    call = f"install({str(root)!r}, {names!r}, {str(gate_context.gates_dir)!r})\n"
+    for file, end in (("gate_main.py", RUN_PYTEST), ("sitecustomize.py", LOAD_NEXT)):
+        (folder / file).write_text(f"{IMPORT_BLOCK}\n\n{call}{end}", "utf-8")
+    return folder
 
 
 def _report_path(run_folder: Path) -> Path:
