@@ -136,14 +136,16 @@ def _print_json(document: Any) -> None:
 @click.pass_context
 def status_command(context: click.Context, *, as_json: bool) -> None:
     """Show the project's state, and the one command to type next."""
+    from phases.views.stale import find_stale
     from phases.views.status import status_json, status_text
 
     project, snapshot = _read(context)
+    stale = find_stale(project, snapshot)
     if as_json:
-        _print_json(status_json(project.plan, snapshot))
+        _print_json(status_json(project.plan, snapshot, stale=stale))
     else:
         ascii_only = "utf" not in (sys.stdout.encoding or "").lower()
-        click.echo(status_text(project.plan, snapshot, ascii_only=ascii_only))
+        click.echo(status_text(project.plan, snapshot, stale=stale, ascii_only=ascii_only))
 
 
 @cli.command("plan")
@@ -152,12 +154,14 @@ def status_command(context: click.Context, *, as_json: bool) -> None:
 def plan_command(context: click.Context, *, as_json: bool) -> None:
     """Show what `run --next` would do and why, with expected minutes and memory."""
     from phases.views.plan import plan_json, plan_text
+    from phases.views.stale import find_stale
 
     project, snapshot = _read(context)
+    stale = find_stale(project, snapshot)
     if as_json:
-        _print_json(plan_json(project.plan, snapshot))
+        _print_json(plan_json(project.plan, snapshot, stale=stale))
     else:
-        click.echo(plan_text(project.plan, snapshot))
+        click.echo(plan_text(project.plan, snapshot, stale=stale))
 
 
 @cli.command("log")
@@ -211,10 +215,12 @@ def show_command(context: click.Context, feature_id: str, *, as_json: bool) -> N
 @click.pass_context
 def why_command(context: click.Context, feature_id: str, *, as_json: bool) -> None:
     """Explain why a feature is in its state, and whether it would run now."""
+    from phases.views.stale import find_stale
     from phases.views.why import explain_feature, explanation_json, explanation_text
 
     project, snapshot = _read(context)
-    explanation = explain_feature(project.plan, snapshot, feature_id)
+    stale = find_stale(project, snapshot)
+    explanation = explain_feature(project.plan, snapshot, feature_id, stale=stale)
     if as_json:
         _print_json(explanation_json(explanation))
     else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from phases.base.text import format_count, printable
@@ -14,6 +14,7 @@ from phases.record.result import RESULT, ReportedMeasurements, reported_measurem
 from phases.record.state import FeatureState, FeatureStatus, PhaseStatus
 from phases.record.statement import DocumentError
 from phases.record.verdict import ScoredPrediction, Verdict
+from phases.views.stale import NOTHING_STALE, Stale, find_stale
 from phases.views.status import coverage_text, override_lines, phase_heading, receipt_name
 
 
@@ -66,12 +67,14 @@ class StoredFeature:
 def checkpoint_summary(project: Project, phase: Phase) -> str:
     """Return the summary of a phase, with the verdicts that are stored in the work tree."""
     # Unverified: the decision itself reads the record again and verifies it.
-    status = load_unverified(project).state.phase(phase.id)
+    snapshot = load_unverified(project)
+    status = snapshot.state.phase(phase.id)
     stored = {}
     for feature in status.features:
         if feature.state == FeatureState.VERIFIED:
             stored[feature.id] = _read_stored(project, feature.id)
-    return checkpoint_text(status, stored, project.plan.results)
+    stale = find_stale(project, snapshot)
+    return checkpoint_text(status, stored, project.plan.results, stale=stale)
 
 
 def _read_stored(project: Project, feature_id: str) -> StoredFeature:
@@ -100,17 +103,26 @@ def _read_stored(project: Project, feature_id: str) -> StoredFeature:
     )
 
 
-def checkpoint_text(status: PhaseStatus, stored: Mapping[str, StoredFeature], results: str) -> str:
+def checkpoint_text(
+    status: PhaseStatus,
+    stored: Mapping[str, StoredFeature],
+    results: str,
+    *,
+    stale: Stale = NOTHING_STALE,
+) -> str:
     """Return the summary of a phase. Pure.
 
     Args:
         status: the phase as the ledger has it.
         stored: feature id -> what its stored files say.
         results: the folder of the results.
+        stale: feature id -> what changed since it was verified.
     """
     lines = [phase_heading(status), *override_lines(status.overrides), *_retry_lines(status), ""]
     for feature in status.features:
-        lines += _feature_lines(feature, stored.get(feature.id, StoredFeature()), results)
+        changes = stale.get(feature.id, ())
+        stored_feature = stored.get(feature.id, StoredFeature())
+        lines += _feature_lines(feature, stored_feature, results, changes)
     if status.request:
         lines += ["", f"review request sha256:{status.request}"]
     return "\n".join(printable(line, 400) for line in lines)
@@ -129,12 +141,15 @@ def _retry_lines(status: PhaseStatus) -> list[str]:
     return lines
 
 
-def _feature_lines(feature: FeatureStatus, stored: StoredFeature, results: str) -> list[str]:
+def _feature_lines(
+    feature: FeatureStatus, stored: StoredFeature, results: str, changes: Sequence[str]
+) -> list[str]:
     details = stored.details
     folder = f"{results}/{feature.id}"
 
-    # 1. What was measured, most important first, and where to read more.
+    # 1. What is stale; what was measured, most important first, and where to read more.
     lines = [f"{feature.id} {feature.title}: {feature.state}, attempt {feature.started}"]
+    lines += [f"    stale: {change}" for change in changes]
     for name in stored.reported.shown_names:
         lines.append(f"    {name} {format_measurement(stored.reported.by_name[name])}")
     lines += [f"    read {folder}/{page}" for page in stored.pages]

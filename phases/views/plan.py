@@ -9,6 +9,7 @@ from phases.plan.schema import Plan
 from phases.record.project import Snapshot
 from phases.record.state import FeatureState, FeatureStatus, next_step
 from phases.record.steps import AttemptsSpent, AwaitApproval, Blocked, Done, Step
+from phases.views.stale import NOTHING_STALE, Stale
 from phases.views.status import next_action, next_lines
 
 
@@ -25,7 +26,18 @@ class PlannedFeature:
     memory_gb: float
 
 
-def plan_json(plan: Plan, snapshot: Snapshot) -> dict[str, Any]:
+@dataclass(frozen=True)
+class StaleFeature:
+    """A verified feature of the open phase that `run --next` would not run again."""
+
+    id: str
+    changes: tuple[str, ...]
+    """What changed since it was verified."""
+    command: str
+    """What runs it again."""
+
+
+def plan_json(plan: Plan, snapshot: Snapshot, *, stale: Stale = NOTHING_STALE) -> dict[str, Any]:
     """Return the object that `plan --json` prints."""
     step = next_step(plan, snapshot.state)
     features: list[PlannedFeature] = []
@@ -37,21 +49,26 @@ def plan_json(plan: Plan, snapshot: Snapshot) -> dict[str, Any]:
     return {
         "phase": phase,
         "features": [asdict(feature) for feature in features],
+        "stale": [asdict(feature) for feature in _stale_features(snapshot, step, stale)],
         "next": asdict(next_action(step)),
     }
 
 
-def plan_text(plan: Plan, snapshot: Snapshot) -> str:
+def plan_text(plan: Plan, snapshot: Snapshot, *, stale: Stale = NOTHING_STALE) -> str:
     """Return what `run --next` would do and why, with expected minutes and memory."""
     # 1. It runs nothing where the approver has to act first.
     step = next_step(plan, snapshot.state)
-    if isinstance(step, AwaitApproval):
-        waits = f"phase {step.phase} awaits your approval"
-        return f"run --next would run nothing: {waits}.\nnext: {next_action(step).command}"
+    stale_lines = []
+    for item in _stale_features(snapshot, step, stale):
+        stale_lines.append(f"  stale   {item.id}: {'; '.join(item.changes)}")
+        stale_lines.append(f"          `{item.command}` runs it again")
     if isinstance(step, Done):
         return "run --next would run nothing: every phase is approved."
-    if isinstance(step, AttemptsSpent | Blocked):
-        return "run --next would run nothing: " + "\n".join(next_lines(step, plan.results))
+    if isinstance(step, AwaitApproval | AttemptsSpent | Blocked):
+        reason, *commands = next_lines(step, plan.results)
+        if isinstance(step, AwaitApproval):
+            reason = f"phase {step.phase} awaits your approval."
+        return "\n".join([f"run --next would run nothing: {reason}", *stale_lines, *commands])
 
     # 2. What it runs, in order.
     phase = plan.phase(step.phase)
@@ -64,6 +81,7 @@ def plan_text(plan: Plan, snapshot: Snapshot) -> str:
         lines.append(f"  {feature.id:<10} {feature.title:<36} {feature.runs}")
         lines.append(f"             {cost}; {feature.reason}")
     lines += [f"  exit    {gate.name}" for gate in phase.exit]
+    lines += stale_lines
 
     # 3. What all of it costs.
     minutes = sum(feature.minutes for feature in features)
@@ -93,6 +111,18 @@ def _planned_features(plan: Plan, snapshot: Snapshot, step: Step) -> list[Planne
             memory_gb=feature.expect.memory_gb,
         )
         features.append(planned)
+    return features
+
+
+def _stale_features(snapshot: Snapshot, step: Step, stale: Stale) -> list[StaleFeature]:
+    """Return the features of the step's phase that are verified and stale."""
+    if isinstance(step, Done):
+        return []
+    features = []
+    for status in snapshot.state.phase(step.phase).features:
+        if status.id in stale:
+            command = f"python -m phases run --feature {status.id} --force"
+            features.append(StaleFeature(status.id, tuple(stale[status.id]), command))
     return features
 
 

@@ -22,6 +22,7 @@ from phases.record.steps import (
     Stuck,
     next_commands,
 )
+from phases.views.stale import NOTHING_STALE, Stale
 
 MARKS = {
     FeatureState.VERIFIED: "✓",
@@ -113,7 +114,7 @@ def next_lines(step: Step, results: str) -> list[str]:
 #### status
 
 
-def status_json(plan: Plan, snapshot: Snapshot) -> dict[str, Any]:
+def status_json(plan: Plan, snapshot: Snapshot, *, stale: Stale = NOTHING_STALE) -> dict[str, Any]:
     """Return the object that `status --json` prints."""
     entries = snapshot.ledger.entries
     newest = 0
@@ -123,12 +124,12 @@ def status_json(plan: Plan, snapshot: Snapshot) -> dict[str, Any]:
     return {
         "project": plan.project,
         "head": {"entry": newest, "hash": snapshot.ledger.head},
-        "phases": [_phase_json(phase) for phase in snapshot.state.phases],
+        "phases": [_phase_json(phase, stale) for phase in snapshot.state.phases],
         "next": asdict(next_action(step)),
     }
 
 
-def _phase_json(phase: PhaseStatus) -> dict[str, Any]:
+def _phase_json(phase: PhaseStatus, stale: Stale) -> dict[str, Any]:
     features = [
         {
             "id": feature.id,
@@ -138,6 +139,7 @@ def _phase_json(phase: PhaseStatus) -> dict[str, Any]:
             "seconds": feature.seconds,
             "receipt": receipt_name(feature),
             "coverage": coverage_fraction(feature),
+            "stale": list(stale.get(feature.id, ())),
         }
         for feature in phase.features
     ]
@@ -161,7 +163,13 @@ def coverage_fraction(feature: FeatureStatus) -> float | None:
     return round((recomputed + bounded) / total, 4)
 
 
-def status_text(plan: Plan, snapshot: Snapshot, *, ascii_only: bool = False) -> str:
+def status_text(
+    plan: Plan,
+    snapshot: Snapshot,
+    *,
+    stale: Stale = NOTHING_STALE,
+    ascii_only: bool = False,
+) -> str:
     """Return the state for a reader: overrides first, the command to type next last."""
     # 1. Overrides of every phase: no reader should have to look for them.
     phases = snapshot.state.phases
@@ -173,7 +181,9 @@ def status_text(plan: Plan, snapshot: Snapshot, *, ascii_only: bool = False) -> 
     # 2. The phases with their features, and what comes next.
     for phase in phases:
         lines += ["", phase_heading(phase)]
-        lines += [_feature_line(feature) for feature in phase.features]
+        for feature in phase.features:
+            lines.append(_feature_line(feature))
+            lines += [f"      stale: {change}" for change in stale.get(feature.id, ())]
     lines += ["", *next_lines(next_step(plan, snapshot.state), plan.results)]
     text = "\n".join(lines)
     # A terminal or pipe that cannot print the marks must not end the command.

@@ -22,6 +22,7 @@ from phases.record.steps import (
 )
 from phases.views.log import entry_sentence, select_entries
 from phases.views.plan import run_reason
+from phases.views.stale import NOTHING_STALE, Stale
 from phases.views.status import NextAction, next_action
 
 
@@ -32,11 +33,15 @@ class Explanation:
     id: str
     state: FeatureState
     runs: bool
+    stale: tuple[str, ...]
+    """What changed since it was verified."""
     sentences: tuple[str, ...]
     next: NextAction
 
 
-def explain_feature(plan: Plan, snapshot: Snapshot, feature_id: str) -> Explanation:
+def explain_feature(
+    plan: Plan, snapshot: Snapshot, feature_id: str, *, stale: Stale = NOTHING_STALE
+) -> Explanation:
     """Return the explanation; UsageError if the plan has no such feature."""
     phase, feature = find_feature(plan, feature_id)
     phase_status = snapshot.state.phase(phase.id)
@@ -49,11 +54,16 @@ def explain_feature(plan: Plan, snapshot: Snapshot, feature_id: str) -> Explanat
         runs, sentence = False, f"It would not run: {obstacle}."
     else:
         runs, sentence = _run_sentence(snapshot, step, status, feature)
+    sentences = [_state_sentence(snapshot, status), sentence]
+    changes = tuple(stale.get(feature_id, ()))
+    if changes:
+        sentences.insert(1, f"Stale: {'; '.join(changes)}.")
     return Explanation(
         id=feature_id,
         state=status.state,
         runs=runs,
-        sentences=(_state_sentence(snapshot, status), sentence),
+        stale=changes,
+        sentences=tuple(sentences),
         next=next_action(step),
     )
 
