@@ -6,10 +6,13 @@ from phases.base import durable
 from phases.decisions.decide import decide
 from phases.decisions.proposal import DecisionContext, Proposal, require_presence_allowed
 from phases.errors import IntegrityError, UsageError
-from phases.record.approvals import FROZEN, Checkpoint, find_checkpoint
+from phases.git.tree import CommitTree, WorkTree, changed_files
+from phases.record.approvals import Checkpoint, find_checkpoint
 from phases.record.decision_record import DecisionResult
 from phases.record.project import Project
 from phases.record.state import PhaseState
+from phases.run.plan_locks import committed_lock, lock_changes, lock_of
+from phases.run.preflight import runner_code
 
 
 def approve(project: Project, phase_id: int, summary: str) -> str:
@@ -84,13 +87,45 @@ def waiting_checkpoint(context: DecisionContext) -> Checkpoint:
         )
 
     # 3. Plan, gates, runner and the phase's results are what was reviewed.
-    frozen = [*FROZEN, paths.phase_results(phase.id)]
-    frozen += [paths.results(feature.id) for feature in phase.features]
-    changed = context.repo.changed(checkpoint.commit, frozen)
+    changed = [*_plan_changes(context), *_file_changes(context, checkpoint)]
     if changed:
         raise IntegrityError(
             "checkpoint-stale",
             f"differs from what was reviewed (commit {commit}): {', '.join(changed[:5])}",
-            hint=f"git diff {commit} -- {changed[0]}; restore it, or reject the phase",
+            hint=f"git diff {commit} shows it; restore it, or reject the phase",
         )
     return checkpoint
+
+
+def _plan_changes(context: DecisionContext) -> list[str]:
+    """Return what of the phase's lock is not as locked, in HEAD or in the work tree.
+
+    What the lock does not list belongs to other phases, and may change. The runner itself may be a
+    newer one, unless it is part of this repository (`_file_changes`).
+    """
+    project, phase_id = context.project, context.phase.id
+    names: set[str] = set()
+    for lock in (
+        committed_lock(context.tree, phase_id),
+        lock_of(project.plan, WorkTree(project.root), phase_id),
+    ):
+        names.update(lock_changes(project, context.repo, context.snapshot, lock))
+    return sorted(names - {"runner"})
+
+
+def _file_changes(context: DecisionContext, checkpoint: Checkpoint) -> list[str]:
+    """Return the runner's and the results' files that are others in HEAD or in the work tree."""
+    paths, phase = context.project.paths, context.phase
+    folders = [*runner_code(context.repo), paths.phase_results(phase.id)]
+    folders += [paths.results(feature.id) for feature in phase.features]
+    prefixes = tuple(f"{folder}/" for folder in folders)
+    reviewed = {
+        path: entry
+        for path, entry in CommitTree(context.repo, checkpoint.commit).entries.items()
+        if path.startswith(prefixes)
+    }
+    changed = set(changed_files(context.project.root, reviewed.values()))
+    for path, entry in context.tree.entries.items():
+        if path.startswith(prefixes) and reviewed.get(path) != entry:
+            changed.add(path)
+    return sorted(changed | (reviewed.keys() - context.tree.entries.keys()))

@@ -14,6 +14,7 @@ from phases.decisions.terminal import challenge
 from phases.errors import EnvironmentFaultError, IntegrityError, UsageError
 from phases.git.one_runner import one_runner
 from phases.git.repo import Repo
+from phases.git.tree import CommitTree
 from phases.plan.schema import Phase
 from phases.record.project import Project, load_verified
 from phases.record.transaction import has_unfinished_record
@@ -58,7 +59,8 @@ def _read_context(project: Project, repo: Repo, phase: Phase) -> DecisionContext
             "a run is at work here, or was killed and left a pending record",
             hint="python -m phases run --next completes it; then decide",
         )
-    return DecisionContext(project, repo, load_verified(project, repo), phase)
+    tree = CommitTree(repo, repo.head())
+    return DecisionContext(project, tree, load_verified(project, repo), phase)
 
 
 def _require_unchanged(proposal: Proposal, actual: Proposal) -> None:

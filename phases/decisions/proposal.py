@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from phases.errors import EnvironmentFaultError, UsageError
 from phases.git.repo import Repo
+from phases.git.tree import CommitTree
 from phases.plan.schema import Feature, Phase
 from phases.record.decision_record import DecisionResult
 from phases.record.project import Project, Snapshot
@@ -18,9 +19,15 @@ class DecisionContext:
     """What is decided on."""
 
     project: Project
-    repo: Repo
+    tree: CommitTree
+    """HEAD when the project was read."""
     snapshot: Snapshot
     phase: Phase
+
+    @property
+    def repo(self) -> Repo:
+        """The repository."""
+        return self.tree.repo
 
     @property
     def status(self) -> PhaseStatus:

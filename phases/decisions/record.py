@@ -33,7 +33,7 @@ from phases.record.entries import RecordedFile
 from phases.record.ledger import Entry, EntryKind, Ledger, parse_ledger, seal_entry
 from phases.record.review_request import PhaseName, Sha256
 from phases.record.transaction import Transaction, new_txn, subject_trailers
-from phases.run.plan_locks import current_lock
+from phases.run.plan_locks import committed_lock
 from phases.run.preflight import check_repository
 
 ASSURANCE = "presence"
@@ -150,7 +150,7 @@ def _draft_waivers(
     record: RecordedFile,
 ) -> None:
     """Draft one WAIVED per feature; after a rejection the phase is locked first."""
-    head = context.repo.head()
+    head = context.tree.commit
     if context.status.lock is None:
         draft.add(EntryKind.LOCKED, entries.locked_lines(_new_lock(context, files), head))
     for feature_id, previous_state in proposal.waived.items():
@@ -182,7 +182,7 @@ def _decided_lines(
         lines.append(request.line(entries.REQUEST))
     lines += [
         entries.CHECKPOINT.format(commit=checkpoint.commit),
-        entries.HEAD.format(commit=context.repo.head()),
+        entries.HEAD.format(commit=context.tree.commit),
         record.line(entries.RECORD),
         *entries.reset_lines(proposal.reset),
     ]
@@ -191,7 +191,7 @@ def _decided_lines(
 
 def _new_lock(context: DecisionContext, files: dict[str, bytes]) -> RecordedFile:
     """Add the phase's lock as HEAD's plan is to the files of the decision."""
-    lock = current_lock(context.project, context.repo, context.phase)
+    lock = committed_lock(context.tree, context.phase.id)
     path = context.project.paths.plan_lock(context.phase.id)
     files[path] = lock.encode()
     return RecordedFile(lock.digest, path)

@@ -7,13 +7,13 @@ from functools import partial
 from phases.decisions.decide import decide
 from phases.decisions.proposal import DecisionContext, Proposal, dependants
 from phases.errors import UsageError
-from phases.plan.lock import in_gate_scope
-from phases.plan.schema import Feature
+from phases.plan.lock import gate_scope
+from phases.plan.schema import Feature, Plan
 from phases.record.decision_record import DecisionResult
 from phases.record.project import Project
 from phases.record.state import PhaseState
-from phases.run.plan_locks import lock_changes, lock_diff
-from phases.run.preflight import check_equals_head
+from phases.run.plan_locks import committed_lock, lock_changes, lock_diff
+from phases.run.preflight import check_work_tree
 
 
 def relock(project: Project, phase_id: int, summary: str, *, reason: str) -> str:
@@ -31,10 +31,11 @@ def _examine(context: DecisionContext, *, reason: str) -> Proposal:
             f"phase {phase.id} ({phase.name}) is {status.state} and has no lock to change",
             hint="python -m phases status",
         )
-    check_equals_head(repo, project.plan, phase, None)
+    check_work_tree(context.tree, project.plan, phase)
 
     # 2. What changed, and what is reset by it.
-    changes = lock_changes(project, repo, phase, status)
+    lock = committed_lock(context.tree, phase.id)
+    changes = lock_changes(project, repo, context.snapshot, lock)
     reset = _reset_features(context, set(changes))
     effect = "attempts are counted anew\nnothing differs"
     if changes:
@@ -55,17 +56,18 @@ def _examine(context: DecisionContext, *, reason: str) -> Proposal:
 def _reset_features(context: DecisionContext, changes: set[str]) -> list[str]:
     """Return the features that are done and are touched by a change, or depend on one that is."""
     touched = set()
+    plan = context.project.plan
     for feature in context.phase.features:
-        if any(_is_component(feature, name) for name in changes):
+        if any(_is_component(plan, feature, name) for name in changes):
             touched.add(feature.id)
     done = {item.id for item in context.status.features if item.is_done}
     return [name for name in dependants(context.phase.features, touched) if name in done]
 
 
-def _is_component(feature: Feature, name: str) -> bool:
+def _is_component(plan: Plan, feature: Feature, name: str) -> bool:
     """Say whether a component of the lock decides about this feature."""
-    if name in ("plan: defaults", "runner", f"plan: {feature.id}", feature.config):
+    if name in ("plan: defaults", "plan: results", "runner", f"plan: {feature.id}", feature.config):
         return True
     if name.startswith("input: "):
         return name.removeprefix("input: ") in feature.inputs
-    return name.startswith("gates/") and in_gate_scope(feature.gate, name)
+    return name.startswith("gates/") and bool(gate_scope(plan, feature.gate, [name]))

@@ -25,7 +25,7 @@ from phases.record.ledger import OUTCOMES, Ledger
 from phases.record.project import Project
 from phases.record.state import FeatureState, FeatureStatus, PhaseState, State, next_step
 from phases.run.plan_locks import require_lock_unchanged
-from phases.run.preflight import check_equals_head
+from phases.run.preflight import check_work_tree
 
 MEANING = (
     "Waived means: the phase goes on without it. It stays unverified, its failed attempts stay in "
@@ -51,8 +51,8 @@ def _examine(context: DecisionContext, *, feature_id: str, reason: str) -> Propo
     # 1. The feature may be waived.
     require_presence_allowed(context)
     waived = waivable_features(project.plan, context.snapshot.state, phase, feature_id)
-    check_equals_head(context.repo, project.plan, phase, None)
-    require_lock_unchanged(project, context.repo, context.snapshot, phase)
+    check_work_tree(context.tree, project.plan, phase)
+    require_lock_unchanged(project, context.tree, context.snapshot, phase)
 
     # 2. What the approver should know.
     listing = "".join(f"\n  {name}: {state}" for name, state in waived.items())

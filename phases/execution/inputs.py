@@ -15,7 +15,7 @@ from pathlib import Path
 from phases.base import durable
 from phases.base.paths import Paths, cache_dir, is_artifact
 from phases.errors import EnvironmentFaultError, IntegrityError
-from phases.git.repo import Repo
+from phases.git.tree import Layout, Tree
 from phases.plan.schema import CACHE_PREFIX, Input, Plan
 from phases.record.receipt import Receipt
 from phases.record.state import FeatureState, FeatureStatus, State
@@ -37,7 +37,7 @@ class ResolvedInput:
     kind: InputKind
     path: Path
     files: Mapping[str, str]
-    """Relative path -> SHA-256 of what decides; empty for a tracked path, which must equal HEAD."""
+    """Relative path -> SHA-256 of what decides; of a single file its own path."""
     identity: Mapping[str, str]
     """The digest set that the receipt names."""
     receipt: str | None = None
@@ -50,15 +50,19 @@ def resolve_inputs(
     needs: Sequence[str],
     state: State,
     paths: Paths,
-    repo: Repo,
+    tree: Tree,
+    layout: Layout,
     folder: Path,
 ) -> tuple[ResolvedInput, ...]:
-    """Find inputs by name; copy the outputs of needed features below `folder`."""
+    """Find inputs by name; copy the outputs of needed features below `folder`.
+
+    Tracked inputs are those of `tree`, where `layout` has them.
+    """
     resolved = []
     for name in names:
         item = plan.input(name)
         is_cached = item.is_cached
-        resolved.append(cached_input(item) if is_cached else tracked_input(item, paths, repo))
+        resolved.append(cached_input(item) if is_cached else tracked_input(item, tree, layout))
     for need in needs:
         resolved.append(_needed_feature(state.features[need], paths, folder / need))
     return tuple(resolved)
@@ -75,20 +79,29 @@ def cached_input(item: Input) -> ResolvedInput:
     )
 
 
-def tracked_input(item: Input, paths: Paths, repo: Repo) -> ResolvedInput:
+def tracked_input(item: Input, tree: Tree, layout: Layout) -> ResolvedInput:
     """Return an input that is a path of the repository."""
-    object_id = repo.object_id("HEAD", item.path)
-    if object_id is None:
+    path = item.tracked_path
+    identity = tree.identity(path)
+    if identity is None:
         raise EnvironmentFaultError(
-            f"input {item.name}: {item.path} is not in HEAD",
-            hint=f"git add {item.path}, then commit",
+            f"input {item.name}: {path} is not in commit {tree.commit[:12]}",
+            hint=f"git add {path}, then commit",
         )
+    if path in layout.links:
+        raise EnvironmentFaultError(
+            f"input {item.name}: {path} is a symbolic link",
+            hint=f"name what it leads to in the plan: {layout.links[path]}",
+        )
+    files = {}
+    for name, digest in layout.below(path).items():
+        files[name.removeprefix(f"{path}/")] = digest
     return ResolvedInput(
         name=item.name,
         kind=InputKind.INPUT,
-        path=paths.root / item.path,
-        files={},
-        identity={"gitObject": object_id},
+        path=layout.folder / path,
+        files=files,
+        identity=identity,
     )
 
 
@@ -121,8 +134,8 @@ def check_inputs(inputs: Sequence[ResolvedInput]) -> None:
             actual = durable.sha256_file(path)
             if actual != expected:
                 raise EnvironmentFaultError(
-                    f"input {item.name}: {path}: got sha256 {actual}; the plan expects {expected}",
-                    hint=f"delete {item.path} and run again; setup fetches it anew",
+                    f"input {item.name}: {path}: got sha256 {actual}; expected {expected}",
+                    hint=f"delete {item.path} and run again; it is fetched or copied anew",
                 )
 
 

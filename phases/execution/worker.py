@@ -54,6 +54,11 @@ class Staging:
         return self.folder / "tmp"
 
     @property
+    def tree(self) -> Path:
+        """The experiment's own copy of the commit."""
+        return self.folder / "tree"
+
+    @property
     def inputs_file(self) -> Path:
         """JSON written by the runner: name -> kind, path, receipt."""
         return self.folder / "inputs.json"
@@ -74,8 +79,8 @@ class Job:
     """One run of one experiment."""
 
     argv: Sequence[str]
-    root: Path
-    """The repository: working directory of the experiment, which may only read it."""
+    folder: Path
+    """The working directory: a copy of the commit, or in a scratch run the work tree."""
     env: Mapping[str, str]
     """Overrides the clean environment: staging.environment, then the plan's `env`."""
     out: Path
@@ -101,8 +106,8 @@ def run_experiment(job: Job, view: ProgressView) -> ProcessResult:
     home_and_tmp = [Path(env[name]) for name in ("HOME", "TMPDIR") if name in env]
     argv = job.sandbox.command(
         job.argv,
-        writable=[job.out, job.events, *home_and_tmp],
-        read_only=[job.root, job.inputs_file],
+        writable=[job.folder, job.out, job.events, *home_and_tmp],
+        read_only=[job.inputs_file],
         network=False,
     )
     with _EventReader(job.events) as events:
@@ -114,7 +119,7 @@ def run_experiment(job: Job, view: ProgressView) -> ProcessResult:
 
         result = process.run(
             argv,
-            cwd=job.root,
+            cwd=job.folder,
             env=env,
             log=job.log,
             timeout_s=job.timeout_s,
@@ -214,6 +219,11 @@ def staging_folder(root: Path, base: Path | None = None) -> Iterator[Staging]:
             be in the user's way and in git's.
     """
     base = _resolve_base(base)
+    if os.pathsep in str(base):
+        raise EnvironmentFaultError(
+            f"the folder for temporary files: got {base}; expected a path without {os.pathsep!r}",
+            hint="set TMPDIR to another folder, then run the same command again",
+        )
     if base.is_relative_to(root.resolve()):
         raise EnvironmentFaultError(
             f"the folder for temporary files is inside the repository: got {base}; "

@@ -7,29 +7,27 @@ and has its outputs judged; `outcome.record_of` turns the result into what the r
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from phases.base import durable
 from phases.base.failpoint import failpoint
 from phases.base.text import utc_now
 from phases.execution.collect import Output, OutputsError, collect_outputs
-from phases.execution.inputs import ResolvedInput, check_inputs
 from phases.execution.process import ProcessResult
-from phases.execution.sandbox import Sandbox
 from phases.execution.worker import Job, Staging, run_experiment
-from phases.git.repo import Repo
-from phases.judge.committed_gates import gate_digest
+from phases.git.tree import CommitTree, Layout
 from phases.judge.gate import Judgement
-from phases.plan.load import find_plan
-from phases.plan.lock import runner_digest
-from phases.plan.schema import Feature, Phase, Plan, canonical_json
+from phases.plan.schema import Feature, Phase
 from phases.record.project import Project
-from phases.record.state import FeatureState, State
-from phases.run.preflight import code_files
-from phases.run.workspace import Workspace, prepare_workspace
+from phases.record.state import FeatureState
+from phases.run.committed_code import (
+    feature_code,
+    require_module_of_copy,
+    resolve_materials,
+)
+from phases.run.programs import resolve_programs, shell_command
+from phases.run.workspace import Workspace
 from phases.views.live import Stage, View
 
 
@@ -42,8 +40,13 @@ class AttemptSpec:
     feature: Feature
     number: int
     txn: str
-    commit: str
+    branch: str | None
+    """The branch that HEAD was on."""
+    layout: Layout
+    """The working directory of the experiment: a copy of the commit, or the work tree."""
     argv: tuple[str, ...]
+    env: Mapping[str, str]
+    """Variables of the experiment, besides those of every clean environment."""
     profile: str
     seed: int
     materials: Mapping[str, Mapping[str, str]]
@@ -55,6 +58,11 @@ class AttemptSpec:
     def program(self) -> str:
         """The module or command that is run, for readers."""
         return self.feature.module or self.feature.command or ""
+
+    @property
+    def commit(self) -> str:
+        """The commit that is run; empty in a scratch run."""
+        return self.workspace.tree.commit
 
     @property
     def project(self) -> Project:
@@ -69,7 +77,7 @@ class AttemptSpec:
     @property
     def timeout_s(self) -> float:
         """Seconds that the experiment may take."""
-        return self.feature.timeout_s or self.project.plan.defaults.timeout_s
+        return self.feature.timeout_s or self.workspace.plan.defaults.timeout_s
 
 
 @dataclass(frozen=True)
@@ -83,6 +91,8 @@ class AttemptResult:
     judgement: Judgement | None
     errors: tuple[str, ...]
     """Why it could not be judged; empty if it was."""
+    discarded: tuple[str, ...] = ()
+    """What the experiment changed in its copy of the commit, which nothing keeps."""
 
     @property
     def state(self) -> FeatureState:
@@ -105,64 +115,78 @@ class AttemptResult:
 #### before the run
 
 
-@contextmanager
 def prepare_attempt(
-    project: Project,
-    repo: Repo,
-    sandbox: Sandbox,
-    *,
-    state: State,
+    workspace: Workspace,
     phase: Phase,
     feature: Feature,
+    *,
     txn: str,
+    branch: str | None = None,
     scratch_profile: str | None = None,
-) -> Iterator[AttemptSpec]:
-    """Lay out the workspace of an attempt and resolve everything that its receipt will name.
+) -> AttemptSpec:
+    """Lay out what an attempt works on, and resolve everything that its receipt will name.
 
     `scratch_profile` marks a scratch run: it overrides the plan's profile, and the log stays in the
     staging folder.
     """
-    # 1. Staging, inputs, gates.
-    with prepare_workspace(
-        project,
-        repo,
-        sandbox,
-        state=state,
-        gates=[feature.gate],
-        inputs=feature.inputs,
-        needs=feature.needs,
-    ) as workspace:
-        # 2. What the plan decides.
-        defaults = project.plan.defaults
-        number = state.phase(phase.id).feature(feature.id).started + 1
-        profile = scratch_profile or feature.profile or defaults.profile
-        seed = defaults.seed if feature.seed is None else feature.seed
+    # 1. The experiment's own copy of the commit, and its inputs.
+    staging, tree = workspace.staging, workspace.tree
+    layout = tree.lay_out(staging.tree)
+    inputs = workspace.resolve_inputs(tree, layout, feature.inputs, feature.needs, staging.folder)
 
-        # 3. Where the log goes.
-        log = project.paths.log(feature.id, number)
-        if scratch_profile:
-            log = workspace.staging.folder / "log"
-        log.parent.mkdir(parents=True, exist_ok=True)
+    # 2. What the plan decides.
+    defaults = workspace.plan.defaults
+    number = workspace.state.phase(phase.id).feature(feature.id).started + 1
+    profile = scratch_profile or feature.profile or defaults.profile
+    seed = defaults.seed if feature.seed is None else feature.seed
+    command = resolve_programs(feature.command or "", tree)
+    argv = command_line(feature, profile, seed, staging)
+    if feature.command:
+        argv = shell_command(command.text)
+    env = {
+        **workspace.environment(layout),
+        "PHASES_OUT": str(staging.out),
+        "PHASES_PROFILE": profile,
+        "PHASES_SEED": str(seed),
+    }
 
-        yield AttemptSpec(
-            workspace=workspace,
-            phase=phase,
-            feature=feature,
-            number=number,
-            txn=txn,
-            commit=repo.head(),
-            argv=command_line(feature, profile, seed, workspace.staging),
-            profile=profile,
-            seed=seed,
-            materials=resolve_materials(project.plan, repo, feature, workspace.inputs),
-            log=log,
+    # 3. The code of the commit: all of it is there, and nothing else is imported.
+    materials: dict[str, Mapping[str, str]] = {}
+    if isinstance(tree, CommitTree):
+        code = feature_code(tree, workspace.plan, feature)
+        if feature.module:
+            require_module_of_copy(workspace, layout, env, code)
+        materials = resolve_materials(
+            workspace, tree, feature, layout=layout, code=code, inputs=inputs
         )
+        materials |= command.materials
+
+    # 4. Where the log goes.
+    log = workspace.project.paths.log(feature.id, number)
+    if scratch_profile:
+        log = staging.folder / "log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    return AttemptSpec(
+        workspace=workspace,
+        phase=phase,
+        feature=feature,
+        number=number,
+        txn=txn,
+        branch=branch,
+        layout=layout,
+        argv=argv,
+        env=env,
+        profile=profile,
+        seed=seed,
+        materials=materials,
+        log=log,
+    )
 
 
 def command_line(feature: Feature, profile: str, seed: int, staging: Staging) -> tuple[str, ...]:
     """Return the command that runs a feature; anyone can type the same one by hand."""
     if feature.command is not None:
-        return ("/bin/sh", "-c", feature.command)
+        return shell_command(feature.command)
     options = {
         "--config": feature.config,
         "--profile": profile,
@@ -174,40 +198,6 @@ def command_line(feature: Feature, profile: str, seed: int, staging: Staging) ->
     for option, value in options.items():
         argv += [option, str(value)]
     return tuple(argv)
-
-
-def resolve_materials(
-    plan: Plan, repo: Repo, feature: Feature, inputs: Sequence[ResolvedInput]
-) -> dict[str, Mapping[str, str]]:
-    """Return digest sets of everything that goes in: commit, plan, code, config, gate, inputs."""
-    # 1. The commit, the plan and the runner.
-    plan_path = find_plan(repo.root).relative_to(repo.root).as_posix()
-    materials: dict[str, Mapping[str, str]] = {
-        "git": {"gitCommit": repo.head()},
-        plan_path: _committed_digest(repo, plan_path),
-        "runner": {"sha256": runner_digest()},
-    }
-
-    # 2. The feature's config, code and gate.
-    if feature.config:
-        materials[feature.config] = _committed_digest(repo, feature.config)
-    if feature.module:
-        digests = {}
-        for path in sorted(code_files(repo, "HEAD", plan, feature.module)):
-            digests[path] = durable.sha256(repo.blob("HEAD", path) or b"")
-        package = feature.module.split(".", 1)[0]
-        materials[f"code:{package}"] = {"sha256": durable.sha256(canonical_json(digests))}
-    materials[feature.gate.name] = {"sha256": gate_digest(repo, feature.gate)}
-
-    # 3. Its inputs.
-    for item in inputs:
-        materials[f"{item.kind}:{item.name}"] = item.identity
-    return materials
-
-
-def _committed_digest(repo: Repo, path: str) -> dict[str, str]:
-    data = repo.blob("HEAD", path)
-    return {} if data is None else {"sha256": durable.sha256(data)}
 
 
 #### the run
@@ -224,13 +214,8 @@ def run_attempt(spec: AttemptSpec, view: View) -> AttemptResult:
     staging = spec.workspace.staging
     job = Job(
         argv=spec.argv,
-        root=spec.project.root,
-        env={
-            **spec.workspace.env,
-            "PHASES_OUT": str(staging.out),
-            "PHASES_PROFILE": spec.profile,
-            "PHASES_SEED": str(spec.seed),
-        },
+        folder=spec.layout.folder,
+        env=spec.env,
         out=staging.out,
         inputs_file=staging.inputs_file,
         events=staging.events,
@@ -242,9 +227,10 @@ def run_attempt(spec: AttemptSpec, view: View) -> AttemptResult:
     process = run_experiment(job, view)
     finished_on = utc_now()
 
-    # 2. Collect: the outputs against the plan's declaration.
+    # 2. Collect: the outputs against the plan's declaration. The copy of the commit is not needed
+    #    any more; nothing that the experiment changed in it counts.
     failpoint("collect")
-    check_inputs(spec.workspace.inputs)
+    discarded = tuple(spec.layout.changes()) if spec.commit else ()
     outputs: Mapping[str, Output] = {}
     errors = process_errors(process, spec.timeout_s)
     if not errors:
@@ -252,23 +238,25 @@ def run_attempt(spec: AttemptSpec, view: View) -> AttemptResult:
             outputs = collect_outputs(staging.out, spec.feature.outputs)
         except OutputsError as error:
             errors = tuple(error.problems)
-    if errors:
-        return AttemptResult(started_on, finished_on, process, outputs, None, errors)
 
-    # 3. Judge.
-    view.stage(Stage.JUDGE)
-    failpoint("judge")
-    digests = {path: output.sha256 for path, output in outputs.items()}
-    judgement = spec.workspace.judge_feature(spec.feature, staging.out, digests, view)
-    failpoint("judged")
-    check_inputs(spec.workspace.inputs)
+    # 3. Judge: only now are gates and their inputs laid out.
+    judgement = None
+    if not errors:
+        view.stage(Stage.JUDGE)
+        failpoint("judge")
+        feature = spec.feature
+        judge = spec.workspace.prepare_judge([feature.gate], feature.inputs, feature.needs)
+        digests = {path: output.sha256 for path, output in outputs.items()}
+        judgement = judge.judge_feature(feature, staging.out, digests, view)
+        failpoint("judged")
     return AttemptResult(
         started_on=started_on,
         finished_on=finished_on,
         process=process,
         outputs=outputs,
         judgement=judgement,
-        errors=(),
+        errors=errors,
+        discarded=discarded,
     )
 
 

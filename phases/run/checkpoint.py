@@ -9,28 +9,26 @@ from pathlib import Path
 from phases.base import durable
 from phases.base.text import utc_now
 from phases.execution.inputs import copy_outputs
-from phases.execution.sandbox import Sandbox
-from phases.git.repo import Repo
 from phases.judge.committed_gates import gate_descriptor
 from phases.judge.verdict import failed_checks, gate_summary, verdict_of
 from phases.plan.schema import Phase
 from phases.record import entries
 from phases.record.entries import RecordedFile
 from phases.record.ledger import EntryKind
-from phases.record.project import Project, Snapshot
+from phases.record.project import Snapshot
 from phases.record.review_request import (
+    GitCommit,
     PhaseName,
     Review,
     ReviewedFeature,
     ReviewRequest,
     Sha256,
 )
-from phases.record.state import FeatureState, PhaseStatus, State
+from phases.record.state import FeatureState, PhaseStatus
 from phases.record.statement import file_subjects
 from phases.record.transaction import new_txn
 from phases.record.verdict import PhaseVerdict, Verdict
-from phases.run.plan_locks import lock_file
-from phases.run.workspace import prepare_workspace
+from phases.run.workspace import Workspace
 from phases.views.live import View
 
 
@@ -44,43 +42,35 @@ class ExitGateResult:
     """Why the phase did not pass; empty if it did."""
     failing: tuple[str, ...]
     files: Mapping[str, bytes]
-    """`verdict.json` of the phase, and its lock."""
+    """`verdict.json` of the phase."""
     verdict: str | None
     """SHA-256 of the verdict; None where the phase has no exit gates."""
 
 
-def judge_exit_gates(
-    project: Project, repo: Repo, sandbox: Sandbox, *, state: State, phase: Phase, view: View
-) -> ExitGateResult:
+def judge_exit_gates(workspace: Workspace, phase: Phase, view: View) -> ExitGateResult:
     """Run the exit gates over all results of the phase, and test that they can fail."""
-    status = state.phase(phase.id)
-    files = lock_file(project.paths, status)
+    project, status = workspace.project, workspace.state.phase(phase.id)
     if not phase.exit:
-        return ExitGateResult(new_txn(), (), (), (), files, None)
+        return ExitGateResult(new_txn(), (), (), (), {}, None)
     view.message(f"phase {phase.id}: exit gates")
 
     # 1. Lay out the outputs of the verified features; exit gates may recompute from their inputs.
     waived = [item.id for item in status.features if item.state == FeatureState.WAIVED]
     inputs = sorted({name for feature in phase.features for name in feature.inputs})
+    judge = workspace.prepare_judge(phase.exit, inputs)
     folders: dict[str, Path] = {}
     outputs: dict[str, dict[str, str]] = {}
-    with prepare_workspace(
-        project, repo, sandbox, state=state, gates=phase.exit, inputs=inputs
-    ) as workspace:
-        for item in status.features:
-            if item.state == FeatureState.VERIFIED:
-                folders[item.id] = workspace.staging.folder / "phase" / item.id
-                outputs[item.id] = copy_outputs(
-                    project.paths, item.id, item.receipt, folders[item.id]
-                )
+    for item in status.features:
+        if item.state == FeatureState.VERIFIED:
+            folder = workspace.staging.folder / "phase" / item.id
+            folders[item.id] = folder
+            outputs[item.id] = copy_outputs(project.paths, item.id, item.receipt, folder)
 
-        # 2. Judge them by each gate.
-        judgements = []
-        for number, gate in enumerate(phase.exit):
-            judgement = workspace.judge_phase(
-                gate, number, folders=folders, outputs=outputs, waived=waived
-            )
-            judgements.append((gate, judgement))
+    # 2. Judge them by each gate.
+    judgements = []
+    for number, gate in enumerate(phase.exit):
+        judgement = judge.judge_phase(gate, number, folders=folders, outputs=outputs, waived=waived)
+        judgements.append((gate, judgement))
 
     # 3. What is recorded.
     subjects = {}
@@ -97,7 +87,7 @@ def judge_exit_gates(
         failing += judgement.true_run.failing
         if judgement.state != FeatureState.VERIFIED:
             reasons += judgement.reasons or ("failed",)
-        descriptor = gate_descriptor(repo, gate)
+        descriptor = gate_descriptor(workspace.tree, workspace.plan, gate)
         verdicts.append(verdict_of(judgement, outputs=subjects, configuration=[descriptor]))
     data = PhaseVerdict(phase=phase.id, verdicts=tuple(verdicts)).encode()
     path = f"{project.paths.phase_results(phase.id)}/verdict.json"
@@ -108,16 +98,17 @@ def judge_exit_gates(
         lines=tuple(lines),
         reasons=tuple(reasons),
         failing=tuple(failing),
-        files={**files, path: data},
+        files={path: data},
         verdict=verdict_file.sha256,
     )
 
 
 def compose_request(
-    repo: Repo, snapshot: Snapshot, phase: Phase, exit_result: ExitGateResult
+    workspace: Workspace, snapshot: Snapshot, phase: Phase, exit_result: ExitGateResult
 ) -> ReviewRequest:
     """Return the review request of a phase whose exit gates passed."""
     status = snapshot.state.phase(phase.id)
+    tree = workspace.tree
 
     # 1. Gates by digest.
     gates = {gate.name: gate for gate in phase.exit}
@@ -152,8 +143,9 @@ def compose_request(
     review = Review(
         phase=PhaseName(id=phase.id, name=phase.name),
         attempt=len(halts) + 1,
+        commit=GitCommit(git_commit=tree.commit),
         lock=Sha256(sha256=status.lock or ""),
-        gates=tuple(gate_descriptor(repo, gates[name]) for name in sorted(gates)),
+        gates=tuple(gate_descriptor(tree, workspace.plan, gates[name]) for name in sorted(gates)),
         features=tuple(features),
         exit_verdict=Sha256(sha256=verdict) if verdict else None,
         requested_on=utc_now(),

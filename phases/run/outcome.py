@@ -37,6 +37,7 @@ from phases.record.statement import ResourceDescriptor, file_subjects
 from phases.record.transaction import subject_trailers
 from phases.record.verdict import AttemptRecord, ScoredPrediction, Verdict
 from phases.run.attempt import AttemptResult, AttemptSpec
+from phases.run.programs import shell_command
 from phases.run.quarantine import quarantine
 from phases.run.results import FeatureResult, count_checks
 
@@ -96,6 +97,7 @@ def record_of(spec: AttemptSpec, result: AttemptResult, snapshot: Snapshot) -> O
     is_first = snapshot.state.phase(spec.phase.id).feature(spec.feature.id).receipt is None
     lines = (
         ran_line(spec, result),
+        *entries.discarded_lines(result.discarded),
         *entries.measured_lines(reported),
         *_prediction_lines(predictions, is_first=is_first),
         *_judgement_lines(spec, result),
@@ -209,6 +211,8 @@ def _receipt(spec: AttemptSpec, result: AttemptResult) -> Receipt:
 
 def _portable_argv(spec: AttemptSpec) -> tuple[str, ...]:
     """Return the command without this machine's folders."""
+    if spec.feature.command is not None:
+        return shell_command(spec.feature.command)
     staging = spec.workspace.staging
     names = {
         sys.executable: "python",

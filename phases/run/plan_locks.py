@@ -1,13 +1,13 @@
-"""The plan lock of a phase: made from HEAD, read back, compared."""
+"""The plan lock of a phase: made from a commit, read back, compared."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from phases.base import durable
-from phases.base.paths import Paths
 from phases.errors import IntegrityError
 from phases.git.repo import Repo
+from phases.git.tree import CommitTree, Tree
 from phases.plan.lock import (
     PlanLock,
     PlanLockError,
@@ -15,65 +15,104 @@ from phases.plan.lock import (
     lock_differences,
     runner_digest,
 )
-from phases.plan.schema import Phase
+from phases.plan.schema import Phase, Plan
 from phases.record import entries
+from phases.record.committed_plan import committed_plan
 from phases.record.ledger import EntryKind, Ledger
 from phases.record.project import Project, Snapshot
-from phases.record.state import PhaseStatus
 
 DIFF_LINES = 60
 
 
-def current_lock(project: Project, repo: Repo, phase: Phase) -> PlanLock:
-    """Return the lock of a phase as HEAD's plan, gates and runner are."""
-    return compose_lock(
-        project.plan,
-        phase,
-        read=lambda path: repo.blob("HEAD", path),
-        gate_files=sorted(repo.files("HEAD", "gates")),
-        runner=runner_digest(),
-    )
+def lock_of(plan: Plan, tree: Tree, phase_id: int) -> PlanLock:
+    """Return the lock of a phase as this plan, and the files of this tree, are.
+
+    Raises:
+        IntegrityError: the plan no longer has the phase.
+    """
+    try:
+        phase = plan.phase(phase_id)
+    except KeyError:
+        message = f"the plan has no phase {phase_id} any more"
+        raise IntegrityError("plan-changed", message, hint="bring the phase back") from None
+    gate_files = tree.files("gates")
+    tree.read_files(gate_files)  # at once; `read` below would ask git for each
+    return compose_lock(plan, phase, tree.read, gate_files, runner_digest())
 
 
-def read_lock(paths: Paths, phase: PhaseStatus) -> PlanLock:
-    """Return the lock that the ledger names; IntegrityError if its file is another one."""
-    path = paths.root / (phase.lock_path or paths.plan_lock(phase.id))
+def committed_lock(tree: CommitTree, phase_id: int) -> PlanLock:
+    """Return the lock of a phase as a commit's plan, gates and files are.
+
+    Raises:
+        IntegrityError: the commit has no plan that can be read, or none with this phase.
+    """
+    return lock_of(require_plan(tree), tree, phase_id)
+
+
+def require_plan(tree: CommitTree) -> Plan:
+    """Return the plan of a commit; IntegrityError where it has none that can be read."""
+    try:
+        return committed_plan(tree.repo, tree.commit)
+    except ValueError as error:
+        message = f"the plan in commit {tree.commit[:12]} cannot be read: {error}"
+        raise IntegrityError("plan-changed", message, hint="fix the plan and commit it") from None
+
+
+def read_lock(project: Project, repo: Repo, snapshot: Snapshot, phase_id: int) -> PlanLock:
+    """Return the lock that the ledger names; IntegrityError if its file is another one.
+
+    Where the file is gone (git clean, git stash), it is composed again from the commit that its
+    entry names.
+    """
+    status = snapshot.state.phase(phase_id)
+    name = status.lock_path or project.paths.plan_lock(phase_id)
+    path = project.root / name
+    if not path.is_file():
+        commit = locked_commit(snapshot.ledger, phase_id)
+        lock = committed_lock(CommitTree(repo, commit), phase_id) if commit else None
+        if lock is not None and lock.digest == status.lock:
+            return lock
     data = path.read_bytes() if path.is_file() else b""
-    if durable.sha256(data) == phase.lock:
+    if durable.sha256(data) == status.lock:
         try:
             return PlanLock.decode(data)
         except PlanLockError as error:
             raise IntegrityError("lock-changed", f"{path}: {error}") from None
     raise IntegrityError(
         "lock-changed",
-        f"{path} is not the plan lock that the ledger names (sha256 {(phase.lock or '')[:12]}…)",
-        hint=f"git checkout -- {path}",
+        f"{path} is not the plan lock that the ledger names (sha256 {(status.lock or '')[:12]}…)",
+        hint=f"git checkout -- {name}",
     )
 
 
-def lock_file(paths: Paths, phase: PhaseStatus) -> dict[str, bytes]:
+def lock_file(project: Project, repo: Repo, snapshot: Snapshot, phase_id: int) -> dict[str, bytes]:
     """Return the lock as a file to commit with an outcome; {} where the phase is not locked."""
-    if phase.lock is None or phase.lock_path is None:
+    status = snapshot.state.phase(phase_id)
+    if status.lock is None or status.lock_path is None:
         return {}
-    read_lock(paths, phase)
-    return {phase.lock_path: (paths.root / phase.lock_path).read_bytes()}
+    return {status.lock_path: read_lock(project, repo, snapshot, phase_id).encode()}
 
 
-def lock_changes(project: Project, repo: Repo, phase: Phase, status: PhaseStatus) -> list[str]:
-    """Return the names of everything that is not as it was locked."""
-    return lock_differences(
-        read_lock(project.paths, status).components, current_lock(project, repo, phase)
-    )
+def lock_changes(project: Project, repo: Repo, snapshot: Snapshot, lock: PlanLock) -> list[str]:
+    """Return the names of everything in a lock that is not as its phase was locked."""
+    locked = read_lock(project, repo, snapshot, lock.phase)
+    return lock_differences(locked.components, lock)
 
 
-def require_lock_unchanged(project: Project, repo: Repo, snapshot: Snapshot, phase: Phase) -> None:
-    """Raise IntegrityError where the plan is not what the phase was locked on, with the diff."""
+def require_lock_unchanged(
+    project: Project, tree: CommitTree, snapshot: Snapshot, phase: Phase
+) -> None:
+    """Raise IntegrityError, with the diff, where a commit's plan is not what was locked.
+
+    Before the phase's first outcome nothing was judged by the lock: then the plan may change, and
+    the next run locks it anew.
+    """
     status = snapshot.state.phase(phase.id)
-    if status.lock is None:
+    if status.lock is None or not status.has_outcome:
         return
-    changes = lock_changes(project, repo, phase, status)
+    changes = lock_changes(project, tree.repo, snapshot, committed_lock(tree, phase.id))
     if changes:
-        diff = lock_diff(repo, snapshot.ledger, phase.id, changes)
+        diff = lock_diff(tree.repo, snapshot.ledger, phase.id, changes)
         raise IntegrityError(
             "plan-changed",
             f"the plan of phase {phase.id} differs from what was locked at its start: "
@@ -82,14 +121,20 @@ def require_lock_unchanged(project: Project, repo: Repo, snapshot: Snapshot, pha
         )
 
 
-def lock_diff(repo: Repo, ledger: Ledger, phase: int, changes: Sequence[str]) -> str:
-    """Return what changed since the phase was locked, as a diff of at most 60 lines."""
-    # 1. The commit of the newest lock.
+def locked_commit(ledger: Ledger, phase: int) -> str | None:
+    """Return the commit that the newest LOCKED entry of a phase names, or None."""
     commit = None
     for entry in ledger.entries:
         head = entry.match(entries.HEAD)
         if entry.kind == EntryKind.LOCKED and entry.phase == phase and head:
             commit = head["commit"]
+    return commit
+
+
+def lock_diff(repo: Repo, ledger: Ledger, phase: int, changes: Sequence[str]) -> str:
+    """Return what changed since the phase was locked, as a diff of at most 60 lines."""
+    # 1. The commit of the newest lock.
+    commit = locked_commit(ledger, phase)
     if commit is None or not repo.is_ancestor(commit, "HEAD"):
         return ""
 

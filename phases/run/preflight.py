@@ -1,12 +1,12 @@
-"""Before any work: what will be digested equals HEAD, and the machine can record an outcome."""
+"""Before any work: what decides about it is committed, and the machine can record an outcome."""
 
 from __future__ import annotations
 
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 
 import phases
 from phases.base import durable
@@ -14,10 +14,17 @@ from phases.base.paths import Paths
 from phases.errors import EnvironmentFaultError
 from phases.git.checks import read_repository_state, repository_problems
 from phases.git.repo import Repo
-from phases.plan.load import find_plan, module_file
+from phases.git.tree import CommitTree, changed_files
+from phases.plan.lock import gate_scope
 from phases.plan.schema import Feature, Phase, Plan
+from phases.record.approvals import FOLDER as APPROVALS
+from phases.run.committed_code import named_by_feature, require_complete
+from phases.run.imports import Interpreter, module_packages, offered_paths
+from phases.run.programs import named_paths, resolve_programs
 
 LOCK_WAIT_S = 3.0
+SOURCES = (".py", ".pyi", ".pyx", ".so", ".yaml", ".yml", ".json", ".toml", ".ini", ".cfg")
+"""Ends of names of files in a package that its code probably needs."""
 
 
 #### the repository
@@ -81,11 +88,12 @@ def check_committed_folders(repo: Repo, paths: Paths) -> None:
             )
 
 
-def check_publish(repo: Repo, targets: Sequence[str]) -> None:
+def check_publish(tree: CommitTree, targets: Sequence[str]) -> None:
     """Refuse where an output would be published over uncommitted work."""
     if not targets:
         return
-    dirty = [*repo.changed("HEAD", targets), *repo.untracked(targets)]
+    changes = compare_work_tree(tree)
+    dirty = [path for path in (*changes.changed, *changes.untracked) if path in targets]
     if dirty:
         raise EnvironmentFaultError(
             f"{dirty[0]} has uncommitted changes and would be overwritten by this feature",
@@ -93,79 +101,176 @@ def check_publish(repo: Repo, targets: Sequence[str]) -> None:
         )
 
 
-#### what is digested
+#### the work tree against the commit
 
 
-def check_equals_head(repo: Repo, plan: Plan, phase: Phase, feature: Feature | None) -> None:
-    """Refuse uncommitted changes to what will be digested: a receipt names bytes of a commit.
+@dataclass(frozen=True)
+class WorkTreeChanges:
+    """How the work tree differs from a commit, by bytes."""
 
-    Without `feature`: what the whole phase and its exit gates are judged by.
+    changed: tuple[str, ...]
+    """Files of the commit that have other bytes, or are missing."""
+    untracked: tuple[str, ...]
+    """Files that are not in the commit and that git does not ignore."""
+
+
+def compare_work_tree(tree: CommitTree) -> WorkTreeChanges:
+    """Return how the work tree differs from a commit.
+
+    Every file is hashed: no flag of git's index and no filter has a say in it.
     """
+    changed = changed_files(tree.repo.root, tree.entries.values())
+    untracked = [path for path in tree.repo.untracked() if path not in tree.entries]
+    return WorkTreeChanges(tuple(changed), tuple(untracked))
+
+
+def check_work_tree(
+    tree: CommitTree, plan: Plan, phase: Phase, feature: Feature | None = None
+) -> str:
+    """Refuse where what decides about a run is not committed: the commit runs, not the work tree.
+
+    Without `feature`: what decides about the whole phase. Return a sentence on other changes, which
+    are not part of the run; empty if there are none.
+    """
+    # 1. The commit has all of what runs.
     features = phase.features if feature is None else (feature,)
-    named = _named_files(repo, phase, features)
-    changed = repo.changed("HEAD", _digested_paths(repo, plan, features, named))
-    tracked = set(repo.files("HEAD", "."))
-    untracked = [path for path in named if path not in tracked]
-    if changed or untracked:
-        listing = "".join(f"\n  {path} (changed)" for path in changed)
-        listing += "".join(f"\n  {path} (not in HEAD)" for path in untracked)
+    tree.require_links_inside()
+    for each in features:
+        require_complete(tree, plan, each)
+
+    # 2. What decides is in the work tree as it is in the commit.
+    changes = compare_work_tree(tree)
+    deciding = _DecidingPaths(tree, plan, phase, features, changes.untracked)
+    changed = [path for path in changes.changed if deciding.has_changed(path)]
+    lines = [f"\n  {path} (changed)" for path in _edited_files(tree, changed)]
+    forgotten = {path for path in changes.untracked if deciding.has_untracked(path)}
+    forgotten.update(deciding.missing())
+    for path in sorted(forgotten):
+        reason = "a link; expected a file" if path in tree.links else "not in the commit"
+        lines.append(f"\n  {path} ({reason})")
+    if lines:
         raise EnvironmentFaultError(
-            "what this run is judged by differs from HEAD:" + listing,
-            hint="commit these files (or git stash them), then run again",
+            f"what decides about this run differs from commit {tree.commit[:12]}, "
+            f"and the commit is what runs:{''.join(lines)}",
+            hint="commit these files (or git stash -u), then run again",
         )
 
-
-def _digested_paths(
-    repo: Repo, plan: Plan, features: Sequence[Feature], named: Sequence[str]
-) -> list[str]:
-    """Return the repository paths whose committed bytes a receipt or a lock names."""
-    paths = {"prd", "gates", "constraints.txt", *_runner_code(repo), *named}
-    for feature in features:
-        if feature.module:
-            paths.update(code_files(repo, "HEAD", plan, feature.module))
-        for name in feature.inputs:
-            item = plan.input(name)
-            if not item.is_cached:
-                paths.add(item.path)
-    return sorted(paths)
+    # 3. Everything else, but the record itself.
+    record = ("progress.txt", f"{plan.results}/", f"{APPROVALS}/", ".phases/")
+    changed_count = sum(not path.startswith(record) for path in changes.changed)
+    untracked_count = sum(not path.startswith(record) for path in changes.untracked)
+    counts = [f"{changed_count} changed"] if changed_count else []
+    counts += [f"{untracked_count} untracked"] if untracked_count else []
+    if not counts:
+        return ""
+    files = "files are" if changed_count + untracked_count > 1 else "file is"
+    return f"{' and '.join(counts)} {files} not part of this run: commit {tree.commit[:12]} runs"
 
 
-def _named_files(repo: Repo, phase: Phase, features: Sequence[Feature]) -> list[str]:
-    """Return the files that must be tracked: the plan itself, gates, configs, modules."""
-    paths = {find_plan(repo.root).relative_to(repo.root).as_posix()}
-    for gate in (*phase.entry, *phase.exit, *(feature.gate for feature in features)):
-        if gate.pytest:
-            paths.add(gate.pytest)
-    for feature in features:
-        if feature.config:
-            paths.add(feature.config)
-        module = module_file(repo.root, feature.module) if feature.module else None
-        if module:
-            paths.add(module.relative_to(repo.root).as_posix())
-    return sorted(paths)
+def _edited_files(tree: CommitTree, changed: Sequence[str]) -> list[str]:
+    """Return the changed files without those that differ by a filter or by line ends alone.
+
+    A checkout writes those so, and no commit would change it. The commit's bytes run in any case.
+    """
+    root = tree.repo.root
+    existing = [path for path in changed if (root / path).is_file()]
+    stored = tree.repo.stored_ids(existing) if existing else {}
+    return [path for path in changed if stored.get(path) != tree.entries[path].id]
 
 
-def _runner_code(repo: Repo) -> list[str]:
+class _DecidingPaths:
+    """The paths that must be as the commit has them before features of a phase run."""
+
+    def __init__(
+        self,
+        tree: CommitTree,
+        plan: Plan,
+        phase: Phase,
+        features: Sequence[Feature],
+        untracked: Sequence[str],
+    ):
+        self._tree = tree
+        self._results = f"{plan.results}/"
+        gates = [*phase.entry, *phase.exit, *(feature.gate for feature in features)]
+
+        # 1. Files and folders that the plan names, and the runner itself where it is in here.
+        self._named = ["constraints.txt", "prd/allowed_signers", *runner_code(tree.repo)]
+        self._files = [gate.pytest for gate in gates if gate.pytest]
+        self._files += [
+            PurePosixPath(feature.config).as_posix() for feature in features if feature.config
+        ]
+        self._named += self._files
+        self._words: set[str] = set()
+        for feature in features:
+            self._named += named_by_feature(plan, feature)
+            self._words.update(named_paths(feature.command or ""))
+
+        # 2. What a gate may import, and what a module imports.
+        self._code: set[str] = set()
+        self._packages: set[str] = set()
+        for gate in gates:
+            self._code.update(gate_scope(plan, gate, tree.files("gates")))
+        forgotten_names = {_top_name(path) for path in untracked if path.endswith(".py")}
+        modules = {feature.module for feature in features if feature.module}
+        for module in sorted(modules):
+            if not _module_files(module) & tree.entries.keys():
+                self._files.append(f"{module.replace('.', '/')}.py")
+            packages = module_packages(tree, module, plan.results, forgotten_names)
+            self._packages.update([module.split(".", 1)[0], *packages])
+            for paths in packages.values():
+                self._code.update(paths)
+
+        # 3. What an editable install offers to a command from the work tree.
+        interpreters: dict[str, Interpreter] = {}
+        for feature in features:
+            if feature.command:
+                for each in resolve_programs(feature.command, tree).interpreters:
+                    interpreters[each.python] = each
+        self._offered = offered_paths(interpreters.values(), tree, plan.results)
+        self._named += self._offered.values()
+
+    def missing(self) -> list[str]:
+        """Return the files that the plan names and the commit does not have, ignored ones too."""
+        entries = self._tree.entries
+        return [path for path in self._files if path not in entries or not entries[path].is_file]
+
+    def has_changed(self, path: str) -> bool:
+        """Return whether a file of the commit decides."""
+        is_named = any(f"{path}/".startswith(f"{name}/") for name in self._named)
+        return path in self._code or path in self._words or _is_plan(path) or is_named
+
+    def has_untracked(self, path: str) -> bool:
+        """Return whether a file that is not in the commit was probably forgotten."""
+        if path.startswith(self._results):
+            return False
+        top = _top_name(path)
+        is_offered = any(f"{path}/".startswith(f"{name}/") for name in self._offered.values())
+        is_source = path.endswith(SOURCES) and (top in self._packages or is_offered)
+        return is_source or _is_plan(path) or path in self._words or path in self._named
+
+
+def _top_name(path: str) -> str:
+    """Return the name by which Python imports what is at the top of a path."""
+    return path.split("/", 1)[0].removesuffix(".py")
+
+
+def _is_plan(path: str) -> bool:
+    return path.startswith("prd/") and path.endswith(".json") and path.count("/") == 1
+
+
+def _module_files(module: str) -> set[str]:
+    """Return the paths of which Python runs one for `-m MODULE`."""
+    base = module.replace(".", "/")
+    return {f"{base}.py", f"{base}/__main__.py"}
+
+
+def runner_code(repo: Repo) -> list[str]:
     """Return the runner itself if it is imported from this repository: the lock has its digest."""
     package = Path(phases.__file__).resolve().parent
     root = repo.root.resolve()
     if not package.is_relative_to(root):
         return []
     return [package.relative_to(root).as_posix()]
-
-
-def code_files(repo: Repo, commit: str, plan: Plan, module: str) -> dict[str, str]:
-    """Return tracked `*.py` and YAML of the module's top package (path -> git blob id).
-
-    Results are left out.
-    """
-    package = module.split(".", 1)[0]
-    files = {}
-    for path, blob in repo.files(commit, package).items():
-        is_code = path.endswith((".py", ".yaml", ".yml"))
-        if is_code and not path.startswith(f"{plan.results}/"):
-            files[path] = blob
-    return files
 
 
 #### the machine

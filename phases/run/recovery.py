@@ -11,22 +11,24 @@ from pathlib import Path
 from phases.base import durable
 from phases.base.failpoint import failpoint
 from phases.base.paths import Paths
+from phases.errors import IntegrityError
 from phases.execution.worker import sweep_staging
 from phases.git.lock_files import clear_stale_locks
 from phases.record import entries
 from phases.record.approvals import FOLDER
-from phases.record.ledger import Entry, EntryKind
+from phases.record.ledger import Entry, EntryKind, Ledger
 from phases.record.reconcile import Reconciled
 from phases.record.state import FeatureState, State
 from phases.record.transaction import has_unfinished_record, pending_transactions
 from phases.run.preflight import check_repository
 from phases.run.session import Session
 
+KILLED = "the runner was killed before it could record an outcome"
 
-def recover(session: Session) -> None:
-    """Complete or undo what a killed run left."""
+
+def recover(session: Session, reason: str = KILLED) -> None:
+    """Complete or undo what a killed run left; `reason` says why features have no outcome."""
     paths = session.project.paths
-    reconciled = session.snapshot.reconciled
     if _will_commit(session):
         # Not onto a detached HEAD, not amid a merge.
         check_repository(session.repo, with_locks=False)
@@ -38,28 +40,69 @@ def recover(session: Session) -> None:
     for folder in _written_folders(paths):
         durable.sweep(folder)
 
-    # 2. The ledger's two files: truncated tails are set aside, lost entries restored.
+    # 2. Outcomes that were prepared completely, and the ledger's two files.
+    _set_orphans_aside(session)
+    restore_progress(session)
+
+    # 3. Features that were started and have no outcome.
+    for feature_id in _running_features(session.state):
+        phase, feature = session.plan.feature(feature_id)
+        session.interrupt(phase, feature, reason)
+    failpoint("recovered")
+
+
+def restore_progress(session: Session) -> None:
+    """Restore what progress.txt and its journal lost, and complete prepared outcomes.
+
+    Truncated tails are set aside, lost entries restored; each repair is an entry.
+    """
+    # 1. The two files, then the outcomes that follow.
+    paths, reconciled = session.project.paths, session.snapshot.reconciled
     _set_torn_ends_aside(paths, reconciled)
     lost = _lost_entries(paths, reconciled)
     if reconciled.restored:
         durable.write(paths.progress, reconciled.ledger.data)
-
-    # 3. Outcomes that were prepared completely.
     for message in session.complete_pending():
         session.view.message(f"completed what a killed run had prepared: {message}")
 
-    # 4. An entry for each repair.
+    # 2. An entry for each repair.
     _record_torn_ends(session)
     if lost:
         reason = f"progress.txt lacked its last {len(lost)} entries; restored from the journal"
         session.restore(entries.reason_lines([reason]))
 
-    # 5. Features that were started and have no outcome.
-    for feature_id in _running_features(session.state):
-        phase, feature = session.plan.feature(feature_id)
-        reason = "the runner was killed before it could record an outcome"
-        session.interrupt(phase, feature, reason)
-    failpoint("recovered")
+
+def _set_orphans_aside(session: Session) -> None:
+    """Set prepared outcomes aside whose commit is no longer in the history.
+
+    Raises:
+        IntegrityError: an entry of the outcome is in the ledger already, which only grows.
+    """
+    ledger, paths = session.snapshot.ledger, session.project.paths
+    for prepared in pending_transactions(paths):
+        commit = _started_commit(ledger, prepared.txn)
+        if commit is None or session.repo.is_ancestor(commit, "HEAD"):
+            continue
+        if prepared.entries[0] in ledger.entries:
+            raise IntegrityError(
+                "head-moved",
+                f"a killed run had begun to record `{prepared.message}`, which ran on commit "
+                f"{commit[:12]}; that commit is no longer in the history of HEAD",
+                hint=f"git merge {commit[:12]}, then python -m phases run --next",
+            )
+        folder = paths.private / "quarantine" / ".orphans" / prepared.txn
+        durable.make_folder(folder.parent)
+        (paths.pending / prepared.txn).rename(folder)
+
+
+def _started_commit(ledger: Ledger, txn: str) -> str | None:
+    """Return the commit that the STARTED entry of a transaction names."""
+    for entry in ledger.entries:
+        named = entry.match(entries.TRANSACTION)
+        head = entry.match(entries.HEAD)
+        if entry.kind == EntryKind.STARTED and named and head and named["txn"] == txn:
+            return head["commit"]
+    return None
 
 
 def _will_commit(session: Session) -> bool:

@@ -9,11 +9,14 @@
       choose_step            RunFeature | RunExit | Done; raises where nothing may run
       prepare                preflight, setup, entry gates: a refusal comes before any work
       run_features           for each feature:
+        check_work_tree        what decides is committed: commit C runs, not the work tree
         session.lock           LOCKED, at a phase's first feature
-        session.start          STARTED
-        run_attempt            work: a child process, only its staging folder is its own;
+        prepare_attempt        C is laid out in a folder of its own, the inputs are resolved
+        session.start          STARTED names C
+        run_attempt            work: a child process, in its own copy of C;
                                collect: outputs against the declaration, hashed;
-                               judge: the gate on a read-only copy, then on mutants
+                               judge: gates of C, laid out now; then mutants
+        require_recordable     HEAD may have advanced; C must still be in its history
         session.record         receipt, verdict, results, entry, one commit; refs/phases/log moves
       halt                   exit gates, review request, HALTED, commit; nothing more runs
 
@@ -25,8 +28,9 @@ from __future__ import annotations
 
 from phases.base.failpoint import failpoint
 from phases.errors import EnvironmentFaultError, InterruptedRunError
-from phases.plan.schema import Feature, Phase
-from phases.record.project import Project, load_verified
+from phases.git.tree import CommitTree
+from phases.plan.schema import Phase, Plan
+from phases.record.project import Project
 from phases.record.state import FeatureState, next_step
 from phases.record.steps import Blocked, Done, RunExit, RunFeature, Step
 from phases.record.transaction import new_txn
@@ -39,14 +43,15 @@ from phases.run.choose import (
     refuse_waiting,
     require_runnable,
 )
+from phases.run.history import interrupt, require_recordable, require_same_history
 from phases.run.outcome import record_of
-from phases.run.plan_locks import require_lock_unchanged
+from phases.run.plan_locks import require_lock_unchanged, require_plan
 from phases.run.preflight import (
     check_committed_folders,
-    check_equals_head,
     check_machine,
     check_publish,
     check_repository,
+    check_work_tree,
 )
 from phases.run.recovery import recover
 from phases.run.results import FeatureResult, RunSummary
@@ -84,10 +89,14 @@ def prepare(session: Session, phase: Phase) -> None:
     check_repository(repo)
     check_committed_folders(repo, project.paths)
     check_machine(project.paths)
-    check_equals_head(repo, session.plan, phase, None)
-    require_lock_unchanged(project, repo, session.snapshot, phase)
-    run_setup(project, phase, session.sandbox, session.view)
-    run_entry_gates(project, phase, session.sandbox, session.view)
+    tree = CommitTree(repo, repo.head())
+    not_part = check_work_tree(tree, session.plan, phase)
+    if not_part:
+        session.view.message(not_part)
+    locked_plan(session, tree, phase)
+    for step in (run_setup, run_entry_gates):
+        with session.workspace(tree) as workspace:
+            step(workspace, phase, session.view)
 
 
 def run_features(session: Session, phase: Phase, step: Step, request: RunRequest) -> Step | None:
@@ -96,8 +105,7 @@ def run_features(session: Session, phase: Phase, step: Step, request: RunRequest
     session.view.phase_started(phase.id, phase.name, 1 if request.only else len(remaining))
     failed: set[str] = set()
     while isinstance(step, RunFeature) and step.phase == phase.id:
-        _, feature = session.plan.feature(step.feature)
-        result = run_feature(session, phase, feature)
+        result = run_feature(session, phase, step.feature)
         if result.state != FeatureState.VERIFIED:
             failed.add(result.id)
             if not request.keep_going or result.timed_out:
@@ -111,38 +119,33 @@ def run_features(session: Session, phase: Phase, step: Step, request: RunRequest
     return step
 
 
-def run_feature(session: Session, phase: Phase, feature: Feature) -> FeatureResult:
+def run_feature(session: Session, phase: Phase, feature_id: str) -> FeatureResult:
     """Make one attempt at one feature, from its lock to its commit."""
-    # 1. What the receipt will name is committed and locked.
-    check_equals_head(session.repo, session.plan, phase, feature)
-    check_publish(session.repo, list(feature.publish.values()))
+    # 1. The commit that runs; what decides about the run is committed and locked.
+    tree, branch = CommitTree(session.repo, session.repo.head()), session.repo.branch()
+    plan = locked_plan(session, tree, phase)
+    _, feature = plan.feature(feature_id)
+    check_work_tree(tree, plan, phase, feature)
+    check_publish(tree, list(feature.publish.values()))
     failpoint("plan_lock")
-    session.lock(phase)
+    session.lock(phase, tree)
     failpoint("locked")
 
-    # 2. Inputs and gates are laid out; the attempt starts.
+    # 2. The commit is laid out; the attempt starts.
     session.view.feature_started(feature.id, feature.title, feature.expect.minutes)
-    txn = new_txn()
     failpoint("start")
-    with prepare_attempt(
-        session.project,
-        session.repo,
-        session.sandbox,
-        state=session.state,
-        phase=phase,
-        feature=feature,
-        txn=txn,
-    ) as spec:
+    with session.workspace(tree) as workspace:
+        spec = prepare_attempt(workspace, phase, feature, txn=new_txn(), branch=branch)
         session.start(spec)
         failpoint("started")
 
-        # 3. Work, collect, judge. The experiment may have touched the record or its own code.
+        # 3. Work, collect, judge. Meanwhile the experiment may have touched the record, and the
+        #    user may have moved HEAD.
         try:
             result = run_attempt(spec, session.view)
-            load_verified(session.project, session.repo)
-            check_equals_head(session.repo, session.plan, phase, feature)
+            require_recordable(session, spec)
         except (InterruptedRunError, EnvironmentFaultError, OSError) as error:
-            session.interrupt(phase, feature, str(error))
+            interrupt(session, str(error))
             raise
 
         # 4. Record it.
@@ -153,23 +156,39 @@ def run_feature(session: Session, phase: Phase, feature: Feature) -> FeatureResu
     return outcome.result
 
 
+def locked_plan(session: Session, tree: CommitTree, phase: Phase) -> Plan:
+    """Return the plan of a commit, after it was compared with the phase's lock.
+
+    A commit since the run began may have changed it; phases that are not open do not matter.
+    """
+    require_lock_unchanged(session.project, tree, session.snapshot, phase)
+    plan = require_plan(tree)
+    names = ("defaults", "approval", "inputs", "results")
+    is_same = all(getattr(plan, name) == getattr(session.plan, name) for name in names)
+    if not is_same or plan.phase(phase.id) != phase:
+        raise EnvironmentFaultError(
+            f"the plan of phase {phase.id} was changed while this run was at work",
+            hint="python -m phases run --next reads it anew",
+        )
+    return plan
+
+
 def halt(session: Session, phase: Phase) -> tuple[str, ...]:
     """Run the exit gates and halt for the approver; return their failing checks."""
     failpoint("halt")
-    check_equals_head(session.repo, session.plan, phase, None)
-    require_lock_unchanged(session.project, session.repo, session.snapshot, phase)
-    exit_result = judge_exit_gates(
-        session.project,
-        session.repo,
-        session.sandbox,
-        state=session.state,
-        phase=phase,
-        view=session.view,
-    )
-    if exit_result.reasons:
-        session.fail_exit(phase, exit_result)
-        reason = exit_result.reasons[0]
-        session.view.message(f"phase {phase.id}: the exit gates failed: {reason}")
-        return exit_result.failing
-    session.halt(phase, exit_result)
+    tree, branch = CommitTree(session.repo, session.repo.head()), session.repo.branch()
+    plan = locked_plan(session, tree, phase)
+    check_work_tree(tree, plan, phase)
+    with session.workspace(tree) as workspace:
+        exit_result = judge_exit_gates(workspace, phase, session.view)
+        require_same_history(session, tree.commit, branch)
+        require_lock_unchanged(
+            session.project, CommitTree(session.repo, session.repo.head()), session.snapshot, phase
+        )
+        if exit_result.reasons:
+            session.fail_exit(phase, exit_result)
+            reason = exit_result.reasons[0]
+            session.view.message(f"phase {phase.id}: the exit gates failed: {reason}")
+            return exit_result.failing
+        session.halt(phase, workspace, exit_result)
     return ()

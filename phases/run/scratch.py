@@ -8,6 +8,7 @@ from __future__ import annotations
 from phases.errors import UsageError
 from phases.execution.process import log_tail
 from phases.execution.sandbox import choose_sandbox
+from phases.git.tree import WorkTree
 from phases.record import entries
 from phases.record.project import Project, load_unverified
 from phases.record.transaction import new_txn
@@ -15,6 +16,7 @@ from phases.run.attempt import prepare_attempt, run_attempt
 from phases.run.outcome import ran_line
 from phases.run.results import FeatureResult, count_checks, judgement_lines
 from phases.run.setup import run_setup
+from phases.run.workspace import SCRATCH_MARK, open_workspace
 from phases.views.live import View
 
 LOG_LINES = 15
@@ -29,22 +31,22 @@ def run_scratch(
     except KeyError:
         message = f"the plan has no feature {feature_id!r}"
         raise UsageError(message, hint="python -m phases plan") from None
+    marked_id = f"{feature.id} {SCRATCH_MARK}"
     sandbox = choose_sandbox(project.plan.defaults.sandbox)
-    run_setup(project, phase, sandbox, view)
+    tree = WorkTree(project.root)
+    state = load_unverified(project).state
+    with open_workspace(project, project.plan, state, tree, sandbox) as workspace:
+        run_setup(workspace, phase, view)
 
-    # 1. Run and judge, as an attempt does.
-    with prepare_attempt(
-        project,
-        project.repo(),
-        sandbox,
-        state=load_unverified(project).state,
-        phase=phase,
-        feature=feature,
-        txn=new_txn(),
-        scratch_profile=profile or feature.profile or project.plan.defaults.profile,
-    ) as spec:
-        title = f"{feature.title} [scratch]"
-        view.feature_started(feature.id, title, feature.expect.minutes)
+        # 1. Run and judge, as an attempt does.
+        spec = prepare_attempt(
+            workspace,
+            phase,
+            feature,
+            txn=new_txn(),
+            scratch_profile=profile or feature.profile or project.plan.defaults.profile,
+        )
+        view.feature_started(marked_id, feature.title, feature.expect.minutes)
         result = run_attempt(spec, view)
 
         # 2. What happened; of a run without outputs also the end of its log.
@@ -60,12 +62,10 @@ def run_scratch(
         id=feature.id,
         state=result.state,
         seconds=max(1, round(result.process.seconds)),
-        lines=tuple(lines),
+        lines=tuple(f"{SCRATCH_MARK} {line}" for line in lines),
         passed=passed,
         failing=failing,
         timed_out=result.process.timed_out,
     )
-    view.feature_finished(
-        feature.id, f"{result.state} [scratch: nothing was recorded]", summary.lines
-    )
+    view.feature_finished(marked_id, f"{result.state}, nothing was recorded,", summary.lines)
     return summary

@@ -7,7 +7,7 @@ Each verb appends what happened (`lock`, `start`, `repair`, `restore`) or record
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 
 from phases.base import durable
@@ -16,7 +16,10 @@ from phases.base.text import printable, utc_now
 from phases.execution.process import forward_signals
 from phases.execution.sandbox import Sandbox, choose_sandbox
 from phases.git.one_runner import one_runner
+from phases.git.probe import probe_repository
 from phases.git.repo import Repo
+from phases.git.tree import CommitTree
+from phases.plan.lock import runner_digest
 from phases.plan.schema import Feature, Phase, Plan
 from phases.record import entries, transaction
 from phases.record.approvals import committed_records
@@ -28,14 +31,22 @@ from phases.record.transaction import Transaction, new_txn, subject_trailers
 from phases.run.attempt import AttemptSpec
 from phases.run.checkpoint import ExitGateResult, compose_request, halt_lines
 from phases.run.outcome import Outcome
-from phases.run.plan_locks import current_lock, lock_file, require_lock_unchanged
+from phases.run.plan_locks import (
+    committed_lock,
+    lock_file,
+    locked_commit,
+    require_lock_unchanged,
+    require_plan,
+)
 from phases.run.results import FeatureResult, RunSummary
+from phases.run.workspace import Workspace, open_workspace
 from phases.views.live import Stage, View
 
 
 @contextmanager
 def open_session(project: Project, view: View) -> Iterator[Session]:
     """Take the runner's lock and read the project under it."""
+    runner_digest()  # of the sources as they are now, when they are loaded
     repo = project.repo()
     failpoint("lock")
     with one_runner(project.paths, repo), forward_signals():
@@ -65,6 +76,19 @@ class Session:
         """The project's state after the newest entry."""
         return self.snapshot.state
 
+    def workspace(self, tree: CommitTree) -> AbstractContextManager[Workspace]:
+        """Return a workspace in which a commit is run or judged."""
+        return open_workspace(self.project, require_plan(tree), self.state, tree, self.sandbox)
+
+    def read_again(self) -> None:
+        """Read HEAD, ledger and state again, after others may have changed them.
+
+        Raises:
+            IntegrityError: see `load_verified`.
+        """
+        self.project = replace(self.project, probe=probe_repository(self.project.root))
+        self.snapshot = load_verified(self.project, self.repo)
+
     def summary(self, phase: Phase, exit_failing: tuple[str, ...] = ()) -> RunSummary:
         """Return what this run did."""
         state = self.state.phase(phase.id).state
@@ -72,20 +96,32 @@ class Session:
 
     #### entries that are committed with the outcome that they lead to
 
-    def lock(self, phase: Phase) -> None:
-        """Append LOCKED at a phase's first feature and after a rejection; else check the lock."""
-        if self.state.phase(phase.id).lock is not None:
-            require_lock_unchanged(self.project, self.repo, self.snapshot, phase)
+    def lock(self, phase: Phase, tree: CommitTree) -> None:
+        """Append LOCKED at a phase's first feature and after a rejection; else check the lock.
+
+        Until the phase has an outcome, a plan that changed is locked anew.
+        """
+        require_lock_unchanged(self.project, tree, self.snapshot, phase)
+        status = self.state.phase(phase.id)
+        if status.lock is not None and status.has_outcome:
+            return
+        lock = committed_lock(tree, phase.id)
+        file = RecordedFile(lock.digest, self.project.paths.plan_lock(phase.id))
+        if status.lock == file.sha256 and self._is_lock_of_history(phase, tree):
+            durable.write(self.project.root / file.path, lock.encode())
             return
         if not self.snapshot.ledger.entries:
             root_commit = self.repo.root_commit()
             self._append(EntryKind.GENESIS, entries.genesis_lines(self.plan.project, root_commit))
-        lock = current_lock(self.project, self.repo, phase)
-        file = RecordedFile(lock.digest, self.project.paths.plan_lock(phase.id))
         durable.write(self.project.root / file.path, lock.encode())
         failpoint("lock_written")
-        lines = entries.locked_lines(file, self.repo.head())
+        lines = entries.locked_lines(file, tree.commit)
         self._append(EntryKind.LOCKED, lines, phase)
+
+    def _is_lock_of_history(self, phase: Phase, tree: CommitTree) -> bool:
+        """Return whether the commit that the phase was locked on is before the one that runs."""
+        commit = locked_commit(self.snapshot.ledger, phase.id)
+        return commit is not None and self.repo.is_ancestor(commit, tree.commit)
 
     def start(self, spec: AttemptSpec) -> None:
         """Append STARTED: what is about to run, and on which commit."""
@@ -101,6 +137,11 @@ class Session:
             entries.TRANSACTION.format(txn=spec.txn),
         )
         self._append(EntryKind.STARTED, lines, spec.phase, spec.feature)
+
+    def give_up(self, spec: AttemptSpec, reason: str) -> None:
+        """Append INTERRUPTED and commit nothing: HEAD is not where the attempt began."""
+        lines = entries.reason_lines([reason])
+        self._append(EntryKind.INTERRUPTED, lines, spec.phase, spec.feature)
 
     def repair(self, lines: Sequence[str]) -> None:
         """Append REPAIRED: a truncated tail was set aside."""
@@ -140,17 +181,17 @@ class Session:
             files=self._lock_file(phase),
         )
 
-    def halt(self, phase: Phase, exit_result: ExitGateResult) -> None:
+    def halt(self, phase: Phase, workspace: Workspace, exit_result: ExitGateResult) -> None:
         """Record HALTED with the review request: commit C of this checkpoint."""
-        data = compose_request(self.repo, self.snapshot, phase, exit_result).encode()
+        data = compose_request(workspace, self.snapshot, phase, exit_result).encode()
         request = RecordedFile(durable.sha256(data), self.project.paths.review_request(phase.id))
-        lines = halt_lines(request, self.state.phase(phase.id), self.repo.head())
+        lines = halt_lines(request, self.state.phase(phase.id), workspace.tree.commit)
         self._commit(
             self._seal(EntryKind.HALTED, (*exit_result.lines, *lines), phase),
             txn=exit_result.txn,
             message=f"Phase {phase.id} {phase.name}: awaiting approval",
             trailers=subject_trailers(phase.id),
-            files={**exit_result.files, request.path: data},
+            files={**exit_result.files, **self._lock_file(phase), request.path: data},
         )
 
     def fail_exit(self, phase: Phase, exit_result: ExitGateResult) -> None:
@@ -161,7 +202,7 @@ class Session:
             txn=exit_result.txn,
             message=f"Phase {phase.id} {phase.name}: exit gates failed",
             trailers=subject_trailers(phase.id),
-            files=exit_result.files,
+            files={**exit_result.files, **self._lock_file(phase)},
         )
 
     def complete_pending(self) -> list[str]:
@@ -217,7 +258,7 @@ class Session:
         self._take(transaction.commit(paths, self.repo, self.snapshot.ledger, outcome))
 
     def _lock_file(self, phase: Phase) -> dict[str, bytes]:
-        return lock_file(self.project.paths, self.state.phase(phase.id))
+        return lock_file(self.project, self.repo, self.snapshot, phase.id)
 
     def _take(self, ledger: Ledger) -> None:
         """Take over a ledger that has grown, and fold the state anew."""

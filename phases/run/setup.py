@@ -1,4 +1,4 @@
-"""Before a phase's work: its setup commands and its entry gates.
+"""Before a phase's work: its setup commands and its entry gates, each in a copy of the commit.
 
 Setup may use the network and writes to the cache only; what it fetched counts by the digests in the
 plan, which the runner checks itself. Entry gates are preconditions; one that fails ends the run
@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import replace
+from pathlib import Path
 
 from phases.base.paths import cache_dir
 from phases.errors import EnvironmentFaultError, GateFailedError
 from phases.execution import process
 from phases.execution.inputs import cached_input, check_inputs
 from phases.execution.process import clean_environment, log_tail
-from phases.execution.sandbox import Sandbox
-from phases.execution.worker import staging_folder
+from phases.git.tree import Layout
 from phases.judge.gate import GateOutcome, gate_spec, run_entry_gate
 from phases.plan.schema import Phase
-from phases.record.project import Project
+from phases.run.programs import resolve_programs, shell_command
+from phases.run.workspace import Workspace
 from phases.views.live import View
 
 TIMEOUT_S = 3600.0
@@ -29,45 +31,43 @@ _NETWORK = re.compile(
 """Variables that say how this machine reaches its network; only setup gets them."""
 
 
-def run_setup(project: Project, phase: Phase, sandbox: Sandbox, view: View) -> None:
-    """Run the phase's setup commands, then check every pinned input of its features.
+def run_setup(workspace: Workspace, phase: Phase, view: View) -> None:
+    """Run the phase's setup commands in a copy of the tree, then check every pinned input.
 
     Raises:
         EnvironmentFaultError: a command failed, or an input does not have the plan's digests.
     """
     # 1. The commands.
-    for number, command in enumerate(phase.setup, start=1):
-        view.message(f"setup: {command}")
-        _run_command(project, phase, sandbox, command, number)
+    if phase.setup:
+        layout = workspace.tree.lay_out(workspace.staging.tree)
+        for number, command in enumerate(phase.setup, start=1):
+            view.message(f"{workspace.mark}setup: {command}")
+            log = workspace.project.paths.log(f"phase-{phase.id}-setup", number)
+            _run_command(workspace, layout, command, log)
 
     # 2. What they fetched.
     names = sorted({name for feature in phase.features for name in feature.inputs})
-    inputs = [project.plan.input(name) for name in names]
+    inputs = [workspace.plan.input(name) for name in names]
     check_inputs([cached_input(item) for item in inputs if item.is_cached])
 
 
-def _run_command(
-    project: Project, phase: Phase, sandbox: Sandbox, command: str, number: int
-) -> None:
-    log = project.paths.log(f"phase-{phase.id}-setup", number)
+def _run_command(workspace: Workspace, layout: Layout, command: str, log: Path) -> None:
     log.parent.mkdir(parents=True, exist_ok=True)
     cache_dir().mkdir(parents=True, exist_ok=True)
     network = {name: value for name, value in os.environ.items() if _NETWORK.fullmatch(name)}
-    with staging_folder(project.root) as staging:
-        argv = sandbox.command(
-            ["/bin/sh", "-c", command],
-            writable=[cache_dir(), staging.folder],
-            read_only=[project.root],
-            network=True,
-        )
-        env = {**project.plan.defaults.env, **staging.environment, **network}
-        result = process.run(
-            argv,
-            cwd=project.root,
-            env=clean_environment(env),
-            log=log,
-            timeout_s=TIMEOUT_S,
-        )
+    argv = workspace.sandbox.command(
+        shell_command(resolve_programs(command, workspace.tree).text),
+        writable=[cache_dir(), workspace.staging.folder],
+        read_only=[],
+        network=True,
+    )
+    result = process.run(
+        argv,
+        cwd=layout.folder,
+        env=clean_environment({**workspace.environment(layout), **network}),
+        log=log,
+        timeout_s=TIMEOUT_S,
+    )
     if result.exit_code == 0:
         return
     reason = f"ended with exit {result.exit_code}, signal {result.signal}"
@@ -79,17 +79,22 @@ def _run_command(
     )
 
 
-def run_entry_gates(project: Project, phase: Phase, sandbox: Sandbox, view: View) -> None:
-    """Run the phase's entry gates in the repository root; GateFailedError at the first failure."""
+def run_entry_gates(workspace: Workspace, phase: Phase, view: View) -> None:
+    """Run the phase's entry gates in a copy of the tree; GateFailedError at the first failure."""
+    if not phase.entry:
+        return
+    layout = workspace.tree.lay_out(workspace.staging.tree)
     for number, gate in enumerate(phase.entry):
-        with staging_folder(project.root) as staging:
-            run = run_entry_gate(
-                gate_spec(gate, project.plan.defaults.gate_timeout_s),
-                root=project.root,
-                workspace=staging.folder / f"entry-{number}",
-                env={**project.plan.defaults.env, **staging.environment},
-                sandbox=sandbox,
-            )
+        spec = gate_spec(gate, workspace.plan.defaults.gate_timeout_s)
+        if gate.shell:
+            spec = replace(spec, target=resolve_programs(gate.shell, workspace.tree).text)
+        run = run_entry_gate(
+            spec,
+            root=layout.folder,
+            workspace=workspace.staging.folder / f"entry-{number}",
+            env=workspace.environment(layout),
+            sandbox=workspace.sandbox,
+        )
         if run.outcome != GateOutcome.PASSED:
             raise GateFailedError(
                 f"phase {phase.id} cannot start: "

@@ -8,10 +8,13 @@ from phases.errors import UsageError
 from phases.execution.inputs import copy_outputs
 from phases.execution.sandbox import choose_sandbox
 from phases.git.repo import Repo
+from phases.git.tree import CommitTree
 from phases.record.project import Project, load_verified
+from phases.record.receipt import Receipt
 from phases.record.state import FeatureState, FeatureStatus, State
+from phases.run.plan_locks import require_plan
 from phases.run.results import FeatureResult, count_checks, judgement_lines
-from phases.run.workspace import prepare_workspace
+from phases.run.workspace import open_workspace
 from phases.views.live import Stage, View
 
 
@@ -44,24 +47,22 @@ def _verify_feature(
     if item.receipt is None:
         message = f"{item.id} is {item.state} and has no stored results"
         raise UsageError(message, hint="python -m phases status")
-    _, feature = project.plan.feature(item.id)
     sandbox = choose_sandbox(project.plan.defaults.sandbox)
+    tree = CommitTree(repo, repo.head())
+    plan = require_plan(tree)
+    _, feature = plan.feature(item.id)
 
-    # 1. Judge a copy of the stored outputs.
-    with prepare_workspace(
-        project,
-        repo,
-        sandbox,
-        state=state,
-        gates=[feature.gate],
-        inputs=feature.inputs,
-        needs=feature.needs,
-    ) as workspace:
+    # 1. Judge a copy of the stored outputs: by HEAD's gate, with the inputs that they came from.
+    with open_workspace(project, plan, state, tree, sandbox) as workspace:
         out = workspace.staging.folder / "stored"
         outputs = copy_outputs(project.paths, item.id, item.receipt, out)
+        inputs_tree = CommitTree(repo, _receipt_commit(project, item.id))
+        judge = workspace.prepare_judge(
+            [feature.gate], feature.inputs, feature.needs, inputs_tree=inputs_tree
+        )
         view.feature_started(item.id, f"{item.title} [verify]", None)
         view.stage(Stage.JUDGE)
-        judgement = workspace.judge_feature(feature, out, outputs, view)
+        judgement = judge.judge_feature(feature, out, outputs, view)
 
     # 2. What the gate found.
     passed, failing = count_checks(judgement)
@@ -77,3 +78,9 @@ def _verify_feature(
     verb = "verified again" if is_verified else judgement.state.value
     view.feature_finished(item.id, verb, result.lines)
     return result
+
+
+def _receipt_commit(project: Project, feature_id: str) -> str:
+    """Return the commit that a stored receipt names; its bytes were checked before."""
+    path = project.root / project.paths.results(feature_id) / "receipt.json"
+    return Receipt.decode(path.read_bytes()).commit

@@ -1,10 +1,14 @@
-"""One place stages a run, lays out its inputs and its gates, and has its outputs judged.
+"""One place stages a run, lays out what it works on, and has its outputs judged.
 
-Attempts, scratch runs, `verify` and exit gates all work in such a workspace.
+Attempts, scratch runs, `verify` and exit gates all work in such a workspace. What a judgement reads
+(gates, inputs, the inputs file) is laid out only when the experiment and all its descendants are
+dead: they could write to it.
 """
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,52 +17,158 @@ from pathlib import Path
 from phases.execution.inputs import ResolvedInput, check_inputs, encode_inputs, resolve_inputs
 from phases.execution.sandbox import Sandbox
 from phases.execution.worker import Staging, staging_folder
-from phases.git.repo import Repo
+from phases.git.tree import CommitTree, Layout, Tree
 from phases.judge.committed_gates import write_gate_files
 from phases.judge.gate import Judgement, gate_spec, judge_feature, judge_phase
-from phases.plan.schema import Feature, Gate
+from phases.plan.schema import Feature, Gate, Plan
 from phases.record.project import Project
 from phases.record.state import State
+from phases.run.imports import top_packages, write_sitecustomize
+from phases.run.programs import path_in_copy, path_without_commit
 from phases.views.live import View
+
+SCRATCH_MARK = "[scratch: work tree]"
+"""On every line of a scratch run, so that none can be taken for a recorded run of a commit."""
 
 
 @dataclass(frozen=True)
 class Workspace:
-    """A staging folder with inputs and gates laid out in it."""
+    """A staging folder, and the tree that plan, gates and inputs come from."""
 
     project: Project
-    staging: Staging
-    inputs: tuple[ResolvedInput, ...]
+    plan: Plan
+    state: State
+    tree: Tree
     sandbox: Sandbox
-    gates: tuple[Gate, ...]
-    """The gates that judge here; the files of each are laid out in a folder of its own."""
+    staging: Staging
 
-    def gates_dir(self, gate: Gate) -> Path:
-        """Return the folder that holds `gates/` for one gate, as HEAD has it."""
-        return self.staging.folder / "judge" / str(self.gates.index(gate))
+    @property
+    def mark(self) -> str:
+        """What begins each message of a scratch run; empty where a commit runs."""
+        return "" if self.tree.commit else f"{SCRATCH_MARK} "
 
     @property
     def env(self) -> dict[str, str]:
         """The plan's variables, and HOME and TMPDIR in the staging folder."""
-        return {**self.project.plan.defaults.env, **self.staging.environment}
+        return {**self.plan.defaults.env, **self.staging.environment}
+
+    @property
+    def gate_env(self) -> dict[str, str]:
+        """The same for gates: their PATH has no folder of the commit."""
+        if not isinstance(self.tree, CommitTree):
+            return self.env
+        return {**self.env, "PATH": path_without_commit(self.tree)}
+
+    def environment(self, layout: Layout) -> dict[str, str]:
+        """Return the variables of what runs in a copy of the tree."""
+        if not isinstance(self.tree, CommitTree):
+            return self.env
+        root, copy = self.project.root.resolve(), layout.folder.resolve()
+        names = top_packages(self.tree, self.plan.results)
+        customisation = self.staging.folder / "python"
+        write_sitecustomize(customisation, root, copy, names)
+        search_path = [str(customisation), self.env.get("PYTHONPATH", "")]
+        return {
+            **self.env,
+            "PATH": path_in_copy(self.tree, copy),
+            "PYTHONPATH": os.pathsep.join(filter(None, search_path)),
+            "PHASES_COMMIT": self.tree.commit,
+            # No repository that the folder for temporary files happens to be in.
+            "GIT_CEILING_DIRECTORIES": str(self.staging.folder),
+        }
+
+    def resolve_inputs(
+        self,
+        tree: Tree,
+        layout: Layout,
+        names: Sequence[str],
+        needs: Sequence[str],
+        folder: Path,
+    ) -> tuple[ResolvedInput, ...]:
+        """Resolve inputs, check their digests and write `inputs.json`.
+
+        Args:
+            tree: what has the tracked inputs.
+            layout: where it has been laid out.
+            names: names of the plan's inputs.
+            needs: features whose outputs are inputs too.
+            folder: where `inputs.json` and those outputs are written.
+        """
+        inputs = resolve_inputs(
+            self.plan,
+            names=names,
+            needs=needs,
+            state=self.state,
+            paths=self.project.paths,
+            tree=tree,
+            layout=layout,
+            folder=folder / "inputs",
+        )
+        check_inputs(inputs)
+        (folder / "inputs.json").write_bytes(encode_inputs(inputs))
+        return inputs
+
+    def prepare_judge(
+        self,
+        gates: Sequence[Gate],
+        inputs: Sequence[str],
+        needs: Sequence[str] = (),
+        *,
+        inputs_tree: Tree | None = None,
+    ) -> Judge:
+        """Return a judge, with gates and inputs in a folder that no experiment has seen.
+
+        `inputs_tree` has the tracked inputs; by default it is the tree that the gates come from.
+        """
+        # A name drawn now: the experiment cannot have put anything there.
+        folder = Path(tempfile.mkdtemp(prefix="judge-", dir=self.staging.folder))
+        tracked = [self.plan.input(name) for name in inputs]
+        paths = [item.tracked_path for item in tracked if not item.is_cached]
+        tree = inputs_tree or self.tree
+        layout = tree.lay_out(folder / "tree", paths)
+        resolved = self.resolve_inputs(tree, layout, inputs, needs, folder)
+        judge = Judge(self, folder, tuple(gates), resolved)
+        for gate in gates:
+            write_gate_files(self.tree, judge.gates_dir(gate), self.plan, gate)
+        return judge
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Gates and inputs, laid out and ready to judge outputs."""
+
+    workspace: Workspace
+    folder: Path
+    gates: tuple[Gate, ...]
+    """The gates that judge here; the files of each are in a folder of its own."""
+    inputs: tuple[ResolvedInput, ...]
+
+    def gates_dir(self, gate: Gate) -> Path:
+        """Return the folder that holds `gates/` for one gate."""
+        return self.folder / "gates" / str(self.gates.index(gate))
 
     def judge_feature(
         self, feature: Feature, out: Path, outputs: Mapping[str, str], view: View
     ) -> Judgement:
         """Judge outputs (path -> SHA-256) by the feature's gate; test that the gate can fail."""
-        timeout_s = feature.gate_timeout_s or self.project.plan.defaults.gate_timeout_s
-        return judge_feature(
+        workspace = self.workspace
+        timeout_s = feature.gate_timeout_s or workspace.plan.defaults.gate_timeout_s
+        judgement = judge_feature(
             gate_spec(feature.gate, timeout_s),
             gates_dir=self.gates_dir(feature.gate),
             out=out,
             outputs=outputs,
-            inputs_file=self.staging.inputs_file,
-            workspace=self.staging.folder / "judgement",
-            env=self.env,
-            sandbox=self.sandbox,
+            inputs_file=self.folder / "inputs.json",
+            workspace=self.folder / "judgement",
+            env=workspace.gate_env,
+            sandbox=workspace.sandbox,
+            root=workspace.project.root,
+            blocked=workspace.plan.module_packages,
             exempt=feature.exempt,
             on_progress=view.progress,
         )
+        check_inputs(self.inputs)
+        return judgement
 
     def judge_phase(
         self,
@@ -70,47 +180,25 @@ class Workspace:
         waived: Sequence[str],
     ) -> Judgement:
         """Judge a phase's outputs (feature -> path -> SHA-256) by one of its exit gates."""
+        workspace = self.workspace
         return judge_phase(
-            gate_spec(gate, self.project.plan.defaults.gate_timeout_s),
+            gate_spec(gate, workspace.plan.defaults.gate_timeout_s),
             gates_dir=self.gates_dir(gate),
             features=folders,
             outputs=outputs,
-            inputs_file=self.staging.inputs_file,
-            workspace=self.staging.folder / f"exit-{number}",
-            env={**self.env, "PHASES_WAIVED": " ".join(waived)},
-            sandbox=self.sandbox,
+            inputs_file=self.folder / "inputs.json",
+            workspace=self.folder / f"judgement-{number}",
+            env={**workspace.gate_env, "PHASES_WAIVED": " ".join(waived)},
+            sandbox=workspace.sandbox,
+            root=workspace.project.root,
+            blocked=workspace.plan.module_packages,
         )
 
 
 @contextmanager
-def prepare_workspace(
-    project: Project,
-    repo: Repo,
-    sandbox: Sandbox,
-    *,
-    state: State,
-    gates: Sequence[Gate],
-    inputs: Sequence[str],
-    needs: Sequence[str] = (),
+def open_workspace(
+    project: Project, plan: Plan, state: State, tree: Tree, sandbox: Sandbox
 ) -> Iterator[Workspace]:
-    """Make a staging folder, resolve and check the inputs, write the gates from HEAD.
-
-    `gates` are those that will judge, `inputs` are names of the plan's inputs, `needs` are features
-    whose outputs are inputs too.
-    """
+    """Make a staging folder for the block."""
     with staging_folder(project.root) as staging:
-        resolved = resolve_inputs(
-            project.plan,
-            names=inputs,
-            needs=needs,
-            state=state,
-            paths=project.paths,
-            repo=repo,
-            folder=staging.folder / "inputs",
-        )
-        check_inputs(resolved)
-        staging.inputs_file.write_bytes(encode_inputs(resolved))
-        workspace = Workspace(project, staging, resolved, sandbox, tuple(gates))
-        for gate in gates:
-            write_gate_files(repo, workspace.gates_dir(gate), gate)
-        yield workspace
+        yield Workspace(project, plan, state, tree, sandbox, staging)
