@@ -111,6 +111,8 @@ def test_the_runner_finds_the_exit_gate_able_to_fail_for_each_feature(
         workspace=tmp_path / "workspace",
         env={},
         sandbox=NoSandbox(),
+        root=ROOT,
+        blocked=("lab",),
     )
     assert judgement.state == "verified", judgement.reasons
     assert {item.kind for item in judgement.mutants} == {

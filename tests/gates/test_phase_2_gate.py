@@ -179,6 +179,8 @@ def test_the_runner_finds_the_exit_gate_able_to_fail_for_each_feature(
         workspace=tmp_path / "workspace",
         env={},
         sandbox=NoSandbox(),
+        root=ROOT,
+        blocked=("lab",),
     )
     failed = [check for check in judgement.true_run.checks if not check.passed]
     assert judgement.state == "verified", failed or judgement.reasons

@@ -64,6 +64,8 @@ def test_the_runner_finds_the_gate_able_to_fail_and_every_measurement_judged(
         workspace=tmp_path / "workspace",
         env={},
         sandbox=NoSandbox(),
+        root=ROOT,
+        blocked=("lab",),
     )
     assert judgement.state == "verified", judgement.reasons
     survivors = [(item.kind, item.outcome) for item in judgement.mutants if not item.killed]

@@ -123,6 +123,8 @@ class GateCase:
         self.inputs.write_text("{}")
         self.workspace = root / "workspace"
         self.workspace.mkdir()
+        self.repository = root / "repository"
+        self.repository.mkdir()
 
     def only(self, *paths, measurements=None):
         """Keep these outputs only, so that a test about something else needs fewer runs."""
@@ -140,6 +142,8 @@ class GateCase:
             "workspace": self.workspace,
             "env": {},
             "sandbox": NoSandbox(),
+            "root": self.repository,
+            "blocked": ("lab",),
         }
 
     def pytest_gate(self, source, timeout_s=30.0):
@@ -153,7 +157,8 @@ class GateCase:
         return self.judge_spec(GateSpec(GateKind.SHELL, command, timeout_s), **more)
 
     def judge_spec(self, spec, **more):
-        return judge_feature(spec, out=self.out, outputs=self.outputs, **self.common(), **more)
+        arguments = self.common() | more
+        return judge_feature(spec, out=self.out, outputs=self.outputs, **arguments)
 
 
 @pytest.fixture
@@ -656,6 +661,120 @@ def test_a():
         small_case.judge_spec(spec)
     assert time.monotonic() - begin < 15
     assert {path.name for path in small_case.workspace.iterdir()} <= {"runs"}
+
+
+#### case I-18: a gate imports nothing of the repository
+
+NO_LAB = "a gate cannot import lab: a gate judges files, and lab is the code that wrote them"
+
+BLOCKED_IMPORTS = {
+    "import": ("import lab", NO_LAB),
+    "submodule": ("from lab.config import Config", NO_LAB),
+    "import_module": ("import importlib; importlib.import_module('lab.config')", NO_LAB),
+    "find_spec": ("import importlib.util; importlib.util.find_spec('lab')", NO_LAB),
+    "runner": ("import phases.cli", "a gate cannot import phases: "),
+    "module of the repository": ("import helper", "a gate cannot import helper: "),
+    "package": ("import package.module", "a gate cannot import package: "),
+    "namespace package": ("import space.module", "a gate cannot import space: "),
+    "name of a test": ("import test_helper", "a gate cannot import test_helper: "),
+}
+
+
+def write_modules(repository):
+    """Write modules of the repository; return the gate's line that puts it on the path."""
+    for path in ("helper.py", "test_helper.py", "package/__init__.py", "package/module.py",
+                 "space/module.py", "json.py", "gates/only_in_the_repository.py"):  # fmt: skip
+        (repository / path).parent.mkdir(exist_ok=True)
+        (repository / path).write_text("")
+    return f"sys.path.insert(0, {str(repository)!r})\n"
+
+
+@pytest.mark.parametrize("name", BLOCKED_IMPORTS)
+def test_i_18_a_gate_that_imports_the_repository_is_errored(small_case, name):
+    source, message = BLOCKED_IMPORTS[name]
+    path = write_modules(small_case.repository)
+    judgement = small_case.judge(f"{path}{source}\ndef test_a(): assert value('count') == 4")
+    assert judgement.state == "errored"
+    assert f"ImportError: {message}" in judgement.reasons[0]
+
+
+def test_i_18_a_check_that_imports_it_has_failed(small_case):
+    judgement = small_case.judge("def test_a():\n    import lab\n    assert value('count') == 4")
+    [check] = judgement.true_run.checks
+    assert judgement.state == "failed"
+    assert NO_LAB in check.message
+
+
+def test_i_18_libraries_and_the_gates_own_modules_are_imported(small_case):
+    (small_case.gates / "gates" / "outputs.py").write_text("FOUR = 4\n")
+    (small_case.gates / "gates" / "__init__.py").unlink()
+    path = write_modules(small_case.repository)
+    judgement = small_case.judge(
+        path
+        + """
+import numpy, safetensors, yaml
+from gates import outputs
+def test_a(): assert numpy.int64(value("count")) == outputs.FOUR
+def test_path():
+    import gates
+    assert [Path(folder).parent.name for folder in gates.__path__] == ["materialised"]
+"""
+    )
+    assert (judgement.state, judgement.reasons) == ("verified", ())
+
+
+def test_i_18_processes_that_a_gate_starts_cannot_import_it_either(small_case):
+    judgement = small_case.judge(
+        """
+import importlib, multiprocessing, subprocess
+
+@pytest.mark.parametrize("module, expected", [("lab", 1), ("phases", 1), ("numpy", 0)])
+def test_program(module, expected):
+    command = [sys.executable, "-c", f"import {module}"]
+    child = subprocess.run(command, capture_output=True, text=True)
+    assert child.returncode == expected
+    assert ("a gate cannot import" in child.stderr) == bool(expected)
+
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+def test_pool(start):
+    with multiprocessing.get_context(start).Pool(1) as pool:
+        with pytest.raises(ImportError, match="a gate cannot import lab"):
+            pool.apply(importlib.import_module, ["lab"])
+
+def test_count(): assert value("count") == 4
+"""
+    )
+    assert (judgement.state, judgement.reasons) == ("verified", ())
+
+
+def test_i_18_a_shell_gate_cannot_import_it(small_case):
+    judgement = small_case.judge_shell('python -c "import lab"')
+    assert judgement.state == "failed"
+    assert NO_LAB in judgement.reasons[0]
+    judgement = small_case.judge_shell(
+        'python -c "import numpy" && grep -q \'"value": 4,\' result.json'
+    )
+    assert (judgement.state, judgement.reasons) == ("verified", ())
+
+
+def test_i_18_control_without_the_block_it_is_imported(small_case):
+    source = "import lab, phases\ndef test_a(): assert value('count') == 4"
+    assert small_case.judge(source, root=None).state == "verified"
+    judgement = small_case.judge_shell(
+        'python -c "import lab, phases" && grep -q \'"value": 4,\' result.json', root=None
+    )
+    assert judgement.state == "verified"
+
+
+def test_i_18_the_plans_own_path_stays_behind_the_block(small_case, tmp_path):
+    (tmp_path / "named").mkdir()
+    (tmp_path / "named" / "sitecustomize.py").write_text("import os; os.environ['SEEN'] = 'yes'")
+    (tmp_path / "named" / "helper.py").write_text("")
+    program = "import helper, os, sys; assert os.environ['SEEN'] == 'yes'; import lab"
+    judgement = small_case.judge_shell(
+        f'python -c "{program}"', env={"PYTHONPATH": str(tmp_path / "named")}
+    )
+    assert NO_LAB in judgement.reasons[0]
 
 
 #### phases and preconditions

@@ -23,6 +23,7 @@ from phases.execution.inputs import (
     tracked_input,
 )
 from phases.git.repo import Repo
+from phases.git.tree import CommitTree, Layout, WorkTree
 from phases.plan.load import parse_plan
 from phases.plan.schema import Plan
 from phases.record.project import Project, load_unverified, open_project
@@ -50,7 +51,7 @@ def test_files_are_checked_by_their_digests(tmp_path: Path) -> None:
 
     # A changed file: the message has both digests.
     weights.write_text("weighty")
-    expected = f"the plan expects {durable.sha256(b'weights')}"
+    expected = f"expected {durable.sha256(b'weights')}"
     with pytest.raises(EnvironmentFaultError, match=expected) as changed:
         check_inputs([item])
     assert f"got sha256 {durable.sha256(b'weighty')}" in str(changed.value)
@@ -114,16 +115,29 @@ def toy_with_input(make_toy: Callable[..., Toy]) -> tuple[Toy, Plan]:
     return toy, parse_plan(json.dumps(document).encode())
 
 
-def test_a_tracked_input_is_named_by_git(toy_with_input: tuple[Toy, Plan]) -> None:
+def test_a_tracked_input_is_named_by_git(toy_with_input: tuple[Toy, Plan], tmp_path: Path) -> None:
     toy, plan = toy_with_input
-    paths = toy_paths(toy)
-    item = tracked_input(plan.input("texts"), paths, Repo(toy.root))
+    tree = head_tree(toy)
+    layout = tree.lay_out(tmp_path / "tree")
+    item = tracked_input(plan.input("texts"), tree, layout)
     assert item.identity == {"gitObject": toy.git("rev-parse", "HEAD:docs")}
-    assert (item.path, item.files) == (toy.root / "docs", {})
+    assert item.path == tmp_path / "tree/docs"
+    assert item.files == {"a.md": durable.sha256(b"a\n")}
+    check_inputs([item])
+    (item.path / "a.md").write_text("changed while it was in use")
+    with pytest.raises(EnvironmentFaultError, match=r"docs/a\.md: got sha256"):
+        check_inputs([item])
+
     toy.git("rm", "-rq", "docs")
     toy.git("commit", "-qm", "no texts")
-    with pytest.raises(EnvironmentFaultError, match="docs is not in HEAD"):
-        tracked_input(plan.input("texts"), paths, Repo(toy.root))
+    with pytest.raises(EnvironmentFaultError, match="docs is not in commit"):
+        tracked_input(plan.input("texts"), head_tree(toy), layout)
+
+
+def head_tree(toy: Toy) -> CommitTree:
+    """Return the tree of HEAD."""
+    repo = Repo(toy.root)
+    return CommitTree(repo, repo.head())
 
 
 #### the outputs of another feature
@@ -197,7 +211,8 @@ def resolve_needs(project: Project, state: State, folder: Path) -> tuple[Resolve
         needs=("TOY-001",),
         state=state,
         paths=project.paths,
-        repo=project.repo(),
+        tree=WorkTree(project.root),
+        layout=Layout(project.root),
         folder=folder,
     )
 

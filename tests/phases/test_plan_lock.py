@@ -24,7 +24,7 @@ from phases.plan.lock import (
     PlanLock,
     PlanLockError,
     compose_lock,
-    in_gate_scope,
+    gate_scope,
     lock_differences,
     runner_digest,
 )
@@ -83,6 +83,7 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "approval": (lambda plan: plan.update(approval={"mode": "presence"}), "plan: approval"),
     "exit gates": (lambda plan: plan["phases"][0].update(exit=[]), "plan: phase"),
     "setup": (lambda plan: plan["phases"][0].update(setup=["true"]), "plan: phase"),
+    "results": (lambda plan: plan.update(results="elsewhere"), "plan: results"),
     "input": (lambda plan: plan["inputs"][0].update(path="elsewhere"), "input: texts"),
 }
 
@@ -191,10 +192,19 @@ def test_a_shell_gate_locks_every_file_of_gates(part: str) -> None:
 
 
 def test_the_scope_of_a_gate_deep_in_a_topic_is_the_topic() -> None:
+    plan = parse_plan(json.dumps(topic_document()).encode())
     gate = Gate(pytest="gates/count/deep/test_count.py")
     paths = ["gates/count/arrays.py", "gates/count/deep/x.py", "gates/shared/y.py"]
-    assert all(in_gate_scope(gate, path) for path in paths)
-    assert not in_gate_scope(gate, "gates/deep/x.py")
+    assert gate_scope(plan, gate, [*paths, "gates/deep/x.py"]) == paths
+
+
+@pytest.mark.parametrize("file", ["gates/test_three.py", "gates/count/test_three.py"])
+def test_a_gate_of_another_phase_is_not_locked_i_56(file: str) -> None:
+    """Case I-56: flat and shell gates are given all of gates/ but the plan's other gates."""
+    plan = document()
+    before = lock(plan, FILES)
+    plan["phases"][1]["features"][0]["gate"] = {"pytest": file}
+    assert lock(plan, FILES | {file: b"of phase 2"}).encode() == before.encode()
 
 
 @given(
@@ -255,7 +265,9 @@ CHANGE_EACH_FILE = """
 import json
 from pathlib import Path
 import phases
-from phases.plan.lock import runner_digest
+from phases.plan.lock import runner_digest as cached_digest
+
+runner_digest = cached_digest.__wrapped__
 
 package = Path(phases.__file__).parent
 digests = {"unchanged": runner_digest()}

@@ -97,7 +97,7 @@ def test_why_of_an_unknown_feature_names_those_that_there_are() -> None:
 
 def test_why_json_is_the_contract(halted: Toy) -> None:
     document = json.loads(halted.call("why", "TOY-001", "--json").stdout)
-    assert set(document) == {"id", "state", "runs", "sentences", "next"}
+    assert set(document) == {"id", "state", "runs", "stale", "sentences", "next"}
     assert (document["id"], document["state"], document["runs"]) == ("TOY-001", "verified", False)
     assert document["next"]["command"] == "python -m phases approve 1"
     assert halted.call("why", "TOY-001").stdout.endswith("next: python -m phases approve 1\n")

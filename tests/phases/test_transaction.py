@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -227,6 +227,58 @@ def test_what_the_user_had_staged_stays_staged(scene: Scene) -> None:
     scene.toy.git("add", "user.txt")
     transaction.commit(scene.paths, scene.repo, scene.ledger, scene.outcome)
     assert record_state(scene) == RECORDED | {"status": "A  user.txt"}
+
+
+def test_i_12_other_bytes_with_the_same_size_and_time_are_committed(scene: Scene) -> None:
+    # 1. The file has its new bytes already, as after a kill, and looks to git like the old one.
+    for setting in ("core.trustctime=false", "core.checkStat=minimal"):
+        scene.toy.git("config", *setting.split("="))
+    path = "results/A/same.md"
+    file = scene.paths.root / path
+    os.utime(file, (1_000_000_000, 1_000_000_000))
+    scene.toy.git("update-index", "--refresh")
+    file.write_bytes(b"SAME\n")
+    os.utime(file, (1_000_000_000, 1_000_000_000))
+    assert scene.toy.git("status", "--porcelain") == ""
+
+    # 2. It is committed all the same.
+    outcome = replace(scene.outcome, files={**scene.outcome.files, path: b"SAME\n"})
+    transaction.commit(scene.paths, scene.repo, scene.ledger, outcome)
+    assert scene.repo.blob("HEAD", path) == b"SAME\n"
+    assert record_state(scene) == RECORDED
+
+
+@pytest.mark.parametrize(
+    "path", ["progress.txt", "results/A/old.md", "results/A/result.json", "results/A/changed.md"]
+)
+def test_i_12_a_commit_is_compared_with_the_disk(scene: Scene, path: str) -> None:
+    """The file is other, removed, missing and changed since."""
+    older = scene.repo.head()
+    transaction.commit(scene.paths, scene.repo, scene.ledger, scene.outcome)
+    paths = ["progress.txt", *scene.outcome.files, *scene.outcome.removed]
+    scene.repo.check_commit("HEAD", paths)
+    if path.endswith("changed.md"):
+        path, older = "results/A/same.md", "HEAD"
+        scene.toy.write(path, "SAME\n")
+    with pytest.raises(IntegrityError, match=f"does not hold {path}") as refused:
+        scene.repo.check_commit(older, [path])
+    assert refused.value.code == "commit-content"
+
+
+NAMES = ("[s]*.md", ":(top)x.md", "!x.md", " é 'ö' \"q\".md", "#.md")
+
+
+@pytest.mark.parametrize("folder", ["results/A", '"results"', "a[b]"])
+def test_i_58_names_are_no_patterns(scene: Scene, folder: str) -> None:
+    scene.toy.write(f"{folder}/sx.md", "the user's\n")
+    scene.toy.git("add", ".")
+    files = {f"{folder}/{name}": b"text\n" for name in NAMES}
+    outcome = replace(scene.outcome, files=files)
+    transaction.commit(scene.paths, scene.repo, scene.ledger, outcome)
+    for path in files:
+        assert scene.repo.blob("HEAD", path) == b"text\n"
+    assert scene.repo.blob("HEAD", f"{folder}/sx.md") is None
+    assert scene.toy.git("ls-files", "-z", "--", folder).count("sx.md") == 1
 
 
 def test_a_prepared_outcome_that_does_not_follow_is_refused(scene: Scene) -> None:

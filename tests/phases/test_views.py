@@ -89,12 +89,12 @@ def test_status_json_is_the_contract() -> None:
         "phases": [
             {"id": 1, "name": "Counting 1", "state": "failed", "features": [
                 {"id": "TOY-001", "title": "Count number 1", "state": "verified", "attempts": 1,
-                 "seconds": 12, "receipt": f"sha256:{DIGEST}", "coverage": 0.5},
+                 "seconds": 12, "receipt": f"sha256:{DIGEST}", "coverage": 0.5, "stale": []},
                 {"id": "TOY-002", "title": "Count number 2", "state": "failed", "attempts": 1,
-                 "seconds": None, "receipt": None, "coverage": None}]},
+                 "seconds": None, "receipt": None, "coverage": None, "stale": []}]},
             {"id": 2, "name": "Counting 2", "state": "pending", "features": [
                 {"id": f"TOY-00{number}", "title": f"Count number {number}", "state": "pending",
-                 "attempts": 0, "seconds": None, "receipt": None, "coverage": None}
+                 "attempts": 0, "seconds": None, "receipt": None, "coverage": None, "stale": []}
                 for number in (3, 4)]},
         ],
         "next": {"action": "run", "phase": 1, "feature": "TOY-002", "command": RUN_NEXT},
@@ -213,7 +213,7 @@ def test_json_is_one_object_on_stdout(halted: Toy) -> None:
 def test_plan_says_what_would_run_and_why() -> None:
     plan, snapshot = after(Story().lock().attempt("TOY-001", "FAILED"))
     document = plan_json(plan, snapshot)
-    assert set(document) == {"phase", "features", "next"}
+    assert set(document) == {"phase", "features", "stale", "next"}
     assert [set(feature) for feature in document["features"]] == [
         {"id", "title", "reason", "runs", "minutes", "memory_gb"}
     ] * 2

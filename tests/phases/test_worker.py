@@ -38,7 +38,7 @@ def staging(tmp_path):
 def run_code(staging, code, *, view=None, timeout_s=60.0, **env):
     job = worker.Job(
         argv=[sys.executable, "-c", code],
-        root=ROOT,
+        folder=ROOT,
         env={**staging.environment, **env},
         out=staging.out,
         inputs_file=staging.inputs_file,

@@ -218,6 +218,12 @@ class Toy:
         (self.root / path).parent.mkdir(parents=True, exist_ok=True)
         (self.root / path).write_text(text)
 
+    def set_mode(self, mode: str) -> None:
+        """Commit how the experiment behaves: what runs is the commit."""
+        self.write("MODE", mode)
+        self.git("add", "MODE")
+        self.git("commit", "-q", "--allow-empty", "-m", f"mode {mode}", "MODE")
+
     def change_plan(self, **changes: Any) -> None:
         """Change the plan's first feature and commit it."""
         document = json.loads((self.root / "prd/plan.json").read_text())

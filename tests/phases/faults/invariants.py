@@ -9,6 +9,7 @@ a bug of the runner's cannot hide itself. Each violation begins with the invaria
     I4  progress.txt only grows, commit by commit  I10 the same end as an undisturbed run
     I5  every VERIFIED has evidence that matches   I11 no process or temporary file is left
     I6  nothing of phase k+1 before k's approval   I12 no leftover lock blocks
+    I13 the receipt's commit, laid out anew, reproduces the outputs
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ import json
 import os
 import re
 import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -201,6 +204,79 @@ def _evidence_violations(root: Path) -> Iterator[str]:
             yield f"I5 no commit holds entry {block.seq}"
             continue
         yield from _document_violations(root, block, commit)
+
+
+def reproduction_violations(root: Path, feature: str | None = None) -> list[str]:
+    """Run what the newest receipts name, in their commits laid out anew, and compare the outputs.
+
+    `feature` chooses one; by default it is every feature that is verified.
+    """
+    newest = {}
+    for block in entries(root):
+        if block.kind == "VERIFIED" and feature in (None, block.feature):
+            newest[block.feature] = block
+    problems = []
+    for block in newest.values():
+        _, path = block.named_file("receipt") or ("", "")
+        problems += _reproduction_violations(root, json.loads((root / path).read_text()), block)
+    return problems
+
+
+def _reproduction_violations(root: Path, receipt: Any, block: Block) -> Iterator[str]:
+    # 1. The commit that the receipt names, file by file.
+    definition = receipt["predicate"]["buildDefinition"]
+    commits = {item["uri"]: item["digest"] for item in definition["resolvedDependencies"]}
+    with tempfile.TemporaryDirectory() as folder:
+        tree, out = Path(folder) / "tree", Path(folder) / "out"
+        out.mkdir()
+        _lay_out(root, commits["git"]["gitCommit"], tree)
+
+        # 2. The same command.
+        names = {"python": sys.executable, "OUT": str(out), "INPUTS": os.devnull}
+        argv = [names.get(word, word) for word in definition["externalParameters"]["argv"]]
+        variables = {"PHASES_OUT": str(out), "PHASES_EVENTS": f"{folder}/events"}
+        variables |= {"PYTHONDONTWRITEBYTECODE": "1", "PHASES_INPUTS": os.devnull}
+        search_path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        process = subprocess.run(
+            argv,
+            cwd=tree,
+            env={"PATH": search_path, **variables},
+            capture_output=True,
+            check=False,
+        )
+        if process.returncode:
+            yield f"I13 entry {block.seq}: ended with {process.returncode}: {process.stderr!r}"
+
+        # 3. The same outputs.
+        actual = {
+            path.relative_to(out).as_posix(): sha256(path.read_bytes())
+            for path in out.rglob("*")
+            if path.is_file()
+        }
+        expected = {item["name"]: item["digest"]["sha256"] for item in receipt["subject"]}
+        if actual != expected:
+            yield f"I13 entry {block.seq}: got {actual}; the receipt names {expected}"
+
+
+def _lay_out(root: Path, commit: str, folder: Path) -> None:
+    """Write a commit's files and links to a folder, from git's objects, but no bytecode."""
+    folder.mkdir()
+    for record in git(root, "ls-tree", "-r", "-z", commit).split(b"\0")[:-1]:
+        fields, name = record.split(b"\t", 1)
+        mode, _kind, blob = fields.decode().split()
+        path = folder / os.fsdecode(name)
+        if "__pycache__" in path.parts:
+            continue
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if mode == "160000":
+            path.mkdir()
+            continue
+        data = git(root, "cat-file", "blob", blob)
+        if mode == "120000":
+            path.symlink_to(os.fsdecode(data))
+        else:
+            path.write_bytes(data)
+            path.chmod(int(mode[-3:], 8))
 
 
 def _document_violations(root: Path, block: Block, commit: str) -> Iterator[str]:

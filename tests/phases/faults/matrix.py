@@ -18,6 +18,12 @@ HOSTILE = "faults/test_hostile_outputs.py"
 STATES = "faults/test_repository_states.py"
 MACHINE = "faults/test_machine.py"
 SOAK = "faults/test_soak.py"
+COMMIT = "faults/test_the_commit_runs.py"
+HEAD = "faults/test_moved_head.py"
+INDEX = "faults/test_index.py"
+MANY = "faults/test_many_outputs.py"
+MAIN = "test_main.py"
+GATE = "test_gate.py"
 DURABLE = "test_durable.py"
 PROCESS = "test_process.py"
 RUN = "test_run.py"
@@ -462,10 +468,10 @@ ROWS = (
         fault="the plan edited while a feature runs; an invalid plan",
         cause="files",
         outcome=(
-            "INTERRUPTED, exit 7; a committed change inside a phase is exit 3; every "
-            "problem is named"
+            "the outcome is recorded by the plan of its commit; then exit 7, or 3 where the "
+            "change is committed and inside the phase; every problem is named"
         ),
-        tests=_in(HOSTILE, "test_a_plan_that_is_edited_while_a_feature_runs_stops_it")
+        tests=_in(HOSTILE, "test_a_plan_that_is_edited_while_a_feature_runs_stops_the_next_step")
         + _in(RUN, "test_a_plan_that_changes_inside_a_phase_stops_the_run")
         + _in(PLAN, "test_a_problem_names_its_location_the_value_got_and_the_value_expected"),
     ),
@@ -497,6 +503,95 @@ ROWS = (
         outcome="no violation",
         tests=_in(MACHINE, "test_a_few_lives", "test_many_lives")
         + _in(SOAK, "test_a_short_soak_finds_nothing"),
+    ),
+    Row(
+        id="F52",
+        fault="the runner is killed, then HEAD advances, is switched, set back or amended",
+        cause="every failpoint with each move",
+        outcome="the next run converges, or refuses and names the git command that helps",
+        tests=_in(HEAD, "test_killed_and_then_head_moves"),
+    ),
+    Row(
+        id="F53",
+        fault="HEAD moves, or files are stashed or cleaned away, while a feature runs",
+        cause="git, by the experiment itself",
+        outcome=(
+            "on top of its commit the outcome is recorded; else outputs in quarantine, "
+            "INTERRUPTED, exit 3"
+        ),
+        tests=_in(
+            HEAD,
+            "test_a_plan_that_changes_meanwhile_stops_before_the_next_start_i_51",
+            "test_a_later_phase_that_changes_meanwhile_does_not_matter",
+            "test_a_commit_that_leaves_the_history_is_interrupted",
+            "test_what_a_stash_takes_away_is_restored_i_54",
+            "test_the_runners_own_commit_is_taken_away_meanwhile",
+        )
+        + _in(COMMIT, "test_code_that_is_committed_during_the_run_does_not_run_i_03"),
+    ),
+    Row(
+        id="F54",
+        fault=(
+            "the work tree is not what the commit has: edits, forgotten files, index flags, filters"
+        ),
+        cause="files, git",
+        outcome="the commit runs, or exit 7 with the file's name",
+        tests=_in(
+            COMMIT,
+            "test_an_edit_never_runs",
+            "test_a_forgotten_git_add_is_named_i_02",
+            "test_no_flag_of_the_index_hides_an_edit_i_06",
+            "test_bytes_of_the_blob_run_and_not_a_filters_i_07",
+            "test_planted_bytecode_does_not_run_i_09",
+        ),
+    ),
+    Row(
+        id="F55",
+        fault="a commit that cannot be laid out: links that lead out, submodules, Git LFS",
+        cause="git",
+        outcome="refused by name before any entry, exit 7",
+        tests=_in(
+            COMMIT,
+            "test_a_link_out_of_the_commit_is_refused_i_08",
+            "test_a_submodule_is_refused_where_it_is_needed",
+            "test_a_git_lfs_file_is_refused_where_it_is_needed",
+        ),
+    ),
+    Row(
+        id="F56",
+        fault="an experiment that edits its copy, uses git, or writes where its gate will be",
+        cause="workers",
+        outcome="edits are discarded and listed; there is no repository; it cannot reach its judge",
+        tests=_in(
+            COMMIT,
+            "test_edits_of_the_copy_are_discarded_and_said_i_10",
+            "test_an_experiment_has_no_repository_i_11",
+            "test_nothing_of_the_judgement_exists_while_the_experiment_runs_i_15_i_16",
+        ),
+    ),
+    Row(
+        id="F57",
+        fault="flags and states of git's index on the runner's own files; thousands of them",
+        cause="git, a worker",
+        outcome="the commit holds what its trailers name",
+        tests=_in(
+            INDEX,
+            "test_i_12_flags_of_the_index_do_not_keep_a_file_out_of_a_commit",
+            "test_i_12_states_of_the_index_do_not_change_a_commit",
+        )
+        + _in(MANY, "test_i_58_thousands_of_outputs_with_long_names"),
+    ),
+    Row(
+        id="F58",
+        fault="files that shadow a library, planted bytecode of the runner, a gate that imports it",
+        cause="files",
+        outcome="the libraries, the sources; the import fails",
+        tests=_in(
+            MAIN,
+            "test_i_13_no_command_loads_a_file_of_the_current_directory",
+            "test_i_14_the_runner_is_its_sources",
+        )
+        + _in(GATE, "test_i_18_a_gate_that_imports_the_repository_is_errored"),
     ),
 )
 

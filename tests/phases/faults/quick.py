@@ -1,6 +1,7 @@
 """A project whose phases take a second: shell workers and shell gates, for runs that are killed.
 
 The worker writes one measurement and one artifact; the gate reads the number and kills the mutants.
+The file NAME.mode beside the repository NAME makes the worker hang or take its time.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from toy import Toy
 
 WORKER = r"""
 set -e
-mode=$(cat MODE 2>/dev/null || echo good)
+mode=$(cat "${PWD%%.tmp/*}.mode" 2>/dev/null || echo good)
 printf '{"done": 1, "total": 2, "note": "counting"}\n' >> "$PHASES_EVENTS"
 case "$mode" in
 hang) sleep 600 ;;
@@ -84,6 +85,10 @@ class Quick(Toy):
         """TMPDIR of every run here: it shows what a killed runner leaves."""
         return self.root.with_name(self.root.name + ".tmp")
 
+    def set_mode(self, mode: str) -> None:
+        """Say how the worker behaves, outside of the repository: no commit, no edit."""
+        self.root.with_name(self.root.name + ".mode").write_text(mode)
+
     def run(
         self,
         *arguments: str,
@@ -132,7 +137,7 @@ class Quick(Toy):
             directory = (process / "cwd").readlink()
         except OSError:  # it has ended
             return False
-        return words[:2] == [b"sh", b"worker.sh"] and directory == self.root
+        return words[:2] == [b"sh", b"worker.sh"] and self.temporary in directory.parents
 
     def copy(self, target: Path) -> Quick:
         """Return a copy of the whole repository, journal included."""

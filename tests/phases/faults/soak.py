@@ -28,6 +28,7 @@ from invariants import (  # noqa: E402
     exit_violations,
     leftovers,
     progress,
+    reproduction_violations,
     shape,
     untouched,
     user_violations,
@@ -80,6 +81,11 @@ class Soak:
             elif code == 0:
                 self.ends += 1
                 self._check("the end", leftovers(quick.root, quick.temporary))
+                verified = [
+                    block.feature for block in entries(quick.root) if block.kind == "VERIFIED"
+                ]
+                sample = self.chance.choice(verified)
+                self._check("a receipt's commit", reproduction_violations(quick.root, sample))
                 actual = shape(quick.root)
                 if actual != self.end:
                     self._check("the end", [f"I10 got {actual}; expected {self.end}"])

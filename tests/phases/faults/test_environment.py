@@ -137,6 +137,16 @@ def test_too_little_disk_space_is_found_before_any_work(small_disk: Path) -> Non
     assert not (quick.root / "progress.txt").exists()
 
 
+def test_a_commit_that_does_not_fit_is_refused_before_it_is_laid_out(
+    small_disk: Path, quick: Quick
+) -> None:
+    result = quick.run("run", "--next", code=7, env={"TMPDIR": str(small_disk)})
+    assert f"{small_disk}/phases-run-" in result.stderr
+    assert "GB free; expected at least" in result.stderr
+    assert "set TMPDIR to a larger disk" in result.stderr
+    assert "STARTED" not in quick.progress_or_nothing
+
+
 def test_a_full_folder_for_temporary_files_is_named(
     small_disk: Path, quick: Quick, undisturbed: dict[str, Any]
 ) -> None:
@@ -173,7 +183,7 @@ def start(quick: Quick) -> subprocess.Popen[str]:
 def test_a_stop_signal_is_recorded_and_leaves_nothing(
     number: signal.Signals, times: int, quick: Quick, undisturbed: dict[str, Any]
 ) -> None:
-    quick.write("MODE", "hang")
+    quick.set_mode("hang")
     child = start(quick)
     quick.wait_for_worker()
     for _ in range(times):
@@ -182,12 +192,12 @@ def test_a_stop_signal_is_recorded_and_leaves_nothing(
     assert child.returncode == 130
     assert entries(quick.root)[-1].kind == "INTERRUPTED"
     assert leftovers(quick.root, quick.temporary) == []
-    (quick.root / "MODE").unlink()
+    quick.set_mode("good")
     converges(quick, undisturbed, progress(quick.root))
 
 
 def test_a_stopped_runner_keeps_its_lock(quick: Quick) -> None:
-    quick.write("MODE", "slow")
+    quick.set_mode("slow")
     child = start(quick)
     try:
         while not (quick.root / ".git/phases/lock.json").exists():

@@ -77,6 +77,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Quick:
 def test_it_is_refused_in_clear_words(name: str, world: Quick) -> None:
     script, message = HOSTILE[name]
     world.write("worker.sh", f"{WORKER}\n{script}\n")
+    world.commit("a hostile worker")
     world.run("run", "--next", code=1)
     last = entries(world.root)[-1]
     assert last.kind in ("ERRORED", "FAILED")
@@ -104,6 +105,7 @@ def run_measured(quick: Quick) -> tuple[int, int]:
 def test_300_megabytes_of_log_leave_memory_flat(quick: Quick, tmp_path: Path) -> None:
     loud = quick.copy(tmp_path / "loud")
     loud.write("worker.sh", f"{WORKER}\nhead -c 300000000 /dev/zero\n")
+    loud.commit("a loud worker")
     quiet_code, quiet_peak = run_measured(quick)
     loud_code, loud_peak = run_measured(loud)
     assert (quiet_code, loud_code) == (0, 0)
@@ -125,15 +127,16 @@ def test_a_gate_that_hangs_and_leaves_a_daemon_is_ended(quick: Quick, tmp_path: 
     assert leftovers(hanging.root, hanging.temporary) == []
 
 
-def test_a_plan_that_is_edited_while_a_feature_runs_stops_it(quick: Quick) -> None:
-    quick.write("worker.sh", f"{WORKER}\necho >> prd/plan.json\n")
+def test_a_plan_that_is_edited_while_a_feature_runs_stops_the_next_step(quick: Quick) -> None:
+    quick.write("worker.sh", f"{WORKER}\necho >> {quick.root}/prd/plan.json\n")
+    quick.commit("an edit meanwhile")
     result = quick.run("run", "--next", code=7)
     assert "prd/plan.json (changed)" in result.stderr
-    assert entries(quick.root)[-1].kind == "INTERRUPTED"
+    assert entries(quick.root)[-1].kind == "VERIFIED"  # judged by the plan of its commit
     assert violations(quick.root) == []
     quick.git("checkout", "-q", "prd/plan.json")
-    quick.write("worker.sh", WORKER)
     quick.run("run", "--next")
+    assert entries(quick.root)[-1].kind == "HALTED"
 
 
 @pytest.mark.parametrize(
@@ -162,5 +165,6 @@ def test_whatever_a_failed_gate_prints_is_recorded(message: str) -> None:
 
 def test_a_gate_that_fails_without_a_message_is_recorded(quick: Quick) -> None:
     quick.write("worker.sh", WORKER.replace("[14]", "[15]"))
+    quick.commit("wrong")
     quick.run("run", "--next", code=1)
     assert entries(quick.root)[-1].kind == "FAILED"

@@ -172,7 +172,7 @@ def test_an_approval_is_not_asked_for_over_a_half_recorded_checkpoint(quick: Qui
 
 def start_hanging_run(quick: Quick, stderr: int = subprocess.DEVNULL) -> subprocess.Popen[str]:
     """Start a runner in the background whose worker hangs."""
-    quick.write("MODE", "hang")
+    quick.set_mode("hang")
     return subprocess.Popen(
         [sys.executable, "-m", "phases", "run", "--next"],
         cwd=quick.root,
@@ -198,7 +198,7 @@ def test_a_killed_runner_takes_its_worker_along(quick: Quick, undisturbed: dict[
             break
         time.sleep(0.05)
     assert process_leftovers(quick) == []
-    (quick.root / "MODE").unlink()
+    quick.set_mode("good")
     converges(quick, undisturbed, progress(quick.root))
 
 
@@ -216,6 +216,6 @@ def test_a_killed_worker_is_errored_and_never_judged(
     assert (last.kind, last.attempt) == ("ERRORED", "1")
     assert [line for line in last.lines if line.startswith("gate ")] == []
     assert violations(quick.root) == []
-    (quick.root / "MODE").unlink()
+    quick.set_mode("good")
     quick.run("run", "--next")
     assert shape(quick.root)["results"] == undisturbed["results"]

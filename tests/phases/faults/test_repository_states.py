@@ -237,9 +237,10 @@ def test_a_runner_stopped_for_longer_than_the_time_out_loses_nothing(
 ) -> None:
     """The worker ends in time while the runner is stopped; seen late, it was still in time."""
     quick = make_quick(plan(timeout_s=2))
-    quick.write("worker.sh", WORKER.replace("sleep 600", "sleep 1; touch ../ended"))
-    quick.write("MODE", "hang")
+    ended = quick.root.parent / "ended"
+    quick.write("worker.sh", WORKER.replace("sleep 600", f"sleep 1; touch {ended}"))
     quick.commit("takes a second")
+    quick.set_mode("hang")
     child = subprocess.Popen(
         [sys.executable, "-m", "phases", "run", "--next"],
         cwd=quick.root,
@@ -258,7 +259,7 @@ def test_a_runner_stopped_for_longer_than_the_time_out_loses_nothing(
     time.sleep(3)
     child.send_signal(signal.SIGCONT)
     assert child.wait(timeout=60) == 0
-    (quick.root.parent / "ended").unlink()
+    ended.unlink()
     assert_valid(quick)
 
 

@@ -29,7 +29,7 @@ def start(quick: Quick, folder: Path) -> subprocess.Popen[str]:
 
 @pytest.mark.parametrize("count", [2, 8])
 def test_of_several_runners_one_proceeds(count: int, quick: Quick) -> None:
-    quick.write("MODE", "slow")
+    quick.set_mode("slow")
     children = [start(quick, quick.root) for _ in range(count)]
     errors = [child.communicate(timeout=120)[1] for child in children]
     codes = [child.returncode for child in children]
@@ -48,7 +48,7 @@ def test_of_several_runners_one_proceeds(count: int, quick: Quick) -> None:
 
 
 def test_the_others_name_the_runner_within_a_second(quick: Quick) -> None:
-    quick.write("MODE", "hang")
+    quick.set_mode("hang")
     first = start(quick, quick.root)
     try:
         quick.wait_for_worker()
@@ -76,7 +76,7 @@ def startup_seconds(quick: Quick) -> float:
 def test_two_worktrees_of_one_repository_share_the_lock(quick: Quick, tmp_path: Path) -> None:
     other = tmp_path / "other"
     quick.git("worktree", "add", "-q", "-b", "side", str(other))
-    quick.write("MODE", "hang")
+    quick.set_mode("hang")
     first = start(quick, quick.root)
     try:
         quick.wait_for_worker()
