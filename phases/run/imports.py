@@ -110,17 +110,17 @@ class Interpreter:
 
     def _ask(self, root: str, names: Sequence[str]) -> dict[str, str]:
         """Ask another Python; {} where it gives no answer."""
-        answer = subprocess.run(
-            [self.python, "-I", str(_IMPORT_COPY), root, *names],
-            capture_output=True,
-            text=True,
-            timeout=ASK_S,
-            check=False,
-        )
-        lines = answer.stdout.splitlines()
-        if answer.returncode or not lines:
+        try:
+            answer = subprocess.run(
+                [self.python, "-I", str(_IMPORT_COPY), root, *names],
+                capture_output=True,
+                text=True,
+                timeout=ASK_S,
+                check=True,
+            )
+            offered: dict[str, str] = json.loads(answer.stdout.splitlines()[-1])
+        except (OSError, subprocess.SubprocessError, ValueError, IndexError):
             return {}
-        offered: dict[str, str] = json.loads(lines[-1])
         return offered
 
 
