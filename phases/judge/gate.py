@@ -182,7 +182,7 @@ def judge_phase(
 def run_entry_gate(
     spec: GateSpec, *, root: Path, workspace: Path, env: Mapping[str, str], sandbox: Sandbox
 ) -> GateRun:
-    """Run a precondition in the repository root; there are no outputs and no mutants.
+    """Run a precondition in `root`, a copy of the commit; there are no outputs and no mutants.
 
     It judges the repository itself, so its imports are not blocked.
     """

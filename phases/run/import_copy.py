@@ -16,14 +16,17 @@ from collections.abc import Collection, Mapping, Sequence
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 
-LIBRARIES = ("stdlib", "platstdlib", "purelib", "platlib")
+LIBRARIES = tuple(
+    os.path.realpath(sysconfig.get_path(name))
+    for name in ("stdlib", "platstdlib", "purelib", "platlib")
+)
+"""Folders of the environment's libraries: they may be in the repository, as in `.venv`."""
 
 
 def is_of_repository(place: str, root: str) -> bool:
     """Return whether a path is below the repository, and is none of the environment's libraries."""
     place = os.path.realpath(place)
-    libraries = [os.path.realpath(sysconfig.get_path(name)) for name in LIBRARIES]
-    return _is_below(place, root) and not any(_is_below(place, folder) for folder in libraries)
+    return _is_below(place, root) and not _is_library(place)
 
 
 def offered_packages(root: str, names: Collection[str]) -> dict[str, str]:
@@ -98,9 +101,7 @@ class CopyFinder:
             inside = os.path.relpath(place, self._root).split(os.sep)
             positions = [i for i, part in enumerate(inside) if part.partition(".")[0] == name]
             return os.path.join(self._copy, *inside[: max(positions, default=0)])
-        libraries = [os.path.realpath(sysconfig.get_path(each)) for each in LIBRARIES]
-        is_library = any(_is_below(place, folder) for folder in libraries)
-        if name in self._packages and not is_library:
+        if name in self._packages and not _is_library(place):
             return self._packages[name]  # another checkout of the same project
         return None
 
@@ -119,6 +120,11 @@ def _places(spec: ModuleSpec | None) -> list[str]:
         return []
     origin = [spec.origin] if spec.origin and spec.has_location else []
     return [*origin, *(spec.submodule_search_locations or ())]
+
+
+def _is_library(place: str) -> bool:
+    """Return whether a path without links is below a folder of the environment's libraries."""
+    return any(_is_below(place, folder) for folder in LIBRARIES)
 
 
 def _is_below(place: str, folder: str) -> bool:
