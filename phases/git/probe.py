@@ -134,14 +134,19 @@ def blob_id(chunks: Iterable[bytes], size: int, like: str) -> str:
 
     `like` is any name of this repository: by its length git's hash is SHA-1 or SHA-256.
     """
+    digest = blob_digest(size, like)
+    for chunk in chunks:
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def blob_digest(size: int, like: str) -> hashlib._Hash:
+    """Return the digest that names a file of `size` bytes, before it was given the bytes."""
     algorithm = "sha1"
     if len(like) != 40:
         algorithm = "sha256"
     # git names a file by the digest of this header and its bytes.
-    digest = hashlib.new(algorithm, b"blob %d\0" % size, usedforsecurity=False)
-    for chunk in chunks:
-        digest.update(chunk)
-    return digest.hexdigest()
+    return hashlib.new(algorithm, b"blob %d\0" % size, usedforsecurity=False)
 
 
 def probe_repository(root: Path) -> Probe:

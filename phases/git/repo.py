@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from phases.base.command_log import log_command
+from phases.base.text import printable
 from phases.errors import EnvironmentFaultError, IntegrityError
 from phases.git.lock_files import lock_note, lock_paths
 from phases.git.probe import GIT_VARIABLES, IDENTITY, LOG_REF, git_options, probe_repository
@@ -168,9 +169,13 @@ class Repo:
                 continue
             fields, name = record.split(b"\t", 1)
             mode, _kind, object_id, size = fields.decode().split()
+            path = name.decode("utf-8", "surrogateescape")
+            if size == "BAD":
+                message = f"git has no {printable(path)} (blob {object_id[:12]}) of {commit[:12]}"
+                raise IntegrityError("git-object", message, hint="git fsck --full")
             if size == "-":
                 size = "0"
-            yield TreeEntry(name.decode("utf-8", "surrogateescape"), mode, object_id, int(size))
+            yield TreeEntry(path, mode, object_id, int(size))
 
     def branch(self) -> str | None:
         """Return the full name of HEAD's branch; None where HEAD is detached."""

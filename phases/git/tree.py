@@ -23,7 +23,7 @@ from phases.base import durable
 from phases.base.command_log import log_command
 from phases.base.text import printable
 from phases.errors import EnvironmentFaultError, IntegrityError
-from phases.git.probe import blob_id, git_environment, git_options
+from phases.git.probe import blob_digest, blob_id, git_environment, git_options
 from phases.git.repo import EXECUTABLE, LINK, SUBMODULE, Repo, TreeEntry
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\n"
@@ -296,21 +296,34 @@ class CommitTree:
         assert process.stdout is not None
         try:
             for entry in entries:
+                damaged = IntegrityError(
+                    "git-object",
+                    f"git cannot read {printable(entry.path)} (blob {entry.id[:12]}) of "
+                    f"commit {self.commit[:12]}",
+                    hint="git fsck --full",
+                )
                 header = process.stdout.readline().decode().split()
                 if header[1:2] != ["blob"]:
-                    raise IntegrityError(
-                        "git-object",
-                        f"git cannot read {printable(entry.path)} (blob {entry.id[:12]}) of "
-                        f"commit {self.commit[:12]}",
-                        hint="git fsck --full",
-                    )
-                size = int(header[2])
-                yield entry, _read_chunks(process.stdout, size)
+                    raise damaged
+                yield entry, _read_blob(process.stdout, entry, damaged)
                 process.stdout.read(1)  # the line end after each blob
         finally:
             process.stdout.close()
             process.wait()
             log_command(["git", "cat-file", "--batch"], status=process.returncode, seconds=0.0)
+
+
+def _read_blob(stream: IO[bytes], entry: TreeEntry, damaged: IntegrityError) -> Iterator[bytes]:
+    """Yield the chunks of a blob; raise `damaged` where their id is not the entry's."""
+    digest = blob_digest(entry.size, entry.id)
+    try:
+        for chunk in _read_chunks(stream, entry.size):
+            digest.update(chunk)
+            yield chunk
+    except EOFError:
+        raise damaged from None  # git prints the size before it sees that the rest is damaged
+    if digest.hexdigest() != entry.id:
+        raise damaged
 
 
 def _read_chunks(stream: IO[bytes], size: int) -> Iterator[bytes]:

@@ -10,9 +10,11 @@ import itertools
 import json
 import os
 import py_compile
+import secrets
 import subprocess
 import sys
 import venv
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -450,6 +452,28 @@ def test_a_git_lfs_file_is_refused_where_it_is_needed(
     stderr = project.run("run", "--next", code=7).stderr
     assert f"{path} is stored by Git LFS" in stderr
     assert "$PHASES_CACHE" in stderr
+
+
+@pytest.mark.parametrize("how", ["cut", "other bytes", "other content", "missing"])
+def test_a_damaged_object_is_named(make_modular: Callable[..., Modular], how: str) -> None:
+    # Random digits: the damage is far behind the size, which git prints before it reads the rest.
+    project = make_modular(COMMAND, {"data.txt": secrets.token_hex(50_000)})
+    name = project.git("rev-parse", "HEAD:data.txt").strip()
+    file = project.root / ".git/objects" / name[:2] / name[2:]
+    file.chmod(0o644)
+    data = file.read_bytes()
+    if how == "cut":
+        file.write_bytes(data[: len(data) // 2])
+    elif how == "other bytes":
+        file.write_bytes(data[:30_000] + bytes(20) + data[30_020:])
+    elif how == "other content":  # git reads it without a complaint
+        file.write_bytes(zlib.compress(zlib.decompress(data)[:-1] + b"?"))
+    else:
+        file.unlink()
+    printed = project.run("run", "--next", code=3).stderr
+    assert f"data.txt (blob {name[:12]})" in printed
+    assert "git fsck" in printed
+    assert "STARTED" not in project.progress_or_nothing
 
 
 def test_programs_of_an_ignored_environment_are_those_of_the_repository(
