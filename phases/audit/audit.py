@@ -34,7 +34,7 @@ def audit(project: Project) -> Report:
     repo = project.repo()
     report = Report()
     if project.probe.is_rewound:
-        error = rewound_error(project.probe)
+        error = rewound_error(project)
         report.findings.append(Finding(error.code, str(error)))
 
     # 2. progress.txt, its journal and HEAD's version.

@@ -216,6 +216,15 @@ def _is_rewound(root: Path, head: str | None, log: str | None) -> bool:
     return run_git(root, "merge-base", "--is-ancestor", log, head).returncode != 0
 
 
+def has_other_record(root: Path, head: str, log: str) -> bool:
+    """Return whether HEAD has commits of progress.txt that the runner's last commit has not.
+
+    An amend or a rebase makes such copies of the runner's commits.
+    """
+    commits = run_git(root, "rev-list", "--max-count=1", head, f"^{log}", "--", "progress.txt")
+    return bool(commits.stdout.strip())
+
+
 #### what changed
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from phases.base.paths import Paths
 from phases.errors import IntegrityError
-from phases.git.probe import Probe, probe_repository
+from phases.git.probe import Probe, has_other_record, probe_repository
 from phases.git.repo import Repo
 from phases.plan.load import load_plan
 from phases.plan.schema import Plan
@@ -97,7 +97,7 @@ def load_verified(project: Project, repo: Repo) -> Snapshot:
         IntegrityError: naming the first thing that is invalid.
     """
     if project.probe.is_rewound:
-        raise rewound_error(project.probe)
+        raise rewound_error(project)
     reconciled = reconcile_project(project, repo)
     raise_first_problem(reconciled.problems)
     ledger = reconciled.ledger
@@ -123,17 +123,22 @@ def reconcile_project(project: Project, repo: Repo) -> Reconciled:
     return reconcile(progress, _read(project.paths.journal), committed)
 
 
-def rewound_error(probe: Probe) -> IntegrityError:
+def rewound_error(project: Project) -> IntegrityError:
     """Return the error for a HEAD that is not at or after the runner's last commit.
 
     A reset, an amend, a rebase or another branch does that.
     """
+    probe = project.probe
     log, head = (probe.log or "")[:12], (probe.head or "no commit")[:12]
+    hint = f"`git merge {log}` brings it back"
+    if probe.head and probe.log and has_other_record(project.root, probe.head, probe.log):
+        # Merged, the history would hold the record twice.
+        hint = f"`git reset {log}` brings it back and keeps every file"
     return IntegrityError(
         "history-rewound",
         f"HEAD ({head}) is not at or after the runner's last commit ({log})",
-        hint=f"git log refs/phases/log shows what is missing; `git merge {log}` or "
-        f"`git reset {log}` brings it back; to begin anew, clone anew",
+        hint=f"{hint}; git log HEAD..refs/phases/log shows what is missing; to begin anew, "
+        "clone anew",
     )
 
 

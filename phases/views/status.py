@@ -236,7 +236,7 @@ def record_warnings(project: Project, snapshot: Snapshot) -> list[str]:
     """Return what is invalid in the record, as far as views look: they warn and never refuse."""
     warnings = []
     if project.probe.is_rewound:
-        error = rewound_error(project.probe)
+        error = rewound_error(project)
         warnings.append(f"warning: {error.code}: {error}\nnext: {error.hint}")
     for problem in snapshot.reconciled.problems:
         warnings.append(f"warning: {problem.code}: {problem.message}")

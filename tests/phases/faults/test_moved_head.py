@@ -48,12 +48,19 @@ def switch_back(quick: Quick) -> None:
     quick.git("switch", "-q", "-f", "-c", "older", "HEAD~1")
 
 
-def rebase(quick: Quick) -> None:
+def amend(quick: Quick) -> None:
     quick.git("commit", "-q", "--amend", "--only", "--allow-empty", "-m", "in other words")
 
 
+def rebase(quick: Quick) -> None:
+    quick.git("branch", "upstream", "HEAD~1")
+    tree = quick.git("rev-parse", "upstream^{tree}")
+    commit = quick.git("commit-tree", tree, "-p", "upstream", "-m", "of a colleague")
+    quick.git("rebase", "-q", "--autostash", commit)
+
+
 UNFINISHED = ("GENESIS", "LOCKED", "STARTED", "INTERRUPTED", "RECOVERED")
-MOVES = (stay, advance, switch, switch_back, rebase)
+MOVES = (stay, advance, switch, switch_back, amend, rebase)
 CASES = [(move, name) for move in MOVES for name in FAILPOINTS if name not in ("decided", "halt")]
 SHORT = [
     (advance, "judged"),
@@ -61,9 +68,11 @@ SHORT = [
     (switch, "entered"),
     (switch_back, "started"),
     (switch_back, "entered"),
-    (rebase, "prepared"),
-    (rebase, "entered"),
-    (rebase, "committed"),
+    (amend, "prepared"),
+    (amend, "entered"),
+    (amend, "committed"),
+    (amend, "recorded"),
+    (rebase, "recorded"),
 ]
 """Before, in and after the record."""
 
