@@ -9,9 +9,10 @@ from pathlib import Path
 from phases.base import durable
 from phases.base.text import utc_now
 from phases.execution.inputs import copy_outputs
+from phases.git.tree import CommitTree
 from phases.judge.committed_gates import gate_descriptor
 from phases.judge.verdict import failed_checks, gate_summary, verdict_of
-from phases.plan.schema import Phase
+from phases.plan.schema import Phase, Plan
 from phases.record import entries
 from phases.record.entries import RecordedFile
 from phases.record.ledger import EntryKind
@@ -104,11 +105,10 @@ def judge_exit_gates(workspace: Workspace, phase: Phase, view: View) -> ExitGate
 
 
 def compose_request(
-    workspace: Workspace, snapshot: Snapshot, phase: Phase, exit_result: ExitGateResult
+    tree: CommitTree, plan: Plan, snapshot: Snapshot, phase: Phase, exit_result: ExitGateResult
 ) -> ReviewRequest:
-    """Return the review request of a phase whose exit gates passed."""
+    """Return the review request of a phase whose exit gates passed on a commit."""
     status = snapshot.state.phase(phase.id)
-    tree = workspace.tree
 
     # 1. Gates by digest.
     gates = {gate.name: gate for gate in phase.exit}
@@ -145,7 +145,7 @@ def compose_request(
         attempt=len(halts) + 1,
         commit=GitCommit(git_commit=tree.commit),
         lock=Sha256(sha256=status.lock or ""),
-        gates=tuple(gate_descriptor(tree, workspace.plan, gates[name]) for name in sorted(gates)),
+        gates=tuple(gate_descriptor(tree, plan, gates[name]) for name in sorted(gates)),
         features=tuple(features),
         exit_verdict=Sha256(sha256=verdict) if verdict else None,
         requested_on=utc_now(),

@@ -181,14 +181,13 @@ def halt(session: Session, phase: Phase) -> tuple[str, ...]:
     check_work_tree(tree, plan, phase)
     with session.workspace(tree) as workspace:
         exit_result = judge_exit_gates(workspace, phase, session.view)
-        require_same_history(session, tree.commit, branch)
-        require_lock_unchanged(
-            session.project, CommitTree(session.repo, session.repo.head()), session.snapshot, phase
-        )
-        if exit_result.reasons:
-            session.fail_exit(phase, exit_result)
-            reason = exit_result.reasons[0]
-            session.view.message(f"phase {phase.id}: the exit gates failed: {reason}")
-            return exit_result.failing
-        session.halt(phase, workspace, exit_result)
+    require_same_history(session, tree.commit, branch)
+    head = CommitTree(session.repo, session.repo.head())
+    require_lock_unchanged(session.project, head, session.snapshot, phase)
+    if exit_result.reasons:
+        session.fail_exit(phase, exit_result)
+        reason = exit_result.reasons[0]
+        session.view.message(f"phase {phase.id}: the exit gates failed: {reason}")
+        return exit_result.failing
+    session.halt(phase, tree, plan, exit_result)
     return ()

@@ -181,11 +181,11 @@ class Session:
             files=self._lock_file(phase),
         )
 
-    def halt(self, phase: Phase, workspace: Workspace, exit_result: ExitGateResult) -> None:
+    def halt(self, phase: Phase, tree: CommitTree, plan: Plan, exit_result: ExitGateResult) -> None:
         """Record HALTED with the review request: commit C of this checkpoint."""
-        data = compose_request(workspace, self.snapshot, phase, exit_result).encode()
+        data = compose_request(tree, plan, self.snapshot, phase, exit_result).encode()
         request = RecordedFile(durable.sha256(data), self.project.paths.review_request(phase.id))
-        lines = halt_lines(request, self.state.phase(phase.id), workspace.tree.commit)
+        lines = halt_lines(request, self.state.phase(phase.id), tree.commit)
         self._commit(
             self._seal(EntryKind.HALTED, (*exit_result.lines, *lines), phase),
             txn=exit_result.txn,
