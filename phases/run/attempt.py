@@ -22,8 +22,8 @@ from phases.plan.schema import Feature, Phase
 from phases.record.project import Project
 from phases.record.state import FeatureState
 from phases.run.committed_code import (
+    code_of_copy,
     feature_code,
-    require_module_of_copy,
     resolve_materials,
 )
 from phases.run.programs import resolve_programs, shell_command
@@ -150,12 +150,12 @@ def prepare_attempt(
         "PHASES_SEED": str(seed),
     }
 
-    # 3. The code of the commit: all of it is there, and nothing else is imported.
+    # 3. The code of the commit: all of it is there, and it is what Python imports.
     materials: dict[str, Mapping[str, str]] = {}
     if isinstance(tree, CommitTree):
         code = feature_code(tree, workspace.plan, feature)
         if feature.module:
-            require_module_of_copy(workspace, layout, env, code)
+            code = code_of_copy(workspace, layout, env, feature, code)
         materials = resolve_materials(
             workspace, tree, feature, layout=layout, code=code, inputs=inputs
         )

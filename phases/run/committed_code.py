@@ -85,26 +85,33 @@ def _overlap(path: str, other: str) -> bool:
 #### where Python imports it from
 
 
-def require_module_of_copy(
-    workspace: Workspace, layout: Layout, env: Mapping[str, str], code: Code
-) -> None:
-    """Refuse to start a module whose packages Python would not import from the copy.
+def code_of_copy(
+    workspace: Workspace, layout: Layout, env: Mapping[str, str], feature: Feature, code: Code
+) -> Code:
+    """Return the code of a module without the folders that Python would not import.
 
     A folder without `__init__.py` may be no package at all: Python prefers a library of its name.
+
+    Raises:
+        EnvironmentFaultError: the module, or a package, would not be imported from the copy.
     """
     copy = layout.folder.resolve()
+    top = str(feature.module).partition(".")[0]
     names = [uri.removeprefix("code:") for uri in code]
-    origins = _package_origins(workspace, layout, env, names)
-    for name, places in origins.items():
+    imported = {}
+    for name, places in _package_origins(workspace, layout, env, names).items():
         outside = [place for place in places if not place.is_relative_to(copy)]
         is_regular = (copy / name / "__init__.py").exists() or (copy / f"{name}.py").exists()
-        if (outside and is_regular) or not places:
+        if (outside and (is_regular or name == top)) or not places:
             raise EnvironmentFaultError(
                 f"Python would import {name} from {outside[0] if outside else 'nowhere'}; "
                 f"expected the copy of commit {workspace.tree.commit[:12]}",
-                hint="remove PYTHONPATH and PYTHONSAFEPATH from the plan's env, or rename the "
-                "package; then run again",
+                hint="remove PYTHONPATH and PYTHONSAFEPATH from the plan's env, give the package "
+                "an __init__.py or another name; then run again",
             )
+        if len(outside) < len(places):
+            imported[f"code:{name}"] = code[f"code:{name}"]
+    return imported
 
 
 def _package_origins(

@@ -12,7 +12,8 @@ import json
 import os
 import sys
 import sysconfig
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
+from functools import cache
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 
@@ -67,51 +68,115 @@ def importable_names(folder: str) -> set[str]:
 class CopyFinder:
     """Finds in the copy what Python would import from the repository or another checkout of it."""
 
-    def __init__(self, root: str, copy: str, packages: Mapping[str, str]):
+    def __init__(self, root: str, copy: str, names: Collection[str]):
         self._root = root
         self._copy = copy
-        self._packages = packages
-        """Top package of the commit -> its folder in the copy."""
+        self._names = frozenset(names)
+        """What Python can import at the top of the commit."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Return the module of the copy; None where another finder's is right."""
-        if path is not None or name in getattr(sys, "stdlib_module_names", ()):
+        """Return the module of the copy; None where another finder's is right.
+
+        Raises:
+            ModuleNotFoundError: it would come from the repository, and the copy does not have it.
+        """
+        # 1. Most submodules are a library's.
+        if name.partition(".")[0] in getattr(sys, "stdlib_module_names", ()):
             return None
+        if path is not None and all(_is_library(os.path.realpath(entry)) for entry in path):
+            return None
+
+        # 2. Where all other finders would take it from.
         spec = None
         for finder in sys.meta_path:
             if finder is not self:
                 spec = spec or finder.find_spec(name, path, target)
-        for place in _places(spec):
-            folder = self._folder_in_copy(name, place)
-            if folder is not None:
-                found = PathFinder.find_spec(name, [folder])
+
+        # 3. The same place in the copy.
+        for place in map(os.path.realpath, _places(spec)):
+            if not _is_below(place, self._copy) and self._is_of_project(name, place):
+                found = PathFinder.find_spec(name, self._folders_in_copy(name, path, place))
                 if found is None:
-                    raise ImportError(f"{name} would come from {place}, which is not committed")
+                    message = f"{name} would come from {place}, which is not committed"
+                    raise ModuleNotFoundError(message, name=name)
                 return found
         return None
 
-    def _folder_in_copy(self, name: str, place: str) -> str | None:
-        """Return where to look in place of a module's origin; None where that may stay."""
-        place = os.path.realpath(place)
-        if _is_below(place, self._copy):
-            return None
+    def _is_of_project(self, name: str, place: str) -> bool:
+        """Return whether a module would come from the repository, or is a copy of its code."""
         if is_of_repository(place, self._root):
-            inside = os.path.relpath(place, self._root).split(os.sep)
-            positions = [i for i, part in enumerate(inside) if part.partition(".")[0] == name]
-            return os.path.join(self._copy, *inside[: max(positions, default=0)])
-        if name in self._packages and not _is_library(place):
-            return self._packages[name]  # another checkout of the same project
-        return None
+            return True
+        top = name.partition(".")[0]
+        if top not in self._names:
+            return False
+        if _is_library(place):
+            return top in installed_names(self._root)
+        return _is_in_checkout(place)
+
+    def _folders_in_copy(self, name: str, path: Sequence[str] | None, place: str) -> list[str]:
+        """Return where the copy would have a module that another finder finds at `place`."""
+        if path is not None:
+            return [folder for entry in path for folder in self._folder_in_copy(entry)]
+        if not is_of_repository(place, self._root):
+            return [self._copy]
+        inside = os.path.relpath(place, self._root).split(os.sep)
+        positions = [i for i, part in enumerate(inside) if part.partition(".")[0] == name]
+        return [os.path.join(self._copy, *inside[: max(positions, default=0)])]
+
+    def _folder_in_copy(self, folder: str) -> list[str]:
+        folder = os.path.realpath(folder)
+        if _is_below(folder, self._copy):
+            return [folder]
+        if is_of_repository(folder, self._root):
+            return [os.path.join(self._copy, os.path.relpath(folder, self._root))]
+        return []
 
 
-def import_from_copy(root: str, copy: str, packages: Mapping[str, str]) -> None:
+@cache
+def installed_names(root: str) -> frozenset[str]:
+    """Return the names that were installed among the libraries from the repository.
+
+    pip notes where it took them from: https://packaging.python.org/specifications/direct-url
+    """
+    import importlib.metadata
+    from urllib.request import url2pathname
+
+    names = set()
+    for distribution in importlib.metadata.distributions():
+        try:
+            url = json.loads(distribution.read_text("direct_url.json") or "{}").get("url", "")
+        except ValueError:
+            continue
+        place = url2pathname(url.removeprefix("file://"))
+        if url.startswith("file://") and _is_below(os.path.realpath(place), root):
+            for file in distribution.files or ():
+                names.add(file.parts[0].partition(".")[0])
+    return frozenset(names)
+
+
+def import_from_copy(root: str, copy: str, names: Collection[str]) -> None:
     """Put the copy in the place of the repository, on the path and for every finder."""
     for position, entry in enumerate(sys.path):
         if entry and is_of_repository(entry, root):
             sys.path[position] = os.path.join(copy, os.path.relpath(os.path.realpath(entry), root))
-    sys.meta_path.insert(0, CopyFinder(root, copy, packages))
+    sys.meta_path.insert(0, CopyFinder(root, copy, names))
+
+    # What a .pth file has imported before.
+    for name, module in list(sys.modules.items()):
+        places = _places(getattr(module, "__spec__", None))
+        if any(is_of_repository(place, root) for place in places):
+            del sys.modules[name]
+
+
+def load_next_sitecustomize(file: str) -> None:
+    """Load the sitecustomize that Python would have loaded without the one in `file`."""
+    folder = os.path.dirname(os.path.realpath(file))
+    search_path = [entry for entry in sys.path if os.path.realpath(entry or ".") != folder]
+    spec = PathFinder.find_spec("sitecustomize", search_path)
+    if spec is not None and spec.loader is not None:
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))
 
 
 def _places(spec: ModuleSpec | None) -> list[str]:
@@ -120,6 +185,17 @@ def _places(spec: ModuleSpec | None) -> list[str]:
         return []
     origin = [spec.origin] if spec.origin and spec.has_location else []
     return [*origin, *(spec.submodule_search_locations or ())]
+
+
+def _is_in_checkout(place: str) -> bool:
+    """Return whether a path is in a work tree of git, and not in an environment there."""
+    while os.path.dirname(place) != place:
+        place, name = os.path.split(place)
+        if name in ("site-packages", "dist-packages"):
+            return False
+        if os.path.exists(os.path.join(place, ".git")):
+            return True
+    return False
 
 
 def _is_library(place: str) -> bool:

@@ -165,8 +165,8 @@ def write_sitecustomize(folder: Path, root: Path, copy: Path, names: Iterable[st
     """Write what makes every Python that has this folder on its path import from the copy."""
     folder.mkdir(exist_ok=True)
     text = _IMPORT_COPY.read_text("utf-8").partition("\n\nif __name__")[0]
-    packages = dict.fromkeys(names, str(copy))
-    text += f"\n\nimport_from_copy({str(root)!r}, {str(copy)!r}, {packages!r})\n"
+    text += f"\n\nimport_from_copy({str(root)!r}, {str(copy)!r}, {sorted(names)!r})\n"
+    text += "load_next_sitecustomize(__file__)\n"
     (folder / "sitecustomize.py").write_text(text, "utf-8")
 
 
