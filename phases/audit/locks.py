@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from phases.audit.findings import Finding, Report, Uncovered
 from phases.base import durable
 from phases.git.repo import Commit, Repo
+from phases.git.tree import CommitTree
 from phases.plan.lock import (
     PlanLock,
     PlanLockError,
@@ -125,7 +126,7 @@ def _check_components(
         plan=plan,
         phase=phase,
         read=lambda name: repo.blob(commit, name),
-        gate_files=sorted(repo.files(commit, "gates")),
+        gate_files=CommitTree(repo, commit).files("gates"),
         runner=runner,
     )
     different = lock_differences(components, recomputed)

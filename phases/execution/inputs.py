@@ -69,13 +69,23 @@ def resolve_inputs(
 
 
 def cached_input(item: Input) -> ResolvedInput:
-    """Return an input that is in the user's cache."""
+    """Return an input that is in the user's cache.
+
+    The plan names the digests of the files that decide. Other files of the folder are hashed as
+    they are, since an experiment can read them too.
+    """
+    path = cache_dir() / item.path.removeprefix(CACHE_PREFIX)
+    files = dict(item.sha256)
+    for file in sorted(path.rglob("*")):
+        name = file.relative_to(path).as_posix()
+        if name not in files and file.is_file():
+            files[name] = durable.sha256_file(file)
     return ResolvedInput(
         name=item.name,
         kind=InputKind.INPUT,
-        path=cache_dir() / item.path.removeprefix(CACHE_PREFIX),
-        files=dict(item.sha256),
-        identity={f"sha256:{name}": digest for name, digest in item.sha256.items()},
+        path=path,
+        files=files,
+        identity={f"sha256:{name}": digest for name, digest in files.items()},
     )
 
 

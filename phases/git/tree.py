@@ -34,7 +34,7 @@ BYTECODE = "__pycache__"
 
 MAX_STEPS = 10_000
 """Parts of paths that one link may be followed over."""
-MAX_CHANGES = 1000  # that are listed of one layout
+MAX_CHANGES = 1_000_000  # that are listed of one layout
 _CHUNK = 1 << 20  # bytes
 
 
@@ -190,12 +190,12 @@ class CommitTree:
                 )
 
     def files(self, folder: str) -> list[str]:
-        """Return the sorted paths of the regular files below a folder."""
+        """Return the sorted paths of the regular files below a folder, bytecode left out."""
         prefix = f"{folder}/"
         return sorted(
             path
             for path, entry in self.entries.items()
-            if entry.is_file and path.startswith(prefix)
+            if entry.is_file and path.startswith(prefix) and not _is_bytecode(path)
         )
 
     def read(self, path: str) -> bytes | None:
@@ -217,11 +217,20 @@ class CommitTree:
         return {path: self._read[path] for path in paths}
 
     def identity(self, path: str) -> dict[str, str] | None:
-        """Return the git id of a file or folder; None where the commit has none."""
+        """Return the git id of a file or folder, and of what its links lead to; else None."""
         object_id = self.repo.object_id(self.commit, path)
         if object_id is None:
             return None
-        return {"gitObject": object_id}
+        identity = {"gitObject": object_id}
+        if self.has_links(path):
+            for entry in self.select([path]):
+                if not entry.path.startswith(f"{path}/"):
+                    identity[f"gitObject:{printable(entry.path)}"] = entry.id
+        return identity
+
+    def has_links(self, path: str) -> bool:
+        """Return whether a folder has symbolic links."""
+        return any(link.startswith(f"{path}/") for link in self.links)
 
     def lay_out(self, folder: Path, paths: Collection[str] | None = None) -> Layout:
         """Write the tree, or the files and folders `paths` of it, to a folder that is empty.
@@ -233,13 +242,16 @@ class CommitTree:
             EnvironmentFaultError: the disk is too small, or a link leads out of the tree.
         """
         self.require_links_inside()
-        entries = self._selected(paths)
+        entries = self.select(paths)
         _require_space(folder, sum(entry.size for entry in entries))
         with durable.environment_faults(folder, "write"):
             return self._write(folder, entries)
 
-    def _selected(self, paths: Collection[str] | None) -> list[TreeEntry]:
-        """Return the entries at or below the paths, and what their links lead to."""
+    def select(self, paths: Collection[str] | None) -> list[TreeEntry]:
+        """Return the entries at or below the paths, and what their links lead to.
+
+        Bytecode is left out; `paths` None means every path.
+        """
         entries = [entry for entry in self.entries.values() if not _is_bytecode(entry.path)]
         if paths is None:
             return entries
@@ -453,7 +465,9 @@ def changed_files(root: Path, entries: Iterable[TreeEntry]) -> list[str]:
     """
     changed = []
     for entry in entries:
-        if entry.mode != SUBMODULE and not _has_bytes_of(root / entry.path, entry):
+        if entry.mode == SUBMODULE or _is_bytecode(entry.path):
+            continue
+        if not _has_bytes_of(root / entry.path, entry):
             changed.append(entry.path)
     return sorted(changed)
 

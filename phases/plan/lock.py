@@ -117,7 +117,8 @@ def compose_lock(
 def gate_scope(plan: Plan, gate: Gate, files: Iterable[str]) -> list[str]:
     """Return which files of `gates/` are laid out, digested and locked for a gate.
 
-    For `gates/TOPIC/test_x.py` these are the files of `gates/TOPIC/` and `gates/shared/`. For a
+    For `gates/TOPIC/test_x.py` these are the files of `gates/TOPIC/` and `gates/shared/`, and
+    `gates/__init__.py`. For a
     gate directly in `gates/` and for a shell gate it is every file. The plan's other gates are
     never among them: so a gate of a later phase changes nothing for this one.
     """
@@ -131,7 +132,7 @@ def _is_reachable(gate: Gate, path: str) -> bool:
     if len(parts) < TOPIC_GATE_PARTS:
         return True
     folder = path.split("/")[1]
-    return folder in (parts[1], SHARED_GATES)
+    return folder in (parts[1], SHARED_GATES, "__init__.py")
 
 
 def lock_differences(components: Mapping[str, str], lock: PlanLock) -> list[str]:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from phases.base import durable
 from phases.base.failpoint import failpoint
 from phases.base.text import utc_now
 from phases.execution.collect import Output, OutputsError, collect_outputs
@@ -51,6 +52,8 @@ class AttemptSpec:
     seed: int
     materials: Mapping[str, Mapping[str, str]]
     """URI of everything that goes in -> digest set."""
+    programs: Mapping[str, str]
+    """Path of each program that the commit does not have -> SHA-256."""
     log: Path
     """What the process prints; kept also when the runner is killed."""
 
@@ -179,6 +182,7 @@ def prepare_attempt(
         profile=profile,
         seed=seed,
         materials=materials,
+        programs=command.programs,
         log=log,
     )
 
@@ -232,7 +236,7 @@ def run_attempt(spec: AttemptSpec, view: View) -> AttemptResult:
     failpoint("collect")
     discarded = tuple(spec.layout.changes()) if spec.commit else ()
     outputs: Mapping[str, Output] = {}
-    errors = process_errors(process, spec.timeout_s)
+    errors = process_errors(process, spec.timeout_s) or program_errors(spec)
     if not errors:
         try:
             outputs = collect_outputs(staging.out, spec.feature.outputs)
@@ -269,3 +273,13 @@ def process_errors(process: ProcessResult, timeout_s: float) -> tuple[str, ...]:
     if process.exit_code != 0:
         return (f"the experiment ended with exit {process.exit_code}",)
     return ()
+
+
+def program_errors(spec: AttemptSpec) -> tuple[str, ...]:
+    """Return which programs are no longer those that the receipt would name."""
+    errors = []
+    for path, digest in spec.programs.items():
+        file = spec.project.root / path
+        if not file.is_file() or durable.sha256_file(file) != digest:
+            errors.append(f"{path} was changed while it ran")
+    return tuple(errors)

@@ -33,6 +33,8 @@ def module_packages(
 ) -> dict[str, list[str]]:
     """Return top package -> its files, of a module and of all that it imports in the commit.
 
+    What links in a package lead to is among its files.
+
     Of `others`, names that the commit does not have, those that it imports have no files.
 
     Imports are read from the sources, directly or through each other; one that a program composes
@@ -47,10 +49,16 @@ def module_packages(
         if name in packages or name not in candidates:
             continue
         packages[name] = candidates[name]
-        sources = [path for path in candidates[name] if path.endswith(".py")]
+        if tree.has_links(name):
+            packages[name] = sorted(entry.path for entry in tree.select([name]))
+        sources = [path for path in packages[name] if _is_source(tree, path)]
         for data in tree.read_files(sources).values():
             waiting += _imported_names(data, candidates.keys() - packages.keys())
     return packages
+
+
+def _is_source(tree: CommitTree, path: str) -> bool:
+    return path.endswith(".py") and tree.entries[path].is_file
 
 
 def top_packages(tree: CommitTree, results: str) -> dict[str, list[str]]:

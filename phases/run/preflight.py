@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -20,7 +21,7 @@ from phases.plan.schema import Feature, Phase, Plan
 from phases.record.approvals import FOLDER as APPROVALS
 from phases.run.committed_code import named_by_feature, require_complete
 from phases.run.imports import Interpreter, module_packages, offered_paths
-from phases.run.programs import named_paths, resolve_programs
+from phases.run.programs import named_paths, path_folders, resolve_programs
 
 LOCK_WAIT_S = 3.0
 SOURCES = (".py", ".pyi", ".pyx", ".so", ".yaml", ".yml", ".json", ".toml", ".ini", ".cfg")
@@ -125,15 +126,16 @@ def compare_work_tree(tree: CommitTree) -> WorkTreeChanges:
 
 
 def check_work_tree(
-    tree: CommitTree, plan: Plan, phase: Phase, feature: Feature | None = None
+    tree: CommitTree, plan: Plan, phase: Phase, features: Sequence[Feature] | None = None
 ) -> str:
     """Refuse where what decides about a run is not committed: the commit runs, not the work tree.
 
-    Without `feature`: what decides about the whole phase. Return a sentence on other changes, which
-    are not part of the run; empty if there are none.
+    `features` are those that are about to run, by default all of the phase. Return a sentence on
+    other changes, which are not part of the run; empty if there are none.
     """
     # 1. The commit has all of what runs.
-    features = phase.features if feature is None else (feature,)
+    if features is None:
+        features = phase.features
     tree.require_links_inside()
     for each in features:
         require_complete(tree, plan, each)
@@ -173,7 +175,8 @@ def _edited_files(tree: CommitTree, changed: Sequence[str]) -> list[str]:
     A checkout writes those so, and no commit would change it. The commit's bytes run in any case.
     """
     root = tree.repo.root
-    existing = [path for path in changed if (root / path).is_file()]
+    # git reads one path a line.
+    existing = [path for path in changed if (root / path).is_file() and "\n" not in path]
     stored = tree.repo.stored_ids(existing) if existing else {}
     return [path for path in changed if stored.get(path) != tree.entries[path].id]
 
@@ -201,6 +204,7 @@ class _DecidingPaths:
         ]
         self._named += self._files
         self._words: set[str] = set()
+        self._path_folders = path_folders(tree, plan.defaults.env)
         for feature in features:
             self._named += named_by_feature(plan, feature)
             self._words.update(named_paths(feature.command or ""))
@@ -208,8 +212,12 @@ class _DecidingPaths:
         # 2. What a gate may import, and what a module imports.
         self._code: set[str] = set()
         self._packages: set[str] = set()
+        self._forgotten: set[str] = set()
+        self._links: set[str] = set()
         for gate in gates:
             self._code.update(gate_scope(plan, gate, tree.files("gates")))
+            self._forgotten.update(gate_scope(plan, gate, _gate_files(untracked)))
+            self._links.update(gate_scope(plan, gate, _gate_files(tree.links)))
         forgotten_names = {_top_name(path) for path in untracked if path.endswith(".py")}
         modules = {feature.module for feature in features if feature.module}
         for module in sorted(modules):
@@ -230,9 +238,13 @@ class _DecidingPaths:
         self._named += self._offered.values()
 
     def missing(self) -> list[str]:
-        """Return the files that the plan names and the commit does not have, ignored ones too."""
+        """Return the files that the commit should have and does not, ignored ones too.
+
+        A gate is given files alone, no links.
+        """
         entries = self._tree.entries
-        return [path for path in self._files if path not in entries or not entries[path].is_file]
+        named = [path for path in self._files if path not in entries or not entries[path].is_file]
+        return [*named, *self._links]
 
     def has_changed(self, path: str) -> bool:
         """Return whether a file of the commit decides."""
@@ -246,7 +258,13 @@ class _DecidingPaths:
         top = _top_name(path)
         is_offered = any(f"{path}/".startswith(f"{name}/") for name in self._offered.values())
         is_source = path.endswith(SOURCES) and (top in self._packages or is_offered)
-        return is_source or _is_plan(path) or path in self._words or path in self._named
+        is_named = path in self._words or path in self._named or path in self._forgotten
+        return is_source or is_named or _is_plan(path) or self._is_program(path)
+
+    def _is_program(self, path: str) -> bool:
+        """Return whether a file would be found by PATH."""
+        is_on_path = PurePosixPath(path).parent.as_posix() in self._path_folders
+        return is_on_path and os.access(self._tree.repo.root / path, os.X_OK)
 
 
 def _top_name(path: str) -> str:
@@ -256,6 +274,10 @@ def _top_name(path: str) -> str:
 
 def _is_plan(path: str) -> bool:
     return path.startswith("prd/") and path.endswith(".json") and path.count("/") == 1
+
+
+def _gate_files(paths: Iterable[str]) -> list[str]:
+    return [path for path in paths if path.startswith("gates/") and path.endswith(SOURCES)]
 
 
 def _module_files(module: str) -> set[str]:

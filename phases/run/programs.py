@@ -81,22 +81,39 @@ def resolve_programs(command: str, tree: Tree) -> ResolvedCommand:
         if not is_program:
             return word
         programs[word] = durable.sha256_file(file)
-        return _quoted(str(file), quote=command[: match.start()][-1:])
+        return _quoted(str(file), is_in_quotes=_ends_in_quotes(command[: match.start()]))
 
     text = _WORD.sub(resolve, command)
     return ResolvedCommand(text, programs, tuple(interpreters.values()))
 
 
-def _quoted(file: str, quote: str) -> str:
-    """Return a path for the shell, inside the quote that stands before it or without one."""
-    if quote not in ("'", '"'):
-        return shlex.quote(file)
-    if not set(file) & set("'\"$`\\"):
+def _quoted(file: str, *, is_in_quotes: bool) -> str:
+    """Return a path for the shell; in quotes it is part of a longer word, and stays as it is."""
+    quoted = shlex.quote(file)
+    if not is_in_quotes:
+        return quoted
+    if quoted == file:
         return file
     raise EnvironmentFaultError(
         f"the command has a program in quotes, and its path cannot be in them: {file}",
         hint="write the program without quotes in the plan, or move the repository",
     )
+
+
+def _ends_in_quotes(command: str) -> bool:
+    """Return whether the shell is inside of quotes at the end of the beginning of a command."""
+    quote = ""
+    is_escaped = False
+    for character in command:
+        if is_escaped:
+            is_escaped = False
+        elif character == "\\" and quote != "'":
+            is_escaped = True
+        elif character == quote:
+            quote = ""
+        elif character in ("'", '"') and not quote:
+            quote = character
+    return bool(quote)
 
 
 def _is_program(word: str, tree: CommitTree) -> bool:
@@ -125,27 +142,38 @@ def _is_executable(file: Path) -> bool:
 #### PATH
 
 
-def path_in_copy(tree: CommitTree, copy: Path) -> str:
+def path_in_copy(tree: CommitTree, copy: Path, env: Mapping[str, str]) -> str:
     """Return PATH for an experiment: folders of the commit are those of the copy."""
     entries = []
-    for entry, inside in _path_entries(tree):
+    for entry, inside in _path_entries(tree, env):
         entries.append(entry if inside is None else str(copy / inside))
     return os.pathsep.join(entries)
 
 
-def path_without_commit(tree: CommitTree) -> str:
+def path_without_commit(tree: CommitTree, env: Mapping[str, str]) -> str:
     """Return PATH for a gate: no folder of the commit, and none relative to the outputs."""
     entries = []
-    for entry, inside in _path_entries(tree):
+    for entry, inside in _path_entries(tree, env):
         if inside is None and entry.startswith("/"):
             entries.append(entry)
     return os.pathsep.join(entries)
 
 
-def _path_entries(tree: CommitTree) -> Iterator[tuple[str, str | None]]:
-    """Yield the folders of PATH, the runner's first, each with its path in the commit or None."""
+def path_folders(tree: CommitTree, env: Mapping[str, str]) -> set[str]:
+    """Return the folders of PATH that are in the repository, whether the commit has them or not."""
     root = tree.repo.root.resolve()
-    search_path = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    folders = (Path(entry).resolve() for entry, _inside in _path_entries(tree, env))
+    inside = (folder for folder in folders if folder.is_relative_to(root))
+    return {folder.relative_to(root).as_posix() for folder in inside}
+
+
+def _path_entries(tree: CommitTree, env: Mapping[str, str]) -> Iterator[tuple[str, str | None]]:
+    """Yield the folders of PATH, the runner's first, each with its path in the commit or None.
+
+    `env` has the plan's variables: its PATH takes the place of the user's.
+    """
+    root = tree.repo.root.resolve()
+    search_path = env.get("PATH", os.environ.get("PATH", os.defpath)).split(os.pathsep)
     for entry in dict.fromkeys([str(Path(sys.executable).parent), *filter(None, search_path)]):
         folder = Path(entry).resolve()
         inside = None

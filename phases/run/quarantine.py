@@ -18,8 +18,8 @@ def quarantine(spec: AttemptSpec) -> None:
     """Copy the outputs of a failed attempt to `.phases/quarantine/`."""
     target = spec.project.paths.quarantine(spec.feature.id, spec.number)
     try:
-        if not any(spec.out.iterdir()):
-            return
+        if not spec.out.is_dir() or not any(spec.out.iterdir()):
+            return  # an experiment can remove its own folder
         durable.make_folder(target.parent)
         limits = _Limits(spec.out, target)
         shutil.copytree(

@@ -125,7 +125,7 @@ def run_feature(session: Session, phase: Phase, feature_id: str) -> FeatureResul
     tree, branch = CommitTree(session.repo, session.repo.head()), session.repo.branch()
     plan = locked_plan(session, tree, phase)
     _, feature = plan.feature(feature_id)
-    check_work_tree(tree, plan, phase, feature)
+    check_work_tree(tree, plan, phase, [feature])
     check_publish(tree, list(feature.publish.values()))
     failpoint("plan_lock")
     session.lock(phase, tree)
@@ -178,7 +178,7 @@ def halt(session: Session, phase: Phase) -> tuple[str, ...]:
     failpoint("halt")
     tree, branch = CommitTree(session.repo, session.repo.head()), session.repo.branch()
     plan = locked_plan(session, tree, phase)
-    check_work_tree(tree, plan, phase)
+    check_work_tree(tree, plan, phase, [])  # no code of a feature runs any more
     with session.workspace(tree) as workspace:
         exit_result = judge_exit_gates(workspace, phase, session.view)
     require_same_history(session, tree.commit, branch)

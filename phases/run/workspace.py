@@ -57,7 +57,7 @@ class Workspace:
         """The same for gates: their PATH has no folder of the commit."""
         if not isinstance(self.tree, CommitTree):
             return self.env
-        return {**self.env, "PATH": path_without_commit(self.tree)}
+        return {**self.env, "PATH": path_without_commit(self.tree, self.env)}
 
     def environment(self, layout: Layout) -> dict[str, str]:
         """Return the variables of what runs in a copy of the tree."""
@@ -70,7 +70,7 @@ class Workspace:
         search_path = [str(customisation), self.env.get("PYTHONPATH", "")]
         return {
             **self.env,
-            "PATH": path_in_copy(self.tree, copy),
+            "PATH": path_in_copy(self.tree, copy, self.env),
             "PYTHONPATH": os.pathsep.join(filter(None, search_path)),
             "PHASES_COMMIT": self.tree.commit,
             # No repository that the folder for temporary files happens to be in.

@@ -140,7 +140,7 @@ def changed_parts(plan: Plan, feature: Feature, basis: Basis) -> list[str]:
         item = plan.input(name)
         recorded = basis.materials.get(f"input:{name}")
         planned = {f"sha256:{file}": digest for file, digest in item.sha256.items()}
-        is_other = item.is_cached and recorded not in (None, planned)
+        is_other = item.is_cached and recorded and not planned.items() <= recorded.items()
         if paths or is_other:
             parts.append(f"input {name}")
     for need in feature.needs:
