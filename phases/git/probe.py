@@ -216,6 +216,16 @@ def _is_rewound(root: Path, head: str | None, log: str | None) -> bool:
     return run_git(root, "merge-base", "--is-ancestor", log, head).returncode != 0
 
 
+def work_trees(root: Path) -> list[Path]:
+    """Return the absolute paths of `root` and of the repository's other work trees."""
+    trees = [root.absolute()]
+    for line in run_git(root, "worktree", "list", "--porcelain").stdout.splitlines():
+        key, _, path = line.partition(" ")
+        if key == "worktree":
+            trees.append(Path(path))
+    return trees
+
+
 def has_other_record(root: Path, head: str, log: str) -> bool:
     """Return whether HEAD has commits of progress.txt that the runner's last commit has not.
 

@@ -24,6 +24,7 @@ from pathlib import Path
 from phases.base.strict_json import StrictJsonError
 from phases.execution.process import forward_signals
 from phases.execution.sandbox import Sandbox
+from phases.git.probe import work_trees
 from phases.judge.copies import Copy, remove_copy, snapshot_outputs
 from phases.judge.gate_run import (
     GateContext,
@@ -215,8 +216,7 @@ def _gate_context(
     # The runs have other working directories, so every path becomes absolute.
     if inputs_file is not None:
         inputs_file = inputs_file.absolute()
-    if root is not None:
-        root = root.absolute()
+    roots = work_trees(root) if root is not None else []
     gate_context = GateContext(
         spec=spec,
         gates_dir=gates_dir.absolute(),
@@ -225,7 +225,7 @@ def _gate_context(
         env=env,
         sandbox=sandbox,
         nonce=secrets.token_hex(16),
-        root=root,
+        roots=tuple(roots),
         blocked=tuple(blocked),
     )
     # The runs are started from several threads, and only the main thread gets signals.

@@ -122,8 +122,9 @@ class GateContext:
     env: Mapping[str, str]
     sandbox: Sandbox
     nonce: str
-    root: Path | None = None
-    """The repository, of which the gate imports nothing; None: imports are not blocked."""
+    roots: tuple[Path, ...] = ()
+    """The repository's work trees, of which the gate imports nothing; without one nothing is
+    blocked."""
     blocked: tuple[str, ...] = ()
     """Top modules that the gate cannot import wherever they are, besides the runner."""
 
@@ -234,8 +235,8 @@ def _run_process(
         read_only.append(gate_context.inputs_file)
         read_only += [Path(entry["path"]) for entry in inputs.values()]
     # 3. What its Python processes cannot import; pytest itself runs with -I and ignores PYTHONPATH.
-    if gate_context.root is not None:
-        block = _write_import_block(gate_context, gate_context.root, run_folder)
+    if gate_context.roots:
+        block = _write_import_block(gate_context, run_folder)
         path = [str(block), gate_context.env.get("PYTHONPATH", "")]
         variables["PYTHONPATH"] = os.pathsep.join(filter(None, path))
     # 4. The command, confined.
@@ -268,7 +269,7 @@ def _pytest_command(
     -I keeps out the user's PYTHON* variables and the working directory; -B writes no .pyc files.
     """
     program = ["-m", "pytest"]
-    if gate_context.root is not None:
+    if gate_context.roots:
         program = [str(run_folder / BLOCK_FOLDER / "gate_main.py")]
     argv = [sys.executable, "-I", "-B", *program, "-c", str(run_folder / "gate.ini")]
     argv += ["--rootdir", str(gate_context.gates_dir), "--noconftest", "--strict-markers"]
@@ -278,7 +279,7 @@ def _pytest_command(
     return [*argv, *options, str(gate_context.gates_dir / gate_context.spec.target)]
 
 
-def _write_import_block(gate_context: GateContext, root: Path, run_folder: Path) -> Path:
+def _write_import_block(gate_context: GateContext, run_folder: Path) -> Path:
     """Write the programs that block imports; return their folder.
 
     `gate_main.py` starts pytest; `sitecustomize.py` is loaded by Python where PYTHONPATH names the
@@ -287,7 +288,8 @@ def _write_import_block(gate_context: GateContext, root: Path, run_folder: Path)
     folder = run_folder / BLOCK_FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     names = ("phases", *gate_context.blocked)
-    call = f"install({str(root)!r}, {names!r}, {str(gate_context.gates_dir)!r})\n"
+    roots = [str(root) for root in gate_context.roots]
+    call = f"install({roots!r}, {names!r}, {str(gate_context.gates_dir)!r})\n"
     for file, end in (("gate_main.py", RUN_PYTEST), ("sitecustomize.py", LOAD_NEXT)):
         (folder / file).write_text(f"{IMPORT_BLOCK}\n\n{call}{end}", "utf-8")
     return folder

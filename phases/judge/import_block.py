@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 class ImportBlock:
     """A finder that asks all others where a top module is, and refuses the repository's."""
 
-    def __init__(self, root: str, names: Sequence[str], gates_dir: str):
-        self.root = os.path.realpath(root)
+    def __init__(self, roots: Sequence[str], names: Sequence[str], gates_dir: str):
+        self.roots = [os.path.realpath(root) for root in roots]
         self.names = frozenset(names)
         self.allowed = [os.path.realpath(f"{gates_dir}/gates")]
         # The virtual environment is often in the repository; the repository may be below /usr.
         for folder in (*site.getsitepackages(), sys.prefix, sys.base_prefix):
             library = os.path.realpath(folder)
-            if library != self.root and _is_inside(library, self.root):
+            if library not in self.roots and self._is_of_repository(library):
                 self.allowed.append(library)
 
     def find_spec(
@@ -74,24 +74,26 @@ class ImportBlock:
 
     def _is_blocked(self, place: str) -> bool:
         path = os.path.realpath(place)
-        if not _is_inside(path, self.root):
-            return False
-        return not any(_is_inside(path, folder) for folder in self.allowed)
+        is_allowed = any(_is_inside(path, folder) for folder in self.allowed)
+        return self._is_of_repository(path) and not is_allowed
+
+    def _is_of_repository(self, path: str) -> bool:
+        return any(_is_inside(path, root) for root in self.roots)
 
 
 def _is_inside(path: str, folder: str) -> bool:
     return path == folder or path.startswith(f"{folder}/")
 
 
-def install(root: str, names: Sequence[str], gates_dir: str) -> None:
+def install(roots: Sequence[str], names: Sequence[str], gates_dir: str) -> None:
     """Block imports in this process.
 
     Args:
-        root: the repository.
+        roots: the repository's work trees.
         names: top modules that are blocked wherever they are.
         gates_dir: holds the folder `gates/` of this judgement.
     """
-    sys.meta_path.insert(0, ImportBlock(root, names, gates_dir))
+    sys.meta_path.insert(0, ImportBlock(roots, names, gates_dir))
 
 
 def load_next_sitecustomize(file: str) -> None:

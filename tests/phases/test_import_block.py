@@ -25,7 +25,7 @@ def block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
     monkeypatch.setattr(sys, "path", list(sys.path))
 
     def start(root: Path, names: tuple[str, ...] = ()) -> ImportBlock:
-        install(str(root), names, str(tmp_path / "judge"))
+        install([str(root)], names, str(tmp_path / "judge"))
         finder = sys.meta_path[0]
         assert isinstance(finder, ImportBlock)
         return finder
