@@ -163,7 +163,7 @@ def import_from_copy(root: str, copy: str, names: Collection[str]) -> None:
             sys.path[position] = os.path.join(copy, os.path.relpath(os.path.realpath(entry), root))
     sys.meta_path.insert(0, CopyFinder(root, copy, names))
 
-    # What a .pth file has imported before.
+    # What a .pth file or another sitecustomize has imported before.
     for name, module in list(sys.modules.items()):
         places = _places(getattr(module, "__spec__", None))
         if any(is_of_repository(place, root) for place in places):

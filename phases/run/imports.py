@@ -173,8 +173,8 @@ def write_sitecustomize(folder: Path, root: Path, copy: Path, names: Iterable[st
     """Write what makes every Python that has this folder on its path import from the copy."""
     folder.mkdir(exist_ok=True)
     text = _IMPORT_COPY.read_text("utf-8").partition("\n\nif __name__")[0]
-    text += f"\n\nimport_from_copy({str(root)!r}, {str(copy)!r}, {sorted(names)!r})\n"
-    text += "load_next_sitecustomize(__file__)\n"
+    text += "\n\nload_next_sitecustomize(__file__)\n"
+    text += f"import_from_copy({str(root)!r}, {str(copy)!r}, {sorted(names)!r})\n"
     (folder / "sitecustomize.py").write_text(text, "utf-8")
 
 

@@ -171,7 +171,7 @@ TOPIC_FILES = {
         ("gates/shared/deep/new.py", True),
         ("gates/other/arrays.py", False),
         ("gates/other/test_other.py", False),
-        ("gates/__init__.py", False),
+        ("gates/__init__.py", True),
         ("gates/helpers.py", False),
         ("gates/counting/arrays.py", False),
     ],

@@ -6,11 +6,13 @@ that was recorded, at the receipt's commit, and at what audit says.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import os
 import py_compile
 import secrets
+import shutil
 import subprocess
 import sys
 import venv
@@ -556,6 +558,105 @@ def test_an_editable_install_imports_from_the_copy(
     project.assert_audit_is_clean()
 
 
+OPTIONAL = "try:\n    from exp.local import MORE\nexcept ModuleNotFoundError:\n    MORE = 0\n"
+WITH_OPTIONAL = OPTIONAL + MAIN.replace("tools.h.EXTRA", "tools.h.EXTRA + MORE")
+SUBMODULES = FINDER.replace(
+    "sys.meta_path",
+    """        path = {root!r} + "/" + name.replace(".", "/") + ".py"
+        if name.startswith("exp.") and __import__("os").path.exists(path):
+            return importlib.util.spec_from_file_location(name, path)
+sys.meta_path""",
+)
+"""What the installs of setuptools (submodules that are missing) and scikit-build-core do."""
+
+
+@pytest.mark.parametrize("place", ["first", "last"])
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+@BOTH
+def test_a_submodule_that_is_not_committed_is_not_imported(
+    make_modular: Callable[..., Modular], tmp_path: Path, what: Any, when: str, place: str
+) -> None:
+    # 1. An editable install, seen by the runner's Python through another sitecustomize.
+    finder = SUBMODULES.format(root=f"{tmp_path}/modular")
+    if place == "last":
+        finder = finder.replace("insert(0, Finder())", "append(Finder())")
+    (tmp_path / "install").mkdir()
+    (tmp_path / "install/sitecustomize.py").write_text(finder)
+    local = f"{tmp_path}/modular/exp/local.py"
+    write = f"import pathlib; pathlib.Path({local!r}).write_text('MORE = 500')\n"
+    files = {"exp/main.py": WITH_OPTIONAL, ".gitignore": ".phases/\nlocal.py\n"}
+    if when == "meanwhile":
+        files["exp/main.py"] = write + WITH_OPTIONAL
+    document = modular_plan(modular_feature(**what))
+    document["defaults"]["env"] = {"PYTHONPATH": f"{tmp_path}/install"}
+    project = Modular(tmp_path / "modular", document, files)
+
+    # 2. A file that git ignores, which a fresh clone would not have.
+    if when == "before":
+        project.write("exp/local.py", "MORE = 500\n")
+    project.run("run", "--next")
+    assert Path(local).exists()
+    assert_committed(project)
+
+
+def test_a_package_that_a_pth_file_has_imported_is_imported_anew(
+    make_with_environment: Callable[..., Modular],
+) -> None:
+    project = make_with_environment(".venv/bin/python scripts/go.py")
+    site = next((project.root / ".venv/lib").glob("python*/site-packages"))
+    (site / "project.pth").write_text(f"{project.root}\nimport exp.helper\n")
+    project.run("run", "--next")
+    assert project.total() == COMMITTED
+
+
+def test_an_old_install_of_the_project_is_not_imported(
+    make_with_environment: Callable[..., Modular],
+) -> None:
+    # pip install . without -e, as pip writes it.
+    project = make_with_environment(".venv/bin/python scripts/go.py")
+    site = next((project.root / ".venv/lib").glob("python*/site-packages"))
+    (site / "project.pth").unlink()
+    for name in ("exp", "tools"):
+        shutil.copytree(project.root / name, site / name)
+    (site / "exp/main.py").write_text("def run(): raise SystemExit('an old version')\n")
+    metadata = {
+        "METADATA": "Metadata-Version: 2.1\nName: other-name\nVersion: 1\n",
+        "RECORD": "exp/__init__.py,,\nexp/main.py,,\ntools/__init__.py,,\ntools/h.py,,\n",
+        "direct_url.json": json.dumps({"dir_info": {}, "url": project.root.as_uri()}),
+    }
+    (site / "other_name-1.dist-info").mkdir()
+    for name, text in metadata.items():
+        (site / "other_name-1.dist-info" / name).write_text(text)
+    project.run("run", "--next")
+    assert project.total() == COMMITTED
+
+
+@pytest.mark.parametrize("is_used", [False, True], ids=["its own module", "a helper"])
+def test_a_library_in_the_place_of_a_folder_is_not_in_the_receipt(
+    make_modular: Callable[..., Modular], tmp_path: Path, *, is_used: bool
+) -> None:
+    # `tools` has no __init__.py; a library of that name is what Python imports.
+    library = tmp_path / "site-packages/tools"
+    library.mkdir(parents=True)
+    (library / "__init__.py").write_text("")
+    (library / "h.py").write_text("EXTRA = 500\n")
+    module = MODULE if is_used else MODULE | {"module": "tools.h"}
+    document = modular_plan(modular_feature(**module))
+    document["defaults"]["env"] = {"PYTHONPATH": str(library.parent)}
+    project = Modular(tmp_path / "modular", document)
+    project.git("rm", "-q", "tools/__init__.py")
+    project.commit("a folder")
+    process = project.run("run", "--next", code=None)
+    if is_used:
+        assert project.total() == COMMITTED + 500
+        assert "code:tools" not in project.receipt()
+        assert "code:exp" in project.receipt()
+        project.assert_audit_is_clean()
+    else:
+        assert process.returncode == 7
+        assert "Python would import tools from" in process.stderr
+
+
 @pytest.mark.parametrize(
     "command",
     [
@@ -712,6 +813,203 @@ def test_setup_and_entry_gates_run_in_a_copy(make_modular: Callable[..., Modular
     assert (project.root / "README.md").read_text() == "an edit\n"
     assert not list(project.root.glob("made-by-*"))
     assert_committed(project)
+
+
+#### what runs and judges is named, or refused
+
+
+def test_a_forgotten_folder_of_programs_is_named(make_modular: Callable[..., Modular]) -> None:
+    project = make_modular({"command": "mytool"})
+    project.write("bin/mytool", "#!/bin/sh\nexit 1\n")
+    (project.root / "bin/mytool").chmod(0o755)
+    path = {"PATH": f"{project.root}/bin:{os.environ['PATH']}"}
+    assert "bin/mytool (not in the commit)" in project.run("run", "--next", code=7, env=path).stderr
+
+
+def test_path_of_the_plan_is_used(make_modular: Callable[..., Modular], tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/mytool").write_text("#!/bin/sh\nsh run.sh\n")
+    (tmp_path / "bin/mytool").chmod(0o755)
+    document = modular_plan(modular_feature(command="mytool"))
+    document["defaults"]["env"] = {"PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
+    project = Modular(tmp_path / "modular", document)
+    project.run("run", "--next")
+    assert project.total() == COMMITTED
+    project.assert_audit_is_clean()
+
+
+def test_a_program_that_changes_while_it_runs_is_named(
+    make_modular: Callable[..., Modular],
+) -> None:
+    project = make_modular(
+        {"command": "build/tool"}, {".gitignore": ".phases/\nbuild/\n", "README.md": ""}
+    )
+    tool = project.root / "build/tool"
+    project.write("build/tool", f"#!/bin/sh\nsh run.sh\necho '# more' >> {tool}\n")
+    tool.chmod(0o755)
+    project.run("run", "--next", code=1)
+    assert "- reason build/tool was changed while it ran" in project.progress
+
+
+@pytest.mark.parametrize("quotes", ["'", '"'])
+def test_a_program_in_quotes_whose_path_has_a_blank_is_refused(tmp_path: Path, quotes: str) -> None:
+    command = f"sh -c {quotes}exec .venv/bin/tool run.sh{quotes}"
+    document = modular_plan(modular_feature(command=command))
+    project = Modular(tmp_path / "a blank", document, {".gitignore": ".phases/\n.venv/\n"})
+    project.write(".venv/bin/tool", '#!/bin/sh\nexec sh "$@"\n')
+    (project.root / ".venv/bin/tool").chmod(0o755)
+    stopped = project.run("run", "--next", code=7)
+    assert "write the program without quotes" in stopped.stderr
+
+
+def test_the_receipt_names_every_file_of_an_input_in_the_cache(tmp_path: Path) -> None:
+    (tmp_path / "cache/words").mkdir(parents=True)
+    digests = {}
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / "cache/words" / name).write_text(name)
+        digests[name] = hashlib.sha256(name.encode()).hexdigest()
+    item = {
+        "name": "words",
+        "path": "$PHASES_CACHE/words",
+        "sha256": {"a.txt": digests["a.txt"]},
+    }
+    document = modular_plan(modular_feature(**COMMAND, inputs=["words"]), inputs=[item])
+    project = Modular(tmp_path / "modular", document)
+    project.run("run", "--next", env={"PHASES_CACHE": f"{tmp_path}/cache"})
+    assert project.receipt()["input:words"] == {
+        f"sha256:{name}": digest for name, digest in digests.items()
+    }
+    assert "stale" not in project.run("status").stdout
+    project.assert_audit_is_clean()
+
+
+def test_digests_cover_what_links_lead_to(make_modular: Callable[..., Modular]) -> None:
+    feature = MODULE | {"inputs": ["words"]}
+    files = {"lib/real.py": FILES["exp/helper.py"], "versions/v1/words.txt": "three words\n"}
+    project = make_modular(feature, files, inputs=[{"name": "words", "path": "data"}])
+    (project.root / "exp/helper.py").unlink()
+    (project.root / "exp/helper.py").symlink_to("../lib/real.py")
+    (project.root / "data/now").symlink_to("../versions/v1")
+    project.commit("links")
+    project.run("run", "--next")
+    before = project.receipt()
+
+    later = project.copy(project.root.parent / "later")
+    later.git("reset", "-q", "--hard", "HEAD~2")  # as it was before the run
+    later.write("lib/real.py", "def add(numbers):\n    return 500\n")
+    later.write("versions/v1/words.txt", "three other words\n")
+    later.commit("what the links lead to")
+    shutil.rmtree(later.root / ".git/phases")
+    later.git("update-ref", "-d", "refs/phases/log")
+    later.run("run", "--next")
+    after = Modular.receipt(later)
+    assert before["code:exp"] != after["code:exp"]
+    assert before["input:words"] != after["input:words"]
+    assert before["code:tools"] == after["code:tools"]
+
+
+def test_all_discarded_files_are_counted(make_modular: Callable[..., Modular]) -> None:
+    many = "for number in $(seq 1500); do echo x > more-$number; done; sh run.sh"
+    project = make_modular({"command": many})
+    project.run("run", "--next")
+    assert "- discarded from its copy: … and 1495 more" in project.progress
+
+
+@pytest.mark.parametrize("what_is_gone", ['"$PHASES_OUT"', '"$PHASES_OUT/.."'])
+def test_an_experiment_that_removes_its_folders_is_errored(
+    make_modular: Callable[..., Modular], what_is_gone: str
+) -> None:
+    project = make_modular({"command": f"rm -rf {what_is_gone}; exit 1"})
+    project.run("run", "--next", code=1)
+    assert "· ERRORED · Phase 1 · M-001" in project.progress
+
+
+def test_an_edit_during_the_last_feature_does_not_keep_the_phase_from_its_end(
+    make_modular: Callable[..., Modular], tmp_path: Path
+) -> None:
+    edit = f"echo 'def add(numbers): return 500' > {tmp_path}/modular/exp/helper.py; sh run.sh"
+    project = make_modular({"command": edit})
+    project.run("run", "--next")
+    assert project.status()["phases"][0]["state"] == "awaiting_approval"
+    assert project.total() == COMMITTED
+
+
+def test_an_edited_name_with_a_line_end_is_named(make_modular: Callable[..., Modular]) -> None:
+    project = make_modular(MODULE, {"exp/a\nb.json": "1"})
+    project.write("exp/a\nb.json", "2")
+    assert "b.json (changed)" in project.run("run", "--next", code=7).stderr
+
+
+def test_committed_bytecode_may_change(make_modular: Callable[..., Modular]) -> None:
+    project = make_modular(MODULE, {"exp/__pycache__/helper.cpython-311.pyc": "first"})
+    project.write("exp/__pycache__/helper.cpython-311.pyc", "second")
+    project.run("run", "--next")
+    assert_committed(project)
+
+
+#### gates
+
+TOPIC_GATE = """
+import json, os, pathlib
+from gates.shared.sums import EXPECTED
+
+def test_total():
+    out = pathlib.Path(os.environ["PHASES_OUT"])
+    result = json.loads((out / "result.json").read_text())
+    numbers = json.loads((out / "artifacts/numbers.json").read_text())
+    assert result["measurements"]["total"]["value"] == numbers[0] == EXPECTED
+"""
+WITH_TOPIC_GATE = COMMAND | {"gate": {"pytest": "gates/sums/test_sums.py"}}
+
+
+def test_bytecode_of_a_gate_does_not_judge(
+    make_modular: Callable[..., Modular], tmp_path: Path
+) -> None:
+    project = make_modular(WITH_TOPIC_GATE, {"gates/sums/test_sums.py": TOPIC_GATE})
+    (tmp_path / "sums.py").write_text("EXPECTED = 14\n")
+    bytecode = project.root / f"gates/shared/__pycache__/sums.{sys.implementation.cache_tag}.pyc"
+    py_compile.compile(
+        str(tmp_path / "sums.py"),
+        cfile=str(bytecode),
+        invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
+    )
+    project.write("gates/shared/sums.py", "EXPECTED = 99\n")
+    project.git("add", "-f", "gates")
+    project.commit("bytecode")
+    project.run("run", "--next", code=1)
+    assert "· FAILED · Phase 1 · M-001" in project.progress
+    project.assert_audit_is_clean()
+
+
+def test_a_gate_does_not_judge_by_another_work_tree(tmp_path: Path) -> None:
+    # The environment, shared by both work trees, has an editable install of the first.
+    site = tmp_path / "site"
+    site.mkdir()
+    path = f"import sys\nsys.path.insert(0, {str(tmp_path / 'modular')!r})\n"
+    (site / "sitecustomize.py").write_text(path)
+    gate = {"shell": f"{GATE} && python -c 'import exp.helper'"}
+    document = modular_plan(modular_feature(**COMMAND, gate=gate))
+    document["defaults"]["env"] = {"PYTHONPATH": str(site)}
+    project = Modular(tmp_path / "modular", document)
+    project.git("worktree", "add", "-q", "-b", "other", str(tmp_path / "other"))
+    project.root = tmp_path / "other"
+    project.run("run", "--next", code=1)
+    assert "· FAILED · Phase 1 · M-001" in project.progress
+
+
+@pytest.mark.parametrize("how", ["forgotten", "link"])
+def test_a_helper_of_a_gate_is_a_committed_file(
+    make_modular: Callable[..., Modular], how: str
+) -> None:
+    files = {"gates/sums/test_sums.py": TOPIC_GATE, "sums.py": "EXPECTED = 14\n"}
+    project = make_modular(WITH_TOPIC_GATE, files)
+    (project.root / "gates/shared").mkdir()
+    (project.root / "gates/shared/sums.py").symlink_to("../../sums.py")
+    expected = "gates/shared/sums.py (not in the commit)"
+    if how == "link":
+        project.commit("a link")
+        expected = "gates/shared/sums.py (a link; expected a file)"
+    assert expected in project.run("run", "--next", code=7).stderr
 
 
 #### size
