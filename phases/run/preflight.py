@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 import phases
 from phases.base import durable
 from phases.base.paths import Paths
+from phases.base.text import printable
 from phases.errors import EnvironmentFaultError
 from phases.git.checks import read_repository_state, repository_problems
 from phases.git.repo import Repo
@@ -144,12 +145,16 @@ def check_work_tree(
     changes = compare_work_tree(tree)
     deciding = _DecidingPaths(tree, plan, phase, features, changes.untracked)
     changed = [path for path in changes.changed if deciding.has_changed(path)]
-    lines = [f"\n  {path} (changed)" for path in _edited_files(tree, changed)]
+    lines = [f"\n  {printable(path)} (changed)" for path in _edited_files(tree, changed)]
     forgotten = {path for path in changes.untracked if deciding.has_untracked(path)}
     forgotten.update(deciding.missing())
     for path in sorted(forgotten):
-        reason = "a link; expected a file" if path in tree.links else "not in the commit"
-        lines.append(f"\n  {path} ({reason})")
+        reason = "not in the commit"
+        if path in tree.links:
+            reason = "a link; expected a file"
+        elif not _is_utf8(path):
+            reason = "its name is not UTF-8"
+        lines.append(f"\n  {printable(path)} ({reason})")
     if lines:
         raise EnvironmentFaultError(
             f"what decides about this run differs from commit {tree.commit[:12]}, "
@@ -213,11 +218,14 @@ class _DecidingPaths:
         self._code: set[str] = set()
         self._packages: set[str] = set()
         self._forgotten: set[str] = set()
-        self._links: set[str] = set()
+        self._refused: set[str] = set()
         for gate in gates:
-            self._code.update(gate_scope(plan, gate, tree.files("gates")))
+            gate_files = gate_scope(plan, gate, tree.files("gates"))
+            self._code.update(gate_files)
             self._forgotten.update(gate_scope(plan, gate, _gate_files(untracked)))
-            self._links.update(gate_scope(plan, gate, _gate_files(tree.links)))
+            # A lock names each file of a gate, and the gate is given files alone.
+            self._refused.update(path for path in gate_files if not _is_utf8(path))
+            self._refused.update(gate_scope(plan, gate, _gate_files(tree.links)))
         forgotten_names = {_top_name(path) for path in untracked if path.endswith(".py")}
         modules = {feature.module for feature in features if feature.module}
         for module in sorted(modules):
@@ -238,13 +246,10 @@ class _DecidingPaths:
         self._named += self._offered.values()
 
     def missing(self) -> list[str]:
-        """Return the files that the commit should have and does not, ignored ones too.
-
-        A gate is given files alone, no links.
-        """
+        """Return the files that the commit should have and does not, ignored ones too."""
         entries = self._tree.entries
         named = [path for path in self._files if path not in entries or not entries[path].is_file]
-        return [*named, *self._links]
+        return [*named, *self._refused]
 
     def has_changed(self, path: str) -> bool:
         """Return whether a file of the commit decides."""
@@ -274,6 +279,10 @@ def _top_name(path: str) -> str:
 
 def _is_plan(path: str) -> bool:
     return path.startswith("prd/") and path.endswith(".json") and path.count("/") == 1
+
+
+def _is_utf8(path: str) -> bool:
+    return path.encode("utf-8", "replace") == os.fsencode(path)
 
 
 def _gate_files(paths: Iterable[str]) -> list[str]:

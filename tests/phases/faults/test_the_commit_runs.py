@@ -997,6 +997,14 @@ def test_a_gate_does_not_judge_by_another_work_tree(tmp_path: Path) -> None:
     assert "· FAILED · Phase 1 · M-001" in project.progress
 
 
+def test_a_file_of_a_gate_has_a_name_in_utf8(make_modular: Callable[..., Modular]) -> None:
+    project = make_modular(WITH_TOPIC_GATE, {"gates/sums/test_sums.py": TOPIC_GATE})
+    project.write("gates/shared/sums.py", "EXPECTED = 14\n")
+    Path(os.fsdecode(os.fsencode(project.root) + b"/gates/shared/odd-\xff.txt")).write_text("odd")
+    project.commit("an odd name")
+    assert "(its name is not UTF-8)" in project.run("run", "--next", code=7).stderr
+
+
 @pytest.mark.parametrize("how", ["forgotten", "link"])
 def test_a_helper_of_a_gate_is_a_committed_file(
     make_modular: Callable[..., Modular], how: str
