@@ -570,11 +570,13 @@ sys.meta_path""",
 """What the installs of setuptools (submodules that are missing) and scikit-build-core do."""
 
 
-@pytest.mark.parametrize("place", ["first", "last"])
-@pytest.mark.parametrize("when", ["before", "meanwhile"])
-@BOTH
+INSTALLS = list(itertools.product(WHAT, ["before", "meanwhile"], ["first", "last"]))
+SHORT_INSTALLS = [("module", "before", "last"), ("command", "meanwhile", "first")]
+
+
+@pytest.mark.parametrize(("what", "when", "place"), mark_soak(INSTALLS, short=SHORT_INSTALLS))
 def test_a_submodule_that_is_not_committed_is_not_imported(
-    make_modular: Callable[..., Modular], tmp_path: Path, what: Any, when: str, place: str
+    tmp_path: Path, what: str, when: str, place: str
 ) -> None:
     # 1. An editable install, seen by the runner's Python through another sitecustomize.
     finder = SUBMODULES.format(root=f"{tmp_path}/modular")
@@ -587,7 +589,7 @@ def test_a_submodule_that_is_not_committed_is_not_imported(
     files = {"exp/main.py": WITH_OPTIONAL, ".gitignore": ".phases/\nlocal.py\n"}
     if when == "meanwhile":
         files["exp/main.py"] = write + WITH_OPTIONAL
-    document = modular_plan(modular_feature(**what))
+    document = modular_plan(modular_feature(**WHAT[what]))
     document["defaults"]["env"] = {"PYTHONPATH": f"{tmp_path}/install"}
     project = Modular(tmp_path / "modular", document, files)
 
@@ -826,7 +828,7 @@ def test_a_forgotten_folder_of_programs_is_named(make_modular: Callable[..., Mod
     assert "bin/mytool (not in the commit)" in project.run("run", "--next", code=7, env=path).stderr
 
 
-def test_path_of_the_plan_is_used(make_modular: Callable[..., Modular], tmp_path: Path) -> None:
+def test_path_of_the_plan_is_used(tmp_path: Path) -> None:
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin/mytool").write_text("#!/bin/sh\nsh run.sh\n")
     (tmp_path / "bin/mytool").chmod(0o755)
