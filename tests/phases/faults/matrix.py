@@ -593,6 +593,25 @@ ROWS = (
         )
         + _in(GATE, "test_i_18_a_gate_that_imports_the_repository_is_errored"),
     ),
+    Row(
+        id="F59",
+        fault="an object of git that the commit needs is cut, changed, forged or missing",
+        cause="files of `.git/objects`",
+        outcome="refused by name before any entry, exit 3",
+        tests=_in(COMMIT, "test_a_damaged_object_is_named"),
+    ),
+    Row(
+        id="F60",
+        fault="installs that offer other code than the commit's: submodules, old versions, `.pth`",
+        cause="environments, sitecustomize.py",
+        outcome="the copy is imported, or the module is not found",
+        tests=_in(
+            COMMIT,
+            "test_a_submodule_that_is_not_committed_is_not_imported",
+            "test_a_package_that_a_pth_file_has_imported_is_imported_anew",
+            "test_an_old_install_of_the_project_is_not_imported",
+        ),
+    ),
 )
 
 
