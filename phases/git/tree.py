@@ -308,34 +308,36 @@ class CommitTree:
         assert process.stdout is not None
         try:
             for entry in entries:
-                damaged = IntegrityError(
-                    "git-object",
-                    f"git cannot read {printable(entry.path)} (blob {entry.id[:12]}) of "
-                    f"commit {self.commit[:12]}",
-                    hint="git fsck --full",
-                )
                 header = process.stdout.readline().decode().split()
                 if header[1:2] != ["blob"]:
-                    raise damaged
-                yield entry, _read_blob(process.stdout, entry, damaged)
+                    raise self._damaged(entry)
+                yield entry, self._read_blob(process.stdout, entry)
                 process.stdout.read(1)  # the line end after each blob
         finally:
             process.stdout.close()
             process.wait()
             log_command(["git", "cat-file", "--batch"], status=process.returncode, seconds=0.0)
 
+    def _read_blob(self, stream: IO[bytes], entry: TreeEntry) -> Iterator[bytes]:
+        """Yield the chunks of a blob; IntegrityError where their id is not the entry's."""
+        digest = blob_digest(entry.size, entry.id)
+        try:
+            for chunk in _read_chunks(stream, entry.size):
+                digest.update(chunk)
+                yield chunk
+        except EOFError:
+            # git prints the size before it sees that the rest is damaged.
+            raise self._damaged(entry) from None
+        if digest.hexdigest() != entry.id:
+            raise self._damaged(entry)
 
-def _read_blob(stream: IO[bytes], entry: TreeEntry, damaged: IntegrityError) -> Iterator[bytes]:
-    """Yield the chunks of a blob; raise `damaged` where their id is not the entry's."""
-    digest = blob_digest(entry.size, entry.id)
-    try:
-        for chunk in _read_chunks(stream, entry.size):
-            digest.update(chunk)
-            yield chunk
-    except EOFError:
-        raise damaged from None  # git prints the size before it sees that the rest is damaged
-    if digest.hexdigest() != entry.id:
-        raise damaged
+    def _damaged(self, entry: TreeEntry) -> IntegrityError:
+        return IntegrityError(
+            "git-object",
+            f"git cannot read {printable(entry.path)} (blob {entry.id[:12]}) of "
+            f"commit {self.commit[:12]}",
+            hint="git fsck --full",
+        )
 
 
 def _read_chunks(stream: IO[bytes], size: int) -> Iterator[bytes]:

@@ -161,24 +161,28 @@ def path_without_commit(tree: CommitTree, env: Mapping[str, str]) -> str:
 
 def path_folders(tree: CommitTree, env: Mapping[str, str]) -> set[str]:
     """Return the folders of PATH that are in the repository, whether the commit has them or not."""
-    root = tree.repo.root.resolve()
-    folders = (Path(entry).resolve() for entry, _inside in _path_entries(tree, env))
-    inside = (folder for folder in folders if folder.is_relative_to(root))
-    return {folder.relative_to(root).as_posix() for folder in inside}
+    paths = (_path_in_repository(entry, tree) for entry in _search_path(env))
+    return {path for path in paths if path is not None}
 
 
 def _path_entries(tree: CommitTree, env: Mapping[str, str]) -> Iterator[tuple[str, str | None]]:
-    """Yield the folders of PATH, the runner's first, each with its path in the commit or None.
+    """Yield the folders of PATH, each with its path in the commit or None."""
+    for entry in _search_path(env):
+        inside = _path_in_repository(entry, tree) if entry.startswith("/") else None
+        if inside is not None and inside != "." and not tree.files(inside):
+            inside = None  # git has nothing there: an environment, or tools that it ignores
+        yield entry, inside
+
+
+def _search_path(env: Mapping[str, str]) -> list[str]:
+    """Return the folders of PATH, the runner's first.
 
     `env` has the plan's variables: its PATH takes the place of the user's.
     """
-    root = tree.repo.root.resolve()
     search_path = env.get("PATH", os.environ.get("PATH", os.defpath)).split(os.pathsep)
-    for entry in dict.fromkeys([str(Path(sys.executable).parent), *filter(None, search_path)]):
-        folder = Path(entry).resolve()
-        inside = None
-        if entry.startswith("/") and folder.is_relative_to(root):
-            inside = folder.relative_to(root).as_posix()
-            if inside != "." and not tree.files(inside):
-                inside = None  # git has nothing there: an environment, or tools that it ignores
-        yield entry, inside
+    return list(dict.fromkeys([str(Path(sys.executable).parent), *filter(None, search_path)]))
+
+
+def _path_in_repository(entry: str, tree: CommitTree) -> str | None:
+    folder, root = Path(entry).resolve(), tree.repo.root.resolve()
+    return folder.relative_to(root).as_posix() if folder.is_relative_to(root) else None
