@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Protocol
 
 import psutil
 
@@ -34,7 +35,7 @@ from phases.base.paths import cache_dir
 from phases.errors import InterruptedRunError
 from phases.execution.capped_log import CappedLog
 
-_SUPERVISOR = Path(__file__).absolute().with_name("supervisor.py")
+SUPERVISOR = Path(__file__).absolute().with_name("supervisor.py")
 _TICK_S = 0.1  # between two calls of on_tick
 _DRAIN_S = 1.0  # granted to output that is still in the pipe when the tree is dead
 _SAMPLE_S = 0.25  # at least, between two samples of memory
@@ -149,6 +150,36 @@ def _count_signal(_number: int, _frame: FrameType | None) -> None:
 #### the run
 
 
+@dataclass(frozen=True)
+class SupervisorPipes:
+    """The ends that a supervisor gets: descriptors of this process, which closes them."""
+
+    output: int
+    """Gets stdout and stderr of the job."""
+    control: int
+    report: int
+
+
+class Supervisor(Protocol):
+    """The process between the runner and a job."""
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+
+    def wait(self) -> object:
+        """Wait until the kernel has forgotten it."""
+
+
+class Starter(Protocol):
+    """Another way to start a command under a supervisor than a bare interpreter."""
+
+    def __call__(
+        self, argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], pipes: SupervisorPipes
+    ) -> Supervisor:
+        """Start the command."""
+
+
 def run(
     argv: Sequence[str],
     *,
@@ -158,6 +189,7 @@ def run(
     timeout_s: float,
     grace_s: float = 10.0,
     on_tick: Callable[[], None] | None = None,
+    start: Starter | None = None,
 ) -> ProcessResult:
     """Run `argv` in a session of its own until nothing of it is left.
 
@@ -175,13 +207,15 @@ def run(
         grace_s: seconds between SIGTERM and SIGKILL.
         on_tick: called ten times a second from the calling thread; if it raises, the tree is killed
             and the exception passes on.
+        start: what starts the command; by default a supervisor of its own.
     """
     with forward_signals():
         if _Signals.count:
             message = f"interrupted before {argv[0]} was started"
             raise InterruptedRunError(message)
         with CappedLog(log) as capped_log:
-            with _SupervisedJob(argv, cwd=cwd, env=env, log=capped_log) as job:
+            starter = start or _start_supervisor
+            with _SupervisedJob(starter, argv, cwd=cwd, env=env, log=capped_log) as job:
                 timed_out = _follow(job, _Limits(timeout_s, grace_s), on_tick)
             if _Signals.count:
                 seconds = time.monotonic() - job.begin
@@ -250,13 +284,39 @@ class _Limits:
         return b""
 
 
+def _start_supervisor(
+    argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], pipes: SupervisorPipes
+) -> Supervisor:
+    """Start a bare interpreter that is the job's supervisor."""
+    supervisor = [sys.executable, "-I", "-S", str(SUPERVISOR)]
+    return subprocess.Popen(
+        [*supervisor, str(pipes.control), str(pipes.report), *argv],
+        stdin=subprocess.DEVNULL,
+        stdout=pipes.output,
+        stderr=pipes.output,
+        cwd=cwd,
+        env=dict(env),
+        pass_fds=(pipes.control, pipes.report),
+        # A signal to the runner's whole group must leave it to end the job.
+        start_new_session=True,
+    )
+
+
 class _SupervisedJob:
     """The supervisor's process, the pipes to it, and what was measured.
 
     To leave the context is to kill the whole tree.
     """
 
-    def __init__(self, argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], log: CappedLog):
+    def __init__(
+        self,
+        start: Starter,
+        argv: Sequence[str],
+        *,
+        cwd: Path,
+        env: Mapping[str, str],
+        log: CappedLog,
+    ):
         self._log = log
         self._report = b""
         self.begin = time.monotonic()
@@ -268,20 +328,10 @@ class _SupervisedJob:
         output, output_w = os.pipe()
         report, report_w = os.pipe()
         control, control_w = os.pipe()
-        supervisor = [sys.executable, "-I", "-S", str(_SUPERVISOR), str(control), str(report_w)]
         # 2. The supervisor, with its ends; whatever happens, this process closes those.
+        pipes = SupervisorPipes(output=output_w, control=control, report=report_w)
         try:
-            self._process = subprocess.Popen(
-                [*supervisor, *argv],
-                stdin=subprocess.DEVNULL,
-                stdout=output_w,
-                stderr=output_w,
-                cwd=cwd,
-                env=dict(env),
-                pass_fds=(control, report_w),
-                # A signal to the runner's whole group must leave it to end the job.
-                start_new_session=True,
-            )
+            self._process = start(argv, cwd=cwd, env=env, pipes=pipes)
         except BaseException:
             for descriptor in (output, report, control_w):
                 os.close(descriptor)

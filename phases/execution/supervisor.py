@@ -18,16 +18,23 @@ import signal
 import sys
 import time
 
+TYPE_CHECKING = False  # as typing has it; that would be one more import in each process
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 TERMINATE = b"T"
 PR_SET_CHILD_SUBREAPER = 36
 KILL_S = 10.0  # seconds of SIGKILL after which a process sleeps uninterruptibly
 KILL_INTERVAL_S = 0.02
+MAX_DESCRIPTOR = 1024  # more than a supervisor opens
 OOM_SCORE = "/proc/self/oom_score_adj"
 IS_LINUX = sys.platform.startswith("linux")
 
 
-def supervise(control: int, report: int, argv: list[str]) -> None:
-    """Run the job under the commands of the pipe `control`; write one line to the pipe `report`.
+def supervise(control: int, report: int, job: Callable[[], None]) -> bool:
+    """Run a job under the commands of the pipe `control`; write one line to the pipe `report`.
+
+    Return whether this is the supervisor: False in the job's own process, once `job` has returned.
 
     The line: the leader's process id (written when the job starts), wait status, seconds, CPU
     seconds, peak bytes of the largest process, process ids that could not be killed or `-`.
@@ -49,7 +56,10 @@ def supervise(control: int, report: int, argv: list[str]) -> None:
 
     # 3. The job, until nothing of it is left.
     begin = time.monotonic()
-    leader = _start_job(argv, report)
+    leader = _start_job(report)
+    if leader is None:
+        job()
+        return False
     status, end = _watch_job(leader, control, wake)
 
     # 4. The rest of the line.
@@ -60,35 +70,45 @@ def supervise(control: int, report: int, argv: list[str]) -> None:
         peak_bytes *= 1024
     survivors = ",".join(map(str, _descendants())) or "-"
     os.write(report, f" {status} {end - begin} {cpu_seconds} {peak_bytes} {survivors}\n".encode())
+    return True
 
 
-def _start_job(argv: list[str], report: int) -> int:
-    """Fork and execute the job in a session of its own; return its pid when that session exists."""
-    exec_done, exec_done_w = os.pipe()
+def _start_job(report: int) -> int | None:
+    """Fork; return the job's pid when it has its own session, and None in the job's process."""
+    is_started, is_started_w = os.pipe()
     leader = os.fork()
     if leader:
         os.write(report, str(leader).encode())
-        os.close(exec_done_w)
-        # Ends when exec has closed the pipe: from here on SIGTERM reaches the job's own group.
-        os.read(exec_done, 1)
-        os.close(exec_done)
+        os.close(is_started_w)
+        # Ends when the job has closed the pipe: from here on SIGTERM reaches its own group.
+        os.read(is_started, 1)
+        os.close(is_started)
         return leader
+    os.setsid()
+    # Python ignores SIGPIPE and SIGXFSZ, this program the others; the job would inherit that.
+    signal.set_wakeup_fd(-1)
+    for number in (
+        signal.SIGPIPE,
+        signal.SIGXFSZ,
+        signal.SIGCHLD,
+        signal.SIGINT,
+        signal.SIGTERM,
+        signal.SIGHUP,
+    ):
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # Out of memory: the kernel takes the job, not the runner.
+    with contextlib.suppress(OSError), open(OOM_SCORE, "w") as file:  # noqa: PTH123
+        file.write("1000")
+    # The pipes of this program are not the job's.
+    os.closerange(3, MAX_DESCRIPTOR)
+    return None
+
+
+def execute(argv: list[str]) -> None:
+    """Execute a command in the place of this process; exit 127 or 126 where that is impossible."""
     try:
-        os.setsid()
-        # Python ignores SIGPIPE and SIGXFSZ, this program the others; exec would keep that.
-        for number in (
-            signal.SIGPIPE,
-            signal.SIGXFSZ,
-            signal.SIGINT,
-            signal.SIGTERM,
-            signal.SIGHUP,
-        ):
-            signal.signal(number, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        # Out of memory: the kernel takes the job, not the runner.
-        with contextlib.suppress(OSError), open(OOM_SCORE, "w") as file:  # noqa: PTH123
-            file.write("1000")
         os.execvp(argv[0], argv)
     except OSError as error:
         os.write(2, f"[phases: cannot start {argv[0]!r}: {error.strerror}]\n".encode())
@@ -186,4 +206,4 @@ def _descendants() -> list[int]:
 
 
 if __name__ == "__main__":
-    supervise(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:])
+    supervise(int(sys.argv[1]), int(sys.argv[2]), lambda: execute(sys.argv[3:]))

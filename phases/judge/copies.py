@@ -1,118 +1,212 @@
-"""Copies of outputs on disk: each is made for one run of a gate and checked after that run.
+"""Private copies of outputs, in which a mutant's files are changed in place for one run of a gate.
 
-One baseline is written; every other copy hard-links its unchanged files to the baseline, never to
-the original. A write through such a link reaches the baseline too, so hashing the baseline
-afterwards shows what a gate changed through any of the links.
+Nothing about a copy tells whether it is a mutant, or which of its files are changed: a changed file
+keeps its inode, its mode and its number of links; all times are set anew before every run; and the
+folder's name is drawn for that run.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 from typing import BinaryIO
 
 from phases.base import durable
 from phases.errors import IntegrityError
 
 _CHUNK = 1 << 20  # bytes
+_TIME_NS = 946_684_800 * 10**9  # of every file: 2000-01-01, as archives know no time before 1980
+_TAMPERED = "the gate changed its input: {}"
 
 
 @dataclass(frozen=True)
-class Copy:
-    """The folder that is PHASES_OUT in one run."""
+class Output:
+    """One file to judge, where it was collected."""
 
-    folder: Path
-    digests: Mapping[str, str]
-    """Path -> SHA-256 of every file in the folder."""
-    own_files: frozenset[str]
-    """Paths of the files that are not links to the baseline."""
+    path: str
+    """Its path below PHASES_OUT."""
+    source: Path
+    sha256: str
+    """As it was collected."""
 
-    def read(self, path: str) -> bytes:
-        """Return the bytes of one of its files."""
-        return (self.folder / path).read_bytes()
+    def read(self) -> bytes:
+        """Return its bytes; IntegrityError if they are not those that were collected."""
+        with _open_regular_file(self) as file:
+            data = file.read()
+        _check_digest(self, durable.sha256(data))
+        return data
 
 
-def snapshot_outputs(out: Path, outputs: Mapping[str, str], folder: Path) -> Copy:
-    """Copy the declared outputs, and nothing else, from `out` to `folder`: the baseline, read-only.
+def list_outputs(out: Path, digests: Mapping[str, str], prefix: str = "") -> dict[str, Output]:
+    """Return the outputs of one folder by their path below PHASES_OUT.
 
     Args:
         out: the folder that the experiment wrote.
-        outputs: path below `out` -> SHA-256, as collected.
-        folder: where the baseline is written.
-
-    Raises:
-        IntegrityError: an output is missing, is not a regular file, or has other bytes.
+        digests: path below `out` -> SHA-256, as collected.
+        prefix: what comes before their path below PHASES_OUT.
     """
-    for path, expected in outputs.items():
-        target = folder / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        actual = _copy_and_hash(_open_regular_file(out / path, path), target)
-        if actual != expected:
-            message = f"output {path}: got sha256 {actual}; expected {expected}, as collected"
-            raise IntegrityError(code="output-changed", message=message)
-    folder.mkdir(parents=True, exist_ok=True)
-    _make_read_only(folder)
-    return Copy(folder, dict(outputs), frozenset(outputs))
+    outputs = {}
+    for path, sha256 in digests.items():
+        outputs[prefix + path] = Output(prefix + path, out / path, sha256)
+    return outputs
 
 
-def make_mutant(baseline: Copy, folder: Path, changed: Mapping[str, bytes]) -> Copy:
-    """Write a read-only copy with `changed` files in it and hard links for all the others.
+class OutputCopy:
+    """A read-only copy of outputs: what PHASES_OUT names, one run after another."""
 
-    Args:
-        baseline: the copy that the links lead to.
-        folder: where the mutant is written; it must not exist.
-        changed: path -> new bytes; {} makes an untouched copy.
-    """
-    digests = dict(baseline.digests)
-    folder.mkdir(parents=True)
-    for path in baseline.digests:
-        target = folder / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if path in changed:
-            target.write_bytes(changed[path])
-            digests[path] = durable.sha256(changed[path])
-        else:
-            os.link(baseline.folder / path, target, follow_symlinks=False)
-    _make_read_only(folder)
-    return Copy(folder, digests, frozenset(changed))
+    def __init__(self, parent: Path, outputs: Mapping[str, Output]):
+        """Copy the outputs, and nothing else, to a folder of `parent`.
 
+        Raises:
+            IntegrityError: an output is missing, is not a regular file, or has other bytes.
+        """
+        self._parent = parent
+        self._outputs = outputs
+        self._changed: tuple[str, ...] = ()
+        self._seen: dict[str, tuple[int, ...]] = {}
+        self.folder = _draw_folder(parent)
+        self._copy_all()
 
-def make_empty(folder: Path) -> Copy:
-    """Make a read-only copy without any file."""
-    folder.mkdir(parents=True)
-    _make_read_only(folder)
-    return Copy(folder, {}, frozenset())
+    def lay_out(self, changed: Mapping[str, bytes]) -> dict[str, str]:
+        """Make it a mutant, until `restore`; return path -> SHA-256 of every file.
 
+        Args:
+            changed: path -> new bytes; {} lays out the outputs as they are.
+        """
+        # 1. The bytes.
+        digests = {path: output.sha256 for path, output in self._outputs.items()}
+        self._changed = tuple(changed)
+        for path, data in changed.items():
+            _overwrite(self.folder / path, data)
+            digests[path] = durable.sha256(data)
+        # 2. A new name, and the same time everywhere.
+        folder = _draw_folder(self._parent)
+        self.folder.rename(folder)
+        self.folder = folder
+        for entry in (folder, *folder.rglob("*")):
+            os.utime(entry, ns=(_TIME_NS, _TIME_NS), follow_symlinks=False)
+        # 3. What a run may not change.
+        self._seen = _describe_entries(folder)
+        return digests
 
-def describe_tampering(copy: Copy, baseline: Copy) -> str:
-    """Describe the first change that a run made to its copy; "" if it made none.
-
-    Own files are hashed. Linked files are only compared by inode: their bytes are those of the
-    baseline, which is hashed by a call with the baseline as `copy`.
-    """
-    entries = {}
-    for entry in copy.folder.rglob("*"):
-        if not _is_folder(entry):
-            entries[entry.relative_to(copy.folder).as_posix()] = entry
-    # 1. Files that were added or removed.
-    differences = sorted(entries.keys() ^ copy.digests.keys())
-    if differences:
-        action = "added" if differences[0] in entries else "removed"
-        return f"{differences[0]} was {action}"
-    # 2. Files that are no longer the same: another type, other bytes, or no link any more.
-    for path, entry in sorted(entries.items()):
-        if entry.is_symlink() or not entry.is_file():
-            return f"{path} was replaced"
-        if path in copy.own_files:
-            if durable.sha256_file(entry) != copy.digests[path]:
+    def describe_tampering(self) -> str:
+        """Describe the first change that a run made to it since it was laid out; "" without any."""
+        entries = _describe_entries(self.folder)
+        differences = sorted(entries.keys() ^ self._seen.keys())
+        if differences:
+            action = "added" if differences[0] in entries else "removed"
+            return f"{differences[0]} was {action}"
+        for path, entry in sorted(entries.items()):
+            if entry != self._seen[path]:
                 return f"{path} was changed"
-        elif not entry.samefile(baseline.folder / path):
-            return f"{path} was replaced"
-    return ""
+        return ""
+
+    def restore(self, *, whole: bool = False) -> None:
+        """Bring the outputs' own bytes back.
+
+        Args:
+            whole: copy everything anew, as a run may have changed anything.
+
+        Raises:
+            IntegrityError: see the constructor.
+        """
+        if whole:
+            remove_folder(self.folder)
+            self._copy_all()
+        else:
+            for path in self._changed:
+                _overwrite(self.folder / path, self._outputs[path].read())
+        self._changed = ()
+
+    def describe_corruption(self) -> str:
+        """Describe the first file whose bytes are not the output's own; "" without any.
+
+        This finds what times and sizes cannot show, such as writes through a memory map on file
+        systems that keep no time for them.
+        """
+        for path, output in self._outputs.items():
+            if durable.sha256_file(self.folder / path) != output.sha256:
+                return f"{path} was changed"
+        return ""
+
+    def _copy_all(self) -> None:
+        for path, output in self._outputs.items():
+            target = self.folder / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _check_digest(output, _copy_and_hash(_open_regular_file(output), target))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        _make_read_only(self.folder)
+
+
+class CopyPool:
+    """Copies of outputs for as many runs as go on at a time."""
+
+    def __init__(self, folder: Path, outputs: Mapping[str, Output], size: int):
+        """Copy the outputs `size` times below `folder`; see `OutputCopy`."""
+        self._folder = folder
+        self._copies = [OutputCopy(folder, outputs) for _ in range(size)]
+        self._free: SimpleQueue[OutputCopy] = SimpleQueue()
+        for copy in self._copies:
+            self._free.put(copy)
+        self.tampering = ""
+        """What a run changed of what it was given to judge; "" if none changed anything."""
+
+    @contextmanager
+    def laid_out(
+        self, changed: Mapping[str, bytes] | None
+    ) -> Iterator[tuple[Path, Mapping[str, str]]]:
+        """Yield a folder to judge, and path -> SHA-256 of its files.
+
+        Args:
+            changed: path -> new bytes; None: there are no files.
+        """
+        if changed is None:
+            with self.empty() as folder:
+                yield folder, {}
+            return
+        copy = self._free.get()
+        try:
+            digests = copy.lay_out(changed)
+            yield copy.folder, digests
+            tampering = copy.describe_tampering()
+            self._note(tampering)
+            copy.restore(whole=bool(tampering))
+        finally:
+            self._free.put(copy)
+
+    @contextmanager
+    def empty(self) -> Iterator[Path]:
+        """Yield an empty, read-only folder."""
+        folder = _draw_folder(self._folder)
+        folder.mkdir(parents=True)
+        folder.chmod(0o555)
+        yield folder
+        for entry in folder.iterdir():
+            self._note(f"{entry.name} was added")
+        remove_folder(folder)
+
+    def find_corruption(self) -> str:
+        """Describe the first file of a copy that is not the output; "" without any."""
+        for copy in self._copies:
+            corruption = copy.describe_corruption()
+            if corruption:
+                return _TAMPERED.format(corruption)
+        return ""
+
+    def remove(self) -> None:
+        """Delete all copies."""
+        remove_folder(self._folder)
+
+    def _note(self, tampering: str) -> None:
+        if tampering:
+            self.tampering = _TAMPERED.format(tampering)
 
 
 def hash_files(folder: Path) -> dict[str, str]:
@@ -124,8 +218,8 @@ def hash_files(folder: Path) -> dict[str, str]:
     return digests
 
 
-def remove_copy(folder: Path) -> None:
-    """Delete a copy, whose folders are read-only; nothing happens if it does not exist."""
+def remove_folder(folder: Path) -> None:
+    """Delete a folder whose folders may be read-only; nothing happens if it does not exist."""
     if not folder.exists():
         return
     subfolders = [entry for entry in folder.rglob("*") if _is_folder(entry)]
@@ -134,15 +228,26 @@ def remove_copy(folder: Path) -> None:
     shutil.rmtree(folder)
 
 
-def _open_regular_file(source: Path, path: str) -> BinaryIO:
-    """Open an output; `path` is its name in the error message."""
+def _draw_folder(parent: Path) -> Path:
+    return parent / secrets.token_hex(8)
+
+
+def _open_regular_file(output: Output) -> BinaryIO:
     # O_NOFOLLOW refuses a symbolic link; O_NONBLOCK returns at once for a pipe without a writer.
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
     try:
-        return os.fdopen(os.open(source, flags), "rb")
+        return os.fdopen(os.open(output.source, flags), "rb")
     except OSError as error:
-        message = f"output {path}: {error.strerror}"
+        message = f"output {output.path}: {error.strerror}"
         raise IntegrityError(code="output-unreadable", message=message) from error
+
+
+def _check_digest(output: Output, actual: str) -> None:
+    if actual != output.sha256:
+        message = (
+            f"output {output.path}: got sha256 {actual}; expected {output.sha256}, as collected"
+        )
+        raise IntegrityError(code="output-changed", message=message)
 
 
 def _copy_and_hash(file: BinaryIO, target: Path) -> str:
@@ -155,11 +260,31 @@ def _copy_and_hash(file: BinaryIO, target: Path) -> str:
     return digest.hexdigest()
 
 
+def _overwrite(file: Path, data: bytes) -> None:
+    """Replace the bytes of a read-only file; it stays the same file."""
+    file.chmod(0o644)
+    file.write_bytes(data)
+    file.chmod(0o444)
+
+
 def _make_read_only(folder: Path) -> None:
     """Remove the write permission; root ignores it, so `describe_tampering` checks afterwards."""
     for entry in folder.rglob("*"):
         entry.chmod(0o555 if _is_folder(entry) else 0o444)
     folder.chmod(0o555)
+
+
+def _describe_entries(folder: Path) -> dict[str, tuple[int, ...]]:
+    """Return path -> what no one can change in a file without changing it, folders included."""
+    return dict(_list_entries(folder))
+
+
+def _list_entries(folder: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
+    for entry in folder.rglob("*"):
+        stat = entry.lstat()
+        # The kernel sets the time of the last change (ctime); a process cannot.
+        description = (stat.st_mode, stat.st_ino, stat.st_nlink, stat.st_size, stat.st_ctime_ns)
+        yield entry.relative_to(folder).as_posix(), description
 
 
 def _is_folder(entry: Path) -> bool:

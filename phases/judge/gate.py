@@ -1,51 +1,59 @@
 """Judge outputs by a gate, and test the gate itself by mutation testing.
 
 judge_feature()   judges the outputs of one feature, in these steps:
-    baseline      draw the nonce, and copy the declared outputs into a private folder
     collect       ask pytest for the ids of all checks, on an empty folder
-    true run      all checks must run and pass on an untouched, read-only copy
-    mutants       checks must fail on an empty copy, and on one mutant for each kind of output
+    first         all checks run on a copy whose measurements are changed: they must fail
+    true run      all checks must run and pass on the outputs
+    mutants       checks must fail on an empty folder and on each damaged file; which outputs are
+                  protected by digests only?
     measurements  change each measurement alone: is it recomputed, bounded or only claimed?
-judge_phase()     does the same for a phase: one folder per feature; the mutants are an empty copy,
-                  and one copy per feature with its measurements changed
+    controls      the outputs again, among the mutants: they must pass
+judge_phase()     does the same for a phase: one folder per feature; the mutants are an empty
+                  folder, and one copy per feature with its measurements changed
 run_entry_gate()  runs a precondition in the repository root, without mutants
 gate_spec()       turns the plan's gate into what the others run
 """
 
 from __future__ import annotations
 
+import random
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from phases.base.strict_json import StrictJsonError
+from phases.execution.collect import matches
 from phases.execution.process import forward_signals
 from phases.execution.sandbox import Sandbox
 from phases.git.probe import work_trees
-from phases.judge.copies import Copy, remove_copy, snapshot_outputs
+from phases.judge.copies import Output, list_outputs
 from phases.judge.gate_run import (
     GateContext,
     GateKind,
     GateOutcome,
     GateRun,
     GateSpec,
+    pytest_server,
     run_gate,
+    write_import_block,
 )
 from phases.judge.measurements import Change, alter_result
-from phases.judge.mutants import kind_of, mutate_files
+from phases.judge.mutants import DAMAGES, alter_file, damage_file, kind_of
 from phases.judge.mutation import (
-    WITHOUT_INTEGRITY,
     Judgement,
+    MutantKind,
     Mutation,
     MutationContext,
     Progress,
     conclude,
     run_mutation_testing,
 )
-from phases.plan.schema import Gate, MutationKind
+from phases.judge.tables_and_sentences import alter_sentences, alter_tables
+from phases.plan.schema import Exemption, Gate
 from phases.record.result import RESULT, read_measurements
 
 __all__ = [
@@ -71,7 +79,8 @@ def judge_feature(
     sandbox: Sandbox,
     root: Path | None = None,
     blocked: Sequence[str] = (),
-    exempt: Sequence[str] = (),
+    patterns: Sequence[str] = (),
+    exempt: Sequence[Exemption] = (),
     on_progress: Progress | None = None,
 ) -> Judgement:
     """Judge the outputs of one feature.
@@ -82,13 +91,13 @@ def judge_feature(
         out: the outputs as collected; they are only read.
         outputs: path below `out` -> SHA-256, as collected; the gate sees no other file.
         inputs_file: JSON of the experiment's inputs.
-        workspace: a private empty folder on a file system with hard links; the logs of all runs
-            stay in its `runs/`.
+        workspace: a private empty folder; the logs of all runs stay in its `runs/`.
         env: variables for the gate, added to the runner's clean environment.
         sandbox: where the gate runs, without network.
         root: the repository, of which the gate imports nothing; None: imports are not blocked.
         blocked: top modules that the gate cannot import wherever they are, besides the runner.
-        exempt: kinds of output whose mutants may survive; they are tried and reported all the same.
+        patterns: the outputs as the plan declares them; for each, one file's content is altered.
+        exempt: files whose damage may go unnoticed; it is tried and reported all the same.
         on_progress: see `mutation.Progress`.
 
     Raises:
@@ -105,16 +114,19 @@ def judge_feature(
         root=root,
         blocked=blocked,
     ) as gate_context:
-        baseline = snapshot_outputs(out, outputs, gate_context.workspace / "baseline")
+        files = list_outputs(out, outputs)
         context = MutationContext(
-            gate_context, baseline, exempt=tuple(exempt), on_progress=on_progress
+            gate_context, files, exempt=tuple(exempt), on_progress=on_progress
         )
         try:
-            names = _measurement_names(baseline)
+            names = _measurement_names(files.get(RESULT))
+            mutations = _list_mutations(
+                files, patterns, gate_context.nonce, has_measurements=bool(names)
+            )
+            context = replace(context, mutations=tuple(mutations), measurement_names=names)
         except StrictJsonError as error:
             return _conclude_unreadable(context, error)
-        mutations = tuple(_list_mutations(baseline, gate_context.nonce))
-        return run_mutation_testing(replace(context, mutations=mutations, measurement_names=names))
+        return run_mutation_testing(context)
 
 
 def judge_phase(
@@ -133,8 +145,8 @@ def judge_phase(
 ) -> Judgement:
     """Judge all features of a phase together: PHASES_OUT holds one folder per feature.
 
-    The mutants are an empty copy and, for each feature with measurements, one copy in which they
-    are changed (kind `measurements:ID`). There is no measurement coverage.
+    The mutants are an empty folder and, for each feature with measurements, one copy in which they
+    are changed. There is no measurement coverage.
 
     Args:
         spec: the gate.
@@ -156,25 +168,18 @@ def judge_phase(
         root=root,
         blocked=blocked,
     ) as gate_context:
-        # 1. One baseline with a folder for each feature.
-        folder = gate_context.workspace / "baseline"
-        parts = {}
-        digests = {}
+        # 1. One folder for each feature.
+        files: dict[str, Output] = {}
         for feature_id, out in features.items():
-            part = snapshot_outputs(out, outputs[feature_id], folder / feature_id)
-            parts[feature_id] = part
-            for path, digest in part.digests.items():
-                digests[f"{feature_id}/{path}"] = digest
-        baseline = Copy(folder, digests, frozenset(digests))
-        context = MutationContext(gate_context, baseline, on_progress=on_progress)
+            files |= list_outputs(out, outputs[feature_id], prefix=f"{feature_id}/")
+        context = MutationContext(gate_context, files, on_progress=on_progress)
         # 2. One mutation for each feature with measurements.
         mutations = []
         try:
-            for feature_id, part in parts.items():
-                if _measurement_names(part):
-                    make = partial(_mutate_feature, part, feature_id)
-                    kind = f"{MutationKind.MEASUREMENTS}:{feature_id}"
-                    mutations.append(Mutation(kind, make, WITHOUT_INTEGRITY))
+            for feature_id in features:
+                result = files.get(f"{feature_id}/{RESULT}")
+                if result and _measurement_names(result):
+                    mutations.append(_mutate_measurements(result, feature_id))
         except StrictJsonError as error:
             return _conclude_unreadable(context, error)
         return run_mutation_testing(replace(context, mutations=tuple(mutations)))
@@ -228,43 +233,80 @@ def _gate_context(
         roots=tuple(roots),
         blocked=tuple(blocked),
     )
-    # The runs are started from several threads, and only the main thread gets signals.
-    with forward_signals():
+    write_import_block(gate_context)
+    with ExitStack() as stack:
+        # The runs are started from several threads, and only the main thread gets signals.
+        stack.enter_context(forward_signals())
+        if spec.kind == GateKind.PYTEST:
+            server = stack.enter_context(pytest_server(gate_context))
+            gate_context = replace(gate_context, pytest_server=server)
         try:
             yield gate_context
         finally:
-            for name in ("baseline", "copies", "cache"):
-                remove_copy(gate_context.workspace / name)
+            shutil.rmtree(gate_context.cache, ignore_errors=True)
 
 
 def _conclude_unreadable(context: MutationContext, error: StrictJsonError) -> Judgement:
     """Return an errored judgement: without readable measurements there is no mutation testing."""
     reason = f"{RESULT} cannot be judged: {error.problems[0]}"
-    return conclude(context, GateRun(GateOutcome.ERRORED, reason=reason), seconds=0.0)
+    return conclude(context, GateRun(GateOutcome.ERRORED, reason=reason))
 
 
-def _measurement_names(copy: Copy) -> tuple[str, ...]:
+def _measurement_names(result: Output | None) -> tuple[str, ...]:
     """Return the names of the measurements; StrictJsonError if result.json cannot be read."""
-    if RESULT not in copy.digests:
+    if result is None:
         return ()
-    return tuple(read_measurements(copy.read(RESULT)))
+    return tuple(read_measurements(result.read()))
 
 
-def _list_mutations(baseline: Copy, seed: str) -> Iterator[Mutation]:
-    """Yield one mutation for each kind of output that has files here."""
-    present = {kind_of(path) for path in baseline.digests}
-    for kind in MutationKind:
-        if kind in present:
-            make = partial(mutate_files, kind, baseline.digests, baseline.read, seed)
-            options: tuple[str, ...] = ()
-            if kind == MutationKind.MEASUREMENTS:
-                # A check that compares digests notices every change without knowing the numbers,
-                # so here the gate has to do without such checks.
-                options = WITHOUT_INTEGRITY
-            yield Mutation(kind, make, options)
+#### the mutations of a feature
 
 
-def _mutate_feature(part: Copy, feature_id: str) -> dict[str, bytes]:
-    """Return the result.json of one feature with all measurements changed, by its path."""
-    mutated = alter_result(part.read(RESULT), Change.LARGE)
-    return {f"{feature_id}/{RESULT}": mutated}
+def _list_mutations(
+    outputs: Mapping[str, Output], patterns: Sequence[str], nonce: str, *, has_measurements: bool
+) -> Iterator[Mutation]:
+    """Yield all mutations but `empty`."""
+    # 1. What every gate must notice: measurements, and the damage of any file. The measurements
+    #    stand for the damage of result.json.
+    files = dict(outputs)
+    if has_measurements:
+        yield _mutate_measurements(files.pop(RESULT), RESULT)
+    for path, output in sorted(files.items()):
+        make = partial(_damage, output)
+        yield Mutation(MutantKind.TAMPER, path, make, DAMAGES[kind_of(path)])
+
+    # 2. What a reader wants to know: was it judged, or only sealed?
+    for pattern in patterns:
+        candidates = sorted(path for path in files if matches(pattern, path))
+        if candidates:
+            rng = random.Random(f"{nonce}:{pattern}")
+            make = partial(_alter, files[rng.choice(candidates)], rng)
+            yield Mutation(MutantKind.CONTENT, pattern, make)
+    if RESULT in outputs:
+        result = outputs[RESULT]
+        parts: dict[str, Callable[[bytes], bytes]] = {
+            f"tables of {RESULT}": alter_tables,
+            f"sentences of {RESULT}": alter_sentences,
+        }
+        for part, alter in parts.items():
+            data = result.read()
+            altered = alter(data)
+            if altered != data:
+                yield Mutation(MutantKind.CONTENT, part, partial(dict, {RESULT: altered}))
+
+
+def _mutate_measurements(result: Output, target: str) -> Mutation:
+    """Return the mutation that changes all measurements of a result.json at once."""
+
+    def make() -> dict[str, bytes]:
+        return {result.path: alter_result(result.read(), Change.LARGE)}
+
+    return Mutation(MutantKind.MEASUREMENTS, target, make)
+
+
+def _damage(output: Output) -> dict[str, bytes]:
+    return {output.path: damage_file(output.path, output.read())}
+
+
+def _alter(output: Output, rng: random.Random) -> dict[str, bytes]:
+    return {output.path: alter_file(output.path, output.read(), rng)}

@@ -11,15 +11,18 @@ from __future__ import annotations
 import json
 import os
 import re
+import secrets
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
 from phases.base.text import printable
 from phases.execution import process
+from phases.execution.fork_server import ForkServer
 from phases.execution.process import ProcessResult
 from phases.execution.sandbox import Sandbox
 from phases.judge.junit import MAX_MESSAGE, CheckResult, ReportError, check_id, read_report
@@ -29,14 +32,20 @@ TAIL_LINE = 500  # characters
 LISTED_IDS = 5  # ids that one message names
 
 # Without `skipping` the marks skip, skipif and xfail are unknown, and --strict-markers refuses the
-# whole file: a check either passes or fails. Without `subtests` one check is one case of the
-# report. The other plugins only cost time at each start.
-PLUGINS_OFF = ("cacheprovider", "skipping", "subtests", "doctest", "pastebin", "setuponly",
-               "setupplan", "stepwise", "legacypath")  # fmt: skip
+# whole file: a check either passes or fails. The other plugins only cost time at each start.
+PLUGINS_OFF = ("cacheprovider", "skipping", "doctest", "pastebin", "setuponly", "setupplan",
+               "stepwise", "legacypath")  # fmt: skip
 
+# The warnings are about checks that seem to pass: `return total == 15` asserts nothing, and an
+# assertion that fails in a thread or in `__del__` reaches no check.
 INI = """[pytest]
 markers =
     integrity: compares digests, or copies of a number inside the outputs
+filterwarnings =
+    error::pytest.PytestReturnNotNoneWarning
+    error:It is deprecated to return a value that is not None:DeprecationWarning
+    error::pytest.PytestUnhandledThreadExceptionWarning
+    error::pytest.PytestUnraisableExceptionWarning
 junit_family = xunit2
 junit_suite_name = {nonce}
 pythonpath = {gates_dir}
@@ -45,11 +54,13 @@ pythonpath = {gates_dir}
 # The import block: the text that both of its programs begin with, and how each ends.
 BLOCK_FOLDER = "import_block"
 IMPORT_BLOCK = Path(__file__).with_name("import_block.py").read_text("utf-8")
-RUN_PYTEST = """
+PYTEST_SERVER = Path(__file__).with_name("pytest_server.py")
+SERVE = """
 if __name__ == "__main__":  # a process that multiprocessing spawns runs this file too
     import runpy
 
-    runpy.run_module("pytest", run_name="__main__")
+    *_, server_file, connection, supervisor_file = sys.argv
+    runpy.run_path(server_file)["serve"](int(connection), supervisor_file)
 """
 LOAD_NEXT = """
 load_next_sitecustomize(__file__)
@@ -127,11 +138,18 @@ class GateContext:
     blocked."""
     blocked: tuple[str, ...] = ()
     """Top modules that the gate cannot import wherever they are, besides the runner."""
+    pytest_server: ForkServer | None = None
+    """What runs of pytest are forked from; a shell gate needs none."""
 
     @property
     def cache(self) -> Path:
         """The folder in which the gate's runs share what they recomputed."""
         return self.workspace / "cache"
+
+    @property
+    def import_block(self) -> Path:
+        """The folder of the programs that block imports."""
+        return self.workspace / BLOCK_FOLDER
 
 
 def run_gate(
@@ -141,6 +159,7 @@ def run_gate(
     name: str,
     digests: Mapping[str, str] | None = None,
     options: tuple[str, ...] = (),
+    has_own_cache: bool = False,
 ) -> GateRun:
     """Run the gate once.
 
@@ -150,39 +169,78 @@ def run_gate(
         name: name of the run, unique in this judgement; its log is `runs/NAME/log`.
         digests: path -> SHA-256 of the files in `folder`; if given, `folder` is PHASES_OUT.
         options: further options of pytest.
+        has_own_cache: whether it gets an empty folder in the place of the one that runs share.
 
     Raises:
         InterruptedRunError: a stop signal came.
     """
-    run_folder = gate_context.workspace / "runs" / name
-    result = _run_process(gate_context, folder, run_folder, digests=digests, options=options)
-    tail = printable_tail(run_folder / "log")
-    if gate_context.spec.kind == GateKind.SHELL:
-        run = _judge_shell(gate_context.spec, result, tail)
-    else:
-        run = _judge_pytest(gate_context, result, _report_path(run_folder), tail)
-    return _with_process(run, result, tail)
+    with _run_folder(gate_context, name) as run_folder:
+        cache = run_folder / "cache" if has_own_cache else gate_context.cache
+        result = _run_process(
+            gate_context, folder, run_folder, digests=digests, options=options, cache=cache
+        )
+        tail = printable_tail(run_folder / "log")
+        if gate_context.spec.kind == GateKind.SHELL:
+            run = _judge_shell(gate_context.spec, result, tail)
+        else:
+            run = _judge_pytest(gate_context, result, _report_path(run_folder), tail)
+        return _with_process(run, result, tail)
 
 
-def collect_checks(gate_context: GateContext, folder: Path) -> tuple[str, ...] | GateRun:
-    """Ask pytest for the ids of all checks, before any runs; an errored run if there is no answer.
+@contextmanager
+def _run_folder(gate_context: GateContext, name: str) -> Iterator[Path]:
+    """Yield the folder of one run. It is named after the run only when that has ended: what a gate
+    can read must not say what it judges.
+    """
+    runs = gate_context.workspace / "runs"
+    folder = runs / secrets.token_hex(8)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        folder.rename(runs / name)
+
+
+def collect_checks(
+    gate_context: GateContext, folder: Path, *, selection: tuple[str, ...] = ()
+) -> tuple[str, ...] | GateRun:
+    """Ask pytest for the ids of checks, before any runs; an errored run if there is no answer.
 
     `folder` is empty: a gate reads none of the outputs at import, so its checks are the same there.
+    `selection` are the options that select checks; without them () means an errored run.
     """
-    run_folder = gate_context.workspace / "runs" / "collect"
-    result = _run_process(gate_context, folder, run_folder, digests={}, options=("--collect-only",))
-    tail = printable_tail(run_folder / "log")
+    name = "-".join(("collect", *selection[1:])).replace(" ", "-")
+    options = ("--collect-only", *selection)
+    with _run_folder(gate_context, name) as run_folder:
+        result = _run_process(
+            gate_context,
+            folder,
+            run_folder,
+            digests={},
+            options=options,
+            cache=gate_context.cache,
+        )
+        return _read_collected(
+            gate_context.spec, result, run_folder / "log", may_be_empty=bool(selection)
+        )
+
+
+def _read_collected(
+    spec: GateSpec, result: ProcessResult, log: Path, *, may_be_empty: bool
+) -> tuple[str, ...] | GateRun:
+    """Return the ids that a collection printed."""
+    tail = printable_tail(log)
     # 1. pytest prints one node id per line.
     ids = []
-    for line in (run_folder / "log").read_text("utf-8", "replace").splitlines():
-        if line.startswith(f"{gate_context.spec.target}::"):
+    for line in log.read_text("utf-8", "replace").splitlines():
+        if line.startswith(f"{spec.target}::"):
             ids.append(check_id(line))
     # 2. The list counts only if pytest ended as it does after a collection without errors.
-    reason = _describe_abnormal_end(result, gate_context.spec, tail)
+    reason = _describe_abnormal_end(result, spec, tail)
     if not reason and result.exit_code not in (ALL_PASSED, NONE_COLLECTED):
         error = _last_error(tail)
         reason = f"pytest could not collect its checks (exit {result.exit_code}){error}"
-    if not reason and not ids:
+    if not reason and not ids and not may_be_empty:
         reason = "pytest collected no checks"
     if reason:
         return _with_process(GateRun(GateOutcome.ERRORED, reason=reason), result, tail)
@@ -207,11 +265,12 @@ def _run_process(
     *,
     digests: Mapping[str, str] | None,
     options: tuple[str, ...],
+    cache: Path,
 ) -> ProcessResult:
     """Prepare the run's own folder, build the command and run it."""
-    # 1. What the process may write: the report, HOME, TMPDIR and the shared cache.
+    # 1. What the process may write: the report, HOME, TMPDIR and the cache.
     writable = run_folder / "write"
-    for directory in (writable / "home", writable / "tmp", gate_context.cache):
+    for directory in (writable / "home", writable / "tmp", cache):
         directory.mkdir(parents=True, exist_ok=True)
     variables = {
         "HOME": str(writable / "home"),
@@ -220,10 +279,10 @@ def _run_process(
         "COLUMNS": "200",
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
         "PHASES_NONCE": gate_context.nonce,
-        "PHASES_GATE_CACHE": str(gate_context.cache),
+        "PHASES_GATE_CACHE": str(cache),
     }
     # 2. What it may read: the outputs, the gates, the inputs.
-    read_only = [folder, gate_context.gates_dir, run_folder]
+    read_only = [folder, gate_context.gates_dir, run_folder, *_input_paths(gate_context)]
     if digests is not None:
         digests_file = run_folder / "digests.json"
         digests_file.write_text(json.dumps(dict(digests), sort_keys=True), "utf-8")
@@ -231,68 +290,82 @@ def _run_process(
         variables["PHASES_DIGESTS"] = str(digests_file)
     if gate_context.inputs_file is not None:
         variables["PHASES_INPUTS"] = str(gate_context.inputs_file)
-        inputs = json.loads(gate_context.inputs_file.read_bytes())  # the runner's own file
-        read_only.append(gate_context.inputs_file)
-        read_only += [Path(entry["path"]) for entry in inputs.values()]
     # 3. What its Python processes cannot import; pytest itself runs with -I and ignores PYTHONPATH.
     if gate_context.roots:
-        block = _write_import_block(gate_context, run_folder)
-        path = [str(block), gate_context.env.get("PYTHONPATH", "")]
-        variables["PYTHONPATH"] = os.pathsep.join(filter(None, path))
-    # 4. The command, confined.
-    if gate_context.spec.kind == GateKind.SHELL:
-        argv = ["/bin/sh", "-c", gate_context.spec.target]
-    else:
-        # `gates` is importable from here alone: -I keeps every other folder off the path. pytest
-        # takes the path relative to the ini file and splits it at spaces, as a shell does.
-        gates_dir = shlex.quote(os.path.relpath(gate_context.gates_dir, run_folder))
-        ini = INI.format(nonce=gate_context.nonce, gates_dir=gates_dir)
-        (run_folder / "gate.ini").write_text(ini, "utf-8")
-        argv = _pytest_command(gate_context, run_folder, options)
-    command = gate_context.sandbox.command(
-        argv, writable=[writable, gate_context.cache], read_only=read_only, network=False
-    )
+        variables["PYTHONPATH"] = str(gate_context.import_block)
+    # 4. The command. A shell gate is started by itself, and runs of pytest are forked.
+    environment = process.clean_environment({**gate_context.env, **variables})
+    log = run_folder / "log"
+    timeout_s = gate_context.spec.timeout_s
+    if gate_context.pytest_server is None:
+        command = gate_context.sandbox.command(
+            ["/bin/sh", "-c", gate_context.spec.target],
+            writable=[writable, cache],
+            read_only=read_only,
+            network=False,
+        )
+        return process.run(command, cwd=folder, env=environment, log=log, timeout_s=timeout_s)
+    command = _pytest_command(gate_context, run_folder, options)
+    start = gate_context.pytest_server.start
     return process.run(
-        command,
-        cwd=folder,
-        env=process.clean_environment({**gate_context.env, **variables}),
-        log=run_folder / "log",
-        timeout_s=gate_context.spec.timeout_s,
+        command, cwd=folder, env=environment, log=log, timeout_s=timeout_s, start=start
     )
 
 
 def _pytest_command(
     gate_context: GateContext, run_folder: Path, options: tuple[str, ...]
 ) -> list[str]:
-    """Build the command line of pytest.
-
-    -I keeps out the user's PYTHON* variables and the working directory; -B writes no .pyc files.
-    """
-    program = ["-m", "pytest"]
-    if gate_context.roots:
-        program = [str(run_folder / BLOCK_FOLDER / "gate_main.py")]
-    argv = [sys.executable, "-I", "-B", *program, "-c", str(run_folder / "gate.ini")]
+    """Write the configuration of pytest and return its command line."""
+    # `gates` is importable from here alone: -I keeps every other folder off the path. pytest takes
+    # the path relative to the ini file and splits it at spaces, as a shell does.
+    gates_dir = shlex.quote(os.path.relpath(gate_context.gates_dir, run_folder))
+    ini = INI.format(nonce=gate_context.nonce, gates_dir=gates_dir)
+    (run_folder / "gate.ini").write_text(ini, "utf-8")
+    argv = ["pytest", "-c", str(run_folder / "gate.ini")]
     argv += ["--rootdir", str(gate_context.gates_dir), "--noconftest", "--strict-markers"]
     for plugin in PLUGINS_OFF:
         argv += ["-p", f"no:{plugin}"]
-    argv += ["-q", "--color=no", "--tb=short", f"--junitxml={_report_path(run_folder)}"]
+    argv += ["-q", "--color=no", f"--junitxml={_report_path(run_folder)}"]
     return [*argv, *options, str(gate_context.gates_dir / gate_context.spec.target)]
 
 
-def _write_import_block(gate_context: GateContext, run_folder: Path) -> Path:
-    """Write the programs that block imports; return their folder.
+def pytest_server(gate_context: GateContext) -> ForkServer:
+    """Return what the gate's runs of pytest are forked from.
+
+    -I keeps out the user's PYTHON* variables and the working directory; -B writes no .pyc files.
+    """
+    program = [sys.executable, "-I", "-B", str(gate_context.import_block / "gate_main.py")]
+    command = gate_context.sandbox.command(
+        [*program, str(PYTEST_SERVER)],
+        writable=[gate_context.workspace],
+        read_only=[gate_context.gates_dir, *_input_paths(gate_context)],
+        network=False,
+    )
+    return ForkServer(command, process.clean_environment(gate_context.env))
+
+
+def write_import_block(gate_context: GateContext) -> None:
+    """Write the programs that block imports.
 
     `gate_main.py` starts pytest; `sitecustomize.py` is loaded by Python where PYTHONPATH names the
     folder: in a shell gate, and in the processes that a pytest gate starts.
     """
-    folder = run_folder / BLOCK_FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
-    names = ("phases", *gate_context.blocked)
-    roots = [str(root) for root in gate_context.roots]
-    call = f"install({roots!r}, {names!r}, {str(gate_context.gates_dir)!r})\n"
-    for file, end in (("gate_main.py", RUN_PYTEST), ("sitecustomize.py", LOAD_NEXT)):
-        (folder / file).write_text(f"{IMPORT_BLOCK}\n\n{call}{end}", "utf-8")
-    return folder
+    gate_context.import_block.mkdir(parents=True, exist_ok=True)
+    call = ""
+    if gate_context.roots:
+        names = ("phases", *gate_context.blocked)
+        roots = [str(root) for root in gate_context.roots]
+        call = f"install({roots!r}, {names!r}, {str(gate_context.gates_dir)!r})\n"
+    for file, end in (("gate_main.py", SERVE), ("sitecustomize.py", LOAD_NEXT)):
+        text = f"{IMPORT_BLOCK}\n\n{call}{end}"
+        (gate_context.import_block / file).write_text(text, "utf-8")
+
+
+def _input_paths(gate_context: GateContext) -> list[Path]:
+    if gate_context.inputs_file is None:
+        return []
+    inputs = json.loads(gate_context.inputs_file.read_bytes())  # the runner's own file
+    return [gate_context.inputs_file, *(Path(entry["path"]) for entry in inputs.values())]
 
 
 def _report_path(run_folder: Path) -> Path:
@@ -366,7 +439,7 @@ def _judge_pytest(
     expected_code = SOME_FAILED if failures else ALL_PASSED
     summary = f"{failures} of {len(checks)} checks failed"
     if code != expected_code:
-        reason = f"exit {code} disagrees with the report: {summary}"
+        reason = f"exit {code} disagrees with the report: {summary}{_last_error(tail)}"
         return GateRun(GateOutcome.ERRORED, checks, reason)
     if failures:
         return GateRun(GateOutcome.FAILED, checks, summary)
@@ -380,7 +453,12 @@ def list_ids(ids: Sequence[str]) -> str:
 
 def _last_error(tail: str) -> str:
     """Return the line of pytest's output that names the error, after ": "; "" if there is none."""
-    for pattern in (r"^E  +(.+)$", r"^ERROR:? (.+)$", r"^\[phases: (.+)\]$"):
+    for pattern in (
+        r"^E  +(.+)$",
+        r"^ERROR:? (.+)$",
+        r"^\[phases: (.+)\]$",
+        r"^(pytest\.\w+Warning: .+)$",
+    ):
         lines = re.findall(pattern, tail, re.MULTILINE)
         if lines:
             return f": {printable(lines[-1], MAX_MESSAGE)}"

@@ -1,116 +1,186 @@
-"""The mutated files of mutants: one mutation per kind of output, each drawn from a seed.
+"""The mutated bytes of one output file: damaged or altered by its kind.
 
-A kind counts as present if its mutation changes bytes. Every function here takes bytes and returns
-bytes; `copies.py` writes the mutants to disk.
+`damage_file` makes the mutant that tries whether anybody notices: the same damage for the same
+bytes. `alter_file` makes the one that tries whether anybody reads: drawn from a seed, and of a file
+of no known kind one character only. `copies.py` writes mutants to the disk.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
+import re
 import struct
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
+from enum import StrEnum
 from typing import Any
 
-from phases.base import strict_json
-from phases.judge.measurements import Change, alter_result, alter_value
+from phases.base import durable, strict_json
+from phases.judge.measurements import Change, alter_value
 from phases.judge.noise import mutate_arrays
-from phases.plan.schema import MutationKind
-from phases.record.result import RESULT, read_measurements
 
-TEXT_SUFFIXES = (".md", ".txt", ".svg", ".jsonl")
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MAX_PIXEL_BYTES = 1 << 28
+_WORD = re.compile(rb"\S+\s*")
+_DIGIT = re.compile(rb"[0-9]")
+_LETTER = re.compile(rb"[A-Za-z]")
 _SAMPLES_PER_PIXEL = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by PNG colour type
 
 
-def kind_of(path: str) -> MutationKind | None:
-    """Return the kind of a file by its name; None if no mutation is made of such files."""
-    if path == RESULT:
-        return MutationKind.MEASUREMENTS
-    if path.endswith(".json"):
-        return MutationKind.JSON
-    if path.endswith(".safetensors"):
-        return MutationKind.ARRAYS
-    if path.endswith(".png"):
-        return MutationKind.IMAGES
-    if path.endswith(TEXT_SUFFIXES):
-        return MutationKind.TEXT
-    return None
+class FileKind(StrEnum):
+    """A kind of file, by which its mutants are made."""
+
+    JSON = "json"
+    ARRAYS = "arrays"
+    IMAGE = "image"
+    TEXT = "text"
+    OTHER = "other"
 
 
-def mutate_files(
-    kind: MutationKind, paths: Iterable[str], read: Callable[[str], bytes], seed: str
-) -> dict[str, bytes]:
-    """Return the mutated bytes of all files of one kind, by path; only those that changed.
+KINDS = {
+    ".json": FileKind.JSON,
+    ".safetensors": FileKind.ARRAYS,
+    ".png": FileKind.IMAGE,
+    ".md": FileKind.TEXT,
+    ".txt": FileKind.TEXT,
+    ".svg": FileKind.TEXT,
+    ".jsonl": FileKind.TEXT,
+}
+"""How a file's name ends -> its kind."""
 
-    Raises:
-        strict_json.StrictJsonError: result.json cannot be read, so its measurements cannot be
-            changed.
+DAMAGES = {
+    FileKind.JSON: "one value changed",
+    FileKind.ARRAYS: "noise in the place of its arrays",
+    FileKind.IMAGE: "one byte of pixel data changed",
+    FileKind.TEXT: "every second line dropped",
+    FileKind.OTHER: "cut in half",
+}
+"""What a mutant's file suffered, in words."""
+
+
+def kind_of(path: str) -> FileKind:
+    """Return the kind of a file by its name."""
+    for ending, kind in KINDS.items():
+        if path.endswith(ending):
+            return kind
+    return FileKind.OTHER
+
+
+def damage_file(path: str, data: bytes) -> bytes:
+    """Return the damaged bytes of a file: never its own, and the same ones every time."""
+    kind = kind_of(path)
+    if kind == FileKind.OTHER:
+        return data[: len(data) // 2] or _change_byte(data)
+    return _mutate(kind, data, random.Random(f"{path}:{durable.sha256(data)}"))
+
+
+def alter_file(path: str, data: bytes, rng: random.Random) -> bytes:
+    """Return the altered bytes of a file: never its own."""
+    kind = kind_of(path)
+    if kind == FileKind.OTHER:
+        return alter_character(data, rng)
+    return _mutate(kind, data, rng)
+
+
+def _mutate(kind: FileKind, data: bytes, rng: random.Random) -> bytes:
+    """Mutate a file of a known kind.
+
+    A file that is not what its name says (JSON, .safetensors, PNG) is mutated like text, and so is
+    one that has nothing to change: it is an output all the same, so the gate has to notice.
     """
-    changed = {}
-    for path in sorted(paths):
-        if kind_of(path) == kind:
-            data = read(path)
-            mutated = mutate_bytes(kind, data, random.Random(f"{seed}:{kind}:{path}"))
-            if mutated != data:
-                changed[path] = mutated
-    return changed
-
-
-def mutate_bytes(kind: MutationKind, data: bytes, rng: random.Random) -> bytes:
-    """Return the mutated bytes of one file; equal bytes mean that there is nothing to mutate.
-
-    A file that is not what its name says (JSON, .safetensors, PNG) is mutated like text: it is an
-    output all the same, so the gate has to notice.
-
-    Raises:
-        strict_json.StrictJsonError: `kind` is MEASUREMENTS and result.json cannot be read.
-    """
-    if kind == MutationKind.MEASUREMENTS:
-        return alter_result(data, Change.LARGE) if read_measurements(data) else data
-    mutate: Mapping[MutationKind, Callable[[bytes, random.Random], bytes]] = {
-        MutationKind.JSON: mutate_json,
-        MutationKind.ARRAYS: mutate_arrays,
-        MutationKind.IMAGES: mutate_png,
-        MutationKind.TEXT: mutate_text,
+    mutators: dict[FileKind, Callable[[bytes, random.Random], bytes]] = {
+        FileKind.JSON: mutate_json,
+        FileKind.ARRAYS: mutate_arrays,
+        FileKind.IMAGE: mutate_png,
     }
-    try:
-        return mutate[kind](data, rng)
-    except (ValueError, struct.error):
-        return mutate_text(data, rng)
+    mutated = data
+    if kind in mutators:
+        with contextlib.suppress(ValueError, struct.error):
+            mutated = mutators[kind](data, rng)
+    if mutated == data:
+        mutated = mutate_text(data)
+    return mutated
 
 
-def mutate_text(data: bytes, _rng: random.Random) -> bytes:
-    """Drop every second line; blank lines are neither counted nor dropped.
+def _change_byte(data: bytes) -> bytes:
+    """Return other bytes for a file that is too short to take anything away."""
+    if not data.strip():
+        return data + b"?"
+    return bytes([data[0] ^ 1]) + data[1:]
 
-    A file of one line becomes empty.
+
+#### text and files of no known kind
+
+
+def mutate_text(data: bytes) -> bytes:
+    """Drop every second line; of a single line every second word, of a single word every second
+    byte. A single byte changes. Nothing becomes empty.
+
+    Blank lines are neither counted nor dropped: if they counted, a text with a blank line after
+    every line would lose no word.
     """
-    lines = data.splitlines(keepends=True)
-    # If blank lines counted, a text with a blank line after every line would lose no word.
-    numbers = [number for number, line in enumerate(lines) if line.strip()]
-    if len(numbers) < 2:
-        return b""
-    dropped = set(numbers[1::2])
-    return b"".join(line for number, line in enumerate(lines) if number not in dropped)
+    lines = []
+    position = 0
+    for line in data.splitlines(keepends=True):
+        if line.strip():
+            lines.append((position, position + len(line)))
+        position += len(line)
+    words = [match.span() for match in _WORD.finditer(data)] if len(lines) == 1 else []
+    single_bytes = [(start, start + 1) for start in range(len(data)) if len(words) == 1]
+    for pieces in (lines, words, single_bytes):
+        if len(pieces) > 1:
+            return _drop_every_second(data, pieces)
+    return _change_byte(data)
+
+
+def _drop_every_second(data: bytes, pieces: list[tuple[int, int]]) -> bytes:
+    """Drop every second piece, each from a start to an end."""
+    kept = bytearray()
+    position = 0
+    for start, end in pieces[1::2]:
+        kept += data[position:start]
+        position = end
+    return bytes(kept + data[position:])
+
+
+def alter_character(data: bytes, rng: random.Random) -> bytes:
+    """Change one digit of a text to another digit, or one letter if it has no digit; else one byte.
+
+    A text stays a text of as many lines and columns, so that only a reader of its numbers notices.
+    """
+    if not data.strip():
+        return data + b"?"
+    start = rng.randrange(len(data))
+    if _is_text(data):
+        for characters, choice in ((_DIGIT, b"0123456789"), (_LETTER, b"abcdefgh")):
+            found = characters.search(data, start) or characters.search(data)
+            if found:
+                other = rng.choice(choice.replace(found[0].lower(), b""))
+                return data[: found.start()] + bytes([other]) + data[found.end() :]
+    return data[:start] + bytes([data[start] ^ 0xFF]) + data[start + 1 :]
+
+
+def _is_text(data: bytes) -> bool:
+    try:
+        return "\0" not in data.decode()
+    except UnicodeDecodeError:
+        return False
 
 
 #### JSON
 
 
 def mutate_json(data: bytes, rng: random.Random) -> bytes:
-    """Alter one leaf, drawn at random, by a large change; a document without leaves stays.
+    """Alter one leaf, drawn at random, by a large change; a document without leaves gets one.
 
     Raises:
         ValueError: not strict JSON.
     """
     # The document is put into a list, so that a document that is a leaf has a container too.
     root = [strict_json.loads(data, max_bytes=len(data))]
-    leaves = list(_leaves(root))
-    if not leaves:
-        return data
-    container, key = rng.choice(leaves)
+    container, key = rng.choice(list(_leaves(root)) or [(root, 0)])
     container[key] = alter_value(container[key], Change.LARGE)
     return json.dumps(root[0], indent=2, ensure_ascii=False).encode()
 

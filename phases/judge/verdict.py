@@ -11,6 +11,7 @@ from phases.record.state import FeatureState
 from phases.record.statement import ResourceDescriptor, file_subjects
 from phases.record.verdict import (
     CoverageReport,
+    ExemptionReport,
     GateReport,
     JudgementSeconds,
     MutantReport,
@@ -41,7 +42,11 @@ def verdict_of(
     gate = GateReport(
         state=judgement.state,
         reasons=judgement.reasons,
-        exempt=judgement.exempt,
+        exempt=tuple(
+            ExemptionReport(files=exemption.files, reason=exemption.reason)
+            for exemption in judgement.exempt
+        ),
+        digest_only=judgement.digest_only,
         messages={check.id: check.message for check in run.checks if not check.passed},
         nonce=judgement.nonce,
         outcome=run.outcome,
@@ -49,7 +54,8 @@ def verdict_of(
         signal=run.signal,
         mutants=tuple(
             MutantReport(
-                kind=mutant.kind,
+                kind=mutant.mutation.kind,
+                target=mutant.mutation.target,
                 killed=mutant.killed,
                 outcome=mutant.outcome,
                 killed_by=mutant.killed_by,
@@ -91,9 +97,10 @@ def gate_summary(name: str, judgement: Judgement) -> GateSummary:
         passed=passed,
         failed=len(checks) - passed,
         coverage=_coverage_counts(judgement.coverage),
-        killed=sum(mutant.killed for mutant in judgement.mutants),
-        mutants=len(judgement.mutants),
-        exempt=judgement.exempt,
+        killed=sum(mutant.killed for mutant in judgement.required_mutants),
+        mutants=len(judgement.required_mutants),
+        digest_only=judgement.digest_only,
+        exempt=tuple(map(str, judgement.exempt)),
     )
 
 

@@ -19,6 +19,10 @@ from phases.plan.schema import CACHE_PREFIX, MAX_BYTES, Feature, Gate, Input, Ph
 MAX_DEPTH = 32  # nested arrays and objects of a plan
 MAX_SHOWN = 80  # characters of a value in a problem
 
+_RESERVED = re.compile(
+    r"PYTEST_.*|PYTHON.*|LD_.*|DYLD_.*|GIT_.*|PHASES_.*|HOME|PATH|TMPDIR|BASH_ENV|ENV"
+)
+"""Variables by which a plan would reach into the runner, its gates or their libraries."""
 _GATE_PATH = re.compile(r"gates/(\w+/)*test_\w+\.py")
 
 
@@ -101,6 +105,12 @@ def _plan_problems(plan: Plan) -> Iterator[str]:
     # 1. Names that must be unique.
     yield from _path_problems("results", plan.results)
     yield from _duplicates("inputs", [item.name for item in plan.inputs])
+    for name in plan.defaults.env:
+        if _RESERVED.fullmatch(name):
+            yield (
+                f"defaults.env: got {name}; expected none that decides what a gate runs or reads "
+                "(docs/prd-format.md); an experiment's own command may set it"
+            )
     feature_ids: list[str] = []
     for phase in plan.phases:
         feature_ids += [feature.id for feature in phase.features]
@@ -148,6 +158,8 @@ def _feature_problems(
     yield from _duplicates(f"{location}.predictions", prediction_ids)
     for pattern in feature.outputs:
         yield from _path_problems(f"{location}.outputs", pattern)
+    for exemption in feature.exempt:
+        yield from _path_problems(f"{location}.exempt", exemption.files)
     for target in feature.publish.values():
         if not target.startswith("docs/"):
             yield f"{location}.publish: got {target!r}; expected a path below docs/"

@@ -36,16 +36,6 @@ Number = Annotated[float, Field(allow_inf_nan=False)]
 SchemaVersion = Annotated[int, Field(ge=1, le=1)]
 
 
-class MutationKind(StrEnum):
-    """A kind of output that the mutants of a gate change."""
-
-    MEASUREMENTS = "measurements"
-    JSON = "json"
-    ARRAYS = "arrays"
-    IMAGES = "images"
-    TEXT = "text"
-
-
 class ApprovalMode(StrEnum):
     """How an approval is given."""
 
@@ -122,6 +112,17 @@ class Expect(_StrictModel):
     memory_gb: Annotated[float, Field(gt=0)]
 
 
+class Exemption(_StrictModel):
+    """Output files whose damage may go unnoticed by the gate, and why."""
+
+    files: Line
+    """A pattern, as those of `outputs`."""
+    reason: Line
+
+    def __str__(self) -> str:
+        return f"{self.files}: {self.reason}"
+
+
 class Feature(_StrictModel):
     """One experiment: what to run, on what, what it must leave, and who judges it."""
 
@@ -137,8 +138,8 @@ class Feature(_StrictModel):
     predictions: tuple[Prediction, ...] = ()
     expect: Expect
     gate: Gate
-    exempt: tuple[MutationKind, ...] = ()
-    """Kinds of output whose mutants may survive the gate; every view shows them."""
+    exempt: tuple[Exemption, ...] = ()
+    """Every view shows them."""
     publish: dict[Line, Line] = {}
     timeout_s: Annotated[float, Field(gt=0)] | None = None
     gate_timeout_s: Annotated[float, Field(gt=0)] | None = None

@@ -115,7 +115,8 @@ MEASUREMENT_COVERAGE = LineFormat(
     total=_COUNT,
 )
 MUTANTS = LineFormat("mutants {killed}/{total} killed", killed=_COUNT, total=_COUNT)
-EXEMPT = LineFormat("exempt by the plan: {kinds}", kinds=_TEXT)
+DIGEST_ONLY = LineFormat("protected by digest only: {targets}", targets=_TEXT)
+EXEMPT = LineFormat("exempt by the plan: {exemption}", exemption=_TEXT)
 FAILING = LineFormat("failing {text}", text=_TEXT)
 REASON = LineFormat("reason {text}", text=_TEXT)
 
@@ -135,6 +136,7 @@ FOR_READERS = (
     GATE,
     MEASUREMENT_COVERAGE,
     MUTANTS,
+    DIGEST_ONLY,
     EXEMPT,
     DISCARDED,
     FAILING,
@@ -218,7 +220,10 @@ class GateSummary:
     """Measurements (recomputed, bounded, all); None where there are none."""
     killed: int
     mutants: int
+    """Those that must be killed."""
+    digest_only: tuple[str, ...] = ()
     exempt: tuple[str, ...] = ()
+    """`FILES: REASON` each."""
 
     @property
     def lines(self) -> tuple[str, ...]:
@@ -232,8 +237,11 @@ class GateSummary:
             )
         if self.mutants:
             lines.append(MUTANTS.format(killed=self.killed, total=self.mutants))
-        if self.exempt:
-            lines.append(EXEMPT.format(kinds=", ".join(self.exempt)))
+        if self.digest_only:
+            targets = printable(", ".join(self.digest_only), 300)
+            lines.append(DIGEST_ONLY.format(targets=targets))
+        for exemption in self.exempt:
+            lines.append(EXEMPT.format(exemption=printable(exemption, 400)))
         return tuple(lines)
 
 

@@ -59,6 +59,10 @@ class FeatureStatus:
     """SHA-256 of the newest verified attempt's receipt."""
     coverage: tuple[int, int, int] | None = None
     """Measurements (recomputed, bounded, all)."""
+    digest_only: str = ""
+    """What the gate protects at most by digests."""
+    exempt: tuple[str, ...] = ()
+    """Files whose damage the plan lets the gate overlook, and why."""
 
     @property
     def is_done(self) -> bool:
@@ -259,7 +263,8 @@ def _reset_features(phase: PhaseStatus, entry: Entry) -> tuple[FeatureStatus, ..
         if feature.id not in reset:
             features.append(feature)
             continue
-        features.append(replace(feature, state=FeatureState.PENDING, seconds=None, coverage=None))
+        pending = replace(feature, state=FeatureState.PENDING, seconds=None, coverage=None)
+        features.append(replace(pending, digest_only="", exempt=()))
     return tuple(features)
 
 
@@ -279,12 +284,16 @@ def _fold_feature(feature: FeatureStatus, entry: Entry) -> FeatureStatus:
         feature = replace(feature, receipt=receipt["sha256"])
     ran = entry.match(entries.RAN)
     coverage = entry.match(entries.MEASUREMENT_COVERAGE)
+    digest_only = entry.match(entries.DIGEST_ONLY)
+    exempt = entry.match_all(entries.EXEMPT)
     return replace(
         feature,
         state=FeatureState(entry.kind.lower()),
         attempts=feature.attempts + 1,
         seconds=int(ran["seconds"]) if ran else None,
         coverage=_coverage_counts(coverage) if coverage else None,
+        digest_only=digest_only["targets"] if digest_only else "",
+        exempt=tuple(fields["exemption"] for fields in exempt),
     )
 
 

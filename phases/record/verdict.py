@@ -30,10 +30,23 @@ class MutantReport(Document):
     """One mutant of the outputs: whether the gate's checks killed it, and which."""
 
     kind: str
+    """empty, measurements, tamper or content."""
+    target: str
+    """What it changes: a file, a pattern of outputs, a part of result.json, a feature."""
     killed: bool
     outcome: str
     killed_by: tuple[str, ...]
     reason: str
+
+
+class ExemptionReport(Document):
+    """Files whose damage the plan lets the gate overlook, and why."""
+
+    files: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.files}: {self.reason}"
 
 
 class CoverageReport(Document):
@@ -57,7 +70,9 @@ class GateReport(Document):
 
     state: FeatureState
     reasons: tuple[str, ...]
-    exempt: tuple[str, ...]
+    exempt: tuple[ExemptionReport, ...]
+    digest_only: tuple[str, ...]
+    """What the gate protects at most by digests: targets of content mutants that survived."""
     messages: dict[str, str]
     """Failed check -> its message."""
     nonce: str
@@ -67,6 +82,11 @@ class GateReport(Document):
     mutants: tuple[MutantReport, ...]
     measurement_coverage: CoverageReport | None
     seconds: JudgementSeconds
+
+    @property
+    def required_mutants(self) -> tuple[MutantReport, ...]:
+        """The mutants that must be killed: all but those of kind `content`."""
+        return tuple(mutant for mutant in self.mutants if mutant.kind != "content")
 
 
 class ScoredPrediction(Document):

@@ -106,8 +106,7 @@ def code_of_copy(
             raise EnvironmentFaultError(
                 f"Python would import {name} from {outside[0] if outside else 'nowhere'}; "
                 f"expected the copy of commit {workspace.tree.commit[:12]}",
-                hint="remove PYTHONPATH and PYTHONSAFEPATH from the plan's env, give the package "
-                "an __init__.py or another name; then run again",
+                hint="give the package an __init__.py or another name; then run again",
             )
         if len(outside) < len(places):
             imported[f"code:{name}"] = code[f"code:{name}"]

@@ -209,7 +209,7 @@ class _DecidingPaths:
         ]
         self._named += self._files
         self._words: set[str] = set()
-        self._path_folders = path_folders(tree, plan.defaults.env)
+        self._path_folders = path_folders(tree)
         for feature in features:
             self._named += named_by_feature(plan, feature)
             self._words.update(named_paths(feature.command or ""))

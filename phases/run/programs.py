@@ -142,44 +142,41 @@ def _is_executable(file: Path) -> bool:
 #### PATH
 
 
-def path_in_copy(tree: CommitTree, copy: Path, env: Mapping[str, str]) -> str:
+def path_in_copy(tree: CommitTree, copy: Path) -> str:
     """Return PATH for an experiment: folders of the commit are those of the copy."""
     entries = []
-    for entry, inside in _path_entries(tree, env):
+    for entry, inside in _path_entries(tree):
         entries.append(entry if inside is None else str(copy / inside))
     return os.pathsep.join(entries)
 
 
-def path_without_commit(tree: CommitTree, env: Mapping[str, str]) -> str:
+def path_without_commit(tree: CommitTree) -> str:
     """Return PATH for a gate: no folder of the commit, and none relative to the outputs."""
     entries = []
-    for entry, inside in _path_entries(tree, env):
+    for entry, inside in _path_entries(tree):
         if inside is None and entry.startswith("/"):
             entries.append(entry)
     return os.pathsep.join(entries)
 
 
-def path_folders(tree: CommitTree, env: Mapping[str, str]) -> set[str]:
+def path_folders(tree: CommitTree) -> set[str]:
     """Return the folders of PATH that are in the repository, whether the commit has them or not."""
-    paths = (_path_in_repository(entry, tree) for entry in _search_path(env))
+    paths = (_path_in_repository(entry, tree) for entry in _search_path())
     return {path for path in paths if path is not None}
 
 
-def _path_entries(tree: CommitTree, env: Mapping[str, str]) -> Iterator[tuple[str, str | None]]:
+def _path_entries(tree: CommitTree) -> Iterator[tuple[str, str | None]]:
     """Yield the folders of PATH, each with its path in the commit or None."""
-    for entry in _search_path(env):
+    for entry in _search_path():
         inside = _path_in_repository(entry, tree) if entry.startswith("/") else None
         if inside is not None and inside != "." and not tree.files(inside):
             inside = None  # git has nothing there: an environment, or tools that it ignores
         yield entry, inside
 
 
-def _search_path(env: Mapping[str, str]) -> list[str]:
-    """Return the folders of PATH, the runner's first.
-
-    `env` has the plan's variables: its PATH takes the place of the user's.
-    """
-    search_path = env.get("PATH", os.environ.get("PATH", os.defpath)).split(os.pathsep)
+def _search_path() -> list[str]:
+    """Return the folders of PATH, the runner's first."""
+    search_path = os.environ.get("PATH", os.defpath).split(os.pathsep)
     return list(dict.fromkeys([str(Path(sys.executable).parent), *filter(None, search_path)]))
 
 

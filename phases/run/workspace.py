@@ -7,7 +7,6 @@ dead: they could write to it.
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -57,7 +56,7 @@ class Workspace:
         """The same for gates: their PATH has no folder of the commit."""
         if not isinstance(self.tree, CommitTree):
             return self.env
-        return {**self.env, "PATH": path_without_commit(self.tree, self.env)}
+        return {**self.env, "PATH": path_without_commit(self.tree)}
 
     def environment(self, layout: Layout) -> dict[str, str]:
         """Return the variables of what runs in a copy of the tree."""
@@ -67,11 +66,10 @@ class Workspace:
         names = top_packages(self.tree, self.plan.results)
         customisation = self.staging.folder / "python"
         write_sitecustomize(customisation, root, copy, names)
-        search_path = [str(customisation), self.env.get("PYTHONPATH", "")]
         return {
             **self.env,
-            "PATH": path_in_copy(self.tree, copy, self.env),
-            "PYTHONPATH": os.pathsep.join(filter(None, search_path)),
+            "PATH": path_in_copy(self.tree, copy),
+            "PYTHONPATH": str(customisation),
             "PHASES_COMMIT": self.tree.commit,
             # No repository that the folder for temporary files happens to be in.
             "GIT_CEILING_DIRECTORIES": str(self.staging.folder),
@@ -164,6 +162,7 @@ class Judge:
             sandbox=workspace.sandbox,
             root=workspace.project.root,
             blocked=workspace.plan.module_packages,
+            patterns=feature.outputs,
             exempt=feature.exempt,
             on_progress=view.progress,
         )

@@ -15,7 +15,13 @@ from phases.record.state import FeatureState, FeatureStatus, PhaseStatus
 from phases.record.statement import DocumentError
 from phases.record.verdict import ScoredPrediction, Verdict
 from phases.views.stale import NOTHING_STALE, Stale, find_stale
-from phases.views.status import coverage_text, override_lines, phase_heading, receipt_name
+from phases.views.status import (
+    coverage_text,
+    override_lines,
+    phase_heading,
+    protection_lines,
+    receipt_name,
+)
 
 
 @dataclass(frozen=True)
@@ -26,8 +32,11 @@ class VerdictDetails:
     """Checks of the gate that passed."""
     killed: int
     mutants: int
+    """Mutants that must be killed."""
+    digest_only: tuple[str, ...]
+    """What the gate protects at most by digests."""
     exempt: tuple[str, ...]
-    """Kinds of outputs that the plan exempts from mutation."""
+    """Files whose damage the plan lets the gate overlook, and why."""
     claimed: tuple[str, ...]
     """Measurements that the gate neither recomputes nor bounds."""
 
@@ -45,9 +54,10 @@ def verdict_details(verdict: Verdict) -> VerdictDetails:
         claimed = gate.measurement_coverage.claimed
     return VerdictDetails(
         passed=len(verdict.predicate.passed_tests),
-        killed=sum(mutant.killed for mutant in gate.mutants),
-        mutants=len(gate.mutants),
-        exempt=gate.exempt,
+        killed=sum(mutant.killed for mutant in gate.required_mutants),
+        mutants=len(gate.required_mutants),
+        digest_only=gate.digest_only,
+        exempt=tuple(map(str, gate.exempt)),
         claimed=claimed,
     )
 
@@ -163,8 +173,7 @@ def _feature_lines(
         lines.append(f"        {prediction.reason}")
 
     # 3. What the gate judged, and before it what it did not have to.
-    if details and details.exempt:
-        lines.append(f"    exempt by the plan: {', '.join(details.exempt)}")
+    lines += [f"    {line}" for line in protection_lines(feature)]
     if details:
         lines.append(f"    checks: {details.checks_text}")
     coverage = coverage_text(feature)

@@ -9,6 +9,7 @@ from typing import Any
 
 from phases.base.text import format_count, printable
 from phases.plan.schema import Plan
+from phases.record import entries
 from phases.record.overrides import Override
 from phases.record.project import Project, Snapshot, rewound_error
 from phases.record.state import FeatureState, FeatureStatus, PhaseState, PhaseStatus, next_step
@@ -116,10 +117,9 @@ def next_lines(step: Step, results: str) -> list[str]:
 
 def status_json(plan: Plan, snapshot: Snapshot, *, stale: Stale = NOTHING_STALE) -> dict[str, Any]:
     """Return the object that `status --json` prints."""
-    entries = snapshot.ledger.entries
     newest = 0
-    if entries:
-        newest = entries[-1].seq
+    if snapshot.ledger.entries:
+        newest = snapshot.ledger.entries[-1].seq
     step = next_step(plan, snapshot.state)
     return {
         "project": plan.project,
@@ -139,6 +139,8 @@ def _phase_json(phase: PhaseStatus, stale: Stale) -> dict[str, Any]:
             "seconds": feature.seconds,
             "receipt": receipt_name(feature),
             "coverage": coverage_fraction(feature),
+            "digest_only": feature.digest_only,
+            "exempt": list(feature.exempt),
             "stale": list(stale.get(feature.id, ())),
         }
         for feature in phase.features
@@ -183,6 +185,7 @@ def status_text(
         lines += ["", phase_heading(phase)]
         for feature in phase.features:
             lines.append(_feature_line(feature))
+            lines += [f"      {line}" for line in protection_lines(feature)]
             lines += [f"      stale: {change}" for change in stale.get(feature.id, ())]
     lines += ["", *next_lines(next_step(plan, snapshot.state), plan.results)]
     text = "\n".join(lines)
@@ -211,6 +214,15 @@ def coverage_text(feature: FeatureStatus) -> str:
         return ""
     recomputed, bounded, total = feature.coverage
     return f"measurement coverage {recomputed} + {bounded} of {total}"
+
+
+def protection_lines(feature: FeatureStatus) -> list[str]:
+    """Return what of the outputs nobody judged: sealed by digests, or not even that."""
+    lines = []
+    if feature.digest_only:
+        lines.append(entries.DIGEST_ONLY.format(targets=feature.digest_only))
+    lines += [entries.EXEMPT.format(exemption=exemption) for exemption in feature.exempt]
+    return lines
 
 
 def _feature_line(feature: FeatureStatus) -> str:
