@@ -25,9 +25,12 @@ from gates.shared.documents import (
     read,
     shows,
     sources,
+    stated_numbers,
 )
 from gates.shared.standard import (  # noqa: F401 - collected here as this gate's own
     assert_all_judged,
+    assert_report_states,
+    assert_table_agrees,
     test_figures_were_drawn_from_their_data,
     test_files_are_those_of_the_result,
     test_report_was_made_from_the_result,
@@ -145,6 +148,31 @@ def test_every_measurement_is_judged() -> None:
 @pytest.mark.parametrize("name", COUNTS)
 def test_count(name: str) -> None:
     outputs.assert_agrees(name, recount()[name])
+
+
+def test_report_states_the_counts() -> None:
+    assert_report_states(recount())
+
+
+def test_findings_state_the_counts() -> None:
+    counts = recount()
+    first, second = map(stated_numbers, outputs.result()["findings"])
+    assert first == [counts["documents"], counts["problems"], counts["words"]]
+    assert second == [
+        counts["filled"],
+        counts["placeholders"],
+        counts["sources"],
+        counts["citations"],
+    ]
+
+
+def test_table_shows_every_document() -> None:
+    rows = []
+    for page in read_pages():
+        counts = map(len, (page.sections, links(page), citations(page), sources(page)))
+        words = len(page.source.split())
+        rows.append([page.name, words, *counts, len(placeholders(page))])
+    assert_table_agrees(0, rows)
 
 
 def test_copies_are_the_documents_of_the_input() -> None:

@@ -35,6 +35,11 @@ def test_measurement_follows_from_what_was_stored(name: str) -> None:
     outputs.assert_agrees(name, forgetting.recomputed()["numbers"][name])
 
 
+def test_report_states_what_was_recomputed() -> None:
+    numbers = forgetting.recomputed()["numbers"]
+    standard.assert_report_states({name: numbers[name] for name in RECOMPUTED})
+
+
 def test_run_was_of_the_planned_size() -> None:
     rows = forgetting_items.items()
     for suite in forgetting_items.SUITES:

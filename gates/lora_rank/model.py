@@ -281,7 +281,6 @@ def recomputed_full() -> dict[str, Any]:
 
 
 def _recompute_full() -> dict[str, Any]:
-    trials_model.refuse_changed([plan.FULL_UPDATE])
     import torch
     from safetensors.torch import load_file
 

@@ -42,6 +42,11 @@ def test_measurement_follows_from_what_was_stored(name: str) -> None:
     outputs.assert_agrees(name, arrays.recompute()["numbers"][name])
 
 
+def test_report_states_what_was_recomputed() -> None:
+    numbers = arrays.recompute()["numbers"]
+    standard.assert_report_states({name: numbers[name] for name in RECOMPUTED})
+
+
 @pytest.mark.parametrize("index", range(len(TABLES)), ids=TABLES)
 def test_table_follows_from_what_was_stored(index: int) -> None:
     standard.assert_table_agrees(index, arrays.recompute()["tables"][index])

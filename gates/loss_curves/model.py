@@ -77,7 +77,6 @@ def recompute_update_losses(run: str) -> list[float]:
 
 
 def _update_losses(run: str, name: str) -> list[float]:
-    trials_model.refuse_changed(trials.files([name]))
     import torch
     from peft import PeftModel
 
@@ -121,7 +120,6 @@ def recompute_products() -> list[float]:
 
 
 def _products(point: str, name: str) -> list[float]:
-    trials_model.refuse_changed(trials.files([name]))
     import torch
     from peft import LoraConfig, PeftModel, get_peft_model
 
@@ -177,7 +175,6 @@ def compare_repeated_base() -> dict[str, list[float]]:
 
 
 def _repeated_base(name: str) -> dict[str, list[float]]:
-    trials_model.refuse_changed(["artifacts/repeated_base.safetensors"])
     import torch
 
     # 1. The stored tokens are those of the run's examples, in their order.

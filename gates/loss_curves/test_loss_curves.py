@@ -29,6 +29,16 @@ FIGURES = ("held_out", "training", "staircase", "batch_size", "line")
 
 
 #### the plan
+IN_FINDINGS = (
+    "runs_told_apart",
+    "eval_loss_overfitting",
+    "overfit_rise",
+    "divergence_rise",
+    "eval_loss_diverging",
+    "base_loss",
+    "batch_effect_low",
+    "batch_effect_high",
+)
 
 
 def test_every_measurement_is_judged() -> None:
@@ -99,6 +109,14 @@ def test_no_evaluation_data_in_the_training_data() -> None:
 @pytest.mark.parametrize("name", MEASUREMENTS)
 def test_measurement_follows_from_what_was_stored(name: str) -> None:
     outputs.assert_agrees(name, arrays.measurements()[name])
+
+
+def test_report_states_what_was_recomputed() -> None:
+    standard.assert_report_states({name: arrays.measurements()[name] for name in MEASUREMENTS})
+
+
+def test_findings_state_what_was_recomputed() -> None:
+    standard.assert_findings_state({name: arrays.measurements()[name] for name in IN_FINDINGS})
 
 
 @pytest.mark.parametrize("index", range(len(TABLES)), ids=TABLES)

@@ -41,6 +41,10 @@ def test_measurement_follows_from_what_was_stored(name: str) -> None:
     outputs.assert_agrees(name, arrays.measurements()[name])
 
 
+def test_report_states_what_was_recomputed() -> None:
+    standard.assert_report_states({name: arrays.measurements()[name] for name in RECOMPUTED})
+
+
 def test_run_was_of_the_planned_size() -> None:
     assert outputs.value("train_examples") >= 200
     assert outputs.value("eval_examples") >= 256

@@ -16,8 +16,11 @@ import pytest
 
 from gates.questions.question_log import read, status, tags
 from gates.shared import outputs
+from gates.shared.documents import stated_numbers
 from gates.shared.standard import (  # noqa: F401 - collected here as this gate's own
     assert_all_judged,
+    assert_report_states,
+    assert_table_agrees,
     test_figures_were_drawn_from_their_data,
     test_files_are_those_of_the_result,
     test_report_was_made_from_the_result,
@@ -124,6 +127,26 @@ def test_every_measurement_is_judged() -> None:
 @pytest.mark.parametrize("name", COUNTS)
 def test_count(name: str) -> None:
     outputs.assert_agrees(name, recount()[name])
+
+
+def test_report_states_the_counts() -> None:
+    assert_report_states(recount())
+
+
+def test_findings_state_the_counts() -> None:
+    counts = recount()
+    first, second, third = map(stated_numbers, outputs.result()["findings"])
+    assert first == [counts["questions"], *(counts[name.lower()] for name in STATUSES)]
+    assert second[:2] == [counts["experiments_with_a_question"], counts["experiments"]]
+    assert abs(second[2] - counts["tags"] / counts["questions"]) <= 0.05
+    assert third == [counts["problems"]]
+
+
+def test_table_shows_the_log() -> None:
+    rows = []
+    for question in read_log():
+        rows.append([question["id"], question["text"], status(question), ", ".join(tags(question))])
+    assert_table_agrees(0, rows)
 
 
 def test_copy_is_the_log_of_the_input() -> None:

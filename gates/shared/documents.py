@@ -129,6 +129,21 @@ def fillings(page: Page, rendered: str) -> Iterator[tuple[tuple[str, str], str]]
     yield from zip(names, match.groups(), strict=True)
 
 
+def measured_values(report: str) -> dict[str, str]:
+    """Return name -> value of the table of all measurements, the last one of a report."""
+    values = {}
+    for line in report.partition("## All measurements")[2].splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split(" | ")]
+        if line.startswith("| `") and len(cells) >= 2:
+            values[cells[0].strip("`")] = cells[1]
+    return values
+
+
+def stated_numbers(text: str) -> list[float]:
+    """Return the numbers of a sentence, in order."""
+    return [float(number.replace(",", "")) for number in NUMBER.findall(text)]
+
+
 def shows(text: str, value: Any, unit: str = "") -> bool:
     """Return whether a text begins with a value, to at least three significant digits.
 

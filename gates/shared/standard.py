@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from gates.shared import outputs
+from gates.shared.documents import measured_values, shows, stated_numbers
 
 # nats per token: what float32 in another order, or bfloat16 on a GPU, may change
 LOSS_TOLERANCE = 0.01  # in the mean of a loss
@@ -61,6 +62,35 @@ def assert_all_judged(judged: Iterable[str]) -> None:
     assert actual == expected, (
         f"not judged: {sorted(actual - expected)}; missing: {sorted(expected - actual)}"
     )
+
+
+def assert_report_states(recomputed: Mapping[str, Any]) -> None:
+    """Check that the report's table of all measurements shows what the gate computed.
+
+    `recomputed` is name -> value, or what `outputs.assert_agrees` takes.
+    """
+    report = (outputs.out() / "report.md").read_text("utf-8")
+    values = measured_values(report)
+    measurements = outputs.result()["measurements"]
+    assert set(values) == set(measurements), "the report's table has other measurements"
+    for name, expected in recomputed.items():
+        value = expected["value"] if isinstance(expected, dict) else expected
+        unit = measurements[name].get("unit", "")
+        assert shows(values[name], value, unit), (
+            f"the report states {name} = {values[name]}, recomputed {value}"
+        )
+
+
+def assert_findings_state(recomputed: Mapping[str, Any]) -> None:
+    """Check that the findings state these numbers as the gate computed them, those that are known.
+
+    `recomputed` is as in `assert_report_states`; units are those of result.json.
+    """
+    stated = stated_numbers(" ".join(outputs.result()["findings"]))
+    for name, expected in recomputed.items():
+        value = expected["value"] if isinstance(expected, dict) else expected
+        is_stated = value is None or any(shows(str(number), value) for number in stated)
+        assert is_stated, f"no finding states {name}, recomputed {value}"
 
 
 def assert_table_agrees(index: int, expected: Sequence[Sequence[Any]], rtol: float = 1e-5) -> None:

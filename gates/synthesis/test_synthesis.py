@@ -134,6 +134,11 @@ def test_number_follows_from_the_results(name: str) -> None:
     outputs.assert_agrees(name, recomputed()["measurements"][name])
 
 
+def test_report_states_what_was_recomputed() -> None:
+    numbers = recomputed()["measurements"]
+    standard.assert_report_states({name: numbers[name] for name in deciding.COMPUTED})
+
+
 def test_effect_is_the_one_that_was_measured() -> None:
     comparisons = candidate_results()
     effect = comparisons[deciding.find_minimum(comparisons)].effect

@@ -13,8 +13,11 @@ from typing import Any
 import pytest
 
 from gates.shared import outputs
+from gates.shared.documents import stated_numbers
 from gates.shared.standard import (  # noqa: F401 - collected here as this gate's own
     assert_all_judged,
+    assert_report_states,
+    assert_table_agrees,
     test_figures_were_drawn_from_their_data,
     test_files_are_those_of_the_result,
     test_report_was_made_from_the_result,
@@ -121,6 +124,34 @@ def test_loss_of_the_template(name: str) -> None:
     outputs.assert_agrees(f"template_{name}", recomputed()["template"][name], rtol=TOLERANCE)
 
 
+def test_report_states_the_numbers() -> None:
+    own = {f"template_{name}": recomputed()["template"][name] for name in OWN}
+    assert_report_states({**recount(), **own})
+
+
+def test_findings_state_the_counts() -> None:
+    counts = recount()
+    first, second, third = outputs.result()["findings"]
+    assert stated_numbers(first) == [
+        counts["runs_ended_well"],
+        counts["runs"],
+        counts["misuses_refused"],
+        counts["misuses"],
+    ]
+    assert ("gave the same numbers" in second) == counts["same_seed_same_numbers"]
+    shared = counts["values_shared_with_other_seed"]
+    assert stated_numbers(second) == ([shared] if shared else [])
+    assert stated_numbers(third)[:2] == [counts["files_with_right_digest"], counts["files_listed"]]
+
+
+def test_table_shows_the_three_runs() -> None:
+    rows = []
+    for name in OWN:
+        values = [recomputed()[run][name] for run in RUNS]
+        rows.append([name, *(v["value"] if isinstance(v, dict) else v for v in values)])
+    assert_table_agrees(0, rows, rtol=TOLERANCE)
+
+
 @pytest.mark.parametrize("run", RUNS)
 def test_stored_losses_follow_from_the_logits(run: str) -> None:
     numbers = recomputed()[run]
@@ -142,12 +173,17 @@ def test_own_result_of_each_run(run: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("run", RUNS)
-def test_each_run_keeps_the_contract(run: str) -> None:
+@pytest.mark.integrity
+def test_files_of_each_run_match(run: str) -> None:
     folder = f"artifacts/{run}"
     outputs.assert_files_match(folder)
     outputs.assert_report_matches(folder)
     outputs.assert_figures_match(folder)
-    result = outputs.result(folder)
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_each_run_keeps_the_contract(run: str) -> None:
+    result = outputs.result(f"artifacts/{run}")
     assert result["experiment"] == "first_experiment"
     for part in ("question", "hypothesis", "method"):
         assert len(result[part].split()) >= 5, f"{part} says too little: {result[part]!r}"

@@ -54,7 +54,7 @@ DAMAGES = {
     FileKind.JSON: "one value changed",
     FileKind.ARRAYS: "noise in the place of its arrays",
     FileKind.IMAGE: "one byte of pixel data changed",
-    FileKind.TEXT: "every second line dropped",
+    FileKind.TEXT: "every second line or word dropped",
     FileKind.OTHER: "cut in half",
 }
 """What a mutant's file suffered, in words."""

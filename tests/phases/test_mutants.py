@@ -14,26 +14,37 @@ from hypothesis import strategies as st
 
 from phases.base.strict_json import StrictJsonError
 from phases.judge.measurements import Change, alter_result, alter_value
-from phases.judge.mutants import kind_of, mutate_bytes, mutate_files, mutate_png
+from phases.judge.mutants import (
+    DAMAGES,
+    FileKind,
+    alter_character,
+    alter_file,
+    damage_file,
+    kind_of,
+    mutate_json,
+    mutate_png,
+    mutate_text,
+)
 from phases.judge.noise import mutate_arrays
-from phases.plan.schema import MutationKind
+from phases.judge.tables_and_sentences import alter_sentences, alter_tables
 
 seeds = st.integers(0, 2**32).map(random.Random)
 
 
 PATHS = {
-    "result.json": MutationKind.MEASUREMENTS,
-    "figures/a.json": MutationKind.JSON,
-    "artifacts/result.json": MutationKind.JSON,
-    "a.safetensors": MutationKind.ARRAYS,
-    "f/a.png": MutationKind.IMAGES,
-    "report.md": MutationKind.TEXT,
-    "a.svg": MutationKind.TEXT,
-    "a.jsonl": MutationKind.TEXT,
-    "a.txt": MutationKind.TEXT,
-    "a.bin": None,
-    "json": None,
+    "result.json": FileKind.JSON,
+    "figures/a.json": FileKind.JSON,
+    "a.safetensors": FileKind.ARRAYS,
+    "f/a.png": FileKind.IMAGE,
+    "report.md": FileKind.TEXT,
+    "a.svg": FileKind.TEXT,
+    "a.jsonl": FileKind.TEXT,
+    "a.txt": FileKind.TEXT,
+    "a.bin": FileKind.OTHER,
+    "table.csv": FileKind.OTHER,
+    "json": FileKind.OTHER,
 }
+ONE_PER_KIND = ("a.json", "a.safetensors", "a.png", "a.txt", "a.csv")
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -41,29 +52,33 @@ def test_kinds(path):
     assert kind_of(path) == PATHS[path]
 
 
-def test_every_kind_that_the_plan_can_exempt_has_files():
-    assert {kind_of(path) for path in PATHS} - {None} == set(MutationKind)
+def test_the_damage_of_every_kind_has_words():
+    assert {kind_of(path) for path in ONE_PER_KIND} == set(FileKind) == set(DAMAGES)
 
 
-def test_only_changed_files_of_one_kind_are_returned():
-    files = {
-        "a.md": b"one\ntwo\n",
-        "b.md": b"",
-        "c.txt": b"\n\n",
-        "d.json": b"{}",
-        "e.json": b"[1]",
-    }
-    text = mutate_files(MutationKind.TEXT, files, files.get, "seed")
-    assert text == {"a.md": b"one\n", "c.txt": b""}
-    assert mutate_files(MutationKind.JSON, files, files.get, "seed") == {"e.json": b"[\n  11\n]"}
-    assert mutate_files(MutationKind.ARRAYS, files, files.get, "seed") == {}
+@settings(deadline=None)
+@given(st.sampled_from(ONE_PER_KIND), st.binary(), seeds)
+@example("a.csv", b"", random.Random(0))
+@example("a.csv", b"\n \n", random.Random(0))
+@example("a.json", b"[]", random.Random(0))
+@example("a.json", b"{}", random.Random(0))
+@example("a.safetensors", b"", random.Random(0))
+def test_whatever_a_file_holds_its_damage_changes_it_and_is_never_empty(path, data, rng):
+    damaged = damage_file(path, data)
+    assert damaged == damage_file(path, data), "the same damage every time"
+    assert b"" != damaged != data
+    assert alter_file(path, data, rng) != data
 
 
-def test_the_seed_decides():
-    files = {"a.json": json.dumps(list(range(1000))).encode()}
-    first, second, other = [
-        mutate_files(MutationKind.JSON, files, files.get, seed) for seed in ("a", "a", "b")
-    ]
+def test_files_of_no_known_kind_are_cut_in_half():
+    assert damage_file("a.csv", b"a,b\n1,2\n") == b"a,b\n"
+    assert damage_file("a.bin", b"\x07") == b"\x06"
+    assert damage_file("a.csv", b"") == b"?"
+
+
+def test_the_seed_decides_what_is_altered():
+    data = json.dumps(list(range(1000))).encode()
+    first, second, other = [alter_file("a.json", data, random.Random(seed)) for seed in "aab"]
     assert first == second != other
 
 
@@ -73,21 +88,35 @@ def test_the_seed_decides():
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        (b"", b""),
-        (b"one", b""),
-        (b"one\n", b""),
+        (b"", b"?"),
+        (b" \n", b" \n?"),
         (b"1\n2\n3\n4", b"1\n3\n"),
         (b"# T\n\nwords\n\nseal\n", b"# T\n\n\nseal\n"),
+        (b"accuracy 0.93\n", b"accuracy "),
+        (b"\n three words here\n", b"\n three here\n"),
+        (b"done\n", b"dn\n"),
+        (b"x", b"y"),
     ],
 )
 def test_text(text, expected):
-    assert mutate_bytes(MutationKind.TEXT, text, random.Random(0)) == expected
+    assert mutate_text(text) == expected
+
+
+def test_a_long_blank_line_costs_nothing():
+    begin = time.process_time()
+    mutate_text(b" " * 10_000_000 + b"x")
+    assert time.process_time() - begin < 10
 
 
 @settings(deadline=None)
-@given(st.binary(), seeds)
-def test_text_with_bytes_always_changes(data, rng):
-    assert (mutate_bytes(MutationKind.TEXT, data, rng) != data) == (data != b"")
+@given(st.text(alphabet="ab19,.\n é"), seeds)
+def test_a_text_of_no_known_kind_keeps_its_shape(text, rng):
+    altered = alter_character(text.encode(), rng)
+    has_digit = "1" in text or "9" in text
+    if has_digit or "a" in text or "b" in text:
+        changes = [pair for pair in zip(text, altered.decode(), strict=True) if len({*pair}) == 2]
+        [(old, new)] = changes
+        assert old.isdigit() == new.isdigit() == has_digit
 
 
 #### measurements and JSON leaves
@@ -171,18 +200,20 @@ def test_every_measurement_changes(measurements, change):
 
 
 def test_measurements_that_cannot_be_read_are_an_error():
-    for data in (b'{"measurements": {"a": NaN}}', b'{"measurements": []}', b"{"):
+    for data in (b'{"measurements": {"a": NaN}}', b"{"):
         with pytest.raises(StrictJsonError):
-            mutate_bytes(MutationKind.MEASUREMENTS, data, random.Random(0))
-    assert mutate_bytes(MutationKind.MEASUREMENTS, b"[]", random.Random(0)) == b"[]"
+            alter_result(data, Change.LARGE)
 
 
 @settings(deadline=None)
 @given(values, seeds)
 def test_one_leaf_of_json_changes(value, rng):
     data = json.dumps(value).encode()
-    mutated = json.loads(mutate_bytes(MutationKind.JSON, data, rng))
-    assert count_differences(value, mutated) == min(1, count_leaves(value))
+    mutated = json.loads(mutate_json(data, rng))
+    if count_leaves(value):
+        assert count_differences(value, mutated) == 1
+    else:
+        assert mutated != value
 
 
 def count_leaves(value):
@@ -347,12 +378,11 @@ NOT_SAFETENSORS = [
 
 @pytest.mark.parametrize("data", NOT_SAFETENSORS)
 def test_a_file_that_is_no_safetensors_is_mutated_like_text(data):
-    assert_mutated_like_text(MutationKind.ARRAYS, data)
+    assert_mutated_like_text("a.safetensors", data)
 
 
-def assert_mutated_like_text(kind, data):
-    as_text = mutate_bytes(MutationKind.TEXT, data, random.Random(0))
-    assert mutate_bytes(kind, data, random.Random(0)) == as_text != data
+def assert_mutated_like_text(path, data):
+    assert damage_file(path, data) == mutate_text(data) != data
 
 
 #### images
@@ -426,23 +456,16 @@ NOT_PNG = [
 
 @pytest.mark.parametrize("data", NOT_PNG)
 def test_a_file_that_is_no_png_is_mutated_like_text(data):
-    assert_mutated_like_text(MutationKind.IMAGES, data)
+    assert_mutated_like_text("a.png", data)
 
 
 #### all kinds
 
-FILE_KINDS = [kind for kind in MutationKind if kind != MutationKind.MEASUREMENTS]
 FILES = [
     *NOT_SAFETENSORS,
     safetensors(x=("F32", [2], b"12345678")),
     png(2, 2, depth=8, colour=0, pixels=b"\0\1\2" * 2),
 ]
-
-
-@settings(deadline=None)
-@given(st.sampled_from(FILE_KINDS), st.binary(), seeds)
-def test_arbitrary_bytes_never_crash_a_mutation(kind, data, rng):
-    assert isinstance(mutate_bytes(kind, data, rng), bytes)
 
 
 @settings(deadline=None)
@@ -452,5 +475,36 @@ def test_corrupted_files_never_crash_a_mutation(file, data, rng):
     for _ in range(data.draw(st.integers(1, 4))):
         position = data.draw(st.integers(0, len(corrupted) - 1))
         corrupted[position] = data.draw(st.integers(0, 255))
-    for kind in (MutationKind.ARRAYS, MutationKind.IMAGES):
-        assert isinstance(mutate_bytes(kind, bytes(corrupted), rng), bytes)
+    for path in ("a.safetensors", "a.png"):
+        assert alter_file(path, bytes(corrupted), rng) != bytes(corrupted)
+
+
+#### tables and sentences of a result.json
+
+
+def test_every_number_of_a_table_changes():
+    tables = [{"title": "Runs", "rows": [["first", 0.5, 3, True, None], ["9.50 s", "1", [2]]]}]
+    result = json.dumps({"measurements": {"a": 1}, "tables": tables, "findings": ["1 is one"]})
+    altered = json.loads(alter_tables(result.encode()))
+    assert altered["tables"] == [
+        {"title": "Runs", "rows": [["first", 6.0, 31, True, None], ["96.00 s", "11", [21]]]}
+    ]
+    assert altered["measurements"] == {"a": 1}
+    assert altered["findings"] == ["1 is one"]
+
+
+def test_every_sentence_changes_and_keeps_its_words():
+    document = {
+        "experiment": "name",
+        "findings": ["loss 0.50 on 3 of 4", "no number here"],
+        "environment": {"cpu": "Some CPU 9"},
+        "tables": [{"title": "Two words"}],
+        "measurements": {"a": {"value": 1, "unit": "per day"}},
+    }
+    altered = json.loads(alter_sentences(json.dumps(document).encode()))
+    assert altered == {**document, "findings": ["loss 6.00 on 31 of 41", "here number no"]}
+
+
+@pytest.mark.parametrize("result", [b"[]", b"{}", b'{"tables": [], "title": "word"}'])
+def test_without_tables_or_sentences_nothing_changes(result):
+    assert alter_tables(result) == alter_sentences(result) == result
