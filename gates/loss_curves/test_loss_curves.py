@@ -26,9 +26,6 @@ from gates.shared.stored import config
 EVALUATED = 2
 TABLES = ("shapes", "seeds", "significance", "gradients")
 FIGURES = ("held_out", "training", "staircase", "batch_size", "line")
-
-
-#### the plan
 IN_FINDINGS = (
     "runs_told_apart",
     "eval_loss_overfitting",
@@ -39,6 +36,9 @@ IN_FINDINGS = (
     "batch_effect_low",
     "batch_effect_high",
 )
+
+
+#### the plan
 
 
 def test_every_measurement_is_judged() -> None:

@@ -541,7 +541,7 @@ out = pathlib.Path(os.environ["PHASES_OUT"])
 def test_a_result_without_measurements_is_audited(make_toy: Callable[..., Toy]) -> None:
     plan = toy_plan(features=1)
     plan["phases"][0]["exit"] = []
-    gate = {"shell": 'test "$(cat artifacts/numbers.json)" = "[14]"'}
+    gate = {"shell": 'test "$(cat artifacts/numbers.json result.json)" = "[14]{}"'}
     outputs = ["result.json", "artifacts/**"]
     plan["phases"][0]["features"][0].update(gate=gate, outputs=outputs)
     toy = make_toy(plan)

@@ -181,7 +181,14 @@ def test_every_document_that_is_read_is_tested() -> None:
 @pytest.mark.parametrize(("name", "value"), [("killed", 1), ("kind", None), ("reason", ["x"])])
 def test_values_are_never_converted(name: str, value: Any) -> None:
     """Pydantic would otherwise take 1 for true, and a reader would see another document."""
-    mutant = {"kind": "json", "killed": True, "outcome": "failed", "killedBy": [], "reason": ""}
+    mutant = {
+        "kind": "tamper",
+        "target": "a.json",
+        "killed": True,
+        "outcome": "failed",
+        "killedBy": [],
+        "reason": "",
+    }
     decode(MODELS["MutantReport"], mutant)  # the control
     with pytest.raises(DocumentError, match=f"^{name}: "):
         decode(MODELS["MutantReport"], mutant | {name: value})

@@ -142,13 +142,16 @@ def test_a_judgement_is_told_in_numbers() -> None:
         coverage=(12, 3, 17),
         killed=5,
         mutants=6,
-        exempt=("images", "text"),
+        digest_only=("figures/*.png", "sentences of result.json"),
+        exempt=("figures/*.svg: drawn by hand", "note.md: read by people"),
     )
     assert summary.lines == (
         "gate gates/test_x.py: 9 passed, 1 failed",
         "measurement coverage 12 + 3 of 17",
         "mutants 5/6 killed",
-        "exempt by the plan: images, text",
+        "protected by digest only: figures/*.png, sentences of result.json",
+        "exempt by the plan: figures/*.svg: drawn by hand",
+        "exempt by the plan: note.md: read by people",
     )
     without = GateSummary("`true`", passed=1, failed=0, coverage=None, killed=0, mutants=0)
     assert without.lines == ("gate `true`: 1 passed, 0 failed",)

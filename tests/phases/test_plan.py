@@ -143,7 +143,13 @@ INVALID = [
         f"{FIRST}.gate.pytest: got ",
         "gates/test_NAME.py",
     ),
-    ({"exempt": ["everything"]}, f"{FIRST}.exempt[0]: got 'everything'", "measurements"),
+    ({"exempt": ["everything"]}, f"{FIRST}.exempt[0]: got 'everything'", "object"),
+    ({"exempt": [{"files": "*.md"}]}, f"{FIRST}.exempt[0].reason: got ", "required"),
+    (
+        {"exempt": [{"files": "../*", "reason": "x"}]},
+        f"{FIRST}.exempt: got '../*'",
+        "inside the repository",
+    ),
     ({"timeout_s": 0}, f"{FIRST}.timeout_s: got 0", "greater than 0"),
     ({"timeout_s": "60"}, f"{FIRST}.timeout_s: got '60'", "number"),
     ({"seed": -1}, f"{FIRST}.seed: got -1", "greater than or equal to 0"),
@@ -351,3 +357,30 @@ def test_any_value_at_any_location_is_accepted_or_refused_in_words(
 def test_any_bytes_are_refused_in_words(data: bytes) -> None:
     with pytest.raises((ValidationError, strict_json.StrictJsonError)):
         parse_plan(data)
+
+
+#### case I-48: variables that reach the gate
+
+RESERVED = (
+    "PYTEST_ADDOPTS",
+    "PYTEST_PLUGINS",
+    "PYTHONPATH",
+    "PYTHONSTARTUP",
+    "LD_PRELOAD",
+    "LD_LIBRARY_PATH",
+    "DYLD_INSERT_LIBRARIES",
+    "GIT_DIR",
+    "PHASES_OUT",
+    "HOME",
+    "PATH",
+    "TMPDIR",
+    "BASH_ENV",
+    "ENV",
+)
+
+
+@pytest.mark.parametrize("name", RESERVED)
+def test_i_48_a_plan_cannot_set_what_decides_a_gate(root: Path, name: str) -> None:
+    document = toy_plan(env={name: "x", "OMP_NUM_THREADS": "2", "MY_PATH": "x", "PHASE": "1"})
+    [problem] = problems(root, document)
+    assert problem.startswith(f"defaults.env: got {name}; expected none that decides")

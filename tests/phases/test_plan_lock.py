@@ -30,6 +30,7 @@ from phases.plan.lock import (
 )
 from phases.plan.schema import Gate
 
+EXEMPT = [{"files": "*.png", "reason": "drawn by hand"}]
 FILES = {
     "gates/test_count.py": b"gate",
     "gates/test_exit.py": b"exit gate",
@@ -75,7 +76,7 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "seed": (lambda plan: change_feature(plan, seed=1), "plan: TOY-001"),
     "profile": (lambda plan: change_feature(plan, profile="gpu"), "plan: TOY-001"),
     "prediction": (lambda plan: change_feature(plan, predictions=[]), "plan: TOY-001"),
-    "exempt": (lambda plan: change_feature(plan, exempt=["images"]), "plan: TOY-001"),
+    "exempt": (lambda plan: change_feature(plan, exempt=EXEMPT), "plan: TOY-001"),
     "gate": (lambda plan: change_feature(plan, gate={"shell": "true"}), "plan: TOY-001"),
     "default time-out": (lambda plan: plan["defaults"].update(timeout_s=61), "plan: defaults"),
     "attempts": (lambda plan: plan["defaults"].update(attempts=99), "plan: defaults"),

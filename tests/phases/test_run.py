@@ -227,7 +227,7 @@ def test_a_gate_that_cannot_fail_fails_the_feature(make_toy: Callable[..., Toy])
     assert "this gate cannot fail" in toy.progress
 
 
-def test_kinds_may_be_exempt_from_the_first_lock_on(make_toy: Callable[..., Toy]) -> None:
+def test_files_may_be_exempt_from_the_first_lock_on(make_toy: Callable[..., Toy]) -> None:
     # 1. A gate that does not look at the text does not kill the mutant of the text.
     toy = make_toy(toy_plan(features=1))
     gate = (toy.root / "gates/test_count.py").read_text()
@@ -236,17 +236,39 @@ def test_kinds_may_be_exempt_from_the_first_lock_on(make_toy: Callable[..., Toy]
     exempt = toy.copy(toy.root.parent / "exempt")
     toy.run("run", "--next", code=1)
     assert toy.states() == {"TOY-001": "failed"}
+    assert "it survives a mutant of note.md (every second line or word dropped)" in toy.progress
 
     # 2. Once the plan is locked, it cannot exempt the text.
-    toy.change_plan(exempt=["text"])
+    exemption = {"files": "*.md", "reason": "read by people"}
+    toy.change_plan(exempt=[exemption])
     toy.call("run", "--next", code=3)
 
-    # 3. Before, it can; entry and verdict say so.
-    exempt.change_plan(exempt=["text"])
+    # 3. Before, it can; entry, verdict and every view say so.
+    exempt.change_plan(exempt=[exemption])
     exempt.run("run", "--next")
-    assert "exempt by the plan: text" in exempt.progress
+    stated = "exempt by the plan: *.md: read by people"
+    assert stated in exempt.progress
     verdict = json.loads((exempt.root / "results/TOY-001/verdict.json").read_text())
-    assert verdict["predicate"]["phases/gate/v1"]["exempt"] == ["text"]
+    assert verdict["predicate"]["phases/gate/v1"]["exempt"] == [exemption]
+    assert stated in exempt.call("status").stdout
+    assert stated in exempt.call("show", "TOY-001").stdout
+    assert stated in exempt.call("log").stdout
+    [feature] = exempt.status()["phases"][0]["features"]
+    assert feature["exempt"] == ["*.md: read by people"]
+
+
+def test_what_is_protected_by_digest_only_is_shown(make_toy: Callable[..., Toy]) -> None:
+    toy = make_toy(toy_plan(features=1))
+    toy.run("run", "--next")
+    stated = "protected by digest only: note.md"
+    verdict = json.loads((toy.root / "results/TOY-001/verdict.json").read_text())
+    assert verdict["predicate"]["phases/gate/v1"]["digestOnly"] == ["note.md"]
+    assert stated in toy.progress
+    assert stated in toy.call("status").stdout
+    assert stated in toy.call("show", "TOY-001").stdout
+    assert stated in toy.call("approve", "1", code=4).stdout
+    [feature] = toy.status()["phases"][0]["features"]
+    assert feature["digest_only"] == "note.md"
 
 
 #### what a run is judged by

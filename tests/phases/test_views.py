@@ -46,7 +46,14 @@ def status_lines(story: Story, *, ascii_only: bool = False) -> list[str]:
 
 def verify(story: Story, name: str, phase: int = 1) -> Story:
     gate = entries.GateSummary(
-        name="gates/test_count.py", passed=3, failed=0, coverage=(1, 1, 4), killed=4, mutants=4
+        name="gates/test_count.py",
+        passed=3,
+        failed=0,
+        coverage=(1, 1, 4),
+        killed=4,
+        mutants=4,
+        digest_only=("note.md", "tables of result.json"),
+        exempt=("*.png: drawn by hand",),
     )
     ran = entries.RAN.format(what="x", seconds=12, attempt=1, seed=0, profile="cpu", sandbox="none")
     receipt = entries.RecordedFile(DIGEST, f"results/{name}/receipt.json")
@@ -89,12 +96,16 @@ def test_status_json_is_the_contract() -> None:
         "phases": [
             {"id": 1, "name": "Counting 1", "state": "failed", "features": [
                 {"id": "TOY-001", "title": "Count number 1", "state": "verified", "attempts": 1,
-                 "seconds": 12, "receipt": f"sha256:{DIGEST}", "coverage": 0.5, "stale": []},
+                 "seconds": 12, "receipt": f"sha256:{DIGEST}", "coverage": 0.5,
+                     "digest_only": "note.md, tables of result.json",
+                     "exempt": ["*.png: drawn by hand"], "stale": []},
                 {"id": "TOY-002", "title": "Count number 2", "state": "failed", "attempts": 1,
-                 "seconds": None, "receipt": None, "coverage": None, "stale": []}]},
+                 "seconds": None, "receipt": None, "coverage": None,
+                     "digest_only": "", "exempt": [], "stale": []}]},
             {"id": 2, "name": "Counting 2", "state": "pending", "features": [
                 {"id": f"TOY-00{number}", "title": f"Count number {number}", "state": "pending",
-                 "attempts": 0, "seconds": None, "receipt": None, "coverage": None, "stale": []}
+                 "attempts": 0, "seconds": None, "receipt": None, "coverage": None,
+                     "digest_only": "", "exempt": [], "stale": []}
                 for number in (3, 4)]},
         ],
         "next": {"action": "run", "phase": 1, "feature": "TOY-002", "command": RUN_NEXT},
@@ -243,7 +254,8 @@ def test_what_the_approver_reads_before_a_decision() -> None:
         passed=3,
         killed=4,
         mutants=4,
-        exempt=("images",),
+        digest_only=("note.md",),
+        exempt=("*.png: drawn by hand",),
         claimed=("time", "memory"),
     )
     prediction = ScoredPrediction(
@@ -269,7 +281,8 @@ def test_what_the_approver_reads_before_a_decision() -> None:
     )
     text = checkpoint_text(snapshot.state.phase(1), {"TOY-001": stored}, "results")
     for expected in (
-        "exempt by the plan: images",
+        "protected by digest only: note.md, tables of result.json",
+        "exempt by the plan: *.png: drawn by hand",
         "checks: 3 passed; mutants 4/4 killed",
         "measurement coverage 1 + 1 of 4; only claimed: time, memory",
         "attempt 1\n    size 1.356 GiB\n    total 14\n    read results/TOY-001/report.md\n",
