@@ -153,15 +153,16 @@ def status_command(context: click.Context, *, as_json: bool) -> None:
 @click.pass_context
 def plan_command(context: click.Context, *, as_json: bool) -> None:
     """Show what `run --next` would do and why, with expected minutes and memory."""
-    from phases.views.plan import plan_json, plan_text
+    from phases.views.plan import plan_json, plan_text, planned_weak_gates
     from phases.views.stale import find_stale
 
     project, snapshot = _read(context)
     stale = find_stale(project, snapshot)
+    weak_gates = planned_weak_gates(project.plan, snapshot, project.root)
     if as_json:
-        _print_json(plan_json(project.plan, snapshot, stale=stale))
+        _print_json(plan_json(project.plan, snapshot, stale=stale, weak_gates=weak_gates))
     else:
-        click.echo(plan_text(project.plan, snapshot, stale=stale))
+        click.echo(plan_text(project.plan, snapshot, stale=stale, weak_gates=weak_gates))
 
 
 @cli.command("log")

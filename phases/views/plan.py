@@ -1,11 +1,17 @@
-"""plan: what `run --next` would do and why, as text and as JSON. Pure."""
+"""plan: what `run --next` would do and why, as text and as JSON.
+
+Pure, but for the gates' files that `planned_weak_gates` reads.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from phases.plan.schema import Plan
+from phases.plan.weak_gates import WeakGate, find_weak_gates
 from phases.record.project import Snapshot
 from phases.record.state import FeatureState, FeatureStatus, next_step
 from phases.record.steps import AttemptsSpent, AwaitApproval, Blocked, Done, Step
@@ -37,7 +43,22 @@ class StaleFeature:
     """What runs it again."""
 
 
-def plan_json(plan: Plan, snapshot: Snapshot, *, stale: Stale = NOTHING_STALE) -> dict[str, Any]:
+def planned_weak_gates(plan: Plan, snapshot: Snapshot, root: Path) -> list[WeakGate]:
+    """Return the weak ones of the feature and exit gates that `run --next` would run."""
+    step = next_step(plan, snapshot.state)
+    if isinstance(step, Done | AwaitApproval | AttemptsSpent | Blocked):
+        return []
+    features = [feature.id for feature in _planned_features(plan, snapshot, step)]
+    return find_weak_gates(plan.phase(step.phase), features, root)
+
+
+def plan_json(
+    plan: Plan,
+    snapshot: Snapshot,
+    *,
+    stale: Stale = NOTHING_STALE,
+    weak_gates: Sequence[WeakGate] = (),
+) -> dict[str, Any]:
     """Return the object that `plan --json` prints."""
     step = next_step(plan, snapshot.state)
     features: list[PlannedFeature] = []
@@ -50,11 +71,18 @@ def plan_json(plan: Plan, snapshot: Snapshot, *, stale: Stale = NOTHING_STALE) -
         "phase": phase,
         "features": [asdict(feature) for feature in features],
         "stale": [asdict(feature) for feature in _stale_features(snapshot, step, stale)],
+        "weak_gates": [asdict(weak_gate) for weak_gate in weak_gates],
         "next": asdict(next_action(step)),
     }
 
 
-def plan_text(plan: Plan, snapshot: Snapshot, *, stale: Stale = NOTHING_STALE) -> str:
+def plan_text(
+    plan: Plan,
+    snapshot: Snapshot,
+    *,
+    stale: Stale = NOTHING_STALE,
+    weak_gates: Sequence[WeakGate] = (),
+) -> str:
     """Return what `run --next` would do and why, with expected minutes and memory."""
     # 1. It runs nothing where the approver has to act first.
     step = next_step(plan, snapshot.state)
@@ -82,6 +110,9 @@ def plan_text(plan: Plan, snapshot: Snapshot, *, stale: Stale = NOTHING_STALE) -
         lines.append(f"             {cost}; {feature.reason}")
     lines += [f"  exit    {gate.name}" for gate in phase.exit]
     lines += stale_lines
+    for weak_gate in weak_gates:
+        gate = f"{weak_gate.of} gate {weak_gate.gate}"
+        lines.append(f"  weak    {gate}: {weak_gate.reason} (docs/gates.md)")
 
     # 3. What all of it costs.
     minutes = sum(feature.minutes for feature in features)

@@ -224,7 +224,7 @@ def test_json_is_one_object_on_stdout(halted: Toy) -> None:
 def test_plan_says_what_would_run_and_why() -> None:
     plan, snapshot = after(Story().lock().attempt("TOY-001", "FAILED"))
     document = plan_json(plan, snapshot)
-    assert set(document) == {"phase", "features", "stale", "next"}
+    assert set(document) == {"phase", "features", "stale", "weak_gates", "next"}
     assert [set(feature) for feature in document["features"]] == [
         {"id", "title", "reason", "runs", "minutes", "memory_gb"}
     ] * 2
