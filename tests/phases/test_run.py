@@ -266,7 +266,8 @@ def test_what_is_protected_by_digest_only_is_shown(make_toy: Callable[..., Toy])
     assert stated in toy.progress
     assert stated in toy.call("status").stdout
     assert stated in toy.call("show", "TOY-001").stdout
-    assert stated in toy.call("approve", "1", code=4).stdout
+    _, screen = at_terminal(toy.root, "approve", "1", answer=as_asked)
+    assert stated in screen
     [feature] = toy.status()["phases"][0]["features"]
     assert feature["digest_only"] == "note.md"
 
