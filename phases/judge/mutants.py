@@ -15,6 +15,7 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
 from phases.base import durable, strict_json
@@ -81,17 +82,19 @@ def alter_file(path: str, data: bytes, rng: random.Random) -> bytes:
     kind = kind_of(path)
     if kind == FileKind.OTHER:
         return alter_character(data, rng)
-    return _mutate(kind, data, rng)
+    return _mutate(kind, data, rng, numbers_first=True)
 
 
-def _mutate(kind: FileKind, data: bytes, rng: random.Random) -> bytes:
+def _mutate(
+    kind: FileKind, data: bytes, rng: random.Random, *, numbers_first: bool = False
+) -> bytes:
     """Mutate a file of a known kind.
 
     A file that is not what its name says (JSON, .safetensors, PNG) is mutated like text, and so is
     one that has nothing to change: it is an output all the same, so the gate has to notice.
     """
     mutators: dict[FileKind, Callable[[bytes, random.Random], bytes]] = {
-        FileKind.JSON: mutate_json,
+        FileKind.JSON: partial(mutate_json, numbers_first=numbers_first),
         FileKind.ARRAYS: mutate_arrays,
         FileKind.IMAGE: mutate_png,
     }
@@ -172,15 +175,23 @@ def _is_text(data: bytes) -> bool:
 #### JSON
 
 
-def mutate_json(data: bytes, rng: random.Random) -> bytes:
+def mutate_json(data: bytes, rng: random.Random, *, numbers_first: bool = False) -> bytes:
     """Alter one leaf, drawn at random, by a large change; a document without leaves gets one.
+
+    Args:
+        data: the document.
+        rng: what draws the leaf.
+        numbers_first: whether a leaf that is no number is drawn only where there are no numbers.
 
     Raises:
         ValueError: not strict JSON.
     """
     # The document is put into a list, so that a document that is a leaf has a container too.
     root = [strict_json.loads(data, max_bytes=len(data))]
-    container, key = rng.choice(list(_leaves(root)) or [(root, 0)])
+    leaves = list(_leaves(root)) or [(root, 0)]
+    if numbers_first:
+        leaves = [leaf for leaf in leaves if _is_number(leaf)] or leaves
+    container, key = rng.choice(leaves)
     container[key] = alter_value(container[key], Change.LARGE)
     return json.dumps(root[0], indent=2, ensure_ascii=False).encode()
 
@@ -196,6 +207,11 @@ def _leaves(container: Any) -> Iterator[tuple[Any, Any]]:
             yield from _leaves(value)
         else:
             yield container, key
+
+
+def _is_number(leaf: tuple[Any, Any]) -> bool:
+    container, key = leaf
+    return isinstance(container[key], int | float) and not isinstance(container[key], bool)
 
 
 #### PNG

@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 
+import psutil
 import pytest
 from gate_case import GateCase, exact_measurements, outcomes, sha256, write_outputs
 
@@ -446,6 +447,61 @@ def test_home_is_private():
     for mutant in judgement.mutants:
         surroundings = {"test_digests", "test_read_only", "test_home_is_private"}
         assert not surroundings & set(mutant.killed_by)
+
+
+def test_a_run_inherits_nothing_of_other_runs(small_case):
+    """Runs are forked from one process, and each is as new as a process that was started."""
+    judgement = small_case.judge(
+        """
+import threading
+def test_new():
+    assert not hasattr(sys, "seen") and "SEEN" not in os.environ
+    sys.seen = os.environ["SEEN"] = "yes"
+    assert os.getsid(0) == os.getpid() and threading.active_count() == 1
+def test_descriptors():
+    links = {}
+    for name in os.listdir("/proc/self/fd"):
+        try: links[name] = os.readlink(f"/proc/self/fd/{name}")
+        except FileNotFoundError: pass
+    assert not [link for link in links.values() if link.startswith("socket:")], links
+    assert len(links) < 12, links
+def test_count():
+    if list(out().iterdir()): assert value("count") == 4
+    else: assert False
+"""
+    )
+    assert (judgement.state, judgement.reasons) == ("verified", ())
+    for mutant in judgement.mutants:
+        assert mutant.killed_by == ("test_count",)
+
+
+def test_a_gate_that_kills_what_it_is_forked_from_gets_a_new_one(small_case):
+    judgement = small_case.judge(
+        """
+import signal
+def test_count():
+    assert value("count") == 4
+    supervisor = Path(f"/proc/{os.getppid()}/stat").read_text()
+    os.kill(int(supervisor.rpartition(")")[2].split()[1]), signal.SIGKILL)
+"""
+    )
+    assert (judgement.state, judgement.reasons) == ("verified", ())
+
+
+def test_what_a_run_leaves_behind_dies_with_it(small_case, tmp_path):
+    pids = tmp_path / "pids"
+    judgement = small_case.judge(
+        f"""
+import subprocess
+def test_count():
+    child = subprocess.Popen(["sleep", "600"], start_new_session=True)
+    with open({str(pids)!r}, "a") as file: file.write(f"{{child.pid}}\\n")
+    assert value("count") == 4
+"""
+    )
+    assert judgement.state == "verified"
+    assert pids.read_text().split()
+    assert not [pid for pid in pids.read_text().split() if psutil.pid_exists(int(pid))]
 
 
 def test_the_cache_is_shared_and_keyed_by_what_was_read(case, tmp_path):
