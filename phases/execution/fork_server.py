@@ -46,15 +46,17 @@ class ForkServer:
     Its method `start` is the `start` of `process.run`.
     """
 
-    def __init__(self, program: Sequence[str], env: Mapping[str, str]):
+    def __init__(self, program: Sequence[str], *, cwd: Path, env: Mapping[str, str]):
         """Remember how the server is started.
 
         Args:
             program: the command; the number of its socket and the path of supervisor.py are
                 appended.
+            cwd: its working directory.
             env: its environment, which is that of its jobs at their start.
         """
         self._program = program
+        self._cwd = cwd
         self._env = env
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
@@ -120,6 +122,7 @@ class ForkServer:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
+                cwd=self._cwd,
                 env=dict(self._env),
                 pass_fds=(server_end.fileno(),),
                 # A signal to the runner's whole group must not end the server before its jobs.

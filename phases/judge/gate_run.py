@@ -51,6 +51,8 @@ junit_suite_name = {nonce}
 pythonpath = {gates_dir}
 """
 
+PYTEST_ALONE = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # no plugins of installed packages
+
 # The import block: the text that both of its programs begin with, and how each ends.
 BLOCK_FOLDER = "import_block"
 IMPORT_BLOCK = Path(__file__).with_name("import_block.py").read_text("utf-8")
@@ -277,7 +279,7 @@ def _run_process(
         "TMPDIR": str(writable / "tmp"),
         # pytest cuts its summary, which holds the reasons, to the width of the terminal.
         "COLUMNS": "200",
-        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+        **PYTEST_ALONE,
         "PHASES_NONCE": gate_context.nonce,
         "PHASES_GATE_CACHE": str(cache),
     }
@@ -341,7 +343,10 @@ def pytest_server(gate_context: GateContext) -> ForkServer:
         read_only=[gate_context.gates_dir, *_input_paths(gate_context)],
         network=False,
     )
-    return ForkServer(command, process.clean_environment(gate_context.env))
+    variables = {**gate_context.env, **PYTEST_ALONE}
+    return ForkServer(
+        command, cwd=gate_context.import_block, env=process.clean_environment(variables)
+    )
 
 
 def write_import_block(gate_context: GateContext) -> None:

@@ -32,7 +32,7 @@ def serve(descriptor: int, supervisor_file: str) -> None:
     """
     # 1. What every run needs; a first call of pytest loads the plugins that it has by itself.
     supervisor = runpy.run_path(supervisor_file)
-    pytest.main(["--version"])
+    pytest.main(["--version", "-c", os.devnull, "--noconftest"])
     gc.freeze()
     # The kernel forgets a supervisor that has ended: nobody here waits for it.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)

@@ -409,6 +409,10 @@ def test_nothing_beside_the_gate_is_loaded(small_case, monkeypatch):
     (small_case.root / "planted" / "sitecustomize.py").write_text("raise SystemExit(0)")
     (small_case.gates / "gates" / "conftest.py").write_text("raise SystemExit(0)")
     (small_case.gates / "pytest.ini").write_text("[pytest]\naddopts = --collect-only\n")
+    # The process that runs are forked from starts where the runner was started.
+    monkeypatch.chdir(small_case.repository)
+    (small_case.repository / "conftest.py").write_text("import os\nos._exit(3)\n")
+    (small_case.repository / "pytest.ini").write_text("[pytest]\naddopts = --no-such-option\n")
     for name in ("json.py", "conftest.py", "pytest.py", "sitecustomize.py"):
         (small_case.out / name).write_text("raise SystemExit(0)\n")
         small_case.outputs[name] = sha256(b"raise SystemExit(0)\n")
@@ -417,7 +421,9 @@ def test_nothing_beside_the_gate_is_loaded(small_case, monkeypatch):
         """
 from gates import outputs
 def test_count(): assert value('count') == outputs.FOUR
-def test_no_plugins(pytestconfig): assert not pytestconfig.pluginmanager.list_plugin_distinfo()
+def test_no_plugins(pytestconfig):
+    assert not pytestconfig.pluginmanager.list_plugin_distinfo()
+    assert "hypothesis" not in sys.modules
 """,
         exempt=[Exemption(files="*.py", reason="nobody reads them")],
     )
