@@ -90,15 +90,15 @@ class OutputCopy:
         folder = _draw_folder(self._parent)
         self.folder.rename(folder)
         self.folder = folder
-        for entry in (folder, *folder.rglob("*")):
-            os.utime(entry, ns=(_TIME_NS, _TIME_NS), follow_symlinks=False)
+        for path in ("", *self._seen):
+            os.utime(folder / path, ns=(_TIME_NS, _TIME_NS))
         # 3. What a run may not change.
-        self._seen = _describe_entries(folder)
+        self._seen = dict(_list_entries(folder))
         return digests
 
     def describe_tampering(self) -> str:
         """Describe the first change that a run made to it since it was laid out; "" without any."""
-        entries = _describe_entries(self.folder)
+        entries = dict(_list_entries(self.folder))
         differences = sorted(entries.keys() ^ self._seen.keys())
         if differences:
             action = "added" if differences[0] in entries else "removed"
@@ -143,6 +143,7 @@ class OutputCopy:
             _check_digest(output, _copy_and_hash(_open_regular_file(output), target))
         self.folder.mkdir(parents=True, exist_ok=True)
         _make_read_only(self.folder)
+        self._seen = dict(_list_entries(self.folder))
 
 
 class CopyPool:
@@ -274,17 +275,15 @@ def _make_read_only(folder: Path) -> None:
     folder.chmod(0o555)
 
 
-def _describe_entries(folder: Path) -> dict[str, tuple[int, ...]]:
-    """Return path -> what no one can change in a file without changing it, folders included."""
-    return dict(_list_entries(folder))
-
-
 def _list_entries(folder: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
-    for entry in folder.rglob("*"):
-        stat = entry.lstat()
-        # The kernel sets the time of the last change (ctime); a process cannot.
-        description = (stat.st_mode, stat.st_ino, stat.st_nlink, stat.st_size, stat.st_ctime_ns)
-        yield entry.relative_to(folder).as_posix(), description
+    """Yield path and description of each file and folder; who changes one changes the other."""
+    for directory, subfolders, files in os.walk(folder):
+        for name in (*subfolders, *files):
+            entry = f"{directory}/{name}"  # with thousands of outputs, objects take their time
+            stat = os.lstat(entry)
+            # The kernel sets the time of the last change (ctime); a process cannot.
+            description = (stat.st_mode, stat.st_ino, stat.st_nlink, stat.st_size, stat.st_ctime_ns)
+            yield entry.removeprefix(f"{folder}/"), description
 
 
 def _is_folder(entry: Path) -> bool:

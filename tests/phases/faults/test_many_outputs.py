@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import resource
+from collections.abc import Callable, Iterator
 
 import pytest
-from quick import WORKER, Quick, plan
+from quick import GATE, WORKER, Quick, plan
 
 from phases.execution.collect import MAX_ENTRIES
 from tests.soak import mark_soak
@@ -21,17 +22,39 @@ for number in range(count):
 """
 
 
-LONG_RESULTS = "/".join(letter * 200 for letter in "abcd")
-CASES = [(9500, "results"), (2100, LONG_RESULTS)]
+LONG_RESULTS = "/".join(letter * 200 for letter in "abcdefghi")
+CASES = [(9500, "results", None), (200, LONG_RESULTS, 1 << 20)]
+# Whatever their number, the files hold 0, 1, 2 … in the order of their names.
+ALL_NOTES = (
+    "find notes -type f 2>/dev/null | sort > $TMPDIR/names; "
+    "seq 0 99999 | head -n $(wc -l < $TMPDIR/names) > $TMPDIR/expected; "
+    "xargs cat < $TMPDIR/names | cmp -s - $TMPDIR/expected"
+)
 
 
-@pytest.mark.parametrize(("count", "results"), mark_soak(CASES, short=CASES[1:]))
-def test_i_58_thousands_of_outputs_with_long_names(
-    make_quick: Callable[..., Quick], count: int, results: str
+@pytest.fixture
+def stack_limit() -> Iterator[Callable[[int], None]]:
+    """Return what limits the stack; a command line may have a quarter of that."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_STACK)
+    yield lambda limit: resource.setrlimit(resource.RLIMIT_STACK, (limit, hard))
+    resource.setrlimit(resource.RLIMIT_STACK, (soft, hard))
+
+
+@pytest.mark.parametrize(("count", "results", "stack"), mark_soak(CASES, short=CASES[1:]))
+def test_i_58_many_outputs_with_long_names(
+    make_quick: Callable[..., Quick],
+    stack_limit: Callable[[int], None],
+    count: int,
+    results: str,
+    stack: int | None,
 ) -> None:
+    if stack is not None:
+        stack_limit(stack)
     # 1. All paths of a commit do not fit on a command line.
     document = plan() | {"results": results}
-    document["phases"][0]["features"][0]["outputs"].append("notes/**")
+    feature = document["phases"][0]["features"][0]
+    feature["outputs"].append("notes/**")
+    feature["gate"] = {"shell": f"{GATE} && {{ {ALL_NOTES}; }}"}
     quick = make_quick(document)
     quick.write("many.py", MANY)
     quick.write("COUNT", f"{count}")
