@@ -1,9 +1,11 @@
 """Gates that judge nothing, or only part: cases I-40 to I-47, each with its honest counterpart."""
 
 import json
+import re
 
 import pytest
 from gate_case import GateCase, exact_measurements, outcomes, sha256
+from toy import ROOT
 
 from phases.plan.schema import Exemption
 
@@ -400,3 +402,41 @@ def test_again(subtests):
     )
     assert (judgement.state, judgement.reasons) == ("verified", ())
     assert judgement.coverage.recomputed == ("total",)
+
+
+#### the worked example of the documentation
+
+
+def example_blocks():
+    """Return the code blocks of "From a bad gate to a good one" in docs/gates.md, by language."""
+    text = (ROOT / "docs" / "gates.md").read_text()
+    example = text.partition("### From a bad gate to a good one\n")[2].partition("\n## ")[0]
+    return dict(re.findall(r"```(\w+)\n(.*?)```", example, re.DOTALL))
+
+
+def test_the_example_of_the_documentation_is_refused_and_mended(case):
+    # 1. The experiment's outputs and input.
+    texts = case.root / "texts"
+    texts.mkdir()
+    (texts / "a.txt").write_text("one two\n")
+    (texts / "b.txt").write_text("three\n")
+    case.inputs.write_text(json.dumps({"texts": {"path": str(texts)}}))
+    case.write(words__csv="file,words\na.txt,2\nb.txt,1\n", plot__png=b"\x89PNG a picture")
+    case.write(result__json=result_of({"words": 3}, files={"plot.png": case.outputs["plot.png"]}))
+    blocks = example_blocks()
+    patterns = list(case.outputs)
+
+    # 2. The bad gate fails by the reasons that the document states.
+    judgement = case.judge_shell(json.loads(blocks["json"])["shell"], patterns=patterns)
+    assert judgement.state == "failed"
+    stated = [line.removeprefix("reason ") for line in blocks["text"].splitlines()]
+    assert len(stated) == 3
+    for reason, line in zip(judgement.reasons, stated, strict=True):
+        assert reason.partition(" (")[0] == line.partition(" (")[0]
+
+    # 3. The good one is verified, and its picture is sealed.
+    judgement = case.judge(blocks["python"], patterns=patterns)
+    assert (judgement.state, judgement.reasons) == ("verified", ())
+    assert judgement.coverage.recomputed == ("words",)
+    assert len([mutant for mutant in judgement.required_mutants if mutant.killed]) == 4
+    assert judgement.digest_only == ("plot.png",)

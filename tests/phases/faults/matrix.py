@@ -24,6 +24,7 @@ INDEX = "faults/test_index.py"
 MANY = "faults/test_many_outputs.py"
 MAIN = "test_main.py"
 GATE = "test_gate.py"
+CANNOT_FAIL = "test_gates_that_cannot_fail.py"
 DURABLE = "test_durable.py"
 PROCESS = "test_process.py"
 RUN = "test_run.py"
@@ -579,7 +580,7 @@ ROWS = (
             "test_i_12_flags_of_the_index_do_not_keep_a_file_out_of_a_commit",
             "test_i_12_states_of_the_index_do_not_change_a_commit",
         )
-        + _in(MANY, "test_i_58_thousands_of_outputs_with_long_names"),
+        + _in(MANY, "test_i_58_many_outputs_with_long_names"),
     ),
     Row(
         id="F58",
@@ -610,6 +611,24 @@ ROWS = (
             "test_a_submodule_that_is_not_committed_is_not_imported",
             "test_a_package_that_a_pth_file_has_imported_is_imported_anew",
             "test_an_old_install_of_the_project_is_not_imported",
+        ),
+    ),
+    Row(
+        id="F61",
+        fault="the process that a gate's runs are forked from is killed",
+        cause="a gate",
+        outcome="the next run is forked from a new one",
+        tests=_in(GATE, "test_a_gate_that_kills_what_it_is_forked_from_gets_a_new_one"),
+    ),
+    Row(
+        id="F62",
+        fault="a gate changes what it judges, or goes by something else than its content",
+        cause="gates",
+        outcome="ERRORED",
+        tests=_in(GATE, "test_a_write_to_a_mutant_is_detected")
+        + _in(
+            CANNOT_FAIL,
+            "test_i_45_controls_find_a_gate_that_fails_on_the_outputs_when_it_sees_them_again",
         ),
     ),
 )
