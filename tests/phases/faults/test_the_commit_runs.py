@@ -15,6 +15,7 @@ import secrets
 import shutil
 import subprocess
 import sys
+import sysconfig
 import venv
 import zlib
 from collections.abc import Callable
@@ -532,6 +533,17 @@ def environment_of_project(project: Modular, how: str) -> None:
 
 
 @pytest.fixture
+def own_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the site-packages of an environment of its own, whose Python is the runner's."""
+    environment = tmp_path / "environment"
+    venv.create(environment, symlinks=True)
+    site = next(environment.glob("lib/python*/site-packages"))
+    (site / "libraries.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    monkeypatch.setattr(sys, "executable", str(environment / "bin/python"))
+    return site
+
+
+@pytest.fixture
 def make_with_environment(
     make_modular: Callable[..., Modular], tmp_path: Path
 ) -> Callable[..., Modular]:
@@ -576,21 +588,19 @@ SHORT_INSTALLS = [("module", "before", "last"), ("command", "meanwhile", "first"
 
 @pytest.mark.parametrize(("what", "when", "place"), mark_soak(INSTALLS, short=SHORT_INSTALLS))
 def test_a_submodule_that_is_not_committed_is_not_imported(
-    tmp_path: Path, what: str, when: str, place: str
+    tmp_path: Path, own_site: Path, what: str, when: str, place: str
 ) -> None:
     # 1. An editable install, seen by the runner's Python through another sitecustomize.
     finder = SUBMODULES.format(root=f"{tmp_path}/modular")
     if place == "last":
         finder = finder.replace("insert(0, Finder())", "append(Finder())")
-    (tmp_path / "install").mkdir()
-    (tmp_path / "install/sitecustomize.py").write_text(finder)
+    (own_site / "sitecustomize.py").write_text(finder)
     local = f"{tmp_path}/modular/exp/local.py"
     write = f"import pathlib; pathlib.Path({local!r}).write_text('MORE = 500')\n"
     files = {"exp/main.py": WITH_OPTIONAL, ".gitignore": ".phases/\nlocal.py\n"}
     if when == "meanwhile":
         files["exp/main.py"] = write + WITH_OPTIONAL
     document = modular_plan(modular_feature(**WHAT[what]))
-    document["defaults"]["env"] = {"PYTHONPATH": f"{tmp_path}/install"}
     project = Modular(tmp_path / "modular", document, files)
 
     # 2. A file that git ignores, which a fresh clone would not have.
@@ -598,6 +608,9 @@ def test_a_submodule_that_is_not_committed_is_not_imported(
         project.write("exp/local.py", "MORE = 500\n")
     project.run("run", "--next")
     assert Path(local).exists()
+
+    # 3. Elsewhere, where nothing is installed, the commit gives the same.
+    (own_site / "sitecustomize.py").unlink()
     assert_committed(project)
 
 
@@ -635,16 +648,15 @@ def test_an_old_install_of_the_project_is_not_imported(
 
 @pytest.mark.parametrize("is_used", [False, True], ids=["its own module", "a helper"])
 def test_a_library_in_the_place_of_a_folder_is_not_in_the_receipt(
-    make_modular: Callable[..., Modular], tmp_path: Path, *, is_used: bool
+    tmp_path: Path, own_site: Path, *, is_used: bool
 ) -> None:
     # `tools` has no __init__.py; a library of that name is what Python imports.
-    library = tmp_path / "site-packages/tools"
+    library = own_site / "tools"
     library.mkdir(parents=True)
     (library / "__init__.py").write_text("")
     (library / "h.py").write_text("EXTRA = 500\n")
     module = MODULE if is_used else MODULE | {"module": "tools.h"}
     document = modular_plan(modular_feature(**module))
-    document["defaults"]["env"] = {"PYTHONPATH": str(library.parent)}
     project = Modular(tmp_path / "modular", document)
     project.git("rm", "-q", "tools/__init__.py")
     project.commit("a folder")
@@ -828,14 +840,12 @@ def test_a_forgotten_folder_of_programs_is_named(make_modular: Callable[..., Mod
     assert "bin/mytool (not in the commit)" in project.run("run", "--next", code=7, env=path).stderr
 
 
-def test_path_of_the_plan_is_used(tmp_path: Path) -> None:
+def test_path_of_the_user_is_used(tmp_path: Path) -> None:
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin/mytool").write_text("#!/bin/sh\nsh run.sh\n")
     (tmp_path / "bin/mytool").chmod(0o755)
-    document = modular_plan(modular_feature(command="mytool"))
-    document["defaults"]["env"] = {"PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
-    project = Modular(tmp_path / "modular", document)
-    project.run("run", "--next")
+    project = Modular(tmp_path / "modular", modular_plan(modular_feature(command="mytool")))
+    project.run("run", "--next", env={"PATH": f"{tmp_path}/bin:{os.environ['PATH']}"})
     assert project.total() == COMMITTED
     project.assert_audit_is_clean()
 
@@ -983,15 +993,12 @@ def test_bytecode_of_a_gate_does_not_judge(
     project.assert_audit_is_clean()
 
 
-def test_a_gate_does_not_judge_by_another_work_tree(tmp_path: Path) -> None:
+def test_a_gate_does_not_judge_by_another_work_tree(tmp_path: Path, own_site: Path) -> None:
     # The environment, shared by both work trees, has an editable install of the first.
-    site = tmp_path / "site"
-    site.mkdir()
     path = f"import sys\nsys.path.insert(0, {str(tmp_path / 'modular')!r})\n"
-    (site / "sitecustomize.py").write_text(path)
+    (own_site / "sitecustomize.py").write_text(path)
     gate = {"shell": f"{GATE} && python -c 'import exp.helper'"}
     document = modular_plan(modular_feature(**COMMAND, gate=gate))
-    document["defaults"]["env"] = {"PYTHONPATH": str(site)}
     project = Modular(tmp_path / "modular", document)
     project.git("worktree", "add", "-q", "-b", "other", str(tmp_path / "other"))
     project.root = tmp_path / "other"
