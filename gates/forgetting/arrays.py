@@ -357,7 +357,7 @@ def _divergence_gaps(run: _Run) -> dict[str, list[float]]:
 
 
 def _figures(run: _Run, summary: _Summary, roles: dict[str, str]) -> dict[str, dict[str, Any]]:
-    """Return figure -> label -> the x and y of its series."""
+    """Return figure -> label -> the x and y of its series, and of bars the ends of their band."""
     joined = _same_shape(roles["standard"])
 
     def series(x: dict[str, float], y: dict[str, float]) -> dict[str, Any]:
@@ -377,6 +377,9 @@ def _figures(run: _Run, summary: _Summary, roles: dict[str, str]) -> dict[str, d
     bars = {}
     for role in ("standard", "high_rate"):
         by_item = run.lost(roles[role])
-        means = [mean(by_item[run.indices(suite)])["value"] for suite in SUITES]
-        bars[roles[role]] = [list(SUITES), means]
+        lost_in = [mean(by_item[run.indices(suite)]) for suite in SUITES]
+        means = [one["value"] for one in lost_in]
+        lows = [one["value"] - one["stderr"] for one in lost_in]
+        highs = [one["value"] + one["stderr"] for one in lost_in]
+        bars[roles[role]] = [list(SUITES), means, lows, highs]
     return {"frontier": series(gain, lost), "divergence": series(run.norm, kl), "suites": bars}

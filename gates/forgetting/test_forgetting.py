@@ -176,9 +176,10 @@ def test_figure_shows_the_numbers(name: str) -> None:
     by_label = {series["label"]: series for series in drawn}
     expected = forgetting.recomputed()["figures"][name]
     assert list(by_label) == list(expected)
-    for label, (x, y) in expected.items():
+    for label, (x, y, *band) in expected.items():
         assert outputs.same(by_label[label]["x"], x, 1e-5), label
         assert outputs.same(by_label[label]["y"], y, 1e-5), label
+        assert outputs.same(by_label[label]["band"] or [], band, 1e-5), label
 
 
 def test_sentences_name_what_the_numbers_say() -> None:

@@ -30,6 +30,7 @@ EVALUATED = 4  # trials whose evaluation is done again
 HITS_TOLERANCE = 0.02  # share of tokens whose most likely token may change
 TABLES = ("settings", "updates", "kinds of layer", "cuts")
 FIGURES = ("loss_by_rank", "first_step", "energy", "overlap")
+IN_FINDINGS = ("rank_gap", "alpha_2r_gap", "rslora_gap", "energy_rank_r64", "energy_rank_full")
 SLOPES = {"alpha_fixed": 0.0, "alpha_2r": 1.0, "rslora": 0.5}
 
 
@@ -72,6 +73,7 @@ def test_bars_show_what_each_part_keeps() -> None:
 
 def test_sentences_say_what_the_numbers_do() -> None:
     numbers = arrays.recompute()["numbers"]
+    standard.assert_findings_state({name: numbers[name] for name in IN_FINDINGS})
     findings = " ".join(outputs.result()["findings"])
     assert ("are equivalent within" in findings) == (numbers["rank_equivalence_p"] < 0.05)
     best = numbers["full_kept_rank_8"]["value"]

@@ -95,38 +95,50 @@ def _noise_rows() -> list[list[Any]]:
     return rows
 
 
-def figures() -> dict[str, list[list[Any]]]:
-    """Return figure -> the y values of its series, in their order."""
+def figures() -> dict[str, list[list[list[Any]]]]:
+    """Return figure -> [x, y] of each of its series, in their order."""
     key = f"loss curve figures {arrays.settings_key()}"
     return dict(cached(key, arrays.files(), _figures))
 
 
-def _figures() -> dict[str, list[list[Any]]]:
+def _figures() -> dict[str, list[list[list[Any]]]]:
     import numpy as np
 
     runs = {shape: arrays.curve(shape) for shape in SHAPES}
     held_out = {}
     for shape, run in runs.items():
-        held_out[shape] = [loss for _, loss in run["held_out"]]
+        held_out[shape] = [list(values) for values in zip(*run["held_out"], strict=True)]
 
     # Batch sizes: every seed's loss, then the mean of each size.
-    batches = []
+    batches: list[list[list[Any]]] = []
     for rate in RATES:
         by_size = [arrays.final_losses(rate, size) for size in SIZES]
-        batches.append(list(itertools.chain.from_iterable(by_size)))
-        batches.append([sum(losses) / len(losses) for losses in by_size])
+        sizes = [size for size, losses in zip(SIZES, by_size, strict=True) for _ in losses]
+        batches.append([sizes, list(itertools.chain.from_iterable(by_size))])
+        batches.append([list(SIZES), [sum(losses) / len(losses) for losses in by_size]])
 
     # Along updates: the mean of the tokens at each alpha.
     rows = stored.arrays("line")  # of each run [alphas, N]
-    updates = [rows[run].astype(np.float64).mean(1).tolist() for run in RUNS_ALONG_UPDATE]
+    alphas = rows["alphas"].tolist()
+    updates = []
+    for name in RUNS_ALONG_UPDATE:
+        updates.append([alphas, rows[name].astype(np.float64).mean(1).tolist()])
     overfitting = runs["overfitting"]
     return {
         "held_out": list(held_out.values()),
-        "training": [run["smoothed"] for run in runs.values()],
-        "staircase": [overfitting["losses"], _stairs(overfitting), held_out["overfitting"]],
+        "training": [_by_step(run["smoothed"]) for run in runs.values()],
+        "staircase": [
+            _by_step(overfitting["losses"]),
+            _by_step(_stairs(overfitting)),
+            held_out["overfitting"],
+        ],
         "batch_size": batches,
         "line": updates,
     }
+
+
+def _by_step(values: list[float]) -> list[list[Any]]:
+    return [list(range(1, len(values) + 1)), values]
 
 
 def _stairs(run: dict[str, Any]) -> list[float]:

@@ -130,7 +130,8 @@ def test_table_follows_from_what_was_stored(index: int) -> None:
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_figure_shows_what_was_stored(name: str) -> None:
-    actual = [series["y"] for series in outputs.read_json(f"figures/{name}.json")["series"]]
+    series = outputs.read_json(f"figures/{name}.json")["series"]
+    actual = [[one["x"], one["y"]] for one in series]
     assert outputs.same(actual, report.figures()[name], 1e-5)
 
 

@@ -238,7 +238,9 @@ def test_learning_rate_is_the_schedule_of_the_config(run: str) -> None:
 def test_loss_figure_shows_the_curves() -> None:
     series = {entry["label"]: entry for entry in outputs.read_json("figures/loss.json")["series"]}
     for run in RUNS:
-        assert series[f"training, {run} answers"]["y"] == arrays.training(run)["loss"]
+        training, losses = series[f"training, {run} answers"], arrays.training(run)["loss"]
+        assert training["y"] == losses
+        assert training["x"] == list(range(1, len(losses) + 1))
         points = arrays.curve(run, config()["data"]["curve"])
         held_out = series[f"held out, {run} answers"]
         assert held_out["x"] == [x for x, _ in points]
@@ -249,6 +251,15 @@ def test_gradient_norm_figure_shows_the_norms() -> None:
     series = outputs.read_json("figures/gradient_norm.json")["series"]
     norms = {entry["label"]: entry["y"] for entry in series}
     assert norms == {f"{run} answers": arrays.training(run)["grad_norm"] for run in RUNS}
+    assert all(entry["x"] == list(range(1, len(entry["y"]) + 1)) for entry in series)
+
+
+def test_memory_figure_shows_what_follows_from_the_shapes() -> None:
+    bars = outputs.read_json("figures/memory.json")["series"][0]
+    shown = dict(zip(bars["x"], bars["y"], strict=True))
+    for part in ("adapters", "gradients", "optimizer", "activations", "logits"):
+        expected = arrays.measurements()[f"memory_{part}"] / 2**20
+        assert outputs.same(shown[part], expected, 1e-9), part
 
 
 @pytest.mark.integrity

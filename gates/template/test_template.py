@@ -207,7 +207,10 @@ def test_every_misuse_was_refused() -> None:
 def test_figure_shows_both_seeds() -> None:
     first, other, chance = outputs.read_json("figures/two_seeds.json")["series"]
     for series, run in ((first, "template"), (other, "other_seed")):
-        assert outputs.same(series["y"], recomputed()[run]["loss"]["values"], TOLERANCE)
+        losses = recomputed()[run]["loss"]["values"]
+        assert outputs.same(series["y"], losses, TOLERANCE)
+        assert series["x"] == list(range(1, len(losses) + 1))
+    assert chance["x"] == [1, len(first["y"])]
     assert outputs.same(chance["y"], [recomputed()["template"]["chance_loss"]] * 2, TOLERANCE)
 
 
