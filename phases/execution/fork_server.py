@@ -21,9 +21,12 @@ from pathlib import Path
 import psutil
 
 from phases.errors import EnvironmentFaultError
-from phases.execution.process import SUPERVISOR, SupervisorPipes
+from phases.execution.process import SUPERVISOR, SupervisorPipes, log_tail
 
 NUMBER_BYTES = 8  # of the length of a request, and of the process id that answers it
+
+ANSWER_S = 60.0  # that a server may take to start and to fork
+END_S = 5.0  # that it may take to end
 
 
 @dataclass(frozen=True)
@@ -46,17 +49,19 @@ class ForkServer:
     Its method `start` is the `start` of `process.run`.
     """
 
-    def __init__(self, program: Sequence[str], *, cwd: Path, env: Mapping[str, str]):
+    def __init__(self, program: Sequence[str], *, cwd: Path, env: Mapping[str, str], log: Path):
         """Remember how the server is started.
 
         Args:
             program: the command; the number of its socket and the path of supervisor.py are
                 appended.
             cwd: its working directory.
+            log: the file that gets what it prints.
             env: its environment, which is that of its jobs at their start.
         """
         self._program = program
         self._cwd = cwd
+        self._log = log
         self._env = env
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
@@ -70,7 +75,11 @@ class ForkServer:
         if self._connection is not None:
             self._connection.close()
         if self._process is not None:
-            self._process.wait()
+            try:
+                self._process.wait(END_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
         self._connection = self._process = None
 
     def start(
@@ -87,14 +96,15 @@ class ForkServer:
             try:
                 pid = self._ask(request, descriptors)
             except (OSError, EOFError):
-                # A job of the same user can kill the server: the next job gets a new one.
+                # A job of the same user can kill or stop the server: the next job gets a new one.
                 self.__exit__()
                 try:
                     pid = self._ask(request, descriptors)
                 except (OSError, EOFError) as error:
                     message = f"the process that runs are forked from does not answer: {error}"
                     raise EnvironmentFaultError(
-                        message, hint="free memory, and run again"
+                        f"{message}\n{log_tail(self._log)}".rstrip(),
+                        hint="mend what the lines above name, or free memory; then run again",
                     ) from error
         process = None
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -116,12 +126,13 @@ class ForkServer:
 
     def _start_server(self) -> socket.socket:
         connection, server_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        with server_end:
+        connection.settimeout(ANSWER_S)
+        with server_end, self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [*self._program, str(server_end.fileno()), str(SUPERVISOR)],
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
                 cwd=self._cwd,
                 env=dict(self._env),
                 pass_fds=(server_end.fileno(),),

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
+from stat import S_ISDIR
 from typing import BinaryIO
 
 from phases.base import durable
@@ -281,8 +282,11 @@ def _list_entries(folder: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
         for name in (*subfolders, *files):
             entry = f"{directory}/{name}"  # with thousands of outputs, objects take their time
             stat = os.lstat(entry)
-            # The kernel sets the time of the last change (ctime); a process cannot.
-            description = (stat.st_mode, stat.st_ino, stat.st_nlink, stat.st_size, stat.st_ctime_ns)
+            description: tuple[int, ...] = (stat.st_mode, stat.st_ino)
+            # What came into a folder and went again has not changed it: a database's journal.
+            if not S_ISDIR(stat.st_mode):
+                # The kernel sets the time of the last change (ctime); a process cannot.
+                description += (stat.st_nlink, stat.st_size, stat.st_ctime_ns)
             yield entry.removeprefix(f"{folder}/"), description
 
 

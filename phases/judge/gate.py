@@ -52,7 +52,7 @@ from phases.judge.mutation import (
     conclude,
     run_mutation_testing,
 )
-from phases.judge.tables_and_sentences import alter_sentences, alter_tables
+from phases.judge.tables_and_sentences import alter_other_numbers, alter_sentences, alter_tables
 from phases.plan.schema import Exemption, Gate
 from phases.record.result import RESULT, read_measurements
 
@@ -273,26 +273,28 @@ def _list_mutations(
         yield _mutate_measurements(files.pop(RESULT), RESULT)
     for path, output in sorted(files.items()):
         make = partial(_damage, output)
-        yield Mutation(MutantKind.TAMPER, path, make, DAMAGES[kind_of(path)])
+        yield Mutation(MutantKind.TAMPER, path, make, path, DAMAGES[kind_of(path)])
 
     # 2. What a reader wants to know: was it judged, or only sealed?
     for pattern in patterns:
         candidates = sorted(path for path in files if matches(pattern, path))
         if candidates:
             rng = random.Random(f"{nonce}:{pattern}")
-            make = partial(_alter, files[rng.choice(candidates)], rng)
-            yield Mutation(MutantKind.CONTENT, pattern, make)
+            path = rng.choice(candidates)
+            yield Mutation(MutantKind.CONTENT, pattern, partial(_alter, files[path], rng), path)
     if RESULT in outputs:
         result = outputs[RESULT]
         parts: dict[str, Callable[[bytes], bytes]] = {
             f"tables of {RESULT}": alter_tables,
             f"sentences of {RESULT}": alter_sentences,
+            f"other numbers of {RESULT}": alter_other_numbers,
         }
         for part, alter in parts.items():
             data = result.read()
             altered = alter(data)
             if altered != data:
-                yield Mutation(MutantKind.CONTENT, part, partial(dict, {RESULT: altered}))
+                make = partial(dict, {RESULT: altered})
+                yield Mutation(MutantKind.CONTENT, part, make, RESULT)
 
 
 def _mutate_measurements(result: Output, target: str) -> Mutation:

@@ -345,7 +345,10 @@ def pytest_server(gate_context: GateContext) -> ForkServer:
     )
     variables = {**gate_context.env, **PYTEST_ALONE}
     return ForkServer(
-        command, cwd=gate_context.import_block, env=process.clean_environment(variables)
+        command,
+        cwd=gate_context.import_block,
+        env=process.clean_environment(variables),
+        log=gate_context.import_block / "log",
     )
 
 

@@ -1,8 +1,8 @@
 """The mutated bytes of one output file: damaged or altered by its kind.
 
-`damage_file` makes the mutant that tries whether anybody notices: the same damage for the same
-bytes. `alter_file` makes the one that tries whether anybody reads: drawn from a seed, and of a file
-of no known kind one character only. `copies.py` writes mutants to the disk.
+`damage_file` makes the mutant that tries whether anybody notices. `alter_file` makes the one that
+tries whether anybody reads: all numbers change, and the file stays as readable as it was.
+`copies.py` writes mutants to the disk.
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ import random
 import re
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
-from functools import partial
 from typing import Any
 
 from phases.base import durable, strict_json
@@ -24,8 +23,8 @@ from phases.judge.noise import mutate_arrays
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MAX_PIXEL_BYTES = 1 << 28
-_WORD = re.compile(rb"\S+\s*")
-_DIGIT = re.compile(rb"[0-9]")
+MAX_ALTERED = 1 << 24  # bytes of a file in which numbers are changed
+_NUMBER = re.compile(rb"([0-9]+)((?:\.[0-9]+)?)")
 _LETTER = re.compile(rb"[A-Za-z]")
 _SAMPLES_PER_PIXEL = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by PNG colour type
 
@@ -52,7 +51,7 @@ KINDS = {
 """How a file's name ends -> its kind."""
 
 DAMAGES = {
-    FileKind.JSON: "one value changed",
+    FileKind.JSON: "every value changed",
     FileKind.ARRAYS: "noise in the place of its arrays",
     FileKind.IMAGE: "one byte of pixel data changed",
     FileKind.TEXT: "every second line or word dropped",
@@ -71,40 +70,47 @@ def kind_of(path: str) -> FileKind:
 
 def damage_file(path: str, data: bytes) -> bytes:
     """Return the damaged bytes of a file: never its own, and the same ones every time."""
-    kind = kind_of(path)
-    if kind == FileKind.OTHER:
+    damaged = _mutate_by_kind(path, data, random.Random(f"{path}:{durable.sha256(data)}"))
+    if damaged is None and kind_of(path) == FileKind.OTHER:
         return data[: len(data) // 2] or _change_byte(data)
-    return _mutate(kind, data, random.Random(f"{path}:{durable.sha256(data)}"))
+    if damaged is None:
+        return mutate_text(data)
+    return damaged
 
 
 def alter_file(path: str, data: bytes, rng: random.Random) -> bytes:
-    """Return the altered bytes of a file: never its own."""
-    kind = kind_of(path)
-    if kind == FileKind.OTHER:
-        return alter_character(data, rng)
-    return _mutate(kind, data, rng, numbers_first=True)
+    """Return the altered bytes of a file: never its own, and as readable as before.
 
-
-def _mutate(
-    kind: FileKind, data: bytes, rng: random.Random, *, numbers_first: bool = False
-) -> bytes:
-    """Mutate a file of a known kind.
-
-    A file that is not what its name says (JSON, .safetensors, PNG) is mutated like text, and so is
-    one that has nothing to change: it is an output all the same, so the gate has to notice.
+    Every number changes. So a check that counts lines or columns, or that parses numbers and does
+    not judge them, does not notice; and it does not depend on luck which numbers are judged.
     """
+    altered = data
+    if path.endswith(".json"):
+        altered = _alter_json(data)
+    elif path.endswith(".jsonl"):
+        altered = b"".join(map(_alter_json, data.splitlines(keepends=True)))
+    elif kind_of(path) in (FileKind.ARRAYS, FileKind.IMAGE):
+        altered = _mutate_by_kind(path, data, rng) or data
+    if altered == data and b"\0" not in data:
+        altered = alter_numbers(data[:MAX_ALTERED]) + data[MAX_ALTERED:]
+    if altered == data:
+        altered = _alter_byte(data, rng)
+    return altered
+
+
+def _mutate_by_kind(path: str, data: bytes, rng: random.Random) -> bytes | None:
+    """Return other bytes of a file that is what its name says, and has something to change."""
     mutators: dict[FileKind, Callable[[bytes, random.Random], bytes]] = {
-        FileKind.JSON: partial(mutate_json, numbers_first=numbers_first),
+        FileKind.JSON: mutate_json,
         FileKind.ARRAYS: mutate_arrays,
         FileKind.IMAGE: mutate_png,
     }
-    mutated = data
+    kind = kind_of(path)
     if kind in mutators:
         with contextlib.suppress(ValueError, struct.error):
             mutated = mutators[kind](data, rng)
-    if mutated == data:
-        mutated = mutate_text(data)
-    return mutated
+            return mutated if mutated != data else None
+    return None
 
 
 def _change_byte(data: bytes) -> bytes:
@@ -124,94 +130,99 @@ def mutate_text(data: bytes) -> bytes:
     Blank lines are neither counted nor dropped: if they counted, a text with a blank line after
     every line would lose no word.
     """
-    lines = []
-    position = 0
-    for line in data.splitlines(keepends=True):
-        if line.strip():
-            lines.append((position, position + len(line)))
-        position += len(line)
-    words = [match.span() for match in _WORD.finditer(data)] if len(lines) == 1 else []
-    single_bytes = [(start, start + 1) for start in range(len(data)) if len(words) == 1]
-    for pieces in (lines, words, single_bytes):
-        if len(pieces) > 1:
-            return _drop_every_second(data, pieces)
+    lines = data.splitlines(keepends=True)
+    if sum(1 for line in lines if line.strip()) > 1:
+        return _drop_every_second(lines)
+    words = re.split(rb"(?<=\s)(?=\S)", data)
+    if sum(1 for word in words if word.strip()) > 1:
+        return _drop_every_second(words)
+    word = data.strip()
+    if len(word) > 1:
+        return data.replace(word, word[::2])
     return _change_byte(data)
 
 
-def _drop_every_second(data: bytes, pieces: list[tuple[int, int]]) -> bytes:
-    """Drop every second piece, each from a start to an end."""
-    kept = bytearray()
-    position = 0
-    for start, end in pieces[1::2]:
-        kept += data[position:start]
-        position = end
-    return bytes(kept + data[position:])
+def _drop_every_second(pieces: Iterable[bytes]) -> bytes:
+    """Drop every second piece that is not blank."""
+    kept = []
+    is_dropped = True
+    for piece in pieces:
+        if piece.strip():
+            is_dropped = not is_dropped
+        if not (piece.strip() and is_dropped):
+            kept.append(piece)
+    return b"".join(kept)
 
 
-def alter_character(data: bytes, rng: random.Random) -> bytes:
-    """Change one digit of a text to another digit, or one letter if it has no digit; else one byte.
+def alter_numbers(text: bytes) -> bytes:
+    """Return a text with other numbers: 14 becomes 141, 2.5 becomes 21.5, 0.99 becomes 1.99."""
 
-    A text stays a text of as many lines and columns, so that only a reader of its numbers notices.
-    """
+    def alter(match: re.Match[bytes]) -> bytes:
+        whole = match[1]
+        return (b"1" if whole == b"0" else whole + b"1") + match[2]
+
+    return _NUMBER.sub(alter, text)
+
+
+def _alter_byte(data: bytes, rng: random.Random) -> bytes:
+    """Change one letter of a text, or one byte of anything else."""
     if not data.strip():
         return data + b"?"
     start = rng.randrange(len(data))
-    if _is_text(data):
-        for characters, choice in ((_DIGIT, b"0123456789"), (_LETTER, b"abcdefgh")):
-            found = characters.search(data, start) or characters.search(data)
-            if found:
-                other = rng.choice(choice.replace(found[0].lower(), b""))
-                return data[: found.start()] + bytes([other]) + data[found.end() :]
+    found = None
+    if b"\0" not in data:
+        found = _LETTER.search(data, start) or _LETTER.search(data)
+    if found:
+        other = rng.choice(b"abcdefgh".replace(found[0].lower(), b""))
+        return data[: found.start()] + bytes([other]) + data[found.end() :]
     return data[:start] + bytes([data[start] ^ 0xFF]) + data[start + 1 :]
-
-
-def _is_text(data: bytes) -> bool:
-    try:
-        return "\0" not in data.decode()
-    except UnicodeDecodeError:
-        return False
 
 
 #### JSON
 
 
-def mutate_json(data: bytes, rng: random.Random, *, numbers_first: bool = False) -> bytes:
-    """Alter one leaf, drawn at random, by a large change; a document without leaves gets one.
-
-    Args:
-        data: the document.
-        rng: what draws the leaf.
-        numbers_first: whether a leaf that is no number is drawn only where there are no numbers.
+def mutate_json(data: bytes, _rng: random.Random) -> bytes:
+    """Alter every leaf by a large change; a document without leaves gets one.
 
     Raises:
         ValueError: not strict JSON.
     """
-    # The document is put into a list, so that a document that is a leaf has a container too.
-    root = [strict_json.loads(data, max_bytes=len(data))]
-    leaves = list(_leaves(root)) or [(root, 0)]
-    if numbers_first:
-        leaves = [leaf for leaf in leaves if _is_number(leaf)] or leaves
-    container, key = rng.choice(leaves)
-    container[key] = alter_value(container[key], Change.LARGE)
-    return json.dumps(root[0], indent=2, ensure_ascii=False).encode()
+    document = strict_json.loads(data, max_bytes=len(data))
+    return _encode_json(alter_value(document, Change.LARGE))
 
 
-def _leaves(container: Any) -> Iterator[tuple[Any, Any]]:
-    """Yield every leaf as (its dict or list, its key or index)."""
-    if isinstance(container, dict):
-        members = list(container.items())
-    else:
-        members = list(enumerate(container))
-    for key, value in members:
-        if isinstance(value, dict | list):
-            yield from _leaves(value)
-        else:
-            yield container, key
+def _alter_json(data: bytes) -> bytes:
+    """Alter every number of a document; the same bytes, if there is none or it is no strict JSON.
+
+    What follows it, such as the end of its line, stays.
+    """
+    with contextlib.suppress(ValueError):
+        document = strict_json.loads(data, max_bytes=len(data))
+        altered = alter_leaves(document, alter_number)
+        if altered != document:
+            indent = 2 if b"\n" in data.strip() else None
+            return _encode_json(altered, indent) + data[len(data.rstrip()) :]
+    return data
 
 
-def _is_number(leaf: tuple[Any, Any]) -> bool:
-    container, key = leaf
-    return isinstance(container[key], int | float) and not isinstance(container[key], bool)
+def alter_leaves(value: Any, alter: Callable[[Any], Any]) -> Any:
+    """Return a JSON value with each leaf altered."""
+    if isinstance(value, dict):
+        return {key: alter_leaves(item, alter) for key, item in value.items()}
+    if isinstance(value, list):
+        return [alter_leaves(item, alter) for item in value]
+    return alter(value)
+
+
+def alter_number(value: Any) -> Any:
+    """Return another number for a number, and everything else as it is."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return alter_value(value, Change.LARGE)
+    return value
+
+
+def _encode_json(document: Any, indent: int | None = 2) -> bytes:
+    return json.dumps(document, indent=indent, ensure_ascii=False).encode()
 
 
 #### PNG

@@ -23,6 +23,7 @@ from functools import partial
 
 from phases.execution.collect import matches
 from phases.judge.copies import CopyPool, Output, hash_files
+from phases.judge.digest_references import DigestReferences
 from phases.judge.gate_run import (
     GateContext,
     GateKind,
@@ -78,6 +79,8 @@ class Mutation:
     """The file, pattern, part of result.json or feature that is changed; "" for `empty`."""
     make: Callable[[], Mapping[str, bytes]]
     """Returns path -> mutated bytes; {} if there is nothing to mutate."""
+    file: str = ""
+    """The file that is damaged or altered."""
     how: str = ""
     """What is done to a damaged file, in words."""
 
@@ -154,10 +157,19 @@ class Judgement:
 
     @property
     def digest_only(self) -> tuple[str, ...]:
-        """What the gate protects at most by digests: targets of content mutants that survived."""
+        """What the gate protects by digests alone: targets of content mutants that survived.
+
+        Without those whose damage went unnoticed too: the plan exempts these files, or the feature
+        failed.
+        """
+        unprotected = set()
+        for mutant in self.mutants:
+            if mutant.mutation.kind == MutantKind.TAMPER and not mutant.killed:
+                unprotected.add(mutant.mutation.target)
         targets = []
         for mutant in self.mutants:
-            if mutant.mutation.kind == MutantKind.CONTENT and not mutant.killed:
+            is_content = mutant.mutation.kind == MutantKind.CONTENT
+            if is_content and not mutant.killed and mutant.mutation.file not in unprotected:
                 targets.append(mutant.mutation.target)
         return tuple(targets)
 
@@ -199,13 +211,12 @@ def _test_gate(context: MutationContext, copies: CopyPool) -> Judgement:
     if isinstance(checks, GateRun):
         return conclude(context, checks)
     gate_digests = hash_files(gates_folder)
-    test = _GateTest(context, copies, checks)
+    test = _GateTest(context, copies, checks, DigestReferences(context.outputs))
 
     # 2. The first mutant, on the empty cache; then the outputs. All checks, each to its end.
     first, *others = mutation_order(context.mutations)
     first_result = test.judge_first(first)
     true_run = test.judge_outputs()
-    test.report(f"gate on the outputs: {true_run.outcome}")
     if true_run.outcome != GateOutcome.PASSED:
         return conclude(context, _errored_if(true_run, copies.tampering))
 
@@ -325,29 +336,34 @@ class _GateTest:
     context: MutationContext
     copies: CopyPool
     checks: _Checks
+    references: DigestReferences
     results: dict[Mutation, MutantResult] = field(default_factory=dict)
     levels: dict[str, CoverageLevel] = field(default_factory=dict)
     """Measurement -> how well the gate judges it."""
     contradiction: str = ""
     """How the gate judged the same outputs otherwise than in the true run; "" if it did not."""
-    _done: int = 1
+    _done: int = 0
     _total: int = 0
     _unkilled: list[Mutation] = field(default_factory=list)
     """Damaged files that no integrity check noticed."""
 
     def judge_first(self, mutation: Mutation) -> MutantResult:
         """Run all checks on the first mutant, as they run on the outputs."""
-        mutations = len(self.context.mutations)
-        self._total = 2 + mutations + len(self.context.measurement_names or ())
-        run = self._run(f"first-{mutation.kind}", _changes_of(mutation))
-        return self._result(mutation, run)
+        controls = bool(self.checks.judging) + bool(self.checks.integrity)
+        names = self.context.measurement_names or ()
+        self._total = 2 + len(self.context.mutations) + len(names) + controls
+        run = self._run(f"first-{mutation.kind}", self._changes_of(mutation))
+        result = self._result(mutation, run)
+        self.report(_describe_result(result))
+        return result
 
     def judge_outputs(self) -> GateRun:
         """Run all checks on the outputs; every check that was collected must have run."""
         run = self._run("true", {})
         missing = self.checks.all.difference(check.id for check in run.checks)
         if missing and run.outcome != GateOutcome.ERRORED:
-            return _errored_if(run, f"collected, but did not run: {list_ids(sorted(missing))}")
+            run = _errored_if(run, f"collected, but did not run: {list_ids(sorted(missing))}")
+        self.report(f"gate on the outputs: {run.outcome}")
         return run
 
     def run_first_round(self, mutations: Sequence[Mutation]) -> None:
@@ -380,6 +396,7 @@ class _GateTest:
             tasks.append(partial(self._judge_tampered, mutation, number))
         if tasks:
             tasks.append(partial(self._control, (), has_own_cache=True))
+        self._total = self._done + len(tasks)
         self._run_all(tasks)
 
     def report(self, note: str) -> None:
@@ -391,7 +408,6 @@ class _GateTest:
     def _run_all(self, tasks: list[Callable[[], str]]) -> None:
         """Do all of it, two at a time, in an order that nobody knows."""
         random.SystemRandom().shuffle(tasks)
-        self._total = self._done + len(tasks)
         pool = ThreadPoolExecutor(PARALLEL_RUNS)
         try:
             for future in as_completed([pool.submit(task) for task in tasks]):
@@ -407,13 +423,13 @@ class _GateTest:
                 run = GateRun(GateOutcome.ERRORED, reason="no check is without the mark integrity")
                 return self._keep(self._result(mutation, run))
             options = self.checks.without_integrity
-        run = self._run(f"{mutation.kind}-{number}", _changes_of(mutation), options)
+        run = self._run(f"{mutation.kind}-{number}", self._changes_of(mutation), options)
         return self._keep(self._result(mutation, run))
 
     def _tamper(self, mutation: Mutation, number: int) -> str:
         """Judge a damaged file by the integrity checks alone, which costs a light process."""
         name = f"tamper-{number}-integrity"
-        run = self._run(name, _changes_of(mutation), ONLY_INTEGRITY, has_own_cache=True)
+        run = self._run(name, self._changes_of(mutation), ONLY_INTEGRITY, has_own_cache=True)
         result = self._result(mutation, run)
         if result.killed:
             return self._keep(result)
@@ -421,7 +437,7 @@ class _GateTest:
         return f"mutant {mutation.name}: not noticed by the integrity checks"
 
     def _judge_tampered(self, mutation: Mutation, number: int) -> str:
-        run = self._run(f"tamper-{number}", _changes_of(mutation), (), has_own_cache=True)
+        run = self._run(f"tamper-{number}", self._changes_of(mutation), (), has_own_cache=True)
         return self._keep(self._result(mutation, run))
 
     def _find_level(self, name: str, number: int) -> str:
@@ -429,7 +445,7 @@ class _GateTest:
         result = self.context.outputs[RESULT].read()
 
         def is_killed(change: Change) -> bool:
-            changed = {RESULT: alter_result(result, change, name)}
+            changed = self.references.follow({RESULT: alter_result(result, change, name)})
             # The experiment chose the measurement's name, so no path is made of it.
             run_name = f"measurement-{number}-{change}"
             run = self._run(run_name, changed, self.checks.without_integrity)
@@ -453,6 +469,14 @@ class _GateTest:
                 f" {run.outcome} on the same outputs ({detail})"
             )
         return f"control: {run.outcome}"
+
+    def _changes_of(self, mutation: Mutation) -> Mapping[str, bytes] | None:
+        """Return path -> mutated bytes; None for an empty folder."""
+        if mutation.kind == MutantKind.EMPTY:
+            return None
+        if mutation.ignores_integrity:
+            return self.references.follow(mutation.make())
+        return mutation.make()
 
     def _run(
         self,
@@ -502,17 +526,7 @@ class _GateTest:
 
     def _keep(self, result: MutantResult) -> str:
         self.results[result.mutation] = result
-        word = "killed" if result.killed else "survived"
-        if result.outcome == GateOutcome.ERRORED:
-            word = str(result.outcome)
-        return f"mutant {result.mutation.name}: {word}"
-
-
-def _changes_of(mutation: Mutation) -> Mapping[str, bytes] | None:
-    """Return path -> mutated bytes; None for an empty folder."""
-    if mutation.kind == MutantKind.EMPTY:
-        return None
-    return mutation.make()
+        return _describe_result(result)
 
 
 def _errored_if(run: GateRun, reason: str) -> GateRun:
@@ -520,6 +534,14 @@ def _errored_if(run: GateRun, reason: str) -> GateRun:
     if reason:
         return replace(run, outcome=GateOutcome.ERRORED, reason=reason)
     return run
+
+
+def _describe_result(result: MutantResult) -> str:
+    """Return what the progress says of a mutant."""
+    word = "killed" if result.killed else "survived"
+    if result.outcome == GateOutcome.ERRORED:
+        word = str(result.outcome)
+    return f"mutant {result.mutation.name}: {word}"
 
 
 def _describe_survivor(mutant: MutantResult) -> str:

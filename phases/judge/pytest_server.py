@@ -60,6 +60,10 @@ def _supervise(supervisor: dict[str, Any], request: dict[str, Any], descriptors:
     argv = request["argv"]
 
     def run_pytest() -> None:
+        # As an interpreter that was just started.
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         os.chdir(request["cwd"])
         os.environ.clear()
         os.environ.update(request["env"])

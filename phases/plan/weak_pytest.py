@@ -244,12 +244,20 @@ def _name(node: ast.AST) -> str:
 
 
 def _compares_content(nodes: list[ast.AST]) -> bool:
-    """Return whether a value is compared that is no size, or a text with a digit is named."""
+    """Return whether a value is compared that is no size, or a text with a digit is named.
+
+    Sets may be compared by `^`, `-` and `&`, and texts by `startswith` with a value.
+    """
     docstrings = {node.value for node in nodes if isinstance(node, ast.Expr)}
     for node in nodes:
         match node:
             case ast.Compare():
                 if _compares_value(node):
+                    return True
+            case ast.BinOp(op=ast.BitXor() | ast.Sub() | ast.BitAnd()):
+                return True
+            case ast.Call(func=ast.Attribute(attr="startswith" | "endswith"), args=[argument, *_]):
+                if not isinstance(argument, ast.Constant):
                     return True
             case ast.Constant(value=str() | bytes() as text):
                 is_named = node not in docstrings and text not in _ENCODINGS
@@ -259,7 +267,21 @@ def _compares_content(nodes: list[ast.AST]) -> bool:
 
 
 def _compares_value(comparison: ast.Compare) -> bool:
+    sides = [comparison.left, *comparison.comparators]
+    if isinstance(comparison.ops[0], ast.In | ast.NotIn):
+        return not isinstance(comparison.left, ast.Constant)
     if not all(isinstance(operator, _COMPARE) for operator in comparison.ops):
         return False
-    names = {_name(node) for node in ast.walk(comparison)}
-    return not names & {"len", "getsize", "st_size"}
+    return not all(isinstance(side, ast.Constant) or _is_size(side) for side in sides)
+
+
+def _is_size(value: ast.AST) -> bool:
+    """Return whether an expression is a length, or calculated from one."""
+    match value:
+        case ast.Call(func=function):
+            return _name(function) in ("len", "getsize")
+        case ast.Attribute(attr="st_size"):
+            return True
+        case ast.BinOp(left=left, right=right):
+            return _is_size(left) or _is_size(right)
+    return False

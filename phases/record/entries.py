@@ -22,6 +22,7 @@ BINARY_UNITS = {"GiB": 1 << 30, "MiB": 1 << 20, "KiB": 1 << 10}
 SHOWN_FAILING = 3
 SHOWN_DISCARDED = 5
 SHOWN_REASONS = 5
+SHOWN_DIGEST_ONLY = 20
 
 _COMMIT = r"[0-9a-f]{40,64}"
 _COUNT = r"\d+"
@@ -115,7 +116,7 @@ MEASUREMENT_COVERAGE = LineFormat(
     total=_COUNT,
 )
 MUTANTS = LineFormat("mutants {killed}/{total} killed", killed=_COUNT, total=_COUNT)
-DIGEST_ONLY = LineFormat("protected by digest only: {targets}", targets=_TEXT)
+DIGEST_ONLY = LineFormat("protected by digest only: {text}", text=_TEXT)
 EXEMPT = LineFormat("exempt by the plan: {exemption}", exemption=_TEXT)
 FAILING = LineFormat("failing {text}", text=_TEXT)
 REASON = LineFormat("reason {text}", text=_TEXT)
@@ -237,9 +238,7 @@ class GateSummary:
             )
         if self.mutants:
             lines.append(MUTANTS.format(killed=self.killed, total=self.mutants))
-        if self.digest_only:
-            targets = printable(", ".join(self.digest_only), 300)
-            lines.append(DIGEST_ONLY.format(targets=targets))
+        lines += _limited_lines(DIGEST_ONLY, self.digest_only, SHOWN_DIGEST_ONLY)
         for exemption in self.exempt:
             lines.append(EXEMPT.format(exemption=printable(exemption, 400)))
         return tuple(lines)

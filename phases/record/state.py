@@ -59,8 +59,8 @@ class FeatureStatus:
     """SHA-256 of the newest verified attempt's receipt."""
     coverage: tuple[int, int, int] | None = None
     """Measurements (recomputed, bounded, all)."""
-    digest_only: str = ""
-    """What the gate protects at most by digests."""
+    digest_only: tuple[str, ...] = ()
+    """What the gate protects by digests alone."""
     exempt: tuple[str, ...] = ()
     """Files whose damage the plan lets the gate overlook, and why."""
 
@@ -264,7 +264,7 @@ def _reset_features(phase: PhaseStatus, entry: Entry) -> tuple[FeatureStatus, ..
             features.append(feature)
             continue
         pending = replace(feature, state=FeatureState.PENDING, seconds=None, coverage=None)
-        features.append(replace(pending, digest_only="", exempt=()))
+        features.append(replace(pending, digest_only=(), exempt=()))
     return tuple(features)
 
 
@@ -284,7 +284,7 @@ def _fold_feature(feature: FeatureStatus, entry: Entry) -> FeatureStatus:
         feature = replace(feature, receipt=receipt["sha256"])
     ran = entry.match(entries.RAN)
     coverage = entry.match(entries.MEASUREMENT_COVERAGE)
-    digest_only = entry.match(entries.DIGEST_ONLY)
+    digest_only = entry.match_all(entries.DIGEST_ONLY)
     exempt = entry.match_all(entries.EXEMPT)
     return replace(
         feature,
@@ -292,7 +292,7 @@ def _fold_feature(feature: FeatureStatus, entry: Entry) -> FeatureStatus:
         attempts=feature.attempts + 1,
         seconds=int(ran["seconds"]) if ran else None,
         coverage=_coverage_counts(coverage) if coverage else None,
-        digest_only=digest_only["targets"] if digest_only else "",
+        digest_only=tuple(fields["text"] for fields in digest_only),
         exempt=tuple(fields["exemption"] for fields in exempt),
     )
 

@@ -72,7 +72,7 @@ class GateReport(Document):
     reasons: tuple[str, ...]
     exempt: tuple[ExemptionReport, ...]
     digest_only: tuple[str, ...]
-    """What the gate protects at most by digests: targets of content mutants that survived."""
+    """What the gate protects by digests alone: targets of content mutants that survived."""
     messages: dict[str, str]
     """Failed check -> its message."""
     nonce: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from phases.base.text import format_count, printable
 from phases.plan.schema import Phase
@@ -34,7 +34,7 @@ class VerdictDetails:
     mutants: int
     """Mutants that must be killed."""
     digest_only: tuple[str, ...]
-    """What the gate protects at most by digests."""
+    """What the gate protects by digests alone."""
     exempt: tuple[str, ...]
     """Files whose damage the plan lets the gate overlook, and why."""
     claimed: tuple[str, ...]
@@ -151,6 +151,15 @@ def _retry_lines(status: PhaseStatus) -> list[str]:
     return lines
 
 
+def _protection_lines(feature: FeatureStatus, details: VerdictDetails | None) -> list[str]:
+    """Return what nobody judged: all of it, as the verdict has it, where the entry is cut short."""
+    if details is None:
+        return protection_lines(feature)
+    return protection_lines(
+        replace(feature, digest_only=details.digest_only, exempt=details.exempt)
+    )
+
+
 def _feature_lines(
     feature: FeatureStatus, stored: StoredFeature, results: str, changes: Sequence[str]
 ) -> list[str]:
@@ -173,7 +182,7 @@ def _feature_lines(
         lines.append(f"        {prediction.reason}")
 
     # 3. What the gate judged, and before it what it did not have to.
-    lines += [f"    {line}" for line in protection_lines(feature)]
+    lines += [f"    {line}" for line in _protection_lines(feature, details)]
     if details:
         lines.append(f"    checks: {details.checks_text}")
     coverage = coverage_text(feature)

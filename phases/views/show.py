@@ -233,8 +233,7 @@ def _stored_lines(report: FeatureReport) -> list[str]:
         lines += ["", "verdict", f"  checks: {report.verdict.checks_text}"]
         if report.verdict.claimed:
             lines.append(f"  only claimed: {', '.join(report.verdict.claimed)}")
-        if report.verdict.digest_only:
-            lines.append(f"  protected by digest only: {', '.join(report.verdict.digest_only)}")
+        lines += [f"  protected by digest only: {item}" for item in report.verdict.digest_only]
         lines += [f"  exempt by the plan: {exemption}" for exemption in report.verdict.exempt]
     if report.predictions:
         lines += ["", "predictions"]

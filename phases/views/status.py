@@ -139,7 +139,7 @@ def _phase_json(phase: PhaseStatus, stale: Stale) -> dict[str, Any]:
             "seconds": feature.seconds,
             "receipt": receipt_name(feature),
             "coverage": coverage_fraction(feature),
-            "digest_only": feature.digest_only,
+            "digest_only": list(feature.digest_only),
             "exempt": list(feature.exempt),
             "stale": list(stale.get(feature.id, ())),
         }
@@ -217,10 +217,8 @@ def coverage_text(feature: FeatureStatus) -> str:
 
 
 def protection_lines(feature: FeatureStatus) -> list[str]:
-    """Return what of the outputs nobody judged: sealed by digests, or not even that."""
-    lines = []
-    if feature.digest_only:
-        lines.append(entries.DIGEST_ONLY.format(targets=feature.digest_only))
+    """Return what of the outputs nobody judged: sealed by digests, or exempt from that too."""
+    lines = [entries.DIGEST_ONLY.format(text=target) for target in feature.digest_only]
     lines += [entries.EXEMPT.format(exemption=exemption) for exemption in feature.exempt]
     return lines
 

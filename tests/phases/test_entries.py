@@ -149,7 +149,8 @@ def test_a_judgement_is_told_in_numbers() -> None:
         "gate gates/test_x.py: 9 passed, 1 failed",
         "measurement coverage 12 + 3 of 17",
         "mutants 5/6 killed",
-        "protected by digest only: figures/*.png, sentences of result.json",
+        "protected by digest only: figures/*.png",
+        "protected by digest only: sentences of result.json",
         "exempt by the plan: figures/*.svg: drawn by hand",
         "exempt by the plan: note.md: read by people",
     )

@@ -9,8 +9,10 @@ import psutil
 import pytest
 from gate_case import GateCase, exact_measurements, outcomes, sha256, write_outputs
 
-from phases.errors import IntegrityError, InterruptedRunError
+from phases.errors import EnvironmentFaultError, IntegrityError, InterruptedRunError
+from phases.execution import fork_server
 from phases.execution.sandbox import NoSandbox
+from phases.judge import gate_run
 from phases.judge.gate import judge_phase, run_entry_gate
 from phases.judge.gate_run import GateKind, GateSpec
 from phases.judge.verdict import verdict_of
@@ -113,9 +115,12 @@ def test_a_good_gate_kills_every_mutant(case):
 
     # What was reported on the way, and what is left behind.
     total = progress[-1][1]
-    assert [done for done, _, _ in progress] == list(range(2, total + 1))
+    assert [done for done, _, _ in progress] == list(range(1, total + 1))
     notes = [note for _, _, note in progress]
-    assert notes[0] == "gate on the outputs: passed"
+    assert notes[:2] == [
+        "mutant measurements result.json: killed",
+        "gate on the outputs: passed",
+    ]
     assert set(notes) >= {
         "mutant empty: killed",
         "mutant tamper figures/loss.png: killed",
@@ -211,7 +216,7 @@ def test_a_gate_that_only_looks_for_a_file_is_refused(small_case, kind):
 def test_a_gate_that_only_compares_digests_is_refused(one_number_case):
     judgement = one_number_case.judge("def test_there(): assert result()" + INTEGRITY)
     assert judgement.state == "failed"
-    assert outcomes(judgement)["measurements result.json"] == ("failed", False)
+    assert outcomes(judgement)["measurements result.json"] == ("passed", False)
     assert outcomes(judgement)["tamper report.md"] == ("failed", True)
     assert judgement.coverage.fraction == 0.0, "the digest of result.json would notice every change"
 
@@ -219,7 +224,7 @@ def test_a_gate_that_only_compares_digests_is_refused(one_number_case):
 def test_a_gate_of_integrity_checks_alone_judges_no_content(one_number_case):
     judgement = one_number_case.judge(INTEGRITY, patterns=["figures/*"])
     assert judgement.state == "failed"
-    assert outcomes(judgement)["measurements result.json"] == ("failed", False)
+    assert outcomes(judgement)["measurements result.json"] == ("passed", False)
     assert outcomes(judgement)["content figures/*"] == ("errored", False)
     assert judgement.digest_only == ("figures/*",)
     assert judgement.coverage.claimed == ("count",)
@@ -481,14 +486,39 @@ def test_count():
         assert mutant.killed_by == ("test_count",)
 
 
-def test_a_gate_that_kills_what_it_is_forked_from_gets_a_new_one(small_case):
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGSTOP"])
+def test_a_gate_that_kills_what_it_is_forked_from_gets_a_new_one(small_case, monkeypatch, name):
+    monkeypatch.setattr(fork_server, "ANSWER_S", 3.0)
+    monkeypatch.setattr(fork_server, "END_S", 0.1)
     judgement = small_case.judge(
-        """
+        f"""
 import signal
 def test_count():
     assert value("count") == 4
-    supervisor = Path(f"/proc/{os.getppid()}/stat").read_text()
-    os.kill(int(supervisor.rpartition(")")[2].split()[1]), signal.SIGKILL)
+    supervisor = Path(f"/proc/{{os.getppid()}}/stat").read_text()
+    os.kill(int(supervisor.rpartition(")")[2].split()[1]), signal.{name})
+"""
+    )
+    assert (judgement.state, judgement.reasons) == ("verified", ())
+
+
+def test_why_runs_cannot_be_forked_is_said(small_case, monkeypatch):
+    monkeypatch.setattr(gate_run, "PYTEST_SERVER", small_case.root / "absent.py")
+    with pytest.raises(EnvironmentFaultError, match=r"does not answer(.|\n)*absent\.py"):
+        small_case.judge("def test_count(): assert value('count') == 4")
+
+
+def test_signals_are_those_of_a_new_interpreter(small_case):
+    judgement = small_case.judge(
+        """
+import signal, subprocess
+def test_pipe():
+    found = subprocess.run(["grep", "-q", "hit"], input="hit\\n" * 200_000, text=True)
+    assert found.returncode == 0
+def test_interrupt():
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
+def test_count(): assert value("count") == 4
 """
     )
     assert (judgement.state, judgement.reasons) == ("verified", ())

@@ -197,6 +197,86 @@ def test_table():
     assert (judgement.state, judgement.digest_only) == ("verified", ("table.csv",))
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "check"),
+    [
+        ("rows__jsonl", '{"loss": 1}\n' * 10, "len(text.splitlines()) == 10"),
+        ("x__txt", "1 2\n3 4\n", "[len(line.split()) for line in text.splitlines()] == [2, 2]"),
+        ("report__md", "| a | 1 |\n| b | 2 |\n", "text.count('\\n|') == 1"),
+        ("line__txt", "loss 0.5 after 10 steps\n", "len(text.split()) == 5"),
+        ("curve__json", '{"loss": [1.0, NaN], "n": 3}', "json.loads(text)"),
+        ("seed__json", '{"seed": 123456789012345678901234567890}', "json.loads(text)"),
+        ("latin__csv", "Müller;3\n".encode("latin-1"), "float(text.split(';')[1]) > 0"),
+    ],
+)
+def test_what_is_only_counted_or_parsed_is_not_judged(case, name, text, check):
+    source = sealed(case, result__json=result_of({"accuracy": 0.99}), **{name: text})
+    path = name.replace("__", ".")
+    source += f"""
+def test_shape():
+    text = (out() / {path!r}).read_text(encoding="latin-1")
+    assert {check}
+"""
+    judgement = case.judge(source, patterns=[path])
+    assert (judgement.state, judgement.reasons) == ("verified", ())
+    assert judgement.digest_only == (path,)
+
+
+def test_other_numbers_of_a_result_are_named(case):
+    source = sealed(case, result__json=result_of({"accuracy": 0.99}, summary={"best_loss": 0.31}))
+    judgement = case.judge(source)
+    assert judgement.digest_only == ("other numbers of result.json",)
+    source += '\ndef test_summary(): assert result()["summary"]["best_loss"] == 0.31\n'
+    assert case.judge(source).digest_only == ()
+
+
+def test_a_label_decides_nothing(case):
+    """Every value of a JSON file changes, so a gate is judged the same whatever a title says."""
+    for title in ("Loss", "Loss by step", "Run A"):
+        figure = json.dumps({"title": title, "unit": "nats", "y": [0.0, 0.1]})
+        case.write(result__json=result_of({"total": 4}), fig__json=figure)
+        judgement = case.judge(
+            """
+def test_total(): assert value("total") == 4
+def test_figure(): assert json.loads((out() / "fig.json").read_text())["y"] == [0.0, 0.1]
+""",
+            patterns=["fig.json"],
+        )
+        assert (judgement.state, judgement.digest_only) == ("verified", ())
+
+
+def test_a_comparison_of_digests_is_no_judgement_without_the_mark_either(case):
+    case.write(result__json=result_of({"total": 4}), t__csv="a,b\n1,2\n")
+    sums = "".join(f"{digest}  {path}\n" for path, digest in case.outputs.items())
+    case.write(SUMS=sums)
+    judgement = case.judge_shell("sha256sum --quiet -c SUMS && test $(wc -l < SUMS) = 2")
+    assert judgement.state == "failed"
+    assert "it passes on a copy with every measurement changed" in judgement.reasons[0]
+    assert judgement.coverage.claimed == ("total",)
+
+    case.outputs.pop("SUMS")
+    files = {"t.csv": case.outputs["t.csv"]}
+    case.write(result__json=result_of({"total": 4}, files=files))
+    judgement = case.judge(
+        """
+def test_total(): assert value("total") == 4
+def test_files():
+    for path, digest in result()["files"].items():
+        assert hashlib.sha256((out() / path).read_bytes()).hexdigest() == digest
+""",
+        patterns=["t.csv"],
+    )
+    assert (judgement.state, judgement.digest_only) == ("verified", ("t.csv",))
+
+
+def test_what_is_exempt_is_not_called_protected(case):
+    case.write(result__json=result_of({"total": 4}), x__csv="a\n1\n")
+    exempt = [Exemption(files="x.csv", reason="read by people")]
+    source = 'def test_total(): assert value("total") == 4'
+    judgement = case.judge(source, patterns=["x.csv"], exempt=exempt)
+    assert (judgement.state, judgement.digest_only) == ("verified", ())
+
+
 #### I-44, I-45: nothing but the content tells a mutant
 
 LEARNED = """

@@ -269,7 +269,7 @@ def test_what_is_protected_by_digest_only_is_shown(make_toy: Callable[..., Toy])
     _, screen = at_terminal(toy.root, "approve", "1", answer=as_asked)
     assert stated in screen
     [feature] = toy.status()["phases"][0]["features"]
-    assert feature["digest_only"] == "note.md"
+    assert feature["digest_only"] == ["note.md"]
 
 
 #### what a run is judged by

@@ -97,15 +97,15 @@ def test_status_json_is_the_contract() -> None:
             {"id": 1, "name": "Counting 1", "state": "failed", "features": [
                 {"id": "TOY-001", "title": "Count number 1", "state": "verified", "attempts": 1,
                  "seconds": 12, "receipt": f"sha256:{DIGEST}", "coverage": 0.5,
-                     "digest_only": "note.md, tables of result.json",
+                     "digest_only": ["note.md", "tables of result.json"],
                      "exempt": ["*.png: drawn by hand"], "stale": []},
                 {"id": "TOY-002", "title": "Count number 2", "state": "failed", "attempts": 1,
                  "seconds": None, "receipt": None, "coverage": None,
-                     "digest_only": "", "exempt": [], "stale": []}]},
+                     "digest_only": [], "exempt": [], "stale": []}]},
             {"id": 2, "name": "Counting 2", "state": "pending", "features": [
                 {"id": f"TOY-00{number}", "title": f"Count number {number}", "state": "pending",
                  "attempts": 0, "seconds": None, "receipt": None, "coverage": None,
-                     "digest_only": "", "exempt": [], "stale": []}
+                     "digest_only": [], "exempt": [], "stale": []}
                 for number in (3, 4)]},
         ],
         "next": {"action": "run", "phase": 1, "feature": "TOY-002", "command": RUN_NEXT},
@@ -254,7 +254,7 @@ def test_what_the_approver_reads_before_a_decision() -> None:
         passed=3,
         killed=4,
         mutants=4,
-        digest_only=("note.md",),
+        digest_only=("note.md", "a, b.md"),
         exempt=("*.png: drawn by hand",),
         claimed=("time", "memory"),
     )
@@ -281,7 +281,7 @@ def test_what_the_approver_reads_before_a_decision() -> None:
     )
     text = checkpoint_text(snapshot.state.phase(1), {"TOY-001": stored}, "results")
     for expected in (
-        "protected by digest only: note.md, tables of result.json",
+        "protected by digest only: note.md\n    protected by digest only: a, b.md\n",
         "exempt by the plan: *.png: drawn by hand",
         "checks: 3 passed; mutants 4/4 killed",
         "measurement coverage 1 + 1 of 4; only claimed: time, memory",

@@ -210,7 +210,7 @@ WEAK_FILES = {
     ),
     "words": (
         "def test_a():\n    text = (OUT / 'a').read_text()\n    assert len(text) > 10\n"
-        "    for word in ('accuracy', 'loss'):\n        assert word in text",
+        "    assert 'accuracy' in text and 'loss' in text",
         NO_NUMBER,
     ),
     "parametrized": (
@@ -249,6 +249,26 @@ WEAK_FILES = {
 }
 
 HONEST_FILES = {
+    "counts again": (
+        "def test_a():\n    words = pathlib.Path(os.environ['PHASES_CACHE']).read_text().split()\n"
+        "    assert (OUT / 'count.txt').read_text().strip() == str(len(words))"
+    ),
+    "looks for what it counted": (
+        "def expected():\n    return str(sum(len(p.read_text()) for p in OUT.glob('*')))\n"
+        "def test_a():\n    assert expected() in (OUT / 'count.txt').read_text()"
+    ),
+    "compares sets": (
+        "def lines(name):\n    return set((OUT / name).read_text().splitlines())\n"
+        "def test_a():\n    assert not lines('a') ^ lines('b')"
+    ),
+    "every line of its source": (
+        "def test_a():\n    text = (OUT / 'sorted').read_text()\n"
+        "    for line in open('source'):\n        assert line.strip() in text"
+    ),
+    "begins with what it counted": (
+        "def test_a():\n    n = len(list(OUT.iterdir()))\n"
+        "    assert (OUT / 'a').read_text().startswith(str(n))"
+    ),
     "parses": "def test_a():\n    assert json.loads((OUT / 'a').read_text()) == [1]",
     "float": "def test_a():\n    assert float((OUT / 'a').read_text()) < 3",
     "one of two": (
