@@ -30,6 +30,8 @@ class PlannedFeature:
     """Its module or command."""
     minutes: float
     memory_gb: float
+    exempt: tuple[str, ...]
+    """Files whose damage its gate may overlook, and why."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,7 @@ def plan_text(
         cost = f"about {feature.minutes:g} min, {feature.memory_gb:g} GB"
         lines.append(f"  {feature.id:<10} {feature.title:<36} {feature.runs}")
         lines.append(f"             {cost}; {feature.reason}")
+        lines += [f"             exempt: {exemption}" for exemption in feature.exempt]
     lines += [f"  exit    {gate.name}" for gate in phase.exit]
     lines += stale_lines
     for weak_gate in weak_gates:
@@ -140,6 +143,7 @@ def _planned_features(plan: Plan, snapshot: Snapshot, step: Step) -> list[Planne
             runs=feature.module or feature.command,
             minutes=feature.expect.minutes,
             memory_gb=feature.expect.memory_gb,
+            exempt=tuple(map(str, feature.exempt)),
         )
         features.append(planned)
     return features

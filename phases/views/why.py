@@ -58,6 +58,8 @@ def explain_feature(
     changes = tuple(stale.get(feature_id, ()))
     if changes:
         sentences.insert(1, f"Stale: {'; '.join(changes)}.")
+    if feature.exempt:
+        sentences.append(f"Exempt by the plan: {'; '.join(map(str, feature.exempt))}.")
     return Explanation(
         id=feature_id,
         state=status.state,

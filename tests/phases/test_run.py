@@ -245,6 +245,8 @@ def test_files_may_be_exempt_from_the_first_lock_on(make_toy: Callable[..., Toy]
 
     # 3. Before, it can; entry, verdict and every view say so.
     exempt.change_plan(exempt=[exemption])
+    assert "exempt: *.md: read by people" in exempt.call("plan").stdout
+    assert "Exempt by the plan: *.md: read by people." in exempt.call("why", "TOY-001").stdout
     exempt.run("run", "--next")
     stated = "exempt by the plan: *.md: read by people"
     assert stated in exempt.progress

@@ -226,7 +226,7 @@ def test_plan_says_what_would_run_and_why() -> None:
     document = plan_json(plan, snapshot)
     assert set(document) == {"phase", "features", "stale", "weak_gates", "next"}
     assert [set(feature) for feature in document["features"]] == [
-        {"id", "title", "reason", "runs", "minutes", "memory_gb"}
+        {"id", "title", "reason", "runs", "minutes", "memory_gb", "exempt"}
     ] * 2
     reasons = [(feature["id"], feature["reason"]) for feature in document["features"]]
     assert reasons == [("TOY-001", "attempt 1 failed"), ("TOY-002", "not run yet")]
