@@ -377,7 +377,7 @@ class _GateTest:
             if mutation.kind != MutantKind.TAMPER:
                 tasks.append(partial(self._judge_mutant, mutation, number))
             elif self.checks.integrity:
-                tasks.append(partial(self._tamper, mutation, number))
+                tasks.append(partial(self._judge_by_integrity, mutation, number))
             else:
                 self._unkilled.append(mutation)
         for number, name in enumerate(self.context.measurement_names or ()):
@@ -426,7 +426,7 @@ class _GateTest:
         run = self._run(f"{mutation.kind}-{number}", self._changes_of(mutation), options)
         return self._keep(self._result(mutation, run))
 
-    def _tamper(self, mutation: Mutation, number: int) -> str:
+    def _judge_by_integrity(self, mutation: Mutation, number: int) -> str:
         """Judge a damaged file by the integrity checks alone, which costs a light process."""
         name = f"tamper-{number}-integrity"
         run = self._run(name, self._changes_of(mutation), ONLY_INTEGRITY, has_own_cache=True)
