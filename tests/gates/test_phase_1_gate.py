@@ -115,9 +115,9 @@ def test_the_runner_finds_the_exit_gate_able_to_fail_for_each_feature(
         blocked=("lab",),
     )
     assert judgement.state == "verified", judgement.reasons
-    assert {item.kind for item in judgement.mutants} == {
+    assert {item.mutation.name for item in judgement.mutants} == {
         "empty",
-        *(f"measurements:{name}" for name in FEATURES),
+        *(f"measurements {name}" for name in FEATURES),
     }
     assert all(item.killed and item.outcome == "failed" for item in judgement.mutants)
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from invariants import shape, violations
-from quick import WORKER, Quick, plan
+from quick import GATE, WORKER, Quick, plan
 
 from phases.git import checks
 from phases.git.checks import read_repository_state, repository_problems
@@ -692,7 +692,9 @@ CRLF = WORKER + "printf 'a,b\\r\\n1,2\\r\\n' > \"$PHASES_OUT/table.csv\"\n"
 def crlf_world(make_quick: Callable[..., Quick], attributes: str = "", **config: str) -> Quick:
     """Return a repository whose worker writes a file with CRLF."""
     document = plan()
-    document["phases"][0]["features"][0]["outputs"].append("table.csv")
+    feature = document["phases"][0]["features"][0]
+    feature["outputs"].append("table.csv")
+    feature["gate"] = {"shell": f"{GATE} && test \"$(tr '\\r\\n' .. < table.csv)\" = a,b..1,2.."}
     quick = make_quick(document)
     quick.write("worker.sh", CRLF)
     if attributes:
