@@ -3,8 +3,8 @@
 A fork takes milliseconds where a new interpreter and its imports take a third of a second. Each job
 is still a process of its own under a supervisor of its own (supervisor.py); the server itself
 never runs a job's code. The server is a program that is handed the end of a socket; for each
-request it gets a message (`send_request`) and the descriptors of SupervisorPipes, and answers with
-the supervisor's process id.
+request it gets its length, a JSON object (argv, cwd, env) and the descriptors of SupervisorPipes,
+and answers with the supervisor's process id.
 """
 
 from __future__ import annotations

@@ -283,14 +283,13 @@ def _list_mutations(
             path = rng.choice(candidates)
             yield Mutation(MutantKind.CONTENT, pattern, partial(_alter, files[path], rng), path)
     if RESULT in outputs:
-        result = outputs[RESULT]
+        data = outputs[RESULT].read()
         parts: dict[str, Callable[[bytes], bytes]] = {
             f"tables of {RESULT}": alter_tables,
             f"sentences of {RESULT}": alter_sentences,
             f"other numbers of {RESULT}": alter_other_numbers,
         }
         for part, alter in parts.items():
-            data = result.read()
             altered = alter(data)
             if altered != data:
                 make = partial(dict, {RESULT: altered})

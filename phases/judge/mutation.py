@@ -78,7 +78,7 @@ class Mutation:
     target: str
     """The file, pattern, part of result.json or feature that is changed; "" for `empty`."""
     make: Callable[[], Mapping[str, bytes]]
-    """Returns path -> mutated bytes; {} if there is nothing to mutate."""
+    """Returns path -> mutated bytes."""
     file: str = ""
     """The file that is damaged or altered."""
     how: str = ""

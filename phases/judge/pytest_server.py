@@ -37,8 +37,8 @@ def serve(descriptor: int, supervisor_file: str) -> None:
     # The kernel forgets a supervisor that has ended: nobody here waits for it.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 
-    # 2. One supervisor per request. In the run's own process `_supervise` returns too, and this
-    #    program ends as Python ends: it waits for threads and calls what is registered for it.
+    # 2. One supervisor per request. The run's own process leaves this loop by SystemExit, and ends
+    #    as Python ends: it waits for threads and calls what is registered for the end.
     connection = socket.socket(fileno=descriptor)
     while True:
         length, descriptors, _, _ = socket.recv_fds(connection, NUMBER_BYTES, DESCRIPTORS)
