@@ -27,7 +27,7 @@ from gates.shared.standard import (  # noqa: F401 - collected here as this gate'
 )
 
 STATUSES = ("OPEN", "EXPLORING", "ANSWERED", "SUPERSEDED")
-PLAN = [f"FEAT-{number:03d}" for number in range(1, 21)]
+PLAN = [f"FEAT-{number:03d}" for number in range(1, 22)]
 LEAST = 20
 COUNTS = (
     "questions",

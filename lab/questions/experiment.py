@@ -74,7 +74,7 @@ def find_log(path: Path) -> Path:
 
 
 def plan_features(first: int, last: int) -> tuple[str, ...]:
-    """Return the ids of the features of the whole plan: FEAT-001 … FEAT-020."""
+    """Return the ids of the features of the whole plan: FEAT-001 … FEAT-021."""
     return tuple(f"FEAT-{number:03d}" for number in range(first, last + 1))
 
 
