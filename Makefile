@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
-.PHONY: help next test lint format soak bench clean
+.PHONY: help next test browser lint format soak bench clean
 .DEFAULT_GOAL := help
 
 # The environment was made with another Python than the one that is named now: make it anew.
@@ -36,8 +36,12 @@ $(VENV)/.test: $(VENV)/.run
 next: $(VENV)/.run  ## run the next phase up to its checkpoint (it commits: use a clone)
 	@$(BIN)/python -m phases run --next || { code=$$?; [ $$code -eq 4 ] || exit $$code; }
 
-test: lint  ## everything that CI runs: lint, types, layers, tests with coverage
+test: lint browser  ## everything that CI runs: lint, types, layers, tests with coverage
 	$(BIN)/python -m pytest -m "not soak" -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered
+
+# Debian's package: playwright's own browser is no Python package. `test` needs it for the pages of the lab.
+browser:  ## install chromium, if it is missing
+	@command -v chromium > /dev/null || { apt-get update && apt-get install -y --no-install-recommends chromium; } || { echo "error: the tests of pages need chromium; install it: sudo apt-get install chromium" >&2; exit 1; }
 
 lint: $(VENV)/.test  ## style, types, layers, dead code, spelling; in seconds
 	$(BIN)/ruff check .

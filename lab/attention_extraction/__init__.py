@@ -1,0 +1,1 @@
+"""Attention extraction: what the extractor records, held against what the model computes."""

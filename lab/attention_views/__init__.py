@@ -1,0 +1,1 @@
+"""Attention views: maps of attention, each with its number, its control and a causal test."""

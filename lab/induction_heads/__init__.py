@@ -1,0 +1,1 @@
+"""Induction heads: the step at which a small model learns to copy."""
