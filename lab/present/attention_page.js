@@ -6,7 +6,7 @@ const data = JSON.parse(document.getElementById("data").textContent);
 const element = (id) => document.getElementById(id);
 const SOURCES = 6; // rows of the list of sources
 const RANKED = 12; // heads in the ranked list
-const kept = {text: 0, variant: 0, layer: 0, head: 0, token: 0, column: null};
+const kept = {text: 0, variant: 0, layer: data.first_head[0], head: data.first_head[1], token: 0, column: null};
 const pointed = {};
 let attention = []; // of the chosen text, one {shares, sources} per variant
 
@@ -77,7 +77,7 @@ const headName = (layer, head) => `layer ${layer}, head ${head}`;
 const tokenName = (position) => `${position} “${textNow().tokens[position]}”`;
 
 function shown(statistic, value) {
-  if (value === null) return "not defined";
+  if (value === null) return "–";
   return statistic.is_share ? percent(value) : value.toFixed(2);
 }
 
@@ -99,6 +99,14 @@ function mixed(amount, name = "share") {
 const css = (rgb) => `rgb(${rgb.join(" ")})`;
 // The square root lets shares of a few per cent be seen beside a first token that takes most.
 const amountOf = (share) => Math.sqrt(Math.min(1, share));
+
+// Black or white, whichever has the larger contrast: at least 4.5 : 1 on every colour.
+function inkOn(rgb) {
+  const linear = rgb.map((part) => part / 255)
+    .map((part) => (part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4));
+  const luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2];
+  return luminance > 0.179 ? "black" : "white";
+}
 
 function statisticColour(value, range) {
   if (value === null) return css(palette.undefined);
@@ -123,6 +131,7 @@ function rangeOf(statistic) {
 function buildTokens() {
   const box = element("tokens");
   box.replaceChildren();
+  box.classList.toggle("long", !textNow().is_full);
   textNow().tokens.forEach((text, position) => {
     const token = document.createElement("span");
     token.className = "token";
@@ -136,7 +145,8 @@ function buildTokens() {
     token.addEventListener("click", () => keep({token: position, column: null}));
     token.addEventListener("focus", () => keep({token: position, column: null}));
     box.append(token);
-    if (text.includes("⏎")) {
+    const next = textNow().tokens[position + 1] ?? "";
+    if (text.includes("⏎") && !next.startsWith("⏎")) {
       const lineBreak = document.createElement("span");
       lineBreak.className = "break";
       box.append(lineBreak);
@@ -148,10 +158,10 @@ const tokenElements = () => [...element("tokens").querySelectorAll(".token")];
 
 function drawTokens(now, shares) {
   tokenElements().forEach((token, position) => {
-    const amount = amountOf(shares[position]);
+    const background = shares[position] > 0 ? mixed(amountOf(shares[position])) : null;
     const isActive = position === now.token;
-    token.style.backgroundColor = shares[position] > 0 ? css(mixed(amount)) : "";
-    token.style.color = amount > 0.55 ? "var(--on-share)" : "";
+    token.style.backgroundColor = background ? css(background) : "";
+    token.style.color = background ? inkOn(background) : "";
     token.classList.toggle("later", position > now.token);
     token.classList.toggle("active", isActive);
     token.setAttribute("aria-selected", String(isActive));
@@ -246,13 +256,23 @@ function drawMap(now) {
   }
   context.putImageData(image, 0, 0);
   element("map-title").textContent = `Map of ${headName(now.layer, now.head)}`;
+  drawHeadStatistics(now);
+}
+
+function drawHeadStatistics(now) {
   const compared = comparedVariant();
-  element("head-statistics").textContent = data.statistics.map((statistic) => {
-    const value = shown(statistic, statisticOf(kept.variant, statistic.key, now.layer, now.head));
-    if (compared === null) return `${statistic.label} ${value}`;
-    const other = shown(statistic, statisticOf(compared, statistic.key, now.layer, now.head));
-    return `${statistic.label} ${value} (${textNow().variants[compared].label}: ${other})`;
-  }).join(" · ");
+  const header = document.createElement("tr");
+  header.append(cell("", "on this text", "th"), cell("number", variantNow().label, "th"));
+  if (compared !== null) header.append(cell("number", textNow().variants[compared].label, "th"));
+  element("head-statistics").tHead.replaceChildren(header);
+  element("head-statistics").tBodies[0].replaceChildren(...data.statistics.map((statistic) => {
+    const row = document.createElement("tr");
+    row.title = statistic.description;
+    const valueOf = (variant) => shown(statistic, statisticOf(variant, statistic.key, now.layer, now.head));
+    row.append(cell("", statistic.label), cell("number", valueOf(kept.variant)));
+    if (compared !== null) row.append(cell("number", valueOf(compared)));
+    return row;
+  }));
 }
 
 function drawMarks(now, shares) {
@@ -388,6 +408,9 @@ function drawHeads() {
   const bound = shown(statistic, thresholdValue(statistic));
   element("threshold-label").textContent = isHighFirst ? `At least ${bound}` : `At most ${bound}`;
   element("statistic-description").textContent = `${statistic.label}: ${statistic.description}.`;
+  const keptValue = shown(statistic, statisticOf(kept.variant, statistic.key, kept.layer, kept.head));
+  element("head-line").firstChild.textContent =
+    `Chosen: ${headName(kept.layer, kept.head)}, ${statistic.label} ${keptValue}.`;
   gridCells().forEach((box, index) => {
     const layer = Math.floor(index / data.heads);
     const head = index % data.heads;
@@ -403,7 +426,7 @@ function drawHeads() {
 
   const total = data.layers * data.heads;
   element("ranking-title").textContent =
-    `${ranked.length} of ${total} heads` + (ranked.length > RANKED ? `, the first ${RANKED}` : "");
+    `By ${statistic.label}: ${ranked.length} of ${total} heads` + (ranked.length > RANKED ? `, the first ${RANKED}` : "");
   const farthest = Math.max(Math.abs(range.low), range.high) || 1;
   element("ranking").replaceChildren(...ranked.slice(0, RANKED).map(({layer, head, value}) => {
     const item = document.createElement("li");
@@ -455,7 +478,18 @@ function keep(change) {
   Object.assign(kept, change);
   draw();
   if (`${kept.layer},${kept.head}` !== before) drawHeads();
+  if ("token" in change) showToken();
   element("status").textContent = element("readout").textContent;
+}
+
+// Scroll the box of a long text, never the page, to the chosen token.
+function showToken() {
+  const box = element("tokens");
+  if (textNow().is_full) return;
+  const token = tokenElements()[kept.token];
+  const top = token.offsetTop - box.offsetTop;
+  const isSeen = top >= box.scrollTop && top + token.offsetHeight <= box.scrollTop + box.clientHeight;
+  if (!isSeen) box.scrollTop = top - box.clientHeight / 2;
 }
 
 function drawAll() {
@@ -495,6 +529,7 @@ async function chooseText(index) {
     " Colours follow the square root of a share. An attention share says where a head reads, not what" +
     " it does with it: whether a head matters is seen by switching it off.";
   drawAll();
+  showToken();
 }
 
 function chooseVariant(index) {
@@ -506,10 +541,10 @@ function chooseVariant(index) {
 
 function buildVariants() {
   const variants = textNow().variants;
-  const switcher = element("variants");
-  switcher.hidden = variants.length !== 2;
+  const switcher = element("variant-choices");
+  element("variants").hidden = variants.length !== 2;
   element("frames").hidden = variants.length < 3;
-  switcher.querySelectorAll("label").forEach((label) => label.remove());
+  switcher.replaceChildren();
   if (variants.length === 2) {
     variants.forEach((variant, index) => {
       const label = document.createElement("label");
