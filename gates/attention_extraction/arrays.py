@@ -302,11 +302,15 @@ def _cosines(pattern: Any, shared: int) -> list[list[float]]:
     for layer in pattern:
         flat = [layer[head][:, 1:].ravel() for head in range(heads)]
         lengths = [math.sqrt(row @ row) for row in flat]
-        inside, outside = [], []
+        inside: list[float] = []
+        outside: list[float] = []
         for a in range(heads):
             for b in range(a):
                 cosine = flat[a] @ flat[b] / (lengths[a] * lengths[b])
-                (inside if a // size == b // size else outside).append(cosine)
+                group = outside
+                if a // size == b // size:
+                    group = inside
+                group.append(cosine)
         same.append(float(np.mean(inside)))
         other.append(float(np.mean(outside)))
     return [same, other]

@@ -222,7 +222,8 @@ def softmax(scores: np.ndarray) -> np.ndarray:
     later = np.triu(np.ones(scores.shape[-2:], dtype=bool), 1)
     hidden = np.where(later, -np.inf, scores)
     weights = np.exp(hidden - hidden.max(-1, keepdims=True))
-    return weights / weights.sum(-1, keepdims=True)
+    normalised: np.ndarray = weights / weights.sum(-1, keepdims=True)
+    return normalised
 
 
 def spread(weights: np.ndarray) -> np.ndarray:
@@ -230,7 +231,8 @@ def spread(weights: np.ndarray) -> np.ndarray:
     logarithms = np.log(np.where(weights > 0, weights, 1.0))
     entropies = -(weights * logarithms).sum(-1)[..., FIRST_SPREAD:]
     largest = np.log(np.arange(FIRST_SPREAD, weights.shape[-1]) + 1)
-    return (entropies / largest).mean(-1)
+    shares: np.ndarray = (entropies / largest).mean(-1)
+    return shares
 
 
 def rotated(heads: np.ndarray, theta: float) -> np.ndarray:
