@@ -67,10 +67,11 @@ def loss_figure(
             series.append(one)
         name = "second_copy_loss" if condition == "repeats" else f"second_copy_loss_{condition}"
         ends.append(f"{TITLES[condition]} {present.number(measurements[name].value, 3)}")
+    # What can be had without copying: nothing, or the tokens without their order.
     chance = chance_loss(plan)
-    series.append(
-        present.Series("chance, ln V", [0, plan.steps], [chance, chance], style="dotted")
-    )
+    unordered = measurements["unordered_loss"].number
+    for label, loss in (("chance, ln V", chance), ("tokens without order", unordered)):
+        series.append(present.Series(label, [0, plan.steps], [loss, loss], style="dotted"))
     learnt = measurements["learnt_step"]
     when = "no two-layer run stays below half of it"
     if learnt.value is not None:
@@ -83,7 +84,8 @@ def loss_figure(
         title="Loss on the second copy",
         caption=(
             f"Mean over {len(observations.periods)} sequences; at the end: {', '.join(ends)} "
-            f"nats/token. Chance is {present.number(chance)}; {when}."
+            f"nats/token. Chance is {present.number(chance)}; {when}. Knowing a piece's tokens "
+            f"without their order would give {present.number(unordered, 3)}."
         ),
         x_label="optimizer step",
         y_label="loss on second copies (nats/token)",

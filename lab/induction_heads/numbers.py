@@ -136,6 +136,20 @@ def chance_loss(plan: InductionPlan) -> float:
     return math.log(plan.vocabulary)
 
 
+def unordered_loss(observations: InductionObservations) -> float:
+    """Return the loss on second copies of a model that knows a piece's tokens, not their order.
+
+    It expects each token as often as the piece has it: -ln(count / P), nats/token. This is how far
+    one gets by knowing which tokens there are, without copying.
+    """
+    losses = []
+    for ids, period in zip(observations.ids, observations.periods.tolist(), strict=True):
+        piece = ids[:period]  # [P]
+        counts = (piece[:, None] == piece[None, :]).sum(1)  # [P]
+        losses.append(np.log(period / counts[1:]))  # the second copy without its first token
+    return float(np.concatenate(losses).mean())
+
+
 def copying_mask(observations: InductionObservations) -> np.ndarray:
     """Return which queries [N, T - 1] of the evaluation are those of a second copy."""
     queries = np.arange(observations.plan.length - 1)[None, :]
@@ -156,7 +170,10 @@ def uniform_previous(plan: InductionPlan) -> float:
 
 
 def _of_losses(observations: InductionObservations) -> dict[str, Measurement]:
-    result = {"chance_loss": Measurement.of_exact(chance_loss(observations.plan), "nats/token")}
+    result = {
+        "chance_loss": Measurement.of_exact(chance_loss(observations.plan), "nats/token"),
+        "unordered_loss": Measurement.of_exact(unordered_loss(observations), "nats/token"),
+    }
     for condition in CONDITIONS:
         runs = runs_of(observations, condition)
         second = Measurement.of_sample([run.second[-1] for run in runs], "nats/token")

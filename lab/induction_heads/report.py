@@ -91,13 +91,13 @@ def _one_layer_finding(measurements: Mapping[str, Measurement]) -> str:
     learnt = measurements["seeds_learnt_one_layer"].value
     loss = measurements["second_copy_loss_one_layer"]
     score = present.number(measurements["induction_score_one_layer"].value, 3)
-    gain = measurements["chance_loss"].number - loss.number
-    what = "no better than chance"
-    if gain > 0:
-        what = f"{present.number(gain, 3)} better than chance"
+    unordered = measurements["unordered_loss"].number
+    side = "above" if loss.number > unordered else "below"
+    distance = present.number(abs(loss.number - unordered), 3)
     return (
         f"With one layer {learnt} models learnt to copy: the loss on second copies ends at "
-        f"{present.quantity(loss)}, {what}, the best induction score at {score}."
+        f"{present.quantity(loss)}, {distance} {side} what knowing a piece's tokens without their "
+        f"order would give ({present.number(unordered)}); the best induction score is {score}."
     )
 
 
