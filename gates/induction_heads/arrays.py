@@ -20,7 +20,7 @@ TITLES = {
     "no_repeats": "two layers, no repeats in the data",
     "one_layer": "one layer",
 }
-GROUPS = ("induction_heads", "previous_token_head", "other_heads")
+GROUPS = ("induction_heads", "previous_token_heads", "other_heads")
 MEASUREMENTS = (
     "learnt_step",
     "induction_step",
@@ -47,6 +47,7 @@ MEASUREMENTS = (
     "induction_score_one_layer",
     "previous_token_score",
     "ablation_induction_heads",
+    "ablation_previous_token_heads",
     "ablation_previous_token_head",
     "ablation_other_heads",
     "ablation_ratio",
@@ -122,8 +123,9 @@ def steps_of(run: str) -> dict[str, int | None]:
 
     # The fall: from the last step with over 90 % of it to come, to where under 10 % is for good.
     fall = None
-    drop = second[0] - second[-1]
-    if drop > 0:
+    learnt = lasting_from(steps, [loss < half for loss in second])
+    if learnt is not None:
+        drop = second[0] - second[-1]
         high = second[-1] + 0.9 * drop
         low = second[-1] + 0.1 * drop
         begins = max(step for step, loss in zip(steps, second, strict=True) if loss > high)
@@ -132,7 +134,7 @@ def steps_of(run: str) -> dict[str, int | None]:
     best_induction = [max(map(max, scores)) for scores in curve["induction"].tolist()]
     best_previous = [max(scores[0]) for scores in curve["previous"].tolist()]
     return {
-        "learnt": lasting_from(steps, [loss < half for loss in second]),
+        "learnt": learnt,
         "induction": lasting_from(steps, [best >= score for best in best_induction]),
         "previous": lasting_from(steps, [best >= score for best in best_previous]),
         "fall": fall,
@@ -244,8 +246,18 @@ def group_rises(group: str) -> list[float]:
     return [rise(ablation, ablation[group]) for ablation in ablations]
 
 
+def best_previous() -> list[float]:
+    """Return the rise of each seed without its best previous-token head alone."""
+    rises = []
+    for name in names("repeats"):
+        scores = load(name, "curve")["previous"][-1, 0].tolist()
+        ablation = load(name, "ablation")
+        rises.append(rise(ablation, ablation["single"][0, scores.index(max(scores))]))
+    return rises
+
+
 def _of_ablations() -> dict[str, Any]:
-    expected: dict[str, Any] = {}
+    expected: dict[str, Any] = {"ablation_previous_token_head": outputs.sample(best_previous())}
     for group in GROUPS:
         expected[f"ablation_{group}"] = outputs.sample(group_rises(group))
     induction, previous, others = (expected[f"ablation_{group}"]["value"] for group in GROUPS)
@@ -263,7 +275,7 @@ def groups(run: str) -> dict[str, list[tuple[int, int]]]:
     previous = curve["previous"][-1]
     heads = range(induction.shape[1])
     copying = [(1, head) for head in heads if 2 * induction[1, head] >= max(induction[1])]
-    one_back = [(0, max(heads, key=lambda head: previous[0, head]))]
+    one_back = [(0, head) for head in heads if 2 * previous[0, head] >= max(previous[0])]
     both = [*copying, *one_back]
     others = [(layer, head) for layer in (0, 1) for head in heads if (layer, head) not in both]
     return dict(zip(GROUPS, (copying, one_back, others), strict=True))

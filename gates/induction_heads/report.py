@@ -9,8 +9,13 @@ from gates.induction_heads import arrays
 from gates.induction_heads.arrays import CONDITIONS, GROUPS, TITLES
 from gates.shared.stored import cached
 
-GROUP_TITLES = ("induction heads", "previous-token head", "other heads")
-BARS = ("induction heads", "previous-token head", "all other heads")
+GROUP_TITLES = ("induction heads", "previous-token heads", "other heads")
+BARS = (
+    "induction heads",
+    "previous-token heads",
+    "all other heads",
+    "best previous-token head",
+)
 
 
 def tables() -> list[list[list[Any]]]:
@@ -100,7 +105,7 @@ def _figures() -> dict[str, list[list[list[Any]]]]:
     for loss in (chance, arrays.unordered_loss()):
         losses.append([[0, arrays.plan()["steps"]], [loss, loss]])
 
-    rises = [arrays.group_rises(group) for group in GROUPS]
+    rises = [*(arrays.group_rises(group) for group in GROUPS), arrays.best_previous()]
     bars = [[list(BARS), list(of_seed)] for of_seed in zip(*rises, strict=True)]
     return {"loss": losses, "scores": scores, "ablation": bars}
 
@@ -111,7 +116,7 @@ def films() -> dict[str, list[list[Any]]]:
 
     def compute() -> dict[str, list[list[Any]]]:
         return {
-            f"film_{group}": _film(group) for group in ("induction_heads", "previous_token_head")
+            f"film_{group}": _film(group) for group in ("induction_heads", "previous_token_heads")
         }
 
     return dict(cached(key, arrays.files(), compute))

@@ -25,7 +25,7 @@ from gates.shared.stored import config
 SEEDS = range(3)
 TABLES = ("steps", "ends", "groups", "heads")
 FIGURES = ("loss", "scores", "ablation")
-FILMS = ("film_induction_heads", "film_previous_token_head")
+FILMS = ("film_induction_heads", "film_previous_token_heads")
 IN_FINDINGS = (
     "learnt_step",
     "induction_step",
@@ -44,6 +44,7 @@ IN_FINDINGS = (
     "induction_score_one_layer",
     "chance_induction_score",
     "ablation_induction_heads",
+    "ablation_previous_token_heads",
     "ablation_previous_token_head",
     "ablation_other_heads",
     "ablation_ratio",

@@ -2,7 +2,7 @@
 
 run(ctx)
     measure(ctx)
-        training.train     conditions × seeds, some at the same time (lab/induction_heads/training.py)
+        training.train     conditions × seeds (lab/induction_heads/training.py)
         training.ablate    the trained two-layer models with heads zeroed
     store                  arrays under artifacts/
     measurements, tables, findings, figures    made from the observations
@@ -48,8 +48,8 @@ EXPERIMENT = Experiment(
         "previous token. Copying counts as learnt at the first evaluated step from which the loss "
         "on second copies stays below half of ln V, a head as found at the first from which its "
         "score stays at 0.3 or above. In the trained models single heads and groups of heads are "
-        "zeroed: the induction heads (in the last layer, at least half of the best score), the "
-        "previous-token head (best score in the layer before), and all others as a control."
+        "zeroed: the induction heads (at least half of the last layer's best score), the "
+        "previous-token heads (the same in the layer before), and all others as a control."
     ),
     headline=(
         "learnt_step",
@@ -89,11 +89,8 @@ def measure(ctx: Context) -> InductionObservations:
     # 1. Trainings.
     ctx.progress(0, len(settings), f"{len(settings)} trainings of {plan.steps} steps")
     start = time.perf_counter()
-    trained = aside.run(
-        {f"{condition} {seed}": (training.train, plan, condition, seed) for condition, seed in settings},
-        workers=ctx.config["workers"],
-        threads=threads,
-    )
+    tasks = {f"{where} {seed}": (training.train, plan, where, seed) for where, seed in settings}
+    trained = aside.run(tasks, workers=ctx.config["workers"], threads=threads)
     seconds = time.perf_counter() - start
     runs = dict(zip(settings, trained.values(), strict=True))
     ctx.progress(len(settings), len(settings), "heads zeroed")

@@ -18,6 +18,7 @@ from lab.induction_heads.measured import (
     InductionPlan,
 )
 from lab.induction_heads.numbers import (
+    best_previous_rises,
     chance_loss,
     group_rises,
     learnt_step,
@@ -27,7 +28,7 @@ from lab.induction_heads.numbers import (
 STYLES: tuple[Literal["solid", "dashed", "dotted"], ...] = ("solid", "dashed", "dotted")
 GROUP_TITLES = {
     "induction_heads": "induction heads",
-    "previous_token_head": "previous-token head",
+    "previous_token_heads": "previous-token heads",
     "other_heads": "all other heads",
 }
 # Steps that a film shows, as shares of the step at which copying is learnt
@@ -42,7 +43,7 @@ def figures(
         loss_figure(observations, measurements),
         score_figure(observations, measurements),
         film(observations, "induction_heads"),
-        film(observations, "previous_token_head"),
+        film(observations, "previous_token_heads"),
         ablation_figure(observations, measurements),
     ]
 
@@ -170,8 +171,9 @@ def film(observations: InductionObservations, group: str) -> present.Heatmap:
     above = np.triu(np.ones((length, length), dtype=bool), 1)
     panels = []
     for step, pattern in patterns.items():
-        cells = np.where(above, None, pattern.astype(object)).tolist()
-        panels.append(present.Panel(f"step {step}", cells))
+        cells = pattern.astype(object)  # [T, T]
+        cells[above] = None
+        panels.append(present.Panel(f"step {step}", cells.tolist()))
 
     # 2. The caption: the share on the stripe that a head of this group has, at each of the steps.
     period = plan.film_period
@@ -208,16 +210,16 @@ def ablation_figure(
     observations: InductionObservations, measurements: Mapping[str, Measurement]
 ) -> present.Figure:
     """Show how the loss on second copies rises without each group of heads."""
-    groups = [GROUP_TITLES[group] for group in ABLATED]
-    by_group = {group: group_rises(observations, group) for group in ABLATED}
+    bars = {GROUP_TITLES[group]: group_rises(observations, group) for group in ABLATED}
+    bars["best previous-token head"] = best_previous_rises(observations)
     series = []
     for index, seed in enumerate(observations.plan.seeds):
-        rises = [by_group[group][index] for group in ABLATED]
-        series.append(present.Series(f"seed {seed}", groups, rises, kind="bar"))
+        rises = [of_seeds[index] for of_seeds in bars.values()]
+        series.append(present.Series(f"seed {seed}", list(bars), rises, kind="bar"))
     means = []
-    for group in ABLATED:
-        mean = present.number(measurements[f"ablation_{group}"].value, 3)
-        means.append(f"{GROUP_TITLES[group]} {mean}")
+    for title, name in zip(bars, (*ABLATED, "previous_token_head"), strict=True):
+        mean = present.number(measurements[f"ablation_{name}"].value, 3)
+        means.append(f"{title} {mean}")
     return present.Figure(
         name="ablation",
         title="Two-layer models with heads zeroed",

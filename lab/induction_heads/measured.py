@@ -17,7 +17,7 @@ TITLES = {
     "no_repeats": "two layers, no repeats in the data",
     "one_layer": "one layer",
 }
-ABLATED = ("induction_heads", "previous_token_head", "other_heads")
+ABLATED = ("induction_heads", "previous_token_heads", "other_heads")
 
 Head = tuple[int, int]  # (layer, head)
 

@@ -63,11 +63,11 @@ def fall_steps(plan: InductionPlan, run: Run) -> int | None:
     """Return in how many steps the loss on second copies made the middle of its fall.
 
     From the last evaluated step with more than 90 % of the fall still to come, to the first from
-    which less than 10 % is. None where the loss did not fall.
+    which less than 10 % is. None for a run that did not learn to copy.
     """
-    fall = run.second[0] - run.second[-1]
-    if fall <= 0:
+    if learnt_step(plan, run) is None:
         return None
+    fall = run.second[0] - run.second[-1]
     to_come = (run.second - run.second[-1]) / fall  # [E]; 1 at the start, 0 at the end
     begins = int(np.flatnonzero(to_come > FALL_FROM)[-1])
     ends = first_lasting(plan.steps_evaluated, to_come < FALL_TO)
@@ -220,8 +220,19 @@ def group_rises(observations: InductionObservations, group: str) -> list[float]:
     return rises
 
 
+def best_previous_rises(observations: InductionObservations) -> list[float]:
+    """Return the rise of each seed with only its best previous-token head zeroed."""
+    rises = []
+    for seed in observations.plan.seeds:
+        ablation = observations.ablations[seed]
+        head = int(observations.runs["repeats", seed].previous[-1, 0].argmax())
+        rises.append(rise(observations, ablation, ablation.single[0, head]))
+    return rises
+
+
 def _of_ablations(observations: InductionObservations) -> dict[str, Measurement]:
-    result = {}
+    best_previous = best_previous_rises(observations)
+    result = {"ablation_previous_token_head": Measurement.of_sample(best_previous, "nats/token")}
     for group in ABLATED:
         rises = group_rises(observations, group)
         result[f"ablation_{group}"] = Measurement.of_sample(rises, "nats/token")

@@ -18,6 +18,7 @@ def findings(plan: InductionPlan, measurements: Mapping[str, Measurement]) -> li
         _no_repeats_finding(measurements),
         _one_layer_finding(measurements),
         _ablation_finding(measurements),
+        _single_head_finding(measurements),
     ]
 
 
@@ -26,31 +27,39 @@ def _step_finding(plan: InductionPlan, measurements: Mapping[str, Measurement]) 
     total = len(plan.seeds)
     if not learnt:
         return f"None of {total} two-layer models learnt to copy within {plan.steps} steps."
-    step = present.quantity(measurements["learnt_step"])
     fall = present.number(measurements["fall_steps"].value, 3)
     return (
-        f"{learnt} of {total} two-layer models learnt to copy, at step {step} of {plan.steps}; "
-        f"90 % to 10 % of the fall of their loss took {fall} steps in the mean."
+        f"{learnt} of {total} two-layer models learnt to copy, at step "
+        f"{_step(measurements['learnt_step'])} of {plan.steps}; 90 % to 10 % of the fall of their "
+        f"loss took {fall} steps in the mean."
     )
 
 
 def _order_finding(plan: InductionPlan, measurements: Mapping[str, Measurement]) -> str:
-    parts = []
-    for name, words in (
-        ("previous_token_step", "A previous-token head"),
-        ("induction_step", "an induction head"),
-    ):
-        step = measurements[name]
-        if step.value is None:
-            parts.append(f"{words} (a score of {plan.head_score:g}) never appeared")
-        else:
-            parts.append(f"{words} (a score of {plan.head_score:g}) is there at step "
-                         f"{present.quantity(step)}")
-    lead = measurements["induction_lead"]
-    if lead.value is None:
-        return f"{', '.join(parts)}."
-    when = _before_or_after(lead.number)
-    return f"{', '.join(parts)}: {when} the loss on second copies shows it."
+    score = f"{plan.head_score:g}"
+    induction = measurements["induction_step"]
+    previous = measurements["previous_token_step"]
+    if induction.value is None:
+        return f"No head of a two-layer model reached an induction score of {score}."
+    sentence = f"An induction score of {score} is reached at step {_step(induction)}"
+    if measurements["induction_lead"].value is not None:
+        when = _before_or_after(measurements["induction_lead"].number)
+        sentence += f", {when} the loss counts as learnt"
+    if previous.value is None:
+        return f"{sentence}; a previous-token score of {score} is not reached."
+    sentence += f"; a previous-token score of {score} at step {_step(previous)}"
+    if measurements["previous_token_lead"].value is not None:
+        when = _before_or_after(measurements["previous_token_lead"].number)
+        sentence += f", {when} the induction score"
+    return f"{sentence}."
+
+
+def _step(measurement: Measurement) -> str:
+    """Return a step with its standard error over seeds: `245.0 ± 12 (3 seeds)`."""
+    text = present.number(measurement.value)
+    if measurement.stderr is not None:
+        text += f" ± {present.number(measurement.stderr, 2)}"
+    return f"{text} ({present.count(measurement.n or 0, 'seed')})"
 
 
 def _before_or_after(lead: float) -> str:
@@ -105,7 +114,7 @@ def _ablation_finding(measurements: Mapping[str, Measurement]) -> str:
     rises = []
     for group, words in (
         ("induction_heads", "the induction heads"),
-        ("previous_token_head", "the previous-token head"),
+        ("previous_token_heads", "the previous-token heads"),
         ("other_heads", "all other heads"),
     ):
         rises.append(f"{words} by {present.quantity(measurements[f'ablation_{group}'])}")
@@ -115,6 +124,21 @@ def _ablation_finding(measurements: Mapping[str, Measurement]) -> str:
         comparison = (
             f"the smaller of the first two is {present.number(ratio.value, 3)} times the last"
         )
+    return f"Zeroed heads raise the loss on second copies: {', '.join(rises)}; {comparison}."
+
+
+def _single_head_finding(measurements: Mapping[str, Measurement]) -> str:
+    alone = measurements["ablation_previous_token_head"]
+    together = measurements["ablation_previous_token_heads"]
+    pairs = zip(alone.values or (), together.values or (), strict=True)
+    shared = sum(single < group / 2 for single, group in pairs)
+    verdict = "no model shares this work between heads"
+    if shared:
+        verdict = (
+            f"in {present.count(shared, 'model')} it is less than half of what all of them are "
+            "worth together, because another head does the same"
+        )
     return (
-        f"Zeroed heads raise the loss on second copies: {', '.join(rises)}; {comparison}."
+        "Zeroing only the best previous-token head raises it by "
+        f"{present.quantity(alone)}: {verdict}."
     )

@@ -23,7 +23,7 @@ from lab.induction_heads.numbers import (
 
 GROUP_TITLES = {
     "induction_heads": "induction heads",
-    "previous_token_head": "previous-token head",
+    "previous_token_heads": "previous-token heads",
     "other_heads": "other heads",
 }
 

@@ -127,10 +127,11 @@ def token_losses(logits: Tensor, ids: Tensor) -> Tensor:
     return functional.cross_entropy(predictions, ids[:, 1:], reduction="none")
 
 
-@torch.no_grad()
 def look(model: AttentionOnly, tests: EvaluationSet) -> dict[str, np.ndarray]:
     """Return losses, accuracy, scores and mean patterns of a model, in the fields of `Run`."""
-    logits, patterns = model(tests.ids)
+    with torch.no_grad():
+        logits, patterns = model(tests.ids)
+        _, film = model(tests.film)
     length = tests.ids.shape[1]
     losses = token_losses(logits, tests.ids)  # [N, T - 1]
     hits = logits[:, :-1].argmax(-1) == tests.ids[:, 1:]
@@ -157,7 +158,6 @@ def look(model: AttentionOnly, tests: EvaluationSet) -> dict[str, np.ndarray]:
     seen["previous"] = torch.stack(previous)
 
     # 3. Mean patterns on the film's sequences [layers, heads, 2P, 2P].
-    _, film = model(tests.film)
     seen["patterns"] = torch.stack([pattern.mean(0) for pattern in film])
     return {name: value.numpy() for name, value in seen.items()}
 
@@ -167,32 +167,36 @@ def copy_of_weights(model: AttentionOnly) -> dict[str, np.ndarray]:
     return {name: value.numpy().copy() for name, value in model.state_dict().items()}
 
 
-@torch.no_grad()
 def sequence_losses(
     model: AttentionOnly, tests: EvaluationSet, zeroed: Collection[Head] = ()
 ) -> np.ndarray:
     """Return the loss on the second copy of each sequence [N], in nats/token."""
-    logits, _ = model(tests.ids, zeroed)
+    with torch.no_grad():
+        logits, _ = model(tests.ids, zeroed)
     losses = token_losses(logits, tests.ids).double()  # [N, T - 1]
     counts = sequences.copying_queries(tests.periods, tests.ids.shape[1])[:, :-1]
-    means = (losses * counts).sum(1) / counts.sum(1)
-    return means.numpy()
+    means: np.ndarray = ((losses * counts).sum(1) / counts.sum(1)).numpy()
+    return means
 
 
 def find_heads(induction: np.ndarray, previous: np.ndarray) -> dict[str, tuple[Head, ...]]:
     """Return the heads of each group, from the scores [layers, heads] of a trained model.
 
     Induction heads: the heads of the last layer with at least half of the highest induction score
-    there. Previous-token head: the highest previous-token score in the layer before. Other heads:
-    the rest.
+    there. Previous-token heads: those of the layer before with at least half of the highest
+    previous-token score there. Other heads: the rest.
     """
     last = induction.shape[0] - 1
-    strong = np.flatnonzero(induction[last] >= induction[last].max() / 2)
-    copying = tuple((last, int(head)) for head in strong)
-    one_back = ((last - 1, int(previous[last - 1].argmax())),)
+    copying = tuple((last, head) for head in _strong(induction[last]))
+    one_back = tuple((last - 1, head) for head in _strong(previous[last - 1]))
     every = [(int(layer), int(head)) for layer, head in np.ndindex(induction.shape)]
-    others = tuple(head for head in every if head not in (*copying, *one_back))
+    others = tuple(head for head in every if head not in {*copying, *one_back})
     return dict(zip(ABLATED, (copying, one_back, others), strict=True))
+
+
+def _strong(scores: np.ndarray) -> list[int]:
+    """Return the heads with at least half of the highest of these scores [heads]."""
+    return [int(head) for head in np.flatnonzero(scores >= scores.max() / 2)]
 
 
 def ablate(plan: InductionPlan, run: Run) -> Ablation:

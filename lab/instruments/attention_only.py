@@ -78,9 +78,7 @@ class AttentionOnly(nn.Module):
             self.layers.append(layer)
         self.unembedding = normal(shape.width, shape.vocabulary, UNEMBEDDING_STD)
 
-    def forward(
-        self, ids: Tensor, zeroed: Collection[Head] = ()
-    ) -> tuple[Tensor, list[Tensor]]:
+    def forward(self, ids: Tensor, zeroed: Collection[Head] = ()) -> tuple[Tensor, list[Tensor]]:
         """Return logits [B, T, V] and the pattern [B, H, T, T] of each layer.
 
         ids: token ids [B, T]. `zeroed` heads write nothing to the residual stream.
