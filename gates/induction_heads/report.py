@@ -9,13 +9,8 @@ from gates.induction_heads import arrays
 from gates.induction_heads.arrays import CONDITIONS, GROUPS, TITLES
 from gates.shared.stored import cached
 
-GROUP_TITLES = ("induction heads", "previous-token heads", "other heads")
-BARS = (
-    "induction heads",
-    "previous-token heads",
-    "all other heads",
-    "best previous-token head",
-)
+GROUP_TITLES = ("induction heads", "previous-token heads", "all other heads")
+BARS = (*GROUP_TITLES, "best previous-token head")
 
 
 def tables() -> list[list[list[Any]]]:

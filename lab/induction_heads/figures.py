@@ -12,6 +12,7 @@ from lab.contract import Measurement
 from lab.induction_heads.measured import (
     ABLATED,
     CONDITIONS,
+    GROUP_TITLES,
     TITLES,
     Head,
     InductionObservations,
@@ -26,11 +27,6 @@ from lab.induction_heads.numbers import (
 )
 
 STYLES: tuple[Literal["solid", "dashed", "dotted"], ...] = ("solid", "dashed", "dotted")
-GROUP_TITLES = {
-    "induction_heads": "induction heads",
-    "previous_token_heads": "previous-token heads",
-    "other_heads": "all other heads",
-}
 # Steps that a film shows, as shares of the step at which copying is learnt
 FILM_SHARES = (0.5, 0.75, 1.0, 1.25)
 

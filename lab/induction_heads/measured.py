@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lab.config import Config
+from lab.config import Config, ConfigError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,6 +18,11 @@ TITLES = {
     "one_layer": "one layer",
 }
 ABLATED = ("induction_heads", "previous_token_heads", "other_heads")
+GROUP_TITLES = {
+    "induction_heads": "induction heads",
+    "previous_token_heads": "previous-token heads",
+    "other_heads": "all other heads",
+}
 
 Head = tuple[int, int]  # (layer, head)
 
@@ -57,8 +62,20 @@ class InductionPlan:
 
     @classmethod
     def from_config(cls, config: Config) -> InductionPlan:
-        """Return the plan that a config describes."""
+        """Return the plan that a config describes.
+
+        Raises:
+            ConfigError: weights would be stored at steps that are not evaluated, or the last step
+                would not be stored.
+        """
         values = dict(config["plan"])
+        every, stored, steps = (values[name] for name in ("every", "checkpoint_every", "steps"))
+        if stored % every or steps % stored:
+            msg = (
+                f"{config.location}: every {every}, checkpoint_every {stored}, steps {steps}; "
+                "expected each to be a multiple of the one before, such as 5, 100, 400"
+            )
+            raise ConfigError(msg)
         values["periods"] = (values["periods"]["shortest"], values["periods"]["longest"])
         values["seeds"] = tuple(values["seeds"])
         return cls(**values)
@@ -67,11 +84,6 @@ class InductionPlan:
     def steps_evaluated(self) -> list[int]:
         """Return the steps after which the model is evaluated, from 0 to the last."""
         return list(range(0, self.steps + 1, self.every))
-
-    @property
-    def steps_stored(self) -> list[int]:
-        """Return the steps after which weights are stored, from 0 to the last."""
-        return list(range(0, self.steps + 1, self.checkpoint_every))
 
 
 @dataclass(frozen=True)

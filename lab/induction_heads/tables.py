@@ -8,6 +8,7 @@ from lab.contract import Table
 from lab.induction_heads.measured import (
     ABLATED,
     CONDITIONS,
+    GROUP_TITLES,
     TITLES,
     Head,
     InductionObservations,
@@ -20,12 +21,6 @@ from lab.induction_heads.numbers import (
     rise,
     runs_of,
 )
-
-GROUP_TITLES = {
-    "induction_heads": "induction heads",
-    "previous_token_heads": "previous-token heads",
-    "other_heads": "other heads",
-}
 
 
 def tables(observations: InductionObservations) -> list[Table]:

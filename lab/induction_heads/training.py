@@ -26,6 +26,9 @@ EVALUATION_STREAM = 1_000_000
 FILM_STREAM = 2_000_000
 TRAINING_STREAM = 3_000_000  # plus the seed
 
+# The second average remembers 50 steps, not 1000: a training has only a few hundred
+ADAM_BETAS = (0.9, 0.98)
+
 
 @dataclass(frozen=True)
 class EvaluationSet:
@@ -68,7 +71,7 @@ def train(plan: InductionPlan, condition: str, seed: int) -> Run:
     optimizer = torch.optim.AdamW(
         model.parameters(),
         lr=plan.learning_rate,
-        betas=(0.9, 0.98),
+        betas=ADAM_BETAS,
         weight_decay=plan.weight_decay,
     )
     generator = torch.Generator().manual_seed(TRAINING_STREAM + seed)

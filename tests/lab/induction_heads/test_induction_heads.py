@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from lab.config import load_config
+from lab.config import ConfigError, load_config
 from lab.contract import Context, Inputs, Measurement, conduct
 from lab.induction_heads import figures, numbers, report, sequences, training
 from lab.induction_heads.experiment import EXPERIMENT, run
@@ -59,6 +59,13 @@ def draw(*, repeated: bool) -> tuple[torch.Tensor, torch.Tensor]:
         generator=torch.Generator().manual_seed(0),
         repeated=repeated,
     )
+
+
+def test_weights_of_a_step_that_is_not_evaluated_are_refused():
+    config = load_config(CONFIG, "cpu")
+    config["plan"]["checkpoint_every"] = 7
+    with pytest.raises(ConfigError, match="every 5, checkpoint_every 7, steps 400; expected each"):
+        InductionPlan.from_config(config)
 
 
 #### data
