@@ -17,7 +17,7 @@ from gates.shared.stored import cached, config
 CONDITIONS = ("repeats", "no_repeats", "one_layer")
 TITLES = {
     "repeats": "two layers",
-    "no_repeats": "two layers, no repeats in the data",
+    "no_repeats": "two layers without repeats",
     "one_layer": "one layer",
 }
 GROUPS = ("induction_heads", "previous_token_heads", "other_heads")

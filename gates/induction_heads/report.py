@@ -10,7 +10,7 @@ from gates.induction_heads.arrays import CONDITIONS, GROUPS, TITLES
 from gates.shared.stored import cached
 
 GROUP_TITLES = ("induction heads", "previous-token heads", "all other heads")
-BARS = (*GROUP_TITLES, "best previous-token head")
+BARS = (*GROUP_TITLES[:2], "best previous-token head", GROUP_TITLES[2])
 
 
 def tables() -> list[list[list[Any]]]:
@@ -35,8 +35,10 @@ def _step_rows() -> list[list[Any]]:
     rows = []
     for title, seed, name in _runs():
         steps = arrays.steps_of(name)
-        row = [steps[what] for what in ("previous", "induction", "learnt", "fall")]
-        rows.append([title, seed, *row])
+        row = [title, seed]
+        for what in ("previous", "induction", "learnt", "fall"):
+            row.append("never" if steps[what] is None else steps[what])
+        rows.append(row)
     return rows
 
 
@@ -100,7 +102,8 @@ def _figures() -> dict[str, list[list[list[Any]]]]:
     for loss in (chance, arrays.unordered_loss()):
         losses.append([[0, arrays.plan()["steps"]], [loss, loss]])
 
-    rises = [*(arrays.group_rises(group) for group in GROUPS), arrays.best_previous()]
+    induction, previous, others = (arrays.group_rises(group) for group in GROUPS)
+    rises = [induction, previous, arrays.best_previous(), others]
     bars = [[list(BARS), list(of_seed)] for of_seed in zip(*rises, strict=True)]
     return {"loss": losses, "scores": scores, "ablation": bars}
 

@@ -80,7 +80,7 @@ def loss_figure(
         name="loss",
         title="Loss on the second copy",
         caption=(
-            f"Mean over {len(observations.periods)} sequences; at the end: {', '.join(ends)} "
+            f"Mean over {len(observations.periods)} sequences; at the end: {'; '.join(ends)} "
             f"nats/token. Chance is {present.number(chance)}; {when}. Knowing a piece's tokens "
             f"without their order would give {present.number(unordered, 3)}."
         ),
@@ -206,14 +206,20 @@ def ablation_figure(
     observations: InductionObservations, measurements: Mapping[str, Measurement]
 ) -> present.Figure:
     """Show how the loss on second copies rises without each group of heads."""
-    bars = {GROUP_TITLES[group]: group_rises(observations, group) for group in ABLATED}
-    bars["best previous-token head"] = best_previous_rises(observations)
+    induction, previous, others = ABLATED
+    bars = {
+        GROUP_TITLES[induction]: group_rises(observations, induction),
+        GROUP_TITLES[previous]: group_rises(observations, previous),
+        "best previous-token head": best_previous_rises(observations),
+        GROUP_TITLES[others]: group_rises(observations, others),
+    }
+    shown = (induction, previous, "previous_token_head", others)
     series = []
     for index, seed in enumerate(observations.plan.seeds):
         rises = [of_seeds[index] for of_seeds in bars.values()]
         series.append(present.Series(f"seed {seed}", list(bars), rises, kind="bar"))
     means = []
-    for title, name in zip(bars, (*ABLATED, "previous_token_head"), strict=True):
+    for title, name in zip(bars, shown, strict=True):
         mean = present.number(measurements[f"ablation_{name}"].value, 3)
         means.append(f"{title} {mean}")
     return present.Figure(

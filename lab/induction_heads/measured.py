@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 CONDITIONS = ("repeats", "no_repeats", "one_layer")
 TITLES = {
     "repeats": "two layers",
-    "no_repeats": "two layers, no repeats in the data",
+    "no_repeats": "two layers without repeats",
     "one_layer": "one layer",
 }
 ABLATED = ("induction_heads", "previous_token_heads", "other_heads")

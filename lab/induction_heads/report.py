@@ -15,8 +15,8 @@ def findings(plan: InductionPlan, measurements: Mapping[str, Measurement]) -> li
         _step_finding(plan, measurements),
         _order_finding(plan, measurements),
         _end_finding(measurements),
-        _no_repeats_finding(measurements),
-        _one_layer_finding(measurements),
+        _no_repeats_finding(plan, measurements),
+        _one_layer_finding(plan, measurements),
         _ablation_finding(measurements),
         _single_head_finding(measurements),
     ]
@@ -84,19 +84,19 @@ def _end_finding(measurements: Mapping[str, Measurement]) -> str:
     )
 
 
-def _no_repeats_finding(measurements: Mapping[str, Measurement]) -> str:
+def _no_repeats_finding(plan: InductionPlan, measurements: Mapping[str, Measurement]) -> str:
     learnt = measurements["seeds_learnt_no_repeats"].value
     loss = present.quantity(measurements["second_copy_loss_no_repeats"])
     score = present.number(measurements["induction_score_no_repeats"].value, 3)
     chance = present.number(measurements["chance_induction_score"].value, 3)
     return (
-        f"Trained on data without repeats, {learnt} of the same models learnt to copy: their loss "
-        f"on second copies ends at {loss}, their best induction score at {score} (even attention: "
-        f"{chance})."
+        f"Trained on data without repeats, {learnt} of {len(plan.seeds)} two-layer models learnt "
+        f"to copy: their loss on second copies ends at {loss}, their best induction score at "
+        f"{score} (even attention: {chance})."
     )
 
 
-def _one_layer_finding(measurements: Mapping[str, Measurement]) -> str:
+def _one_layer_finding(plan: InductionPlan, measurements: Mapping[str, Measurement]) -> str:
     learnt = measurements["seeds_learnt_one_layer"].value
     loss = measurements["second_copy_loss_one_layer"]
     score = present.number(measurements["induction_score_one_layer"].value, 3)
@@ -104,9 +104,10 @@ def _one_layer_finding(measurements: Mapping[str, Measurement]) -> str:
     side = "above" if loss.number > unordered else "below"
     distance = present.number(abs(loss.number - unordered), 3)
     return (
-        f"With one layer {learnt} models learnt to copy: the loss on second copies ends at "
-        f"{present.quantity(loss)}, {distance} {side} what knowing a piece's tokens without their "
-        f"order would give ({present.number(unordered)}); the best induction score is {score}."
+        f"With one layer {learnt} of {len(plan.seeds)} models learnt to copy: the loss on second "
+        f"copies ends at {present.quantity(loss)}, {distance} {side} what knowing a piece's tokens "
+        f"without their order would give ({present.number(unordered)}); the best induction score "
+        f"is {score}."
     )
 
 
@@ -139,6 +140,6 @@ def _single_head_finding(measurements: Mapping[str, Measurement]) -> str:
             "worth together, because another head does the same"
         )
     return (
-        "Zeroing only the best previous-token head raises it by "
+        "Zeroing only the best previous-token head raises the loss on second copies by "
         f"{present.quantity(alone)}: {verdict}."
     )

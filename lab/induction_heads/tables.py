@@ -34,20 +34,19 @@ def tables(observations: InductionObservations) -> list[Table]:
 
 
 def step_table(observations: InductionObservations) -> Table:
-    """Return one row per run: the steps from which on a thing was there; empty: never."""
+    """Return one row per run: the step from which on a thing was there, or "never"."""
     plan = observations.plan
     rows = []
     for condition in CONDITIONS:
         for run in runs_of(observations, condition):
-            row = (
-                TITLES[condition],
-                run.seed,
+            steps = (
                 previous_step(plan, run),
                 induction_step(plan, run),
                 learnt_step(plan, run),
                 fall_steps(plan, run),
             )
-            rows.append(row)
+            cells = ["never" if step is None else step for step in steps]
+            rows.append((TITLES[condition], run.seed, *cells))
     columns = (
         "run",
         "seed",
