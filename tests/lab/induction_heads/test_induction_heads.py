@@ -12,7 +12,7 @@ from lab.config import ConfigError, load_config
 from lab.contract import Context, Inputs, Measurement, conduct
 from lab.induction_heads import figures, numbers, report, sequences, training
 from lab.induction_heads.experiment import EXPERIMENT, run
-from lab.induction_heads.measured import Ablation, InductionPlan, Run
+from lab.induction_heads.measured import Ablation, InductionObservations, InductionPlan, Run
 from lab.instruments.attention_only import AttentionOnly
 
 CONFIG = Path(__file__).resolve().parents[3] / "lab/induction_heads/experiment.yaml"
@@ -279,3 +279,49 @@ def test_the_sentence_on_the_controls_follows_the_numbers(plan, result):
     unordered = result["unordered_loss"].number
     assert "0.500 above what knowing" in text(unordered + 0.5)
     assert "0.500 below what knowing" in text(unordered - 0.5)
+
+
+#### captions
+
+
+@pytest.fixture(scope="module")
+def observations(plan: InductionPlan, trained: dict[str, Run]) -> InductionObservations:
+    """Return what the three real runs make of an experiment."""
+    held_out = training.evaluation_set(plan)
+    return InductionObservations(
+        plan=plan,
+        runs={(condition, 0): one for condition, one in trained.items()},
+        ablations={0: training.ablate(plan, trained["repeats"])},
+        ids=held_out.ids.numpy(),
+        periods=held_out.periods.numpy(),
+        film=held_out.film.numpy(),
+        seconds=1.0,
+    )
+
+
+def captions(observations: InductionObservations) -> dict[str, str]:
+    shown = figures.figures(observations, numbers.measurements(observations))
+    return {figure.name: figure.caption for figure in shown}
+
+
+def test_captions_follow_the_numbers(plan, observations):
+    learnt = captions(observations)
+    step = numbers.learnt_step(plan, observations.runs["repeats", 0])
+    assert "two-layer runs stay below half of it from step" in learnt["loss"]
+    assert f"copying is learnt at step {step}" in learnt["film_induction_heads"]
+
+    # the run without repeats in the place of the one that learnt
+    flat = replace(observations.runs["no_repeats", 0], condition="repeats")
+    runs = {**observations.runs, ("repeats", 0): flat}
+    never = captions(replace(observations, runs=runs))
+    assert "no two-layer run stays below half of it" in never["loss"]
+    assert "this run never learnt to copy" in never["film_induction_heads"]
+
+
+def test_films_show_the_pattern_below_the_diagonal(observations):
+    film = figures.film(observations, "induction_heads")
+    _, head = figures.film_head(observations, "induction_heads")
+    last = film.panels[-1].values
+    pattern = observations.runs["repeats", 0].patterns[-1, 1, head]
+    assert last[8][3] == pytest.approx(float(pattern[8, 3]))
+    assert last[3][8] is None
