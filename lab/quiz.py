@@ -1,7 +1,11 @@
-"""`python -m lab quiz track-a`: a track's questions at a terminal, graded by results with receipts.
+"""`python -m lab quiz TRACK`: a track's questions at a terminal, graded by results with receipts.
 
 Whatever is typed, the quiz goes on or ends with the score so far: end of input, `q` and Ctrl-C end
 it; an empty line passes a question; a line that cannot be read as an answer is asked for again.
+
+Answers are counted in a file of the user's (`quiz_history`). Topics with a question that was not
+answered right the last time come first. After the last question, those that were not right are
+asked once more, without being counted: a right answer minutes after its explanation proves little.
 """
 
 from __future__ import annotations
@@ -11,7 +15,7 @@ import json
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -19,21 +23,27 @@ from typing import Any
 
 from lab.digests import sha256
 from lab.present.numbers import count, number
+from lab.quiz_history import (
+    RIGHT,
+    DamagedHistoryError,
+    History,
+    Tallies,
+    Tally,
+    open_history,
+)
 from lab.result import ContractError, Measurement
 from lab.synthesis.questions import (
     LETTERS,
-    TRACK_A,
     PosedQuestion,
     grade_answer,
     pose_all,
     read_questions,
 )
+from lab.synthesis.tracks import TRACKS, Track
 
-TRACKS = {"track-a": TRACK_A}
 RESULTS = Path("lab/results")
 INTERRUPTED = 130  # exit code after Ctrl-C, as of a shell
 AUDIT = "python -m phases audit"
-STATUS = "python -m phases status, which says what to run (phase 2 is needed to its end)"
 
 Write = Callable[[str], None]
 
@@ -87,8 +97,12 @@ def main(argv: Sequence[str]) -> int:
 
     # 3. The quiz.
     try:
+        history = _open_history(args.track)
         posed_questions = prepare(TRACKS[args.track], args.root, _write_line)
-        return _ask_and_score(posed_questions)
+        ordered_questions = missed_first(posed_questions, history.tallies)
+        for line in history_lines(posed_questions, history):
+            _write_line(line)
+        return _ask_and_score(ordered_questions, history)
     except (QuizError, ContractError) as error:
         hint = getattr(error, "hint", AUDIT)
         sys.stderr.write(f"error: {error}\nnext: {hint}\n")
@@ -98,21 +112,39 @@ def main(argv: Sequence[str]) -> int:
         return 0
 
 
-def _ask_and_score(posed_questions: Sequence[PosedQuestion]) -> int:
+def _open_history(track: str) -> History:
+    """Return what was answered before.
+
+    Raises:
+        QuizError: the file is damaged; to go on would lose what is in it.
+    """
+    try:
+        return open_history(track)
+    except DamagedHistoryError as error:
+        path = error.path
+        hint = f"mv {path} {path}.damaged, which begins a new score; or repair the file"
+        raise QuizError(str(error), hint) from error
+
+
+def _ask_and_score(posed_questions: Sequence[PosedQuestion], history: History) -> int:
     """Ask everything, write the score however it ends, and return the exit code."""
     graded_questions: list[GradedQuestion] = []
     code = 0
     try:
-        ask_all(posed_questions, graded_questions, _write_line)
+        ask_all(posed_questions, graded_questions, _write_line, history)
+        missed = [item.question for item in graded_questions if item.grade is not Grade.RIGHT]
+        if missed and len(graded_questions) == len(posed_questions):
+            _write_line(f"\nOnce more, without counting: {count(len(missed), 'question')}.")
+            ask_all(missed, [], _write_line, None)
     except KeyboardInterrupt:
         _write_line("\nInterrupted.")
         code = INTERRUPTED
-    for line in score_lines(graded_questions, len(posed_questions)):
+    for line in score_lines(graded_questions, len(posed_questions), history):
         _write_line(line)
     return code
 
 
-def prepare(path: Path, root: Path, write: Write) -> list[PosedQuestion]:
+def prepare(track: Track, root: Path, write: Write) -> list[PosedQuestion]:
     """Return the questions that the results decide, and write which receipts grade them.
 
     Raises:
@@ -120,14 +152,14 @@ def prepare(path: Path, root: Path, write: Write) -> list[PosedQuestion]:
         ContractError: the question file is invalid, or a measurement that it names is missing.
     """
     # 1. The results of every feature that a question names.
-    questions, _ = read_questions(path)
+    questions, _ = read_questions(track.questions)
     features: set[str] = set()
     for question in questions:
         features.update(name.partition(".")[0] for name in question.all_names)
     evidence: dict[str, Mapping[str, Measurement]] = {}
     receipts = []
     for feature in sorted(features):
-        evidence[feature], receipt = read_result(root / RESULTS / feature)
+        evidence[feature], receipt = read_result(root / RESULTS / feature, track.phase)
         receipts.append(f"{feature} {receipt[:12]}")
 
     # 2. The questions; those that the numbers leave open are left out.
@@ -141,8 +173,8 @@ def prepare(path: Path, root: Path, write: Write) -> list[PosedQuestion]:
     return posed_questions
 
 
-def read_result(folder: Path) -> tuple[dict[str, Measurement], str]:
-    """Return a feature's measurements and its receipt's SHA-256.
+def read_result(folder: Path, phase: int) -> tuple[dict[str, Measurement], str]:
+    """Return a feature's measurements and its receipt's SHA-256; `phase` makes its result.
 
     Raises:
         QuizError: a file is missing or cannot be read, or the receipt names another result.
@@ -155,7 +187,11 @@ def read_result(folder: Path) -> tuple[dict[str, Measurement], str]:
                 f"{path} does not exist: {folder.name} has no verified result, and nothing else "
                 "grades this quiz"
             )
-            raise QuizError(msg, STATUS)
+            hint = (
+                f"python -m phases status, which says what to run (phase {phase} is needed to its "
+                "end)"
+            )
+            raise QuizError(msg, hint)
     result, receipt = result_path.read_bytes(), receipt_path.read_bytes()
 
     # 2. Both must be readable.
@@ -180,12 +216,63 @@ def read_result(folder: Path) -> tuple[dict[str, Measurement], str]:
     return measurements, sha256(receipt)
 
 
+def missed_first(
+    posed_questions: Sequence[PosedQuestion], tallies: Tallies
+) -> list[PosedQuestion]:
+    """Return the questions with the topics first that were not right the last time.
+
+    Within such a topic the questions come first that were not right; all else keeps its order.
+    """
+    topics = list(dict.fromkeys(question.topic for question in posed_questions))
+    missed = missed_topics(posed_questions, tallies)
+
+    def key(question: PosedQuestion) -> tuple[bool, int, bool]:
+        was_right = not _was_missed(question, tallies)
+        return question.topic not in missed, topics.index(question.topic), was_right
+
+    return sorted(posed_questions, key=key)
+
+
+def missed_topics(posed_questions: Sequence[PosedQuestion], tallies: Tallies) -> list[str]:
+    """Return the topics with a question that was not answered right the last time, in order."""
+    topics = [question.topic for question in posed_questions if _was_missed(question, tallies)]
+    return list(dict.fromkeys(topics))
+
+
+def _was_missed(question: PosedQuestion, tallies: Tallies) -> bool:
+    return question.id in tallies and tallies[question.id].last != RIGHT
+
+
+def history_lines(posed_questions: Sequence[PosedQuestion], history: History) -> list[str]:
+    """Return what a user is told about earlier quizzes before the first question."""
+    lines = []
+    asked, right = _totals(history.tallies.values())
+    if asked:
+        lines.append(f"Earlier quizzes: {right} of {count(asked, 'answer')} right.")
+    topics = missed_topics(posed_questions, history.tallies)
+    if topics:
+        lines.append(f"First what was not right the last time: {', '.join(topics)}.")
+    if history.problem:
+        lines.append(f"This quiz is not counted: {history.problem}.")
+    return lines
+
+
+def _totals(tallies: Iterable[Tally]) -> tuple[int, int]:
+    """Return how often questions were asked, and how often answered right."""
+    counts = [(tally.asked, tally.right) for tally in tallies]
+    return sum(asked for asked, _ in counts), sum(right for _, right in counts)
+
+
 def ask_all(
-    posed_questions: Sequence[PosedQuestion], graded_questions: list[GradedQuestion], write: Write
+    posed_questions: Sequence[PosedQuestion],
+    graded_questions: list[GradedQuestion],
+    write: Write,
+    history: History | None,
 ) -> None:
     """Ask one question after the other and explain each; stop at `q` or the end of input.
 
-    `graded_questions` is extended after each answer, so that an interrupt loses nothing.
+    `graded_questions` and `history` are extended after each answer, so that an interrupt loses
+    nothing. Without a history answers are not counted.
     """
     total = len(posed_questions)
     for number_asked, question in enumerate(posed_questions, start=1):
@@ -203,6 +290,11 @@ def ask_all(
         if grade is None:
             return
         graded_questions.append(GradedQuestion(question, grade))
+        if history is not None:
+            was_kept = not history.problem
+            history.add(question.id, question.topic, is_right=grade is Grade.RIGHT)
+            if was_kept and history.problem:
+                write(f"The score is not kept: {history.problem}. The quiz goes on.")
 
         # 3. Its explanation.
         reply = [grade.value, question.explanation]
@@ -235,10 +327,12 @@ def _read_answer(question: PosedQuestion, write: Write) -> Grade | None:
         return Grade.RIGHT if is_right else Grade.WRONG
 
 
-def score_lines(graded_questions: Sequence[GradedQuestion], total: int) -> list[str]:
+def score_lines(
+    graded_questions: Sequence[GradedQuestion], total: int, history: History
+) -> list[str]:
     """Return the lines that end a quiz of `total` questions.
 
-    The score, what blind guessing gets, and the topics to read again.
+    The score, what blind guessing gets, the topics to read again, and where the score is kept.
     """
     # 1. The score, and what letters guessed evenly would have got.
     right = sum(item.grade is Grade.RIGHT for item in graded_questions)
@@ -252,13 +346,25 @@ def score_lines(graded_questions: Sequence[GradedQuestion], total: int) -> list[
     lines = [f"{summary}."]
 
     # 2. Topics with a question that was not answered right, in the order of asking.
-    grades: dict[str, list[Grade]] = {}
+    by_topic: dict[str, list[GradedQuestion]] = {}
     for item in graded_questions:
-        grades.setdefault(item.question.topic, []).append(item.grade)
-    for topic, topic_grades in grades.items():
-        right = topic_grades.count(Grade.RIGHT)
-        if right < len(topic_grades):
-            lines.append(f"  to look at again: {topic} ({right} of {len(topic_grades)})")
+        by_topic.setdefault(item.question.topic, []).append(item)
+    for topic, items in by_topic.items():
+        right = sum(item.grade is Grade.RIGHT for item in items)
+        if right == len(items):
+            continue
+        score = f"{right} of {len(items)}"
+        of_topic = [tally for tally in history.tallies.values() if tally.topic == topic]
+        asked, right = _totals(of_topic)
+        if asked > len(items):
+            score += f"; {right} of {asked} in all quizzes"
+        lines.append(f"  to look at again: {topic} ({score})")
+
+    # 3. Where it is kept.
+    if graded_questions and history.problem:
+        lines.append(f"The score is not kept: {history.problem}.")
+    elif graded_questions:
+        lines.append(f"Kept in {history.path}; what was not right comes first the next time.")
     return lines
 
 

@@ -19,9 +19,10 @@ from lab.synthesis.questions import (
     grade_answer,
     pose,
 )
+from lab.synthesis.tracks import TRACKS
 from tests.lab.synthesis import track
 
-TRACK_QUESTIONS, _ = questions.read_questions()
+TRACK_QUESTIONS, _ = questions.read_questions(TRACKS["track-a"].questions)
 IDS = [question.id for question in TRACK_QUESTIONS]
 
 
@@ -254,7 +255,7 @@ def test_each_problem_is_named(changes: dict[str, Any], problem: str) -> None:
 
 def test_a_file_with_a_problem_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "bad.yaml"
-    text = questions.TRACK_A.read_text("utf-8")
+    text = TRACKS["track-a"].questions.read_text("utf-8")
     for old, new, message in (
         ("rule: largest", "rule: biggest", "rule 'biggest'"),
         (
