@@ -1,4 +1,7 @@
-"""The quiz as its user meets it: pseudo-terminal, pipe, unreadable answers, missing results."""
+"""The quiz as its user meets it: pseudo-terminal, pipe, unreadable answers, missing results.
+
+What it keeps between sessions is tested in test_quiz_history.py.
+"""
 
 import json
 import os
@@ -12,6 +15,7 @@ import pytest
 
 from lab.contract import Measurement
 from lab.synthesis.questions import LETTERS, PosedQuestion, pose, read_questions
+from lab.synthesis.tracks import TRACKS
 from tests.lab.synthesis import track
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -19,16 +23,24 @@ PROMPT = r"\r\n> "
 ENV = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100", "OMP_NUM_THREADS": "1"}
 
 
+@pytest.fixture(autouse=True)
+def _state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let each test begin without an earlier quiz, and leave the user's own file alone."""
+    monkeypatch.setitem(ENV, "XDG_STATE_HOME", str(tmp_path / "state"))
+
+
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("quiz")
-    track.write_results(root / "lab/results")
+    for name in TRACKS:
+        track.write_results(root / "lab/results", track=name)
     return root
 
 
-def posed_questions() -> list[PosedQuestion]:
-    evidence = track.measurements()
-    posed = [pose(question, evidence) for question in read_questions()[0]]
+def posed_questions(name: str = "track-a") -> list[PosedQuestion]:
+    evidence = track.measurements(track=name)
+    questions, _ = read_questions(TRACKS[name].questions)
+    posed = [pose(question, evidence) for question in questions]
     return [question for question in posed if question is not None]
 
 
@@ -39,9 +51,9 @@ def right_answer(question: PosedQuestion) -> str:
     return repr(question.solution)
 
 
-def terminal(root: Path, *more: str) -> "pexpect.spawn[str]":
+def terminal(root: Path, name: str = "track-a") -> "pexpect.spawn[str]":
     """Start the quiz at a pseudo-terminal."""
-    argv = ["-m", "lab", "quiz", "track-a", *more]
+    argv = ["-m", "lab", "quiz", name]
     child = pexpect.spawn(
         sys.executable, argv, cwd=str(root), env=ENV, encoding="utf-8", timeout=60
     )
@@ -70,9 +82,10 @@ def piped(root: Path, typed: bytes, *more: str) -> subprocess.CompletedProcess[b
     )
 
 
-def test_a_whole_quiz_at_a_terminal_is_graded_by_the_numbers(repository: Path) -> None:
-    child = terminal(repository)
-    questions = posed_questions()
+@pytest.mark.parametrize("name", TRACKS)
+def test_a_whole_quiz_at_a_terminal_is_graded_by_the_numbers(repository: Path, name: str) -> None:
+    child = terminal(repository, name)
+    questions = posed_questions(name)
     for number, question in enumerate(questions, 1):
         child.expect(PROMPT)
         text = screen_text(child)
@@ -85,6 +98,7 @@ def test_a_whole_quiz_at_a_terminal_is_graded_by_the_numbers(repository: Path) -
     assert code == 0
     assert f"{len(questions)} of {len(questions)} questions right" in screen
     assert "to look at again" not in screen
+    assert "Once more" not in screen
 
 
 def test_wrong_answers_are_explained_and_topics_named(repository: Path) -> None:
@@ -175,7 +189,7 @@ def test_a_pipe_of_anything_ends_in_a_score(repository: Path, typed: bytes) -> N
     assert done.returncode == 0, done.stderr.decode()
     assert done.stderr == b"", done.stderr.decode()
     last_line = done.stdout.splitlines()[-1]
-    assert b"right" in last_line or b"to look at again" in last_line
+    assert b"0 of 0 questions right" in last_line or b"Kept in" in last_line
 
 
 def test_a_closed_input_and_a_reader_who_leaves_are_no_crash(repository: Path) -> None:
@@ -213,7 +227,7 @@ def refusal(root: Path) -> str:
 def test_without_results_it_says_what_to_run(tmp_path: Path) -> None:
     text = refusal(tmp_path)
     assert "FEAT-005 has no verified result" in text
-    assert "next: python -m phases status" in text
+    assert "next: python -m phases status, which says what to run (phase 2 is needed" in text
 
 
 def test_a_result_that_its_receipt_does_not_name_grades_nothing(tmp_path: Path) -> None:
@@ -271,6 +285,7 @@ def test_another_track_and_help_are_answered(tmp_path: Path) -> None:
     helped = quiz("--help")
     assert helped.returncode == 0
     assert "track-a" in helped.stdout
+    assert "track-b" in helped.stdout
 
 
 def test_the_quiz_loads_neither_torch_nor_matplotlib(repository: Path) -> None:
