@@ -70,8 +70,8 @@ def main(argv: list[str] | None = None) -> None:
         prog="python -m lab",
         description="List the experiments of the lab.",
         epilog=(
-            "`python -m lab quiz track-a` (or track-b) asks about the results of a track, and grades "
-            "by them."
+            "`python -m lab quiz track-a` (or track-b) asks about the results of a track, and "
+            "grades by them."
         ),
     )
     parser.add_argument("--json", action="store_true", help="one JSON list on stdout")

@@ -102,6 +102,7 @@ def main(argv: Sequence[str]) -> int:
         ordered_questions = missed_first(posed_questions, history.tallies)
         for line in history_lines(posed_questions, history):
             _write_line(line)
+        _write_line("Type a letter or a number; an empty line passes, q ends.")
         return _ask_and_score(ordered_questions, history)
     except (QuizError, ContractError) as error:
         hint = getattr(error, "hint", AUDIT)
@@ -169,7 +170,6 @@ def prepare(track: Track, root: Path, write: Write) -> list[PosedQuestion]:
     write(f"Graded by your own runs, as their receipts name them (sha256): {', '.join(receipts)}.")
     if open_ids:
         write(f"Left out, because these runs cannot tell: {', '.join(open_ids)}.")
-    write("Type a letter or a number; an empty line passes, q ends.")
     return posed_questions
 
 
@@ -216,9 +216,7 @@ def read_result(folder: Path, phase: int) -> tuple[dict[str, Measurement], str]:
     return measurements, sha256(receipt)
 
 
-def missed_first(
-    posed_questions: Sequence[PosedQuestion], tallies: Tallies
-) -> list[PosedQuestion]:
+def missed_first(posed_questions: Sequence[PosedQuestion], tallies: Tallies) -> list[PosedQuestion]:
     """Return the questions with the topics first that were not right the last time.
 
     Within such a topic the questions come first that were not right; all else keeps its order.
@@ -251,7 +249,9 @@ def history_lines(posed_questions: Sequence[PosedQuestion], history: History) ->
         lines.append(f"Earlier quizzes: {right} of {count(asked, 'answer')} right.")
     topics = missed_topics(posed_questions, history.tallies)
     if topics:
-        lines.append(f"First what was not right the last time: {', '.join(topics)}.")
+        lines.append(
+            f"First come the topics that were not right the last time: {', '.join(topics)}."
+        )
     if history.problem:
         lines.append(f"This quiz is not counted: {history.problem}.")
     return lines
@@ -364,7 +364,9 @@ def score_lines(
     if graded_questions and history.problem:
         lines.append(f"The score is not kept: {history.problem}.")
     elif graded_questions:
-        lines.append(f"Kept in {history.path}; what was not right comes first the next time.")
+        has_topics = len(lines) > 1
+        next_time = "; these topics come first the next time" if has_topics else ""
+        lines.append(f"Kept in {history.path}{next_time}.")
     return lines
 
 

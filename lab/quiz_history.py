@@ -56,19 +56,20 @@ class History:
 
     def add(self, question: str, topic: str, *, is_right: bool) -> None:
         """Count one answer, in the file too; what prevents that is set as `problem`."""
+        tracks = {}
         if not self.problem:
             try:
-                self._add_to_file(question, topic, is_right=is_right)
-                return
+                # Another quiz may have added to the file since.
+                tracks = read_tracks(self.path)
+                self.tallies = tracks.get(self.track, {})
             except (OSError, DamagedHistoryError) as error:
                 self.problem = _describe(error, self.path)
         self.tallies = _counted(self.tallies, question, topic, is_right=is_right)
-
-    def _add_to_file(self, question: str, topic: str, *, is_right: bool) -> None:
-        tracks = read_tracks(self.path)
-        tallies = _counted(tracks.get(self.track, {}), question, topic, is_right=is_right)
-        write_tracks(self.path, tracks | {self.track: tallies})
-        self.tallies = tallies
+        if not self.problem:
+            try:
+                write_tracks(self.path, tracks | {self.track: self.tallies})
+            except OSError as error:
+                self.problem = _describe(error, self.path)
 
 
 def open_history(track: str) -> History:

@@ -1,4 +1,4 @@
-"""What the quiz keeps between sessions, as its user meets it at a terminal; and a file that fails."""
+"""What the quiz keeps between sessions, as its user meets it; and a file that cannot be kept."""
 
 import json
 import os
@@ -14,14 +14,11 @@ import pytest
 from lab import quiz_history
 from lab.quiz import missed_first
 from lab.quiz_history import DamagedHistoryError, Tally, open_history, read_tracks, write_tracks
-from tests.lab import test_quiz
-from tests.lab.test_quiz import (  # noqa: F401 - pytest collects the fixtures
+from tests.lab.quiz.user import (
     ENV,
     PROMPT,
-    _state,
     piped,
     posed_questions,
-    repository,
     right_answer,
     screen_text,
     terminal,
@@ -79,7 +76,7 @@ def test_a_topic_that_was_not_right_comes_first_the_next_time(repository: Path) 
     child = terminal(repository)
     screen = answer(child, right_answer(missed))
     assert f"Earlier quizzes: {len(questions) - 1} of {len(questions)} answers right." in screen
-    assert "First what was not right the last time: batch and rate." in screen
+    assert "First come the topics that were not right the last time: batch and rate." in screen
     assert f"1 of {len(questions)} · batch and rate" in screen
     assert missed.text[:40] in screen
     child.expect(PROMPT)
@@ -95,7 +92,7 @@ def test_a_topic_that_was_not_right_comes_first_the_next_time(repository: Path) 
     # 3. Now that it was right, the order is the file's again.
     topics, introduction = topics_of_session(repository)
     assert topics == [question.topic for question in questions]
-    assert "First what was not right" not in "\n".join(introduction)
+    assert "not right the last time" not in "\n".join(introduction)
 
 
 def test_scores_of_all_quizzes_are_shown_by_topic(repository: Path) -> None:
@@ -279,7 +276,7 @@ def test_a_damaged_file_is_never_read_as_an_empty_one(tmp_path: Path) -> None:
     path = tmp_path / "quiz.json"
     assert read_tracks(path) == {}
     path.write_text("null")
-    with pytest.raises(DamagedHistoryError, match="quiz.json is no score of a quiz"):
+    with pytest.raises(DamagedHistoryError, match=r"quiz\.json is no score of a quiz"):
         read_tracks(path)
 
 
@@ -297,4 +294,4 @@ def test_questions_that_were_missed_come_first_within_their_topic() -> None:
 
 def test_the_control_without_a_history_file_is_the_order_of_the_file(repository: Path) -> None:
     topics, _ = topics_of_session(repository)
-    assert topics == [question.topic for question in test_quiz.posed_questions()]
+    assert topics == [question.topic for question in posed_questions()]
