@@ -15,8 +15,9 @@ EXPERIMENT = Experiment(
     ),
     hypothesis=(
         "More than half of what was predicted before the track holds on its numbers and at least "
-        "one prediction does not; the comparison that needs the fewest runs to be decided is a "
-        "model of two layers against one of one layer, because the shorter one cannot copy at all."
+        "one prediction does not. The comparison that needs the fewest training examples to be "
+        "decided is an ablation: it compares one trained model with itself, and needs no second "
+        "training."
     ),
     method=(
         "Nothing is trained and no model is run. Each question states a rule and no answer: which "
