@@ -61,9 +61,9 @@ def main(argv: list[str] | None = None) -> None:
     if argv is None:
         argv = sys.argv[1:]
     if argv[:1] == ["quiz"]:
-        from lab import quiz
+        from lab.quiz import command
 
-        sys.exit(quiz.main(argv[1:]))
+        sys.exit(command.main(argv[1:]))
 
     # 1. The arguments.
     parser = argparse.ArgumentParser(

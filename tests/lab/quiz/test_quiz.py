@@ -235,7 +235,7 @@ def test_another_track_and_help_are_answered(tmp_path: Path) -> None:
 def test_the_quiz_loads_neither_torch_nor_matplotlib(repository: Path) -> None:
     code = (
         "import sys, io; sys.stdin = io.StringIO(''); "
-        "from lab.quiz import main; main(['track-a'])\n"
+        "from lab.quiz.command import main; main(['track-a'])\n"
         "heavy = {'torch', 'transformers', 'matplotlib'} & set(sys.modules); "
         "assert not heavy, heavy"
     )

@@ -11,9 +11,9 @@ from typing import Any
 import pexpect
 import pytest
 
-from lab import quiz_history
-from lab.quiz import missed_first
-from lab.quiz_history import DamagedHistoryError, Tally, open_history, read_tracks, write_tracks
+from lab.quiz import history as quiz_history
+from lab.quiz.history import DamagedHistoryError, Tally, open_history, read_tracks, write_tracks
+from lab.quiz.score import missed_first
 from tests.lab.quiz.user import (
     ENV,
     PROMPT,
