@@ -44,7 +44,7 @@ def history_lines(posed_questions: Sequence[PosedQuestion], history: History) ->
     topics = missed_topics(posed_questions, history.tallies)
     if topics:
         lines.append(
-            f"First come the topics that were not right the last time: {', '.join(topics)}."
+            f"First come the topics that were not right the last time: {'; '.join(topics)}."
         )
     if history.problem:
         lines.append(f"This quiz is not counted: {history.problem}.")
