@@ -240,8 +240,8 @@ def _rotation(model: dict[str, Any]) -> dict[str, Any]:
     weights = _softmax(queries @ keys.T / math.sqrt(queries.shape[-1]))
     return {
         "previous_token_head": f"L{layer}H{head}",
-        "previous_token_share": float(shares.max()),
-        "previous_token_share_unrotated": float(weights[later, later - 1].mean()),
+        "previous_token_share": _mean(model["pattern"][layer, head, later, later - 1].tolist()),
+        "previous_token_share_unrotated": _mean(weights[later, later - 1].tolist()),
     }
 
 
