@@ -61,16 +61,17 @@ def main(argv: list[str] | None = None) -> None:
     if argv is None:
         argv = sys.argv[1:]
     if argv[:1] == ["quiz"]:
-        from lab import quiz
+        from lab.quiz import command
 
-        sys.exit(quiz.main(argv[1:]))
+        sys.exit(command.main(argv[1:]))
 
     # 1. The arguments.
     parser = argparse.ArgumentParser(
         prog="python -m lab",
         description="List the experiments of the lab.",
         epilog=(
-            "`python -m lab quiz track-a` asks about the results of a track, and grades by them."
+            "`python -m lab quiz track-a` (or track-b) asks about the results of a track, and "
+            "grades by them."
         ),
     )
     parser.add_argument("--json", action="store_true", help="one JSON list on stdout")
