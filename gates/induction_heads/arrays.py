@@ -260,12 +260,28 @@ def _of_ablations() -> dict[str, Any]:
     expected: dict[str, Any] = {"ablation_previous_token_head": outputs.sample(best_previous())}
     for group in GROUPS:
         expected[f"ablation_{group}"] = outputs.sample(group_rises(group))
-    induction, previous, others = (expected[f"ablation_{group}"]["value"] for group in GROUPS)
-    ratio = None
-    if others > 0:
-        ratio = min(induction, previous) / others
-    expected["ablation_ratio"] = ratio
+    expected["ablation_ratio"] = _ratio([group_rises(group) for group in GROUPS])
     return expected
+
+
+def _ratio(rises: list[list[float]]) -> dict[str, Any]:
+    """Return the smaller rise of the found groups over that of the others; jackknife over seeds."""
+    seeds = len(rises[0])
+
+    def without(seed: int | None) -> float | None:
+        sums = [sum(row[i] for i in range(seeds) if i != seed) for row in rises]
+        return min(sums[:2]) / sums[2] if sums[2] > 0 else None
+
+    value = without(None)
+    parts = [without(seed) for seed in range(seeds)]
+    known = [part for part in parts if part is not None]
+    if value is None:
+        return {"value": None, "stderr": None}
+    if len(known) < seeds:
+        return {"value": value, "stderr": None, "n": seeds}
+    middle = sum(known) / seeds
+    squares = sum((part - middle) ** 2 for part in known)
+    return {"value": value, "stderr": math.sqrt((seeds - 1) / seeds * squares), "n": seeds}
 
 
 def groups(run: str) -> dict[str, list[tuple[int, int]]]:

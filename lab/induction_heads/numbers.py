@@ -16,6 +16,7 @@ from lab.induction_heads.measured import (
     InductionPlan,
     Run,
 )
+from lab.stats.jackknife import jackknife
 
 FALL_FROM, FALL_TO = 0.9, 0.1  # shares of a fall that are still to come, from and to which it lasts
 
@@ -236,11 +237,27 @@ def _of_ablations(observations: InductionObservations) -> dict[str, Measurement]
     for group in ABLATED:
         rises = group_rises(observations, group)
         result[f"ablation_{group}"] = Measurement.of_sample(rises, "nats/token")
-    found = min(result[f"ablation_{group}"].number for group in ABLATED[:2])
-    others = result["ablation_other_heads"].number
-    ratio = found / others if others > 0 else None
-    result["ablation_ratio"] = Measurement.of_estimate(ratio, "times")
+    result["ablation_ratio"] = _ablation_ratio(observations)
     return result
+
+
+def _ablation_ratio(observations: InductionObservations) -> Measurement:
+    """Return the smaller mean rise of the two found groups over that of the other heads.
+
+    Its standard error is a jackknife over seeds; None where the other heads cost nothing.
+    """
+    rises = np.array([group_rises(observations, group) for group in ABLATED])  # [3, seeds]
+
+    def ratio(seeds: np.ndarray) -> float | None:
+        *found, others = rises[:, seeds].mean(1).tolist()
+        return min(found) / others if others > 0 else None
+
+    count = rises.shape[1]
+    value = ratio(np.arange(count))
+    if value is None:
+        return Measurement.of_estimate(None, "times")
+    stderr = jackknife(count, ratio)
+    return Measurement.of_estimate(value, "times", stderr=stderr, n=count)
 
 
 def _of_size(observations: InductionObservations) -> dict[str, Measurement]:
