@@ -1,0 +1,304 @@
+"""Attention weights and exact statistics of them, from the queries and keys of one layer.
+
+The weights of T tokens need T² numbers per head. Most questions need less: how much goes to the
+first token, how spread out a row is, how far a head looks. Where attention is causal and nothing
+else (no padding, no window, no soft-capping), the kernel's log-sum-exp gives all of these exactly
+without a row of weights (`flash_statistics`). Elsewhere the rows are computed in chunks of QUERIES
+queries, used and dropped (`chunked_statistics`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+QUERIES = 128  # rows of weights that are in memory at once
+
+
+class CaptureError(RuntimeError):
+    """Attention cannot be recorded, or was not; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class AttentionCall:
+    """One layer's call of attention: what its weights follow from.
+
+    B sequences, H query heads, H' key heads (H' divides H), Q queries, K keys of width D; the last
+    query stands on the last key.
+
+    query: [B, H, Q, D], key: [B, H', K, D], both rotated where the model rotates; scale: of the
+    scores; mask: None, True where q may attend to k, or added to the scores, [B or 1, 1 or H, Q,
+    K]; causal: without a mask, a query attends to no later key; softcap: c of
+    c · tanh(score / c) (Gemma 2), None: none.
+    """
+
+    query: torch.Tensor
+    key: torch.Tensor
+    scale: float
+    mask: torch.Tensor | None = None
+    causal: bool = True
+    softcap: float | None = None
+
+    @property
+    def first_query(self) -> int:
+        """Return the position of the first query among the keys."""
+        return self.key.shape[2] - self.query.shape[2]
+
+    @property
+    def is_plain(self) -> bool:
+        """Return whether attention is causal and nothing else: no mask, no cap, no cache."""
+        square = self.query.shape[2] == self.key.shape[2]
+        return self.mask is None and self.softcap is None and self.causal and square
+
+
+@dataclass(frozen=True)
+class AttentionStatistics:
+    """Statistics of the weights A[q, k] of every head and query; all [B, H, Q] in float32 or wider.
+
+    sink: A[q, first key that the sequence may attend to]; entropy: -Σ A ln A, in nats; distance:
+    Σ A · (q - k), in tokens; diagonals: offset -> A[q, q - offset], 0 where there is no such key;
+    keys: [B or 1, Q], how many keys a query may attend to. A query that may attend to nothing (of
+    padding) has 0 everywhere.
+    """
+
+    sink: torch.Tensor
+    entropy: torch.Tensor
+    distance: torch.Tensor
+    diagonals: dict[int, torch.Tensor]
+    keys: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of queries `first` to `first` + n - 1.
+
+    scores: [B, H, n, K], scaled and capped, -inf where a query may not attend; weights: their
+    softmax, 0 there.
+    """
+
+    first: int
+    scores: torch.Tensor
+    weights: torch.Tensor
+
+
+def rows_of_weights(call: AttentionCall, queries: int = QUERIES) -> Iterator[Rows]:
+    """Yield the weights of `queries` queries after the other, in float32 or wider.
+
+    Key head h' serves the query heads h' · H/H' to (h' + 1) · H/H' - 1 (repeat-interleave, not
+    tiled; Ainslie et al. 2023, arXiv:2305.13245): the queries of a group are one matrix, so keys
+    are not repeated.
+    """
+    batch, heads, total, width = call.query.shape
+    shared = call.key.shape[1]  # H'
+    dtype = torch.promote_types(call.query.dtype, torch.float32)
+    keys = call.key.to(dtype).transpose(2, 3)  # [B, H', D, K]
+    for first in range(0, total, queries):
+        # 1. The scores, of all keys that a causal query can see.
+        chunk = call.query[:, :, first : first + queries].to(dtype)  # [B, H, n, D]
+        count = chunk.shape[2]
+        end = keys.shape[3]
+        if call.mask is None and call.causal:
+            end = call.first_query + first + count
+        grouped = chunk.reshape(batch, shared, -1, width)  # [B, H', H/H'·n, D]
+        scores = (grouped @ keys[..., :end]).view(batch, heads, count, end) * call.scale
+        if call.softcap is not None:
+            scores = torch.tanh(scores / call.softcap) * call.softcap
+
+        # 2. What a query may not see.
+        scores = _hide(call, scores, first)
+
+        # 3. The softmax; a row of padding, which sees nothing, is 0 and not NaN.
+        weights = scores.softmax(-1)
+        if call.mask is not None:
+            weights = weights.nan_to_num(0.0)
+        yield Rows(first, scores, weights)
+
+
+def _hide(call: AttentionCall, scores: torch.Tensor, first: int) -> torch.Tensor:
+    """Return the scores [B, H, n, end] with -inf where a query may not attend."""
+    count, end = scores.shape[2:]
+    if call.mask is not None:
+        mask = call.mask[:, :, first : first + count, :end]
+        if mask.dtype == torch.bool:
+            return scores.masked_fill(~mask, -torch.inf)
+        hidden = mask <= torch.finfo(mask.dtype).min / 2  # eager's masks add the least number
+        return (scores + mask).masked_fill(hidden, -torch.inf)
+    if not call.causal:
+        return scores
+    later = torch.ones(count, end, dtype=torch.bool, device=scores.device)
+    return scores.masked_fill(later.triu(call.first_query + first + 1), -torch.inf)
+
+
+def visible_keys(call: AttentionCall) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return how many keys each query may attend to, [B or 1, Q], and the first of all, [B or 1].
+
+    With a mask per head, those of the first head.
+    """
+    queries, keys = call.query.shape[2], call.key.shape[2]
+    device = call.query.device
+    if call.mask is not None:
+        visible = call.mask[:, 0]  # [B or 1, Q, K]
+        if visible.dtype != torch.bool:
+            visible = visible > torch.finfo(visible.dtype).min / 2
+        seen_by_any = visible.any(1).to(torch.int8)  # [B or 1, K]
+        return visible.sum(-1), seen_by_any.argmax(-1)
+    count = torch.full((1, queries), keys, device=device)
+    if call.causal:
+        count = torch.arange(call.first_query + 1, keys + 1, device=device)[None]
+    return count, torch.zeros(1, dtype=torch.long, device=device)
+
+
+def chunked_statistics(call: AttentionCall, offsets: Sequence[int]) -> AttentionStatistics:
+    """Return the statistics from rows of weights, with any mask, window or soft-capping."""
+    # 1. Room for the results.
+    batch, heads, total, _ = call.query.shape
+    keys, first_key = visible_keys(call)
+    dtype = torch.promote_types(call.query.dtype, torch.float32)
+
+    def empty() -> torch.Tensor:
+        return torch.zeros(batch, heads, total, dtype=dtype, device=call.query.device)
+
+    sink, entropy, distance = empty(), empty(), empty()
+    diagonals = {offset: empty() for offset in offsets}
+
+    # 2. Chunk after chunk.
+    for rows in rows_of_weights(call):
+        weights = rows.weights  # [B, H, n, end]
+        count, end = weights.shape[2:]
+        here = slice(rows.first, rows.first + count)
+        places = torch.arange(end, device=weights.device)
+        queries = torch.arange(count, device=weights.device) + call.first_query + rows.first
+        column = first_key.expand(batch)[:, None, None, None].expand(batch, heads, count, 1)
+        sink[:, :, here] = weights.gather(3, column)[..., 0]
+        entropy[:, :, here] = torch.special.entr(weights).sum(-1)
+        distance[:, :, here] = queries * weights.sum(-1) - weights @ places.to(dtype)
+        for offset, diagonal in diagonals.items():
+            source = (queries - offset)[:, None].expand(batch, heads, count, 1)
+            share = weights.gather(3, source.clamp(0, end - 1))[..., 0]
+            diagonal[:, :, here] = torch.where(queries >= offset, share, 0.0)
+    return AttentionStatistics(sink, entropy, distance, diagonals, keys)
+
+
+def flash_statistics(
+    call: AttentionCall, log_sum_exp: torch.Tensor, offsets: Sequence[int]
+) -> AttentionStatistics:
+    """Return the statistics from the log-sum-exp of each query, [B, H, Q], without any row.
+
+    A[q, k] = exp(s·q·k - lse[q]) gives single weights. Attention with the keys in the place of the
+    values gives E[k] = Σ A[q, k]·k, and so the entropy -Σ A ln A = lse[q] - s·q·E[k]. With the
+    positions as one more value it gives the distance q - E[position].
+
+    Only for a call that `is_plain`, on a CPU.
+    """
+    # 1. Every query head beside its key, in float32 or wider.
+    dtype = torch.promote_types(call.query.dtype, torch.float32)
+    query = call.query.to(dtype)  # [B, H, T, D]
+    key = each_head(call.key.to(dtype), query.shape[1])  # [B, H, T, D]
+    log_sum_exp = log_sum_exp.to(dtype)
+
+    # 2. Expectations of keys and positions in one pass. The kernel wants one width for all three.
+    batch, heads, total, width = query.shape
+    padded = 16 * math.ceil((width + 1) / 16)
+    positions = torch.arange(total, dtype=dtype, device=query.device) / total
+    values = torch.zeros(batch, heads, total, padded, dtype=dtype, device=query.device)
+    values[..., :width] = key
+    values[..., width] = positions
+    room = (0, padded - width)
+    expected, _ = flash(
+        torch.nn.functional.pad(query, room),
+        torch.nn.functional.pad(key, room),
+        values,
+        call.scale,
+    )
+    mean_score = (query * expected[..., :width]).sum(-1) * call.scale
+    distance = (positions - expected[..., width]) * total
+
+    # 3. Single weights.
+    sink = (query @ key[:, :, :1].transpose(2, 3))[..., 0] * call.scale  # [B, H, T]
+    diagonals = {}
+    for offset in offsets:
+        score = (query[:, :, offset:] * key[:, :, : total - offset]).sum(-1) * call.scale
+        share = torch.exp(score - log_sum_exp[:, :, offset:])
+        diagonals[offset] = torch.nn.functional.pad(share, (total - share.shape[2], 0))
+    keys, _ = visible_keys(call)
+    return AttentionStatistics(
+        sink=torch.exp(sink - log_sum_exp),
+        # Rounding can leave the entropy of one key just below 0.
+        entropy=(log_sum_exp - mean_score).clamp(min=0),
+        distance=distance.clamp(min=0),
+        diagonals=diagonals,
+        keys=keys,
+    )
+
+
+def flash(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return causal attention [B, H, T, D] and its log-sum-exp [B, H, T], by the CPU's kernel.
+
+    It is the kernel that sdpa uses there, and gives the same bits.
+    """
+    attended, log_sum_exp = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+        query, key, value, dropout_p=0.0, is_causal=True, scale=scale
+    )
+    return attended, log_sum_exp
+
+
+def each_head(key: torch.Tensor, heads: int) -> torch.Tensor:
+    """Return keys or values for each query head: [B, H', T, D] → [B, H, T, D], repeat-interleave.
+
+    Query head h reads key head h // (H/H').
+    """
+    return key.repeat_interleave(heads // key.shape[1], dim=1)
+
+
+def patterns(call: AttentionCall, positions: Iterable[int] | None = None) -> torch.Tensor:
+    """Return the weights [B, H, Q, K] of all queries, or of those at `positions`."""
+    return _collect(call, positions, "weights", 0.0)
+
+
+def scores(call: AttentionCall, positions: Iterable[int] | None = None) -> torch.Tensor:
+    """Return the scores [B, H, Q, K] before the softmax; -inf where a query may not attend."""
+    return _collect(call, positions, "scores", -torch.inf)
+
+
+def _collect(
+    call: AttentionCall, positions: Iterable[int] | None, field: str, unseen: float
+) -> torch.Tensor:
+    """Return a field of all `Rows` as one tensor; `unseen` is its value at later keys."""
+    if positions is not None:
+        call = at_positions(call, list(positions))
+    batch, heads, total, _ = call.query.shape
+    dtype = torch.promote_types(call.query.dtype, torch.float32)
+    shape = (batch, heads, total, call.key.shape[2])
+    collected = torch.full(shape, unseen, dtype=dtype, device=call.query.device)
+    for rows in rows_of_weights(call):
+        part = getattr(rows, field)
+        collected[:, :, rows.first : rows.first + part.shape[2], : part.shape[3]] = part
+    return collected
+
+
+def of_heads(call: AttentionCall, heads: Sequence[int]) -> AttentionCall:
+    """Return the call of some query heads alone, each beside its own key head."""
+    mask = call.mask
+    if mask is not None and mask.shape[1] > 1:
+        mask = mask[:, list(heads)]
+    key = each_head(call.key, call.query.shape[1])
+    return replace(call, query=call.query[:, list(heads)], key=key[:, list(heads)], mask=mask)
+
+
+def at_positions(call: AttentionCall, positions: list[int]) -> AttentionCall:
+    """Return the call of some queries alone; what they may attend to becomes a mask."""
+    mask = call.mask
+    if mask is None:
+        keys = torch.arange(call.key.shape[2], device=call.query.device)
+        queries = torch.arange(call.query.shape[2], device=call.query.device) + call.first_query
+        mask = (keys[None] <= queries[:, None])[None, None]  # [1, 1, Q, K]
+        if not call.causal:
+            mask = torch.ones_like(mask)
+    return replace(
+        call, query=call.query[:, :, positions], mask=mask[:, :, positions], causal=False
+    )
