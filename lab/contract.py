@@ -30,7 +30,7 @@ from typing import Any
 
 from lab.config import Config, ConfigError, load_config
 from lab.digests import digest_of
-from lab.present import Figure, write
+from lab.present import Figure, Heatmap, Panel, write
 from lab.result import ContractError, Measurement, Result, Table
 
 __all__ = [
@@ -39,9 +39,11 @@ __all__ = [
     "ContractError",
     "Experiment",
     "Figure",
+    "Heatmap",
     "Inputs",
     "Measurement",
     "Outcome",
+    "Panel",
     "Result",
     "Table",
     "conduct",
@@ -125,7 +127,7 @@ class Outcome:
     measurements: Mapping[str, Measurement]
     tables: Sequence[Table] = ()
     findings: Sequence[str] = ()
-    figures: Sequence[Figure] = ()
+    figures: Sequence[Figure | Heatmap] = ()
     environment: Mapping[str, Any] = field(default_factory=dict)
 
 

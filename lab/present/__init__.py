@@ -4,8 +4,20 @@ It never imports torch.
 """
 
 from lab.present.figure import Figure, Series
+from lab.present.heatmap import Heatmap, Panel
 from lab.present.numbers import count, interval, number, quantity
 from lab.present.report import report
 from lab.present.write import write
 
-__all__ = ["Figure", "Series", "count", "interval", "number", "quantity", "report", "write"]
+__all__ = [
+    "Figure",
+    "Heatmap",
+    "Panel",
+    "Series",
+    "count",
+    "interval",
+    "number",
+    "quantity",
+    "report",
+    "write",
+]

@@ -10,7 +10,9 @@ import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from lab.present.draw_heatmap import picture_of
 from lab.present.figure import Figure, Series
+from lab.present.heatmap import Heatmap
 from lab.present.numbers import number, tick, tick_labels
 
 # Okabe and Ito (2008), "Color Universal Design": told apart with every common kind of colour
@@ -39,7 +41,7 @@ STYLE: Any = {  # matplotlib has a type with a literal for each key
 }
 
 
-def draw(figure: Figure, digest: str) -> dict[str, bytes]:
+def draw(figure: Figure | Heatmap, digest: str) -> dict[str, bytes]:
     """Return {"png": bytes, "svg": bytes}.
 
     `digest` (sha256 of the data file) goes into each image's metadata. PNG: a text chunk
@@ -51,7 +53,10 @@ def draw(figure: Figure, digest: str) -> dict[str, bytes]:
     svg_fields = {"Identifier": f"sha256:{digest}", "Title": figure.title, "Date": None}
     # Saving is inside too: tick labels are made only when the picture is rendered.
     with mpl.rc_context(STYLE):
-        picture = _picture(figure)
+        if isinstance(figure, Heatmap):
+            picture = picture_of(figure)
+        else:
+            picture = _picture(figure)
         try:
             return {
                 "png": _save(picture, "png", png_fields),

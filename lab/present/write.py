@@ -14,13 +14,14 @@ from typing import Any
 from lab.digests import digest_of, sha256
 from lab.present.draw import draw
 from lab.present.figure import Figure
+from lab.present.heatmap import Heatmap
 from lab.present.report import report
 from lab.result import ContractError, Result
 
 UNLISTED = {"result.json", "report.md"}
 
 
-def write(out: Path, result: Result, figures: Sequence[Figure] = ()) -> None:
+def write(out: Path, result: Result, figures: Sequence[Figure | Heatmap] = ()) -> None:
     """Write figures/, result.json and report.md below `out`.
 
     All other files of the run must exist by now. `result.files` becomes the sha256 of every file
@@ -54,7 +55,7 @@ def as_json(value: Any) -> bytes:
     return (text + "\n").encode()
 
 
-def _write_figure(folder: Path, figure: Figure) -> None:
+def _write_figure(folder: Path, figure: Figure | Heatmap) -> None:
     folder.mkdir(exist_ok=True)
     data = as_json(figure.to_json())
     (folder / f"{figure.name}.json").write_bytes(data)

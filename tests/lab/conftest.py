@@ -4,10 +4,13 @@ The latter is for tests marked `model`.
 """
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.browser import launched
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "gpt2", "gpt_neox")
 VOCABULARY = 259  # that of the tiny model's byte tokenizer
@@ -92,3 +95,10 @@ def smollm2() -> Path:
 
     pretrained.fetch(pretrained.cache_folder())
     return pretrained.cache_folder() / pretrained.NAME
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Return a running Chromium."""
+    with launched() as running:
+        yield running
