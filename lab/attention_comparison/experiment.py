@@ -9,7 +9,7 @@ run(ctx)
         watching.snapshots   every snapshot, beside a random update of its norms
         watching.ablate      the heads that moved most switched off, and random others
     store                    arrays, prompts and sets of heads under artifacts/
-    page.write               attention_over_time.html
+    page.page                attention_over_time.html
     numbers.measurements     the numbers; tables, findings and figures are made from them
 """
 
@@ -23,11 +23,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lab.attention_comparison import figures, numbers, report, tables
+from lab.attention_comparison import figures, numbers, page, report, tables
 from lab.attention_comparison.measured import (
     Ablation,
     ComparisonObservations,
     ComparisonPlan,
+    Film,
     ModelAttention,
     Snapshots,
 )
@@ -53,9 +54,9 @@ EXPERIMENT = Experiment(
     ),
     method=(
         "One model, its adapter on and off, the same prompts: held-out examples of the task, and "
-        "running text. A head's movement is the Jensen-Shannon divergence of its attention rows, in "
-        "nats, in the mean over queries with at least 8 keys. Prompts are the independent units of "
-        "standard errors, paired wherever two models are compared. Two nulls: the adapters of "
+        "running text. A head's movement is the Jensen-Shannon divergence of its attention rows, "
+        "in nats, in the mean over queries with at least 8 keys. Prompts are the independent units "
+        "of standard errors, paired wherever two models are compared. Two nulls: the adapters of "
         "other seeds against one another, and random updates with the same norm in every weight "
         "matrix. A head moved if its divergence from the base is above both in one-sided paired t "
         "tests over prompts, adjusted by Holm for the number of heads. The ten heads that moved "
@@ -82,10 +83,10 @@ SNAPSHOTS = "snapshots.safetensors"
 
 def run(ctx: Context) -> Outcome:
     """Measure, store the arrays, and return numbers, tables, findings and figures."""
-    observations, strip = measure(ctx)
+    observations = measure(ctx)
     store(ctx.out / "artifacts", observations)
+    (ctx.out / page.NAME).write_text(page.page(observations), encoding="utf-8")
     measurements = numbers.measurements(observations)
-    del strip
     return Outcome(
         measurements,
         tables=tables.tables(observations),
@@ -95,11 +96,8 @@ def run(ctx: Context) -> Outcome:
     )
 
 
-def measure(ctx: Context) -> tuple[ComparisonObservations, dict[str, np.ndarray]]:
-    """Reuse or train the adapters and look at all models.
-
-    Return what was observed, and the patterns of the page by the name of the model.
-    """
+def measure(ctx: Context) -> ComparisonObservations:
+    """Reuse or train the adapters and look at all models."""
     from lab.attention_comparison import watching
     from lab.instruments import aside, sweep, trials
 
@@ -132,12 +130,16 @@ def measure(ctx: Context) -> tuple[ComparisonObservations, dict[str, np.ndarray]
         tasks = _tasks(job, plan, folders=folders, file=file, sets=(moved, *others))
         second = aside.run(tasks, workers=workers, threads=sweep_context.threads)
         ctx.progress(3, 3, "looked at")
+        tokens = _tokens(sweep_context, job)
         sweep_settings = sweep_context.description()
 
     # 4. Put together.
     base_losses, base_pattern, token_examples = first["base"]
     looked = [snapshot for step in plan.steps for snapshot in second[f"snapshot {step}"]]
-    observations = ComparisonObservations(
+    patterns = {"base": base_pattern}
+    for step, snapshot in zip(plan.steps, looked, strict=True):
+        patterns[f"step {step}"] = snapshot.pattern
+    return ComparisonObservations(
         plan=plan,
         prompts=job.prompts,
         base=first["tuned"].base,
@@ -150,14 +152,11 @@ def measure(ctx: Context) -> tuple[ComparisonObservations, dict[str, np.ndarray]
         ),
         ablation=Ablation(moved, others, second["ablation tuned"], second["ablation base"]),
         token_examples=token_examples,
+        film=Film(tokens, patterns),
         trials=[folder.name for folder in folders],
         reused=sum(result.reused for result in runs.values()),
         sweep_settings=sweep_settings,
     )
-    strip = {"base": base_pattern}
-    for step, snapshot in zip(plan.steps, looked, strict=True):
-        strip[f"step {step}"] = snapshot.pattern
-    return observations, strip
 
 
 def planned_trials(config: Config) -> list[Trial]:
@@ -199,6 +198,14 @@ def _job(ctx: Context, sweep_context: SweepContext, trial: Trial) -> tuple[Job, 
         ctx.config, layers=model.num_hidden_layers, heads_per_layer=model.num_attention_heads
     )
     return job, plan
+
+
+def _tokens(sweep_context: SweepContext, job: Job) -> tuple[str, ...]:
+    """Return the first prompt's tokens as texts."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(sweep_context.model)
+    return tuple(tokenizer.decode([token]) for token in job.prompts[0].ids)
 
 
 def _sets(

@@ -123,6 +123,17 @@ class Ablation:
 
 
 @dataclass(frozen=True)
+class Film:
+    """The first prompt for the page: its tokens as texts, and model -> patterns [L, H, T, T].
+
+    The base, then every snapshot; float16.
+    """
+
+    tokens: tuple[str, ...]
+    patterns: Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
 class ComparisonObservations:
     """All that a run observed.
 
@@ -141,6 +152,7 @@ class ComparisonObservations:
     snapshots: Snapshots
     ablation: Ablation
     token_examples: np.ndarray
+    film: Film
     trials: Sequence[str]
     reused: int
     sweep_settings: Mapping[str, Any]

@@ -349,9 +349,7 @@ def _lag(attention: Measurement, loss: Measurement) -> Measurement:
     if attention.stderr is not None and loss.stderr is not None:
         stderr = math.hypot(attention.stderr, loss.stderr)
     n = min(attention.n or 0, loss.n or 0)
-    return Measurement.of_estimate(
-        attention.number - loss.number, "steps", stderr=stderr, n=n
-    )
+    return Measurement.of_estimate(attention.number - loss.number, "steps", stderr=stderr, n=n)
 
 
 def _first(steps: Sequence[int], holds: np.ndarray) -> int | None:

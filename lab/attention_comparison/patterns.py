@@ -100,7 +100,9 @@ def statistics(
 
     # 2. A[q, q - (period - 1)], the token after the first copy of q, over the second copy.
     diagonal = recorded[REPEATED].diagonal(offset=1 - period, dim1=-2, dim2=-1)  # [L, B, H, ·]
-    second_copy = diagonal[..., 2:].double().mean(-1)  # [L, B, H]; before it: q = period - 1, period
+    second_copy = (
+        diagonal[..., 2:].double().mean(-1)
+    )  # [L, B, H]; before it: q = period - 1, period
     means["induction"] = second_copy.transpose(1, 2).flatten(0, 1).numpy()  # [L·H, B]
     return means
 

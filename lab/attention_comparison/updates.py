@@ -20,9 +20,7 @@ def keys(linear: str) -> tuple[str, str]:
     return f"{PREFIX}{linear}.lora_A.weight", f"{PREFIX}{linear}.lora_B.weight"
 
 
-def norms(
-    tensors: Mapping[str, torch.Tensor], linears: Sequence[str], scale: float
-) -> np.ndarray:
+def norms(tensors: Mapping[str, torch.Tensor], linears: Sequence[str], scale: float) -> np.ndarray:
     """Return ‖ΔW‖_F of each linear layer, [matrices].
 
     ‖s·B·A‖² = s²·tr(BᵀB·AAᵀ) needs two r × r matrices and none as large as the layer.

@@ -208,9 +208,7 @@ def read_snapshot(file: Path, step: int) -> dict[str, torch.Tensor]:
         return {name.removeprefix(prefix): stored.get_tensor(name) for name in names}
 
 
-def ablate(
-    job: Job, folder: Path | None, sets: Sequence[Sequence[tuple[int, int]]]
-) -> np.ndarray:
+def ablate(job: Job, folder: Path | None, sets: Sequence[Sequence[tuple[int, int]]]) -> np.ndarray:
     """Return token losses with each set of (layer, head) switched off, [sets, N].
 
     Of the base with the adapter of a stored trial's folder, or of the base alone.
