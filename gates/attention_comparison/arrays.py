@@ -60,6 +60,8 @@ RECOMPUTED = (
     "attention_half_step",
     "loss_half_step",
     "attention_lag",
+    "attention_peak_step",
+    "attention_overshoot",
     "first_step_moved",
     "first_step_loss",
     "early_late_correlation",
@@ -325,6 +327,10 @@ def _time(run: Run) -> dict[str, Any]:
         values = trained[:, :, units].mean(2)
         return float(stats.spearmanr(values[0], values[-1]).statistic)
 
+    def overshoot(units: list[int]) -> float:
+        values = trained[:, :, units].mean((1, 2)).tolist()
+        return max(values) / values[-1] - 1
+
     attention = jackknifed(len(run.kinds), attention_half)
     loss = jackknifed(int(run.examples.max()) + 1, loss_half)
     lag: dict[str, Any] = {"value": None, "stderr": None, "n": None}
@@ -339,6 +345,8 @@ def _time(run: Run) -> dict[str, Any]:
         "attention_half_step": attention,
         "loss_half_step": loss,
         "attention_lag": lag,
+        "attention_peak_step": run.steps[int(np.argmax(course["attention"]))],
+        "attention_overshoot": jackknifed(len(run.kinds), overshoot),
         "first_step_moved": _first(run.steps, [count > 0 for count in course["moved"]]),
         "first_step_loss": _first(run.steps, begun),
         "early_late_correlation": jackknifed(len(run.kinds), early_late),

@@ -125,9 +125,7 @@ def update_norm(A: Any, B: Any) -> float:
     """Return ‖s·B·A‖_F; A is [r, in], B [out, r]."""
     import numpy as np
 
-    # of the same norm as B·A, and r × r
-    small = np.linalg.qr(B.astype(np.float64))[1] @ np.linalg.qr(A.T.astype(np.float64))[1].T
-    return scale() * float(np.linalg.norm(small))
+    return scale() * float(np.linalg.norm((B @ A).astype(np.float64)))
 
 
 def merged(update: Update | None) -> Any:
@@ -183,8 +181,8 @@ def _differences() -> dict[str, Any]:
         base = merged(None)
         before = {i: _patterns(base, i) for i in drawn_prompts()}
         found["base"] = _statistics_gap(arrays, "base", None, before)
-        found["ablation_base"] = _ablation(base, arrays["ablation.base"])
         found["page_base"] = page.gap(_patterns(base, 0), 0)
+        found["ablation_base"] = _ablation(base, arrays["ablation.base"])  # changes the model
 
         # 2. The drawn models.
         for group, index in drawn_models():
@@ -202,10 +200,10 @@ def _differences() -> dict[str, Any]:
 
         # 3. The tuned model without the drawn heads, and a snapshot's losses if none was drawn.
         tuned = merged(adapter(0))
+        if "page" not in found:  # the last snapshot is the tuned model
+            found["losses"] = _losses(tuned, arrays["snapshots.losses"][-1])
+            found["page"] = page.gap(_patterns(tuned, 0), len(steps()))
         found["ablation_tuned"] = _ablation(tuned, arrays["ablation.tuned"])
-        last = len(steps()) - 1
-        found.setdefault("losses", _losses(tuned, arrays["snapshots.losses"][1 + last]))
-        found.setdefault("page", page.gap(_patterns(tuned, 0), 1 + last))
     return found
 
 

@@ -53,7 +53,10 @@ def _problems() -> list[str]:
 
     # 1. The text, and one variant per model.
     tokenizer = AutoTokenizer.from_pretrained(outputs.inputs()[config()["model"]])
-    expected = [tokenizer.decode([token]) for token in prompts()[0]["ids"]]
+    expected = [
+        tokenizer.decode([token]).replace("\n", "⏎").replace(" ", "·")  # as the page shows them
+        for token in prompts()[0]["ids"]
+    ]
     if text["tokens"] != expected:
         found.append(f"tokens {text['tokens']}; expected {expected}")
     labels = [variant["label"] for variant in text["variants"]]

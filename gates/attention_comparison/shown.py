@@ -14,7 +14,7 @@ from gates.shared.stored import config
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-SHOWN = 5  # panels of the film strip
+SHOWN = 6  # panels of the film strip
 
 
 def recompute(run: Run) -> dict[str, Any]:
@@ -23,7 +23,7 @@ def recompute(run: Run) -> dict[str, Any]:
         "tables": [_models(run), _heads(run), _statistics(run), _ablation(run), _snapshots(run)],
         "series": {
             "layers": _layers(run),
-            "ablation": _ablation_points(run),
+            "ablation": _ablation_bars(run),
             "over_time": _over_time(run),
         },
         "panels": {"moved": _moved(run), "heads_over_time": _strip(run)},
@@ -142,13 +142,19 @@ def _layers(run: Run) -> dict[str, Any]:
     return series
 
 
-def _ablation_points(run: Run) -> dict[str, Any]:
-    series = {}
-    for model in ("tuned", "base"):
-        rises = run.rises(model)
-        series[f"random heads, {model}"] = [[model] * len(rises["random"]), rises["random"]]
-        series[f"moved heads, {model}"] = [[model], [rises["moved"]["value"]]]
-    return series
+def _ablation_bars(run: Run) -> dict[str, Any]:
+    rises = [run.rises(model) for model in ("tuned", "base")]
+    moved = [one["moved"] for one in rises]
+    values = [one["value"] for one in moved]
+    low = [one["value"] - one["stderr"] for one in moved]
+    high = [one["value"] + one["stderr"] for one in moved]
+    random = [one["random"] for one in rises]
+    means = [math.fsum(draws) / len(draws) for draws in random]
+    names = ["tuned", "base"]
+    return {
+        "heads that moved most": [names, values, low, high],
+        "random heads": [names, means, list(map(min, random)), list(map(max, random))],
+    }
 
 
 def _over_time(run: Run) -> dict[str, Any]:

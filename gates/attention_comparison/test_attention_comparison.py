@@ -53,7 +53,7 @@ def test_run_was_of_the_planned_size() -> None:
     assert settings["draws"] >= 2
     assert len(arrays.steps()) >= 10
     assert arrays.steps()[-1] == settings["training"]["steps"]
-    assert settings["loss_examples"] >= 64
+    assert settings["loss_examples"] >= 48
     assert settings["ablation"]["draws"] >= 5 and settings["ablation"]["heads"] >= 10
 
 
@@ -236,6 +236,7 @@ STATED = (
     "loss_tuned",
     "attention_lag",
     "attention_half_step",
+    "attention_peak_step",
     "loss_half_step",
     "first_step_moved",
     "first_step_loss",

@@ -11,7 +11,7 @@ from lab.attention_comparison.measured import ComparisonObservations
 from lab.attention_comparison.numbers import course, movement, prompt_mean, rise
 from lab.contract import Measurement
 
-SHOWN = 5  # panels of the film strip
+SHOWN = 6  # panels of the film strip
 MILLINATS = "movement (thousandths of a nat)"
 
 
@@ -95,10 +95,12 @@ def layers_figure(observations: ComparisonObservations) -> present.Figure:
         title="Movement of attention by layer",
         caption=(
             f"Mean over a layer's heads, bands ± 1 standard error over "
-            f"{len(observations.kinds)} prompts. Largest: {'; '.join(furthest)}."
+            f"{len(observations.kinds)} prompts. Largest: {'; '.join(furthest)}. "
+            "Logarithmic scale."
         ),
         x_label="layer",
         y_label=MILLINATS,
+        y_scale="log",
         series=tuple(series),
     )
 
@@ -108,16 +110,30 @@ def ablation_figure(
 ) -> present.Figure:
     """Show what the heads that moved most are worth, beside random heads, in both models."""
     ablation = observations.ablation
-    series = []
-    for name, losses in (("tuned", ablation.tuned), ("base", ablation.base)):
-        rises = rise(losses, observations.token_examples)
-        draws = [name] * len(rises.random)
-        series.append(
-            present.Series(f"random heads, {name}", draws, list(rises.random), kind="points")
-        )
-        series.append(
-            present.Series(f"moved heads, {name}", [name], [rises.moved.value], kind="points")
-        )
+    examples = observations.token_examples
+    rises = {"tuned": rise(ablation.tuned, examples), "base": rise(ablation.base, examples)}
+    names = list(rises)
+    moved = [one.moved for one in rises.values()]
+    random = [one.random for one in rises.values()]
+    series = (
+        present.Series(
+            "heads that moved most",
+            names,
+            [mean.value for mean in moved],
+            band=(
+                [mean.value - mean.stderr for mean in moved],
+                [mean.value + mean.stderr for mean in moved],
+            ),
+            kind="bar",
+        ),
+        present.Series(
+            "random heads",
+            names,
+            [sum(draws) / len(draws) for draws in random],
+            band=([min(draws) for draws in random], [max(draws) for draws in random]),
+            kind="bar",
+        ),
+    )
     tuned, base = measurements["ablation_excess_tuned"], measurements["ablation_excess_base"]
     return present.Figure(
         name="ablation",
@@ -125,12 +141,13 @@ def ablation_figure(
         caption=(
             f"Rise of the held-out loss without the {observations.plan.moved} heads that moved "
             f"most, and without each of {observations.plan.ablation_draws} random sets of as many "
-            f"others. Moved minus random: {present.quantity(tuned)} in the tuned model, "
+            "others (bars: ± 1 standard error over examples; from the least to the largest set). "
+            f"Moved minus random: {present.quantity(tuned)} in the tuned model, "
             f"{present.quantity(base)} in the base."
         ),
         x_label="model",
         y_label="rise of the loss (nats/token)",
-        series=tuple(series),
+        series=series,
     )
 
 

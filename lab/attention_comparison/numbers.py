@@ -325,6 +325,11 @@ def _of_time(observations: ComparisonObservations) -> dict[str, Measurement]:
         heads = by_head[:, :, units].mean(2)  # [K, H]
         return float(spearman(heads[0], heads[-1]))
 
+    # 3. How far attention went beyond where it ended.
+    def overshoot(units: np.ndarray) -> float:
+        values = by_prompt[:, units].mean(1)  # [K]
+        return float(values.max() / values[-1] - 1)
+
     begun = seen.fall >= TENTH * seen.fall[-1]
     return {
         "snapshots": exact(len(snapshots.trained), "snapshots"),
@@ -332,6 +337,8 @@ def _of_time(observations: ComparisonObservations) -> dict[str, Measurement]:
         "attention_half_step": attention,
         "loss_half_step": loss,
         "attention_lag": _lag(attention, loss),
+        "attention_peak_step": exact(seen.steps[int(seen.attention.argmax())], "step"),
+        "attention_overshoot": _jackknifed(by_prompt.shape[1], overshoot, ""),
         "first_step_moved": exact(_first(seen.steps, np.array(seen.moved) > 0), "step"),
         "first_step_loss": exact(_first(seen.steps, begun & (seen.fall > 0)), "step"),
         "early_late_correlation": _jackknifed(by_prompt.shape[1], early_late, ""),

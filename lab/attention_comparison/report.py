@@ -180,7 +180,18 @@ def _time_finding(measurements: Mapping[str, Measurement]) -> str:
         f"{relation}: the held-out loss was half of its way down at step "
         f"{present.quantity(measurements['loss_half_step'])}, attention at "
         f"{present.quantity(measurements['attention_half_step'])}, "
-        f"{present.number(lag.value, 3)} steps later (negative: earlier)."
+        f"{present.number(lag.value, 3)} steps later (negative: earlier). {_peak(measurements)}"
+    )
+
+
+def _peak(measurements: Mapping[str, Measurement]) -> str:
+    step = measurements["attention_peak_step"].value
+    overshoot = measurements["attention_overshoot"].number
+    if overshoot == 0:
+        return f"Attention was furthest from the base at the end, step {step}."
+    return (
+        f"Attention was furthest from the base at step {step}, "
+        f"{present.number(100 * overshoot, 3)} % further than at the end."
     )
 
 
