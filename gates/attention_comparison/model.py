@@ -1,6 +1,6 @@
 """FEAT-012's arrays recomputed from base model and adapters.
 
-The nonce draws two models, some prompts, a set of heads and some examples. The code is independent
+The nonce draws three models, some prompts, a set of heads and some examples. The code is independent
 of the lab's: ΔW is added to the weights themselves, attention is transformers' own eager one, every
 prompt is a sequence by itself, switched-off heads are columns of 0 in the output projection, and
 random updates are drawn anew from their seeds. torch and transformers are imported inside
@@ -53,14 +53,14 @@ def linears() -> dict[str, list[int]]:
 
 
 def drawn_models() -> list[tuple[str, int]]:
-    """Return (group, index) of a model of stored norms and of a snapshot, drawn by the nonce."""
+    """Return (group, index) of an adapter or its null, of a snapshot, and of a snapshot's null."""
     draw = outputs.rng()
     names = heads()["trials"]
     of_seeds = [("tuned", i) for i in range(len(names))]
     of_seeds += [("random", i) for i in range(len(names) * config()["draws"])]
-    over_time = [("snapshots", i) for i in range(len(steps()))]
-    over_time += [("snapshots_random", i) for i in range(len(steps()))]
-    return [draw.choice(of_seeds), draw.choice(over_time)]
+    snapshots = range(len(steps()))
+    drawn = [draw.choice(of_seeds), ("snapshots", draw.choice(snapshots))]
+    return [*drawn, ("snapshots_random", draw.choice(snapshots))]
 
 
 def update(group: str, index: int) -> Update:
@@ -195,15 +195,10 @@ def _differences() -> dict[str, Any]:
             found["norms"][f"{group} {index}"] = _norm_gap(of, arrays[f"{group}.norms"][index])
             if group == "snapshots":
                 found["page"] = page.gap(_patterns(model, 0), 1 + index)
-                rows = arrays["snapshots.losses"][[0, 1 + index]]
-                found["losses"] = _losses(model, rows[1])
+                found["losses"] = _losses(model, arrays["snapshots.losses"][1 + index])
 
-        # 3. The tuned model without the drawn heads, and a snapshot's losses if none was drawn.
-        tuned = merged(adapter(0))
-        if "page" not in found:  # the last snapshot is the tuned model
-            found["losses"] = _losses(tuned, arrays["snapshots.losses"][-1])
-            found["page"] = page.gap(_patterns(tuned, 0), len(steps()))
-        found["ablation_tuned"] = _ablation(tuned, arrays["ablation.tuned"])
+        # 3. The tuned model without the drawn heads.
+        found["ablation_tuned"] = _ablation(merged(adapter(0)), arrays["ablation.tuned"])
     return found
 
 
