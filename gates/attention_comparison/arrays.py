@@ -328,8 +328,8 @@ def _time(run: Run) -> dict[str, Any]:
         return float(stats.spearmanr(values[0], values[-1]).statistic)
 
     def overshoot(units: list[int]) -> float:
-        values = trained[:, :, units].mean((1, 2)).tolist()
-        return max(values) / values[-1] - 1
+        values = trained[:, :, units].mean((1, 2))
+        return float(values.max() / values[-1] - 1)
 
     attention = jackknifed(len(run.kinds), attention_half)
     loss = jackknifed(int(run.examples.max()) + 1, loss_half)

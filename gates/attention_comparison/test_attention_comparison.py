@@ -129,11 +129,11 @@ def test_norms_agree_with_the_tensors() -> None:
 
 def test_losses_agree_with_the_weights() -> None:
     found = model.differences()
-    assert_token_losses_agree(*found["losses"], "a snapshot")
+    pairs = {"a snapshot": found["losses"]}
     for name in ("ablation_base", "ablation_tuned"):
-        intact, ablated = found[name]
-        assert_token_losses_agree(*intact, f"{name}, all heads")
-        assert_token_losses_agree(*ablated, f"{name}, set {model.drawn_set()}")
+        pairs[f"{name}, all heads"], pairs[f"{name}, set {model.drawn_set()}"] = found[name]
+    for what, (actual, recomputed) in pairs.items():
+        assert_token_losses_agree(actual, recomputed, what)
 
 
 def test_base_against_itself_is_exactly_nothing() -> None:

@@ -14,6 +14,7 @@ from lab.attention_comparison.numbers import (
     shifts,
 )
 from lab.contract import Table
+from lab.result import Scalar
 
 
 def tables(observations: ComparisonObservations) -> list[Table]:
@@ -71,7 +72,7 @@ def heads_table(observations: ComparisonObservations) -> Table:
     rows = []
     for head in order.tolist():
         mean = prompt_mean(moves.tuned[head])
-        row = [
+        row: list[Scalar] = [
             plan.head_name(head),
             mean.value,
             mean.stderr,
