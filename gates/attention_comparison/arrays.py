@@ -22,7 +22,6 @@ PROMPTS = "artifacts/prompts.jsonl"
 HEADS = "artifacts/heads.json"
 FILES = (ARRAYS, PROMPTS, HEADS)
 STATISTICS = ("sink", "entropy", "distance", "distance_without_sink", "induction")
-GROUPS = ("tuned", "random", "snapshots", "snapshots_random")
 LEVEL = 0.05
 RECOMPUTED = (
     "heads",

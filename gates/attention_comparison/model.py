@@ -1,10 +1,10 @@
 """FEAT-012's arrays recomputed from base model and adapters.
 
-The nonce draws three models, some prompts, a set of heads and some examples. The code is independent
-of the lab's: ΔW is added to the weights themselves, attention is transformers' own eager one, every
-prompt is a sequence by itself, switched-off heads are columns of 0 in the output projection, and
-random updates are drawn anew from their seeds. torch and transformers are imported inside
-functions, so a warm cache never loads them.
+The nonce draws three models, some prompts, a set of heads and some examples. The code is
+independent of the lab's: ΔW is added to the weights themselves, attention is transformers' own
+eager one, every prompt is a sequence by itself, switched-off heads are columns of 0 in the output
+projection, and random updates are drawn anew from their seeds. torch and transformers are imported
+inside functions, so a warm cache never loads them.
 """
 
 from __future__ import annotations

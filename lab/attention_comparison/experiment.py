@@ -38,7 +38,7 @@ from lab.instruments.arrays import save_arrays
 if TYPE_CHECKING:
     from lab.attention_comparison.watching import Job, Snapshot, Tuned
     from lab.instruments.aside import Task
-    from lab.instruments.trials import SweepContext, Trial, TrialResult
+    from lab.instruments.trials import SweepContext, Trial
 
 EXPERIMENT = Experiment(
     title="Base against fine-tuned",
@@ -147,9 +147,7 @@ def measure(ctx: Context) -> ComparisonObservations:
         tuned=first["tuned"].tuned,
         between_seeds=first["tuned"].between_seeds,
         random=[one for seed in plan.seeds for one in second[f"random {seed}"]],
-        snapshots=_snapshots(
-            looked, base_losses, first["training"], runs[planned[0]], _gap(file, folders[0], plan)
-        ),
+        snapshots=_snapshots(looked, base_losses, first["training"], _gap(file, folders[0], plan)),
         ablation=Ablation(moved, others, second["ablation tuned"], second["ablation base"]),
         token_examples=token_examples,
         film=Film(tokens, patterns),
@@ -255,7 +253,6 @@ def _snapshots(
     looked: list[Snapshot],
     base_losses: np.ndarray,
     training_losses: np.ndarray,
-    stored: TrialResult,
     gap: float,
 ) -> Snapshots:
     return Snapshots(
@@ -263,7 +260,6 @@ def _snapshots(
         trained=[snapshot.trained for snapshot in looked],
         random=[snapshot.random for snapshot in looked],
         training_losses=training_losses,
-        stored_training_losses=np.array([step.loss for step in stored.steps]),
         replay_gap=gap,
     )
 

@@ -97,15 +97,14 @@ class Snapshots:
 
     losses: of the loss examples before the first step and at each snapshot, [1 + K, N], nats;
     trained, random: a model per snapshot, and the same random update at each one's norms;
-    training_losses: of every step's batch, [steps], and those stored of the trial; replay_gap: the
-    largest absolute difference of the last snapshot's tensors from the stored adapter.
+    training_losses: of every step's batch, [steps]; replay_gap: the largest absolute difference of
+    the last snapshot's tensors from the stored adapter.
     """
 
     losses: np.ndarray
     trained: Sequence[ModelAttention]
     random: Sequence[ModelAttention]
     training_losses: np.ndarray
-    stored_training_losses: np.ndarray
     replay_gap: float
 
 

@@ -24,7 +24,7 @@ from lab.attention_comparison import (
 from lab.attention_comparison.prompts import Prompt
 from lab.config import Config, load_config
 from lab.contract import Context, Inputs, Measurement
-from lab.instruments import adapters, models
+from lab.instruments import adapters, models, trials
 from lab.instruments.adapters import LoraSettings
 from tests.lab.conftest import write_chats
 
@@ -171,12 +171,12 @@ def test_the_gate_judges_exactly_what_is_measured(observations):
     assert set(experiment.EXPERIMENT.headline) <= set(gate.RECOMPUTED)
 
 
-def test_the_controls_hold(observations):
+def test_the_controls_hold(observations, folder):
     assert (observations.adapter_off == 0).all()
     assert observations.snapshots.replay_gap == 0
-    assert np.array_equal(
-        observations.snapshots.training_losses, observations.snapshots.stored_training_losses
-    )
+    stored = trials.read(folder / "out/artifacts/trials" / observations.trials[0])
+    losses = [step.loss for step in stored.steps]
+    assert observations.snapshots.training_losses.tolist() == losses
     for one, other in (
         (observations.snapshots.trained[-1], observations.tuned[0]),
         (observations.snapshots.random[-1], observations.random[0]),
@@ -186,9 +186,9 @@ def test_the_controls_hold(observations):
     for i, model in enumerate(observations.random):
         tuned = observations.tuned[i // observations.plan.draws]
         assert np.allclose(model.norms, tuned.norms, rtol=1e-4)
-    losses = observations.ablation
-    assert np.allclose(losses.base[0], observations.snapshots.losses[0], atol=1e-5)
-    assert np.allclose(losses.tuned[0], observations.snapshots.losses[-1], atol=1e-4)
+    ablation = observations.ablation
+    assert np.allclose(ablation.base[0], observations.snapshots.losses[0], atol=1e-5)
+    assert np.allclose(ablation.tuned[0], observations.snapshots.losses[-1], atol=1e-4)
 
 
 def test_moved_heads_and_random_ones_are_apart(observations):
