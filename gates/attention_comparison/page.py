@@ -10,6 +10,7 @@ from typing import Any
 
 from gates.attention_comparison.arrays import ARRAYS, PROMPTS, heads, prompts, shape, steps
 from gates.shared import outputs, stored, trials_model
+from gates.shared.documents import shows, stated_numbers
 from gates.shared.stored import cached, config
 
 NAME = "attention_over_time.html"
@@ -60,8 +61,13 @@ def _problems() -> list[str]:
     if text["tokens"] != expected:
         found.append(f"tokens {text['tokens']}; expected {expected}")
     labels = [variant["label"] for variant in text["variants"]]
-    if labels != ["base", *(f"step {step}" for step in steps())]:
+    losses = arrays["snapshots.losses"].astype(float).mean(1)
+    names = ["base", *(f"step {step}" for step in steps())]
+    if labels != [f"{name}, loss {loss:.2f}" for name, loss in zip(names, losses, strict=True)]:
         found.append(f"variants {labels}")
+    fall = float(losses[0] - losses[-1])
+    if not any(shows(str(number), fall) for number in stated_numbers(data["introduction"])):
+        found.append(f"the introduction does not say that the loss fell by {fall}")
     if len(data["texts"]) != 1 or not text["is_full"]:
         found.append("expected one text with whole maps")
 

@@ -32,12 +32,16 @@ def page(observations: ComparisonObservations) -> str:
     film = observations.film
     trained = observations.snapshots.trained
 
-    # 1. Two statistics per model, of the first prompt alone.
+    # 1. The models with their losses, and two statistics of each, of the first prompt alone.
+    losses = observations.snapshots.losses.mean(1, dtype=np.float64)
+    labels = [
+        f"{model}, loss {loss:.2f}" for model, loss in zip(film.patterns, losses, strict=True)
+    ]
     sinks = [observations.base["sink"], *(model.statistics["sink"] for model in trained)]
     moves = [np.zeros_like(observations.adapter_off), *divergences(trained)]
     variants = []
     for label, pattern, sink, move in zip(
-        film.patterns, film.patterns.values(), sinks, moves, strict=True
+        labels, film.patterns.values(), sinks, moves, strict=True
     ):
         shape = (plan.layers, plan.heads_per_layer)
         statistics = {
