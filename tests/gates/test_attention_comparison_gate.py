@@ -1,5 +1,7 @@
 """FEAT-012's gate on the tiny model at the planned size: it passes an honest run and no mutant."""
 
+from __future__ import annotations
+
 import json
 import re
 import shutil
