@@ -1,0 +1,51 @@
+"""The page on which a reader looks at the attention of every head, made of the shown texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from lab.attention_views.measured import Head, ShownText
+from lab.attention_views.numbers import page_statistics
+from lab.present.attention_page import (
+    DISTANCE,
+    ENTROPY,
+    INDUCTION,
+    PREVIOUS,
+    SINK,
+    AttentionPage,
+    PageText,
+    Variant,
+)
+
+STATISTICS = (SINK, ENTROPY, DISTANCE, PREVIOUS, INDUCTION)
+
+
+def page_of(texts: Sequence[ShownText], *, model: str, first_head: Head) -> AttentionPage:
+    """Return the page of some texts; `first_head` is the one that is open at first."""
+    layers, heads = texts[0].patterns.shape[:2]
+    shown = [
+        PageText(text.label, text.tokens, (variant("", text.patterns, text.period),), text.note)
+        for text in texts
+    ]
+    return AttentionPage(
+        title="Where the heads look",
+        introduction=(
+            f"All {layers * heads} attention heads of {model} on {len(texts)} texts. Choose a head "
+            "in the grid, then point at a token to see which earlier tokens it reads."
+        ),
+        statistics=STATISTICS,
+        texts=shown,
+        first_head=first_head,
+    )
+
+
+def variant(label: str, patterns: np.ndarray, period: int | None = None) -> Variant:
+    """Return one model's attention on a text, from its patterns [L, H, T, T]."""
+    layers, heads = patterns.shape[:2]
+    statistics: dict[str, Sequence[Sequence[float | None]]] = {}
+    for key, values in page_statistics(patterns, period).items():
+        undefined: list[list[float | None]] = [[None] * heads] * layers
+        statistics[key] = undefined if values is None else values.tolist()
+    return Variant.of_layers(label, patterns, statistics)
