@@ -3,19 +3,19 @@
 The weights of T tokens need T² numbers per head. Most questions need less: how much goes to the
 first token, how spread out a row is, how far a head looks. Where attention is causal and nothing
 else (no padding, no window, no soft-capping), the kernel's log-sum-exp gives all of these exactly
-without a row of weights (`flash_statistics`). Elsewhere the rows are computed in chunks of QUERIES
+and without a softmax (`flash_statistics`). Elsewhere the rows are computed in chunks of QUERIES
 queries, used and dropped (`chunked_statistics`).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 
 QUERIES = 128  # rows of weights that are in memory at once
+FLASH_QUERIES = 32  # the same where they are used at once: both buffers stay in the cache
 
 
 class CaptureError(RuntimeError):
@@ -185,52 +185,60 @@ def chunked_statistics(call: AttentionCall, offsets: Sequence[int]) -> Attention
 def flash_statistics(
     call: AttentionCall, log_sum_exp: torch.Tensor, offsets: Sequence[int]
 ) -> AttentionStatistics:
-    """Return the statistics from the log-sum-exp of each query, [B, H, Q], without any row.
+    """Return the statistics from the log-sum-exp of each query, [B, H, T], without a softmax.
 
-    A[q, k] = exp(s·q·k - lse[q]) gives single weights. Attention with the keys in the place of the
-    values gives E[k] = Σ A[q, k]·k, and so the entropy -Σ A ln A = lse[q] - s·q·E[k]. With the
-    positions as one more value it gives the distance q - E[position].
+    A[q, k] = exp(s·q·k - lse[q]) gives single weights: of the first key, of a diagonal. With the
+    logarithms at hand the entropy -Σ A ln A is one product of two rows, and the distance another.
+    FLASH_QUERIES rows are in memory at once, in two buffers that all chunks share.
 
-    Only for a call that `is_plain`, on a CPU.
+    Only for a call that `is_plain`.
     """
-    # 1. Every query head beside its key, in float32 or wider.
+    # 1. The queries of a group are one matrix; G = B·H' groups of r = H/H' query heads.
+    batch, heads, total, width = call.query.shape
+    shared = call.key.shape[1]
     dtype = torch.promote_types(call.query.dtype, torch.float32)
-    query = call.query.to(dtype)  # [B, H, T, D]
-    key = each_head(call.key.to(dtype), query.shape[1])  # [B, H, T, D]
-    log_sum_exp = log_sum_exp.to(dtype)
+    query = call.query.to(dtype) * call.scale  # [B, H, T, D]
+    key = call.key.to(dtype)
+    keys = key.transpose(2, 3).reshape(batch * shared, width, total)  # [G, D, T]
+    lse = log_sum_exp.to(dtype)
+    positions = torch.arange(total, dtype=dtype, device=query.device)
+    entropy = torch.empty_like(lse)
+    mean_position = torch.empty_like(lse)
 
-    # 2. Expectations of keys and positions in one pass. The kernel wants one width for all three.
-    batch, heads, total, width = query.shape
-    padded = 16 * math.ceil((width + 1) / 16)
-    positions = torch.arange(total, dtype=dtype, device=query.device) / total
-    values = torch.zeros(batch, heads, total, padded, dtype=dtype, device=query.device)
-    values[..., :width] = key
-    values[..., width] = positions
-    room = (0, padded - width)
-    expected, _ = flash(
-        torch.nn.functional.pad(query, room),
-        torch.nn.functional.pad(key, room),
-        values,
-        call.scale,
-    )
-    mean_score = (query * expected[..., :width]).sum(-1) * call.scale
-    distance = (positions - expected[..., width]) * total
+    # 2. Chunk after chunk: ln A, then A, of the keys up to the chunk's last query.
+    size = batch * heads * min(FLASH_QUERIES, total) * total
+    logarithms, weights = query.new_empty(size), query.new_empty(size)
+    for first in range(0, total, FLASH_QUERIES):
+        end = min(first + FLASH_QUERIES, total)
+        count = end - first
+        shape = (batch * shared, -1, end)  # [G, r·n, end]
+        room = batch * heads * count * end
+        log_part, part = logarithms[:room].view(shape), weights[:room].view(shape)
+        rows = query[:, :, first:end].reshape(batch * shared, -1, width)  # [G, r·n, D]
+        row_lse = lse[:, :, first:end].reshape(batch * shared, -1, 1)
+        torch.baddbmm(row_lse, rows, keys[:, :, :end], beta=-1, out=log_part)
+        torch.exp(log_part, out=part)
+        part.view(batch, heads, count, end)[..., first:].tril_()
+        here = (batch, heads, count)
+        entropy[:, :, first:end] = -torch.linalg.vecdot(part, log_part).view(here)
+        mean_position[:, :, first:end] = (part @ positions[:end]).view(here)
 
     # 3. Single weights.
-    sink = (query @ key[:, :, :1].transpose(2, 3))[..., 0] * call.scale  # [B, H, T]
+    each = each_head(key, heads)  # [B, H, T, D]
+    sink = (query @ each[:, :, :1].transpose(2, 3))[..., 0]  # [B, H, T]
     diagonals = {}
     for offset in offsets:
-        score = (query[:, :, offset:] * key[:, :, : total - offset]).sum(-1) * call.scale
-        share = torch.exp(score - log_sum_exp[:, :, offset:])
+        score = (query[:, :, offset:] * each[:, :, : total - offset]).sum(-1)
+        share = torch.exp(score - lse[:, :, offset:])
         diagonals[offset] = torch.nn.functional.pad(share, (total - share.shape[2], 0))
-    keys, _ = visible_keys(call)
+    visible, _ = visible_keys(call)
     return AttentionStatistics(
-        sink=torch.exp(sink - log_sum_exp),
-        # Rounding can leave the entropy of one key just below 0.
-        entropy=(log_sum_exp - mean_score).clamp(min=0),
-        distance=distance.clamp(min=0),
+        sink=torch.exp(sink - lse),
+        # Rounding can leave the entropy of one key, and its distance, just below 0.
+        entropy=entropy.clamp(min=0),
+        distance=(positions - mean_position).clamp(min=0),
         diagonals=diagonals,
-        keys=keys,
+        keys=visible,
     )
 
 
