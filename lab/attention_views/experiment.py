@@ -25,6 +25,7 @@ from lab.attention_views.measured import (
     NATURAL,
     NATURAL_UNTRAINED,
     NOTHING,
+    PREVIOUS,
     REPEATED,
     REPEATED_UNTRAINED,
     SETS,
@@ -102,7 +103,7 @@ def run(ctx: Context) -> Outcome:
 def measure(ctx: Context) -> tuple[ViewObservations, dict[str, Any]]:
     """Do the whole experiment; return what was observed, and of which model."""
     from lab.attention_views import observing, token_sets
-    from lab.attention_views.numbers import ranked, score_map
+    from lab.attention_views.numbers import score_map
 
     # 1. The model and the token sequences.
     plan = ViewPlan.from_config(ctx.config)
@@ -125,8 +126,9 @@ def measure(ctx: Context) -> tuple[ViewObservations, dict[str, Any]]:
 
     # 3. The causal test, on sequences that the heads were not chosen by.
     ctx.progress(len(SETS), len(SETS) + 2, "heads switched off")
-    scores = score_map(statistics[REPEATED].induction, plan.period + 1)
-    heads = _switched_off(plan, ranked(scores), ctx.seed)
+    induction = score_map(statistics[REPEATED].induction, plan.period + 1)
+    previous = score_map(statistics[REPEATED].previous, 1)
+    heads = _switched_off(plan, induction, previous, ctx.seed)
     losses = {}
     for ablation in plan.ablations:
         losses[ablation] = observing.token_losses(loaded.model, sets["ablation"], heads[ablation])
@@ -170,13 +172,22 @@ def _load(ctx: Context) -> Loaded:
     return models.load(folder, dtype=dtype, device=ctx.config["device"])
 
 
-def _switched_off(plan: ViewPlan, order: list[Head], seed: int) -> dict[str, list[Head]]:
-    """Return what each ablation switches off: nothing, the first heads, or as many others."""
+def _switched_off(
+    plan: ViewPlan, induction: np.ndarray, previous: np.ndarray, seed: int
+) -> dict[str, list[Head]]:
+    """Return the heads of each ablation, by their scores [L, H]; the random ones are others."""
+    from lab.attention_views.numbers import head_before, ranked
+
+    order = ranked(induction)
     top, others = order[: plan.top], sorted(order[plan.top :])
+    heads: dict[str, list[Head]] = {
+        NOTHING: [],
+        INDUCTION: sorted(top),
+        PREVIOUS: [head_before(previous, order[0])],
+    }
     rng = random.Random(seed)
-    heads: dict[str, list[Head]] = {NOTHING: [], INDUCTION: sorted(top)}
-    for ablation in plan.ablations[2:]:
-        heads[ablation] = sorted(rng.sample(others, min(plan.top, len(others))))
+    for name in plan.random_sets:
+        heads[name] = sorted(rng.sample(others, min(plan.top, len(others))))
     return heads
 
 

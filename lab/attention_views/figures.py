@@ -13,6 +13,7 @@ from lab.attention_views.measured import (
     NATURAL_UNTRAINED,
     NOTHING,
     ONE_TOKEN,
+    PREVIOUS,
     RANDOM_TOKENS,
     REPEATED_UNTRAINED,
     ShownText,
@@ -36,7 +37,7 @@ TITLES = {
     NATURAL: "running text",
     RANDOM_TOKENS: "random tokens",
     ONE_TOKEN: "one token repeated",
-    NATURAL_UNTRAINED: "running text, random weights",
+    NATURAL_UNTRAINED: "random weights",
 }
 
 
@@ -178,9 +179,9 @@ def score_figure(observations: ViewObservations) -> Heatmap:
     """Show induction and previous-token scores of every head, and those of random weights."""
     scores = {
         "induction": induction_map(observations),
-        "induction, random weights": induction_map(observations, REPEATED_UNTRAINED),
+        "induction: random weights": induction_map(observations, REPEATED_UNTRAINED),
         "previous token": previous_map(observations),
-        "previous token, random weights": previous_map(observations, REPEATED_UNTRAINED),
+        "previous token: random weights": previous_map(observations, REPEATED_UNTRAINED),
     }
     highest = []
     for title, values in scores.items():
@@ -247,7 +248,12 @@ def shown_heads(text: ShownText) -> list[tuple[str, tuple[int, int], float]]:
 
 def ablation_figure(observations: ViewObservations) -> present.Figure:
     """Show the loss on the second copy, with nothing and with each set of heads switched off."""
-    names = {NOTHING: "nothing", INDUCTION: "induction heads"}
+    (previous_head,) = observations.heads[PREVIOUS]
+    names = {
+        NOTHING: "nothing",
+        INDUCTION: f"{observations.plan.top} induction heads",
+        PREVIOUS: f"{head_name(previous_head)} alone",
+    }
     labels: list[str] = []
     means: list[float] = []
     for ablation in observations.plan.ablations:
@@ -260,8 +266,10 @@ def ablation_figure(observations: ViewObservations) -> present.Figure:
             f"Mean over {len(observations.ids['ablation'])} sequences that the heads were not "
             f"chosen by: {present.number(means[0], 3)} nats/token with all heads, "
             f"{present.number(means[1], 3)} without the {observations.plan.top} induction heads, "
-            f"{present.number(min(means[2:]), 3)} to {present.number(max(means[2:]), 3)} without "
-            "as many random others."
+            f"{present.number(means[2], 3)} without {head_name(previous_head)} alone, the "
+            "strongest previous-token head before them, "
+            f"{present.number(min(means[3:]), 3)} to {present.number(max(means[3:]), 3)} without "
+            f"{observations.plan.top} random others."
         ),
         x_label="switched off",
         y_label="loss (nats/token)",

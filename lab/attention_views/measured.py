@@ -18,7 +18,9 @@ NATURAL_UNTRAINED = "natural_random_weights"  # controls: the same on a model wi
 REPEATED_UNTRAINED = "repeated_random_weights"
 SETS = (NATURAL, RANDOM_TOKENS, ONE_TOKEN, REPEATED, NATURAL_UNTRAINED, REPEATED_UNTRAINED)
 
-NOTHING, INDUCTION = "nothing", "induction"  # what is switched off; beside these "random_0", …
+# What is switched off: nothing, the induction heads, the previous-token head before them; beside
+# these "random_0", …
+NOTHING, INDUCTION, PREVIOUS = "nothing", "induction", "previous"
 
 Head = tuple[int, int]  # layer, head
 
@@ -76,8 +78,13 @@ class ViewPlan:
 
     @property
     def ablations(self) -> tuple[str, ...]:
-        """Return what is switched off, in order: nothing, the induction heads, the draws."""
-        return (NOTHING, INDUCTION, *(f"random_{draw}" for draw in range(self.draws)))
+        """Return what is switched off, in order; the random sets come last."""
+        return (NOTHING, INDUCTION, PREVIOUS, *self.random_sets)
+
+    @property
+    def random_sets(self) -> tuple[str, ...]:
+        """Return the names of the random sets of heads."""
+        return tuple(f"random_{draw}" for draw in range(self.draws))
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from lab.attention_views.measured import (
     NATURAL_UNTRAINED,
     NOTHING,
     ONE_TOKEN,
+    PREVIOUS,
     RANDOM_TOKENS,
     REPEATED,
     REPEATED_UNTRAINED,
@@ -102,6 +103,15 @@ def ranked(scores: np.ndarray) -> list[Head]:
     return [(int(place) // heads, int(place) % heads) for place in order]
 
 
+def head_before(previous: np.ndarray, head: Head) -> Head:
+    """Return the head with the highest previous-token score of the layers before `head`'s.
+
+    Induction needs such a head there. Of a head in layer 0, the highest of all.
+    """
+    layers = head[0] or len(previous)
+    return ranked(previous[:layers])[0]
+
+
 def head_name(head: Head) -> str:
     """Return a head's short name: L18H6."""
     return f"L{head[0]}H{head[1]}"
@@ -113,10 +123,12 @@ def norm_ratios(observations: ViewObservations) -> np.ndarray:
     return np.asarray((norms[..., 0] / np.median(norms, axis=-1)).mean(0))
 
 
-def spearman(first: Sequence[float], second: Sequence[float]) -> float:
-    """Return the rank correlation of two columns."""
+def spearman(first: Sequence[float], second: Sequence[float]) -> float | None:
+    """Return the rank correlation of two columns; None where one of them is constant."""
     from scipy.stats import spearmanr
 
+    if min(len(set(first)), len(set(second))) == 1:
+        return None
     return float(spearmanr(first, second).statistic)
 
 
@@ -204,23 +216,35 @@ def _of_ablation(observations: ViewObservations) -> dict[str, Measurement]:
     """Return the loss on both copies, and on the second one with heads switched off."""
     first, second = copy_losses(observations, NOTHING)
     without_induction = copy_losses(observations, INDUCTION)[1]
+    without_previous = copy_losses(observations, PREVIOUS)[1]
+    (previous_head,) = observations.heads[PREVIOUS]
     random_means = []
-    for ablation in observations.plan.ablations[2:]:
-        random_means.append(float(np.mean(copy_losses(observations, ablation)[1])))
+    containing = 0
+    for name in observations.plan.random_sets:
+        random_means.append(float(np.mean(copy_losses(observations, name)[1])))
+        containing += previous_head in observations.heads[name]
     unit = "nats/token"
-    ratio = float(np.mean(without_induction)) / max(random_means)
+    before, after = float(np.mean(second)), float(np.mean(without_induction))
+    rise_of_random = float(np.mean(random_means)) - before
+    rise_ratio = None
+    if rise_of_random > 0:
+        rise_ratio = (after - before) / rise_of_random
+    estimate, sample = Measurement.of_estimate, Measurement.of_sample
     return {
-        "loss_first_copy": Measurement.of_sample(first, unit),
-        "loss_second_copy": Measurement.of_sample(second, unit),
-        "copy_loss_ratio": Measurement.of_estimate(np.mean(second) / np.mean(first), "times"),
-        "loss_without_induction_heads": Measurement.of_sample(without_induction, unit),
-        "loss_without_random_heads": Measurement.of_sample(random_means, unit),
-        "ablation_ratio": Measurement.of_estimate(ratio, "times"),
+        "loss_first_copy": sample(first, unit),
+        "loss_second_copy": sample(second, unit),
+        "copy_loss_ratio": estimate(before / float(np.mean(first)), "times"),
+        "loss_without_induction_heads": sample(without_induction, unit),
+        "loss_without_previous_head": sample(without_previous, unit),
+        "loss_without_random_heads": sample(random_means, unit),
+        "random_sets_with_previous_head": Measurement.of_exact(containing, "sets"),
+        "ablation_ratio": estimate(after / max(random_means), "times"),
+        "ablation_rise_ratio": estimate(rise_ratio, "times"),
     }
 
 
 def page_statistics(patterns: np.ndarray, period: int | None) -> dict[str, np.ndarray | None]:
-    """Return the statistics of the page's heads from patterns [L, H, T, T]: key -> [L, H].
+    """Return the statistics of the page's heads from patterns [..., H, T, T]: key -> [..., H].
 
     None where a text has none: induction needs the `period` of a repeated sequence, the entropy
     more than FIRST_SPREAD tokens.
@@ -228,10 +252,10 @@ def page_statistics(patterns: np.ndarray, period: int | None) -> dict[str, np.nd
     weights = _tensor(patterns)
     total = weights.shape[-1]
     queries = torch.arange(total).double()
-    distance = queries - weights @ queries  # [L, H, T]
+    distance = queries - weights @ queries  # [..., H, T]
     entropy = None
     if total > head_scores.FIRST_SPREAD:
-        nats = torch.special.entr(weights).sum(-1)  # [L, H, T]
+        nats = torch.special.entr(weights).sum(-1)  # [..., H, T]
         entropy = np.asarray(head_scores.normalised_entropy(nats, queries + 1))
     induction = None
     if period is not None:

@@ -43,9 +43,9 @@ def page_of(texts: Sequence[ShownText], *, model: str, first_head: Head) -> Atte
 
 def variant(label: str, patterns: np.ndarray, period: int | None = None) -> Variant:
     """Return one model's attention on a text, from its patterns [L, H, T, T]."""
-    layers, heads = patterns.shape[:2]
-    statistics: dict[str, Sequence[Sequence[float | None]]] = {}
-    for key, values in page_statistics(patterns, period).items():
-        undefined: list[list[float | None]] = [[None] * heads] * layers
-        statistics[key] = undefined if values is None else values.tolist()
+    statistics: dict[str, list[list[float | None]]] = {one.key: [] for one in STATISTICS}
+    for layer in patterns:  # one after the other: a long text's patterns are large
+        for key, values in page_statistics(layer, period).items():
+            undefined: list[float | None] = [None] * len(layer)
+            statistics[key].append(undefined if values is None else values.tolist())
     return Variant.of_layers(label, patterns, statistics)

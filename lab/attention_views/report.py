@@ -20,6 +20,7 @@ def findings(plan: ViewPlan, measurements: Mapping[str, Measurement]) -> list[st
         _induction_finding(plan, measurements),
         _previous_finding(plan, measurements),
         _ablation_finding(plan, measurements),
+        _circuit_finding(plan, measurements),
     ]
 
 
@@ -65,7 +66,7 @@ def _layer_finding(plan: ViewPlan, measurements: Mapping[str, Measurement]) -> s
 def _norm_finding(measurements: Mapping[str, Measurement]) -> str:
     rho = measurements["sink_follows_norm"]
     verdict = "does not follow"
-    if rho.number > 0.6:
+    if rho.value is not None and rho.number > 0.6:
         verdict = "follows"
     return (
         f"Over layers the sink share {verdict} the size of the first token's residual against the "
@@ -119,16 +120,39 @@ def _ablation_finding(plan: ViewPlan, measurements: Mapping[str, Measurement]) -
     first, second = measurements["loss_first_copy"], measurements["loss_second_copy"]
     without = measurements["loss_without_induction_heads"]
     others = measurements["loss_without_random_heads"]
-    ratio = measurements["ablation_ratio"]
-    verdict = "these heads do the copying"
-    if ratio.number <= 1:
-        verdict = "the picture of these heads does not show what copies"
+    ratio = present.number(measurements["ablation_ratio"].value, 3)
     return (
         f"The loss falls from {present.quantity(first)} on a random sequence to "
         f"{present.quantity(second)} on its copy. Without the {plan.top} heads of the highest "
         f"induction scores it is {present.quantity(without)} there, without {plan.top} random "
-        f"others {present.quantity(others)}: {present.number(ratio.value, 3)} times the largest "
-        f"of these, so {verdict}."
+        f"others {present.quantity(others)}. That is {ratio} times the largest of these: "
+        f"{_ablation_verdict(measurements)}."
+    )
+
+
+def _ablation_verdict(measurements: Mapping[str, Measurement]) -> str:
+    rise_ratio = measurements["ablation_rise_ratio"]
+    if measurements["ablation_ratio"].number > 2:
+        return "copying needs these heads more than any of the random sets"
+    if rise_ratio.value is not None and rise_ratio.number > 2:
+        return (
+            f"copying needs these heads, with a rise {present.number(rise_ratio.value, 3)} times "
+            "that of the random sets in the mean, but one of the sets nearly as much"
+        )
+    return "the picture of these heads does not show what copying needs"
+
+
+def _circuit_finding(plan: ViewPlan, measurements: Mapping[str, Measurement]) -> str:
+    alone = measurements["loss_without_previous_head"]
+    containing = int(measurements["random_sets_with_previous_head"].number)
+    with_all = measurements["loss_second_copy"].number
+    verdict = "induction does not hang on this single head"
+    if alone.number > 2 * with_all:
+        verdict = "the induction heads read what this head writes"
+    return (
+        "Without the strongest previous-token head before the strongest induction head alone, the "
+        f"loss on the copy is {present.quantity(alone)}: {verdict}. {containing} of {plan.draws} "
+        f"random sets {'contains' if containing == 1 else 'contain'} this head."
     )
 
 
