@@ -95,18 +95,15 @@ def recompute_sets() -> Values:
     return dict(cached(key, [SEQUENCES], lambda: _without_warnings(_recompute_sets)))
 
 
-def stored_sets() -> Values:
-    """Return the stored values in the places of `recompute_sets`."""
+def stored_set(kind: str) -> dict[str, list[float]]:
+    """Return the stored values in the places of a set of `recompute_sets`."""
+    sequence = draw_sequence(kind)
     values = {}
-    for kind in arrays.SETS:
-        sequence = draw_sequence(kind)
-        picked = {}
-        for name, array in stored.arrays(f"statistics_{kind}").items():
-            rows = [array[sequence, layer, head] for layer, head in draw_heads(kind)]
-            picked[name] = [float(value) for row in rows for value in row]
-        values[kind] = picked
-    norms = stored.arrays("norms")["norms"][draw_sequence("natural")]  # [L, T]
-    values["natural"]["norms"] = norms.ravel().tolist()
+    for name, array in stored.arrays(f"statistics_{kind}").items():
+        rows = [array[sequence, layer, head] for layer, head in draw_heads(kind)]
+        values[name] = [float(value) for row in rows for value in row]
+    if kind == "natural":
+        values["norms"] = stored.arrays("norms")["norms"][sequence].ravel().tolist()  # [L·T]
     return values
 
 

@@ -198,7 +198,7 @@ def test_losses_agree_with_the_model() -> None:
 
 @pytest.mark.parametrize("kind", SETS)
 def test_statistics_agree_with_eager_attention(kind: str) -> None:
-    recomputed, actual = model.recompute_sets()[kind], model.stored_sets()[kind]
+    recomputed, actual = model.recompute_sets()[kind], model.stored_set(kind)
     assert set(recomputed) == set(actual)
     for name, expected in recomputed.items():
         assert len(actual[name]) == len(expected)

@@ -42,9 +42,13 @@ def _control_finding(measurements: Mapping[str, Measurement]) -> str:
     one_token = measurements["sink_rate_one_token"]
     untrained = measurements["sink_rate_random_weights"]
     needs_content = random_tokens.number < measurements["sink_rate"].number / 2
-    content = "it needs text that means something" if needs_content else "it is not about content"
+    content = "it is not about content"
+    if needs_content:
+        content = "it needs text that means something"
     vanishes = one_token.number < measurements["sink_rate"].number / 2
-    end = "where no token differs from another it vanishes" if vanishes else "and it stays there"
+    end = "and it stays there"
+    if vanishes:
+        end = "where no token differs from another it vanishes"
     return (
         f"The same rate is {present.quantity(random_tokens)} on random tokens: {content}. On one "
         f"token repeated it is {present.quantity(one_token)}: {end}. With random weights it is "
@@ -146,13 +150,16 @@ def _circuit_finding(plan: ViewPlan, measurements: Mapping[str, Measurement]) ->
     alone = measurements["loss_without_previous_head"]
     containing = int(measurements["random_sets_with_previous_head"].number)
     with_all = measurements["loss_second_copy"].number
-    verdict = "induction does not hang on this single head"
+    contain = "contain"
+    if containing == 1:
+        contain = "contains"
+    verdict = "copying does not hang on this single head"
     if alone.number > 2 * with_all:
-        verdict = "the induction heads read what this head writes"
+        verdict = "copying needs this head too, as it must if induction heads read what it writes"
     return (
         "Without the strongest previous-token head before the strongest induction head alone, the "
         f"loss on the copy is {present.quantity(alone)}: {verdict}. {containing} of {plan.draws} "
-        f"random sets {'contains' if containing == 1 else 'contain'} this head."
+        f"random sets {contain} this head."
     )
 
 

@@ -242,7 +242,7 @@ def all_findings(**changes: float | str | bool) -> str:
         ("induction_score", 0.01, "training made them", "so there are none"),
         ("previous_head_before_induction", False, "an earlier layer has", "no earlier layer has"),
         ("ablation_ratio", 1.5, "more than any", "nearly as much"),
-        ("loss_without_previous_head", 2.5, "read what this head", "does not hang on"),
+        ("loss_without_previous_head", 2.5, "needs this head too", "does not hang on"),
     ],
 )
 def test_a_finding_flips_with_its_number(name: str, value: float, before: str, after: str) -> None:
