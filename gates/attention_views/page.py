@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import re
+import unicodedata
 import zlib
 from typing import Any
 
@@ -50,7 +51,7 @@ def shown_token(text: str) -> str:
     for character in text:
         if character in MARKS:
             shown += MARKS[character]
-        elif character.isprintable() or character.isspace():
+        elif character.isprintable() or unicodedata.category(character) == "Zs":
             shown += character
         else:
             shown += f"⟨U+{ord(character):04X}⟩"
