@@ -14,6 +14,7 @@ import pytest
 from gates.attention_views import arrays, model, page, report
 from gates.attention_views.arrays import MEASUREMENTS, SETS
 from gates.shared import outputs, standard, stored
+from gates.shared.documents import shows, stated_numbers
 from gates.shared.standard import (  # noqa: F401 - pytest collects the three checks here
     test_figures_were_drawn_from_their_data,
     test_files_are_those_of_the_result,
@@ -46,6 +47,14 @@ IN_FINDINGS = (
     "loss_without_random_heads",
     "ablation_ratio",
     "random_sets_with_previous_head",
+)
+ON_PAGE = (
+    "induction_score_random_weights",
+    "sink_rate_one_token",
+    "loss_second_copy",
+    "loss_without_induction_heads",
+    "loss_without_previous_head",
+    "loss_without_random_heads",
 )
 AS_PERCENT = (  # shares that the findings state in percent
     "sink_share_early",
@@ -261,6 +270,17 @@ def test_page_shows_the_stored_texts() -> None:
 def test_page_opens_with_the_strongest_induction_head() -> None:
     top = arrays.order(arrays.score_map("repeated", "induction"))[0]
     assert tuple(page.data()["first_head"]) == top
+
+
+@pytest.mark.parametrize("name", ON_PAGE)
+def test_page_states_the_numbers_of_its_pictures(name: str) -> None:
+    value = arrays.measurements()[name]
+    if isinstance(value, dict):
+        value = value["value"]
+    if name in AS_PERCENT:
+        value *= 100
+    stated = stated_numbers(page.data()["introduction"])
+    assert any(shows(str(number), value) for number in stated), f"{value} is not in {stated}"
 
 
 def test_page_has_the_stored_patterns() -> None:

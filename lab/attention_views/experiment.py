@@ -85,12 +85,12 @@ def run(ctx: Context) -> Outcome:
     """Measure, store the arrays and the page, and return numbers, tables, findings and figures."""
     from lab.attention_views.figures import figures
     from lab.attention_views.numbers import measurements
-    from lab.attention_views.report import findings
+    from lab.attention_views.report import findings, page_facts
     from lab.attention_views.tables import tables
 
     observations, environment = measure(ctx)
-    store(ctx.out, observations)
     numbers = measurements(observations)
+    store(ctx.out, observations, page_facts(observations.plan, numbers))
     return Outcome(
         numbers,
         tables=tables(observations),
@@ -209,7 +209,7 @@ def _shown_text(loaded: Loaded, text: TextToShow) -> ShownText:
 # Storage
 
 
-def store(out: Path, observations: ViewObservations) -> None:
+def store(out: Path, observations: ViewObservations, facts: str) -> None:
     """Write the arrays below artifacts/ and the page as attention.html.
 
     Raises:
@@ -240,7 +240,7 @@ def store(out: Path, observations: ViewObservations) -> None:
 
     # 3. The page.
     first_head = ranked(induction_map(observations))[0]
-    page = page_of(observations.texts, model=observations.model, first_head=first_head)
+    page = page_of(observations.texts, model=observations.model, first_head=first_head, facts=facts)
     html = render(page, max_bytes=COMMITTED_BYTES)
     (out / "attention.html").write_text(html, encoding="utf-8")
 

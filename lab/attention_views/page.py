@@ -22,8 +22,13 @@ from lab.present.attention_page import (
 STATISTICS = (SINK, ENTROPY, DISTANCE, PREVIOUS, INDUCTION)
 
 
-def page_of(texts: Sequence[ShownText], *, model: str, first_head: Head) -> AttentionPage:
-    """Return the page of some texts; `first_head` is the one that is open at first."""
+def page_of(
+    texts: Sequence[ShownText], *, model: str, first_head: Head, facts: str
+) -> AttentionPage:
+    """Return the page of some texts.
+
+    first_head: the one that is open at first; facts: the numbers that belong to the pictures.
+    """
     layers, heads = texts[0].patterns.shape[:2]
     shown = [
         PageText(text.label, text.tokens, (variant("", text.patterns, text.period),), text.note)
@@ -33,7 +38,7 @@ def page_of(texts: Sequence[ShownText], *, model: str, first_head: Head) -> Atte
         title="Where the heads look",
         introduction=(
             f"All {layers * heads} attention heads of {model} on {len(texts)} texts. Choose a head "
-            "in the grid, then point at a token to see which earlier tokens it reads."
+            f"in the grid, then point at a token to see which earlier tokens it reads. {facts}"
         ),
         statistics=STATISTICS,
         texts=shown,

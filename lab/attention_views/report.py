@@ -24,6 +24,24 @@ def findings(plan: ViewPlan, measurements: Mapping[str, Measurement]) -> list[st
     ]
 
 
+def page_facts(plan: ViewPlan, measurements: Mapping[str, Measurement]) -> str:
+    """Return what stands beside the page's pictures: their controls and the causal test."""
+
+    def nats(name: str) -> str:
+        return present.number(measurements[name].value, 3)
+
+    return (
+        f"Controls: with random weights no head has an induction score above "
+        f"{_percent(measurements['induction_score_random_weights'])}, and on one token repeated "
+        f"{present.number(measurements['sink_rate_one_token'].value, 3)} % of the heads have a "
+        f"sink. Causal test: the loss on the second copy of a random sequence is "
+        f"{nats('loss_second_copy')} nats per token, without the {plan.top} induction heads "
+        f"{nats('loss_without_induction_heads')}, without the previous-token head before them "
+        f"{nats('loss_without_previous_head')}, without {plan.top} random heads "
+        f"{nats('loss_without_random_heads')} in the mean."
+    )
+
+
 def _sink_finding(plan: ViewPlan, measurements: Mapping[str, Measurement]) -> str:
     first, second = measurements["sink_rate"], measurements["sink_rate_second_token"]
     if first.number > second.number:

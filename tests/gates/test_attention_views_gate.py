@@ -152,6 +152,11 @@ def other_head(document: dict[str, Any]) -> None:
     document["first_head"] = [1 - document["first_head"][0], 0]
 
 
+def better_fact(document: dict[str, Any]) -> None:
+    before, after = document["introduction"].split("sequence is ")
+    document["introduction"] = f"{before}sequence is 1{after}"
+
+
 @pytest.mark.parametrize(
     ("mutate", "check"),
     [
@@ -159,6 +164,7 @@ def other_head(document: dict[str, Any]) -> None:
         (higher_statistic, "test_page_has_the_stored_patterns"),
         (other_token, "test_page_shows_the_stored_texts"),
         (other_head, "test_page_opens_with_the_strongest_induction_head"),
+        (better_fact, "test_page_states_the_numbers_of_its_pictures[loss_second_copy]"),
     ],
 )
 def test_a_page_that_shows_something_else_is_seen(judged, mutant, mutate, check):

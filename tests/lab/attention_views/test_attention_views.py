@@ -288,6 +288,14 @@ def test_tables_name_the_heads() -> None:
     assert ablations.rows[1][1] == "L2H2 L2H1"
 
 
+def test_the_page_states_the_causal_test() -> None:
+    made = observations()
+    facts = report.page_facts(made.plan, measured(made))
+    assert "is 2.25 nats per token, without the 2 induction heads 10.2" in facts
+    other = observations(losses={INDUCTION: 5.0})
+    assert "induction heads 5.25" in report.page_facts(other.plan, measured(other))
+
+
 # The run
 
 
