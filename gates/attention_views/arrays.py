@@ -7,6 +7,8 @@ gates/attention_views/model.py.
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Callable
 from typing import Any
 
 from gates.shared import outputs, stored
@@ -79,7 +81,35 @@ def settings_key() -> str:
 def statistics(kind: str) -> dict[str, Any]:
     """Return the statistics [B, L, H, T] of a set, in float64."""
     arrays = stored.arrays(f"statistics_{kind}")
-    return {name: array.astype("float64") for name, array in arrays.items()}
+    return {name: _kept(array.astype("float64")) for name, array in arrays.items()}
+
+
+_left_out: list[int] = []  # the sequence that a jackknife leaves out, if any
+
+
+def _kept(array: Any) -> Any:
+    """Return an array [B, ...] without the sequence that is left out."""
+    return array[[i for i in range(len(array)) if i not in _left_out]]
+
+
+def _with_errors(count: int, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return numbers with the jackknife error over `count` sequences: value, stderr, n."""
+    numbers = compute()
+    parts = []
+    for i in range(count):
+        _left_out.append(i)
+        parts.append(compute())
+        _left_out.pop()
+    expected = {}
+    for name, value in numbers.items():
+        known = [part[name] for part in parts if part[name] is not None]
+        expected[name] = {"value": value, "stderr": None, "n": None}
+        if value is not None and len(known) == count:
+            middle = sum(known) / count
+            squares = sum((part - middle) ** 2 for part in known)
+            expected[name]["stderr"] = math.sqrt((count - 1) / count * squares)
+            expected[name]["n"] = count
+    return expected
 
 
 def texts() -> list[dict[str, Any]]:
@@ -106,6 +136,14 @@ def measurements() -> dict[str, Any]:
         return _of_the_sink() | _of_layers() | _of_induction() | _of_ablation()
 
     return dict(cached(f"attention views {settings_key()}", files(), compute))
+
+
+def values() -> dict[str, Any]:
+    """Return measurement -> the value alone that it must have."""
+    plain = {}
+    for name, expected in measurements().items():
+        plain[name] = expected["value"] if isinstance(expected, dict) else expected
+    return plain
 
 
 #### maps [L, H]
@@ -152,7 +190,7 @@ def norm_ratios() -> Any:
     """Return the first token's norm over the median token's per layer, mean over sequences."""
     import numpy as np
 
-    norms = stored.arrays("norms")["norms"].astype("float64")  # [B, L, T]
+    norms = _kept(stored.arrays("norms")["norms"].astype("float64"))  # [B, L, T]
     return np.mean(norms[:, :, 0] / np.median(norms, axis=2), axis=0)
 
 
@@ -179,7 +217,7 @@ def previous_before(head: Head) -> Head:
 def means_of_copies(ablation: str) -> tuple[list[float], list[float]]:
     """Return the mean losses of the first and of the second copy, per sequence."""
     period = config()["repeated"]["period"]
-    losses = stored.arrays("ablation_losses")[ablation].astype("float64")  # [B, 2·S]
+    losses = _kept(stored.arrays("ablation_losses")[ablation].astype("float64"))  # [B, 2·S]
     return losses[:, :period].mean(1).tolist(), losses[:, period:].mean(1).tolist()
 
 
@@ -201,32 +239,42 @@ def _of_the_sink() -> dict[str, Any]:
 
 def _of_layers() -> dict[str, Any]:
     import numpy as np
+
+    count = len(stored.arrays("norms")["norms"])
+    sink = sink_map("natural").mean(1)
+    distance = distance_map("natural", with_sink=True).mean(1)
+    without = distance_map("natural", with_sink=False).mean(1)
+    has_sink = [layer for layer in range(len(sink)) if sink[layer] > HIGH_SINK]
+    return _with_errors(count, _layer_numbers) | {
+        "entropy_highest_layer": int(np.argmax(entropy_map("natural").mean(1))),
+        "layers_with_sink": len(has_sink),
+        "layers_nearer_without_sink": sum(bool(without[i] <= distance[i]) for i in has_sink),
+    }
+
+
+def _layer_numbers() -> dict[str, Any]:
+    import numpy as np
     from scipy.stats import rankdata
 
     early, late = config()["layers"]["early"], config()["layers"]["late"]
     sink = sink_map("natural").mean(1)
-    entropy = entropy_map("natural").mean(1)
-    distance = distance_map("natural", with_sink=True).mean(1)
-    without = distance_map("natural", with_sink=False).mean(1)
+    distance = float(distance_map("natural", with_sink=True).mean(1)[late:].mean())
+    without = float(distance_map("natural", with_sink=False).mean(1)[late:].mean())
     ratios = norm_ratios()
     rho = None
     if len(set(sink)) > 1 and len(set(ratios)) > 1:
         # Spearman's ρ: Pearson's of the ranks
         rho = float(np.corrcoef(rankdata(sink), rankdata(ratios))[0, 1])
-    has_sink = [layer for layer in range(len(sink)) if sink[layer] > HIGH_SINK]
     return {
         "sink_share_early": float(sink[:early].mean()),
         "sink_share_late": float(sink[late:].mean()),
         "sink_late_over_early": float(sink[late:].mean() / sink[:early].mean()),
         "sink_follows_norm": rho,
         "norm_ratio_highest": float(max(ratios)),
-        "entropy_first_layer": float(entropy[0]),
-        "entropy_highest_layer": int(np.argmax(entropy)),
-        "distance_late": float(distance[late:].mean()),
-        "distance_late_without_sink": float(without[late:].mean()),
-        "distance_late_ratio": float(distance[late:].mean() / without[late:].mean()),
-        "layers_with_sink": len(has_sink),
-        "layers_nearer_without_sink": sum(bool(without[i] <= distance[i]) for i in has_sink),
+        "entropy_first_layer": float(entropy_map("natural").mean(1)[0]),
+        "distance_late": distance,
+        "distance_late_without_sink": without,
+        "distance_late_ratio": distance / without,
     }
 
 
@@ -235,38 +283,56 @@ def _of_induction() -> dict[str, Any]:
     induction, previous = score_map("repeated", "induction"), score_map("repeated", "previous")
     top = order(induction)[0]
     is_fed = any(max(row) > thresholds["previous"] for row in previous[: top[0]])
-    control = "repeated_random_weights"
-    return {
-        "induction_score": float(induction[top]),
-        "induction_score_mean": float(induction.mean()),
-        "induction_score_random_weights": float(score_map(control, "induction").max()),
+    count = len(stored.arrays("statistics_repeated")["sink"])
+    return _with_errors(count, _induction_numbers) | {
         "induction_head": name_of(top),
         "induction_heads": int((induction > thresholds["induction"]).sum()),
-        "previous_score": float(previous.max()),
-        "previous_score_random_weights": float(score_map(control, "previous").max()),
         "previous_head": name_of(order(previous)[0]),
         "previous_head_before_induction": is_fed,
     }
 
 
+def _induction_numbers() -> dict[str, Any]:
+    control = "repeated_random_weights"
+    induction = score_map("repeated", "induction")
+    return {
+        "induction_score": float(induction.max()),
+        "induction_score_mean": float(induction.mean()),
+        "induction_score_random_weights": float(score_map(control, "induction").max()),
+        "previous_score": float(score_map("repeated", "previous").max()),
+        "previous_score_random_weights": float(score_map(control, "previous").max()),
+    }
+
+
 def _of_ablation() -> dict[str, Any]:
     first, second = means_of_copies("nothing")
-    induction = outputs.sample(means_of_copies("induction")[1])
-    random_means = []
-    for name in random_sets():
-        losses = means_of_copies(name)[1]
-        random_means.append(sum(losses) / len(losses))
-    before = outputs.sample(second)["value"]
-    rise = sum(random_means) / len(random_means) - before
     (previous,) = heads()["previous"]
-    return {
+    return _with_errors(len(first), _ablation_numbers) | {
         "loss_first_copy": outputs.sample(first),
         "loss_second_copy": outputs.sample(second),
-        "copy_loss_ratio": before / outputs.sample(first)["value"],
-        "loss_without_induction_heads": induction,
+        "loss_without_induction_heads": outputs.sample(means_of_copies("induction")[1]),
         "loss_without_previous_head": outputs.sample(means_of_copies("previous")[1]),
-        "loss_without_random_heads": outputs.sample(random_means),
+        "loss_without_random_heads": outputs.sample(_random_means()),
         "random_sets_with_previous_head": sum(previous in heads()[n] for n in random_sets()),
-        "ablation_ratio": induction["value"] / max(random_means),
-        "ablation_rise_ratio": (induction["value"] - before) / rise if rise > 0 else None,
     }
+
+
+def _ablation_numbers() -> dict[str, Any]:
+    first, second = (sum(copy) / len(copy) for copy in means_of_copies("nothing"))
+    losses = means_of_copies("induction")[1]
+    without = sum(losses) / len(losses)
+    random = _random_means()
+    rise = sum(random) / len(random) - second
+    return {
+        "copy_loss_ratio": second / first,
+        "ablation_ratio": without / max(random),
+        "ablation_rise_ratio": (without - second) / rise if rise > 0 else None,
+    }
+
+
+def _random_means() -> list[float]:
+    means = []
+    for name in random_sets():
+        losses = means_of_copies(name)[1]
+        means.append(sum(losses) / len(losses))
+    return means

@@ -141,7 +141,7 @@ def test_report_states_what_was_recomputed() -> None:
 
 def test_findings_state_what_was_recomputed() -> None:
     standard.assert_findings_state({name: arrays.measurements()[name] for name in IN_FINDINGS})
-    percents = {name: 100 * arrays.measurements()[name] for name in AS_PERCENT}
+    percents = {name: 100 * arrays.values()[name] for name in AS_PERCENT}
     standard.assert_findings_state(percents)
     sentences = " ".join(outputs.result()["findings"])
     for name in ("induction_head", "previous_head"):
@@ -274,9 +274,7 @@ def test_page_opens_with_the_strongest_induction_head() -> None:
 
 @pytest.mark.parametrize("name", ON_PAGE)
 def test_page_states_the_numbers_of_its_pictures(name: str) -> None:
-    value = arrays.measurements()[name]
-    if isinstance(value, dict):
-        value = value["value"]
+    value = arrays.values()[name]
     if name in AS_PERCENT:
         value *= 100
     stated = stated_numbers(page.data()["introduction"])
@@ -299,9 +297,9 @@ def is_pinned() -> bool:
 
 
 def test_pinned_model_has_a_sink_that_one_token_repeated_does_not() -> None:
-    values = arrays.measurements()
-    rates = {name: values[name]["value"] for name in arrays.RATES}
-    second = values["sink_rate_second_token"]["value"]
+    values = arrays.values()
+    rates = {name: values[name] for name in arrays.RATES}
+    second = values["sink_rate_second_token"]
     if is_pinned():
         assert rates["sink_rate"] >= 37
         assert rates["sink_rate_random_tokens"] >= 37
@@ -311,7 +309,7 @@ def test_pinned_model_has_a_sink_that_one_token_repeated_does_not() -> None:
 
 
 def test_pinned_model_has_induction_heads_that_random_weights_do_not() -> None:
-    values = arrays.measurements()
+    values = arrays.values()
     if is_pinned():
         assert values["induction_score"] >= 0.4
         assert values["previous_score"] >= 0.4
@@ -324,8 +322,9 @@ def test_pinned_model_has_induction_heads_that_random_weights_do_not() -> None:
 
 
 def test_pinned_model_copies_by_these_heads_more_than_by_random_ones() -> None:
-    values = arrays.measurements()
-    without, before = values["loss_without_induction_heads"], values["loss_second_copy"]
+    values = arrays.values()
+    measured = arrays.measurements()
+    without, before = measured["loss_without_induction_heads"], measured["loss_second_copy"]
     assert without["n"] == before["n"], "the same sequences, with and without the heads"
     if is_pinned():
         assert without["value"] - before["value"] >= 4

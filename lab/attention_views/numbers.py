@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -23,8 +24,33 @@ from lab.attention_views.measured import (
 )
 from lab.contract import Measurement
 from lab.instruments import head_scores
+from lab.stats.jackknife import jackknife_stderr
 
 HIGH_SINK = 0.4  # mean sink share of a layer from which its distance is mostly the sink's
+LAYER_UNITS = {
+    "sink_share_early": "share",
+    "sink_share_late": "share",
+    "sink_late_over_early": "times",
+    "sink_follows_norm": "rank correlation",
+    "norm_ratio_highest": "times",
+    "entropy_first_layer": "share",
+    "distance_late": "tokens",
+    "distance_late_without_sink": "tokens",
+    "distance_late_ratio": "times",
+}
+INDUCTION_UNITS = dict.fromkeys(
+    (
+        "induction_score",
+        "induction_score_mean",
+        "induction_score_random_weights",
+        "previous_score",
+        "previous_score_random_weights",
+    ),
+    "share",
+)
+ABLATION_UNITS = dict.fromkeys(
+    ("copy_loss_ratio", "ablation_ratio", "ablation_rise_ratio"), "times"
+)
 RATES = {
     "sink_rate": NATURAL,
     "sink_rate_random_tokens": RANDOM_TOKENS,
@@ -144,6 +170,47 @@ def copy_losses(observations: ViewObservations, ablation: str) -> tuple[list[flo
 # Measurements
 
 
+def estimates(
+    observations: ViewObservations,
+    units: Mapping[str, str],
+    count: int,
+    compute: Callable[[ViewObservations], dict[str, float | None]],
+) -> dict[str, Measurement]:
+    """Return the numbers that `compute` makes, with a jackknife error over `count` sequences."""
+    numbers = compute(observations)
+    parts = [compute(without_sequence(observations, i)) for i in range(count)]
+    measurements = {}
+    for name, unit in units.items():
+        left_out = [part[name] for part in parts]
+        known = [value for value in left_out if value is not None]
+        stderr = None
+        if numbers[name] is not None and len(known) == count > 1:
+            stderr = jackknife_stderr(known)
+        n = count if stderr is not None else None
+        measurements[name] = Measurement.of_estimate(numbers[name], unit, stderr=stderr, n=n)
+    return measurements
+
+
+def without_sequence(observations: ViewObservations, index: int) -> ViewObservations:
+    """Return the observations without sequence `index` of every set that has it."""
+
+    def rest(array: np.ndarray) -> np.ndarray:
+        if len(array) <= index:
+            return array
+        return np.delete(array, index, axis=0)
+
+    statistics = {}
+    for kind, one in observations.statistics.items():
+        arrays = {name: rest(array) for name, array in vars(one).items() if array is not None}
+        statistics[kind] = SetStatistics(**arrays)
+    return replace(
+        observations,
+        statistics=statistics,
+        norms=rest(observations.norms),
+        losses={name: rest(losses) for name, losses in observations.losses.items()},
+    )
+
+
 def _of_the_sink(observations: ViewObservations) -> dict[str, Measurement]:
     """Return the sink rates of the sets, and of the second token as a control."""
     statistics = observations.statistics
@@ -155,35 +222,57 @@ def _of_the_sink(observations: ViewObservations) -> dict[str, Measurement]:
     return measurements
 
 
+def layer_numbers(observations: ViewObservations) -> dict[str, float | None]:
+    """Return the numbers of LAYER_UNITS: sink, its massive activation, entropy, distance."""
+    plan = observations.plan
+    natural = observations.statistics[NATURAL]
+    sink = sink_map(natural).mean(1)  # [L]
+    distance = distance_map(natural, with_sink=True).mean(1)[plan.late :].mean()
+    without = distance_map(natural, with_sink=False).mean(1)[plan.late :].mean()
+    early, late = sink[: plan.early].mean(), sink[plan.late :].mean()
+    ratios = norm_ratios(observations)
+    return {
+        "sink_share_early": float(early),
+        "sink_share_late": float(late),
+        "sink_late_over_early": float(late / early),
+        "sink_follows_norm": spearman(sink.tolist(), np.log(ratios).tolist()),
+        "norm_ratio_highest": float(ratios.max()),
+        "entropy_first_layer": float(entropy_map(natural).mean(1)[0]),
+        "distance_late": float(distance),
+        "distance_late_without_sink": float(without),
+        "distance_late_ratio": float(distance / without),
+    }
+
+
 def _of_layers(observations: ViewObservations) -> dict[str, Measurement]:
     """Return the profile by layer: sink, its massive activation, entropy, distance."""
-    plan = observations.plan
     natural = observations.statistics[NATURAL]
     sink = sink_map(natural).mean(1)  # [L]
     entropy = entropy_map(natural).mean(1)
     distance = distance_map(natural, with_sink=True).mean(1)
     without = distance_map(natural, with_sink=False).mean(1)
-    early, late = sink[: plan.early].mean(), sink[plan.late :].mean()
     has_sink = sink > HIGH_SINK
     shrinks = has_sink & (without <= distance)
-    estimate = Measurement.of_estimate
-    return {
-        "sink_share_early": estimate(early, "share"),
-        "sink_share_late": estimate(late, "share"),
-        "sink_late_over_early": estimate(late / early, "times"),
-        "sink_follows_norm": estimate(
-            spearman(sink.tolist(), np.log(norm_ratios(observations)).tolist()), "rank correlation"
-        ),
-        "norm_ratio_highest": estimate(norm_ratios(observations).max(), "times"),
-        "entropy_first_layer": estimate(entropy[0], "share"),
+    return estimates(observations, LAYER_UNITS, len(natural.sink), layer_numbers) | {
         "entropy_highest_layer": Measurement.of_exact(int(entropy.argmax()), "layer"),
-        "distance_late": estimate(distance[plan.late :].mean(), "tokens"),
-        "distance_late_without_sink": estimate(without[plan.late :].mean(), "tokens"),
-        "distance_late_ratio": estimate(
-            distance[plan.late :].mean() / without[plan.late :].mean(), "times"
-        ),
         "layers_with_sink": Measurement.of_exact(int(has_sink.sum()), "layers"),
         "layers_nearer_without_sink": Measurement.of_exact(int(shrinks.sum()), "layers"),
+    }
+
+
+def induction_numbers(observations: ViewObservations) -> dict[str, float | None]:
+    """Return the numbers of INDUCTION_UNITS: the best heads, and those of random weights."""
+    induction = induction_map(observations)
+    return {
+        "induction_score": float(induction.max()),
+        "induction_score_mean": float(induction.mean()),
+        "induction_score_random_weights": float(
+            induction_map(observations, REPEATED_UNTRAINED).max()
+        ),
+        "previous_score": float(previous_map(observations).max()),
+        "previous_score_random_weights": float(
+            previous_map(observations, REPEATED_UNTRAINED).max()
+        ),
     }
 
 
@@ -194,21 +283,29 @@ def _of_induction(observations: ViewObservations) -> dict[str, Measurement]:
     top = ranked(induction)[0]
     earlier = previous[: top[0]]  # of the layers before the top induction head's
     is_fed = bool(earlier.size) and bool(earlier.max() > plan.previous_threshold)
-    estimate, exact = Measurement.of_estimate, Measurement.of_exact
-    return {
-        "induction_score": estimate(induction.max(), "share"),
-        "induction_score_mean": estimate(induction.mean(), "share"),
-        "induction_score_random_weights": estimate(
-            induction_map(observations, REPEATED_UNTRAINED).max(), "share"
-        ),
+    exact = Measurement.of_exact
+    count = len(observations.statistics[REPEATED].sink)
+    return estimates(observations, INDUCTION_UNITS, count, induction_numbers) | {
         "induction_head": exact(head_name(top)),
         "induction_heads": exact(int((induction > plan.induction_threshold).sum()), "heads"),
-        "previous_score": estimate(previous.max(), "share"),
-        "previous_score_random_weights": estimate(
-            previous_map(observations, REPEATED_UNTRAINED).max(), "share"
-        ),
         "previous_head": exact(head_name(ranked(previous)[0])),
         "previous_head_before_induction": exact(is_fed),
+    }
+
+
+def ablation_numbers(observations: ViewObservations) -> dict[str, float | None]:
+    """Return the numbers of ABLATION_UNITS: ratios of losses, and of their rises."""
+    first, second = (np.mean(copy) for copy in copy_losses(observations, NOTHING))
+    without = np.mean(copy_losses(observations, INDUCTION)[1])
+    random = [np.mean(copy_losses(observations, name)[1]) for name in observations.plan.random_sets]
+    rise_of_random = np.mean(random) - second
+    rise_ratio = None
+    if rise_of_random > 0:
+        rise_ratio = float((without - second) / rise_of_random)
+    return {
+        "copy_loss_ratio": float(second / first),
+        "ablation_ratio": float(without / max(random)),
+        "ablation_rise_ratio": rise_ratio,
     }
 
 
@@ -224,22 +321,14 @@ def _of_ablation(observations: ViewObservations) -> dict[str, Measurement]:
         random_means.append(float(np.mean(copy_losses(observations, name)[1])))
         containing += previous_head in observations.heads[name]
     unit = "nats/token"
-    before, after = float(np.mean(second)), float(np.mean(without_induction))
-    rise_of_random = float(np.mean(random_means)) - before
-    rise_ratio = None
-    if rise_of_random > 0:
-        rise_ratio = (after - before) / rise_of_random
-    estimate, sample = Measurement.of_estimate, Measurement.of_sample
-    return {
+    sample = Measurement.of_sample
+    return estimates(observations, ABLATION_UNITS, len(first), ablation_numbers) | {
         "loss_first_copy": sample(first, unit),
         "loss_second_copy": sample(second, unit),
-        "copy_loss_ratio": estimate(before / float(np.mean(first)), "times"),
         "loss_without_induction_heads": sample(without_induction, unit),
         "loss_without_previous_head": sample(without_previous, unit),
         "loss_without_random_heads": sample(random_means, unit),
         "random_sets_with_previous_head": Measurement.of_exact(containing, "sets"),
-        "ablation_ratio": estimate(after / max(random_means), "times"),
-        "ablation_rise_ratio": estimate(rise_ratio, "times"),
     }
 
 

@@ -350,7 +350,7 @@ def test_gradient_checkpointing_is_refused():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"record": ["patern"]}, "patern.*known are pattern"),
+        ({"record": ["attention_map"]}, "attention_map.*known are pattern"),
         ({"layers": [2]}, "layer 2 does not exist; the model has layers 0 to 1"),
         ({"heads": [4]}, "head 4 does not exist"),
     ],
