@@ -62,22 +62,24 @@ def main(argv: list[str] | None = None) -> None:
     """List the experiments as text, or with --json as one list; subcommands have their own."""
     if argv is None:
         argv = sys.argv[1:]
-    if argv[:1] == ["quiz"]:
-        from lab import quiz
+    match argv[:1]:
+        case ["quiz"]:
+            from lab.quiz.command import main as ask
 
-        sys.exit(quiz.main(argv[1:]))
-    if argv[:1] == ["attention"]:
-        from lab.attention_views import command
+            sys.exit(ask(argv[1:]))
+        case ["attention"]:
+            from lab.attention_views.command import main as write_page
 
-        sys.exit(command.main(argv[1:]))
+            sys.exit(write_page(argv[1:]))
 
     # 1. The arguments.
     parser = argparse.ArgumentParser(
         prog="python -m lab",
         description="List the experiments of the lab.",
         epilog=(
-            "`python -m lab quiz track-a` asks about the results of a track, and grades by them; "
-            '`python -m lab attention "any text"` writes a page of a model\'s attention.'
+            "`python -m lab quiz track-a` (or track-b) asks about the results of a track, and "
+            'grades by them; `python -m lab attention "any text"` writes a page of a model\'s '
+            "attention."
         ),
     )
     parser.add_argument("--json", action="store_true", help="one JSON list on stdout")

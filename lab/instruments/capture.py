@@ -126,7 +126,7 @@ class AttentionExtractor:
             raise CaptureError(msg)
         if any(getattr(part, "gradient_checkpointing", False) for part in self.model.modules()):
             msg = "gradient checkpointing computes each layer twice; switch it off to record: "
-            msg += "model.gradient_checkpointing_disable()"
+            msg += "model.activation_checkpointing_disable()"
             raise CaptureError(msg)
 
         # 2. Switch over. Whatever fails from here on, the stack takes all of it back.
@@ -173,13 +173,18 @@ class AttentionExtractor:
         """Return a tensor of all chosen layers, [layers, …]."""
         return torch.stack([self[name, layer] for layer in self.layers])
 
+    @property
+    def recorded(self) -> frozenset[int]:
+        """Return the layers that were recorded."""
+        return frozenset(self._recorded)
+
     def require_all_recorded(self) -> None:
         """Check that every chosen layer was recorded: the guard against a hook that never ran.
 
         Raises:
             CaptureError: the model did not run inside the block, or skipped layers.
         """
-        missing = sorted(set(self.layers) - self._recorded)
+        missing = sorted(set(self.layers) - self.recorded)
         if missing:
             msg = f"layers {missing} were not recorded; run the model inside the `with` block"
             raise CaptureError(msg)

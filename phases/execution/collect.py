@@ -32,6 +32,7 @@ SUFFIXES = (
     ".md",
     ".png",
     ".svg",
+    ".html",
     ".csv",
     ".yaml",
     ".py",

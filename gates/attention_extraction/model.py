@@ -1,0 +1,161 @@
+"""FEAT-010's recorded patterns, held against transformers' eager attention, run by the gate.
+
+The real model in float32; of its other forms and of the families those that the nonce draws. torch
+is imported inside the functions, so that a warm cache never loads it.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from gates.attention_extraction.arrays import FAMILIES
+from gates.shared import outputs, stored
+from gates.shared.stored import artifact, cached, config
+from gates.shared.trials_model import without_warnings
+
+FORMS = ("bfloat16", "nf4", "adapter")
+DRAWN = 3  # families
+
+
+def differences() -> dict[str, Any]:
+    """Return what the real model's eager attention and sdpa logits differ by from the stored."""
+    read = ["artifacts/model.safetensors"]
+    document: dict[str, Any] = cached(f"real model {config()['shift']}", read, _differences)
+    return document
+
+
+def form_difference() -> tuple[str, float]:
+    """Return the form that the nonce draws, and the mean difference of a weight."""
+    form = outputs.rng().choice(FORMS)
+    read = ["artifacts/model.safetensors", "artifacts/wrappers.safetensors"]
+    read += [f"artifacts/adapter/{name}" for name in ("adapter_config.json", ADAPTER)]
+    difference: float = cached(
+        f"form {form}", read, lambda: without_warnings(_form_difference, form)
+    )
+    return form, difference
+
+
+def family_differences() -> dict[str, list[float]]:
+    """Return the largest difference of the drawn families, in float32 and float64."""
+    drawn = outputs.rng().sample(FAMILIES, DRAWN)
+    differences: dict[str, list[float]] = {}
+    for family in drawn:
+        read = [f"artifacts/families/{family}.safetensors"]
+        read += [f"artifacts/families/{family}/{name}" for name in ("config.json", WEIGHTS)]
+        differences[family] = cached(f"family {family}", read, partial(_family_differences, family))
+    return differences
+
+
+WEIGHTS = "model.safetensors"
+ADAPTER = "adapter_model.safetensors"
+
+
+def _differences() -> dict[str, Any]:
+    import torch
+
+    # 1. The stored text through the model with eager attention.
+    arrays = stored.arrays("model")
+    ids = torch.from_numpy(arrays["ids"])[None]
+    model = _load(torch.float32)
+    patterns = _eager(model, ids)[:, 0]
+    recorded = torch.from_numpy(arrays["pattern"])
+
+    # 2. Positions shifted and stretched.
+    places = torch.arange(ids.shape[1])[None]
+    shifted = _eager(model, ids, positions=places + config()["shift"])[:, 0]
+    stretched = _eager(model, ids, positions=places * config()["stretch"])[:, 0]
+
+    # 3. The same text behind padding, and the logits of sdpa.
+    padding = config()["padding"]
+    padded = torch.cat([ids[:, :1].expand(1, padding), ids[:, : ids.shape[1] - padding]], 1)
+    mask = (torch.arange(padded.shape[1]) >= padding).long()[None]
+    behind = _eager(model, padded, mask=mask)[:, 0, :, padding:]
+    model.set_attn_implementation("sdpa")
+    with torch.no_grad():
+        logits = model(ids).logits[0, config()["logits"]]
+    return {
+        "pattern": _largest(patterns, recorded),
+        "shift": _largest(shifted, patterns),
+        "stretch": _largest(stretched, patterns),
+        "padded": _largest(behind, torch.from_numpy(arrays["padded"])[:, :, padding:]),
+        "logits": _largest(logits, torch.from_numpy(arrays["logits_recorded"])),
+        "natural": len(set(arrays["ids"].tolist())),
+    }
+
+
+def _form_difference(form: str) -> float:
+    import torch
+
+    ids = torch.from_numpy(stored.arrays("model")["ids"])[None]
+    recorded = torch.from_numpy(stored.arrays("wrappers")[form])
+    dtype = torch.bfloat16 if form == "bfloat16" else torch.float32
+    model = _load(dtype, nf4=form == "nf4")
+    if form == "adapter":
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, artifact("adapter")).eval()
+    difference = _eager(model, ids)[:, 0].float() - recorded.float()
+    return float(difference.abs().mean())
+
+
+def _family_differences(family: str) -> list[float]:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    arrays = {
+        name: torch.from_numpy(array) for name, array in stored.arrays(f"families/{family}").items()
+    }
+    folder = artifact(f"families/{family}")
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="eager"
+    )
+    narrow = _eager(model.eval(), arrays["ids"], mask=arrays["mask"])
+    real = arrays["mask"][None, :, None, :, None]  # rows of padding are nobody's
+    wide = _eager(model.double(), arrays["ids"])
+    return [
+        _largest(narrow * real, arrays["float32"] * real),
+        # eager's softmax is float32 there
+        _largest(wide, arrays["float64"]),
+    ]
+
+
+def _load(dtype: Any, *, nf4: bool = False) -> Any:
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    quantiser = None
+    if nf4:
+        quantiser = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=dtype,
+        )
+    return AutoModelForCausalLM.from_pretrained(
+        outputs.inputs()[config()["model"]],
+        dtype=dtype,
+        quantization_config=quantiser,
+        attn_implementation="eager",
+        device_map="cpu",
+    ).eval()
+
+
+def _eager(model: Any, ids: Any, *, mask: Any = None, positions: Any = None) -> Any:
+    """Return eager attention's weights [L, B, H, T, T]."""
+    import torch
+
+    with torch.no_grad():
+        out = model(
+            ids,
+            attention_mask=mask,
+            position_ids=positions,
+            use_cache=False,
+            output_attentions=True,
+        )
+    return torch.stack(out.attentions)
+
+
+def _largest(a: Any, b: Any) -> float:
+    return float((a.double() - b.double()).abs().max())
