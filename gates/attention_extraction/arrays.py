@@ -86,12 +86,9 @@ def _recompute() -> dict[str, Any]:
         "numbers": numbers,
         "tables": {"families": list(worst.items()), "kinds": kinds},
         "figures": {
-            "parity": {
-                "float32": [max(pair[0], 1e-18) for pair in worst.values()],
-                "float64": [max(pair[1], 1e-18) for pair in worst.values()],
-            },
+            "parity": {"float32": [pair[0] for pair in worst.values()]},
             "groups": {"same group": cosines[0], "other group": cosines[1]},
-            "orders": _orders(model["pattern"], own, tiled),
+            "orders": _orders(model, own, tiled),
         },
     }
 
@@ -316,10 +313,20 @@ def _cosines(pattern: Any, shared: int) -> list[list[float]]:
     return [same, other]
 
 
-def _orders(pattern: Any, own: Any, tiled: Any) -> dict[str, Any]:
-    """Return head and panels of the figure: the head that the tiled order changes most."""
-    changes = abs(tiled - pattern).mean((2, 3))
-    layer, head = divmod(int(changes.argmax()), changes.shape[1])
+def _orders(model: dict[str, Any], own: Any, tiled: Any) -> dict[str, Any]:
+    """Return head and panels of the figure: the best previous-token head that tiling changes."""
+    import numpy as np
+
+    pattern = model["pattern"]
+    count, shared = pattern.shape[1], model["rot_k"].shape[2]
+    later = np.arange(1, pattern.shape[-1])
+    shares = pattern[:, :, later, later - 1].mean(-1)  # [L, H]
+    best = (-1.0, 0, 0)
+    for head in range(count):
+        if head // (count // shared) != head % shared:
+            layer = int(shares[:, head].argmax())
+            best = max(best, (float(shares[layer, head]), -layer, -head))
+    layer, head = -best[1], -best[2]
     panels = []
     for weights in (pattern, own, tiled):
         rows = weights[layer, head, :SHOWN, :SHOWN].tolist()

@@ -8,6 +8,9 @@ from lab import present
 from lab.attention_views.measured import ViewPlan
 from lab.contract import Measurement
 
+# rank correlations from which a sentence says so
+CLOSE, LOOSE = 0.6, 0.3
+
 
 def findings(plan: ViewPlan, measurements: Mapping[str, Measurement]) -> list[str]:
     """Return the sentences that the measurements support."""
@@ -88,8 +91,10 @@ def _layer_finding(plan: ViewPlan, measurements: Mapping[str, Measurement]) -> s
 def _norm_finding(measurements: Mapping[str, Measurement]) -> str:
     rho = measurements["sink_follows_norm"]
     verdict = "does not follow"
-    if rho.value is not None and rho.number > 0.6:
+    if rho.value is not None and rho.number > CLOSE:
         verdict = "follows"
+    elif rho.value is not None and rho.number > LOOSE:
+        verdict = "loosely follows"
     return (
         f"Over layers the sink share {verdict} the size of the first token's residual against the "
         f"median token's: rank correlation {present.number(rho.value, 3)}; the residual is up to "

@@ -116,7 +116,7 @@ def test_a_guard_that_did_not_hold_is_seen(judged, mutant):
 def test_a_figure_of_other_numbers_is_seen(judged, mutant, name):
     path = mutant / f"figures/{name}.json"
     figure = json.loads(path.read_text())
-    figure["series"][1]["y"][1] = figure["series"][1]["y"][1] * 1.1 + 1e-3
+    figure["series"][-1]["y"][1] = figure["series"][-1]["y"][1] * 1.1 + 1e-3
     path.write_text(json.dumps(figure))
     assert warm.fails(f"test_figure_shows_the_numbers[{name}]", GATE, mutant, judged[1])
 

@@ -238,6 +238,7 @@ def all_findings(**changes: float | str | bool) -> str:
         ("sink_rate_one_token", 99.0, "it vanishes", "it stays there"),
         ("sink_late_over_early", 0.5, "token grows with depth", "does not grow with depth"),
         ("sink_follows_norm", 0.1, "follows the size", "does not follow the size"),
+        ("sink_follows_norm", 0.5, "share follows the size", "share loosely follows the size"),
         ("distance_late_without_sink", 99.0, "which is nearer", "which is farther"),
         ("induction_score", 0.01, "training made them", "so there are none"),
         ("previous_head_before_induction", False, "an earlier layer has", "no earlier layer has"),
