@@ -32,7 +32,8 @@ def natural(tokenizer: PreTrainedTokenizerBase, count: int, length: int) -> torc
 
     No token is put in front: the first one is an ordinary word.
     """
-    ids = tokenizer.encode(text(), add_special_tokens=False)
+    # Not verbose: the text is longer than the model takes, but only windows of it are used.
+    ids = tokenizer.encode(text(), add_special_tokens=False, verbose=False)
     if len(ids) < count * length:
         msg = f"the text has {len(ids)} tokens; expected at least {count} x {length}"
         raise ValueError(msg)
