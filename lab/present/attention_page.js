@@ -78,7 +78,8 @@ const tokenName = (position) => `${position} “${textNow().tokens[position]}”
 
 function shown(statistic, value) {
   if (value === null) return "–";
-  return statistic.is_share ? percent(value) : value.toFixed(2);
+  if (statistic.is_share) return percent(value);
+  return value.toFixed(2).replace(/^-(0\.00)$/, "$1"); // rounded to 0 from below, it has no sign
 }
 
 let palette = {};
