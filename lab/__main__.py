@@ -1,6 +1,8 @@
-"""`python -m lab`: list experiments; `python -m lab quiz TRACK`: questions on a track's results.
+"""`python -m lab`: list experiments.
 
-The list reads the sources without importing them, so torch is never loaded.
+`python -m lab quiz TRACK` asks about a track's results; `python -m lab attention "any text"` writes
+a page that shows where a model's heads look. The list reads the sources without importing them, so
+torch is never loaded for it.
 """
 
 from __future__ import annotations
@@ -57,20 +59,27 @@ def _profiles(module: Path) -> tuple[str, ...]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """List the experiments as text, or with --json as one list; `quiz` has arguments of its own."""
+    """List the experiments as text, or with --json as one list; subcommands have their own."""
     if argv is None:
         argv = sys.argv[1:]
-    if argv[:1] == ["quiz"]:
-        from lab import quiz
+    match argv[:1]:
+        case ["quiz"]:
+            from lab.quiz.command import main as ask
 
-        sys.exit(quiz.main(argv[1:]))
+            sys.exit(ask(argv[1:]))
+        case ["attention"]:
+            from lab.attention_views.command import main as write_page
+
+            sys.exit(write_page(argv[1:]))
 
     # 1. The arguments.
     parser = argparse.ArgumentParser(
         prog="python -m lab",
         description="List the experiments of the lab.",
         epilog=(
-            "`python -m lab quiz track-a` asks about the results of a track, and grades by them."
+            "`python -m lab quiz track-a` (or track-b) asks about the results of a track, and "
+            'grades by them; `python -m lab attention "any text"` writes a page of a model\'s '
+            "attention."
         ),
     )
     parser.add_argument("--json", action="store_true", help="one JSON list on stdout")

@@ -240,8 +240,8 @@ def _rotation(model: dict[str, Any]) -> dict[str, Any]:
     weights = _softmax(queries @ keys.T / math.sqrt(queries.shape[-1]))
     return {
         "previous_token_head": f"L{layer}H{head}",
-        "previous_token_share": float(shares.max()),
-        "previous_token_share_unrotated": float(weights[later, later - 1].mean()),
+        "previous_token_share": _mean(model["pattern"][layer, head, later, later - 1].tolist()),
+        "previous_token_share_unrotated": _mean(weights[later, later - 1].tolist()),
     }
 
 
@@ -302,11 +302,15 @@ def _cosines(pattern: Any, shared: int) -> list[list[float]]:
     for layer in pattern:
         flat = [layer[head][:, 1:].ravel() for head in range(heads)]
         lengths = [math.sqrt(row @ row) for row in flat]
-        inside, outside = [], []
+        inside: list[float] = []
+        outside: list[float] = []
         for a in range(heads):
             for b in range(a):
                 cosine = flat[a] @ flat[b] / (lengths[a] * lengths[b])
-                (inside if a // size == b // size else outside).append(cosine)
+                group = outside
+                if a // size == b // size:
+                    group = inside
+                group.append(cosine)
         same.append(float(np.mean(inside)))
         other.append(float(np.mean(outside)))
     return [same, other]

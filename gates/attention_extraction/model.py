@@ -6,6 +6,7 @@ is imported inside the functions, so that a warm cache never loads it.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from gates.attention_extraction.arrays import FAMILIES
@@ -38,13 +39,11 @@ def form_difference() -> tuple[str, float]:
 def family_differences() -> dict[str, list[float]]:
     """Return the largest difference of the drawn families, in float32 and float64."""
     drawn = outputs.rng().sample(FAMILIES, DRAWN)
-    differences = {}
+    differences: dict[str, list[float]] = {}
     for family in drawn:
         read = [f"artifacts/families/{family}.safetensors"]
         read += [f"artifacts/families/{family}/{name}" for name in ("config.json", WEIGHTS)]
-        differences[family] = cached(
-            f"family {family}", read, lambda family=family: _family_differences(family)
-        )
+        differences[family] = cached(f"family {family}", read, partial(_family_differences, family))
     return differences
 
 

@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import statistics
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gates.shared import deciding, outputs, standard
+from gates.shared import assessment, deciding, outputs, standard
 
 EXPERIMENTS = ("FEAT-005", "FEAT-006", "FEAT-007", "FEAT-008")
 CURVES, RATES, RANKS, FORGETTING = EXPERIMENTS
@@ -169,102 +167,27 @@ def test_every_experiment_used_the_data_that_the_first_one_froze(feature: str) -
 #### registered before, assessed after
 
 
-def predictions() -> list[dict[str, Any]]:
-    """Return the predictions that the self-assessment scored."""
-    stored: list[dict[str, Any]] = outputs.read_json(f"{ASSESSMENT}/predictions.json")
-    return stored
-
-
-def results() -> dict[str, dict[str, Any]]:
-    """Return experiment -> its measurements."""
-    return {feature: outputs.result(feature)["measurements"] for feature in EXPERIMENTS}
-
-
-def recomputed_assessment() -> dict[str, Any]:
-    """Return the self-assessment's measurements, and the effect of each comparison."""
-    files = [f"{ASSESSMENT}/{name}.json" for name in ("questions", "candidates", "predictions")]
-    files += [f"{feature}/result.json" for feature in EXPERIMENTS]
-    return dict(outputs.cached("phase 2 self-assessment", files, recompute_assessment))
-
-
-def recompute_assessment() -> dict[str, Any]:
-    questions = outputs.read_json(f"{ASSESSMENT}/questions.json")["questions"]
-    candidates = outputs.read_json(f"{ASSESSMENT}/candidates.json")
-    measurements = results()
-    effects = [
-        deciding.evaluate_candidate(candidate, measurements).effect for candidate in candidates
-    ]
-    return {
-        "measurements": deciding.compute_measurements(
-            questions, candidates, predictions(), measurements
-        ),
-        "effects": effects,
-    }
-
-
 @pytest.mark.parametrize("feature", EXPERIMENTS)
 def test_experiment_registered_what_it_expected(feature: str) -> None:
-    # 1. What the plan registered.
-    plan = json.loads(Path(outputs.inputs()["plan"]).read_text("utf-8"))
-    planned = []
-    for phase in plan["phases"]:
-        planned += [entry for entry in phase["features"] if entry["id"] == feature]
-    assert len(planned) == 1, f"the plan has {len(planned)} features {feature}; expected 1"
-    registered = planned[0].get("predictions", [])
-    assert registered, f"{feature} predicted nothing"
-
-    # 2. The self-assessment scored just that.
-    assessed = {item["id"]: item for item in predictions() if item["feature"] == feature}
-    assert [prediction["id"] for prediction in registered] == list(assessed)
-    for prediction in registered:
-        name = prediction["id"]
-        for field in ("claim", "measurement", "comparator", "value"):
-            assert assessed[name][field] == prediction[field], f"{feature} {name}: another {field}"
+    assessment.assert_registered(ASSESSMENT, feature)
 
 
 @pytest.mark.parametrize("name", deciding.COMPUTED)
 def test_self_assessment_follows_from_the_results_beside_it(name: str) -> None:
-    outputs.assert_agrees(name, recomputed_assessment()["measurements"][name], of=ASSESSMENT)
+    numbers = assessment.recomputed(ASSESSMENT, EXPERIMENTS)["measurements"]
+    outputs.assert_agrees(name, numbers[name], of=ASSESSMENT)
 
 
 @pytest.mark.parametrize("feature", EXPERIMENTS)
 def test_explanations_state_the_numbers_of_this_phase(feature: str) -> None:
-    document = outputs.read_json(f"{ASSESSMENT}/questions.json")
-    names: set[str] = set()
-    for question in document["questions"]:
-        names |= deciding.rule_names(question)
-    assert any(name.startswith(f"{feature}.") for name in names), (
-        f"no question is decided by {feature}"
-    )
-    misstatements = deciding.find_misstatements(document, results())
-    assert [text for text in misstatements if f"{feature}." in text] == []
+    assessment.assert_explanations_state(ASSESSMENT, EXPERIMENTS, feature)
 
 
 def test_minimum_interesting_experiment_is_named_and_answered_by_a_receipt() -> None:
-    # 1. It is one of the candidates, and its effect is the one that was measured.
-    candidates = {item["name"]: item for item in outputs.read_json(f"{ASSESSMENT}/candidates.json")}
-    name = outputs.value("minimum_experiment", ASSESSMENT)
-    assert name in candidates
-    effect = recomputed_assessment()["effects"][list(candidates).index(name)]
-    expected = {field: effect.get(field) for field in ("value", "stderr", "n")}
-    outputs.assert_agrees(deciding.EFFECT, expected, of=ASSESSMENT)
-
-    # 2. The first finding names it, its question and its feature's receipt.
-    feature = outputs.value("minimum_experiment_feature", ASSESSMENT)
-    receipt = outputs.read_json(f"{ASSESSMENT}/sources.json")[feature]["receipt"]
-    finding = outputs.result(ASSESSMENT)["findings"][0]
-    assert repr(name) in finding
-    assert receipt in finding
-    assert candidates[name]["question"] in finding
+    assessment.assert_minimum_experiment(ASSESSMENT, EXPERIMENTS)
 
 
 @pytest.mark.integrity
 @pytest.mark.parametrize("feature", EXPERIMENTS)
 def test_self_assessment_names_this_result_and_its_receipt(feature: str) -> None:
-    source = outputs.read_json(f"{ASSESSMENT}/sources.json")[feature]
-    receipt = source["receipt"]
-    assert re.fullmatch(r"sha256:[0-9a-f]{64}", receipt), f"{feature} has no receipt: {receipt}"
-    digest = outputs.digest_of(outputs.out() / feature / "result.json")
-    assert source["result"] == f"sha256:{digest}", (
-        f"{feature}: the self-assessment was made from another result"
-    )
+    assessment.assert_rests_on(ASSESSMENT, feature)

@@ -1,4 +1,4 @@
-"""Gate of FEAT-009: does every answer follow from the results, every score from the plan?
+"""Gate of FEAT-009 and FEAT-013: does every answer follow from the results, and every score?
 
 Nothing was trained, so everything is computed again: the rules of questions.json on the inputs'
 results, the plan's predictions by the rule of docs/prd-format.md, the comparisons by their effects
@@ -12,6 +12,7 @@ import json
 import os
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,48 @@ from gates.shared.standard import (  # noqa: F401 - pytest collects them as this
     test_report_was_made_from_the_result,
 )
 
-# at least these; more are allowed
-TOPICS = {"forward and backward pass", "loss landscape", "optimizer state", "batch and rate"}
 MIN_QUESTIONS = 12
 LETTERS = "abcdefgh"
 FILES = ("questions.json", "candidates.json", "predictions.json")
+
+
+@dataclass(frozen=True)
+class Track:
+    """What a track's self-assessment must have.
+
+    topics: at least these are asked about; figure_prefix: of the names of its figures.
+    """
+
+    topics: frozenset[str]
+    figure_prefix: str = ""
+
+
+# features that are assessed -> the track
+TRACKS = {
+    ("FEAT-005", "FEAT-006", "FEAT-007", "FEAT-008"): Track(
+        frozenset(
+            {"forward and backward pass", "loss landscape", "optimizer state", "batch and rate"}
+        ),
+    ),
+    ("FEAT-010", "FEAT-011", "FEAT-012", "FEAT-021"): Track(
+        frozenset(
+            {
+                "queries, keys and values",
+                "scores",
+                "multi-head and grouped-query attention",
+                "position encoding",
+            }
+        ),
+        figure_prefix="attention_",
+    ),
+}
+
+
+def track() -> Track:
+    """Return the track whose features are among the inputs."""
+    assessed = tuple(features())
+    assert assessed in TRACKS, f"{assessed} are the features of no track"
+    return TRACKS[assessed]
 
 
 def input_entries() -> dict[str, dict[str, Any]]:
@@ -198,7 +236,7 @@ def test_every_feature_made_a_prediction_and_is_asked_about() -> None:
 def test_questions_cover_the_topics() -> None:
     topics = column(questions(), "topic")
     assert len(topics) >= MIN_QUESTIONS
-    assert {topic for topic in topics if topics.count(topic) >= 2} >= TOPICS
+    assert {topic for topic in topics if topics.count(topic) >= 2} >= track().topics
     assert len(set(column(questions(), "id"))) == len(topics)
 
 
@@ -337,7 +375,7 @@ def test_candidates_are_shown_as_they_were_evaluated() -> None:
 
 
 def test_figure_shows_how_the_predictions_fared() -> None:
-    figure = outputs.read_json("figures/predictions.json")
+    figure = outputs.read_json(f"figures/{track().figure_prefix}predictions.json")
     series = {item["label"]: item for item in figure["series"]}
     predicting = column(predictions(), "feature")
     pairs = list(zip(predicting, recomputed()["outcomes"], strict=True))
@@ -361,7 +399,7 @@ def test_figure_shows_the_comparisons() -> None:
         highs.append(float(high))
 
     # 2. What is shown.
-    (series,) = outputs.read_json("figures/candidates.json")["series"]
+    (series,) = outputs.read_json(f"figures/{track().figure_prefix}candidates.json")["series"]
     assert series["x"] == names
     assert outputs.same(series["y"], values, 1e-9)
     lower, upper = series["band"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -222,11 +221,13 @@ def _traces(model: PreTrainedModel) -> int:
     hooks = 0
     for module in model.modules():
         hooks += len(module._forward_hooks) + len(module._forward_pre_hooks)
-    return hooks + (model.config._attn_implementation != "sdpa")
+    is_changed = model.config._attn_implementation != "sdpa"
+    return hooks + int(is_changed)
 
 
 def _array(tensor: torch.Tensor) -> np.ndarray:
-    return tensor.detach().cpu().contiguous().numpy()
+    array: np.ndarray = tensor.detach().cpu().contiguous().numpy()
+    return array
 
 
 def load_from(folder: str | Path, device: str) -> Callable[..., Loaded]:
@@ -236,10 +237,3 @@ def load_from(folder: str | Path, device: str) -> Callable[..., Loaded]:
         return models.load(folder, dtype=dtype, quantisation=quantisation, device=device)
 
     return load
-
-
-def saved_tiny(seed: int) -> tempfile.TemporaryDirectory[str]:
-    """Return a temporary folder with the tiny random model."""
-    folder = tempfile.TemporaryDirectory()
-    models.save(models.tiny(seed), Path(folder.name))
-    return folder

@@ -48,22 +48,22 @@ def parity(observations: ExtractionObservations) -> dict[str, Measurement]:
     family_errors = [family.errors["float32"].max() for family in families]
     family_wide = [family.errors["float64"].max() for family in families]
     numbers = {
-        "parity_float32": _weight(narrow),
-        "parity_float64": _weight(wide),
-        "parity_orders": Measurement.of_estimate(
+        "parity_float32": _error(narrow),
+        "parity_float64": _error(wide),
+        "parity_orders": Measurement.of_exact(
             float(np.log10(max(narrow, EPSILON) / max(wide, EPSILON))), "orders of magnitude"
         ),
-        "parity_families": _weight(max(family_errors)),
-        "parity_families_float64": _weight(max(family_wide)),
+        "parity_families": _error(max(family_errors)),
+        "parity_families_float64": _error(max(family_wide)),
         "families": Measurement.of_exact(len(family_errors), "families"),
         "families_in_parity": Measurement.of_exact(
             sum(bool(error < PARITY) for error in family_errors), "families"
         ),
-        "shift_change": _weight(errors["shift"].max()),
-        "stretch_change": _weight(errors["stretch"].max()),
+        "shift_change": _error(errors["shift"].max()),
+        "stretch_change": _error(errors["stretch"].max()),
     }
     for name in WRAPPERS:
-        numbers[f"parity_{name}"] = _weight(errors[name].max())
+        numbers[f"parity_{name}"] = _error(errors[name].max())
     return numbers
 
 
@@ -109,10 +109,10 @@ def identities(model: ModelArrays) -> dict[str, Measurement]:
     values = each_head(model.v, pattern.shape[1])  # [L, T, H, D]
     z = np.einsum("lhqk,lkhd->lqhd", pattern, values)
     return {
-        "later_key_share": _exact_weight((pattern * later).max()),
-        "padded_key_share": _exact_weight(padding.max()),
-        "row_sum_error": _weight(np.abs(pattern.sum(-1) - 1).max()),
-        "statistics_error": Measurement.of_estimate(
+        "later_key_share": _error((pattern * later).max()),
+        "padded_key_share": _error(padding.max()),
+        "row_sum_error": _error(np.abs(pattern.sum(-1) - 1).max()),
+        "statistics_error": Measurement.of_exact(
             float(max(np.abs(gap).max() for gap in gaps)), "nats or shares"
         ),
         "z_error": _relative(z, model.z),
@@ -134,11 +134,11 @@ def heads(model: ModelArrays) -> dict[str, Measurement]:
     tiled = patterns(model.rot_q, np.tile(model.rot_k, (1, 1, count // model.rot_k.shape[2], 1)))
     same, other = group_cosines(model)
     return {
-        "interleaved_error": _weight(np.abs(interleaved - model.pattern).max()),
-        "tiled_error": _weight(np.abs(tiled - model.pattern).max()),
-        "gqa_same_group_cosine": _over_layers(same, ""),
-        "gqa_other_group_cosine": _over_layers(other, ""),
-        "gqa_gap": _over_layers(same - other, ""),
+        "interleaved_error": _error(np.abs(interleaved - model.pattern).max()),
+        "tiled_error": _error(np.abs(tiled - model.pattern).max()),
+        "gqa_same_group_cosine": _mean(same),
+        "gqa_other_group_cosine": _mean(other),
+        "gqa_gap": _mean(same - other),
         "gqa_layers_with_gap": Measurement.of_exact(int((same > other).sum()), "layers"),
     }
 
@@ -151,8 +151,8 @@ def scale(model: ModelArrays) -> dict[str, Measurement]:
         scores = factor * np.einsum("lqhd,lkhd->lhqk", *_double(model.rot_q, keys))
         visible = np.tril(np.ones(scores.shape[-2:], dtype=bool))
         deviations = scores[..., visible].std(axis=(1, 2))  # [L]
-        numbers[f"score_deviation_{name}"] = _over_layers(deviations, "")
-        numbers[f"entropy_{name}"] = _over_layers(spread(softmax(scores)).mean(1), "")
+        numbers[f"score_deviation_{name}"] = _mean(deviations)
+        numbers[f"entropy_{name}"] = _mean(spread(softmax(scores)).mean(1))
     return numbers
 
 
@@ -172,23 +172,24 @@ def first_token(model: ModelArrays) -> dict[str, Measurement]:
     products = (keys[:, 0] * mean_key).sum(-1)
     cosines = products / np.linalg.norm(keys[:, 0], axis=-1) / np.linalg.norm(mean_key, axis=-1)
     return {
-        "sink_value_ratio": _over_layers(ratios.mean(1), ""),
-        "sink_key_cosine": _over_layers(cosines.mean(1), ""),
+        "sink_value_ratio": _mean(ratios.mean(1)),
+        "sink_key_cosine": _mean(cosines.mean(1)),
     }
 
 
 def rotation(model: ModelArrays) -> dict[str, Measurement]:
-    """Return the best previous-token head's share with RoPE, and without it."""
-    scores = np.diagonal(model.pattern, -1, 2, 3).mean(-1)  # [L, H]
+    """Return the best previous-token head's share with RoPE, and without it, over queries."""
+    shares = np.diagonal(model.pattern, -1, 2, 3).astype(np.float64)  # [L, H, T - 1]
+    scores = shares.mean(-1)
     layer, head = np.unravel_index(scores.argmax(), scores.shape)
     count = model.pattern.shape[1]
     keys = each_head(model.k[layer : layer + 1], count)[:, :, head : head + 1]
     queries = model.q[layer : layer + 1, :, head : head + 1]
-    without = patterns(queries, keys)  # [1, 1, T, T]
+    without = np.diagonal(patterns(queries, keys)[0, 0], -1)  # [T - 1]
     return {
         "previous_token_head": Measurement.of_exact(f"L{layer}H{head}"),
-        "previous_token_share": _weight(scores.max()),
-        "previous_token_share_unrotated": _weight(np.diagonal(without, -1, 2, 3).mean()),
+        "previous_token_share": _mean(shares[layer, head]),
+        "previous_token_share_unrotated": _mean(without),
     }
 
 
@@ -222,7 +223,8 @@ def softmax(scores: np.ndarray) -> np.ndarray:
     later = np.triu(np.ones(scores.shape[-2:], dtype=bool), 1)
     hidden = np.where(later, -np.inf, scores)
     weights = np.exp(hidden - hidden.max(-1, keepdims=True))
-    return weights / weights.sum(-1, keepdims=True)
+    normalised: np.ndarray = weights / weights.sum(-1, keepdims=True)
+    return normalised
 
 
 def spread(weights: np.ndarray) -> np.ndarray:
@@ -230,7 +232,8 @@ def spread(weights: np.ndarray) -> np.ndarray:
     logarithms = np.log(np.where(weights > 0, weights, 1.0))
     entropies = -(weights * logarithms).sum(-1)[..., FIRST_SPREAD:]
     largest = np.log(np.arange(FIRST_SPREAD, weights.shape[-1]) + 1)
-    return (entropies / largest).mean(-1)
+    shares: np.ndarray = (entropies / largest).mean(-1)
+    return shares
 
 
 def rotated(heads: np.ndarray, theta: float) -> np.ndarray:
@@ -271,24 +274,21 @@ def _double(*arrays: np.ndarray) -> list[np.ndarray]:
     return [array.astype(np.float64) for array in arrays]
 
 
-def _weight(value: float) -> Measurement:
-    return Measurement.of_estimate(float(value), "")
-
-
-def _exact_weight(value: float) -> Measurement:
+def _error(value: float) -> Measurement:
+    """Return by how much an identity is missed: no draw is in it, so it is exact."""
     return Measurement.of_exact(float(value))
 
 
 def _relative(actual: np.ndarray, expected: np.ndarray) -> Measurement:
     """Return the largest difference as a share of the largest expected number."""
     difference = np.abs(actual - expected.astype(np.float64)).max()
-    return Measurement.of_estimate(float(difference / np.abs(expected).max()), "")
+    return _error(difference / np.abs(expected).max())
 
 
-def _over_layers(values: np.ndarray, unit: str) -> Measurement:
-    """Return the mean over layers, its standard error and n; the layers' values are in a figure."""
-    sample = Measurement.of_sample(values.tolist(), unit)
-    return Measurement.of_estimate(sample.value, unit, stderr=sample.stderr, n=sample.n)
+def _mean(values: np.ndarray) -> Measurement:
+    """Return the mean over layers or queries, its standard error and n; the values are stored."""
+    sample = Measurement.of_sample(values.tolist(), "")
+    return Measurement.of_estimate(sample.value, "", stderr=sample.stderr, n=sample.n)
 
 
 def by_layer(observations: ExtractionObservations) -> Mapping[str, np.ndarray]:

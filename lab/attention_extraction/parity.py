@@ -61,4 +61,5 @@ def largest_error(
     difference = (recorded.double() - reference.double()).abs()
     if mask is not None:
         difference = difference * mask[None, :, None, :, None]
-    return difference.flatten(1).amax(1).cpu().numpy()
+    largest: np.ndarray = difference.flatten(1).amax(1).cpu().numpy()
+    return largest

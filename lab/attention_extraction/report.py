@@ -13,7 +13,7 @@ def findings(measurements: Mapping[str, Measurement]) -> tuple[str, ...]:
     """Return what the numbers say."""
     m = measurements
 
-    def shown(name: str, digits: int = 2) -> str:
+    def shown(name: str, digits: int = 3) -> str:
         return number(m[name].value, digits)
 
     unchanged = "logits stayed the same bit for bit"
@@ -37,19 +37,19 @@ def findings(measurements: Mapping[str, Measurement]) -> tuple[str, ...]:
         f"{shown('query_heads')} query heads share {shown('key_heads')} key heads: head h reads "
         f"key head h // {shown('group_size')}. The tiled order would be wrong by up to "
         f"{shown('tiled_error')} of a weight. Heads of a group are {alike} than others: cosine "
-        f"{shown('gqa_same_group_cosine', 3)} against {shown('gqa_other_group_cosine', 3)}, sink "
+        f"{shown('gqa_same_group_cosine')} against {shown('gqa_other_group_cosine')}, sink "
         f"column left out.",
-        f"Without the scale {shown('score_scale', 3)} the scores would spread "
-        f"{shown('score_deviation_unscaled', 3)} instead of {shown('score_deviation_scaled', 3)}, "
-        f"and rows of attention keep {shown('entropy_unscaled', 3)} of the largest entropy instead "
-        f"of {shown('entropy_scaled', 3)}.",
+        f"Without the scale {shown('score_scale')} the scores would spread "
+        f"{shown('score_deviation_unscaled')} instead of {shown('score_deviation_scaled')}, "
+        f"and rows of attention keep {shown('entropy_unscaled')} of the largest entropy instead "
+        f"of {shown('entropy_scaled')}.",
         f"Adding a constant to all positions changes weights by at most {shown('shift_change')}, "
         f"stretching them by up to {shown('stretch_change')}: RoPE sees distances.",
-        f"The value at the first token is {shown('sink_value_ratio', 3)} times as long as the "
+        f"The value at the first token is {shown('sink_value_ratio')} times as long as the "
         f"median value: what the sink is given is mostly not fetched.",
-        f"{m['previous_token_head'].value} gives {shown('previous_token_share', 3)} to the "
+        f"{m['previous_token_head'].value} gives {shown('previous_token_share')} to the "
         f"previous token; without the rotation of q and k "
-        f"{shown('previous_token_share_unrotated', 3)}.",
+        f"{shown('previous_token_share_unrotated')}.",
         f"All patterns of one text of 2,048 tokens are {quantity(m['full_pattern_bytes_2048'])}, "
         f"their statistics {quantity(m['statistics_bytes_2048'])}.",
     )

@@ -1,1 +1,1 @@
-"""Attention views: maps of attention, each with its number, its control and a causal test."""
+"""Attention views: maps, head grids and a page, each with a number, a control, a causal test."""

@@ -96,10 +96,12 @@ def _of_output(
         by_head = output.view(batch, total, -1, 3 * attention.head_size)
         return by_head.chunk(3, dim=-1)[place]
 
-    # 3. Phi-3 and GPT-2: all of q, then all of k, then all of v.
+    # 3. GPT-2: all of q, all of k, all of v, equally wide.
+    if hasattr(attention, "c_attn"):
+        return output.chunk(3, dim=-1)[place]
+
+    # 4. Phi-3: the same, but k and v have fewer heads.
     config: Any = attention.config
-    width = getattr(attention, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    query_width = config.num_attention_heads * width
-    key_width = (getattr(config, "num_key_value_heads", None) or config.num_attention_heads) * width
-    value_width = output.shape[-1] - query_width - key_width
-    return output.split([query_width, key_width, value_width], dim=-1)[place]
+    query_width = config.num_attention_heads * attention.head_dim
+    key_width = config.num_key_value_heads * attention.head_dim
+    return output.split([query_width, key_width, key_width], dim=-1)[place]

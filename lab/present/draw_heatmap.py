@@ -6,6 +6,7 @@ Matplotlib (Agg) is imported here only, and only when a figure is drawn.
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,7 +40,7 @@ def picture_of(heatmap: Heatmap) -> Any:
     grid = picture.subplots(down, across, squeeze=False)
     places = list(grid.flat)
 
-    # 2. The panels; a place that is left over stays empty.
+    # 2. The panels; a place that is left over stays empty. At 10 points 11 letters take an inch.
     norm, colour_map = _colours(heatmap)
     mesh: Any = None
     for axes, panel in zip(places, heatmap.panels, strict=False):
@@ -47,7 +48,7 @@ def picture_of(heatmap: Heatmap) -> Any:
         _name_cells(axes.xaxis, heatmap.x_names, panel.shape[1], is_x=True)
         _name_cells(axes.yaxis, heatmap.y_names, panel.shape[0], is_x=False)
         if count > 1:
-            axes.set_title(panel.label, fontsize=10)
+            axes.set_title(textwrap.fill(panel.label, max(int(width * 11), 10)), fontsize=10)
     for axes in places[count:]:
         axes.set_visible(False)
 

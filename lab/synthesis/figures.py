@@ -9,12 +9,12 @@ from lab.synthesis.measured import Assessment
 from lab.synthesis.retrospect import OUTCOMES
 
 
-def figures(assessment: Assessment) -> list[present.Figure]:
-    """Return all figures of the report."""
-    return [predictions_figure(assessment), candidates_figure(assessment)]
+def figures(assessment: Assessment, prefix: str) -> list[present.Figure]:
+    """Return all figures of the report; their names begin with `prefix`."""
+    return [predictions_figure(assessment, prefix), candidates_figure(assessment, prefix)]
 
 
-def predictions_figure(assessment: Assessment) -> present.Figure:
+def predictions_figure(assessment: Assessment, prefix: str) -> present.Figure:
     """Show how many predictions of each feature held, were missed or stayed inconclusive."""
     features = list(assessment.results)
     # One series of bars for each outcome, with a bar for each feature.
@@ -26,7 +26,7 @@ def predictions_figure(assessment: Assessment) -> present.Figure:
         series.append(present.Series(outcome.lower(), features, counts, kind="bar"))
         totals.append(f"{sum(counts)} {outcome.lower()}")
     return present.Figure(
-        name="predictions",
+        name=f"{prefix}predictions",
         title="What was predicted before the track, and what held",
         caption=f"{count(len(outcomes), 'prediction')}: {', '.join(totals)}. A miss is a finding.",
         x_label="feature",
@@ -35,7 +35,7 @@ def predictions_figure(assessment: Assessment) -> present.Figure:
     )
 
 
-def candidates_figure(assessment: Assessment) -> present.Figure:
+def candidates_figure(assessment: Assessment, prefix: str) -> present.Figure:
     """Show the effect of each comparison with its interval: one that excludes 0 is decided."""
     results = [result for result in assessment.candidates if is_number(result.effect.value)]
     names, effects, lows, highs = [], [], [], []
@@ -57,7 +57,7 @@ def candidates_figure(assessment: Assessment) -> present.Figure:
         f"{assessment.minimum.candidate.name!r}."
     )
     return present.Figure(
-        name="candidates",
+        name=f"{prefix}candidates",
         title="Comparisons of two settings, one difference per seed",
         caption=caption,
         x_label="comparison",

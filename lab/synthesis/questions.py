@@ -36,7 +36,6 @@ from lab.synthesis.evidence import (
     measurement_names,
 )
 
-TRACK_A = Path(__file__).with_name("track_a.yaml")
 RULES = ("largest", "smallest", "bracket", "interval", "equals", "number")
 PLACEHOLDER = re.compile(rf"\{{({NAME.pattern})\}}")
 TOLERANCE = 0.1  # of a number: how far off the answer of a reader who did not look it up may be
@@ -121,7 +120,7 @@ class PosedQuestion:
 #### reading
 
 
-def read_questions(path: Path = TRACK_A) -> tuple[tuple[QuizQuestion, ...], Mapping[str, Any]]:
+def read_questions(path: Path) -> tuple[tuple[QuizQuestion, ...], Mapping[str, Any]]:
     """Return the questions of a file, and the whole parsed file.
 
     Raises:

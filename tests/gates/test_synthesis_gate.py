@@ -1,6 +1,6 @@
-"""The gate of FEAT-009 passes what follows from the results and sees every lie.
+"""The gate of FEAT-009 and FEAT-013 passes what follows from the results and sees every lie.
 
-The runner finds it able to fail.
+The runner finds it able to fail for each track. What it says of a forgery is tested on track A.
 """
 
 import json
@@ -22,6 +22,8 @@ from tests.lab.synthesis import track
 GATE = "synthesis/test_synthesis.py"
 MODULE = "lab.synthesis.experiment"
 CONFIG = "lab/synthesis/experiment.yaml"
+MODULE_B = "lab.synthesis.attention"
+CONFIG_B = "lab/synthesis/attention.yaml"
 
 # edits a copy of the outputs: (its folder, its parsed result.json)
 Edit = Callable[[Path, dict[str, Any]], None]
@@ -52,9 +54,23 @@ def forge(outputs: Path, target: Path, edit: Edit) -> Path:
     return target
 
 
+@pytest.fixture(scope="module")
+def inputs_file_b(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return track.write_inputs(tmp_path_factory.mktemp("track-b"), track="track-b")
+
+
+@pytest.fixture(scope="module")
+def outputs_b(inputs_file_b: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("outputs-b") / "out"
+    return run_experiment(MODULE_B, CONFIG_B, inputs_file_b, out)
+
+
+@pytest.mark.parametrize("suffix", ["", "_b"], ids=["track-a", "track-b"])
 def test_the_runner_finds_the_gate_able_to_fail_and_every_measurement_judged(
-    outputs: Path, inputs_file: Path, tmp_path: Path
+    request: pytest.FixtureRequest, tmp_path: Path, suffix: str
 ) -> None:
+    outputs: Path = request.getfixturevalue(f"outputs{suffix}")
+    inputs_file: Path = request.getfixturevalue(f"inputs_file{suffix}")
     judgement = judge_feature(
         GateSpec(GateKind.PYTEST, f"gates/{GATE}", 120),
         gates_dir=ROOT,
@@ -183,6 +199,26 @@ def test_a_forger_who_seals_everything_anew_is_seen(
         assert failed == []
     else:
         assert check in failed
+
+
+def test_topics_that_are_not_asked_about_are_seen_on_each_track(
+    outputs_b: Path, inputs_file_b: Path, tmp_path: Path
+) -> None:
+    def rename_topic(content: dict[str, Any]) -> None:
+        for question in [*content["questions"], *content["posed_questions"]]:
+            if question["topic"] == "position encoding":
+                question["topic"] = "loss landscape"
+
+    out = forge(outputs_b, tmp_path / "out", edit_json("questions.json", rename_topic))
+    assert "test_questions_cover_the_topics" in failing(GATE, out, inputs_file_b)
+
+
+def test_features_of_no_track_are_refused(outputs: Path, inputs_file: Path, tmp_path: Path) -> None:
+    entries = json.loads(inputs_file.read_text())
+    del entries["FEAT-008"]
+    (tmp_path / "inputs.json").write_text(json.dumps(entries))
+    failed = failing(GATE, outputs, tmp_path / "inputs.json", "-m", "not integrity")
+    assert "test_questions_cover_the_topics" in failed
 
 
 def test_answers_made_from_other_results_are_seen(outputs: Path, tmp_path: Path) -> None:

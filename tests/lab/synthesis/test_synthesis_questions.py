@@ -19,10 +19,27 @@ from lab.synthesis.questions import (
     grade_answer,
     pose,
 )
+from lab.synthesis.tracks import TRACKS
 from tests.lab.synthesis import track
 
-TRACK_QUESTIONS, _ = questions.read_questions()
-IDS = [question.id for question in TRACK_QUESTIONS]
+QUESTIONS = {name: questions.read_questions(item.questions)[0] for name, item in TRACKS.items()}
+EVERY_QUESTION = []  # (track, question) of all tracks
+for _name, _questions in QUESTIONS.items():
+    EVERY_QUESTION += [pytest.param(_name, item, id=f"{_name}-{item.id}") for item in _questions]
+TOPICS = {
+    "track-a": {
+        "forward and backward pass",
+        "loss landscape",
+        "optimizer state",
+        "batch and rate",
+    },
+    "track-b": {
+        "queries, keys and values",
+        "scores",
+        "multi-head and grouped-query attention",
+        "position encoding",
+    },
+}
 
 
 def sample(*values: float) -> Measurement:
@@ -140,52 +157,57 @@ def test_operations_give_what_they_say_and_pair_by_seed() -> None:
         evidence.calculate(results, "F-2.a")
 
 
-#### the questions of the track
+#### the questions of the tracks
 
 
-def answer_on(track_question: QuizQuestion, name: str, measurement: Measurement) -> str | None:
+def answer_on(
+    name: str, track_question: QuizQuestion, measured: str, measurement: Measurement
+) -> str | None:
     """Return the answer where one measurement of the track is another."""
-    posed = pose(track_question, track.measurements({name: measurement}))
+    posed = pose(track_question, track.measurements({measured: measurement}, name))
     if posed is None:
         return None
     return posed.answer
 
 
-@pytest.mark.parametrize("track_question", TRACK_QUESTIONS, ids=IDS)
-def test_another_run_gets_another_answer(track_question: QuizQuestion) -> None:
+@pytest.mark.parametrize(("name", "track_question"), EVERY_QUESTION)
+def test_another_run_gets_another_answer(name: str, track_question: QuizQuestion) -> None:
     """Check what makes a question worth asking: it cannot be answered without a run."""
     answers = set()
-    for name in track_question.rule_names:
+    for measured in track_question.rule_names:
         for value in (-30.0, -0.2, 0.0, 0.05, 0.3, 1.0, 1.7, 20.0, 300.0):
             values = (value, value * 1.0001, value * 0.9999)
-            answers.add(answer_on(track_question, name, Measurement.of_sample(values, "x")))
+            measurement = Measurement.of_sample(values, "x")
+            answers.add(answer_on(name, track_question, measured, measurement))
     if track_question.rule == "equals":
-        name = track_question.rule_names[0]
+        measured = track_question.rule_names[0]
         for option in track_question.options:
-            answers.add(answer_on(track_question, name, Measurement.of_exact(option.equal)))
+            measurement = Measurement.of_exact(option.equal)
+            answers.add(answer_on(name, track_question, measured, measurement))
     assert len(answers - {None}) >= 2, answers
 
 
-@pytest.mark.parametrize("track_question", TRACK_QUESTIONS, ids=IDS)
+@pytest.mark.parametrize(("name", "track_question"), EVERY_QUESTION)
 def test_the_explanation_states_the_numbers_and_changes_with_them(
-    track_question: QuizQuestion,
+    name: str, track_question: QuizQuestion
 ) -> None:
     # 1. It states every number that decided, and has no placeholder left.
-    posed = pose(track_question, track.measurements())
+    results = track.measurements(track=name)
+    posed = pose(track_question, results)
     assert posed is not None
-    for name in track_question.rule_names:
-        assert f"{name} = " in posed.explanation
+    for measured in track_question.rule_names:
+        assert f"{measured} = " in posed.explanation
     assert "{" not in posed.explanation + posed.text + "".join(posed.choices)
 
     # 2. Another number, another explanation; an exact value cannot be scaled.
     def scaled_explanation(factor: float) -> str:
-        name = track_question.rule_names[0]
-        measurement = evidence.find_measurement(track.measurements(), name)
+        measured = track_question.rule_names[0]
+        measurement = evidence.find_measurement(results, measured)
         if measurement.exact:
             return ""
         values = [value * factor for value in measurement.values or ()]
         scaled = Measurement.of_sample(values, measurement.unit)
-        posed_on_scaled = pose(track_question, track.measurements({name: scaled}))
+        posed_on_scaled = pose(track_question, track.measurements({measured: scaled}, name))
         if posed_on_scaled is None:
             return ""
         return posed_on_scaled.explanation
@@ -194,11 +216,12 @@ def test_the_explanation_states_the_numbers_and_changes_with_them(
     assert not same or same != scaled_explanation(1.5)
 
 
-def test_right_answers_have_different_places_on_every_machine() -> None:
+@pytest.mark.parametrize("name", TRACKS)
+def test_right_answers_have_different_places_on_every_machine(name: str) -> None:
     # 1. No place has most of the right answers.
     places: Counter[int] = Counter()
-    for track_question in TRACK_QUESTIONS:
-        posed = pose(track_question, track.measurements())
+    for track_question in QUESTIONS[name]:
+        posed = pose(track_question, track.measurements(track=name))
         if posed is not None and posed.choices:
             places[int(posed.solution)] += 1
     assert len(places) >= 3, places
@@ -206,7 +229,7 @@ def test_right_answers_have_different_places_on_every_machine() -> None:
 
     # 2. An order has every option once, and is mostly not the file's.
     unordered, moved = 0, 0
-    for track_question in TRACK_QUESTIONS:
+    for track_question in QUESTIONS[name]:
         order = questions.shuffled(track_question)
         file_order = tuple(range(len(track_question.options)))
         assert sorted(order) == list(file_order)
@@ -216,20 +239,22 @@ def test_right_answers_have_different_places_on_every_machine() -> None:
     assert moved > unordered / 2
 
     # 3. It depends on the options, not on the question's text.
-    other_text = replace(TRACK_QUESTIONS[1], ask="Another text?")
-    assert questions.shuffled(TRACK_QUESTIONS[1]) == questions.shuffled(other_text)
+    some_question = QUESTIONS[name][1]
+    other_text = replace(some_question, ask="Another text?")
+    assert questions.shuffled(some_question) == questions.shuffled(other_text)
 
 
-def test_every_topic_is_asked_about_and_every_feature_decides() -> None:
-    topics = Counter(track_question.topic for track_question in TRACK_QUESTIONS)
-    required = {"forward and backward pass", "loss landscape", "optimizer state", "batch and rate"}
-    assert required <= set(topics)
+@pytest.mark.parametrize("name", TRACKS)
+def test_every_topic_is_asked_about_and_every_feature_decides(name: str) -> None:
+    topics = Counter(track_question.topic for track_question in QUESTIONS[name])
+    assert TOPICS[name] <= set(topics)
     assert min(topics.values()) >= 2
-    assert len(TRACK_QUESTIONS) >= 12
+    assert len(QUESTIONS[name]) >= 12
     features = set()
-    for track_question in TRACK_QUESTIONS:
-        features.update(name.partition(".")[0] for name in track_question.rule_names)
-    assert features == set(track.FEATURES)
+    for track_question in QUESTIONS[name]:
+        names = track_question.rule_names
+        features.update(measured.partition(".")[0] for measured in names)
+    assert features == set(track.TRACK_FEATURES[name])
 
 
 #### files and problems
@@ -254,7 +279,7 @@ def test_each_problem_is_named(changes: dict[str, Any], problem: str) -> None:
 
 def test_a_file_with_a_problem_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "bad.yaml"
-    text = questions.TRACK_A.read_text("utf-8")
+    text = TRACKS["track-a"].questions.read_text("utf-8")
     for old, new, message in (
         ("rule: largest", "rule: biggest", "rule 'biggest'"),
         (

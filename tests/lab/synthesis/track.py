@@ -1,6 +1,6 @@
-"""Plausible results of track A, made from the names that its questions read.
+"""Plausible results of a track, made from the names that its questions read.
 
-FEAT-009 and the quiz are tested on them.
+FEAT-009, FEAT-013 and the quiz are tested on them. Without another name they are track A's.
 """
 
 from __future__ import annotations
@@ -17,8 +17,11 @@ from lab import present
 from lab.contract import Measurement, Result
 from lab.synthesis.evidence import measurement_names
 from lab.synthesis.questions import read_questions
+from lab.synthesis.tracks import TRACKS
 
 FEATURES = ("FEAT-005", "FEAT-006", "FEAT-007", "FEAT-008")
+FEATURES_B = ("FEAT-010", "FEAT-011", "FEAT-012", "FEAT-021")
+TRACK_FEATURES = {"track-a": FEATURES, "track-b": FEATURES_B}
 EXACT: dict[str, Any] = {
     "FEAT-006.best_rate": 0.001,
     "FEAT-006.gradient_spikes": 0,
@@ -38,19 +41,21 @@ Changes = dict[str, Measurement]  # FEATURE.measurement -> what it is instead
 
 
 @functools.cache
-def track_names() -> list[str]:
-    """Return every FEATURE.measurement that track_a.yaml names, in questions and candidates."""
-    questions, document = read_questions()
+def track_names(track: str) -> list[str]:
+    """Return every FEATURE.measurement that a track's file names, in questions and candidates."""
+    questions, document = read_questions(TRACKS[track].questions)
     names = set(measurement_names(yaml.safe_dump(document["candidates"])))
     for question in questions:
         names.update(question.all_names)
     return sorted(names)
 
 
-def measurements(changes: Changes | None = None) -> dict[str, dict[str, Measurement]]:
+def measurements(
+    changes: Changes | None = None, track: str = "track-a"
+) -> dict[str, dict[str, Measurement]]:
     """Return all of them, by feature; what is not listed above gets values made from its name."""
-    evidence: dict[str, dict[str, Measurement]] = {feature: {} for feature in FEATURES}
-    for name in track_names():
+    evidence: dict[str, dict[str, Measurement]] = {name: {} for name in TRACK_FEATURES[track]}
+    for name in track_names(track):
         feature, _, key = name.partition(".")
         evidence[feature][key] = _measurement(name)
         if changes and name in changes:
@@ -68,9 +73,15 @@ def _measurement(name: str) -> Measurement:
     return Measurement.of_sample((base, base * 1.1, base * 0.95), "nats/token")
 
 
-def write_results(folder: Path, changes: Changes | None = None, *, receipts: bool = True) -> Path:
+def write_results(
+    folder: Path,
+    changes: Changes | None = None,
+    *,
+    receipts: bool = True,
+    track: str = "track-a",
+) -> Path:
     """Write results and receipts of four features below `folder`, as the runner does; return it."""
-    for feature, of_feature in measurements(changes).items():
+    for feature, of_feature in measurements(changes, track).items():
         out = folder / feature
         out.mkdir(parents=True)
         result = Result(
@@ -96,8 +107,8 @@ def write_receipt(folder: Path) -> None:
     (folder / "receipt.json").write_text(json.dumps(receipt))
 
 
-def plan() -> dict[str, Any]:
-    """Return a plan with predictions of each comparator and each outcome."""
+def plan(track: str = "track-a") -> dict[str, Any]:
+    """Return a plan with predictions on a track; on track A of each comparator and outcome."""
     predictions = {
         "FEAT-005": [_prediction("stairs", "staircase_share", ">", 0.5, source="seen before")],
         "FEAT-006": [
@@ -108,6 +119,8 @@ def plan() -> dict[str, Any]:
         "FEAT-007": [_prediction("rank", "rank_gap", "within", [-0.1, 0.1])],
         "FEAT-008": [_prediction("unknown", "not_there", "<", 1)],
     }
+    if track == "track-b":
+        predictions = {feature: [_first_prediction(feature)] for feature in FEATURES_B}
     features = []
     for name, of_feature in predictions.items():
         features.append({"id": name, "title": name, "predictions": of_feature})
@@ -117,6 +130,13 @@ def plan() -> dict[str, Any]:
             {"id": 2, "features": features},
         ]
     }
+
+
+def _first_prediction(feature: str) -> dict[str, Any]:
+    """Return a prediction of the first measurement of a feature of track B."""
+    name = next(name for name in track_names("track-b") if name.startswith(feature))
+    key = name.partition(".")[2]
+    return _prediction(key.replace("_", "-"), key, ">", 0)
 
 
 def _prediction(
@@ -132,12 +152,12 @@ def _prediction(
     return prediction | more
 
 
-def write_inputs(folder: Path, changes: Changes | None = None) -> Path:
+def write_inputs(folder: Path, changes: Changes | None = None, track: str = "track-a") -> Path:
     """Write results, plan and the file of --inputs; return the path of the latter."""
-    write_results(folder, changes, receipts=False)
-    (folder / "plan.json").write_text(json.dumps(plan()))
+    write_results(folder, changes, receipts=False, track=track)
+    (folder / "plan.json").write_text(json.dumps(plan(track)))
     entries = {"plan": {"kind": "input", "path": str(folder / "plan.json")}}
-    for number, feature in enumerate(FEATURES):
+    for number, feature in enumerate(TRACK_FEATURES[track]):
         entries[feature] = {
             "kind": "feature",
             "path": str(folder / feature),

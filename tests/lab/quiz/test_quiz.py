@@ -1,78 +1,35 @@
-"""The quiz as its user meets it: pseudo-terminal, pipe, unreadable answers, missing results."""
+"""The quiz as its user meets it: pseudo-terminal, pipe, unreadable answers, missing results.
+
+What it keeps between sessions is tested in test_quiz_history.py.
+"""
 
 import json
-import os
-import re
 import subprocess
 import sys
 from pathlib import Path
 
-import pexpect
 import pytest
 
 from lab.contract import Measurement
-from lab.synthesis.questions import LETTERS, PosedQuestion, pose, read_questions
+from lab.synthesis.questions import LETTERS
+from lab.synthesis.tracks import TRACKS
+from tests.lab.quiz.user import (
+    ENV,
+    PROMPT,
+    piped,
+    posed_questions,
+    right_answer,
+    screen_text,
+    terminal,
+    wait_for_end,
+)
 from tests.lab.synthesis import track
 
-ROOT = Path(__file__).resolve().parents[2]
-PROMPT = r"\r\n> "
-ENV = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100", "OMP_NUM_THREADS": "1"}
 
-
-@pytest.fixture(scope="module")
-def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("quiz")
-    track.write_results(root / "lab/results")
-    return root
-
-
-def posed_questions() -> list[PosedQuestion]:
-    evidence = track.measurements()
-    posed = [pose(question, evidence) for question in read_questions()[0]]
-    return [question for question in posed if question is not None]
-
-
-def right_answer(question: PosedQuestion) -> str:
-    """Return what the user types to be right."""
-    if question.choices:
-        return LETTERS[int(question.solution)]
-    return repr(question.solution)
-
-
-def terminal(root: Path, *more: str) -> "pexpect.spawn[str]":
-    """Start the quiz at a pseudo-terminal."""
-    argv = ["-m", "lab", "quiz", "track-a", *more]
-    child = pexpect.spawn(
-        sys.executable, argv, cwd=str(root), env=ENV, encoding="utf-8", timeout=60
-    )
-    child.setwinsize(50, 100)
-    return child
-
-
-def wait_for_end(child: "pexpect.spawn[str]") -> tuple[int, str]:
-    """Return the exit code and the screen since the last `expect`."""
-    child.expect(pexpect.EOF)
-    screen = child.before
-    child.close()
-    return child.exitstatus, screen
-
-
-def screen_text(child: "pexpect.spawn[str]") -> str:
-    """Return the screen up to the last `expect`, without its line breaks."""
-    return re.sub(r"\s+", " ", child.before)
-
-
-def piped(root: Path, typed: bytes, *more: str) -> subprocess.CompletedProcess[bytes]:
-    """Run the quiz with its input from a pipe."""
-    command = [sys.executable, "-m", "lab", "quiz", "track-a", *more]
-    return subprocess.run(
-        command, cwd=root, env=ENV, input=typed, capture_output=True, check=False, timeout=60
-    )
-
-
-def test_a_whole_quiz_at_a_terminal_is_graded_by_the_numbers(repository: Path) -> None:
-    child = terminal(repository)
-    questions = posed_questions()
+@pytest.mark.parametrize("name", TRACKS)
+def test_a_whole_quiz_at_a_terminal_is_graded_by_the_numbers(repository: Path, name: str) -> None:
+    child = terminal(repository, name)
+    questions = posed_questions(name)
     for number, question in enumerate(questions, 1):
         child.expect(PROMPT)
         text = screen_text(child)
@@ -85,6 +42,7 @@ def test_a_whole_quiz_at_a_terminal_is_graded_by_the_numbers(repository: Path) -
     assert code == 0
     assert f"{len(questions)} of {len(questions)} questions right" in screen
     assert "to look at again" not in screen
+    assert "Once more" not in screen
 
 
 def test_wrong_answers_are_explained_and_topics_named(repository: Path) -> None:
@@ -175,7 +133,7 @@ def test_a_pipe_of_anything_ends_in_a_score(repository: Path, typed: bytes) -> N
     assert done.returncode == 0, done.stderr.decode()
     assert done.stderr == b"", done.stderr.decode()
     last_line = done.stdout.splitlines()[-1]
-    assert b"right" in last_line or b"to look at again" in last_line
+    assert b"0 of 0 questions right" in last_line or b"Kept in" in last_line
 
 
 def test_a_closed_input_and_a_reader_who_leaves_are_no_crash(repository: Path) -> None:
@@ -213,7 +171,7 @@ def refusal(root: Path) -> str:
 def test_without_results_it_says_what_to_run(tmp_path: Path) -> None:
     text = refusal(tmp_path)
     assert "FEAT-005 has no verified result" in text
-    assert "next: python -m phases status" in text
+    assert "next: python -m phases status, which says what to run (phase 2 is needed" in text
 
 
 def test_a_result_that_its_receipt_does_not_name_grades_nothing(tmp_path: Path) -> None:
@@ -271,12 +229,13 @@ def test_another_track_and_help_are_answered(tmp_path: Path) -> None:
     helped = quiz("--help")
     assert helped.returncode == 0
     assert "track-a" in helped.stdout
+    assert "track-b" in helped.stdout
 
 
 def test_the_quiz_loads_neither_torch_nor_matplotlib(repository: Path) -> None:
     code = (
         "import sys, io; sys.stdin = io.StringIO(''); "
-        "from lab.quiz import main; main(['track-a'])\n"
+        "from lab.quiz.command import main; main(['track-a'])\n"
         "heavy = {'torch', 'transformers', 'matplotlib'} & set(sys.modules); "
         "assert not heavy, heavy"
     )

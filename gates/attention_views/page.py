@@ -1,0 +1,122 @@
+"""attention.html read back: its policy, and its data against the stored patterns."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import unicodedata
+import zlib
+from typing import Any
+
+from gates.attention_views import arrays
+from gates.shared import outputs, stored
+from gates.shared.stored import cached
+
+PAGE = "attention.html"
+MAX_BYTES = 2_000_000
+KEYS = ("sink", "entropy", "distance", "previous", "induction")
+MARKS = {" ": "·", "\n": "⏎", "\t": "⇥", "\r": "␍"}
+
+
+def source() -> str:
+    """Return the page's text."""
+    return (outputs.out() / PAGE).read_text("utf-8")
+
+
+def data() -> dict[str, Any]:
+    """Return the data that the page carries."""
+    start = '<script type="application/json" id="data">'
+    text = source().split(start)[1].split("</script>")[0]
+    document: dict[str, Any] = json.loads(text)
+    return document
+
+
+def content_policy() -> dict[str, str]:
+    """Return directive -> sources of the page's content-security policy."""
+    (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', source())
+    return dict(part.strip().split(" ", 1) for part in policy.split(";"))
+
+
+def source_digest(element: str) -> str:
+    """Return the policy's name for the only <style> or plain <script> of the page."""
+    (text,) = re.findall(rf"<{element}>(.*?)</{element}>", source(), re.DOTALL)
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def shown_token(text: str) -> str:
+    """Return a token as the page shows it: blanks as signs, unseen characters by their number."""
+    shown = ""
+    for character in text:
+        if character in MARKS:
+            shown += MARKS[character]
+        elif character.isprintable() or unicodedata.category(character) == "Zs":
+            shown += character
+        else:
+            shown += f"⟨U+{ord(character):04X}⟩"
+    return shown
+
+
+def differences() -> dict[str, dict[str, float]]:
+    """Return text -> by how much the page's shares (in 255ths) and statistics differ at most.
+
+    They are compared with what follows from the stored patterns; an array of another size differs
+    by 255.
+    """
+    read = [PAGE, "artifacts/patterns.safetensors", "artifacts/texts.json"]
+
+    def compute() -> dict[str, dict[str, float]]:
+        shown = {text["label"]: text for text in data()["texts"]}
+        compared = {}
+        for text in arrays.texts():
+            compared[text["key"]] = _difference(text, shown[text["label"]])
+        return compared
+
+    return dict(cached("attention page", read, compute))
+
+
+def _difference(text: dict[str, Any], shown: dict[str, Any]) -> dict[str, float]:
+    import numpy as np
+
+    # 1. The shares: the lower triangles, row by row.
+    weights = stored.arrays("patterns")[text["key"]].astype("float64")  # [L, H, T, T]
+    (variant,) = shown["variants"]
+    levels = np.frombuffer(zlib.decompress(base64.b64decode(variant["shares"])), dtype="u1")
+    lower = np.concatenate(
+        [weights[..., query, : query + 1] for query in range(weights.shape[-1])], axis=-1
+    )  # [L, H, T(T+1)/2]
+    difference = {"shares": 255.0}
+    if levels.size == lower.size:
+        difference["shares"] = float(abs(levels.reshape(lower.shape) - 255 * lower).max())
+
+    # 2. The statistics, rounded to four decimals.
+    for key, expected in _statistics(weights, text["period"]).items():
+        actual = variant["statistics"][key]
+        if expected is None:
+            is_empty = all(value is None for row in actual for value in row)
+            difference[key] = 0.0 if is_empty else 255.0
+        else:
+            difference[key] = float(abs(np.array(actual, dtype="float64") - expected).max())
+    return difference
+
+
+def _statistics(weights: Any, period: int | None) -> dict[str, Any]:
+    """Return the statistics [L, H] of patterns [L, H, T, T]; None where they are not defined."""
+    import numpy as np
+
+    total = weights.shape[-1]
+    queries = np.arange(total)
+    distance = (weights * (queries[:, None] - queries[None])).sum(-1)  # [L, H, T]
+    statistics: dict[str, Any] = dict.fromkeys(KEYS)
+    statistics["sink"] = weights[..., 1:, 0].mean(-1)
+    statistics["distance"] = distance[..., 1:].mean(-1)
+    statistics["previous"] = weights[..., queries[1:], queries[1:] - 1].mean(-1)
+    if total > arrays.FIRST_SPREAD:
+        nats = -(weights * np.log(np.where(weights > 0, weights, 1))).sum(-1)
+        spread = queries[arrays.FIRST_SPREAD :]
+        statistics["entropy"] = (nats[..., spread] / np.log(spread + 1)).mean(-1)
+    if period is not None:
+        copied = queries[period + 1 :]
+        statistics["induction"] = weights[..., copied, copied - period + 1].mean(-1)
+    return statistics

@@ -1,0 +1,1 @@
+"""The quiz: questions on a track's results, at a terminal."""

@@ -1,0 +1,95 @@
+"""The results that grade a quiz: those that receipts name, and the questions that they decide."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from lab.digests import sha256
+from lab.result import Measurement
+from lab.synthesis.questions import PosedQuestion, pose_all, read_questions
+from lab.synthesis.tracks import Track
+
+RESULTS = Path("lab/results")
+AUDIT = "python -m phases audit"
+
+
+class QuizError(Exception):
+    """The quiz cannot start; the message says why, and `hint` what to type."""
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+def prepare(track: Track, root: Path, write: Callable[[str], None]) -> list[PosedQuestion]:
+    """Return the questions that the results decide, and write which receipts grade them.
+
+    Raises:
+        QuizError: a result is missing, cannot be read, or is not the one of its receipt.
+        ContractError: the question file is invalid, or a measurement that it names is missing.
+    """
+    # 1. The results of every feature that a question names.
+    questions, _ = read_questions(track.questions)
+    features: set[str] = set()
+    for question in questions:
+        features.update(name.partition(".")[0] for name in question.all_names)
+    evidence: dict[str, Mapping[str, Measurement]] = {}
+    receipts = []
+    for feature in sorted(features):
+        evidence[feature], receipt = read_result(root / RESULTS / feature, track.phase)
+        receipts.append(f"{feature} {receipt[:12]}")
+
+    # 2. The questions; those that the numbers leave open are left out.
+    posed_questions, open_ids = pose_all(questions, evidence)
+
+    # 3. What the user has to know before the first question.
+    write(f"Graded by your own runs, as their receipts name them (sha256): {', '.join(receipts)}.")
+    if open_ids:
+        write(f"Left out, because these runs cannot tell: {', '.join(open_ids)}.")
+    return posed_questions
+
+
+def read_result(folder: Path, phase: int) -> tuple[dict[str, Measurement], str]:
+    """Return a feature's measurements and its receipt's SHA-256; `phase` makes its result.
+
+    Raises:
+        QuizError: a file is missing or cannot be read, or the receipt names another result.
+    """
+    # 1. Both files must be there.
+    result_path, receipt_path = folder / "result.json", folder / "receipt.json"
+    for path in (result_path, receipt_path):
+        if not path.is_file():
+            msg = (
+                f"{path} does not exist: {folder.name} has no verified result, and nothing else "
+                "grades this quiz"
+            )
+            hint = (
+                f"python -m phases status, which says what to run (phase {phase} is needed to its "
+                "end)"
+            )
+            raise QuizError(msg, hint)
+    result, receipt = result_path.read_bytes(), receipt_path.read_bytes()
+
+    # 2. Both must be readable.
+    try:
+        subject = json.loads(receipt)["subject"]
+        digests = {item["name"]: item["digest"]["sha256"] for item in subject}
+        raw: Any = json.loads(result)["measurements"]
+        measurements = {name: Measurement.from_json(item) for name, item in raw.items()}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        msg = f"{folder}: result or receipt cannot be read ({type(error).__name__}: {error})"
+        raise QuizError(msg, AUDIT) from error
+
+    # 3. The receipt must name this result.
+    digest = sha256(result)
+    if digests.get("result.json") != digest:
+        expected = str(digests.get("result.json", "no result.json"))[:12]
+        msg = (
+            f"{result_path} has sha256 {digest[:12]}…, its receipt names {expected}…: it was "
+            "changed since"
+        )
+        raise QuizError(msg, AUDIT)
+    return measurements, sha256(receipt)

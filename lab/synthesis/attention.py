@@ -1,0 +1,51 @@
+"""FEAT-013, attention self-assessment: the one of track B. `assess` does the work."""
+
+from __future__ import annotations
+
+from lab.contract import Context, Experiment, Outcome, main
+from lab.synthesis.assessment import assess
+from lab.synthesis.tracks import TRACKS
+
+EXPERIMENT = Experiment(
+    title="Attention self-assessment",
+    question=(
+        "Which statements about attention would you have made wrongly before this track, which of "
+        "its own predictions were wrong, and what is the smallest experiment that would have "
+        "taught you something?"
+    ),
+    hypothesis=(
+        "More than half of what was predicted before the track holds on its numbers and at least "
+        "one prediction does not. The comparison that needs the fewest training examples to be "
+        "decided is an ablation: it compares one trained model with itself, and needs no second "
+        "training."
+    ),
+    method=(
+        "Nothing is trained and no model is run. Each question states a rule and no answer: which "
+        "of some measurements is the largest, between which limits a number or its 95 % interval "
+        "is, or the number itself. The rules are applied to the results of the track's four "
+        "features as they were verified; a question that the numbers leave open is not asked. "
+        "Each prediction of the plan is scored again by the plan's own rule: with the 95 % "
+        "interval of an estimate, HELD on the claimed side, MISSED on the other, else "
+        "INCONCLUSIVE. The minimum interesting experiment is the comparison of two settings that "
+        "would have needed the fewest training examples to be decided, given the effect and the "
+        "standard deviation between seeds that were measured; it is a plan made after the fact "
+        "from few seeds, not a second test."
+    ),
+    headline=(
+        "predictions_missed",
+        "predictions_held",
+        "questions",
+        "blind_score",
+        "minimum_experiment",
+        "minimum_experiment_answer",
+    ),
+)
+
+
+def run(ctx: Context) -> Outcome:
+    """Assess track B."""
+    return assess(ctx, TRACKS["track-b"])
+
+
+if __name__ == "__main__":
+    main(EXPERIMENT, run)
