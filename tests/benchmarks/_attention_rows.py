@@ -149,7 +149,7 @@ def _sight(model: str) -> Callable[[Any], Recorded]:
         with network.trace(ids, use_cache=False):
             patterns = []
             for layer in network.model.layers:
-                patterns.append(layer.self_attn.output[1])  # noqa: PERF401 - nnsight reads this
+                patterns.append(layer.self_attn.output[1])
             patterns.save()
             logits = network.lm_head.output.save()
         return Recorded(logits, patterns)
