@@ -11,11 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
+from math import isqrt, prod
 
 import torch
 
 QUERIES = 128  # rows of weights that are in memory at once
-FLASH_QUERIES = 32  # the same where they are used at once: both buffers stay in the cache
+# Weights in memory at once where they are used at once: twice that is 1 MiB, which stays in a
+# core's cache.
+FLASH_WEIGHTS = 2**17
+FEWEST_QUERIES, MOST_QUERIES = 8, 64  # at once, however many keys they have
 
 
 class CaptureError(RuntimeError):
@@ -187,59 +192,102 @@ def flash_statistics(
 ) -> AttentionStatistics:
     """Return the statistics from the log-sum-exp of each query, [B, H, T], without a softmax.
 
-    A[q, k] = exp(s·q·k - lse[q]) gives single weights: of the first key, of a diagonal. With the
-    logarithms at hand the entropy -Σ A ln A is one product of two rows, and the distance another.
-    FLASH_QUERIES rows are in memory at once, in two buffers that all chunks share.
-
     Only for a call that `is_plain`.
     """
-    # 1. The queries of a group are one matrix; G = B·H' groups of r = H/H' query heads.
+    # 1. Room for the results; G = B·H' groups of r = H/H' query heads.
+    batch, heads, total, _ = call.query.shape
+    shared = call.key.shape[1]
+    lse = log_sum_exp.to(torch.promote_types(call.query.dtype, torch.float32))
+    shape = (batch * shared, total, heads // shared)  # [G, T, r]
+    sink, entropy, mean_position = (lse.new_empty(shape) for _ in range(3))
+    diagonals = {offset: lse.new_zeros(shape) for offset in offsets}
+    positions = torch.arange(total, dtype=lse.dtype, device=lse.device)
+    ones = torch.ones_like(positions)
+
+    # 2. Chunk after chunk. The entropy -Σ A ln A and the mean position are sums over rows.
+    for chunk in _chunks(call, lse):
+        end = chunk.first + chunk.weights.shape[1]
+        here = (chunk.groups, slice(chunk.first, end))
+        sink[here] = chunk.weights[..., 0]
+        for offset, diagonal in diagonals.items():
+            share = chunk.weights.diagonal(chunk.first - offset, 1, 3)  # [g, r, up to n]
+            diagonal[chunk.groups, end - share.shape[2] : end] = share.transpose(1, 2)
+        mean_position[here] = chunk.weights @ positions[:end]
+        entropy[here] = -(chunk.logarithms.mul_(chunk.weights) @ ones[:end])
+
+    # 3. As [B, H, T]. Rounding can leave the entropy of one key, and its distance, just below 0.
+    def by_head(result: torch.Tensor) -> torch.Tensor:
+        return result.transpose(1, 2).reshape(batch, heads, total)
+
+    return AttentionStatistics(
+        sink=by_head(sink),
+        entropy=by_head(entropy).clamp(min=0),
+        distance=(positions - by_head(mean_position)).clamp(min=0),
+        diagonals={offset: by_head(diagonal) for offset, diagonal in diagonals.items()},
+        keys=visible_keys(call)[0],
+    )
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """The weights of n queries of g groups, `first` and those after it, with the keys up to them.
+
+    groups: a slice of the G groups; logarithms, weights: ln A and A, [g, n, r, first + n].
+    """
+
+    groups: slice
+    first: int
+    logarithms: torch.Tensor
+    weights: torch.Tensor
+
+
+def _chunks(call: AttentionCall, lse: torch.Tensor) -> Iterator[_Chunk]:
+    """Yield all weights in turn, about FLASH_WEIGHTS at once, in two buffers that all share.
+
+    A[q, k] = exp(s·q·k - lse[q]), and what is in the exponent is one product: of [s·q, -lse] and
+    [k, 1].
+    """
+    # 1. Both factors. A group's r queries of one position follow each other, so that the queries
+    #    of a chunk of positions are one matrix.
     batch, heads, total, width = call.query.shape
     shared = call.key.shape[1]
-    dtype = torch.promote_types(call.query.dtype, torch.float32)
-    query = call.query.to(dtype) * call.scale  # [B, H, T, D]
-    key = call.key.to(dtype)
-    keys = key.transpose(2, 3).reshape(batch * shared, width, total)  # [G, D, T]
-    lse = log_sum_exp.to(dtype)
-    positions = torch.arange(total, dtype=dtype, device=query.device)
-    entropy = torch.empty_like(lse)
-    mean_position = torch.empty_like(lse)
+    groups, together = batch * shared, heads // shared  # G, r
+    query = call.query.to(lse.dtype).unflatten(1, (shared, together)).transpose(2, 3)
+    rows = lse.new_empty(batch, shared, total, together, width + 1)
+    torch.mul(query, call.scale, out=rows[..., :-1])
+    torch.neg(lse.unflatten(1, (shared, together)).transpose(2, 3), out=rows[..., -1])
+    rows = rows.flatten(0, 1)  # [G, T, r, D + 1]
+    keys = lse.new_ones(batch, shared, width + 1, total)
+    keys[:, :, :-1] = call.key.transpose(2, 3)
+    keys = keys.flatten(0, 1)  # [G, D + 1, T]
 
-    # 2. Chunk after chunk: ln A, then A, of the keys up to the chunk's last query.
-    size = batch * heads * min(FLASH_QUERIES, total) * total
-    logarithms, weights = query.new_empty(size), query.new_empty(size)
-    for first in range(0, total, FLASH_QUERIES):
-        end = min(first + FLASH_QUERIES, total)
-        count = end - first
-        shape = (batch * shared, -1, end)  # [G, r·n, end]
-        room = batch * heads * count * end
-        log_part, part = logarithms[:room].view(shape), weights[:room].view(shape)
-        rows = query[:, :, first:end].reshape(batch * shared, -1, width)  # [G, r·n, D]
-        row_lse = lse[:, :, first:end].reshape(batch * shared, -1, 1)
-        torch.baddbmm(row_lse, rows, keys[:, :, :end], beta=-1, out=log_part)
-        torch.exp(log_part, out=part)
-        part.view(batch, heads, count, end)[..., first:].tril_()
-        here = (batch, heads, count)
-        entropy[:, :, first:end] = -torch.linalg.vecdot(part, log_part).view(here)
-        mean_position[:, :, first:end] = (part @ positions[:end]).view(here)
+    # 2. Chunks of n queries, which are n·(first + n) weights of each head. Of a short text several
+    #    groups go together.
+    per_head = FLASH_WEIGHTS // together
+    at_once = max(1, per_head // total**2)
+    bounds = [0]
+    while bounds[-1] < total:
+        first = bounds[-1]
+        end = (first + isqrt(first**2 + 4 * per_head)) // 2  # (end - first)·end = per_head
+        end = min(max(end, first + FEWEST_QUERIES), first + MOST_QUERIES)
+        bounds.append(min(end, total))
 
-    # 3. Single weights.
-    each = each_head(key, heads)  # [B, H, T, D]
-    sink = (query @ each[:, :, :1].transpose(2, 3))[..., 0]  # [B, H, T]
-    diagonals = {}
-    for offset in offsets:
-        score = (query[:, :, offset:] * each[:, :, : total - offset]).sum(-1)
-        share = torch.exp(score - lse[:, :, offset:])
-        diagonals[offset] = torch.nn.functional.pad(share, (total - share.shape[2], 0))
-    visible, _ = visible_keys(call)
-    return AttentionStatistics(
-        sink=torch.exp(sink - lse),
-        # Rounding can leave the entropy of one key, and its distance, just below 0.
-        entropy=entropy.clamp(min=0),
-        distance=(positions - mean_position).clamp(min=0),
-        diagonals=diagonals,
-        keys=visible,
-    )
+    # 3. ln A, then A, with 0 where a key comes after its query.
+    longest = max(end - first for first, end in pairwise(bounds))
+    later = lse.new_ones(longest, longest, dtype=torch.bool).triu(1)[:, None]  # [n, 1, n]
+    room = at_once * together * max((end - first) * end for first, end in pairwise(bounds))
+    logarithms, weights = lse.new_empty(room), lse.new_empty(room)
+    for group in range(0, groups, at_once):
+        some = slice(group, min(group + at_once, groups))
+        for first, end in pairwise(bounds):
+            part = rows[some, first:end]  # [g, n, r, D + 1]
+            shape = (*part.shape[:3], end)
+            size = prod(shape)
+            log_part, weights_part = logarithms[:size].view(shape), weights[:size].view(shape)
+            torch.bmm(part.flatten(1, 2), keys[some, :, :end], out=log_part.flatten(1, 2))
+            torch.exp(log_part, out=weights_part)
+            weights_part[..., first:].masked_fill_(later[: end - first, :, : end - first], 0.0)
+            yield _Chunk(some, first, log_part, weights_part)
 
 
 def flash(
