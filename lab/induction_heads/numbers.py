@@ -256,7 +256,9 @@ def _ablation_ratio(observations: InductionObservations) -> Measurement:
     value = ratio(np.arange(count))
     if value is None:
         return Measurement.of_estimate(None, "times")
-    stderr = jackknife(count, ratio)
+    stderr = None
+    if count > 1:
+        stderr = jackknife(count, ratio)
     return Measurement.of_estimate(value, "times", stderr=stderr, n=count)
 
 
