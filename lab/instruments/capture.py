@@ -318,8 +318,11 @@ def _attend(
     query: [B, H, Q, D]; key, value: [B, H', K, D]; returns [B, Q, H, D] and what the own
     implementation returns beside it.
     """
-    extractor = _extractors[id(module.config)]
     layer: int = module.layer_idx
+    extractor = _extractors.get(id(module.config))
+    if extractor is None:
+        msg = "this model was copied inside a block that records; copy it before the block"
+        raise CaptureError(msg)
     refused = [name for name in ("s_aux", "position_bias", "cache") if kwargs.get(name) is not None]
     if refused:
         msg = f"layer {layer}: attention with {refused[0]} is not known here"

@@ -366,6 +366,35 @@ def test_two_extractors_on_one_model_are_refused(tiny):
     record(tiny.model, text())
 
 
+def test_a_copy_made_inside_the_block_is_refused(tiny):
+    with AttentionExtractor(tiny.model):
+        twin = copy.deepcopy(tiny.model)
+        with pytest.raises(CaptureError, match="copied inside a block that records"):
+            twin(text())
+
+
+def test_a_position_that_does_not_exist_is_refused(tiny):
+    with (
+        pytest.raises(CaptureError, match=r"position 24 does not exist; .* 0 to 23"),
+        AttentionExtractor(tiny.model, positions=[0, TOKENS]),
+    ):
+        tiny.model(text())
+    record(tiny.model, text())
+
+
+def test_a_cache_of_earlier_tokens_changes_nothing_that_is_recorded(tiny):
+    ids = text(1)
+    full, _ = record(tiny.model, ids, statistics=True, offsets=[1])
+    with torch.no_grad():
+        past = tiny.model(ids[:, :20], use_cache=True).past_key_values
+        with AttentionExtractor(tiny.model, statistics=True, offsets=[1]) as later:
+            tiny.model(ids[:, 20:], past_key_values=past, use_cache=True)
+    torch.testing.assert_close(later["pattern", 1], full["pattern", 1][:, :, 20:])
+    for name in ("sink", "entropy", "distance"):
+        a, b = (getattr(e.statistics[1], name) for e in (later, full))
+        torch.testing.assert_close(a, b[..., 20:], atol=1e-4, rtol=0)
+
+
 def test_unknown_key_is_refused(tiny):
     extractor, _ = record(tiny.model, text())
     with pytest.raises(CaptureError, match=r"blocks\.3\.attn\.hook_pattern"):
