@@ -236,7 +236,7 @@ function drawSources(now, shares) {
   const more = now.token + 1 - chosen.length;
   const scaled = element("without-first").checked ? " Shares without the first token, scaled to 100 %." : "";
   element("rest").textContent =
-    (more > 0 ? `The ${more} other tokens up to this one: ${percent(Math.max(0, 1 - sum))}.` : "") + scaled;
+    (more > 0 ? `All other tokens up to this one (${more}): ${percent(Math.max(0, 1 - sum))}.` : "") + scaled;
 }
 
 // ---- map of the head
