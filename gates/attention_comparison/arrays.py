@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from gates.shared import outputs, stored
-from gates.shared.statistics import holm, mean, per_token
-from gates.shared.stored import cached, config
+from gates.shared.statistics import holm, jackknife_stderr, mean, per_token
+from gates.shared.stored import config
 
 EARLIER = ("FEAT-005",)
 ARRAYS = "artifacts/arrays.safetensors"
@@ -108,17 +108,6 @@ def head_name(head: int) -> str:
     return f"L{layer}H{number}"
 
 
-def recomputed() -> dict[str, Any]:
-    """Return `numbers`, `tables`, `series`, `panels`, `findings`: what follows from the arrays."""
-    from gates.attention_comparison import shown
-
-    def compute() -> dict[str, Any]:
-        run = Run()
-        return {"numbers": numbers(run), **shown.recompute(run)}
-
-    return dict(cached("attention comparison", FILES, compute))
-
-
 class Run:
     """The arrays in double precision. H heads, P compared prompts, N tokens."""
 
@@ -202,9 +191,7 @@ def jackknifed(count: int, compute: Callable[[list[int]], float | None]) -> dict
     values = [one for one in without if one is not None]
     if value is None or len(values) < count:
         return {"value": value, "stderr": None, "n": count}
-    centre = math.fsum(values) / count
-    squares = math.fsum((one - centre) ** 2 for one in values)
-    return {"value": value, "stderr": math.sqrt((count - 1) / count * squares), "n": count}
+    return {"value": value, "stderr": jackknife_stderr(values), "n": count}
 
 
 def _movement(run: Run) -> dict[str, Any]:

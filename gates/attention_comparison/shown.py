@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from gates.attention_comparison import arrays
 from gates.attention_comparison.arrays import STATISTICS, Run, head_name
 from gates.shared.statistics import mean
-from gates.shared.stored import config
+from gates.shared.stored import cached, config
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,9 +17,16 @@ if TYPE_CHECKING:
 SHOWN = 6  # panels of the film strip
 
 
-def recompute(run: Run) -> dict[str, Any]:
-    """Return tables (rows), series (of figures), panels (of heatmaps)."""
+def recomputed() -> dict[str, Any]:
+    """Return `numbers`, `tables`, `series` and `panels`: what follows from the arrays."""
+    document: dict[str, Any] = cached("attention comparison", arrays.FILES, _recompute)
+    return document
+
+
+def _recompute() -> dict[str, Any]:
+    run = Run()
     return {
+        "numbers": arrays.numbers(run),
         "tables": [_models(run), _heads(run), _statistics(run), _ablation(run), _snapshots(run)],
         "series": {
             "layers": _layers(run),

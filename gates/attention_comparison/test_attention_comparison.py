@@ -36,11 +36,11 @@ def test_every_measurement_is_judged() -> None:
 
 @pytest.mark.parametrize("name", RECOMPUTED)
 def test_measurement_follows_from_what_was_stored(name: str) -> None:
-    outputs.assert_agrees(name, arrays.recomputed()["numbers"][name])
+    outputs.assert_agrees(name, shown.recomputed()["numbers"][name])
 
 
 def test_report_states_what_was_recomputed() -> None:
-    numbers = arrays.recomputed()["numbers"]
+    numbers = shown.recomputed()["numbers"]
     standard.assert_report_states({name: numbers[name] for name in RECOMPUTED})
 
 
@@ -188,14 +188,14 @@ def test_page_shows_the_patterns() -> None:
 
 @pytest.mark.parametrize("index", range(5))
 def test_table_follows_from_what_was_stored(index: int) -> None:
-    standard.assert_table_agrees(index, arrays.recomputed()["tables"][index])
+    standard.assert_table_agrees(index, shown.recomputed()["tables"][index])
 
 
 @pytest.mark.parametrize("name", ["layers", "ablation", "over_time"])
 def test_figure_shows_the_numbers(name: str) -> None:
     drawn = outputs.read_json(f"figures/{name}.json")["series"]
     by_label = {series["label"]: series for series in drawn}
-    expected = arrays.recomputed()["series"][name]
+    expected = shown.recomputed()["series"][name]
     assert list(by_label) == list(expected)
     for label, (x, y, *band) in expected.items():
         assert outputs.same(by_label[label]["x"], x, 1e-5), label
@@ -206,7 +206,7 @@ def test_figure_shows_the_numbers(name: str) -> None:
 @pytest.mark.parametrize("name", ["moved", "heads_over_time"])
 def test_heatmap_shows_the_numbers(name: str) -> None:
     drawn = outputs.read_json(f"figures/{name}.json")
-    expected = arrays.recomputed()["panels"][name]
+    expected = shown.recomputed()["panels"][name]
     assert [panel["label"] for panel in drawn["panels"]] == list(expected)
     assert drawn["low"] == 0 and drawn["high"] is None
     for panel in drawn["panels"]:
@@ -246,12 +246,12 @@ STATED = (
 
 
 def test_findings_state_what_was_recomputed() -> None:
-    numbers = arrays.recomputed()["numbers"]
+    numbers = shown.recomputed()["numbers"]
     standard.assert_findings_state({name: numbers[name] for name in STATED})
 
 
 def test_findings_draw_the_conclusions_of_the_numbers() -> None:
-    numbers = arrays.recomputed()["numbers"]
+    numbers = shown.recomputed()["numbers"]
     findings = " ".join(outputs.result()["findings"])
     assert numbers["most_moved_head"] in findings
     for phrase in shown.words(numbers):

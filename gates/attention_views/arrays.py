@@ -7,11 +7,11 @@ gates/attention_views/model.py.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable
 from typing import Any
 
 from gates.shared import outputs, stored
+from gates.shared.statistics import jackknife_stderr
 from gates.shared.stored import cached, config
 
 TRAINED = ("natural", "random_tokens", "one_token", "repeated")
@@ -105,9 +105,7 @@ def _with_errors(count: int, compute: Callable[[], dict[str, Any]]) -> dict[str,
         known = [part[name] for part in parts if part[name] is not None]
         expected[name] = {"value": value, "stderr": None, "n": None}
         if value is not None and len(known) == count:
-            middle = sum(known) / count
-            squares = sum((part - middle) ** 2 for part in known)
-            expected[name]["stderr"] = math.sqrt((count - 1) / count * squares)
+            expected[name]["stderr"] = jackknife_stderr(known)
             expected[name]["n"] = count
     return expected
 

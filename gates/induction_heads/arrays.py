@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gates.shared import outputs, stored
+from gates.shared.statistics import jackknife_stderr
 from gates.shared.stored import cached, config
 
 CONDITIONS = ("repeats", "no_repeats", "one_layer")
@@ -279,9 +280,7 @@ def _ratio(rises: list[list[float]]) -> dict[str, Any]:
         return {"value": None, "stderr": None}
     if len(known) < seeds:
         return {"value": value, "stderr": None, "n": seeds}
-    middle = sum(known) / seeds
-    squares = sum((part - middle) ** 2 for part in known)
-    return {"value": value, "stderr": math.sqrt((seeds - 1) / seeds * squares), "n": seeds}
+    return {"value": value, "stderr": jackknife_stderr(known), "n": seeds}
 
 
 def groups(run: str) -> dict[str, list[tuple[int, int]]]:

@@ -66,9 +66,7 @@ def compute_token_losses() -> dict[str, dict[str, Any]]:
 @pytest.mark.integrity
 @pytest.mark.parametrize("feature", FEATURES)
 def test_outputs_are_those_that_the_feature_wrote(feature: str) -> None:
-    outputs.assert_files_match(feature)
-    outputs.assert_report_matches(feature)
-    outputs.assert_figures_match(feature)
+    standard.assert_outputs_are_those_of_the_feature(feature)
 
 
 @pytest.mark.parametrize("feature", FEATURES)

@@ -47,9 +47,7 @@ def test_at_least_one_feature_was_verified() -> None:
 @pytest.mark.integrity
 @pytest.mark.parametrize("feature", FEATURES)
 def test_outputs_are_those_that_the_feature_wrote(feature: str) -> None:
-    outputs.assert_files_match(feature)
-    outputs.assert_report_matches(feature)
-    outputs.assert_figures_match(feature)
+    standard.assert_outputs_are_those_of_the_feature(feature)
 
 
 @pytest.mark.parametrize("feature", FEATURES)
@@ -59,11 +57,7 @@ def test_result_is_present_and_well_formed(feature: str) -> None:
 
 @pytest.mark.parametrize("feature", FEATURES)
 def test_measurements_are_consistent_in_themselves(feature: str) -> None:
-    for name, measurement in outputs.result(feature)["measurements"].items():
-        what = f"{feature} {name}"
-        assert isinstance(measurement["unit"], str), f"{what} has no unit"
-        if measurement.get("values") is not None:
-            standard.assert_sample_agrees(what, measurement)
+    standard.assert_measurements_are_consistent(feature)
 
 
 #### one claim of each feature, from its stored files

@@ -43,6 +43,22 @@ def assert_feature_is_whole(feature: str, parts: set[str]) -> None:
         assert len(result[part].split()) >= 5, f"{feature}: {part} says too little"
 
 
+def assert_outputs_are_those_of_the_feature(feature: str) -> None:
+    """Check files, report and figures of one feature against the digests that they state."""
+    outputs.assert_files_match(feature)
+    outputs.assert_report_matches(feature)
+    outputs.assert_figures_match(feature)
+
+
+def assert_measurements_are_consistent(feature: str) -> None:
+    """Check that each measurement of a feature has a unit and is the sample of its `values`."""
+    for name, measurement in outputs.result(feature)["measurements"].items():
+        what = f"{feature} {name}"
+        assert isinstance(measurement["unit"], str), f"{what} has no unit"
+        if measurement.get("values") is not None:
+            assert_sample_agrees(what, measurement)
+
+
 def assert_sample_agrees(what: str, measurement: Mapping[str, Any]) -> None:
     """Check that a sample's value, standard error and n are those of its `values`."""
     values = measurement["values"]

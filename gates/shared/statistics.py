@@ -15,6 +15,17 @@ def mean(values: Any) -> dict[str, Any]:
     return {"value": centre, "stderr": math.sqrt(squares / (count - 1) / count), "n": count}
 
 
+def jackknife_stderr(left_out: Sequence[float]) -> float:
+    """Return the standard error of a number from its values without each of the n units.
+
+    sqrt((n − 1)/n · Σ (v_i − mean)²) (Tukey 1958).
+    """
+    count = len(left_out)
+    centre = math.fsum(left_out) / count
+    squares = math.fsum((value - centre) ** 2 for value in left_out)
+    return math.sqrt((count - 1) / count * squares)
+
+
 def per_token(values: Any, example_ids: Any) -> dict[str, Any]:
     """Return the mean over tokens and its standard error over examples.
 

@@ -14,8 +14,6 @@ run(ctx)
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -77,12 +75,12 @@ def measure(ctx: Context) -> ExtractionObservations:
 
     from lab.attention_extraction import measuring
     from lab.attention_extraction.families import CHANGES
-    from lab.instruments import sequences
+    from lab.instruments import sequences, sweep
 
     config = ctx.config
     artifacts = ctx.out / "artifacts"
     total = 3 + len(CHANGES)
-    with _model_folder(ctx) as folder:
+    with sweep.model_folder(ctx) as folder:
         # 1. The real model.
         load = measuring.load_from(folder, config["device"])
         loaded = load(torch.float32, None)
@@ -112,21 +110,6 @@ def measure(ctx: Context) -> ExtractionObservations:
         )
     ctx.progress(total, total, "recorded")
     return ExtractionObservations(model, recorded, guards)
-
-
-@contextmanager
-def _model_folder(ctx: Context) -> Iterator[Path]:
-    """Yield the folder of the profile's model; the tiny one is written to a temporary folder."""
-    import tempfile
-
-    from lab.instruments import models
-
-    if ctx.config["model"] != "tiny":
-        yield models.locate(ctx.config["model"], ctx.inputs)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        models.save(models.tiny(ctx.seed), Path(folder))
-        yield Path(folder)
 
 
 def store(artifacts: Path, observations: ExtractionObservations) -> None:

@@ -23,8 +23,7 @@ def open_context(
     """
     names = [name for name in earlier if name in ctx.inputs.entries]
     artifacts = [ctx.inputs.path(name) / "artifacts" for name in names]
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = _model(ctx, Path(scratch))
+    with model_folder(ctx) as folder:
         if artifacts:
             data_folder = artifacts[0]
         else:
@@ -42,12 +41,15 @@ def open_context(
         yield sweep_context, artifacts
 
 
-def _model(ctx: Context, scratch: Path) -> Path:
-    """Return the folder of the profile's model; the tiny one is written to `scratch`."""
+@contextmanager
+def model_folder(ctx: Context) -> Iterator[Path]:
+    """Yield the folder of the profile's model; the tiny one is written to a temporary folder."""
     if ctx.config["model"] != "tiny":
-        return models.locate(ctx.config["model"], ctx.inputs)
-    models.save(models.tiny(ctx.seed), scratch / "tiny")
-    return scratch / "tiny"
+        yield models.locate(ctx.config["model"], ctx.inputs)
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        models.save(models.tiny(ctx.seed), Path(scratch) / "tiny")
+        yield Path(scratch) / "tiny"
 
 
 def _draw_data(ctx: Context, model_folder: Path, out: Path) -> None:
