@@ -25,6 +25,8 @@ ROUNDING = 1e-3  # of a weight, through 30 layers of float32 in another order
 WRONG = 0.1  # of a weight: what a mistake changes at least
 NARROW = 1e-5  # eager's float32 softmax beside weights in float64
 FORM = {"bfloat16": 0.01, "nf4": 0.01, "adapter": 1e-3}  # mean difference; stored in float16
+WINDOWED = ("mistral", "gemma2", "gemma3_text", "phi3")
+HIGHEST_CAP = 5.0  # of scores that reach about as far
 NAMES = (
     "parity_float32",
     "parity_float64",
@@ -112,6 +114,24 @@ def test_run_was_of_the_planned_size() -> None:
     assert config()["tokens"] >= 64
     assert config()["family_tokens"] > 8, "the text is not longer than the sliding windows"
     assert len(FAMILIES) == 10
+
+
+def test_families_are_what_they_are_called() -> None:
+    """Windows must be shorter than the text, and caps low enough to matter."""
+    special = {row[0]: row[1] for row in outputs.result()["tables"][0]["rows"]}
+    for family in FAMILIES:
+        settings = outputs.read_json(f"artifacts/families/{family}/config.json")
+        assert settings["model_type"] == family
+        if family in WINDOWED:
+            assert 0 < settings["sliding_window"] < config()["family_tokens"], family
+            assert f"sliding_window {settings['sliding_window']}" in special[family]
+        for part in special[family].split(", "):
+            if part != "none":
+                name, _, value = part.partition(" ")
+                assert str(settings[name]) == value, f"{family}: {part}"
+    cap = outputs.read_json("artifacts/families/gemma2/config.json")["attn_logit_softcapping"]
+    assert 0 < cap <= HIGHEST_CAP
+    assert f"attn_logit_softcapping {cap}" in special["gemma2"]
 
 
 # What every honest run satisfies

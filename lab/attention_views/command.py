@@ -176,15 +176,26 @@ def _variant(label: str, model: Any, ids: Any) -> Variant:
 def _with_adapter(loaded: Loaded, folder: Path) -> Any:
     """Return the model with an adapter of PEFT's in it."""
     from peft import PeftModel
+    from safetensors import SafetensorError
 
     try:
         with warnings.catch_warnings():
+            # Without these the page would show the base under the name of the adapter.
+            warnings.filterwarnings("error", message="Found missing adapter keys")
             # PEFT 0.21 still asks transformers 5.23 for the old name of this property
             warnings.filterwarnings(
                 "ignore", message="`is_gradient_checkpointing`", category=FutureWarning
             )
             return PeftModel.from_pretrained(loaded.model, str(folder)).eval()
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+    except (
+        OSError,
+        ValueError,
+        RuntimeError,
+        KeyError,
+        TypeError,
+        UserWarning,
+        SafetensorError,
+    ) as error:
         reason = " ".join(str(error).split())[:300]
         msg = f"the adapter {folder} does not fit {loaded.name}: {reason}"
         raise AttentionError(msg, "name an adapter that was trained on this model") from error

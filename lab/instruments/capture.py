@@ -99,11 +99,18 @@ class AttentionExtractor:
         self.model = model.get_base_model() if hasattr(model, "get_base_model") else model
         self.config = self.model.config.get_text_config()
         self.record = tuple(record)
+        if any(offset < 0 for offset in offsets):
+            msg = f"offsets {list(offsets)}: no query attends to a later key; expected 0 or more"
+            raise CaptureError(msg)
         self.with_statistics = statistics
         self.offsets = tuple(offsets)
         count = self.config.num_hidden_layers
-        self.layers = _chosen("layer", layers, count) or tuple(range(count))
-        self.heads = _chosen("head", heads, self.config.num_attention_heads)
+        if layers is None:
+            layers = range(count)
+        self.layers = _chosen("layer", layers, count)
+        self.heads = None
+        if heads is not None:
+            self.heads = _chosen("head", heads, self.config.num_attention_heads)
         self.positions = None if positions is None else list(positions)
         self.dtype = dtype
         self.folder = folder
@@ -212,7 +219,8 @@ class AttentionExtractor:
         """
         # 1. Once per forward pass.
         if layer in self._recorded:
-            msg = f"layer {layer} ran twice; call clear() before the model runs again"
+            msg = f"layer {layer} ran twice; call clear() before the model runs again (generate() "
+            msg += "runs it once per token: record a forward pass over the whole text)"
             raise CaptureError(msg)
         self._recorded.add(layer)
 
@@ -247,7 +255,12 @@ class AttentionExtractor:
         # 2. All others, as [B, T, heads, D].
         if name in ("q", "k"):
             shape = (call.query if name == "q" else call.key).transpose(1, 2).shape
-            tensor = self._projected.pop((layer, name)).view(shape)
+            projected = self._projected.pop((layer, name))
+            if projected.numel() != shape.numel():
+                msg = f"{name} of earlier tokens is not in their cache; record rot_{name}, or run "
+                msg += "the whole text at once"
+                raise CaptureError(msg)
+            tensor = projected.view(shape)
         else:
             tensor = {
                 "rot_q": call.query.transpose(1, 2),
@@ -266,10 +279,11 @@ class AttentionExtractor:
         return tensor.detach().to(device="cpu", dtype=self.dtype).contiguous()
 
 
-def _chosen(what: str, numbers: Sequence[int] | None, count: int) -> tuple[int, ...] | None:
-    """Return the numbers; refuse one that the model does not have."""
-    if numbers is None:
-        return None
+def _chosen(what: str, numbers: Sequence[int], count: int) -> tuple[int, ...]:
+    """Return the numbers; refuse an empty choice, and one that the model does not have."""
+    if not numbers:
+        msg = f"no {what} is chosen; leave {what}s out to record all"
+        raise CaptureError(msg)
     wrong = [number for number in numbers if not 0 <= number < count]
     if wrong:
         msg = f"{what} {wrong[0]} does not exist; the model has {what}s 0 to {count - 1}"

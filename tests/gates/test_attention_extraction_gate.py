@@ -104,6 +104,20 @@ def test_wrong_patterns_of_the_families_are_seen(judged, mutant, dtype):
     assert warm.fails("test_families_are_recorded_as_they_compute", GATE, mutant, judged[1])
 
 
+@pytest.mark.parametrize(
+    ("family", "settings"),
+    [
+        ("qwen2", {"model_type": "llama"}),
+        ("mistral", {"sliding_window": 4096}),
+        ("gemma2", {"attn_logit_softcapping": 50.0}),
+    ],
+)
+def test_a_family_that_is_another_one_is_seen(judged, mutant, family, settings):
+    path = mutant / f"artifacts/families/{family}/config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | settings))
+    assert warm.fails("test_families_are_what_they_are_called", GATE, mutant, judged[1])
+
+
 def test_a_guard_that_did_not_hold_is_seen(judged, mutant):
     path = mutant / "artifacts/guards.json"
     document = json.loads(path.read_text())

@@ -1,5 +1,6 @@
 """`python -m lab attention`: a page of one's own text, and clear errors."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -118,6 +119,26 @@ def test_an_adapter_of_another_model_is_refused(adapter_folder, tmp_path, capsys
     code, _, error = run(capsys, *argv, "--out", str(tmp_path / "x.html"))
     assert code == 2
     assert "does not fit" in error
+
+
+@pytest.mark.filterwarnings("ignore")  # as where nobody makes warnings errors
+def test_an_adapter_whose_weights_fit_nowhere_is_no_tuned_model(
+    tiny_folder, adapter_folder, tmp_path, capsys
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    stranger = Path(shutil.copytree(adapter_folder, tmp_path / "stranger"))
+    weights = load_file(stranger / adapters.WEIGHTS)
+    elsewhere = {name.replace("layers.", "layers.7"): t for name, t in weights.items()}
+    save_file(elsewhere, stranger / adapters.WEIGHTS)
+    damaged = Path(shutil.copytree(adapter_folder, tmp_path / "damaged"))
+    (damaged / adapters.WEIGHTS).write_bytes(b"\xff" * 100)
+    for folder in (stranger, damaged):
+        argv = ("hello", "--model", str(tiny_folder), "--adapter", str(folder))
+        code, text, error = run(capsys, *argv, "--out", str(tmp_path / "x.html"))
+        assert (code, text) == (2, "")
+        assert "does not fit" in error
+        assert not (tmp_path / "x.html").exists()
 
 
 def test_the_list_of_experiments_still_loads_no_torch() -> None:

@@ -353,6 +353,9 @@ def test_gradient_checkpointing_is_refused():
         ({"record": ["attention_map"]}, "attention_map.*known are pattern"),
         ({"layers": [2]}, "layer 2 does not exist; the model has layers 0 to 1"),
         ({"heads": [4]}, "head 4 does not exist"),
+        ({"layers": []}, "no layer is chosen; leave layers out to record all"),
+        ({"heads": []}, "no head is chosen"),
+        ({"offsets": [1, -1]}, "no query attends to a later key; expected 0 or more"),
     ],
 )
 def test_what_does_not_exist_is_refused(tiny, options, message):
@@ -393,6 +396,17 @@ def test_a_cache_of_earlier_tokens_changes_nothing_that_is_recorded(tiny):
     for name in ("sink", "entropy", "distance"):
         a, b = (getattr(e.statistics[1], name) for e in (later, full))
         torch.testing.assert_close(a, b[..., 20:], atol=1e-4, rtol=0)
+
+
+def test_q_and_k_of_cached_tokens_are_refused(tiny):
+    ids = text(1)
+    with torch.no_grad():
+        past = tiny.model(ids[:, :20], use_cache=True).past_key_values
+        with (
+            pytest.raises(CaptureError, match="k of earlier tokens is not in their cache"),
+            AttentionExtractor(tiny.model, record=["k"]),
+        ):
+            tiny.model(ids[:, 20:], past_key_values=past, use_cache=True)
 
 
 def test_unknown_key_is_refused(tiny):
