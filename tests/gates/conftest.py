@@ -97,6 +97,17 @@ def digests_of(folder: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
+def gates_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Copy `gates/` into a folder that only this process judges with, as the runner does.
+
+    In the checkout, another process can compile a gate at any time: the runner calls that a change.
+    """
+    folder = tmp_path_factory.mktemp("judged")
+    shutil.copytree(ROOT / "gates", folder / "gates", ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
+@pytest.fixture(scope="session")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write the inputs of documentation and questions, and return the runner's JSON file.
 

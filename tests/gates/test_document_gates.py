@@ -21,12 +21,12 @@ FEATURES = ("documentation", "questions", "template")
 
 @pytest.mark.parametrize("name", mark_soak(FEATURES, short={"questions"}))
 def test_the_runner_finds_the_gate_able_to_fail_and_every_measurement_judged(
-    name: str, outputs_of: Callable[[str], Path], inputs: Path, tmp_path: Path
+    name: str, outputs_of: Callable[[str], Path], inputs: Path, tmp_path: Path, gates_dir: Path
 ) -> None:
     out = outputs_of(name)
     judgement = judge_feature(
         GateSpec(GateKind.PYTEST, f"gates/{name}/test_{name}.py", 120),
-        gates_dir=ROOT,
+        gates_dir=gates_dir,
         out=out,
         outputs=digests_of(out),
         inputs_file=inputs,

@@ -100,11 +100,11 @@ def copy(phase: Path, tmp_path: Path) -> Path:
 
 
 def test_the_runner_finds_the_exit_gate_able_to_fail_for_each_feature(
-    phase: Path, inputs: Path, tmp_path: Path
+    phase: Path, inputs: Path, tmp_path: Path, gates_dir: Path
 ) -> None:
     judgement = judge_phase(
         GateSpec(GateKind.PYTEST, f"gates/{GATE}", 120),
-        gates_dir=ROOT,
+        gates_dir=gates_dir,
         features={name: phase / name for name in FEATURES},
         outputs={name: digests_of(phase / name) for name in FEATURES},
         inputs_file=inputs,

@@ -166,13 +166,13 @@ def copy(phase: tuple[Path, Path], tmp_path: Path) -> Path:
 
 
 def test_the_runner_finds_the_exit_gate_able_to_fail_for_each_feature(
-    phase: tuple[Path, Path], tmp_path: Path
+    phase: tuple[Path, Path], tmp_path: Path, gates_dir: Path
 ) -> None:
     folder, inputs = phase
 
     judgement = judge_phase(
         GateSpec(GateKind.PYTEST, f"gates/{GATE}", 120),
-        gates_dir=ROOT,
+        gates_dir=gates_dir,
         features={name: folder / name for name in FEATURES},
         outputs={name: digests_of(folder / name) for name in FEATURES},
         inputs_file=inputs,

@@ -171,13 +171,13 @@ def failures(out: Path, inputs: Path) -> list[str]:
     ],
 )
 def test_the_runner_finds_the_exit_gate_able_to_fail_for_each_feature_that_is_not_waived(
-    phase: tuple[Path, Path], tmp_path: Path, waived: str
+    phase: tuple[Path, Path], tmp_path: Path, gates_dir: Path, waived: str
 ) -> None:
     folder, inputs = phase
     judged = [name for name in FEATURES if name not in waived.split()]
     judgement = judge_phase(
         GateSpec(GateKind.PYTEST, f"gates/{GATE}", 120),
-        gates_dir=ROOT,
+        gates_dir=gates_dir,
         features={name: folder / name for name in judged},
         outputs={name: digests_of(folder / name) for name in judged},
         inputs_file=inputs,

@@ -67,13 +67,13 @@ def outputs_b(inputs_file_b: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.mark.parametrize("suffix", ["", "_b"], ids=["track-a", "track-b"])
 def test_the_runner_finds_the_gate_able_to_fail_and_every_measurement_judged(
-    request: pytest.FixtureRequest, tmp_path: Path, suffix: str
+    request: pytest.FixtureRequest, tmp_path: Path, gates_dir: Path, suffix: str
 ) -> None:
     outputs: Path = request.getfixturevalue(f"outputs{suffix}")
     inputs_file: Path = request.getfixturevalue(f"inputs_file{suffix}")
     judgement = judge_feature(
         GateSpec(GateKind.PYTEST, f"gates/{GATE}", 120),
-        gates_dir=ROOT,
+        gates_dir=gates_dir,
         out=outputs,
         outputs=digests_of(outputs),
         inputs_file=inputs_file,
