@@ -55,7 +55,8 @@ SHAPES = {
 OF_KEYS = ("k", "rot_k", "v")
 IMPLEMENTATIONS = ("sdpa", "eager")
 
-_extractors: dict[int, AttentionExtractor] = {}  # by the id of the config whose model is watched
+# By the id of each attention module that is recorded: two models can share one config object.
+_extractors: dict[int, AttentionExtractor] = {}
 
 
 class AttentionExtractor:
@@ -125,7 +126,8 @@ class AttentionExtractor:
         # 1. Refuse what would be recorded wrongly.
         own = self.config._attn_implementation  # transformers has no other name for it
         if own.startswith("recorded"):
-            msg = "this model is being recorded by another extractor; leave its block first"
+            msg = "this model, or one that shares its config object, is being recorded by another "
+            msg += "extractor; leave its block first"
             raise CaptureError(msg)
         if own not in IMPLEMENTATIONS:
             msg = f"attention is {own!r}; expected one of {', '.join(IMPLEMENTATIONS)}: load the "
@@ -142,8 +144,10 @@ class AttentionExtractor:
             _register(own)
             stack.callback(setattr, self.config, "_attn_implementation", own)
             self.config._attn_implementation = f"recorded_{own}"
-            stack.callback(_extractors.pop, id(self.config), None)
-            _extractors[id(self.config)] = self
+            for module in self.model.modules():
+                if hasattr(module, "layer_idx"):
+                    stack.callback(_extractors.pop, id(module), None)
+                    _extractors[id(module)] = self
             wanted = [name for name in ("q", "k") if name in self.record]
             if wanted:
                 stack.enter_context(
@@ -332,16 +336,24 @@ def _attend(
     query: [B, H, Q, D]; key, value: [B, H', K, D]; returns [B, Q, H, D] and what the own
     implementation returns beside it.
     """
-    layer: int = module.layer_idx
-    extractor = _extractors.get(id(module.config))
+    # 1. Whose module this is: that of another model runs as it always does.
+    own = _own(module)
+    settings = {"scaling": scaling, "dropout": dropout, **kwargs}
+    extractor = _extractors.get(id(module))
     if extractor is None:
-        msg = "this model was copied inside a block that records; copy it before the block"
-        raise CaptureError(msg)
+        if not any(watched.config is module.config for watched in _extractors.values()):
+            msg = "this model was copied inside a block that records; copy it before the block"
+            raise CaptureError(msg)
+        return own(module, query, key, value, attention_mask, **settings)
+
+    # 2. What cannot be recorded.
+    layer: int = module.layer_idx
     refused = [name for name in ("s_aux", "position_bias", "cache") if kwargs.get(name) is not None]
     if refused:
         msg = f"layer {layer}: attention with {refused[0]} is not known here"
         raise CaptureError(msg)
 
+    # 3. The kernel's log-sum-exp comes with the result; with gradients, it is computed again.
     call = AttentionCall(
         query=query.detach(),
         key=key.detach(),
@@ -350,9 +362,8 @@ def _attend(
         causal=kwargs.get("is_causal") is not False and getattr(module, "is_causal", True),
         softcap=kwargs.get("softcap"),
     )
-    # The kernel's log-sum-exp comes with the result; with gradients, it is computed again.
     by_flash = (
-        extractor.config._attn_implementation == "recorded_sdpa"
+        own is packed_attention.attention
         and call.is_plain
         and kwargs.get("layout") is None
         and not dropout
@@ -367,25 +378,20 @@ def _attend(
         )
         result: tuple[torch.Tensor, Any] = (attended.transpose(1, 2).contiguous(), None)
     else:
-        result = _own(extractor, module)(
-            module,
-            query,
-            key,
-            value,
-            attention_mask,
-            scaling=scaling,
-            dropout=dropout,
-            **kwargs,
-        )
+        result = own(module, query, key, value, attention_mask, **settings)
     if layer in extractor.layers:
         with torch.no_grad():
             extractor.note(layer, call, value.detach(), result[0].detach(), log_sum_exp)
     return result
 
 
-def _own(extractor: AttentionExtractor, module: torch.nn.Module) -> Callable[..., Any]:
-    """Return the model's own attention; "sdpa" includes the packed rows of training."""
-    if extractor.config._attn_implementation == "recorded_sdpa":
+def _own(module: torch.nn.Module) -> Callable[..., tuple[torch.Tensor, Any]]:
+    """Return the attention of the module's own model.
+
+    "sdpa" includes the packed rows of training.
+    """
+    if module.config._attn_implementation == "recorded_sdpa":
         return packed_attention.attention
-    eager: Callable[..., Any] = sys.modules[type(module).__module__].eager_attention_forward
+    eager: Callable[..., tuple[torch.Tensor, Any]]
+    eager = sys.modules[type(module).__module__].eager_attention_forward
     return eager

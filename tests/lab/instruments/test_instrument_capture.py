@@ -376,6 +376,21 @@ def test_a_copy_made_inside_the_block_is_refused(tiny):
             twin(text())
 
 
+def test_a_model_that_shares_the_config_object_runs_unrecorded(family):
+    _, model = family
+    other = type(model)(model.config).eval()
+    assert other.config is model.config
+    with torch.no_grad():
+        plain = other(text(), use_cache=False).logits
+        alone, _ = record(model, text())
+        with AttentionExtractor(model) as extractor:
+            assert torch.equal(other(text(), use_cache=False).logits, plain)
+            assert not extractor.recorded
+            model(text(), use_cache=False)
+            other(text(), use_cache=False)
+    assert torch.equal(extractor.stacked("pattern"), alone.stacked("pattern"))
+
+
 def test_a_position_that_does_not_exist_is_refused(tiny):
     with (
         pytest.raises(CaptureError, match=r"position 24 does not exist; .* 0 to 23"),
