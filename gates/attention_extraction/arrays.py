@@ -26,11 +26,12 @@ FAMILIES = (
 KINDS = ("float32", "float64", "bfloat16", "nf4", "adapter", "shift", "stretch")
 FILES = (
     "artifacts/model.safetensors",
-    "artifacts/errors.safetensors",
+    "artifacts/parity.safetensors",
     "artifacts/guards.json",
     *(f"artifacts/families/{name}.safetensors" for name in FAMILIES),
 )
 PARITY = 1e-5
+EPSILON = 2.0**-52  # of float64: a smaller difference counts as that
 FIRST = 16  # first query of an entropy's mean
 SHOWN = 24  # tokens of the pattern in the figure
 
@@ -49,12 +50,12 @@ def guards() -> dict[str, Any]:
 
 def _recompute() -> dict[str, Any]:
     model = {name: array.astype("float64") for name, array in stored.arrays("model").items()}
-    errors = {name: row.max() for name, row in stored.arrays("errors").items()}
-    families = {name: stored.arrays(f"families/{name}") for name in FAMILIES}
-    worst = {
-        name: [float(family[f"error_{dtype}"].max()) for dtype in ("float32", "float64")]
-        for name, family in families.items()
-    }
+    by_layer = {kind: _by_layer(stored.arrays("parity"), kind) for kind in KINDS}
+    errors = {kind: max(differences) for kind, differences in by_layer.items()}
+    worst = {}
+    for family in FAMILIES:
+        arrays = stored.arrays(f"families/{family}")
+        worst[family] = [max(_by_layer(arrays, dtype)) for dtype in ("float32", "float64")]
     own = _weights(model["rot_q"], _grouped(model["rot_k"], model["rot_q"].shape[2]))
     shared = model["rot_k"].shape[2]
     tiled_keys = model["rot_k"][:, :, [h % shared for h in range(model["rot_q"].shape[2])]]
@@ -79,9 +80,8 @@ def _recompute() -> dict[str, Any]:
         },
     }
     kinds = []
-    for name in KINDS:
-        row = stored.arrays("errors")[name]
-        kinds.append([float(row.max()), int(row.argmax())])
+    for kind in KINDS:
+        kinds.append([errors[kind], by_layer[kind].index(errors[kind])])
     return {
         "numbers": numbers,
         "tables": {"families": list(worst.items()), "kinds": kinds},
@@ -96,23 +96,32 @@ def _recompute() -> dict[str, Any]:
 #### numbers
 
 
+def _by_layer(arrays: dict[str, Any], kind: str) -> list[float]:
+    """Return the largest difference of a weight to its reference in each layer."""
+    recorded, reference = arrays[f"{kind}.recorded"], arrays[f"{kind}.reference"]
+    assert recorded.shape == reference.shape, kind
+    largest = []
+    for ours, theirs in zip(recorded, reference, strict=True):
+        largest.append(float(abs(ours.astype("float64") - theirs).max()))
+    return largest
+
+
 def _parity(errors: dict[str, Any], worst: dict[str, list[float]]) -> dict[str, Any]:
-    smallest = 2.0**-52
-    orders = math.log10(max(errors["float32"], smallest) / max(errors["float64"], smallest))
+    orders = math.log10(max(errors["float32"], EPSILON) / max(errors["float64"], EPSILON))
     narrow = [pair[0] for pair in worst.values()]
     return {
-        "parity_float32": float(errors["float32"]),
-        "parity_float64": float(errors["float64"]),
+        "parity_float32": errors["float32"],
+        "parity_float64": errors["float64"],
         "parity_orders": orders,
         "parity_families": max(narrow),
         "parity_families_float64": max(pair[1] for pair in worst.values()),
         "families": len(narrow),
         "families_in_parity": sum(error < PARITY for error in narrow),
-        "shift_change": float(errors["shift"]),
-        "stretch_change": float(errors["stretch"]),
-        "parity_bfloat16": float(errors["bfloat16"]),
-        "parity_nf4": float(errors["nf4"]),
-        "parity_adapter": float(errors["adapter"]),
+        "shift_change": errors["shift"],
+        "stretch_change": errors["stretch"],
+        "parity_bfloat16": errors["bfloat16"],
+        "parity_nf4": errors["nf4"],
+        "parity_adapter": errors["adapter"],
     }
 
 

@@ -20,24 +20,30 @@ DRAWN = 3  # families
 
 def differences() -> dict[str, Any]:
     """Return what the real model's eager attention and sdpa logits differ by from the stored."""
-    read = ["artifacts/model.safetensors"]
+    read = ["artifacts/model.safetensors", "artifacts/parity.safetensors"]
     document: dict[str, Any] = cached(f"real model {config()['shift']}", read, _differences)
     return document
 
 
-def form_difference() -> tuple[str, float]:
-    """Return the form that the nonce draws, and the mean difference of a weight."""
+def form_differences() -> tuple[str, list[float]]:
+    """Return the form that the nonce draws, and the mean difference of a weight.
+
+    Of what was recorded, and of what it was held against.
+    """
     form = outputs.rng().choice(FORMS)
-    read = ["artifacts/model.safetensors", "artifacts/wrappers.safetensors"]
+    read = ["artifacts/model.safetensors", "artifacts/parity.safetensors"]
     read += [f"artifacts/adapter/{name}" for name in ("adapter_config.json", ADAPTER)]
-    difference: float = cached(
-        f"form {form}", read, lambda: without_warnings(_form_difference, form)
+    differences: list[float] = cached(
+        f"form {form}", read, lambda: without_warnings(_form_differences, form)
     )
-    return form, difference
+    return form, differences
 
 
 def family_differences() -> dict[str, list[float]]:
-    """Return the largest difference of the drawn families, in float32 and float64."""
+    """Return the largest differences of the drawn families, in float32 and float64.
+
+    Of what was recorded and of what it was held against, whichever is larger.
+    """
     drawn = outputs.rng().sample(FAMILIES, DRAWN)
     differences: dict[str, list[float]] = {}
     for family in drawn:
@@ -59,14 +65,27 @@ def _differences() -> dict[str, Any]:
     ids = torch.from_numpy(arrays["ids"])[None]
     model = _load(torch.float32)
     patterns = _eager(model, ids)[:, 0]
-    recorded = torch.from_numpy(arrays["pattern"])
 
     # 2. Positions shifted and stretched.
     places = torch.arange(ids.shape[1])[None]
     shifted = _eager(model, ids, positions=places + config()["shift"])[:, 0]
     stretched = _eager(model, ids, positions=places * config()["stretch"])[:, 0]
 
-    # 3. The same text behind padding, and the logits of sdpa.
+    # 3. Both sides of every pair, as they should be; float64 is more exact, and no more.
+    pairs = {name: torch.from_numpy(array) for name, array in stored.arrays("parity").items()}
+    expected = {
+        "float32": (patterns, patterns),
+        "float64": (patterns, patterns),
+        "shift": (shifted, patterns),
+        "stretch": (stretched, patterns),
+    }
+    differences = {}
+    for kind, (recorded, reference) in expected.items():
+        ours = _largest(recorded, pairs[f"{kind}.recorded"])
+        theirs = _largest(reference, pairs[f"{kind}.reference"])
+        differences[kind] = max(ours, theirs)
+
+    # 4. The same text behind padding, and the logits of sdpa.
     padding = config()["padding"]
     padded = torch.cat([ids[:, :1].expand(1, padding), ids[:, : ids.shape[1] - padding]], 1)
     mask = (torch.arange(padded.shape[1]) >= padding).long()[None]
@@ -75,28 +94,30 @@ def _differences() -> dict[str, Any]:
     with torch.no_grad():
         logits = model(ids).logits[0, config()["logits"]]
     return {
-        "pattern": _largest(patterns, recorded),
-        "shift": _largest(shifted, patterns),
-        "stretch": _largest(stretched, patterns),
+        **differences,
+        "pattern": _largest(patterns, torch.from_numpy(arrays["pattern"])),
         "padded": _largest(behind, torch.from_numpy(arrays["padded"])[:, :, padding:]),
         "logits": _largest(logits, torch.from_numpy(arrays["logits_recorded"])),
         "natural": len(set(arrays["ids"].tolist())),
     }
 
 
-def _form_difference(form: str) -> float:
+def _form_differences(form: str) -> list[float]:
     import torch
 
     ids = torch.from_numpy(stored.arrays("model")["ids"])[None]
-    recorded = torch.from_numpy(stored.arrays("wrappers")[form])
     dtype = torch.bfloat16 if form == "bfloat16" else torch.float32
     model = _load(dtype, nf4=form == "nf4")
     if form == "adapter":
         from peft import PeftModel
 
         model = PeftModel.from_pretrained(model, artifact("adapter")).eval()
-    difference = _eager(model, ids)[:, 0].float() - recorded.float()
-    return float(difference.abs().mean())
+    weights = _eager(model, ids)[:, 0].double()
+    differences = []
+    for side in ("recorded", "reference"):
+        ours = torch.from_numpy(stored.arrays("parity")[f"{form}.{side}"])
+        differences.append(float((weights - ours).abs().mean()))
+    return differences
 
 
 def _family_differences(family: str) -> list[float]:
@@ -112,12 +133,12 @@ def _family_differences(family: str) -> list[float]:
     )
     narrow = _eager(model.eval(), arrays["ids"], mask=arrays["mask"])
     real = arrays["mask"][None, :, None, :, None]  # rows of padding are nobody's
-    wide = _eager(model.double(), arrays["ids"])
-    return [
-        _largest(narrow * real, arrays["float32"] * real),
-        # eager's softmax is float32 there
-        _largest(wide, arrays["float64"]),
-    ]
+    wide = _eager(model.double(), arrays["ids"])  # but for its softmax, which is float32
+    largest = []
+    for dtype, weights in (("float32", narrow * real), ("float64", wide)):
+        sides = [arrays[f"{dtype}.{side}"] for side in ("recorded", "reference")]
+        largest.append(max(_largest(weights, side) for side in sides))
+    return largest
 
 
 def _load(dtype: Any, *, nf4: bool = False) -> Any:

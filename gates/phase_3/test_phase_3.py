@@ -75,7 +75,7 @@ def test_attention_that_was_recorded_is_the_one_of_its_queries_and_keys() -> Non
     if EXTRACTION in WAIVED:
         return
     folder = f"{EXTRACTION}/artifacts"
-    files = [f"{folder}/{name}.safetensors" for name in ("model", "errors")]
+    files = [f"{folder}/{name}.safetensors" for name in ("model", "parity")]
     numbers = outputs.cached("phase 3 parity", files, lambda: recompute_parity(*files))
     for name in ("float32", "float64"):
         stated = outputs.value(f"parity_{name}", EXTRACTION)
@@ -87,13 +87,16 @@ def test_attention_that_was_recorded_is_the_one_of_its_queries_and_keys() -> Non
     assert numbers["recomputed"] < PARITY
 
 
-def recompute_parity(model_file: str, errors_file: str) -> dict[str, float]:
-    """Return the largest stated differences to eager attention, and one computed here."""
+def recompute_parity(model_file: str, parity_file: str) -> dict[str, float]:
+    """Return the largest differences to eager attention as stored, and one computed here."""
     import numpy as np
 
-    # 1. As stored, by layer.
-    errors = stored.read_arrays(outputs.out() / errors_file)
-    numbers = {name: float(errors[name].max()) for name in ("float32", "float64")}
+    # 1. As stored.
+    pairs = stored.read_arrays(outputs.out() / parity_file)
+    numbers = {}
+    for name in ("float32", "float64"):
+        recorded, reference = pairs[f"{name}.recorded"], pairs[f"{name}.reference"]
+        numbers[name] = float(np.abs(recorded.astype(np.float64) - reference).max())
 
     # 2. A sample of layers: softmax(q·k / √d) with each key head for its group of query heads.
     model = stored.read_arrays(outputs.out() / model_file)
@@ -108,7 +111,7 @@ def recompute_parity(model_file: str, errors_file: str) -> dict[str, float]:
             key = model["rot_k"][layer, :, head // group].astype(np.float64)
             weights = np.exp(query @ key.T / math.sqrt(width) + later)  # [T, T]
             weights /= weights.sum(-1, keepdims=True)
-            difference = np.abs(weights - model["pattern"][layer, head]).max()
+            difference = np.abs(weights - pairs["float32.recorded"][layer, head]).max()
             largest = max(largest, float(difference))
     return numbers | {"recomputed": largest}
 

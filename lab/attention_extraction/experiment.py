@@ -14,11 +14,14 @@ run(ctx)
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
+
 from lab.attention_extraction import figures, numbers, report, tables
-from lab.attention_extraction.measured import ExtractionObservations
+from lab.attention_extraction.measured import ExtractionObservations, Pair
 from lab.contract import Context, Experiment, Outcome, main
 from lab.instruments.arrays import save_arrays
 
@@ -86,8 +89,8 @@ def measure(ctx: Context) -> ExtractionObservations:
         loaded = load(torch.float32, None)
         ids = sequences.natural(loaded.tokenizer, 1, config["tokens"]).to(config["device"])
         ctx.progress(0, total, "recording the model")
-        model = measuring.measure_model(loaded, ids, config["padding"], config["logits"])
-        changes = measuring.measure_positions(
+        model, kinds = measuring.measure_model(loaded, ids, config["padding"], config["logits"])
+        kinds |= measuring.measure_positions(
             loaded, ids, shift=config["shift"], stretch=config["stretch"]
         )
         ctx.progress(1, total, "guards")
@@ -95,11 +98,9 @@ def measure(ctx: Context) -> ExtractionObservations:
 
         # 2. Its wrappers.
         ctx.progress(2, total, "bfloat16, NF4 and an adapter")
-        patterns, errors = measuring.measure_wrappers(
+        kinds |= measuring.measure_wrappers(
             load, ids, config["adapter"], ctx.seed, artifacts / "adapter"
         )
-        model = replace(model, errors={**model.errors, **changes, **errors})
-    save_arrays(artifacts / "wrappers.safetensors", patterns)
 
     # 3. The families.
     recorded = {}
@@ -109,23 +110,30 @@ def measure(ctx: Context) -> ExtractionObservations:
             family, config["family_tokens"], ctx.seed, artifacts / "families" / family
         )
     ctx.progress(total, total, "recorded")
-    return ExtractionObservations(model, recorded, guards)
+    return ExtractionObservations(model, kinds, recorded, guards)
 
 
 def store(artifacts: Path, observations: ExtractionObservations) -> None:
     """Write the arrays of the model and of each family, and what the guards did."""
     model = vars(observations.model) | {}
-    errors = model.pop("errors")
     settings = {name: model.pop(name) for name in ("padding", "rope_theta")}
     save_arrays(artifacts / "model.safetensors", model)
-    save_arrays(artifacts / "errors.safetensors", errors)
+    save_arrays(artifacts / "parity.safetensors", _both_sides(observations.kinds))
     for family, arrays in observations.families.items():
-        fields = vars(arrays) | {}
-        family_errors = fields.pop("errors")
-        fields |= {f"error_{name}": error for name, error in family_errors.items()}
-        save_arrays(artifacts / "families" / f"{family}.safetensors", fields)
+        sides = _both_sides({"float32": arrays.float32, "float64": arrays.float64})
+        texts = {"ids": arrays.ids, "mask": arrays.mask}
+        save_arrays(artifacts / "families" / f"{family}.safetensors", texts | sides)
     document = settings | asdict(observations.guards)
     (artifacts / "guards.json").write_text(json.dumps(document, indent=1) + "\n", "utf-8")
+
+
+def _both_sides(pairs: Mapping[str, Pair]) -> dict[str, np.ndarray]:
+    """Return "float32.recorded" and "float32.reference", and so on for each pair."""
+    arrays = {}
+    for name, pair in pairs.items():
+        arrays[f"{name}.recorded"] = pair.recorded
+        arrays[f"{name}.reference"] = pair.reference
+    return arrays
 
 
 if __name__ == "__main__":

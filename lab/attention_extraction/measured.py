@@ -12,14 +12,27 @@ OFFSET = 1  # of the diagonal that the statistics include: the previous token
 
 
 @dataclass(frozen=True)
+class Pair:
+    """Weights [L, …, T, T] that were recorded, and those that they are held against."""
+
+    recorded: np.ndarray
+    reference: np.ndarray
+
+    def differences(self) -> np.ndarray:
+        """Return the largest difference of a weight in each layer, [L]."""
+        differences = np.abs(self.recorded.astype(np.float64) - self.reference)
+        largest: np.ndarray = differences.reshape(len(differences), -1).max(axis=1)
+        return largest
+
+
+@dataclass(frozen=True)
 class ModelArrays:
     """One text of T tokens through the real model; L layers, H query heads, H' key heads, width D.
 
     pattern: [L, H, T, T], recorded; q, rot_q, z: [L, T, H, D]; k, rot_k, v: [L, T, H', D]; sink,
     entropy, distance, previous: [L, H, T], the statistics that were computed without patterns;
     logits_recorded, logits_plain: [positions, V]; padded: [L, H, T', T'], pattern of a text with
-    `padding` tokens before it; errors: name -> [L], the largest difference of a weight in each
-    layer (see `parity`).
+    `padding` tokens before it.
     """
 
     ids: np.ndarray
@@ -39,22 +52,20 @@ class ModelArrays:
     logits_recorded: np.ndarray
     logits_plain: np.ndarray
     padded: np.ndarray
-    errors: Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
 class FamilyArrays:
-    """A tiny random model of one family: its recorded patterns and their errors.
+    """A tiny random model of one family: its weights [layers, B, H, T, T] beside eager attention's.
 
-    float32, float64: [layers, B, H, T, T]; errors: "float32" and "float64" -> [layers], the largest
-    difference to eager attention.
+    ids, mask: [B, T]. In float32 rows of padding are 0 on both sides, as nothing reads them; in
+    float64 there is no padding.
     """
 
     ids: np.ndarray
     mask: np.ndarray
-    float32: np.ndarray
-    float64: np.ndarray
-    errors: Mapping[str, np.ndarray]
+    float32: Pair
+    float64: Pair
 
 
 @dataclass(frozen=True)
@@ -74,8 +85,13 @@ class Guards:
 
 @dataclass(frozen=True)
 class ExtractionObservations:
-    """Everything that the numbers are made from."""
+    """Everything that the numbers are made from.
+
+    kinds: "float32", "float64" or a wrapper -> the real model's weights [L, H, T, T] beside eager
+    attention's; "shift", "stretch" -> those of changed positions beside the usual ones.
+    """
 
     model: ModelArrays
+    kinds: Mapping[str, Pair]
     families: Mapping[str, FamilyArrays]
     guards: Guards

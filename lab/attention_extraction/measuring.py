@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from lab.attention_extraction import families
-from lab.attention_extraction.measured import OFFSET, FamilyArrays, Guards, ModelArrays
-from lab.attention_extraction.parity import eager_patterns, largest_error, wide_softmax
+from lab.attention_extraction.measured import OFFSET, FamilyArrays, Guards, ModelArrays, Pair
+from lab.attention_extraction.parity import eager_patterns, wide_softmax
 from lab.instruments import adapters, models, sequences
 from lab.instruments.adapters import LoraSettings
 from lab.instruments.attention import CaptureError
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 @torch.no_grad()  # type: ignore[untyped-decorator]
 def measure_model(
     loaded: Loaded, ids: torch.Tensor, padding: int, positions: list[int]
-) -> ModelArrays:
-    """Record one text [1, T] in float32, and its parity in float32 and float64.
+) -> tuple[ModelArrays, dict[str, Pair]]:
+    """Record one text [1, T] in float32, and beside eager attention in float32 and float64.
 
     padding: tokens before a second text, the first's beginning; positions: whose logits are kept.
     """
@@ -46,13 +46,10 @@ def measure_model(
     layers = [extractor.statistics[layer] for layer in extractor.layers]
 
     # 2. Parity, in the precision that is used and in one that leaves no rounding.
-    pattern = extractor.stacked("pattern")
-    errors = {"float32": largest_error(pattern, eager_patterns(model, ids))}
+    kinds = {"float32": Pair(tensors["pattern"], _array(eager_patterns(model, ids)[:, 0]))}
     model.double()
     with wide_softmax():
-        with AttentionExtractor(model) as wide:
-            model(ids, use_cache=False)
-        errors["float64"] = largest_error(wide.stacked("pattern"), eager_patterns(model, ids))
+        kinds["float64"] = _both(model, ids)
     model.float()
 
     # 3. A text behind padding.
@@ -63,7 +60,7 @@ def measure_model(
     with AttentionExtractor(model) as behind_padding:
         model(padded_ids, attention_mask=mask, use_cache=False)
 
-    return ModelArrays(
+    arrays = ModelArrays(
         ids=_array(ids[0]),
         padding=padding,
         rope_theta=float(model.config.rope_parameters["rope_theta"]),
@@ -81,15 +78,15 @@ def measure_model(
         logits_recorded=_array(recorded),
         logits_plain=_array(plain),
         padded=_array(behind_padding.stacked("pattern")[:, 0]),
-        errors=errors,
     )
+    return arrays, kinds
 
 
 @torch.no_grad()  # type: ignore[untyped-decorator]
 def measure_positions(
     loaded: Loaded, ids: torch.Tensor, *, shift: int, stretch: int
-) -> dict[str, np.ndarray]:
-    """Return the largest change of a weight in each layer, [L], when positions change.
+) -> dict[str, Pair]:
+    """Return the weights after positions changed, beside the usual ones.
 
     RoPE turns q and k by angles that grow with the position, so that a score depends on the
     distance alone (Su et al. 2021, arXiv:2104.09864): adding a constant changes nothing,
@@ -97,15 +94,15 @@ def measure_positions(
     """
     positions = torch.arange(ids.shape[1], device=ids.device)[None]
 
-    def record(at: torch.Tensor) -> torch.Tensor:
+    def record(at: torch.Tensor) -> np.ndarray:
         with AttentionExtractor(loaded.model) as extractor:
             loaded.model(ids, position_ids=at, use_cache=False)
-        return extractor.stacked("pattern")
+        return _array(extractor.stacked("pattern")[:, 0])
 
     usual = record(positions)
     return {
-        "shift": largest_error(record(positions + shift), usual),
-        "stretch": largest_error(record(positions * stretch), usual),
+        "shift": Pair(record(positions + shift), usual),
+        "stretch": Pair(record(positions * stretch), usual),
     }
 
 
@@ -115,23 +112,15 @@ def measure_wrappers(
     lora: Mapping[str, Any],
     seed: int,
     adapter_folder: Path,
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Return patterns [L, H, T, T] in float16 and errors [L] of bfloat16, NF4 and an adapter.
+) -> dict[str, Pair]:
+    """Return the weights in bfloat16, in NF4 and with an adapter, beside eager attention's.
 
     The adapter's B is random, so that it changes the model; it is written to `adapter_folder`.
     """
-    patterns: dict[str, np.ndarray] = {}
-    errors: dict[str, np.ndarray] = {}
-
-    def record(name: str, model: PreTrainedModel | PeftModel) -> None:
-        with torch.no_grad(), AttentionExtractor(model) as extractor:
-            model(ids, use_cache=False)
-        pattern = extractor.stacked("pattern")
-        patterns[name] = _array(pattern[:, 0].half())
-        errors[name] = largest_error(pattern, eager_patterns(model, ids))
-
-    record("bfloat16", load(torch.bfloat16, None).model)
-    record("nf4", load(torch.float32, "nf4").model)
+    kinds = {
+        "bfloat16": _both(load(torch.bfloat16, None).model, ids),
+        "nf4": _both(load(torch.float32, "nf4").model, ids),
+    }
     adapted = adapters.attach(load(torch.float32, None), LoraSettings(**lora), seed)
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in adapters.parameters(adapted).items():
@@ -139,8 +128,15 @@ def measure_wrappers(
             noise = torch.randn(parameter.shape, generator=generator)
             parameter.data.copy_(0.02 * noise)
     adapters.save(adapted, adapter_folder)
-    record("adapter", adapted)
-    return patterns, errors
+    return kinds | {"adapter": _both(adapted, ids)}
+
+
+def _both(model: PreTrainedModel | PeftModel, ids: torch.Tensor) -> Pair:
+    """Return the weights [L, H, T, T] of one text [1, T], recorded and by eager attention."""
+    recorded = _recorded(model, ids, None)
+    # numpy has no bfloat16
+    reference = eager_patterns(model, ids).to(recorded.dtype)
+    return Pair(_array(recorded[:, 0]), _array(reference[:, 0]))
 
 
 # Ten families
@@ -155,25 +151,27 @@ def measure_family(family: str, tokens: int, seed: int, folder: Path) -> FamilyA
     mask = torch.ones_like(ids)
     mask[1, : tokens // 4] = 0
 
-    narrow = _recorded(model, ids, mask)
-    errors = {"float32": largest_error(narrow, eager_patterns(model, ids, mask), mask)}
+    is_text = mask[None, :, None, :, None]
+    narrow = _recorded(model, ids, mask) * is_text
+    narrow_reference = eager_patterns(model, ids, mask) * is_text
     # Without padding: eager's least number of float64 is no number of the float32 masks.
     model.double()
     with wide_softmax():
         wide = _recorded(model, ids, None)
-        errors["float64"] = largest_error(wide, eager_patterns(model, ids))
+        wide_reference = eager_patterns(model, ids)
     return FamilyArrays(
         ids=_array(ids),
         mask=_array(mask),
-        float32=_array(narrow),
-        float64=_array(wide),
-        errors=errors,
+        float32=Pair(_array(narrow), _array(narrow_reference)),
+        float64=Pair(_array(wide), _array(wide_reference)),
     )
 
 
-def _recorded(model: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+def _recorded(
+    model: PreTrainedModel | PeftModel, ids: torch.Tensor, mask: torch.Tensor | None
+) -> torch.Tensor:
     """Return the recorded patterns [L, B, H, T, T]."""
-    with AttentionExtractor(model) as extractor:
+    with torch.no_grad(), AttentionExtractor(model) as extractor:
         model(ids, attention_mask=mask, use_cache=False)
     extractor.require_all_recorded()
     return extractor.stacked("pattern")

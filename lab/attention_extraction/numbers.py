@@ -42,28 +42,24 @@ def measurements(observations: ExtractionObservations) -> dict[str, Measurement]
 
 def parity(observations: ExtractionObservations) -> dict[str, Measurement]:
     """Return the largest differences to eager attention."""
-    errors = observations.model.errors
-    narrow, wide = errors["float32"].max(), errors["float64"].max()
-    families = observations.families.values()
-    family_errors = [family.errors["float32"].max() for family in families]
-    family_wide = [family.errors["float64"].max() for family in families]
+    errors = {name: float(pair.differences().max()) for name, pair in observations.kinds.items()}
+    narrow, wide = (max(errors[name], EPSILON) for name in ("float32", "float64"))
+    family_errors, family_wide = zip(*map(family_row, observations.families.values()), strict=True)
     numbers = {
-        "parity_float32": _error(narrow),
-        "parity_float64": _error(wide),
-        "parity_orders": Measurement.of_exact(
-            float(np.log10(max(narrow, EPSILON) / max(wide, EPSILON))), "orders of magnitude"
-        ),
+        "parity_float32": _error(errors["float32"]),
+        "parity_float64": _error(errors["float64"]),
+        "parity_orders": Measurement.of_exact(math.log10(narrow / wide), "orders of magnitude"),
         "parity_families": _error(max(family_errors)),
         "parity_families_float64": _error(max(family_wide)),
         "families": Measurement.of_exact(len(family_errors), "families"),
         "families_in_parity": Measurement.of_exact(
-            sum(bool(error < PARITY) for error in family_errors), "families"
+            sum(error < PARITY for error in family_errors), "families"
         ),
-        "shift_change": _error(errors["shift"].max()),
-        "stretch_change": _error(errors["stretch"].max()),
+        "shift_change": _error(errors["shift"]),
+        "stretch_change": _error(errors["stretch"]),
     }
     for name in WRAPPERS:
-        numbers[f"parity_{name}"] = _error(errors[name].max())
+        numbers[f"parity_{name}"] = _error(errors[name])
     return numbers
 
 
@@ -267,7 +263,8 @@ def group_cosines(model: ModelArrays) -> tuple[np.ndarray, np.ndarray]:
 
 def family_row(family: FamilyArrays) -> tuple[float, float]:
     """Return a family's largest difference in float32 and in float64."""
-    return float(family.errors["float32"].max()), float(family.errors["float64"].max())
+    narrow, wide = (float(pair.differences().max()) for pair in (family.float32, family.float64))
+    return narrow, wide
 
 
 def _double(*arrays: np.ndarray) -> list[np.ndarray]:

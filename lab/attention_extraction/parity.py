@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 if TYPE_CHECKING:
@@ -49,17 +48,3 @@ def eager_patterns(
     finally:
         model.set_attn_implementation(own)
     return torch.stack(out.attentions)
-
-
-def largest_error(
-    recorded: torch.Tensor, reference: torch.Tensor, mask: torch.Tensor | None = None
-) -> np.ndarray:
-    """Return the largest difference of a weight in each layer: [L, B, H, T, T] twice → [L].
-
-    mask: [B, T]; rows of padding are left out: nothing reads them.
-    """
-    difference = (recorded.double() - reference.double()).abs()
-    if mask is not None:
-        difference = difference * mask[None, :, None, :, None]
-    largest: np.ndarray = difference.flatten(1).amax(1).cpu().numpy()
-    return largest

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lab.attention_extraction.numbers import PARITY
+from lab.attention_extraction.numbers import EPSILON, PARITY
 from lab.contract import Measurement
 from lab.present.numbers import number, quantity
 
@@ -22,12 +22,17 @@ def findings(measurements: Mapping[str, Measurement]) -> tuple[str, ...]:
     verdict = "rounding alone"
     if m["parity_float32"].number >= PARITY or m["parity_orders"].number < 4:
         verdict = "MORE THAN ROUNDING"
+    # A difference below float64's own epsilon counts as that: the orders are then a lower bound.
+    orders = f"{shown('parity_orders')} orders of magnitude"
+    if m["parity_float64"].number < EPSILON:
+        orders = f"at least {orders}"
     alike = "more alike"
     if m["gqa_gap"].number <= 0:
         alike = "NOT more alike"
     return (
         f"Recorded weights differ from eager attention by at most {shown('parity_float32')} in "
-        f"float32 and {shown('parity_float64')} in float64: {verdict}; {unchanged}.",
+        f"float32 and {shown('parity_float64')} in float64, {orders} less: {verdict}; "
+        f"{unchanged}.",
         f"{shown('families_in_parity')} of {shown('families')} families are within "
         f"{number(PARITY, 2)}, sliding windows and soft-capping included; the worst differs by "
         f"{shown('parity_families')}.",

@@ -23,11 +23,10 @@ def tables(observations: ExtractionObservations) -> list[Table]:
         special = ", ".join(f"{key} {value}" for key, value in CHANGES[family].items()) or "none"
         family_rows.append((family, special, *family_row(arrays)))
 
-    errors = observations.model.errors
     kind_rows = []
     for name, kind in KINDS.items():
-        worst = int(errors[name].argmax())
-        kind_rows.append((kind, float(errors[name].max()), worst))
+        differences = observations.kinds[name].differences()
+        kind_rows.append((kind, float(differences.max()), int(differences.argmax())))
     return [
         Table(
             "Families: largest difference to eager attention",

@@ -79,8 +79,12 @@ RECORDS = (  # file, array, what is done to it, the check that must notice
     ("model", "q", lambda q: q * 1.01, f"{FITS}[rotation_error]"),
     ("model", "entropy", lambda e: e + 0.01, "test_statistics_without_rows_are_those_of_the_rows"),
     ("model", "rot_k", lambda k: k[:, :, ::-1], f"{EAGER}[interleaved_error]"),
-    ("errors", "float64", lambda e: e + 1e-6, "test_the_difference_is_rounding"),
-    ("errors", "stretch", lambda e: e * 0.5, "test_positions_do_what_was_measured"),
+    ("parity", "float32.recorded", smooth, "test_stored_pattern_is_that_of_the_model"),
+    ("parity", "float32.reference", smooth, "test_stored_pattern_is_that_of_the_model"),
+    ("parity", "float64.reference", smooth, "test_stored_pattern_is_that_of_the_model"),
+    ("parity", "float64.recorded", lambda p: p + 1e-6, "test_the_difference_is_rounding"),
+    ("parity", "stretch.recorded", smooth, "test_positions_do_what_was_measured"),
+    ("parity", "shift.reference", smooth, "test_positions_do_what_was_measured"),
 )
 
 
@@ -91,16 +95,19 @@ def test_a_record_that_the_model_does_not_give_is_seen(judged, mutant, record):
     assert warm.fails(check, GATE, mutant, judged[1])
 
 
-def test_wrong_patterns_of_all_forms_are_seen(judged, mutant):
+@pytest.mark.parametrize("sides", [["recorded"], ["reference"], ["recorded", "reference"]])
+def test_wrong_patterns_of_all_forms_are_seen(judged, mutant, sides):
     for form in ("bfloat16", "nf4", "adapter"):
-        change(mutant, "wrappers.safetensors", form, lambda p: np.roll(p, 1, axis=1))
+        for side in sides:
+            change(mutant, "parity.safetensors", f"{form}.{side}", lambda p: np.roll(p, 1, axis=1))
     assert warm.fails("test_other_form_is_recorded_as_it_computes", GATE, mutant, judged[1])
 
 
+@pytest.mark.parametrize("side", ["recorded", "reference"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_wrong_patterns_of_the_families_are_seen(judged, mutant, dtype):
+def test_wrong_patterns_of_the_families_are_seen(judged, mutant, dtype, side):
     for family in arrays.FAMILIES:
-        change(mutant, f"families/{family}.safetensors", dtype, smooth)
+        change(mutant, f"families/{family}.safetensors", f"{dtype}.{side}", smooth)
     assert warm.fails("test_families_are_recorded_as_they_compute", GATE, mutant, judged[1])
 
 

@@ -46,14 +46,17 @@ def store_extraction(folder: Path) -> dict[str, Measurement]:
     scores = np.where(np.triu(np.ones((TOKENS, TOKENS), dtype=bool), 1), -np.inf, scores)
     weights = np.exp(scores)
     patterns = (weights / weights.sum(-1, keepdims=True)).astype(np.float32)
-    save(folder / "model.safetensors", {"rot_q": queries, "rot_k": keys, "pattern": patterns})
+    save(folder / "model.safetensors", {"rot_q": queries, "rot_k": keys})
 
-    # 2. Errors by layer.
-    errors = {"float32": np.array([1e-7, 3e-7, 2e-7]), "float64": np.array([1e-16, 2e-16, 1e-16])}
-    save(folder / "errors.safetensors", errors)
-    measurements = {}
-    for name, values in errors.items():
-        measurements[f"FEAT-010.parity_{name}"] = Measurement.of_estimate(float(values.max()), "")
+    # 2. What they are held against, and the largest difference.
+    pairs, measurements = {}, {}
+    for name, error in (("float32", 3e-7), ("float64", 2e-16)):
+        recorded = patterns.astype(name)
+        reference = recorded + draw.uniform(-error, error, recorded.shape).astype(name)
+        pairs |= {f"{name}.recorded": recorded, f"{name}.reference": reference}
+        largest = float(np.abs(recorded.astype(np.float64) - reference).max())
+        measurements[f"FEAT-010.parity_{name}"] = Measurement.of_estimate(largest, "")
+    save(folder / "parity.safetensors", pairs)
     return measurements
 
 
@@ -211,8 +214,8 @@ def test_a_missing_feature_is_seen(phase: tuple[Path, Path], copy: Path, feature
             "test_attention_that_was_recorded_is_the_one_of_its_queries_and_keys",
         ),
         (
-            "FEAT-010/artifacts/errors.safetensors",
-            "float64",
+            "FEAT-010/artifacts/parity.safetensors",
+            "float64.reference",
             "test_attention_that_was_recorded_is_the_one_of_its_queries_and_keys",
         ),
         (
@@ -249,11 +252,13 @@ def test_other_arrays_are_seen(
 
 
 def test_key_heads_in_the_tiled_order_are_seen(phase: tuple[Path, Path], copy: Path) -> None:
-    path = copy / "FEAT-010/artifacts/model.safetensors"
+    path = copy / "FEAT-010/artifacts/parity.safetensors"
     arrays = load_file(path)
     # Query head h of the tiled order has the keys of head h mod 2: exchange the patterns so.
     order = [0, 3, 1, 4, 2, 5]
-    arrays["pattern"] = np.ascontiguousarray(arrays["pattern"][:, order])
+    for side in ("recorded", "reference"):
+        patterns = arrays[f"float32.{side}"]
+        arrays[f"float32.{side}"] = np.ascontiguousarray(patterns[:, order])
     save_file(arrays, path)
     check = "test_attention_that_was_recorded_is_the_one_of_its_queries_and_keys"
     assert failures(copy, phase[1]) == [check]
@@ -279,11 +284,13 @@ def outputs_value(out: Path, feature: str, name: str) -> float:
 def test_a_parity_that_is_too_coarse_is_seen_even_if_it_is_stated(
     phase: tuple[Path, Path], copy: Path
 ) -> None:
-    path = copy / "FEAT-010/artifacts/errors.safetensors"
+    path = copy / "FEAT-010/artifacts/parity.safetensors"
     arrays = load_file(path)
-    save_file({**arrays, "float32": np.array([1e-3, 0.0, 0.0])}, path)
+    arrays["float32.reference"] = arrays["float32.recorded"] + np.float32(1e-3)
+    save_file(arrays, path)
+    difference = arrays["float32.reference"] - arrays["float32.recorded"].astype(np.float64)
     document = json.loads((copy / "FEAT-010/result.json").read_text())
-    document["measurements"]["parity_float32"]["value"] = 1e-3
+    document["measurements"]["parity_float32"]["value"] = float(np.abs(difference).max())
     present.write(copy / "FEAT-010", Result.from_json(document | {"files": {}}), [])
     check = "test_attention_that_was_recorded_is_the_one_of_its_queries_and_keys"
     assert check in failures(copy, phase[1])
