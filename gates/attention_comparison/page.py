@@ -12,6 +12,7 @@ from gates.attention_comparison.arrays import ARRAYS, PROMPTS, prompts, shape, s
 from gates.shared import outputs, stored, trials_model
 from gates.shared.documents import shows, stated_numbers
 from gates.shared.stored import cached, config
+from gates.shared.tokens import texts
 
 NAME = "attention_over_time.html"
 DATA = re.compile(r'<script type="application/json" id="data">(.*?)</script>', re.DOTALL)
@@ -54,10 +55,8 @@ def _problems() -> list[str]:
 
     # 1. The text, and one variant per model.
     tokenizer = AutoTokenizer.from_pretrained(outputs.inputs()[config()["model"]])
-    expected = [
-        tokenizer.decode([token]).replace("\n", "⏎").replace(" ", "·")  # as the page shows them
-        for token in prompts()[0]["ids"]
-    ]
+    labels = texts(tokenizer.decode, prompts()[0]["ids"])
+    expected = [label.replace("\n", "⏎").replace(" ", "·") for label in labels]
     if text["tokens"] != expected:
         found.append(f"tokens {text['tokens']}; expected {expected}")
     labels = [variant["label"] for variant in text["variants"]]
@@ -85,4 +84,17 @@ def _problems() -> list[str]:
                 1e-9,
             ):
                 found.append(f"{key} of {variant['label']} differs from the arrays")
+
+    return found + _problems_of_opening(data, arrays["snapshots.divergence"][-1][:, 0])
+
+
+def _problems_of_opening(data: dict[str, Any], moved: Any) -> list[str]:
+    """It opens at the head that moved furthest by the last step; moved: [heads]."""
+    found = []
+    layer, head = divmod(int(moved.argmax()), shape()[1])
+    opens_at = [*data["first_head"], data["first_variant"]]
+    if opens_at != [layer, head, len(data["texts"][0]["variants"]) - 1]:
+        found.append(f"opens at {opens_at}; expected layer {layer}, head {head} of the last step")
+    if f"layer {layer}, head {head}." not in data["introduction"]:
+        found.append(f"the introduction does not name layer {layer}, head {head}")
     return found

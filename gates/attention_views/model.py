@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import random
 import warnings
+from functools import partial
 from typing import Any
 
 from gates.attention_views import arrays
 from gates.shared import outputs, stored
 from gates.shared.stored import cached, config
+from gates.shared.tokens import texts
 
 # What another order of float32 may change, or bfloat16 on a GPU: of shares, of nats, of tokens.
 TOLERANCES = {"float32": 2e-3, "bfloat16": 0.1}
@@ -261,15 +263,14 @@ def read_by_tokenizer() -> dict[str, Any]:
         from tokenizers import Tokenizer
 
         tokenizer = Tokenizer.from_file(str(folder() / "tokenizer.json"))
+        decode = partial(tokenizer.decode, skip_special_tokens=False)
         text = "\n".join(topics.topics[name].strip() for name in sorted(topics.topics))
         ids = tokenizer.encode(text, add_special_tokens=False).ids
         step = len(ids) // count
         windows = [ids[number * step : number * step + length] for number in range(count)]
         tokens = {}
         for shown in arrays.texts():
-            tokens[shown["key"]] = [
-                tokenizer.decode([token], skip_special_tokens=False) for token in shown["ids"]
-            ]
+            tokens[shown["key"]] = texts(decode, shown["ids"])
         own = []
         for entry in config()["texts"]:
             own.append(tokenizer.encode(entry["text"], add_special_tokens=False).ids)

@@ -202,8 +202,10 @@ def _tokens(sweep_context: SweepContext, job: Job) -> tuple[str, ...]:
     """Return the first prompt's tokens as texts."""
     from transformers import AutoTokenizer
 
+    from lab.instruments import sequences
+
     tokenizer = AutoTokenizer.from_pretrained(sweep_context.model)
-    return tuple(tokenizer.decode([token]) for token in job.prompts[0].ids)
+    return tuple(sequences.token_texts(tokenizer, job.prompts[0].ids))
 
 
 def _sets(

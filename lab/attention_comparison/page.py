@@ -57,7 +57,8 @@ def page(observations: ComparisonObservations) -> str:
         "One held-out example under the base and under the adapter of seed "
         f"{plan.seeds[0]} after every {plan.steps[0]} steps of training. Over these steps the "
         f"held-out loss fell by {number(float(seen.fall[-1]), 3)} nats/token; the page opens at "
-        f"the head that moved furthest on this text, layer {furthest[0]}, head {furthest[1]}."
+        f"the last step, at the head that moved furthest on this text, layer {furthest[0]}, "
+        f"head {furthest[1]}."
     )
     text = PageText("a held-out example", film.tokens, tuple(variants))
     made = AttentionPage(
@@ -66,5 +67,6 @@ def page(observations: ComparisonObservations) -> str:
         statistics=(MOVED, SINK),
         texts=(text,),
         first_head=furthest,
+        first_variant=len(variants) - 1,
     )
     return render(made, max_bytes=COMMITTED_BYTES)

@@ -99,6 +99,8 @@ def make_page(text: str, *, model: str, adapter: Path | None) -> tuple[str, str]
     """
     import torch
 
+    from lab.instruments import sequences
+
     # 1. The adapter's folder before the model, which takes seconds to load.
     if adapter is not None and not (adapter / "adapter_config.json").is_file():
         msg = f"--adapter {adapter} has no adapter_config.json; expected a folder that PEFT saved"
@@ -110,7 +112,7 @@ def make_page(text: str, *, model: str, adapter: Path | None) -> tuple[str, str]
     if not 2 <= len(ids) <= MAX_TOKENS:
         msg = f"the text has {len(ids)} tokens; expected 2 to {MAX_TOKENS}"
         raise AttentionError(msg, "give a longer or shorter text, or a part of it")
-    tokens = [loaded.tokenizer.decode([token]) for token in ids]
+    tokens = sequences.token_texts(loaded.tokenizer, ids)
 
     # 3. The patterns of the base, then with the adapter in it.
     sequence = torch.tensor(ids)

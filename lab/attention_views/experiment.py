@@ -194,13 +194,14 @@ def _switched_off(
 def _shown_text(loaded: Loaded, text: TextToShow) -> ShownText:
     """Return a text of the page with its tokens and patterns."""
     from lab.attention_views import observing
+    from lab.instruments import sequences
 
     return ShownText(
         key=text.key,
         label=text.label,
         note=text.note,
         ids=text.ids.numpy(),
-        tokens=[loaded.tokenizer.decode([token]) for token in text.ids.tolist()],
+        tokens=sequences.token_texts(loaded.tokenizer, text.ids.tolist()),
         patterns=observing.patterns_of(loaded.model, text.ids.to(loaded.model.device)),
         period=text.period,
     )

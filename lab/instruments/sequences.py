@@ -9,6 +9,7 @@ repeated        a first token, random tokens, and the same random tokens again: 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 FIRST_PLAIN = 100  # smaller ids are special tokens and single bytes in most vocabularies
 LAST_PLAIN = 20_000
+UNREADABLE = "\ufffd"  # stands for bytes that are no whole character
+MOST_TOGETHER = 8  # tokens that are tried together for the characters they share
 
 
 def text() -> str:
@@ -39,6 +42,25 @@ def natural(tokenizer: PreTrainedTokenizerBase, count: int, length: int) -> torc
         raise ValueError(msg)
     step = len(ids) // count
     return torch.tensor([ids[i * step : i * step + length] for i in range(count)])
+
+
+def token_texts(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> list[str]:
+    """Return what each token says.
+
+    Vocabularies of bytes need several tokens for an emoji and for a letter of many scripts: each of
+    them says all of it and its place, as "🙂(1/3)". Bytes that become no character are "\ufffd".
+    """
+    texts: list[str] = []
+    while len(texts) < len(ids):
+        rest = ids[len(texts) :][:MOST_TOGETHER]
+        decoded = [tokenizer.decode(rest[: end + 1]) for end in range(len(rest))]
+        whole = [end for end, text in enumerate(decoded) if UNREADABLE not in text]
+        end = whole[0] if whole else 0
+        if end == 0:
+            texts.append(decoded[0])
+        else:
+            texts += [f"{decoded[end]}({place + 1}/{end + 1})" for place in range(end + 1)]
+    return texts
 
 
 def random_tokens(vocabulary: int, count: int, length: int, *, seed: int) -> torch.Tensor:

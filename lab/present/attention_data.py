@@ -122,7 +122,7 @@ class PageText:
 class AttentionPage:
     """A page; `introduction` says in a sentence or two what it shows and of which model.
 
-    first_head: the (layer, head) that is chosen when the page opens.
+    first_head: the (layer, head) that is chosen when the page opens; first_variant: the variant.
     """
 
     title: str
@@ -130,6 +130,7 @@ class AttentionPage:
     statistics: Sequence[Statistic]
     texts: Sequence[PageText]
     first_head: tuple[int, int] = (0, 0)
+    first_variant: int = 0
 
 
 def _checked_shape(label: str, pattern: np.ndarray) -> tuple[int, int]:

@@ -6,7 +6,9 @@ const data = JSON.parse(document.getElementById("data").textContent);
 const element = (id) => document.getElementById(id);
 const SOURCES = 6; // rows of the list of sources
 const RANKED = 12; // heads in the ranked list
-const kept = {text: 0, variant: 0, layer: data.first_head[0], head: data.first_head[1], token: 0, column: null};
+const kept = {
+  text: 0, variant: data.first_variant, layer: data.first_head[0], head: data.first_head[1], token: 0, column: null,
+};
 const pointed = {};
 let attention = []; // of the chosen text, one {shares, sources} per variant
 
@@ -535,8 +537,7 @@ async function chooseText(index) {
 
 function chooseVariant(index) {
   kept.variant = index;
-  element("frame-label").textContent = variantNow().label;
-  element("frame").setAttribute("aria-valuetext", variantNow().label);
+  nameFrame();
   drawAll();
 }
 
@@ -560,7 +561,12 @@ function buildVariants() {
   }
   element("frame").max = String(variants.length - 1);
   element("frame").value = String(kept.variant);
+  nameFrame();
+}
+
+function nameFrame() {
   element("frame-label").textContent = variantNow().label;
+  element("frame").setAttribute("aria-valuetext", variantNow().label);
 }
 
 function fill(select, labels) {

@@ -5,7 +5,7 @@ content-security policy allows nothing else. It is made of data alone; torch is 
 
 Data model, from the outside in:
 
-    AttentionPage   title, introduction, statistics, texts, first_head
+    AttentionPage   title, introduction, statistics, texts, first_head, first_variant
       Statistic     key, label, description, is_share: heads are coloured and sorted by it
       PageText      label, tokens, variants, note: one text, tokenised once
         Variant     label ("base", "tuned", "step 4"), the attention of every head on this text, and
@@ -151,6 +151,7 @@ def _document(page: AttentionPage) -> dict[str, Any]:
         "layers": first.layers,
         "heads": first.heads,
         "first_head": [int(number) for number in page.first_head],
+        "first_variant": page.first_variant,
         "statistics": [
             {
                 "key": statistic.key,

@@ -179,6 +179,23 @@ def test_a_page_of_other_numbers_is_seen(judged, mutant):
     assert warm.fails("test_page_shows_the_numbers", GATE, mutant, judged[1])
 
 
+@pytest.mark.parametrize(
+    ("pattern", "other"),
+    [
+        (r'"first_head":\[\d+,', '"first_head":[9,'),
+        (r'"first_variant":\d+', '"first_variant":0'),
+        (r"layer \d+, head \d+\.", "layer 9, head 9."),
+    ],
+)
+def test_a_page_that_opens_elsewhere_is_seen(judged, mutant, pattern, other):
+    path = mutant / "attention_over_time.html"
+    text, count = re.subn(pattern, other, path.read_text())
+    assert count == 1
+    path.write_text(text)
+    warm.forge(mutant)
+    assert warm.fails("test_page_shows_the_numbers", GATE, mutant, judged[1])
+
+
 @pytest.mark.parametrize("name", ["moved", "heads_over_time"])
 def test_a_heatmap_of_other_numbers_is_seen(judged, mutant, name):
     path = mutant / f"figures/{name}.json"

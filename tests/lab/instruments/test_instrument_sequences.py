@@ -1,5 +1,7 @@
 """Token sequences: what each kind has, and what it must not have."""
 
+import re
+
 import pytest
 import torch
 
@@ -13,6 +15,34 @@ def test_natural_text_is_text_and_its_windows_differ(tiny):
     assert tiny.tokenizer.decode(ids[0]) in sequences.text()
     with pytest.raises(ValueError, match="tokens; expected at least 1000000 x 64"):
         sequences.natural(tiny.tokenizer, 1_000_000, 64)
+
+
+def test_a_character_of_several_tokens_is_said_by_each_of_them():
+    # Bytes as ids: what a byte-level vocabulary gives for what it has no token for.
+    class Bytes:
+        def decode(self, ids):
+            return bytes(ids).decode("utf-8", errors="replace")
+
+    def texts(data):
+        return sequences.token_texts(Bytes(), list(data))
+
+    assert texts("aé".encode()) == ["a", "é(1/2)", "é(2/2)"]
+    assert texts("🙂b".encode()) == ["🙂(1/4)", "🙂(2/4)", "🙂(3/4)", "🙂(4/4)", "b"]
+    assert texts(b"\xf0ab\xc3") == ["\ufffd", "a", "b", "\ufffd"]
+    assert texts(b"") == []
+
+
+def test_texts_of_tokens_are_the_text_again(tiny):
+    text = "Grüße 日本 🙂, def f(x):\n    return x"
+    ids = tiny.tokenizer.encode(text, add_special_tokens=False)
+    texts = sequences.token_texts(tiny.tokenizer, ids)
+    assert len(texts) == len(ids)
+    assert (
+        "".join(
+            re.sub(r"\((\d)/\d\)$", "", one) for one in texts if not re.search(r"\([2-9]/", one)
+        )
+        == text
+    )
 
 
 def test_random_tokens_are_drawn_from_the_plain_ids_by_the_seed():

@@ -33,8 +33,15 @@ def variant(label: str, tokens: int, seed: int = 0) -> Variant:
     return Variant.of_layers(label, patterns(tokens, seed=seed), values)
 
 
-def write(path: Path, *texts: PageText) -> Path:
-    page = AttentionPage("Test", "Of a random model.", (SINK, DRIFT), texts, first_head=(1, 0))
+def write(path: Path, *texts: PageText, first_variant: int = 0) -> Path:
+    page = AttentionPage(
+        "Test",
+        "Of a random model.",
+        (SINK, DRIFT),
+        texts,
+        first_head=(1, 0),
+        first_variant=first_variant,
+    )
     path.write_text(render(page), encoding="utf-8")
     return path
 
@@ -49,6 +56,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {
         "all": write(folder / "all.html", base, hostile, long),
         "film": write(folder / "film.html", steps),
+        "film at its end": write(folder / "end.html", steps, first_variant=3),
     }
 
 
@@ -321,6 +329,14 @@ def test_a_slider_chooses_among_many_variants(open_page: Callable[..., Visit]) -
     assert slider.get_attribute("aria-valuetext") == "step 4"
     assert_lists(page, patterns(5, seed=2)[1][0, 4])
     assert_lists(page, patterns(5)[1][0, 4], "compared")
+
+
+def test_a_page_opens_at_the_variant_that_it_names(open_page: Callable[..., Visit]) -> None:
+    page = open_page("film at its end").page
+    assert page.inner_text("#frame-label") == "step 6"
+    assert page.locator("#frame").input_value() == "3"
+    assert page.locator("#frame").get_attribute("aria-valuetext") == "step 6"
+    assert_lists(page, patterns(5, seed=3)[1][0, 4])
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
