@@ -89,7 +89,7 @@ def _problems() -> list[str]:
 
 
 def _problems_of_opening(data: dict[str, Any], moved: Any) -> list[str]:
-    """It opens at the head that moved furthest by the last step; moved: [heads]."""
+    """Check that it opens at the head that moved furthest by the last step; moved: [heads]."""
     found = []
     layer, head = divmod(int(moved.argmax()), shape()[1])
     opens_at = [*data["first_head"], data["first_variant"]]
