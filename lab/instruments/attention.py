@@ -89,6 +89,31 @@ class Rows:
     weights: torch.Tensor
 
 
+@dataclass(frozen=True)
+class RowBlocks:
+    """A matrix [B, H, Q, K] as blocks of rows, without the keys that come after all of a block.
+
+    Of causal attention they are half of the matrix. blocks: [B, H, n, end], one below the other;
+    keys: K; unseen: the value at the keys that were left out.
+    """
+
+    blocks: tuple[torch.Tensor, ...]
+    keys: int
+    unseen: float
+
+    def whole(self) -> torch.Tensor:
+        """Return a new tensor [B, H, Q, K]."""
+        batch, heads = self.blocks[0].shape[:2]
+        queries = sum(block.shape[2] for block in self.blocks)
+        matrix = self.blocks[0].new_full((batch, heads, queries, self.keys), self.unseen)
+        first = 0
+        for block in self.blocks:
+            count, end = block.shape[2:]
+            matrix[:, :, first : first + count, :end] = block
+            first += count
+        return matrix
+
+
 def rows_of_weights(call: AttentionCall, queries: int = QUERIES) -> Iterator[Rows]:
     """Yield the weights of `queries` queries after the other, in float32 or wider.
 
@@ -311,30 +336,39 @@ def each_head(key: torch.Tensor, heads: int) -> torch.Tensor:
     return key.repeat_interleave(heads // key.shape[1], dim=1)
 
 
-def patterns(call: AttentionCall, positions: Iterable[int] | None = None) -> torch.Tensor:
-    """Return the weights [B, H, Q, K] of all queries, or of those at `positions`."""
-    return _collect(call, positions, "weights", 0.0)
+def patterns(
+    call: AttentionCall, positions: Iterable[int] | None = None, dtype: torch.dtype | None = None
+) -> RowBlocks:
+    """Return the weights [B, H, Q, K] of all queries, or of those at `positions`, on the CPU.
+
+    dtype: of what is kept; None: as they are computed.
+    """
+    return _collect(call, positions, dtype, "weights", unseen=0.0)
 
 
-def scores(call: AttentionCall, positions: Iterable[int] | None = None) -> torch.Tensor:
+def scores(
+    call: AttentionCall, positions: Iterable[int] | None = None, dtype: torch.dtype | None = None
+) -> RowBlocks:
     """Return the scores [B, H, Q, K] before the softmax; -inf where a query may not attend."""
-    return _collect(call, positions, "scores", -torch.inf)
+    return _collect(call, positions, dtype, "scores", unseen=-torch.inf)
 
 
 def _collect(
-    call: AttentionCall, positions: Iterable[int] | None, field: str, unseen: float
-) -> torch.Tensor:
-    """Return a field of all `Rows` as one tensor; `unseen` is its value at later keys."""
+    call: AttentionCall,
+    positions: Iterable[int] | None,
+    dtype: torch.dtype | None,
+    field: str,
+    *,
+    unseen: float,
+) -> RowBlocks:
+    """Return a field of all `Rows`."""
     if positions is not None:
         call = at_positions(call, list(positions))
-    batch, heads, total, _ = call.query.shape
-    dtype = torch.promote_types(call.query.dtype, torch.float32)
-    shape = (batch, heads, total, call.key.shape[2])
-    collected = torch.full(shape, unseen, dtype=dtype, device=call.query.device)
+    blocks = []
     for rows in rows_of_weights(call):
-        part = getattr(rows, field)
-        collected[:, :, rows.first : rows.first + part.shape[2], : part.shape[3]] = part
-    return collected
+        block: torch.Tensor = getattr(rows, field)
+        blocks.append(block.to(device="cpu", dtype=dtype))
+    return RowBlocks(tuple(blocks), keys=call.key.shape[2], unseen=unseen)
 
 
 def of_heads(call: AttentionCall, heads: Sequence[int]) -> AttentionCall:

@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 
 from lab.instruments import attention, packed_attention, projections
-from lab.instruments.attention import AttentionCall, AttentionStatistics, CaptureError
+from lab.instruments.attention import AttentionCall, AttentionStatistics, CaptureError, RowBlocks
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -116,7 +116,7 @@ class AttentionExtractor:
         self.dtype = dtype
         self.folder = folder
         self.statistics: dict[int, AttentionStatistics] = {}
-        self._tensors: dict[int, dict[str, torch.Tensor]] = {}
+        self._tensors: dict[int, dict[str, torch.Tensor | RowBlocks]] = {}
         self._projected: dict[tuple[int, str], torch.Tensor] = {}
         self._recorded: set[int] = set()
         self._cleanup = ExitStack()
@@ -170,6 +170,9 @@ class AttentionExtractor:
     def __getitem__(self, key: str | tuple[str, int]) -> torch.Tensor:
         """Return a recorded tensor: `extractor["pattern", 3]`, "blocks.3.attn.hook_pattern".
 
+        Patterns and scores of causal attention are kept without the later keys, which halves their
+        memory: each call makes the tensor anew, so use one layer after the other.
+
         Raises:
             CaptureError: it was not recorded.
         """
@@ -178,7 +181,7 @@ class AttentionExtractor:
         if name not in tensors:
             msg = f"{name} of layer {layer} was not recorded; recorded: {self._summary()}"
             raise CaptureError(msg)
-        return tensors[name]
+        return _whole(tensors[name])
 
     def stacked(self, name: str) -> torch.Tensor:
         """Return a tensor of all chosen layers, [layers, …]."""
@@ -244,17 +247,18 @@ class AttentionExtractor:
             from safetensors.torch import save_file
 
             self.folder.mkdir(parents=True, exist_ok=True)
-            save_file(tensors, self.folder / f"layer_{layer:02d}.safetensors")
+            whole = {name: _whole(tensor) for name, tensor in tensors.items()}
+            save_file(whole, self.folder / f"layer_{layer:02d}.safetensors")
 
     def _tensor(
         self, name: str, layer: int, call: AttentionCall, value: torch.Tensor, z: torch.Tensor
-    ) -> torch.Tensor:
+    ) -> torch.Tensor | RowBlocks:
         """Return what is recorded under a name, as SHAPES says, on the CPU."""
         # 1. Patterns and scores of the chosen heads.
         if name in ("pattern", "attn_scores"):
             chosen = call if self.heads is None else attention.of_heads(call, self.heads)
             compute = attention.patterns if name == "pattern" else attention.scores
-            return self._stored(compute(chosen, self.positions))
+            return compute(chosen, self.positions, self.dtype)
 
         # 2. All others, as [B, T, heads, D].
         if name in ("q", "k"):
@@ -277,10 +281,11 @@ class AttentionExtractor:
                 tensor = tensor[:, :, list(self.heads)]
             if self.positions is not None:
                 tensor = tensor[:, self.positions]
-        return self._stored(tensor)
-
-    def _stored(self, tensor: torch.Tensor) -> torch.Tensor:
         return tensor.detach().to(device="cpu", dtype=self.dtype).contiguous()
+
+
+def _whole(recorded: torch.Tensor | RowBlocks) -> torch.Tensor:
+    return recorded.whole() if isinstance(recorded, RowBlocks) else recorded
 
 
 def _chosen(what: str, numbers: Sequence[int], count: int) -> tuple[int, ...]:

@@ -1,7 +1,9 @@
 """The rows of `attention_vs_peers`, each run in a process of its own.
 
 Started as `python -m tests.benchmarks._attention_rows '{"row": …}' OUT`. All rows give the same
-model the same tokens and compute its logits; they differ in what they record beside them.
+model the same tokens and compute its logits; they differ in what they record beside them. Whoever
+records patterns also reads each of them once, one layer after the other: this extractor makes them
+whole only then.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import json
 import sys
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -56,11 +58,12 @@ class RowResult:
 class Recorded:
     """What a row returns: the logits [1, T, V] and what it recorded.
 
-    patterns: one per layer, [1, H, T, T]; statistics: layer → `AttentionStatistics`.
+    patterns: yields one per layer, [1, H, T, T], as the library gives it to whoever reads it;
+    statistics: layer → `AttentionStatistics`.
     """
 
     logits: Any
-    patterns: Sequence[Any] = ()
+    patterns: Iterable[Any] = ()
     statistics: Any = None
 
 
@@ -107,7 +110,7 @@ def _transformers(row: str, model: str) -> Callable[[Any], Recorded]:
         extractor.require_all_recorded()
         if row == STATISTICS:
             return Recorded(logits, statistics=extractor.statistics)
-        return Recorded(logits, [extractor["pattern", layer] for layer in extractor.layers])
+        return Recorded(logits, (extractor["pattern", layer] for layer in extractor.layers))
 
     return {FLOOR: plain, EAGER: eager}.get(row, extracted)
 
@@ -175,6 +178,8 @@ def run(job: Job) -> RowResult:
             memory.reset_peak()
             wall, cpu = time.perf_counter(), time.process_time()
             recorded = forward(ids)
+            for pattern in recorded.patterns:
+                pattern[..., 0].mean()
             seconds.append(time.perf_counter() - wall)
             cpu_seconds.append(time.process_time() - cpu)
             if number == 0:

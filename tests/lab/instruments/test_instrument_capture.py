@@ -7,7 +7,7 @@ import torch
 
 from lab.attention_extraction.families import CHANGES, VOCABULARY, build
 from lab.attention_extraction.parity import eager_patterns, wide_softmax
-from lab.instruments import adapters, models, packing, sequences
+from lab.instruments import adapters, attention, models, packing, sequences
 from lab.instruments.attention import AttentionStatistics, CaptureError
 from lab.instruments.capture import SHAPES, AttentionExtractor
 
@@ -189,7 +189,21 @@ def test_shapes_and_names(tiny):
     for name, shape in SHAPES.items():
         expected = tuple(sizes[part] for part in shape.strip("[]").split(", "))
         assert tuple(extractor[name, 1].shape) == expected, name
-        assert extractor[f"blocks.1.attn.hook_{name}"] is extractor[name, 1]
+        assert torch.equal(extractor[f"blocks.1.attn.hook_{name}"], extractor[name, 1])
+
+
+def test_whole_patterns_are_made_of_blocks_that_are_half_of_them():
+    call = attention.AttentionCall(torch.randn(1, 4, 1024, 8), torch.randn(1, 2, 1024, 8), 0.4)
+    for compute, unseen in ((attention.patterns, 0.0), (attention.scores, -torch.inf)):
+        rows = compute(call, dtype=torch.float16)
+        whole = rows.whole()
+        assert whole.shape == (1, 4, 1024, 1024)
+        assert whole.dtype == torch.float16
+        assert (whole.masked_select(torch.ones(1024, 1024).triu(1).bool()) == unseen).all()
+        assert sum(block.numel() for block in rows.blocks) < 0.6 * whole.numel()
+        # What a reader changes is his own.
+        whole.zero_()
+        assert rows.whole().abs().max() > 0
 
 
 def test_z_is_what_the_weights_fetch_from_the_group_s_values(family):
