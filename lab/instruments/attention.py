@@ -17,10 +17,10 @@ from math import isqrt, prod
 import torch
 
 QUERIES = 128  # rows of weights that are in memory at once
-# Weights in memory at once where they are used at once: twice that is 1 MiB, which stays in a
-# core's cache.
-FLASH_WEIGHTS = 2**17
-FEWEST_QUERIES, MOST_QUERIES = 8, 64  # at once, however many keys they have
+# Weights in memory at once where they are used at once: twice that is 2 MiB, about what a core's
+# cache holds.
+FLASH_WEIGHTS = 2**18
+FEWEST_QUERIES, MOST_QUERIES = 8, 128  # at once, however many keys they have
 
 
 class CaptureError(RuntimeError):
@@ -309,7 +309,10 @@ def _chunks(call: AttentionCall, lse: torch.Tensor) -> Iterator[_Chunk]:
             shape = (*part.shape[:3], end)
             size = prod(shape)
             log_part, weights_part = logarithms[:size].view(shape), weights[:size].view(shape)
-            torch.bmm(part.flatten(1, 2), keys[some, :, :end], out=log_part.flatten(1, 2))
+            if at_once == 1:  # all threads share one product; a batch of one has one thread
+                torch.mm(part.flatten(0, 2), keys[group, :, :end], out=log_part.flatten(0, 2))
+            else:
+                torch.bmm(part.flatten(1, 2), keys[some, :, :end], out=log_part.flatten(1, 2))
             torch.exp(log_part, out=weights_part)
             weights_part[..., first:].masked_fill_(later[: end - first, :, : end - first], 0.0)
             yield _Chunk(some, first, log_part, weights_part)
