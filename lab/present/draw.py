@@ -20,6 +20,8 @@ from lab.present.numbers import number, tick, tick_labels
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DASHES = {"solid": "-", "dashed": "--", "dotted": ":"}
+SIZE, SIZE_WITH_LEGEND = (7.2, 4.2), (9.2, 4.2)  # inches
+SMALL = 1e-3  # an axis of smaller numbers has no decimals but exponents, at every tick
 LEGEND = 4  # entries for which there is room among the data; a longer legend is beside them
 TICKS = 6  # labels on a logarithmic axis that do not overlap
 MEASURED = 12  # x values up to which they may be the ticks themselves
@@ -70,12 +72,9 @@ def _picture(figure: Figure) -> Any:
     """Return the picture, built without pyplot: no global state, no window system."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as Canvas
-    from matplotlib.ticker import MaxNLocator
 
-    # 1. An empty picture, wider where the legend is beside the data.
-    crowded = len(figure.series) > LEGEND
-    width = 9.2 if crowded else 7.2
-    picture = Canvas(figsize=(width, 4.2), layout="constrained")
+    # 1. An empty picture.
+    picture = Canvas(figsize=SIZE, layout="constrained")
     FigureCanvasAgg(picture)
     axes = picture.add_subplot()
 
@@ -94,25 +93,45 @@ def _picture(figure: Figure) -> Any:
             handle = _line(axes, series, colour, is_marked=is_marked)
         handles.append(handle)
 
-    # 3. The axes. Ticks come last: they depend on the limits, and these on the data.
+    # 3. The axes.
     axes.set(title=figure.title, xlabel=figure.x_label, ylabel=figure.y_label)
-    axes.set_yscale(figure.y_scale)
-    if not bars:
+    _scale_axes(axes, figure, has_names=bool(bars))
+
+    # 4. The legend: among the data if there is room, else beside them in a wider picture.
+    labels = [series.label for series in figure.series]
+    is_crowded = len(labels) > LEGEND
+    if 1 < len(labels) <= LEGEND:
+        legend = _legend(axes, handles, labels, loc="best")
+        is_crowded = _hides_data(legend, picture, axes)
+        if is_crowded:
+            legend.remove()
+    if is_crowded:
+        picture.set_size_inches(SIZE_WITH_LEGEND)
+        _legend(picture, handles, labels, loc="outside right upper")
+    return picture
+
+
+def _scale_axes(axes: Any, figure: Figure, *, has_names: bool) -> None:
+    """Set scales and ticks; has_names: those of x are the names of bars.
+
+    Ticks come last: they depend on the limits, and these on the data.
+    """
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    # 1. Across.
+    if not has_names:
         axes.set_xscale(figure.x_scale)
-    if figure.x_scale == "log" and not bars:
+    if figure.x_scale == "log" and not has_names:
         _label_log_axis(axes.xaxis, _measured_ticks(figure))
-    elif not bars and all(isinstance(x, int) for series in figure.series for x in series.x):
+    elif not has_names and all(isinstance(x, int) for one in figure.series for x in one.x):
         axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))
+
+    # 2. Upwards.
+    axes.set_yscale(figure.y_scale)
     if figure.y_scale == "log":
         _label_log_axis(axes.yaxis, [])
-
-    # 4. The legend.
-    labels = [series.label for series in figure.series]
-    if crowded:
-        _legend(picture, handles, labels, loc="outside right upper")
-    elif len(labels) > 1:
-        _legend(axes, handles, labels, loc="best")
-    return picture
+    elif max(abs(limit) for limit in axes.get_ylim()) < SMALL:
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, position: tick(value)))
 
 
 def colours(series: Sequence[Series]) -> list[int]:
@@ -128,13 +147,31 @@ def colours(series: Sequence[Series]) -> list[int]:
     return chosen
 
 
-def _legend(parent: Any, handles: Sequence[Any], labels: Sequence[str], *, loc: str) -> None:
+def _legend(parent: Any, handles: Sequence[Any], labels: Sequence[str], *, loc: str) -> Any:
     # Matplotlib drops entries whose label begins with an underscore; so the entries get plain
     # labels first and their text afterwards.
     placeholders = [str(position) for position in range(len(labels))]
     legend = parent.legend(handles, placeholders, frameon=False, loc=loc)
     for text, label in zip(legend.get_texts(), labels, strict=True):
         text.set_text(label)
+    return legend
+
+
+def _hides_data(legend: Any, picture: Any, axes: Any) -> bool:
+    """Return whether the legend lies on a line, a point, a band or a bar."""
+    picture.draw_without_rendering()  # the layout, and the legend's place, are chosen here
+    box = legend.get_window_extent()
+    for line in axes.lines:
+        path = line.get_transform().transform_path(line.get_path())
+        is_line = line.get_linestyle() != "None"
+        crosses = is_line and path.intersects_bbox(box, filled=False)
+        if crosses or box.count_contains(path.vertices):
+            return True
+    for area in axes.collections:
+        for path in area.get_paths():
+            if area.get_transform().transform_path(path).intersects_bbox(box):
+                return True
+    return any(bar.get_window_extent().overlaps(box) for bar in axes.patches)
 
 
 def _measured_ticks(figure: Figure) -> list[float]:

@@ -173,6 +173,31 @@ def test_a_close_neighbour_gets_no_label_and_a_long_legend_leaves_the_data_free(
     assert width > other
 
 
+def test_a_legend_that_would_lie_on_the_data_is_beside_them() -> None:
+    def width(*series: Series) -> int:
+        png = draw(replace(LINE, series=series), "0" * 64)["png"]
+        return int(struct.unpack(">I", png[16:20])[0])
+
+    x = tuple(range(40))
+    ends = tuple(10.0 * (step % 2) for step in x)  # up and down through the whole picture
+    wide = width(Series("a", x, ends), Series("b", x, ends))
+    narrow = width(Series("a", x, x), Series("b", x, x))
+    assert wide > narrow
+    assert width(Series("a", x, ends, kind="points"), Series("b", x, [v / 2 for v in ends])) == wide
+    band = ([0.0] * 40, [10.0] * 40)
+    assert width(Series("a", x, [5.0] * 40, band), Series("b", x, [1.0] * 40)) == wide
+    names = tuple(f"n{number}" for number in range(8))
+    bars = [Series(label, names, [5.0] * 8, kind="bar") for label in ("a", "b")]
+    assert width(*bars) == wide
+    assert width(Series("alone", x, ends)) == narrow
+
+
+def test_small_numbers_are_whole_at_every_tick() -> None:
+    """Matplotlib's default is a factor in a corner, 1e-6, that belongs to all ticks."""
+    bars = Series("one", ("a", "b"), (2e-6, 4e-6), kind="bar")
+    assert {"1e-6", "2e-6", "3e-6"} <= set(svg_texts(replace(BARS, series=(bars,))))
+
+
 def test_the_group_of_a_series_is_stored(tmp_path: Path) -> None:
     series = (Series("a", (0,), (1.0,), group="seeds"), Series("b", (0,), (1.0,)))
     folder = written(tmp_path / "out", replace(LINE, series=series))
