@@ -7,6 +7,7 @@ import random
 import re
 import shutil
 import string
+import tempfile
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -14,6 +15,9 @@ from pathlib import Path
 import pytest
 
 from gates.shared import standard
+from phases.execution.sandbox import NoSandbox
+from phases.judge.gate import judge_phase
+from phases.judge.gate_run import GateKind, GateSpec
 from tests.forks import run_module, run_pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -71,6 +75,42 @@ def failing(gate: str, out: Path, inputs: Path, *options: str) -> list[str]:
     return failed_checks(report, exit_code)
 
 
+def assert_able_to_fail_for_each(
+    gate: str,
+    folder: Path,
+    inputs: Path,
+    gates_dir: Path,
+    *,
+    features: Collection[str],
+    waived: str = "",
+) -> None:
+    """Check that the runner verifies a phase's outputs, one folder per feature, and every mutant.
+
+    waived: the features that the person waived, with blanks between; they are not judged.
+    """
+    judged = [name for name in features if name not in waived.split()]
+    with tempfile.TemporaryDirectory() as workspace:
+        judgement = judge_phase(
+            GateSpec(GateKind.PYTEST, f"gates/{gate}", 120),
+            gates_dir=gates_dir,
+            features={name: folder / name for name in judged},
+            outputs={name: digests_of(folder / name) for name in judged},
+            inputs_file=inputs,
+            workspace=Path(workspace) / "workspace",
+            env={"PHASES_WAIVED": waived},
+            sandbox=NoSandbox(),
+            root=ROOT,
+            blocked=("lab",),
+        )
+    failed = [check for check in judgement.true_run.checks if not check.passed]
+    assert judgement.state == "verified", failed or judgement.reasons
+    assert {item.mutation.name for item in judgement.mutants} == {
+        "empty",
+        *(f"measurements {name}" for name in judged),
+    }
+    assert all(item.killed and item.outcome == "failed" for item in judgement.mutants)
+
+
 def write_chats(folder: Path) -> Path:
     """Write some 800 chats of random words below a folder; return the file."""
     draw = random.Random(0)
@@ -94,6 +134,12 @@ def digests_of(folder: Path) -> dict[str, str]:
             name = path.relative_to(folder).as_posix()
             digests[name] = hashlib.sha256(path.read_bytes()).hexdigest()
     return digests
+
+
+@pytest.fixture
+def mutant(judged: tuple[Path, Path], tmp_path: Path) -> Path:
+    """Return a copy to change of the outputs that the test's module judges."""
+    return Path(shutil.copytree(judged[0], tmp_path / "copy"))
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -61,12 +60,6 @@ def larger(tiny: Loaded) -> Loaded:
     config.num_hidden_layers = 6
     torch.manual_seed(0)
     return replace(tiny, model=LlamaForCausalLM(config).eval())
-
-
-@pytest.fixture
-def mutant(judged: tuple[Path, Path], tmp_path: Path) -> Path:
-    """Return a copy to change."""
-    return Path(shutil.copytree(judged[0], tmp_path / "copy"))
 
 
 def change(out: Path, file: str, edit: Callable[[dict[str, np.ndarray]], None]) -> None:

@@ -2,8 +2,6 @@
 
 import copy
 import json
-import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -37,11 +35,6 @@ def judged(tmp_path_factory):
     module = "lab.attention_extraction.experiment"
     config = "lab/attention_extraction/experiment.yaml"
     return run_experiment(module, config, inputs, folder / "out"), inputs
-
-
-@pytest.fixture
-def mutant(judged, tmp_path):
-    return Path(shutil.copytree(judged[0], tmp_path / "copy"))
 
 
 def change(out, file, name, function):

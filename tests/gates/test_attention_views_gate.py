@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from safetensors.numpy import load_file, save_file
 
 from gates.attention_views import arrays as gate_arrays
 from gates.shared import outputs
@@ -45,18 +44,6 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return run_experiment(module, str(folder / "config.yaml"), inputs, folder / "out"), inputs
 
 
-@pytest.fixture
-def mutant(judged: tuple[Path, Path], tmp_path: Path) -> Path:
-    """Return a copy to change."""
-    return Path(shutil.copytree(judged[0], tmp_path / "copy"))
-
-
-def change(path: Path, mutate: Callable[[dict[str, np.ndarray]], Any]) -> None:
-    arrays = load_file(path)
-    mutate(arrays)
-    save_file(arrays, path)
-
-
 def replace_by_noise(arrays: dict[str, np.ndarray]) -> None:
     """Replace each array by noise with its mean and standard deviation."""
     rng = np.random.default_rng(0)
@@ -81,7 +68,7 @@ def test_nothing_at_all_fails_every_measurement(judged, tmp_path):
 @pytest.mark.parametrize("name", ARRAYS)
 def test_noise_in_an_array_is_seen_by_the_model(judged, mutant, name):
     """Numbers, tables and figures could have been made anew from the noise: the model cannot."""
-    change(mutant / f"artifacts/{name}.safetensors", replace_by_noise)
+    warm.change(mutant / f"artifacts/{name}.safetensors", replace_by_noise)
     check = "test_statistics_agree_with_eager_attention[natural]"
     if name.startswith("statistics"):
         check = f"test_statistics_agree_with_eager_attention[{name.removeprefix('statistics_')}]"
@@ -99,7 +86,7 @@ def test_other_token_sequences_are_seen(judged, mutant):
             arrays[key] = ids.copy()
             arrays[key][:, 5] += 1
 
-    change(mutant / "artifacts/sequences.safetensors", shift)
+    warm.change(mutant / "artifacts/sequences.safetensors", shift)
     checks = {
         "test_running_text_is_that_of_the_documentation",
         "test_one_token_is_repeated_and_random_ones_are_not",

@@ -2,7 +2,6 @@
 
 import copy
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -59,12 +58,6 @@ def chats(folder: Path) -> Path:
     ]
     (folder / "chats.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return folder / "chats.jsonl"
-
-
-@pytest.fixture
-def mutant(judged: tuple[Path, Path], tmp_path: Path) -> Path:
-    """Return a copy to change."""
-    return Path(shutil.copytree(judged[0], tmp_path / "copy"))
 
 
 def change_scores(out: Path, change: Callable[[dict[str, np.ndarray]], None]) -> None:

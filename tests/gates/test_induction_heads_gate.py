@@ -3,14 +3,12 @@
 import copy
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import yaml
-from safetensors.numpy import load_file, save_file
 
 from gates.induction_heads import arrays as gate_arrays
 from gates.shared import outputs
@@ -48,18 +46,6 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     inputs.write_text("{}")
     module = "lab.induction_heads.experiment"
     return run_experiment(module, str(folder / "config.yaml"), inputs, folder / "out"), inputs
-
-
-@pytest.fixture
-def mutant(judged: tuple[Path, Path], tmp_path: Path) -> Path:
-    """Return a copy to change."""
-    return Path(shutil.copytree(judged[0], tmp_path / "copy"))
-
-
-def change(path: Path, mutate: Callable[[dict[str, np.ndarray]], Any]) -> None:
-    arrays = load_file(path)
-    mutate(arrays)
-    save_file(arrays, path)
 
 
 def test_an_unchanged_run_passes(judged):
@@ -100,7 +86,7 @@ def replace_by_noise(arrays: dict[str, np.ndarray]) -> None:
     ],
 )
 def test_noise_is_seen_without_comparing_digests(judged, mutant, part):
-    change(mutant / f"artifacts/{part}.safetensors", replace_by_noise)
+    warm.change(mutant / f"artifacts/{part}.safetensors", replace_by_noise)
     assert warm.failing(GATE, mutant, judged[1])
 
 
@@ -122,10 +108,10 @@ def test_better_numbers_than_the_weights_give_are_seen(judged, mutant):
         patterns[..., -1, 1] -= np.minimum(patterns[..., -1, 1], 0.01)
 
     runs = mutant / "artifacts/runs"
-    change(runs / "repeats_seed0/curve.safetensors", better_losses)
-    change(runs / "one_layer_seed1/curve.safetensors", stronger_heads)
-    change(runs / "no_repeats_seed0/patterns.safetensors", sharper_stripes)
-    change(runs / "repeats_seed2/ablation.safetensors", larger_effects)
+    warm.change(runs / "repeats_seed0/curve.safetensors", better_losses)
+    warm.change(runs / "one_layer_seed1/curve.safetensors", stronger_heads)
+    warm.change(runs / "no_repeats_seed0/patterns.safetensors", sharper_stripes)
+    warm.change(runs / "repeats_seed2/ablation.safetensors", larger_effects)
     warm.forge(mutant)
     checks = {
         "test_end_agrees_with_the_weights[repeats-0]",
@@ -163,7 +149,7 @@ def test_sequences_of_one_period_are_seen(judged, mutant):
         arrays["periods"][:] = 6
         arrays["ids"] = arrays["ids"][:, np.arange(16) % 6]
 
-    change(mutant / "artifacts/evaluation.safetensors", one_period)
+    warm.change(mutant / "artifacts/evaluation.safetensors", one_period)
     assert warm.fails("test_no_fixed_distance_is_right", GATE, mutant, judged[1])
 
 
@@ -171,7 +157,7 @@ def test_sequences_that_do_not_repeat_are_seen(judged, mutant):
     def shuffled(arrays: dict[str, np.ndarray]) -> None:
         arrays["ids"] = np.random.default_rng(0).permuted(arrays["ids"], axis=1)
 
-    change(mutant / "artifacts/evaluation.safetensors", shuffled)
+    warm.change(mutant / "artifacts/evaluation.safetensors", shuffled)
     check = "test_sequences_repeat_and_are_random_otherwise"
     assert warm.fails(check, GATE, mutant, judged[1])
 

@@ -3,13 +3,11 @@
 import copy
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
-from safetensors.numpy import load_file, save_file
 
 from gates.learning_rate import arrays
 from gates.shared import outputs
@@ -76,20 +74,8 @@ def run_earlier_feature(folder: Path, config: dict) -> None:
     trials.run(planned_trials, sweep_context, artifacts, workers=1)
 
 
-@pytest.fixture
-def mutant(judged: tuple[Path, Path], tmp_path: Path) -> Path:
-    """Return a copy of the outputs for the test to change."""
-    return Path(shutil.copytree(judged[0], tmp_path / "copy"))
-
-
 def own_trials(out: Path) -> list[Path]:
     return sorted((out / "artifacts/trials").iterdir())
-
-
-def change(path: Path, edit: Callable[[dict[str, np.ndarray]], None]) -> None:
-    tensors = load_file(path)
-    edit(tensors)
-    save_file(tensors, path)
 
 
 def test_six_trials_were_taken_over_and_the_others_run(judged):
@@ -122,7 +108,7 @@ def test_noise_in_one_run_is_seen_without_comparing_digests(judged, mutant):
                 tensors[name] = noise.astype(t.dtype)
 
     for part in ("steps", "evaluation", "adapter_model"):
-        change(mutant / "artifacts/trials" / SMALLEST / f"{part}.safetensors", add_noise)
+        warm.change(mutant / "artifacts/trials" / SMALLEST / f"{part}.safetensors", add_noise)
     checks = {
         "test_every_run_is_whole",
         "test_measurement_follows_from_what_was_stored[eval_loss_r16_lr1e_5]",
@@ -133,7 +119,7 @@ def test_noise_in_one_run_is_seen_without_comparing_digests(judged, mutant):
 
 def test_better_losses_than_the_weights_give_are_seen(judged, mutant):
     for folder in own_trials(mutant):
-        change(
+        warm.change(
             folder / "evaluation.safetensors",
             lambda a: a.update(losses=a["losses"] - np.float32(0.02)),
         )
@@ -143,7 +129,7 @@ def test_better_losses_than_the_weights_give_are_seen(judged, mutant):
 
 def test_curves_of_no_training_run_are_seen(judged, mutant):
     for folder in own_trials(mutant):
-        change(folder / "steps.safetensors", lambda a: a.update(loss=a["loss"] * 0.97))
+        warm.change(folder / "steps.safetensors", lambda a: a.update(loss=a["loss"] * 0.97))
     warm.forge(mutant)
     assert warm.fails("test_first_steps_of_a_run_were_made", GATE, mutant, judged[1])
 

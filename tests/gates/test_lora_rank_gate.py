@@ -3,13 +3,11 @@
 import copy
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
-from safetensors.numpy import load_file, save_file
 
 from gates.lora_rank import arrays as gate_arrays
 from gates.shared import outputs
@@ -74,18 +72,6 @@ def run_earlier_features(folder: Path, config: dict) -> None:
         trials.run(planned_trials, sweep_context, artifacts, workers=1)
 
 
-@pytest.fixture
-def mutant(judged: tuple[Path, Path], tmp_path: Path) -> Path:
-    """Return a copy of the outputs to change."""
-    return Path(shutil.copytree(judged[0], tmp_path / "copy"))
-
-
-def change(path: Path, by: Callable[[dict[str, np.ndarray]], None]) -> None:
-    arrays = load_file(path)
-    by(arrays)
-    save_file(arrays, path)
-
-
 def own_trials(out: Path) -> list[Path]:
     return sorted((out / "artifacts/trials").iterdir())
 
@@ -129,7 +115,7 @@ def test_noise_in_an_array_is_seen_by_the_check_made_for_it(judged, mutant, file
             noisy = generator.standard_normal(array.shape) * spread + array.mean()
             arrays[name] = noisy.astype(array.dtype)
 
-    change(mutant / f"artifacts/{file}.safetensors", noise)
+    warm.change(mutant / f"artifacts/{file}.safetensors", noise)
     warm.forge(mutant)
     assert warm.fails(check, GATE, mutant, judged[1])
 
@@ -151,7 +137,7 @@ def test_an_update_that_was_not_evaluated_is_seen(judged, mutant):
 
 def test_better_losses_than_the_weights_give_are_seen(judged, mutant):
     for folder in own_trials(mutant):
-        change(
+        warm.change(
             folder / "evaluation.safetensors",
             lambda a: a.update(losses=a["losses"] - np.float32(0.02)),
         )
@@ -163,7 +149,7 @@ def test_first_steps_of_another_gradient_than_the_trials_had_are_seen(judged, mu
     def other(arrays: dict[str, np.ndarray]) -> None:
         arrays["adapter_gradient_norms"] = arrays["adapter_gradient_norms"] * 1.05
 
-    change(mutant / "artifacts/first_step.safetensors", other)
+    warm.change(mutant / "artifacts/first_step.safetensors", other)
     warm.forge(mutant)
     checks = {
         "test_trials_began_with_that_gradient",
@@ -176,7 +162,7 @@ def test_a_control_in_no_random_directions_is_seen(judged, mutant):
     def best(arrays: dict[str, np.ndarray]) -> None:
         arrays["null"] = arrays["learned"]
 
-    change(mutant / "artifacts/overlaps.safetensors", best)
+    warm.change(mutant / "artifacts/overlaps.safetensors", best)
     warm.forge(mutant)
     assert warm.fails("test_random_directions_overlap_as_chance_has_it", GATE, mutant, judged[1])
 

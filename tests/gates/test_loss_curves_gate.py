@@ -3,14 +3,12 @@
 import copy
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import yaml
-from safetensors.numpy import load_file, save_file
 
 from gates.loss_curves import arrays as gate_arrays
 from gates.shared import outputs
@@ -41,18 +39,6 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return run_experiment(module, str(folder / "config.yaml"), inputs, folder / "out"), inputs
 
 
-@pytest.fixture
-def mutant(judged: tuple[Path, Path], tmp_path: Path) -> Path:
-    """Return a copy to change."""
-    return Path(shutil.copytree(judged[0], tmp_path / "copy"))
-
-
-def change(path: Path, mutate: Callable[[dict[str, np.ndarray]], Any]) -> None:
-    arrays = load_file(path)
-    mutate(arrays)
-    save_file(arrays, path)
-
-
 def trial_folder(out: Path, shape: str) -> Path:
     names = json.loads((out / "artifacts/shapes.json").read_text())
     return out / "artifacts/trials" / names[shape]
@@ -81,13 +67,13 @@ def replace_by_noise(arrays: dict[str, np.ndarray]) -> None:
 
 @pytest.mark.parametrize("part", ["evaluation", "steps", "adapter_model"])
 def test_noise_in_a_single_trial_is_seen_without_comparing_digests(judged, mutant, part):
-    change(trial_folder(mutant, "healthy") / f"{part}.safetensors", replace_by_noise)
+    warm.change(trial_folder(mutant, "healthy") / f"{part}.safetensors", replace_by_noise)
     assert warm.failing(GATE, mutant, judged[1])
 
 
 def test_noise_in_each_of_the_arrays_is_seen_by_a_check_of_its_own(judged, mutant):
     for name in ("line", "gradient_products", "repeated_base"):
-        change(mutant / f"artifacts/{name}.safetensors", replace_by_noise)
+        warm.change(mutant / f"artifacts/{name}.safetensors", replace_by_noise)
     checks = {
         "test_line_goes_as_far_as_planned",
         "test_products_can_be_those_of_gradients[start]",
@@ -113,10 +99,10 @@ def test_better_numbers_than_the_weights_give_are_seen(judged, mutant):
             arrays[name] *= 1.05
 
     artifacts = mutant / "artifacts"
-    change(artifacts / "trials/base/evaluation.safetensors", better_losses)
-    change(artifacts / "repeated_base.safetensors", better_losses)
-    change(artifacts / "line.safetensors", better_lines)
-    change(artifacts / "gradient_products.safetensors", larger_products)
+    warm.change(artifacts / "trials/base/evaluation.safetensors", better_losses)
+    warm.change(artifacts / "repeated_base.safetensors", better_losses)
+    warm.change(artifacts / "line.safetensors", better_lines)
+    warm.change(artifacts / "gradient_products.safetensors", larger_products)
     warm.forge(mutant)
     checks = {
         "test_evaluation_agrees_with_the_weights[0]",

@@ -14,10 +14,11 @@ from safetensors.numpy import load_file, save_file
 
 from lab import present
 from lab.contract import Measurement, Result
-from phases.execution.sandbox import NoSandbox
-from phases.judge.gate import judge_phase
-from phases.judge.gate_run import GateKind, GateSpec
-from tests.gates.conftest import ROOT, digests_of, failing, run_experiment
+from tests.gates.conftest import (
+    assert_able_to_fail_for_each,
+    failing,
+    run_experiment,
+)
 
 GATE = "phase_1/test_phase_1.py"
 FEATURES = ("FEAT-001", "FEAT-002", "FEAT-003", "FEAT-004")
@@ -100,26 +101,9 @@ def copy(phase: Path, tmp_path: Path) -> Path:
 
 
 def test_the_runner_finds_the_exit_gate_able_to_fail_for_each_feature(
-    phase: Path, inputs: Path, tmp_path: Path, gates_dir: Path
+    phase: Path, inputs: Path, gates_dir: Path
 ) -> None:
-    judgement = judge_phase(
-        GateSpec(GateKind.PYTEST, f"gates/{GATE}", 120),
-        gates_dir=gates_dir,
-        features={name: phase / name for name in FEATURES},
-        outputs={name: digests_of(phase / name) for name in FEATURES},
-        inputs_file=inputs,
-        workspace=tmp_path / "workspace",
-        env={},
-        sandbox=NoSandbox(),
-        root=ROOT,
-        blocked=("lab",),
-    )
-    assert judgement.state == "verified", judgement.reasons
-    assert {item.mutation.name for item in judgement.mutants} == {
-        "empty",
-        *(f"measurements {name}" for name in FEATURES),
-    }
-    assert all(item.killed and item.outcome == "failed" for item in judgement.mutants)
+    assert_able_to_fail_for_each(GATE, phase, inputs, gates_dir, features=FEATURES)
 
 
 @pytest.mark.parametrize("feature", FEATURES)

@@ -19,10 +19,11 @@ from lab.contract import Measurement, Result
 from lab.instruments.adapters import LoraSettings
 from lab.instruments.training import Settings
 from lab.instruments.trials import Trial
-from phases.execution.sandbox import NoSandbox
-from phases.judge.gate import judge_phase
-from phases.judge.gate_run import GateKind, GateSpec
-from tests.gates.conftest import ROOT, digests_of, failing, run_experiment
+from tests.gates.conftest import (
+    assert_able_to_fail_for_each,
+    failing,
+    run_experiment,
+)
 from tests.lab.synthesis import track
 
 GATE = "phase_2/test_phase_2.py"
@@ -166,29 +167,10 @@ def copy(phase: tuple[Path, Path], tmp_path: Path) -> Path:
 
 
 def test_the_runner_finds_the_exit_gate_able_to_fail_for_each_feature(
-    phase: tuple[Path, Path], tmp_path: Path, gates_dir: Path
+    phase: tuple[Path, Path], gates_dir: Path
 ) -> None:
     folder, inputs = phase
-
-    judgement = judge_phase(
-        GateSpec(GateKind.PYTEST, f"gates/{GATE}", 120),
-        gates_dir=gates_dir,
-        features={name: folder / name for name in FEATURES},
-        outputs={name: digests_of(folder / name) for name in FEATURES},
-        inputs_file=inputs,
-        workspace=tmp_path / "workspace",
-        env={},
-        sandbox=NoSandbox(),
-        root=ROOT,
-        blocked=("lab",),
-    )
-    failed = [check for check in judgement.true_run.checks if not check.passed]
-    assert judgement.state == "verified", failed or judgement.reasons
-    assert {item.mutation.name for item in judgement.mutants} == {
-        "empty",
-        *(f"measurements {name}" for name in FEATURES),
-    }
-    assert all(item.killed and item.outcome == "failed" for item in judgement.mutants)
+    assert_able_to_fail_for_each(GATE, folder, inputs, gates_dir, features=FEATURES)
 
 
 @pytest.mark.parametrize("feature", FEATURES)

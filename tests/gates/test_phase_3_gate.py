@@ -15,10 +15,11 @@ from safetensors.numpy import load_file, save_file
 
 from lab import present
 from lab.contract import Measurement, Result
-from phases.execution.sandbox import NoSandbox
-from phases.judge.gate import judge_phase
-from phases.judge.gate_run import GateKind, GateSpec
-from tests.gates.conftest import ROOT, digests_of, failing, run_experiment
+from tests.gates.conftest import (
+    assert_able_to_fail_for_each,
+    failing,
+    run_experiment,
+)
 from tests.lab.synthesis import track
 
 GATE = "phase_3/test_phase_3.py"
@@ -174,29 +175,10 @@ def failures(out: Path, inputs: Path) -> list[str]:
     ],
 )
 def test_the_runner_finds_the_exit_gate_able_to_fail_for_each_feature_that_is_not_waived(
-    phase: tuple[Path, Path], tmp_path: Path, gates_dir: Path, waived: str
+    phase: tuple[Path, Path], gates_dir: Path, waived: str
 ) -> None:
     folder, inputs = phase
-    judged = [name for name in FEATURES if name not in waived.split()]
-    judgement = judge_phase(
-        GateSpec(GateKind.PYTEST, f"gates/{GATE}", 120),
-        gates_dir=gates_dir,
-        features={name: folder / name for name in judged},
-        outputs={name: digests_of(folder / name) for name in judged},
-        inputs_file=inputs,
-        workspace=tmp_path / "workspace",
-        env={"PHASES_WAIVED": waived},
-        sandbox=NoSandbox(),
-        root=ROOT,
-        blocked=("lab",),
-    )
-    failed = [check for check in judgement.true_run.checks if not check.passed]
-    assert judgement.state == "verified", failed or judgement.reasons
-    assert {item.mutation.name for item in judgement.mutants} == {
-        "empty",
-        *(f"measurements {name}" for name in judged),
-    }
-    assert all(item.killed and item.outcome == "failed" for item in judgement.mutants)
+    assert_able_to_fail_for_each(GATE, folder, inputs, gates_dir, features=FEATURES, waived=waived)
 
 
 @pytest.mark.parametrize("feature", FEATURES)

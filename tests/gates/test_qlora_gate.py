@@ -49,12 +49,6 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     ), inputs
 
 
-@pytest.fixture
-def mutant(judged: tuple[Path, Path], tmp_path: Path) -> Path:
-    """Return a copy to change."""
-    return Path(shutil.copytree(judged[0], tmp_path / "copy"))
-
-
 def rewrite(path: Path, change: Callable[[list[dict[str, Any]]], None]) -> None:
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     change(rows)

@@ -8,8 +8,11 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import Any
+
+from safetensors.numpy import load_file, save_file
 
 from tests.forks import run_pytest
 from tests.gates.conftest import INI, digests_of, failed_checks, gate_arguments
@@ -66,6 +69,13 @@ def _prepare(
         "PHASES_DIGESTS": str(folder / "digests.json"),
     }
     return [*argv, "-m", "not integrity"], env
+
+
+def change(path: Path, edit: Callable[[dict[str, Any]], Any]) -> None:
+    """Edit the arrays of a safetensors file in place."""
+    arrays = load_file(path)
+    edit(arrays)
+    save_file(arrays, path)
 
 
 def forge(out: Path) -> None:
