@@ -16,7 +16,7 @@ import pytest
 
 from gates.shared import standard
 from phases.execution.sandbox import NoSandbox
-from phases.judge.gate import judge_phase
+from phases.judge.gate import judge_feature, judge_phase
 from phases.judge.gate_run import GateKind, GateSpec
 from tests.forks import run_module, run_pytest
 
@@ -73,6 +73,28 @@ def failing(gate: str, out: Path, inputs: Path, *options: str) -> list[str]:
     exit_code = run_pytest([*gate_arguments(gate, ini, report), *options], out, env, log)
     assert exit_code in {0, 1}, log.read_text()
     return failed_checks(report, exit_code)
+
+
+def assert_judges_every_measurement(gate: str, out: Path, inputs: Path, gates_dir: Path) -> None:
+    """Check that the runner verifies outputs, every mutant, and each measurement changed alone."""
+    with tempfile.TemporaryDirectory() as workspace:
+        judgement = judge_feature(
+            GateSpec(GateKind.PYTEST, f"gates/{gate}", 120),
+            gates_dir=gates_dir,
+            out=out,
+            outputs=digests_of(out),
+            inputs_file=inputs,
+            workspace=Path(workspace) / "workspace",
+            env={},
+            sandbox=NoSandbox(),
+            root=ROOT,
+            blocked=("lab",),
+        )
+    assert judgement.state == "verified", judgement.reasons
+    assert [(item.kind, item.outcome) for item in judgement.mutants if not item.killed] == []
+    assert judgement.coverage is not None
+    measurements = json.loads((out / "result.json").read_text())["measurements"]
+    assert set(judgement.coverage.recomputed) == set(measurements)
 
 
 def assert_able_to_fail_for_each(

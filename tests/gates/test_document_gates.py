@@ -10,10 +10,12 @@ import pytest
 
 from lab import present
 from lab.contract import Result
-from phases.execution.sandbox import NoSandbox
-from phases.judge.gate import judge_feature
-from phases.judge.gate_run import GateKind, GateSpec
-from tests.gates.conftest import INTEGRITY_CHECKS, ROOT, digests_of, failing, run_experiment
+from tests.gates.conftest import (
+    INTEGRITY_CHECKS,
+    assert_judges_every_measurement,
+    failing,
+    run_experiment,
+)
 from tests.soak import mark_soak
 
 FEATURES = ("documentation", "questions", "template")
@@ -21,26 +23,10 @@ FEATURES = ("documentation", "questions", "template")
 
 @pytest.mark.parametrize("name", mark_soak(FEATURES, short={"questions"}))
 def test_the_runner_finds_the_gate_able_to_fail_and_every_measurement_judged(
-    name: str, outputs_of: Callable[[str], Path], inputs: Path, tmp_path: Path, gates_dir: Path
+    name: str, outputs_of: Callable[[str], Path], inputs: Path, gates_dir: Path
 ) -> None:
-    out = outputs_of(name)
-    judgement = judge_feature(
-        GateSpec(GateKind.PYTEST, f"gates/{name}/test_{name}.py", 120),
-        gates_dir=gates_dir,
-        out=out,
-        outputs=digests_of(out),
-        inputs_file=inputs,
-        workspace=tmp_path / "workspace",
-        env={},
-        sandbox=NoSandbox(),
-        root=ROOT,
-        blocked=("lab",),
-    )
-    assert judgement.state == "verified", judgement.reasons
-    assert [(item.kind, item.outcome) for item in judgement.mutants if not item.killed] == []
-    assert judgement.coverage is not None
-    measurements = json.loads((out / "result.json").read_text())["measurements"]
-    assert set(judgement.coverage.recomputed) == set(measurements)
+    gate = f"{name}/test_{name}.py"
+    assert_judges_every_measurement(gate, outputs_of(name), inputs, gates_dir)
 
 
 def forged(out: Path, target: Path, edit: Callable[[dict], None]) -> Path:

@@ -13,10 +13,12 @@ import pytest
 
 from lab import present
 from lab.contract import Measurement, Result
-from phases.execution.sandbox import NoSandbox
-from phases.judge.gate import judge_feature
-from phases.judge.gate_run import GateKind, GateSpec
-from tests.gates.conftest import INTEGRITY_CHECKS, ROOT, digests_of, failing, run_experiment
+from tests.gates.conftest import (
+    INTEGRITY_CHECKS,
+    assert_judges_every_measurement,
+    failing,
+    run_experiment,
+)
 from tests.lab.synthesis import track
 
 GATE = "synthesis/test_synthesis.py"
@@ -67,28 +69,11 @@ def outputs_b(inputs_file_b: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.mark.parametrize("suffix", ["", "_b"], ids=["track-a", "track-b"])
 def test_the_runner_finds_the_gate_able_to_fail_and_every_measurement_judged(
-    request: pytest.FixtureRequest, tmp_path: Path, gates_dir: Path, suffix: str
+    request: pytest.FixtureRequest, gates_dir: Path, suffix: str
 ) -> None:
     outputs: Path = request.getfixturevalue(f"outputs{suffix}")
     inputs_file: Path = request.getfixturevalue(f"inputs_file{suffix}")
-    judgement = judge_feature(
-        GateSpec(GateKind.PYTEST, f"gates/{GATE}", 120),
-        gates_dir=gates_dir,
-        out=outputs,
-        outputs=digests_of(outputs),
-        inputs_file=inputs_file,
-        workspace=tmp_path / "workspace",
-        env={},
-        sandbox=NoSandbox(),
-        root=ROOT,
-        blocked=("lab",),
-    )
-    assert judgement.state == "verified", judgement.reasons
-    survivors = [(item.kind, item.outcome) for item in judgement.mutants if not item.killed]
-    assert survivors == []
-    assert judgement.coverage is not None
-    measurements = json.loads((outputs / "result.json").read_text())["measurements"]
-    assert set(judgement.coverage.recomputed) == set(measurements)
+    assert_judges_every_measurement(GATE, outputs, inputs_file, gates_dir)
 
 
 def edit_json(name: str, change: Callable[[Any], None]) -> Edit:
