@@ -14,7 +14,7 @@ import pytest
 
 from gates.attention_comparison import arrays, model, page, shown
 from gates.attention_comparison.arrays import RECOMPUTED, STATISTICS
-from gates.shared import outputs, standard, stored, trials
+from gates.shared import attention_page, outputs, standard, stored, trials
 from gates.shared.standard import (
     assert_token_losses_agree,
     test_figures_were_drawn_from_their_data,  # noqa: F401
@@ -174,6 +174,10 @@ def test_ablated_heads_are_those_that_moved_most() -> None:
 
 
 # The page and the report
+
+
+def test_page_is_that_of_the_lab() -> None:
+    attention_page.assert_frame_is_that_of_the_lab(page.NAME)
 
 
 def test_page_shows_the_numbers() -> None:

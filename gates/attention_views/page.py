@@ -1,11 +1,9 @@
-"""attention.html read back: its policy, and its data against the stored patterns."""
+"""attention.html read back: its data against the stored patterns."""
 
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
-import re
 import unicodedata
 import zlib
 from typing import Any
@@ -31,18 +29,6 @@ def data() -> dict[str, Any]:
     text = source().split(start)[1].split("</script>")[0]
     document: dict[str, Any] = json.loads(text)
     return document
-
-
-def content_policy() -> dict[str, str]:
-    """Return directive -> sources of the page's content-security policy."""
-    (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', source())
-    return dict(part.strip().split(" ", 1) for part in policy.split(";"))
-
-
-def source_digest(element: str) -> str:
-    """Return the policy's name for the only <style> or plain <script> of the page."""
-    (text,) = re.findall(rf"<{element}>(.*?)</{element}>", source(), re.DOTALL)
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 def shown_token(text: str) -> str:

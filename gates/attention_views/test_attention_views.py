@@ -13,7 +13,7 @@ import pytest
 
 from gates.attention_views import arrays, model, page, report
 from gates.attention_views.arrays import MEASUREMENTS, SETS
-from gates.shared import outputs, standard, stored
+from gates.shared import attention_page, outputs, standard, stored
 from gates.shared.documents import shows, stated_numbers
 from gates.shared.standard import (  # noqa: F401 - pytest collects the three checks here
     test_figures_were_drawn_from_their_data,
@@ -246,11 +246,8 @@ def test_statistics_can_be_those_of_attention(kind: str) -> None:
 #### the page
 
 
-def test_page_may_use_nothing_from_outside() -> None:
-    policy = page.content_policy()
-    assert policy["default-src"] == "'none'"
-    assert policy["style-src"] == page.source_digest("style")
-    assert policy["script-src"] == page.source_digest("script")
+def test_page_is_that_of_the_lab_and_small_enough() -> None:
+    attention_page.assert_frame_is_that_of_the_lab(page.PAGE)
     assert len(page.source().encode()) <= page.MAX_BYTES
 
 

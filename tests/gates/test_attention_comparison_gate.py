@@ -165,6 +165,15 @@ def test_a_page_of_other_patterns_is_seen(judged, mutant):
     assert warm.fails("test_page_shows_the_patterns", GATE, mutant, judged[1])
 
 
+def test_a_page_with_another_program_is_seen(judged, mutant):
+    path = mutant / "attention_over_time.html"
+    text = path.read_text()
+    assert "sharesOf(kept.variant, now.layer," in text
+    path.write_text(text.replace("now.layer,", "data.layers - 1 - now.layer,"))
+    warm.forge(mutant)
+    assert warm.fails("test_page_is_that_of_the_lab", GATE, mutant, judged[1])
+
+
 def test_a_page_of_other_numbers_is_seen(judged, mutant):
     path = mutant / "attention_over_time.html"
     path.write_text(path.read_text().replace('"sink":[[0.', '"sink":[[0.1'))

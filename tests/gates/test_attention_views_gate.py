@@ -165,6 +165,7 @@ def test_a_page_that_shows_something_else_is_seen(judged, mutant, mutate, check)
         ("default-src 'none'", "default-src https:"),
         ("const SOURCES = 6", "const SOURCES = 7"),
         ("--surface: #ffffff", "--surface: #fffffe"),
+        ("sharesOf(kept.variant, now.layer,", "sharesOf(kept.variant, 1 - now.layer,"),
     ],
 )
 def test_a_page_with_another_program_or_policy_is_seen(judged, mutant, old, new):
@@ -172,7 +173,9 @@ def test_a_page_with_another_program_or_policy_is_seen(judged, mutant, old, new)
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new))
-    assert warm.fails("test_page_may_use_nothing_from_outside", GATE, mutant, judged[1])
+    warm.forge(mutant)
+    check = "test_page_is_that_of_the_lab_and_small_enough"
+    assert warm.fails(check, GATE, mutant, judged[1])
 
 
 def test_a_changed_cell_of_a_table_or_value_of_a_figure_is_seen(judged, mutant):

@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from gates.shared import attention_page
 from lab.contract import ContractError
 from lab.present.attention_page import (
     FULL_TOKENS,
@@ -38,6 +39,18 @@ SHORT = page_of(PageText("short", words(9), (variant_of(9),)))
 
 def unpacked(text: str, kind: str) -> np.ndarray:
     return np.frombuffer(zlib.decompress(base64.b64decode(text)), dtype=kind)
+
+
+def test_gates_know_the_frame_of_the_page_and_see_another_program() -> None:
+    html = render(SHORT)
+    # Whoever changes markup, style or program puts the new digest into the gates.
+    assert attention_page.frame_digest(html) == attention_page.FRAME_SHA256
+    other = replace(SHORT, title="<Another>", introduction="</script>")
+    assert attention_page.frame_digest(render(other)) == attention_page.FRAME_SHA256
+    for part in ("sharesOf(kept.variant, now.layer", "accent-color", "default-src 'none'", "<h1"):
+        assert part in html
+        changed = html.replace(part, f"{part} ", 1)
+        assert attention_page.frame_digest(changed) != attention_page.FRAME_SHA256, part
 
 
 def test_every_share_of_a_short_text_is_in_the_page() -> None:
