@@ -37,7 +37,11 @@ SHOWN = 24  # tokens of the pattern in the figure
 
 
 def recomputed() -> dict[str, Any]:
-    """Return {"numbers", "tables", "figures"} as the gate computes them."""
+    """Return {"numbers", "tables", "figures", "peaks"} as the gate computes them.
+
+    peaks: family -> the largest weight of the last token, in the mean, as a multiple of an even
+    one.
+    """
     document: dict[str, Any] = cached(f"attention extraction {SHOWN}", FILES, _recompute)
     return document
 
@@ -52,9 +56,11 @@ def _recompute() -> dict[str, Any]:
     model = {name: array.astype("float64") for name, array in stored.arrays("model").items()}
     by_layer = {kind: _by_layer(stored.arrays("parity"), kind) for kind in KINDS}
     errors = {kind: max(differences) for kind, differences in by_layer.items()}
-    worst = {}
+    worst, peaks = {}, {}
     for family in FAMILIES:
         arrays = stored.arrays(f"families/{family}")
+        last = arrays["float32.recorded"][:, :, :, -1]  # [layers, B, heads, T]
+        peaks[family] = float(last.max(-1).mean() * last.shape[-1])
         worst[family] = [max(_by_layer(arrays, dtype)) for dtype in ("float32", "float64")]
     own = _weights(model["rot_q"], _grouped(model["rot_k"], model["rot_q"].shape[2]))
     shared = model["rot_k"].shape[2]
@@ -84,6 +90,7 @@ def _recompute() -> dict[str, Any]:
         kinds.append([errors[kind], by_layer[kind].index(errors[kind])])
     return {
         "numbers": numbers,
+        "peaks": peaks,
         "tables": {"families": list(worst.items()), "kinds": kinds},
         "figures": {
             "parity": {"float32": [pair[0] for pair in worst.values()]},

@@ -91,15 +91,42 @@ def _differences() -> dict[str, Any]:
     mask = (torch.arange(padded.shape[1]) >= padding).long()[None]
     behind = _eager(model, padded, mask=mask)[:, 0, :, padding:]
     model.set_attn_implementation("sdpa")
-    with torch.no_grad():
-        logits = model(ids).logits[0, config()["logits"]]
+    projected, logits = _projections(model, ids)
+    for name, ours in projected.items():
+        theirs = torch.from_numpy(arrays[name])
+        differences[name] = _largest(ours.view(theirs.shape), theirs) / float(ours.abs().max())
+    for name in ("logits_recorded", "logits_plain"):
+        stored_logits = torch.from_numpy(arrays[name])
+        differences[name] = _largest(logits[config()["logits"]], stored_logits)
     return {
         **differences,
         "pattern": _largest(patterns, torch.from_numpy(arrays["pattern"])),
         "padded": _largest(behind, torch.from_numpy(arrays["padded"])[:, :, padding:]),
-        "logits": _largest(logits, torch.from_numpy(arrays["logits_recorded"])),
         "natural": len(set(arrays["ids"].tolist())),
     }
+
+
+def _projections(model: Any, ids: Any) -> tuple[dict[str, Any], Any]:
+    """Return q, k, v and z of every layer, each [L, T, heads·D], and the logits [T, V].
+
+    q, k and v are what the projections return, z is what the output projection gets.
+    """
+    import torch
+
+    found: dict[str, list[Any]] = {"q": [], "k": [], "v": [], "z": []}
+    handles = []
+    for layer in model.model.layers:
+        for name in ("q", "k", "v"):
+            projection = getattr(layer.self_attn, f"{name}_proj")
+            keep = partial(lambda kept, _, __, output: kept.append(output[0]), found[name])
+            handles.append(projection.register_forward_hook(keep))
+        keep_input = partial(lambda kept, _, inputs: kept.append(inputs[0][0]), found["z"])
+        handles.append(layer.self_attn.o_proj.register_forward_pre_hook(keep_input))
+    with torch.no_grad():
+        logits = model(ids).logits[0]
+    for handle in handles:
+        handle.remove()
+    return {name: torch.stack(layers) for name, layers in found.items()}, logits
 
 
 def _form_differences(form: str) -> list[float]:

@@ -26,6 +26,9 @@ def findings(measurements: Mapping[str, Measurement]) -> tuple[str, ...]:
     orders = f"{shown('parity_orders')} orders of magnitude"
     if m["parity_float64"].number < EPSILON:
         orders = f"at least {orders}"
+    fetched = "mostly not fetched"
+    if m["sink_value_ratio"].number >= 0.5:
+        fetched = "FETCHED as much as from other tokens"
     alike = "more alike"
     if m["gqa_gap"].number <= 0:
         alike = "NOT more alike"
@@ -51,7 +54,7 @@ def findings(measurements: Mapping[str, Measurement]) -> tuple[str, ...]:
         f"Adding a constant to all positions changes weights by at most {shown('shift_change')}, "
         f"stretching them by up to {shown('stretch_change')}: RoPE sees distances.",
         f"The value at the first token is {shown('sink_value_ratio')} times as long as the "
-        f"median value: what the sink is given is mostly not fetched.",
+        f"median value: what the sink is given is {fetched}.",
         f"{m['previous_token_head'].value} gives {shown('previous_token_share')} to the "
         f"previous token; without the rotation of q and k "
         f"{shown('previous_token_share_unrotated')}.",

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 
 import numpy as np
 import pytest
@@ -62,13 +63,27 @@ def smooth(pattern):
     return 0.9 * pattern + 0.1 * even
 
 
+def longer_first_value(values):
+    """Return values [L, T, heads, D] of which the first token's is five times as long."""
+    values[:, 0] *= 5
+    return values
+
+
+LOGITS = "test_stored_logits_are_those_of_the_model"
+VECTORS = "test_stored_vectors_are_those_of_the_model"
 FITS = "test_what_was_recorded_fits_together"
 EAGER = "test_recorded_weights_are_those_of_eager_attention"
 RECORDS = (  # file, array, what is done to it, the check that must notice
     ("model", "pattern", smooth, "test_stored_pattern_is_that_of_the_model"),
     ("model", "padded", lambda p: p * 0.9, "test_stored_pattern_is_that_of_the_model"),
-    ("model", "logits_recorded", lambda x: x + 0.1, "test_stored_logits_are_those_of_the_model"),
+    ("model", "logits_recorded", lambda x: x + 0.1, f"{LOGITS}[logits_recorded]"),
+    ("model", "logits_plain", lambda x: x + 0.1, f"{LOGITS}[logits_plain]"),
     ("model", "z", lambda z: z * 1.01, f"{FITS}[z_error]"),
+    ("model", "z", lambda z: z * 1.01, f"{VECTORS}[z]"),
+    ("model", "v", longer_first_value, f"{VECTORS}[v]"),
+    # The softmax does not notice what is added to all keys of a head.
+    ("model", "k", lambda k: k + 1, f"{VECTORS}[k]"),
+    ("model", "q", lambda q: q * 1.01, f"{VECTORS}[q]"),
     ("model", "q", lambda q: q * 1.01, f"{FITS}[rotation_error]"),
     ("model", "entropy", lambda e: e + 0.01, "test_statistics_without_rows_are_those_of_the_rows"),
     ("model", "rot_k", lambda k: k[:, :, ::-1], f"{EAGER}[interleaved_error]"),
@@ -86,6 +101,40 @@ def test_a_record_that_the_model_does_not_give_is_seen(judged, mutant, record):
     file, name, function, check = record
     change(mutant, f"{file}.safetensors", name, function)
     assert warm.fails(check, GATE, mutant, judged[1])
+
+
+def test_weights_that_are_those_of_eager_attention_to_the_last_bit_are_seen(judged, mutant):
+    arrays = load_file(mutant / "artifacts/parity.safetensors")
+    for kind in ("float32", "float64", "bfloat16", "nf4", "adapter"):
+        arrays[f"{kind}.recorded"] = arrays[f"{kind}.reference"]
+    save_file(arrays, mutant / "artifacts/parity.safetensors")
+    warm.forge(mutant)
+    assert warm.fails("test_the_difference_is_rounding", GATE, mutant, judged[1])
+
+
+@pytest.mark.parametrize(
+    ("word", "other"),
+    [
+        ("rounding alone", "MORE THAN ROUNDING"),
+        ("stayed the same", "stayed close"),
+        ("more alike", "more different"),
+        ("etched", "eached"),  # fetched or FETCHED
+    ],
+)
+def test_another_verdict_is_seen(judged, mutant, word, other):
+    path = mutant / "result.json"
+    text = path.read_text()
+    assert word in text.casefold() or word in text
+    path.write_text(re.sub(word, other, text, flags=re.IGNORECASE))
+    assert warm.fails("test_verdicts_follow_from_the_numbers", GATE, mutant, judged[1])
+
+
+def test_families_that_attend_evenly_are_seen(judged, mutant):
+    for family in arrays.FAMILIES:
+        path = f"families/{family}.safetensors"
+        for kind in ("float32.recorded", "float32.reference"):
+            change(mutant, path, kind, lambda p: smooth(0 * p) * 10)
+    assert warm.fails("test_families_attend_to_something", GATE, mutant, judged[1])
 
 
 @pytest.mark.parametrize("sides", [["recorded"], ["reference"], ["recorded", "reference"]])

@@ -102,6 +102,8 @@ def test_sentences_follow_the_numbers(measurements):
     assert "MORE THAN ROUNDING" not in sentences(parity_orders=9.0, parity_float32=1e-6)
     assert "are more alike than" in sentences(gqa_gap=0.1)
     assert "are NOT more alike than" in sentences(gqa_gap=-0.1)
+    assert "is mostly not fetched" in sentences(sink_value_ratio=0.3)
+    assert "is FETCHED as much as from other tokens" in sentences(sink_value_ratio=5.0)
 
 
 def test_the_caption_names_the_count_of_layers(observations, measurements):
