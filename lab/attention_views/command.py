@@ -23,6 +23,7 @@ from lab.present.attention_page import (
     Variant,
     render,
 )
+from lab.present.numbers import count
 from lab.result import ContractError
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ def main(argv: Sequence[str]) -> int:
 
     try:
         text = read_text(args.text, args.file)
+        check_place(args.out)
         html, summary = make_page(text, model=args.model, adapter=args.adapter)
         write_page(args.out, html)
     except (AttentionError, ContractError) as error:
@@ -75,8 +77,8 @@ def read_text(text: str | None, file: Path | None) -> str:
         AttentionError: both or none are given, the file cannot be read, or the text is empty.
     """
     if (text is None) == (file is None):
-        given = "neither" if text is None else "both"
-        msg = f"got {given} a text and a file; expected one of them"
+        given = "neither a text nor" if text is None else "both a text and"
+        msg = f"got {given} a file; expected one of them"
         raise AttentionError(msg, 'python -m lab attention "any text"')
     if file is not None:
         try:
@@ -110,7 +112,7 @@ def make_page(text: str, *, model: str, adapter: Path | None) -> tuple[str, str]
     # 2. The tokens.
     ids = loaded.tokenizer.encode(text, add_special_tokens=False, verbose=False)
     if not 2 <= len(ids) <= MAX_TOKENS:
-        msg = f"the text has {len(ids)} tokens; expected 2 to {MAX_TOKENS}"
+        msg = f"the text has {count(len(ids), 'token')}; expected 2 to {MAX_TOKENS}"
         raise AttentionError(msg, "give a longer or shorter text, or a part of it")
     tokens = sequences.token_texts(loaded.tokenizer, ids)
 
@@ -138,6 +140,25 @@ def make_page(text: str, *, model: str, adapter: Path | None) -> tuple[str, str]
     return render(page), f"{loaded.name} ({labels}), {len(ids)} tokens, {shown}"
 
 
+def check_place(out: Path) -> None:
+    """Refuse what cannot be a file, before a model is loaded.
+
+    Raises:
+        AttentionError: it is a folder, or its folder does not exist.
+    """
+    hint = "name a file in a folder that exists"
+    try:
+        if out.is_dir():
+            msg = f"--out {out} is a folder; expected a file"
+            raise AttentionError(msg, hint)
+        if not out.parent.is_dir():
+            msg = f"--out {out}: the folder {out.parent} does not exist"
+            raise AttentionError(msg, hint)
+    except OSError as error:
+        msg = f"--out {out} cannot be written: {error}"
+        raise AttentionError(msg, hint) from error
+
+
 def write_page(path: Path, html: str) -> None:
     """Write the page; a page of the same name is replaced.
 
@@ -157,7 +178,13 @@ def _load(model: str) -> Loaded:
 
     from lab.instruments import models, pretrained
 
-    source: str | Path = model or pretrained.cache_folder() / pretrained.NAME
+    # A path that is none would be looked up on the hub, with an error about names there.
+    is_path = model.startswith(("/", ".", "~"))
+    if is_path and not (Path(model).expanduser() / "config.json").is_file():
+        msg = f"--model {model}: no folder with a config.json"
+        raise AttentionError(msg, "name the folder of a model, or a name on the hub")
+    source: str | Path = Path(model).expanduser() if is_path else model
+    source = source or pretrained.cache_folder() / pretrained.NAME
     try:
         return models.load(source, dtype=torch.float32)
     except models.ModelError as error:
@@ -199,5 +226,7 @@ def _with_adapter(loaded: Loaded, folder: Path) -> Any:
         SafetensorError,
     ) as error:
         reason = " ".join(str(error).split())[:300]
+        if isinstance(error, KeyError):
+            reason = f"its adapter_config.json has no {reason}"
         msg = f"the adapter {folder} does not fit {loaded.name}: {reason}"
         raise AttentionError(msg, "name an adapter that was trained on this model") from error

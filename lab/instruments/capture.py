@@ -112,7 +112,7 @@ class AttentionExtractor:
         self.heads = None
         if heads is not None:
             self.heads = _chosen("head", heads, self.config.num_attention_heads)
-        self.positions = None if positions is None else list(positions)
+        self.positions = None if positions is None else tuple(positions)
         self.dtype = dtype
         self.folder = folder
         self.statistics: dict[int, AttentionStatistics] = {}
@@ -156,9 +156,18 @@ class AttentionExtractor:
             self._cleanup = stack.pop_all()
         return self
 
-    def __exit__(self, *error: object) -> None:
-        """Give the model its own attention back."""
+    def __exit__(self, error_type: type[BaseException] | None, *error: object) -> None:
+        """Give the model its own attention back.
+
+        Raises:
+            CaptureError: somebody else changed it inside the block, which ends the recording.
+        """
+        found = self.config._attn_implementation
         self._cleanup.close()
+        if error_type is None and not found.startswith("recorded"):
+            msg = f"attention was set to {found!r} inside the block, where nothing was recorded "
+            msg += "any more; set it before the block"
+            raise CaptureError(msg)
 
     def clear(self) -> None:
         """Forget what was recorded, so that the model can run again."""
@@ -230,6 +239,8 @@ class AttentionExtractor:
             msg += "runs it once per token: record a forward pass over the whole text)"
             raise CaptureError(msg)
         self._recorded.add(layer)
+        if self.positions is not None:
+            _chosen("position", self.positions, call.query.shape[2])
 
         # 2. The statistics.
         if self.with_statistics:
@@ -280,7 +291,7 @@ class AttentionExtractor:
             if self.heads is not None:
                 tensor = tensor[:, :, list(self.heads)]
             if self.positions is not None:
-                tensor = tensor[:, self.positions]
+                tensor = tensor[:, list(self.positions)]
         return tensor.detach().to(device="cpu", dtype=self.dtype).contiguous()
 
 
@@ -289,13 +300,13 @@ def _whole(recorded: torch.Tensor | RowBlocks) -> torch.Tensor:
 
 
 def _chosen(what: str, numbers: Sequence[int], count: int) -> tuple[int, ...]:
-    """Return the numbers; refuse an empty choice, and one that the model does not have."""
+    """Return the numbers; refuse an empty choice, and a number that is not below `count`."""
     if not numbers:
         msg = f"no {what} is chosen; leave {what}s out to record all"
         raise CaptureError(msg)
     wrong = [number for number in numbers if not 0 <= number < count]
     if wrong:
-        msg = f"{what} {wrong[0]} does not exist; the model has {what}s 0 to {count - 1}"
+        msg = f"{what} {wrong[0]} does not exist; there are {what}s 0 to {count - 1}"
         raise CaptureError(msg)
     return tuple(numbers)
 
@@ -359,9 +370,13 @@ def _attend(
         raise CaptureError(msg)
 
     # 3. The kernel's log-sum-exp comes with the result; with gradients, it is computed again.
+    #    Under autocast the kernel gets q and k in another type.
+    device = query.device.type
+    is_cast = torch.is_autocast_enabled(device)
+    dtype = torch.get_autocast_dtype(device) if is_cast else query.dtype
     call = AttentionCall(
-        query=query.detach(),
-        key=key.detach(),
+        query=query.detach().to(dtype),
+        key=key.detach().to(dtype),
         scale=query.shape[-1] ** -0.5 if scaling is None else scaling,
         mask=attention_mask,
         causal=kwargs.get("is_causal") is not False and getattr(module, "is_causal", True),
@@ -372,7 +387,8 @@ def _attend(
         and call.is_plain
         and kwargs.get("layout") is None
         and not dropout
-        and query.device.type == "cpu"
+        and not is_cast
+        and device == "cpu"
         and query.shape[-1] == value.shape[-1]
     )
     log_sum_exp = None
@@ -385,7 +401,7 @@ def _attend(
     else:
         result = own(module, query, key, value, attention_mask, **settings)
     if layer in extractor.layers:
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(device, enabled=False):
             extractor.note(layer, call, value.detach(), result[0].detach(), log_sum_exp)
     return result
 

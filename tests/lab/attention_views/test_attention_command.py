@@ -80,17 +80,27 @@ def test_what_cannot_be_shown_is_one_line_and_exit_code_2(
     bad = tmp_path / "bytes.txt"
     bad.write_bytes(b"\xff\xfe\xff")
     other.mkdir()
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    (empty / "adapter_config.json").write_text("{}")
     cases = [
-        ((), "got neither a text and a file"),
+        ((), "got neither a text nor a file"),
         (("a", "--file", str(bad)), "got both a text and a file"),
         (("--file", str(bad)), "cannot be read as UTF-8 text"),
         (("--file", str(tmp_path / "none.txt")), "cannot be read"),
         (("  \n",), "the text is empty"),
-        (("a", *model), "the text has 1 tokens; expected 2 to 500"),
+        (("a", *model), "the text has 1 token; expected 2 to 500"),
         (("a" * 501, *model), "the text has 501 tokens; expected 2 to 500"),
-        (("abc", "--model", str(tmp_path / "none")), "no model at"),
+        (("abc", "--model", str(tmp_path / "none")), "no folder with a config.json"),
+        (("abc", *model, "--adapter", str(empty)), "its adapter_config.json has no 'peft_type'"),
         (("abc", *model, "--adapter", str(other)), "has no adapter_config.json"),
-        (("abc", *model, "--out", str(tmp_path / "no/where.html")), "cannot be written"),
+        (("abc", *model, "--out", str(tmp_path / ("x" * 300))), "cannot be written"),
+        # These two before anything is loaded.
+        (
+            ("abc", "--out", str(tmp_path / "no/where.html")),
+            f"the folder {tmp_path / 'no'} does not exist",
+        ),
+        (("abc", "--out", str(tmp_path)), "is a folder; expected a file"),
     ]
     for argv, message in cases:
         code, text, error = run(capsys, *argv)

@@ -326,6 +326,21 @@ def test_bfloat16_keeps_its_logits(tiny_folder):
 #### guards
 
 
+@pytest.mark.parametrize("name", ["llama", "gpt2", "gpt_neox", "qwen3", "gemma2"])
+def test_autocast_changes_the_type_of_the_kernel_and_not_of_what_is_recorded(name):
+    model = build(name, 0)
+    with torch.autocast("cpu", torch.bfloat16):
+        with torch.no_grad():
+            plain = model(text(), use_cache=False).logits
+        extractor, logits = record(model, text(), record=SHAPES, statistics=True)
+    assert torch.equal(plain, logits)
+    pattern = extractor["pattern", 1]
+    assert pattern.dtype == extractor.statistics[1].sink.dtype == torch.float32
+    torch.testing.assert_close(pattern.sum(-1), torch.ones_like(pattern[..., 0]))
+    torch.testing.assert_close(extractor["attn_scores", 1].softmax(-1), pattern)
+    torch.testing.assert_close(extractor.statistics[1].sink, pattern[..., 0])
+
+
 def test_nothing_is_left_after_an_error(tiny):
     before = hooks(tiny.model)
     extractor = AttentionExtractor(tiny.model, record=["q", "k", "pattern"])
@@ -364,7 +379,7 @@ def test_gradient_checkpointing_is_refused():
     ("options", "message"),
     [
         ({"record": ["attention_map"]}, "attention_map.*known are pattern"),
-        ({"layers": [2]}, "layer 2 does not exist; the model has layers 0 to 1"),
+        ({"layers": [2]}, "layer 2 does not exist; there are layers 0 to 1"),
         ({"heads": [4]}, "head 4 does not exist"),
         ({"layers": []}, "no layer is chosen; leave layers out to record all"),
         ({"heads": []}, "no head is chosen"),
@@ -389,6 +404,16 @@ def test_a_copy_made_inside_the_block_is_refused(tiny):
             twin(text())
 
 
+def test_attention_that_is_changed_inside_the_block_is_noticed(tiny):
+    with (
+        pytest.raises(CaptureError, match="set to 'eager' inside the block"),
+        AttentionExtractor(tiny.model),
+    ):
+        tiny.model.set_attn_implementation("eager")
+        tiny.model(text())
+    record(tiny.model, text())  # it has its own attention again
+
+
 def test_a_model_that_shares_the_config_object_runs_unrecorded(family):
     _, model = family
     other = type(model)(model.config).eval()
@@ -404,10 +429,19 @@ def test_a_model_that_shares_the_config_object_runs_unrecorded(family):
     assert torch.equal(extractor.stacked("pattern"), alone.stacked("pattern"))
 
 
-def test_a_position_that_does_not_exist_is_refused(tiny):
+@pytest.mark.parametrize("name", sorted(SHAPES))
+@pytest.mark.parametrize(
+    ("positions", "message"),
+    [
+        ([0, TOKENS], r"position 24 does not exist; .* 0 to 23"),
+        ([-1], r"position -1 does not exist; .* 0 to 23"),
+        ([], "no position is chosen"),
+    ],
+)
+def test_a_position_that_does_not_exist_is_refused(tiny, name, positions, message):
     with (
-        pytest.raises(CaptureError, match=r"position 24 does not exist; .* 0 to 23"),
-        AttentionExtractor(tiny.model, positions=[0, TOKENS]),
+        pytest.raises(CaptureError, match=message),
+        AttentionExtractor(tiny.model, record=[name], positions=positions),
     ):
         tiny.model(text())
     record(tiny.model, text())
