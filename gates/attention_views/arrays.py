@@ -74,8 +74,13 @@ def files() -> list[str]:
 
 
 def settings_key() -> str:
-    """Return the config as text: it is in result.json, which is no file of `files`."""
-    return json.dumps(config(), sort_keys=True)
+    """Return config and seed as text: they are in result.json, which is no file of `files`."""
+    return json.dumps([config(), seed()], sort_keys=True)
+
+
+def seed() -> int:
+    """Return the seed of the run."""
+    return int(outputs.result()["environment"]["seed"])
 
 
 def statistics(kind: str) -> dict[str, Any]:

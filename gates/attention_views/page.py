@@ -14,7 +14,18 @@ from gates.shared.stored import cached
 
 PAGE = "attention.html"
 MAX_BYTES = 2_000_000
-KEYS = ("sink", "entropy", "distance", "previous", "induction")
+STATISTICS = {  # key -> label, description, is it a share
+    "sink": ("sink share", "mean share of a token's attention on the first token", True),
+    "entropy": ("entropy", "0 % looks at one token, 100 % at all tokens before it evenly", True),
+    "distance": ("distance", "mean number of tokens that it looks back", False),
+    "previous": ("previous token", "mean share on the token just before", True),
+    "induction": (
+        "induction",
+        "mean share on the token after the last occurrence of the same token",
+        True,
+    ),
+}
+KEYS = tuple(STATISTICS)
 MARKS = {" ": "·", "\n": "⏎", "\t": "⇥", "\r": "␍"}
 
 
@@ -42,6 +53,15 @@ def shown_token(text: str) -> str:
         else:
             shown += f"⟨U+{ord(character):04X}⟩"
     return shown
+
+
+def statistics() -> list[dict[str, Any]]:
+    """Return what the page must call its statistics, in their order."""
+    entries = []
+    for key, (label, description, is_share) in STATISTICS.items():
+        entry = {"key": key, "label": label, "description": description, "is_share": is_share}
+        entries.append(entry)
+    return entries
 
 
 def differences() -> dict[str, dict[str, float]]:

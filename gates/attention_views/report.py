@@ -114,12 +114,15 @@ def _maps() -> dict[str, list[list[list[float | None]]]]:
     return {
         "sink_map": [arrays.sink_map(kind).tolist() for kind in KINDS],
         "score_map": scores,
-        "patterns": [_causal(pattern) for pattern in _shown_patterns()],
+        "patterns": [one["pattern"] for one in shown_heads()],
     }
 
 
-def _shown_patterns() -> list[Any]:
-    """Return the patterns [T, T] of the four heads with the highest scores on the shown copy."""
+def shown_heads() -> list[dict[str, Any]]:
+    """Return title, head, score and pattern of each head of the figure `patterns`.
+
+    They are those of the highest scores on the shown sequence that occurs twice.
+    """
     import numpy as np
 
     (text,) = (text for text in arrays.texts() if text["key"] == "repeated")
@@ -127,16 +130,21 @@ def _shown_patterns() -> list[Any]:
     total, period = weights.shape[-1], text["period"]
     queries = np.arange(total)
     copied = queries[period + 1 :]
-    scores = [
-        weights[..., copied, copied - period + 1].mean(-1),
-        weights[..., queries[1:], queries[1:] - 1].mean(-1),
-        weights[..., 1:, 0].mean(-1),
-    ]
+    scores = {
+        "induction": weights[..., copied, copied - period + 1].mean(-1),
+        "previous token": weights[..., queries[1:], queries[1:] - 1].mean(-1),
+        "first token": weights[..., 1:, 0].mean(-1),
+    }
     if total > arrays.FIRST_SPREAD:
         nats = -(weights * np.log(np.where(weights > 0, weights, 1))).sum(-1)
         shares = nats[..., arrays.FIRST_SPREAD :] / np.log(queries[arrays.FIRST_SPREAD :] + 1)
-        scores.append(shares.mean(-1))
-    return [weights[arrays.order(score)[0]] for score in scores]
+        scores["entropy"] = shares.mean(-1)
+    shown = []
+    for title, values in scores.items():
+        head = arrays.order(values)[0]
+        one = {"title": title, "head": arrays.name_of(head), "score": float(values[head])}
+        shown.append(one | {"pattern": _causal(weights[head])})
+    return shown
 
 
 def _causal(pattern: Any) -> list[list[float | None]]:

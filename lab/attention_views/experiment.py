@@ -139,7 +139,7 @@ def measure(ctx: Context) -> tuple[ViewObservations, dict[str, Any]]:
     ctx.progress(len(SETS) + 2, len(SETS) + 2, "numbers and figures")
     observations = ViewObservations(
         plan=plan,
-        model=loaded.name,
+        model=ctx.config["model"],
         statistics=statistics,
         ids={kind: ids.cpu().numpy() for kind, ids in sets.items()},
         norms=norms,

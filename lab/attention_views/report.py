@@ -149,7 +149,7 @@ def _ablation_finding(plan: ViewPlan, measurements: Mapping[str, Measurement]) -
     others = measurements["loss_without_random_heads"]
     ratio = present.number(measurements["ablation_ratio"].value, 3)
     return (
-        f"The loss falls from {present.quantity(first)} on a random sequence to "
+        f"The loss is {present.quantity(first)} on a random sequence and "
         f"{present.quantity(second)} on its copy. Without the {plan.top} heads of the highest "
         f"induction scores it is {present.quantity(without)} there, without {plan.top} random "
         f"others {present.quantity(others)}. That is {ratio} times the largest of these: "
