@@ -225,3 +225,20 @@ def _strip(run: Run) -> dict[str, Any]:
     last = len(trained) - 1
     shown = sorted({round(float(i)) for i in np.linspace(0, last, min(SHOWN, last + 1))})
     return {f"step {run.steps[1 + i]}": _grid(run, trained[i]) for i in shown}
+
+
+# Captions
+
+
+def captioned() -> dict[str, Any]:
+    """Return name -> number of all that captions state."""
+    series, panels = recomputed()["series"]["layers"], recomputed()["panels"]["heads_over_time"]
+    settings = config()["ablation"]
+    known = dict(recomputed()["numbers"])
+    for name, (_, (_, y, *_)) in zip(("tuned", "seeds", "random"), series.items(), strict=True):
+        known |= {f"{name}_largest": max(y), f"{name}_layer": y.index(max(y))}
+    return known | {
+        "panels": len(panels),
+        "ablated": settings["heads"],
+        "sets": settings["draws"],
+    }

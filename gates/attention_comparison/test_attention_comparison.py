@@ -176,6 +176,12 @@ def test_heatmap_shows_the_numbers(name: str) -> None:
         assert outputs.same(panel["values"], expected[panel["label"]], 1e-5), panel["label"]
 
 
+@pytest.mark.parametrize("name", sorted(findings.CAPTIONS))
+def test_caption_and_axes_are_those_of_the_figure(name: str) -> None:
+    figure = outputs.read_json(f"figures/{name}.json")
+    assert findings.problems_of_figure(name, figure, shown.captioned()) == []
+
+
 def test_findings_say_what_the_numbers_say() -> None:
     numbers = {"replay_gap": identities.replay()["gap"], **shown.recomputed()["numbers"]}
     trial = arrays.planned_trials()[0]

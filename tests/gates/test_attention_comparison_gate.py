@@ -363,6 +363,26 @@ def test_numbers_that_were_exchanged_in_a_finding_are_seen(judged, mutant):
     assert warm.fails(FINDINGS, GATE, mutant, judged[1])
 
 
+@pytest.mark.parametrize(
+    ("name", "words", "other"),
+    [
+        ("moved", "between two seeds", "between base and random"),
+        ("layers", "layer", "head"),
+        ("ablation", "in the base", "in the tuned model"),
+        ("over_time", "the loss at step", "attention at step"),
+        ("heads_over_time", "of one training", "of three trainings"),
+    ],
+)
+def test_other_words_of_a_figure_are_seen(judged, mutant, *, name, words, other):
+    path = mutant / f"figures/{name}.json"
+    text = path.read_text()
+    assert words in text
+    path.write_text(text.replace(words, other))
+    warm.forge(mutant)
+    check = "test_caption_and_axes_are_those_of_the_figure"
+    assert f"{check}[{name}]" in warm.failing(GATE, mutant, judged[1], checks=[check])
+
+
 def test_a_finding_that_was_left_out_is_seen(judged, mutant):
     edit_result(mutant, lambda result: result["findings"].pop())
     assert warm.fails(FINDINGS, GATE, mutant, judged[1])
