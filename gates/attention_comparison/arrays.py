@@ -1,18 +1,19 @@
 """FEAT-012's numbers recomputed from its stored arrays.
 
-numpy and scipy are imported inside functions, so a warm cache never loads them; the arrays
-themselves are checked in gates/attention_comparison/model.py.
+numpy and scipy are imported inside functions, so a warm cache never loads them. The arrays
+themselves are checked in model.py and losses.py (from the weights) and in identities.py (without).
 """
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from gates.shared import outputs, stored
+from gates.shared import outputs, stored, trials
 from gates.shared.statistics import holm, jackknife_stderr, mean, per_token
 from gates.shared.stored import config
 
@@ -23,6 +24,31 @@ HEADS = "artifacts/heads.json"
 FILES = (ARRAYS, PROMPTS, HEADS)
 STATISTICS = ("sink", "entropy", "distance", "distance_without_sink", "induction")
 LEVEL = 0.05
+SEED = 0  # of the run: the plan's; the random sets of heads are drawn by it
+PLANNED: dict[str, Any] = {
+    "seeds": [0, 1, 2],
+    "lora": {"r": 16, "lora_alpha": 32},
+    "training": {
+        "steps": 20,
+        "batch_size": 8,
+        "learning_rate": 1e-3,
+        "warmup_steps": 2,
+        "schedule": "cosine",
+    },
+    "prompts": {
+        "task": 16,
+        "text": 16,
+        "text_tokens": 40,
+        "repeated": 6,
+        "period": 16,
+        "seed": 0,
+    },
+    "draws": 2,
+    "snapshot_every": 2,
+    "loss_examples": 48,
+    "ablation": {"heads": 10, "draws": 6},
+}
+"""What of the settings makes the experiment what it is; none of it may be chosen by its result."""
 RECOMPUTED = (
     "heads",
     "prompts",
@@ -71,6 +97,27 @@ RECOMPUTED = (
 def features() -> list[str]:
     """Return the earlier features among the inputs."""
     return [name for name in EARLIER if name in outputs.inputs()]
+
+
+def settings_key() -> str:
+    """Return a digest of the settings: what is computed from them is cached under it."""
+    return hashlib.sha256(json.dumps(config(), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def planned_trials() -> list[str]:
+    """Return the name of each seed's trial, as the settings have it."""
+    settings = config()
+    names = []
+    for seed in settings["seeds"]:
+        trial = {
+            "lora": {"use_rslora": False, **settings["lora"]},
+            "training": settings["training"],
+            "examples": settings["examples"],
+            "shuffled": False,
+            "seed": seed,
+        }
+        names.append(trials.name_of(trial))
+    return names
 
 
 def steps() -> list[int]:

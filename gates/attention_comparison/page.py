@@ -8,7 +8,7 @@ import re
 import zlib
 from typing import Any
 
-from gates.attention_comparison.arrays import ARRAYS, PROMPTS, prompts, shape, steps
+from gates.attention_comparison.arrays import ARRAYS, PROMPTS, prompts, settings_key, shape, steps
 from gates.shared import outputs, stored, trials_model
 from gates.shared.documents import shows, stated_numbers
 from gates.shared.stored import cached, config
@@ -42,7 +42,7 @@ def problems() -> list[str]:
     """Return what in the page is not what the arrays and the prompts say."""
     files = (NAME, ARRAYS, PROMPTS)
     compute = lambda: trials_model.without_warnings(_problems)  # noqa: E731
-    return list(cached("attention comparison page", files, compute))
+    return list(cached(f"attention comparison page {settings_key()}", files, compute))
 
 
 def _problems() -> list[str]:

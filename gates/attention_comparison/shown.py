@@ -1,25 +1,55 @@
-"""FEAT-012's tables, figures and the words of its findings, recomputed from its stored arrays."""
+"""FEAT-012's tables and figures, recomputed from its stored arrays."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gates.attention_comparison import arrays
 from gates.attention_comparison.arrays import STATISTICS, Run, head_name
 from gates.shared.statistics import mean
 from gates.shared.stored import cached, config
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
 SHOWN = 6  # panels of the film strip
+TABLES = (
+    (
+        "Divergence of attention between models (nats)",
+        ["models", "norm of ΔW", "mean", "stderr", "task", "text", "furthest head"],
+    ),
+    (
+        "Heads that moved furthest (nats)",
+        [
+            *("head", "movement", "stderr", "seeds", "p (Holm)", "random", "p (Holm)"),
+            *(f"{name} shift" for name in STATISTICS),
+        ],
+    ),
+    (
+        "What the heads do",
+        [
+            *("statistic", "unit", "base", "tuned - base", "stderr", "random - base", "stderr"),
+            *("largest change", "by"),
+        ],
+    ),
+    (
+        "Rise of the task loss without some heads (nats/token)",
+        ["heads", "which", "tuned", "base"],
+    ),
+    (
+        "One training, step by step",
+        [
+            *("step", "norm of ΔW", "held-out loss (nats/token)", "movement (nats)"),
+            *("random update (nats)", "heads above it", "furthest head"),
+        ],
+    ),
+)
+"""Title and columns of each table."""
 
 
 def recomputed() -> dict[str, Any]:
     """Return `numbers`, `tables`, `series` and `panels`: what follows from the arrays."""
-    document: dict[str, Any] = cached("attention comparison", arrays.FILES, _recompute)
+    name = f"attention comparison {arrays.settings_key()}"
+    document: dict[str, Any] = cached(name, arrays.FILES, _recompute)
     return document
 
 
@@ -197,52 +227,18 @@ def _strip(run: Run) -> dict[str, Any]:
     return {f"step {run.steps[1 + i]}": _grid(run, trained[i]) for i in shown}
 
 
-# Findings
+# Captions
 
 
-def words(numbers: Mapping[str, Any]) -> list[str]:
-    """Return the phrases that the findings must contain, as the numbers decide."""
-    phrases = {
-        "js_adapter_off": ("exactly 0",),
-        "random_ratio": ("further than that", "less far than that", "about as far as that"),
-        "task_excess": (
-            "moved more on held-out examples",
-            "moved less on held-out examples",
-            "moved not clearly more or less on held-out examples",
-        ),
-        "ablation_excess_tuned": (
-            "more than without random ones",
-            "less than without random ones",
-            "not clearly more or less than without random ones",
-        ),
-        "ablation_interaction": (
-            "Tuning made these heads matter more",
-            "Tuning made these heads matter less",
-            "It is not clear that tuning changed",
-        ),
-        "attention_lag": ("The loss fell first", "Attention moved first", "Neither clearly came"),
+def captioned() -> dict[str, Any]:
+    """Return name -> number of all that captions state."""
+    series, panels = recomputed()["series"]["layers"], recomputed()["panels"]["heads_over_time"]
+    settings = config()["ablation"]
+    known = dict(recomputed()["numbers"])
+    for name, (_, (_, y, *_)) in zip(("tuned", "seeds", "random"), series.items(), strict=True):
+        known |= {f"{name}_largest": max(y), f"{name}_layer": y.index(max(y))}
+    return known | {
+        "panels": len(panels),
+        "ablated": settings["heads"],
+        "sets": settings["draws"],
     }
-    references = {"random_ratio": 1.0}
-    chosen = []
-    for name, choices in phrases.items():
-        if name == "js_adapter_off":
-            chosen.append(choices[0])
-            continue
-        if numbers[name]["value"] is None:
-            continue
-        chosen.append(choices[_side(numbers[name], references.get(name, 0.0))])
-    return chosen
-
-
-def _side(number: Mapping[str, Any], reference: float) -> int:
-    """Return 0 if the 95 % interval is above a reference, 1 if below, 2 if around it."""
-    from scipy import stats
-
-    if number["stderr"] is None or number["n"] < 2:
-        return 2
-    reach = float(stats.t.ppf(0.975, number["n"] - 1)) * number["stderr"]
-    if number["value"] - reach > reference:
-        return 0
-    if number["value"] + reach < reference:
-        return 1
-    return 2

@@ -2,8 +2,8 @@
 
 Nothing was trained, so everything is computed again: the rules of questions.json on the inputs'
 results, the plan's predictions by the rule of docs/prd-format.md, the comparisons by their effects
-and standard deviations. What the questions ask is not judged, only that they are decided by
-numbers, cover their topics and could have come out otherwise.
+and standard deviations. What the questions ask, and which label belongs to which outcome, was
+reviewed with this gate: words.json has a digest of each.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ import pytest
 
 from gates.shared import deciding, outputs, standard
 from gates.shared.deciding import CandidateResult
-from gates.shared.documents import shows
+from gates.shared.documents import shows, stated_numbers
 from gates.shared.standard import (  # noqa: F401 - pytest collects them as this gate's own
     test_figures_were_drawn_from_their_data,
     test_files_are_those_of_the_result,
     test_report_was_made_from_the_result,
 )
+from gates.synthesis import words
 
 MIN_QUESTIONS = 12
 LETTERS = "abcdefgh"
@@ -36,9 +37,11 @@ FILES = ("questions.json", "candidates.json", "predictions.json")
 class Track:
     """What a track's self-assessment must have.
 
-    topics: at least these are asked about; figure_prefix: of the names of its figures.
+    name: of its words in words.json; topics: at least these are asked about; figure_prefix: of the
+    names of its figures.
     """
 
+    name: str
     topics: frozenset[str]
     figure_prefix: str = ""
 
@@ -46,11 +49,13 @@ class Track:
 # features that are assessed -> the track
 TRACKS = {
     ("FEAT-005", "FEAT-006", "FEAT-007", "FEAT-008"): Track(
+        "track-a",
         frozenset(
             {"forward and backward pass", "loss landscape", "optimizer state", "batch and rate"}
         ),
     ),
     ("FEAT-010", "FEAT-011", "FEAT-012", "FEAT-021"): Track(
+        "track-b",
         frozenset(
             {
                 "queries, keys and values",
@@ -240,6 +245,14 @@ def test_questions_cover_the_topics() -> None:
     assert len(set(column(questions(), "id"))) == len(topics)
 
 
+def test_questions_and_candidates_are_those_that_were_reviewed() -> None:
+    stored, expected = words.digests(questions(), candidates()), words.reviewed(track().name)
+    for kind, digests in expected.items():
+        assert list(stored[kind]) == list(digests), f"other {kind} than those that were reviewed"
+        changed = [name for name, digest in digests.items() if stored[kind][name] != digest]
+        assert not changed, f"{kind} with other words or rules than were reviewed: {changed}"
+
+
 def test_only_a_run_decides() -> None:
     """Each option can be the right one: another number, another answer."""
     for question in questions():
@@ -298,6 +311,16 @@ def test_explanations_state_the_numbers_that_decided() -> None:
     assert list(deciding.find_misstatements(document, results())) == []
 
 
+def test_what_is_asked_and_explained_are_the_words_of_the_questions() -> None:
+    measurements, problems = results(), []
+    for question in questions():
+        answer, posed = recomputed()["answers"][question["id"]], posed_questions()
+        if answer is not None and question["id"] in posed:
+            item, option = posed[question["id"]], answer.get("option")
+            problems += words.misworded(question, item, option, measurements)
+    assert problems == []
+
+
 def test_right_answers_have_different_letters() -> None:
     posed = posed_questions().values()
     solutions = {item["solution"] for item in posed if len(item["choices"]) > 2}
@@ -341,11 +364,69 @@ def test_retrospective_tells_how_each_prediction_fared() -> None:
             stated = text.split(" is ", 1)[1]
             assert shows(stated, measurement["value"], measurement["unit"]), text
 
-    # 3. The findings name each prediction that did not hold, and no other.
-    findings = " ".join(outputs.result()["findings"])
-    for prediction, outcome in zip(predictions(), outcomes, strict=True):
-        sentence = f"{prediction['feature']} claimed that {prediction['claim']};"
-        assert (sentence in findings) == (outcome != "HELD"), f"{sentence} outcome: {outcome}"
+
+def test_retrospective_gives_the_reasons_of_the_plan() -> None:
+    plan = json.loads(outputs.inputs()["plan"].read_text("utf-8"))
+    reasons = {}
+    for phase in plan["phases"]:
+        for feature in phase["features"]:
+            for prediction in feature.get("predictions", []):
+                reasons[feature["id"], prediction["id"]] = prediction.get("source", "")
+    rows = table("Retrospective: what was predicted")
+    for row, prediction in zip(rows, predictions(), strict=True):
+        assert row["because"] == reasons[prediction["feature"], prediction["id"]], row
+
+
+def test_first_finding_gives_the_answer_that_the_effect_gives() -> None:
+    finding = outputs.result()["findings"][0]
+    index = deciding.find_minimum(candidate_results())
+    candidate, comparison = candidates()[index], candidate_results()[index]
+    begin = f"{candidate['name']!r}: {candidate['question']} "
+    parts = ["None of ", " was decided by these runs", f"{begin}("]
+    if comparison.decided:
+        enough = f" {comparison.seeds} seeds or {comparison.examples:,} training examples would "
+        parts = [f"{begin}With ", enough, f"Answer: {comparison.answer(candidate)} ("]
+    for part in parts:
+        assert part in finding, f"the first finding does not say {part!r}"
+    stated = finding.rpartition(parts[-1])[2]
+    assert shows(stated, comparison.effect["value"]), stated
+
+
+def test_findings_tell_each_prediction_that_did_not_hold() -> None:
+    numbers, findings = recomputed()["measurements"], outputs.result()["findings"]
+    balance = (
+        rf"Of {numbers['predictions']} predictions? registered before the track, "
+        rf"{numbers['predictions_held']} held, {numbers['predictions_missed']} missed and "
+        rf"{numbers['predictions_inconclusive']} could not be decided by these runs\."
+    )
+    assert re.fullmatch(balance, findings[1]), findings[1]
+    begins = {"MISSED": "Missed, and therefore learned", "INCONCLUSIVE": "Still open"}
+    sentences = []
+    for outcome, begin in begins.items():
+        for prediction, actual in zip(predictions(), recomputed()["outcomes"], strict=True):
+            if actual == outcome:
+                claim = f"{prediction['feature']} claimed that {prediction['claim']};"
+                sentences.append(f"{begin}: {claim}")
+    assert len(findings) == len(sentences) + 3
+    for sentence, finding in zip(sentences, findings[2:-1], strict=True):
+        assert finding.startswith(sentence), f"{finding!r} does not begin with {sentence!r}"
+
+
+def test_last_finding_tells_what_the_questions_cover() -> None:
+    numbers, finding = recomputed()["measurements"], outputs.result()["findings"][-1]
+    covered = (
+        rf"{numbers['questions']} questions? on {numbers['topics']} topics? are decided by "
+        rf"{numbers['numbers_used']} measurements? of this track; guessing blindly gets "
+    )
+    match = re.match(covered, finding)
+    assert match, finding
+    percent = stated_numbers(finding[match.end() :])[0]
+    assert abs(percent - 100 * numbers["blind_score"]) < 0.6, finding  # stated to two digits
+    undecided = [name for name, answer in recomputed()["answers"].items() if answer is None]
+    end = "The numbers leave none of them open."
+    if undecided:
+        end = f"do not decide these, which are not asked: {', '.join(undecided)}."
+    assert finding.endswith(end), finding
 
 
 def test_retrospective_tells_what_each_experiment_found() -> None:

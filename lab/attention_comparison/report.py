@@ -128,7 +128,7 @@ def _statistics_finding(measurements: Mapping[str, Measurement]) -> str:
         relation = {"above": "rose", "below": "fell", "around": "did not clearly change"}[
             verdict(shift)
         ]
-        amount = present.number(shift.value, 2)
+        amount = present.number(shift.value, 3)
         parts.append(f"{words} {relation} ({amount} from {before})")
     return f"In the mean over heads: {', '.join(parts)}."
 

@@ -6,15 +6,21 @@ The runner finds it able to fail for each track. What it says of a forgery is te
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gates.synthesis import words
 from lab import present
 from lab.contract import Measurement, Result
+from lab.synthesis.minimum_experiment import read_candidates
+from lab.synthesis.questions import read_questions
+from lab.synthesis.tracks import TRACKS
 from tests.gates.conftest import (
     INTEGRITY_CHECKS,
+    ROOT,
     assert_judges_every_measurement,
     failing,
     run_experiment,
@@ -26,6 +32,9 @@ MODULE = "lab.synthesis.experiment"
 CONFIG = "lab/synthesis/experiment.yaml"
 MODULE_B = "lab.synthesis.attention"
 CONFIG_B = "lab/synthesis/attention.yaml"
+
+WORDS = "test_questions_and_candidates_are_those_that_were_reviewed"
+TEXTS = "test_what_is_asked_and_explained_are_the_words_of_the_questions"
 
 # edits a copy of the outputs: (its folder, its parsed result.json)
 Edit = Callable[[Path, dict[str, Any]], None]
@@ -76,6 +85,17 @@ def test_the_runner_finds_the_gate_able_to_fail_and_every_measurement_judged(
     assert_judges_every_measurement(GATE, outputs, inputs_file, gates_dir)
 
 
+def test_the_gate_has_the_words_of_every_track() -> None:
+    """A changed question or a new track: review it, then write what is expected into words.json."""
+    expected = {}
+    for name, of in TRACKS.items():
+        questions, document = read_questions(of.questions)
+        candidates = read_candidates(document["candidates"])
+        expected[name] = words.digests(map(asdict, questions), map(asdict, candidates))
+    text = json.dumps(expected, indent=2) + "\n"
+    assert (ROOT / "gates/synthesis/words.json").read_text() == text, text
+
+
 def edit_json(name: str, change: Callable[[Any], None]) -> Edit:
     """Return an edit of one of the JSON files beside the result."""
 
@@ -94,6 +114,62 @@ def change_nothing(folder: Path, document: dict[str, Any]) -> None:
 def exchange_solution(content: dict[str, Any]) -> None:
     question = next(item for item in content["posed_questions"] if item["choices"])
     question["solution"] = (question["solution"] + 1) % len(question["choices"])
+
+
+def reverse_labels(content: dict[str, Any]) -> None:
+    """Pose a question anew with its labels, and their reasons, in the order against the bins."""
+    question = next(item for item in content["questions"] if item["rule"] == "bracket")
+    posed = next(item for item in content["posed_questions"] if item["id"] == question["id"])
+    labels = [option["label"] for option in question["options"]]
+    whys = [option["why"] for option in question["options"]]
+    right = labels.index(posed["choices"][posed["solution"]])
+    posed["explanation"] = posed["explanation"].replace(whys[right], whys[-1 - right])
+    posed["choices"] = labels[::-1]
+    for option, label, why in zip(question["options"], labels[::-1], whys[::-1], strict=True):
+        option["label"], option["why"] = label, why
+
+
+def explain_another_option(content: dict[str, Any]) -> None:
+    question = next(item for item in content["questions"] if item["rule"] == "bracket")
+    posed = next(item for item in content["posed_questions"] if item["id"] == question["id"])
+    for option in question["options"]:
+        label = posed["choices"][posed["solution"]]
+        if option["label"] == label:
+            other = question["options"][question["options"].index(option) - 1]["why"]
+            posed["explanation"] = posed["explanation"].replace(option["why"], other)
+
+
+def ask_otherwise(content: dict[str, Any]) -> None:
+    posed = content["posed_questions"][0]
+    posed["text"] = posed["text"].replace("?", " not?", 1)
+
+
+def leave_a_question_out(content: dict[str, Any]) -> None:
+    last = content["questions"].pop()["id"]
+    kept = [item for item in content["posed_questions"] if item["id"] != last]
+    content["posed_questions"] = kept
+
+
+def exchange_answers(content: list[dict[str, Any]]) -> None:
+    for item in content:
+        item["if_positive"], item["if_negative"] = item["if_negative"], item["if_positive"]
+
+
+def conclude_the_opposite(folder: Path, document: dict[str, Any]) -> None:
+    candidates = json.loads((folder / "candidates.json").read_text())
+    name = document["measurements"]["minimum_experiment"]["value"]
+    candidate = next(item for item in candidates if item["name"] == name)
+    answer = document["measurements"]["minimum_experiment_answer"]["value"]
+    (other,) = {candidate["if_positive"], candidate["if_negative"]} - {answer}
+    document["findings"][0] = document["findings"][0].replace(
+        f"Answer: {answer}", f"Answer: {other}"
+    )
+
+
+def call_a_miss_open(folder: Path, document: dict[str, Any]) -> None:
+    document["findings"] = [
+        text.replace("Missed, and therefore learned", "Still open") for text in document["findings"]
+    ]
 
 
 def exchange_rule(content: dict[str, Any]) -> None:
@@ -165,7 +241,14 @@ def show_another_choice(folder: Path, document: dict[str, Any]) -> None:
             "test_candidates_are_shown_as_they_were_evaluated",
         ),
         (count_miss_as_hit, "test_number_follows_from_the_results[predictions_missed]"),
-        (hide_miss, "test_retrospective_tells_how_each_prediction_fared"),
+        (edit_json("questions.json", reverse_labels), WORDS),
+        (edit_json("questions.json", leave_a_question_out), WORDS),
+        (edit_json("candidates.json", exchange_answers), WORDS),
+        (edit_json("questions.json", explain_another_option), TEXTS),
+        (edit_json("questions.json", ask_otherwise), TEXTS),
+        (conclude_the_opposite, "test_first_finding_gives_the_answer_that_the_effect_gives"),
+        (call_a_miss_open, "test_findings_tell_each_prediction_that_did_not_hold"),
+        (hide_miss, "test_findings_tell_each_prediction_that_did_not_hold"),
         pytest.param(
             show_another_outcome,
             "test_retrospective_tells_how_each_prediction_fared",
