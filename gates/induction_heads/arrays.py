@@ -6,16 +6,15 @@ gates/induction_heads/model.py.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from typing import Any
 
+from gates.induction_heads.plan import CONDITIONS, all_names, names, plan, plan_key
 from gates.shared import outputs, stored
 from gates.shared.statistics import jackknife_stderr
-from gates.shared.stored import cached, config
+from gates.shared.stored import cached
 
-CONDITIONS = ("repeats", "no_repeats", "one_layer")
 TITLES = {
     "repeats": "two layers",
     "no_repeats": "two layers without repeats",
@@ -56,34 +55,14 @@ MEASUREMENTS = (
 )  # and training_seconds, a time, which has bounds
 
 
-def plan() -> dict[str, Any]:
-    """Return the settings of the runs."""
-    settings: dict[str, Any] = config()["plan"]
-    return settings
-
-
-def plan_key() -> str:
-    """Return the settings as text, part of each cache key: they are in no file of `files`."""
-    return json.dumps(plan(), sort_keys=True)
-
-
-def names(condition: str) -> list[str]:
-    """Return the runs of a condition, in the order of the seeds."""
-    return [f"{condition}_seed{seed}" for seed in plan()["seeds"]]
-
-
-def all_names() -> list[str]:
-    """Return all runs."""
-    return [name for condition in CONDITIONS for name in names(condition)]
-
-
 def files() -> list[str]:
     """Return every file that `measurements` and the tables and figures read."""
     paths = ["artifacts/evaluation.safetensors"]
     for name in all_names():
-        paths += [f"artifacts/runs/{name}/{part}.safetensors" for part in ("curve", "patterns")]
+        paths.append(f"artifacts/runs/{name}/curve.safetensors")
     for name in names("repeats"):
-        paths += [f"artifacts/runs/{name}/{part}.safetensors" for part in ("ablation", "weights")]
+        parts = ("ablation", "patterns", "weights")
+        paths += [f"artifacts/runs/{name}/{part}.safetensors" for part in parts]
     return paths
 
 
@@ -197,8 +176,13 @@ def _of_ends() -> dict[str, Any]:
 
 def copying_queries() -> list[tuple[int, int, int]]:
     """Return (sequence, query, key to copy from) of every query of a second copy."""
+    return second_copies(stored.arrays("evaluation")["periods"].tolist())
+
+
+def second_copies(periods: Sequence[int]) -> list[tuple[int, int, int]]:
+    """Return what `copying_queries` returns, for sequences with these periods."""
     triples = []
-    for row, period in enumerate(stored.arrays("evaluation")["periods"].tolist()):
+    for row, period in enumerate(periods):
         for query in range(period, 2 * period - 1):
             triples.append((row, query, query - period + 1))
     return triples

@@ -1,8 +1,8 @@
 """FEAT-021's losses, scores, patterns and ablations recomputed from the stored weights, in numpy.
 
-Code of its own: one head after the other, in float64, rotations as complex numbers. Of every run
-the last stored weights are evaluated and one earlier set that the nonce draws; of every ablation
-the groups, a head and the sequences that the nonce draws.
+Code of its own: one head after the other, in float64, rotations as complex numbers. Every stored
+set of weights is evaluated, and every ablation. Whether the weights come from the trainings is
+checked in gates/induction_heads/replay.py.
 """
 
 from __future__ import annotations
@@ -11,13 +11,12 @@ import math
 from collections.abc import Collection
 from typing import Any
 
-from gates.induction_heads import arrays
-from gates.shared import outputs, stored
+from gates.induction_heads import arrays, plan
+from gates.shared import stored
 from gates.shared.stored import cached
 
 ROTARY_BASE = 10_000.0
 TOLERANCE = 1e-3  # nats/token, shares of attention: what float32 in another order may change
-DRAWN_SEQUENCES = 24
 ACCURACY_TOLERANCE = 5e-3  # a few tokens whose two best logits are as good as equal
 
 
@@ -30,33 +29,6 @@ def run_files(run: str) -> list[str]:
     ]
 
 
-def stored_steps() -> list[int]:
-    """Return the steps whose weights are stored."""
-    plan = arrays.plan()
-    return list(range(0, plan["steps"] + 1, plan["checkpoint_every"]))
-
-
-def draw_checkpoint(run: str) -> int:
-    """Return the index of the earlier set of weights that the nonce draws for a run."""
-    draws = outputs.rng()
-    by_run = {name: draws.randrange(len(stored_steps()) - 1) for name in arrays.all_names()}
-    return by_run[run]
-
-
-def draw_head(run: str) -> tuple[int, int]:
-    """Return the head that the nonce draws for a two-layer run: (layer, head)."""
-    draws = outputs.rng()
-    by_run = {}
-    for name in arrays.names("repeats"):
-        by_run[name] = (draws.randrange(2), draws.randrange(arrays.plan()["heads"]))
-    return by_run[run]
-
-
-def draw_sequences() -> list[int]:
-    """Return the sequences that the nonce draws for the ablations."""
-    return sorted(outputs.rng().sample(range(arrays.plan()["evaluation"]), DRAWN_SEQUENCES))
-
-
 #### the model
 
 
@@ -66,7 +38,7 @@ def forward(
     """Return log probabilities [B, T, V] and patterns [B, H, T, T] of each layer."""
     import numpy as np
 
-    width = arrays.plan()["head_width"]
+    width = plan.plan()["head_width"]
     length = ids.shape[1]
     positions = np.arange(length)
     angles = positions[:, None] * ROTARY_BASE ** (-np.arange(0, width, 2) / width)
@@ -78,7 +50,7 @@ def forward(
     for layer in range(sum(name.endswith(".query") for name in weights)):
         normed = _normed(x)
         of_layer = []
-        for head in range(arrays.plan()["heads"]):
+        for head in range(plan.plan()["heads"]):
             part = slice(head * width, (head + 1) * width)
             # 1. Scores: the real part of the product of turned queries with conjugate turned keys.
             q = _turned(normed @ weights[f"layers.{layer}.query"][:, part], turns)
@@ -122,7 +94,7 @@ def weights_at(run: str, index: int) -> dict[str, Any]:
 
 def recomputed(run: str, index: int) -> dict[str, Any]:
     """Return the fields of a run's curve at a stored step, and its mean patterns on the film."""
-    key = f"induction model {arrays.plan_key()} {run} {index}"
+    key = f"induction model {plan.plan_key()} {run} {index}"
     return dict(cached(key, run_files(run), lambda: _evaluate(weights_at(run, index))))
 
 
@@ -156,36 +128,44 @@ def _evaluate(weights: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def assert_agrees(run: str, index: int) -> None:
-    """Check what a run stored of one stored step against its weights."""
+def assert_agrees(run: str) -> None:
+    """Check what a run stored of each stored step against its weights."""
     import numpy as np
 
-    expected = recomputed(run, index)
-    position = stored_steps()[index] // arrays.plan()["every"]
-    actual = arrays.load(run, "curve") | arrays.load(run, "patterns")
-    for field, values in expected.items():
-        tolerance = ACCURACY_TOLERANCE if field == "accuracy" else TOLERANCE
-        error = np.abs(actual[field][position] - np.array(values)).max()
-        assert error <= tolerance, f"{run}, {field}, step {stored_steps()[index]}: off by {error}"
+    actual = arrays.load(run, "curve")
+    if plan.condition_of(run) == "repeats":
+        actual |= arrays.load(run, "patterns")
+    for index, step in enumerate(plan.stored_steps()):
+        expected = recomputed(run, index)
+        for field in set(actual) - {"steps"}:
+            tolerance = ACCURACY_TOLERANCE if field == "accuracy" else TOLERANCE
+            values = actual[field][step // plan.plan()["every"]]
+            error = np.abs(values - np.array(expected[field])).max()
+            assert error <= tolerance, f"{run}, {field}, step {step}: off by {error}"
 
 
-def recomputed_ablations(run: str) -> dict[str, list[float]]:
-    """Return a trained model's losses on drawn sequences: whole, without groups, without a head."""
+def recomputed_ablations(run: str) -> dict[str, Any]:
+    """Return a trained model's losses by sequence: whole, without groups, without each head."""
 
-    def compute() -> dict[str, list[float]]:
+    def compute() -> dict[str, Any]:
         weights = weights_at(run, -1)
-        zeroed = {"whole": [], **arrays.groups(run), "single": [draw_head(run)]}
-        return {name: _sequence_losses(weights, heads) for name, heads in zeroed.items()}
+        losses: dict[str, Any] = {"whole": _sequence_losses(weights, ())}
+        for group, heads in arrays.groups(run).items():
+            losses[group] = _sequence_losses(weights, heads)
+        losses["single"] = []
+        for layer in range(plan.layers_of(run)):
+            heads = [(layer, head) for head in range(plan.plan()["heads"])]
+            losses["single"].append([_sequence_losses(weights, [head]) for head in heads])
+        return losses
 
-    key = f"induction ablations {arrays.plan_key()} {run}"
+    key = f"induction ablations {plan.plan_key()} {run}"
     return dict(cached(key, run_files(run), compute))
 
 
 def _sequence_losses(weights: dict[str, Any], heads: Collection[tuple[int, int]]) -> list[float]:
-    """Return the mean loss on the second copy of each drawn sequence."""
+    """Return the mean loss on the second copy of each sequence."""
     held_out = stored.arrays("evaluation")
-    drawn = draw_sequences()
-    ids, periods = held_out["ids"][drawn], held_out["periods"][drawn].tolist()
+    ids, periods = held_out["ids"], held_out["periods"].tolist()
     log_probabilities, _ = forward(weights, ids, heads)
     means = []
     for row, period in enumerate(periods):
@@ -196,11 +176,12 @@ def _sequence_losses(weights: dict[str, Any], heads: Collection[tuple[int, int]]
 
 
 def assert_ablations_agree(run: str) -> None:
-    """Check the stored losses with heads zeroed against the weights."""
+    """Check the stored losses with heads zeroed against the weights, of every head and group."""
     import numpy as np
 
     actual = arrays.load(run, "ablation")
-    for name, values in recomputed_ablations(run).items():
-        losses = actual[name][draw_head(run)] if name == "single" else actual[name]
-        error = np.abs(losses[draw_sequences()] - np.array(values)).max()
+    expected = recomputed_ablations(run)
+    assert set(actual) == set(expected), f"{run} stores the ablations {sorted(actual)}"
+    for name, values in expected.items():
+        error = np.abs(actual[name] - np.array(values)).max()
         assert error <= 10 * TOLERANCE, f"{run}, {name}: a sequence is off by {error}"

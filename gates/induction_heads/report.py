@@ -6,7 +6,8 @@ import math
 from typing import Any
 
 from gates.induction_heads import arrays
-from gates.induction_heads.arrays import CONDITIONS, GROUPS, TITLES
+from gates.induction_heads.arrays import GROUPS, TITLES
+from gates.induction_heads.plan import CONDITIONS, names, plan, plan_key
 from gates.shared.stored import cached
 
 GROUP_TITLES = ("induction heads", "previous-token heads", "all other heads")
@@ -19,14 +20,14 @@ def tables() -> list[list[list[Any]]]:
     def compute() -> list[list[list[Any]]]:
         return [_step_rows(), _end_rows(), _group_rows(), _head_rows()]
 
-    return list(cached(f"induction tables {arrays.plan_key()}", arrays.files(), compute))
+    return list(cached(f"induction tables {plan_key()}", arrays.files(), compute))
 
 
 def _runs() -> list[tuple[str, int, str]]:
     """Return (title of the condition, seed, name) of every run."""
     runs = []
     for condition in CONDITIONS:
-        for seed, name in zip(arrays.plan()["seeds"], arrays.names(condition), strict=True):
+        for seed, name in zip(plan()["seeds"], names(condition), strict=True):
             runs.append((TITLES[condition], seed, name))
     return runs
 
@@ -58,7 +59,7 @@ def _label(layer: int, head: int) -> str:
 
 def _group_rows() -> list[list[Any]]:
     rows = []
-    for seed, name in zip(arrays.plan()["seeds"], arrays.names("repeats"), strict=True):
+    for seed, name in zip(plan()["seeds"], names("repeats"), strict=True):
         ablation = arrays.load(name, "ablation")
         heads = arrays.groups(name)
         for group, title in zip(GROUPS, GROUP_TITLES, strict=True):
@@ -69,7 +70,7 @@ def _group_rows() -> list[list[Any]]:
 
 def _head_rows() -> list[list[Any]]:
     rows = []
-    for seed, name in zip(arrays.plan()["seeds"], arrays.names("repeats"), strict=True):
+    for seed, name in zip(plan()["seeds"], names("repeats"), strict=True):
         curve = arrays.load(name, "curve")
         ablation = arrays.load(name, "ablation")
         for layer, singles in enumerate(ablation["single"]):
@@ -80,37 +81,41 @@ def _head_rows() -> list[list[Any]]:
     return rows
 
 
-def figures() -> dict[str, list[list[list[Any]]]]:
-    """Return figure -> [x, y] of each of its series, in their order."""
-    key = f"induction figures {arrays.plan_key()}"
+def figures() -> dict[str, dict[str, list[list[Any]]]]:
+    """Return figure -> label of each of its series, in their order -> [x, y]."""
+    key = f"induction figures {plan_key()}"
     return dict(cached(key, arrays.files(), _figures))
 
 
-def _figures() -> dict[str, list[list[list[Any]]]]:
-    losses = []
-    scores = []
-    for _, _, name in _runs():
+def _figures() -> dict[str, dict[str, list[list[Any]]]]:
+    losses = {}
+    scores = {}
+    for title, seed, name in _runs():
         curve = arrays.load(name, "curve")
         steps = curve["steps"].tolist()
-        losses.append([steps, curve["second"].tolist()])
-        scores.append([steps, [max(map(max, step)) for step in curve["induction"].tolist()]])
-    for name in arrays.names("repeats"):
+        best = [max(map(max, step)) for step in curve["induction"].tolist()]
+        losses[f"{title}, seed {seed}"] = [steps, curve["second"].tolist()]
+        scores[f"induction, {title}, seed {seed}"] = [steps, best]
+    for seed, name in zip(plan()["seeds"], names("repeats"), strict=True):
         curve = arrays.load(name, "curve")
-        steps = curve["steps"].tolist()
-        scores.append([steps, [max(step[0]) for step in curve["previous"].tolist()]])
-    chance = math.log(arrays.plan()["vocabulary"])
-    for loss in (chance, arrays.unordered_loss()):
-        losses.append([[0, arrays.plan()["steps"]], [loss, loss]])
+        best = [max(step[0]) for step in curve["previous"].tolist()]
+        scores[f"previous token, two layers, seed {seed}"] = [curve["steps"].tolist(), best]
+    chance = math.log(plan()["vocabulary"])
+    ends = [0, plan()["steps"]]
+    losses["chance, ln V"] = [ends, [chance, chance]]
+    losses["tokens without order"] = [ends, [arrays.unordered_loss()] * 2]
 
     induction, previous, others = (arrays.group_rises(group) for group in GROUPS)
     rises = [induction, previous, arrays.best_previous(), others]
-    bars = [[list(BARS), list(of_seed)] for of_seed in zip(*rises, strict=True)]
+    bars = {}
+    for seed, of_seed in zip(plan()["seeds"], zip(*rises, strict=True), strict=True):
+        bars[f"seed {seed}"] = [list(BARS), list(of_seed)]
     return {"loss": losses, "scores": scores, "ablation": bars}
 
 
 def films() -> dict[str, list[list[Any]]]:
     """Return film -> [label, rows of cells] of each of its panels, in their order."""
-    key = f"induction films {arrays.plan_key()}"
+    key = f"induction films {plan_key()}"
 
     def compute() -> dict[str, list[list[Any]]]:
         return {
@@ -120,18 +125,28 @@ def films() -> dict[str, list[list[Any]]]:
     return dict(cached(key, arrays.files(), compute))
 
 
-def _film(group: str) -> list[list[Any]]:
-    name = arrays.names("repeats")[0]
-    scores = arrays.load(name, "curve")
-    score = scores["induction" if group == "induction_heads" else "previous"][-1]
-    layer, head = max(arrays.groups(name)[group], key=lambda one: score[one])
+def film_head(group: str) -> tuple[int, int]:
+    """Return the head that a film shows, (layer, head): the best of its group in the first run."""
+    name = names("repeats")[0]
+    curve = arrays.load(name, "curve")
+    score = curve["induction" if group == "induction_heads" else "previous"][-1]
+    return max(arrays.groups(name)[group], key=lambda one: float(score[one]))
+
+
+def film_patterns(group: str) -> dict[int, Any]:
+    """Return step -> mean pattern [T, T] of each panel of a film."""
+    name = names("repeats")[0]
+    layer, head = film_head(group)
     patterns = arrays.load(name, "patterns")["patterns"]  # [E, layers, heads, T, T]
-    every = arrays.plan()["every"]
+    steps = film_steps(arrays.steps_of(name)["learnt"])
+    return {step: patterns[step // plan()["every"], layer, head] for step in steps}
+
+
+def _film(group: str) -> list[list[Any]]:
     panels = []
-    for step in film_steps(arrays.steps_of(name)["learnt"]):
-        pattern = patterns[step // every, layer, head].tolist()
+    for step, pattern in film_patterns(group).items():
         rows = []
-        for query, shares in enumerate(pattern):
+        for query, shares in enumerate(pattern.tolist()):
             unseen = len(shares) - query - 1
             rows.append(shares[: query + 1] + [None] * unseen)
         panels.append([f"step {step}", rows])
@@ -143,7 +158,7 @@ def film_steps(learnt: int | None) -> list[int]:
 
     Without a learnt step the shares are of half of the training.
     """
-    every, last = arrays.plan()["every"], arrays.plan()["steps"]
+    every, last = plan()["every"], plan()["steps"]
     middle = last / 2
     if learnt is not None:
         middle = learnt

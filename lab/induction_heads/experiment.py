@@ -138,7 +138,8 @@ def store(folder: Path, observations: InductionObservations) -> None:
             "previous": run_observed.previous,
         }
         save_arrays(place / "curve.safetensors", curve)
-        save_arrays(place / "patterns.safetensors", {"patterns": run_observed.patterns})
+        if run_observed.condition == "repeats":  # films show no other run
+            save_arrays(place / "patterns.safetensors", {"patterns": run_observed.patterns})
         save_arrays(place / "weights.safetensors", run_observed.weights)
         seconds["runs"][run_observed.name] = run_observed.seconds
 
