@@ -74,7 +74,7 @@ def _set_differences(kind: str) -> dict[str, Difference]:
     ids = torch.from_numpy(stored.arrays("sequences")[kind])
     model = eager_model() if kind in arrays.TRAINED else untrained_model()
     with torch.no_grad():
-        result = model(ids, output_attentions=True, output_hidden_states=True)
+        result = model.model(ids, output_attentions=True, output_hidden_states=True)
     assert len(result.attentions) == shape()[0], "transformers returned no attention"
 
     # 2. Their statistics, layer by layer.
@@ -142,7 +142,7 @@ def _pattern_differences() -> dict[str, Difference]:
     differences = {}
     for key, ids in texts.items():
         with torch.no_grad():
-            layers = eager_model()(torch.tensor([ids]), output_attentions=True).attentions
+            layers = eager_model().model(torch.tensor([ids]), output_attentions=True).attentions
         expected = torch.cat(layers).numpy()  # [L, H, T, T]
         differences[key] = dict(OTHER_SHAPE)
         if patterns[key].shape == expected.shape:
@@ -176,8 +176,9 @@ def _recomputed_losses() -> dict[str, list[list[float]]]:
             kept.setdefault(layer, weight.clone())
             weight[:, head * width : (head + 1) * width] = 0
         with torch.no_grad():
-            log_p = model(ids).logits[:, :-1].log_softmax(-1)  # [B, T - 1, V]
-        losses[name] = (-log_p.gather(2, ids[:, 1:, None])[..., 0]).tolist()
+            logits = model(ids).logits[:, :-1]  # [B, T - 1, V]
+        right = logits.gather(2, ids[:, 1:, None])[..., 0]
+        losses[name] = (logits.logsumexp(-1) - right).tolist()
         for layer, weight in kept.items():
             model.model.layers[layer].self_attn.o_proj.weight.data.copy_(weight)
     return losses

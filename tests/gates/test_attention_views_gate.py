@@ -408,12 +408,20 @@ def test_columns_in_each_others_places_are_seen(judged, mutant, index):
     assert warm.fails(check, GATE, mutant, judged[1])
 
 
-def test_another_unit_is_seen(judged, mutant):
-    def rename(result: dict[str, Any]) -> None:
-        result["measurements"]["sink_rate"]["unit"] = "% of layers"
+@pytest.mark.parametrize(
+    ("name", "field", "other"),
+    [
+        ("sink_rate", "unit", "% of layers"),
+        ("sink_follows_norm", "exact", True),
+        ("induction_heads", "exact", False),
+    ],
+)
+def test_another_unit_or_kind_of_number_is_seen(judged, mutant, name, field, other):
+    def change(result: dict[str, Any]) -> None:
+        result["measurements"][name][field] = other
 
-    changed_result(mutant, rename)
-    check = "test_measurement_follows_from_what_was_stored[sink_rate]"
+    changed_result(mutant, change)
+    check = f"test_measurement_follows_from_what_was_stored[{name}]"
     assert warm.fails(check, GATE, mutant, judged[1])
 
 
