@@ -4,8 +4,9 @@ Initial weights, sequences and order are drawn from the seeds as the method says
 written anew, with another attention kernel and another order of sums. Every run is trained in
 full, so nothing depends on what is drawn. Needs torch.
 
-Runs that have something to learn are reproducible: foreign rounding moves no point of a curve by
-more than 2e-6, noise of 1e-6 of every weight in every step by 3e-5, and 1e-3 is tolerated. On
+Runs that have something to learn are reproducible: this loop moves no point of a curve by more than
+2e-6 (with two threads too), float64 by 2e-5, noise of 1e-6 of every weight in every step by 3e-5;
+1e-3 is tolerated. While copying is learnt, the loss falls by 0.1 from one point to the next. On
 tokens without repeats there is nothing to learn: the gradient is noise, from the middle of the
 training on rounding grows tenfold in 5 to 10 steps, and two honest runs part. Of those only
 FOLLOWED of the steps are compared so closely; later the runs must still be alike.
@@ -46,7 +47,7 @@ TOLERANCE = {
 TOLERANCE_APART = {
     "first": 0.03,
     "second": 0.03,
-    "accuracy": 0.03,
+    "accuracy": 0.05,
     "induction": 0.1,
     "previous": 0.25,
 }
@@ -164,8 +165,16 @@ def replayed(run: str) -> dict[str, np.ndarray]:
     """Return a run's curve, its patterns if it has a film, and `weights.NAME` [stored, …]."""
 
     def compute() -> dict[str, Any]:
+        import torch
+
         plan.assert_affordable()
-        return {name: _packed(array) for name, array in _train(run).items()}
+        # More threads are slower at this size, six times so beside another process.
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            return {name: _packed(array) for name, array in _train(run).items()}
+        finally:
+            torch.set_num_threads(threads)
 
     # No file: the training depends on the settings alone
     entries = cached(f"induction replay {plan.plan_key()} {run}", [], compute)
