@@ -30,7 +30,8 @@ PLANNED: dict[str, Any] = {
     "head_score": 0.3,
     "loss_share": 0.5,
 }
-WORK = ("vocabulary", "width", "heads", "head_width", "length", "steps", "batch", "evaluation")
+MODEL = ("vocabulary", "width", "heads", "head_width", "length")
+WORK = (*MODEL, "steps", "batch", "evaluation", "film", "film_period")
 
 
 def plan() -> dict[str, Any]:
