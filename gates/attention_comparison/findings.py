@@ -141,8 +141,8 @@ def _problems(finding: str, template: str, known: Numbers) -> list[str]:
     found = []
     for name, text in zip(names, match.groups(), strict=True):
         value = _value(name, known)
-        is_stated = text == "none" if value is None else shows(text, value)
-        if not is_stated and not (value is None and shows(text, None)):
+        is_stated = shows(text, value) or (value is None and text == "none")
+        if not is_stated:
             found.append(f"{finding[:40]!r} states {name} as {text!r}; it is {value}")
     return found
 

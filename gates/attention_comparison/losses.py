@@ -24,7 +24,7 @@ from gates.attention_comparison.weights import Weights
 from gates.shared import outputs, stored, trials, trials_model
 from gates.shared.stored import cached, config
 
-DRAWN_EXAMPLES = 12  # of each row
+DRAWN_EXAMPLES = 5  # of each row
 
 Gap = list[float]  # of token losses: mean of stored - recomputed, and mean size of it
 
