@@ -11,7 +11,7 @@ import re
 
 from gates.shared import outputs
 
-FRAME_SHA256 = "a2cb5372896ae5b9d83598597126627714b4592656c42637b2a9e0e5759bbf4f"
+FRAME_SHA256 = "082f1b568fbcc05da8b7b29ad8d25d96e818ac2a4e54e225ea0739a0e7a1a263"
 TITLE = re.compile("<title>[^<]*</title>")
 DATA = re.compile('(<script type="application/json" id="data">)[^<]*</script>')
 
