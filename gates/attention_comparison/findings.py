@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gates.attention_comparison.arrays import STATISTICS
-from gates.shared.documents import shows
+from gates.shared.documents import filled, shows
 from gates.shared.stored import config
 
 Numbers = Mapping[str, Any]
@@ -108,7 +108,7 @@ AXES = {  # figure -> title, x label, y label
     ),
     "heads_over_time": ("Which heads move first", "head", "layer"),
 }
-SLOT = re.compile(r"\{([^}]*)\}|\[([a-z_]+)\]")
+CHOICE = re.compile(r"\[([a-z_]+)\]")
 
 
 def problems(findings: Sequence[str], numbers: Numbers, trial: str) -> list[str]:
@@ -133,13 +133,11 @@ def problems_of_figure(name: str, figure: Mapping[str, Any], known: Numbers) -> 
 
 def _problems(finding: str, template: str, known: Numbers) -> list[str]:
     """Return what is wrong with one finding; only numbers are left open in its template."""
-    names = [match[1] for match in SLOT.finditer(template)]
-    pieces = [re.escape(piece) for piece in SLOT.sub("\0", template).split("\0")]
-    match = re.fullmatch("(.+?)".join(pieces), finding)
-    if match is None:
+    slots = filled(template, finding)
+    if slots is None:
         return [f"{finding!r} is not {template!r}"]
     found = []
-    for name, text in zip(names, match.groups(), strict=True):
+    for name, text in slots:
         value = _value(name, known)
         is_stated = shows(text, value) or (value is None and text == "none")
         if not is_stated:
@@ -165,14 +163,12 @@ def _with_verdicts(template: str, numbers: Numbers) -> str:
     }
 
     def choose(match: re.Match[str]) -> str:
-        name = match[2]
-        if name is None:
-            return match[0]
+        name = match[1]
         if name in special:
             return special[name](numbers)
         return VERDICTS[name][_side(numbers[name], REFERENCES.get(name, 0.0))]
 
-    return SLOT.sub(choose, template)
+    return CHOICE.sub(choose, template)
 
 
 def _lag(numbers: Numbers) -> str:

@@ -2,40 +2,21 @@
 
 from __future__ import annotations
 
-import base64
-import json
-import re
-import zlib
 from typing import Any
 
 from gates.attention_comparison.arrays import ARRAYS, PROMPTS, prompts, settings_key, shape, steps
-from gates.shared import outputs, stored, trials_model
+from gates.shared import attention_page, outputs, stored, trials_model
 from gates.shared.documents import shows, stated_numbers
+from gates.shared.sequences import texts
 from gates.shared.stored import cached, config
-from gates.shared.tokens import texts
 
 NAME = "attention_over_time.html"
-DATA = re.compile(r'<script type="application/json" id="data">(.*?)</script>', re.DOTALL)
-LEVELS = 255  # a share is a whole number of 255ths
-
-
-def document() -> dict[str, Any]:
-    """Return the data in the page."""
-    match = DATA.search((outputs.out() / NAME).read_text("utf-8"))
-    assert match, f"{NAME} has no data"
-    data: dict[str, Any] = json.loads(match[1])
-    return data
 
 
 def gap(pattern: Any, variant: int) -> float:
     """Return the largest difference of a stored share from a pattern [L, H, T, T], in levels."""
-    import numpy as np
-
-    packed = document()["texts"][0]["variants"][variant]["shares"]
-    shares = np.frombuffer(zlib.decompress(base64.b64decode(packed)), np.uint8)
-    rows, columns = np.tril_indices(pattern.shape[-1])
-    expected = LEVELS * pattern[:, :, rows, columns]  # [L, H, T(T+1)/2]
-    return float(np.abs(shares.reshape(expected.shape) - expected).max())
+    variants = attention_page.data(NAME)["texts"][0]["variants"]
+    return attention_page.share_gap(variants[variant], pattern)
 
 
 def problems() -> list[str]:
@@ -49,14 +30,14 @@ def _problems() -> list[str]:
     from transformers import AutoTokenizer
 
     found = []
-    data = document()
+    data = attention_page.data(NAME)
     text = data["texts"][0]
     arrays = stored.arrays("arrays")
 
     # 1. The text, and one variant per model.
     tokenizer = AutoTokenizer.from_pretrained(outputs.inputs()[config()["model"]])
     labels = texts(tokenizer.decode, prompts()[0]["ids"])
-    expected = [label.replace("\n", "⏎").replace(" ", "·") for label in labels]
+    expected = [attention_page.shown_token(label) for label in labels]
     if text["tokens"] != expected:
         found.append(f"tokens {text['tokens']}; expected {expected}")
     labels = [variant["label"] for variant in text["variants"]]

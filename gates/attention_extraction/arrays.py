@@ -54,14 +54,17 @@ def guards() -> dict[str, Any]:
 
 def _recompute() -> dict[str, Any]:
     model = {name: array.astype("float64") for name, array in stored.arrays("model").items()}
-    by_layer = {kind: _by_layer(stored.arrays("parity"), kind) for kind in KINDS}
+    pairs = stored.arrays("parity")
+    by_layer = {kind: stored.pair_differences(pairs, kind) for kind in KINDS}
     errors = {kind: max(differences) for kind, differences in by_layer.items()}
     worst, peaks = {}, {}
     for family in FAMILIES:
         arrays = stored.arrays(f"families/{family}")
         last = arrays["float32.recorded"][:, :, :, -1]  # [layers, B, heads, T]
         peaks[family] = float(last.max(-1).mean() * last.shape[-1])
-        worst[family] = [max(_by_layer(arrays, dtype)) for dtype in ("float32", "float64")]
+        worst[family] = [
+            max(stored.pair_differences(arrays, dtype)) for dtype in ("float32", "float64")
+        ]
     own = _weights(model["rot_q"], _grouped(model["rot_k"], model["rot_q"].shape[2]))
     shared = model["rot_k"].shape[2]
     tiled_keys = model["rot_k"][:, :, [h % shared for h in range(model["rot_q"].shape[2])]]
@@ -101,16 +104,6 @@ def _recompute() -> dict[str, Any]:
 
 
 #### numbers
-
-
-def _by_layer(arrays: dict[str, Any], kind: str) -> list[float]:
-    """Return the largest difference of a weight to its reference in each layer."""
-    recorded, reference = arrays[f"{kind}.recorded"], arrays[f"{kind}.reference"]
-    assert recorded.shape == reference.shape, kind
-    largest = []
-    for ours, theirs in zip(recorded, reference, strict=True):
-        largest.append(float(abs(ours.astype("float64") - theirs).max()))
-    return largest
 
 
 def _parity(errors: dict[str, Any], worst: dict[str, list[float]]) -> dict[str, Any]:

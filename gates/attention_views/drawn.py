@@ -10,11 +10,10 @@ from functools import partial
 from typing import Any
 
 from gates.attention_views import arrays, model
+from gates.shared import sequences as token_sequences
 from gates.shared import stored
 from gates.shared.stored import cached, config
-from gates.shared.tokens import texts
 
-FIRST_PLAIN, LAST_PLAIN = 100, 20_000  # ids to draw from, where the vocabulary is large
 Ids = list[list[int]]
 
 
@@ -45,7 +44,8 @@ def _draw_sequences(tokenizer: Any) -> dict[str, Ids]:
     count, length = settings["sequences"]["count"], settings["sequences"]["length"]
     period = settings["repeated"]["period"]
     start = 10 * arrays.seed()
-    natural = _windows(tokenizer, count, length)
+    text = tokenizer.encode(token_sequences.documentation(), add_special_tokens=False).ids
+    natural = token_sequences.windows(text, count, length)
     repeated = _repeated(settings["repeated"]["count"], period, start + 2)
     return {
         "natural": natural,
@@ -58,31 +58,13 @@ def _draw_sequences(tokenizer: Any) -> dict[str, Ids]:
     }
 
 
-def _windows(tokenizer: Any, count: int, length: int) -> Ids:
-    """Return windows of Python's documentation, evenly spread over it."""
-    from pydoc_data import topics
-
-    text = "\n".join(topics.topics[name].strip() for name in sorted(topics.topics))
-    ids = tokenizer.encode(text, add_special_tokens=False).ids
-    step = len(ids) // count
-    return [ids[number * step : number * step + length] for number in range(count)]
-
-
 def _random_tokens(count: int, length: int, seed: int) -> Ids:
-    import torch
-
-    vocabulary = model.document()["vocab_size"]
-    low, high = vocabulary // 2, vocabulary
-    if vocabulary > 2 * FIRST_PLAIN:
-        low, high = FIRST_PLAIN, min(LAST_PLAIN, vocabulary)
-    generator = torch.Generator().manual_seed(seed)
-    ids: Ids = torch.randint(low, high, (count, length), generator=generator).tolist()
-    return ids
+    return token_sequences.random_tokens(model.document()["vocab_size"], count, length, seed)
 
 
 def _repeated(count: int, period: int, seed: int) -> Ids:
     first = model.document()["bos_token_id"]
-    return [[first, *half, *half] for half in _random_tokens(count, period, seed)]
+    return token_sequences.repeated(first, _random_tokens(count, period, seed))
 
 
 def _draw_texts(tokenizer: Any, natural: list[int]) -> list[dict[str, Any]]:
@@ -126,7 +108,8 @@ def _draw_texts(tokenizer: Any, natural: list[int]) -> list[dict[str, Any]]:
     decode = partial(tokenizer.decode, skip_special_tokens=False)
     shown: list[dict[str, Any]] = []
     for key, label, note, ids in rows:
-        text = {"key": key, "label": label, "note": note, "ids": ids, "tokens": texts(decode, ids)}
+        tokens = token_sequences.texts(decode, ids)
+        text = {"key": key, "label": label, "note": note, "ids": ids, "tokens": tokens}
         shown.append(text | {"period": period if key == "repeated" else None})
     return shown
 

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import json
-import unicodedata
-import zlib
 from typing import Any
 
 from gates.attention_views import arrays
-from gates.shared import outputs, stored
+from gates.shared import attention_page, outputs, stored
 from gates.shared.stored import cached
 
 PAGE = "attention.html"
@@ -26,7 +22,6 @@ STATISTICS = {  # key -> label, description, is it a share
     ),
 }
 KEYS = tuple(STATISTICS)
-MARKS = {" ": "·", "\n": "⏎", "\t": "⇥", "\r": "␍"}
 
 
 def source() -> str:
@@ -36,23 +31,7 @@ def source() -> str:
 
 def data() -> dict[str, Any]:
     """Return the data that the page carries."""
-    start = '<script type="application/json" id="data">'
-    text = source().split(start)[1].split("</script>")[0]
-    document: dict[str, Any] = json.loads(text)
-    return document
-
-
-def shown_token(text: str) -> str:
-    """Return a token as the page shows it: blanks as signs, unseen characters by their number."""
-    shown = ""
-    for character in text:
-        if character in MARKS:
-            shown += MARKS[character]
-        elif character.isprintable() or unicodedata.category(character) == "Zs":
-            shown += character
-        else:
-            shown += f"⟨U+{ord(character):04X}⟩"
-    return shown
+    return attention_page.data(PAGE)
 
 
 def statistics() -> list[dict[str, Any]]:
@@ -85,16 +64,10 @@ def differences() -> dict[str, dict[str, float]]:
 def _difference(text: dict[str, Any], shown: dict[str, Any]) -> dict[str, float]:
     import numpy as np
 
-    # 1. The shares: the lower triangles, row by row.
+    # 1. The shares.
     weights = stored.arrays("patterns")[text["key"]].astype("float64")  # [L, H, T, T]
     (variant,) = shown["variants"]
-    levels = np.frombuffer(zlib.decompress(base64.b64decode(variant["shares"])), dtype="u1")
-    lower = np.concatenate(
-        [weights[..., query, : query + 1] for query in range(weights.shape[-1])], axis=-1
-    )  # [L, H, T(T+1)/2]
-    difference = {"shares": 255.0}
-    if levels.size == lower.size:
-        difference["shares"] = float(abs(levels.reshape(lower.shape) - 255 * lower).max())
+    difference = {"shares": attention_page.share_gap(variant, weights)}
 
     # 2. The statistics, rounded to four decimals.
     for key, expected in _statistics(weights, text["period"]).items():

@@ -242,7 +242,7 @@ def test_page_shows_the_stored_texts() -> None:
     assert len(document["texts"]) == len(arrays.texts())
     for shown, text in zip(document["texts"], arrays.texts(), strict=True):
         assert (shown["label"], shown["note"]) == (text["label"], text["note"])
-        assert shown["tokens"] == [page.shown_token(token) for token in text["tokens"]]
+        assert shown["tokens"] == [attention_page.shown_token(token) for token in text["tokens"]]
         assert shown["is_full"]
         assert [variant["label"] for variant in shown["variants"]] == [""]
 

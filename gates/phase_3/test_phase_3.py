@@ -93,10 +93,7 @@ def recompute_parity(model_file: str, parity_file: str) -> dict[str, float]:
 
     # 1. As stored.
     pairs = stored.read_arrays(outputs.out() / parity_file)
-    numbers = {}
-    for name in ("float32", "float64"):
-        recorded, reference = pairs[f"{name}.recorded"], pairs[f"{name}.reference"]
-        numbers[name] = float(np.abs(recorded.astype(np.float64) - reference).max())
+    numbers = {name: max(stored.pair_differences(pairs, name)) for name in ("float32", "float64")}
 
     # 2. A sample of layers: softmax(q·k / √d) with each key head for its group of query heads.
     model = stored.read_arrays(outputs.out() / model_file)

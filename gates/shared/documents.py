@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 NUMBER = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?")
+SLOT = re.compile(r"\{([^}]*)\}")
 LINK = re.compile(r"\[[^\[\]]*\]\(([^()\s]+)\)")
 CITATION = re.compile(r"\[([A-Z][A-Za-z0-9-]*)\](\(?)")
 PRECISION = 5.1e-3  # relative; three significant digits, with room for their rounding
@@ -127,6 +128,13 @@ def fillings(page: Page, rendered: str) -> Iterator[tuple[tuple[str, str], str]]
     match = re.fullmatch("(.*?)".join(map(re.escape, pieces)), rendered, re.DOTALL)
     assert match, f"the rendered {page.name} differs from its source in more than the placeholders"
     yield from zip(names, match.groups(), strict=True)
+
+
+def filled(template: str, text: str) -> list[tuple[str, str]] | None:
+    """Return (slot, what stands in its place) of each {slot}; None if another word differs."""
+    pieces = SLOT.split(template)  # words, slot, words, …
+    match = re.fullmatch("(.+?)".join(map(re.escape, pieces[::2])), text)
+    return None if match is None else list(zip(pieces[1::2], match.groups(), strict=True))
 
 
 def measured_values(report: str) -> dict[str, str]:

@@ -70,6 +70,16 @@ def read_arrays(path: Path) -> dict[str, Any]:
     return tensors
 
 
+def pair_differences(arrays: dict[str, Any], kind: str) -> list[float]:
+    """Return the largest difference of KIND.recorded to KIND.reference in each layer."""
+    recorded, reference = arrays[f"{kind}.recorded"], arrays[f"{kind}.reference"]
+    assert recorded.shape == reference.shape, kind
+    largest = []
+    for ours, theirs in zip(recorded, reference, strict=True):
+        largest.append(float(abs(ours.astype("float64") - theirs).max()))
+    return largest
+
+
 def ratio(above: Any, below: Any, example_ids: Any) -> dict[str, Any]:
     """Return Σ above / Σ below over tokens with its linearised standard error.
 

@@ -10,16 +10,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from gates.shared import deciding
 from gates.shared.deciding import Results
-from gates.shared.documents import shows
-
-SLOT = re.compile(r"\{([^}]*)\}")
+from gates.shared.documents import filled, shows
 
 
 def reviewed(track: str) -> dict[str, dict[str, str]]:
@@ -88,12 +85,10 @@ def _statement(question: Mapping[str, Any]) -> str:
 
 def is_filled(template: str, text: str, results: Results) -> bool:
     """Return whether a text is a template with the measured number in the place of each {…}."""
-    template = " ".join(template.split())
-    pieces = map(re.escape, SLOT.split(template)[::2])
-    match = re.fullmatch("(.+?)".join(pieces), text)
-    if match is None:
+    slots = filled(" ".join(template.split()), text)
+    if slots is None:
         return False
-    for expression, stated in zip(SLOT.findall(template), match.groups(), strict=True):
+    for expression, stated in slots:
         value = deciding.calculate(results, expression)["value"]
         if not shows(stated, value, _unit(expression, results)):
             return False
