@@ -22,6 +22,9 @@ from phases.record.state import FeatureState, FeatureStatus, State
 from phases.record.statement import DocumentError
 
 
+RECEIPT = "receipt.json"
+
+
 class InputKind(StrEnum):
     """Where an input comes from: the plan's inputs, or another feature's outputs."""
 
@@ -121,11 +124,14 @@ def _needed_feature(feature: FeatureStatus, paths: Paths, target: Path) -> Resol
             f"{feature.id} is {feature.state} and has no verified results",
             hint=f"python -m phases run --feature {feature.id}",
         )
+    files = copy_outputs(paths, feature.id, feature.receipt, target)
+    receipt = (paths.root / paths.results(feature.id) / RECEIPT).read_bytes()
+    (target / RECEIPT).write_bytes(receipt)
     return ResolvedInput(
         name=feature.id,
         kind=InputKind.FEATURE,
         path=target,
-        files=copy_outputs(paths, feature.id, feature.receipt, target),
+        files=files | {RECEIPT: feature.receipt},
         identity={"sha256": feature.receipt},
         receipt=feature.receipt,
     )
@@ -173,7 +179,7 @@ def copy_outputs(
     """
     # 1. The receipt that the ledger names.
     results = paths.root / paths.results(feature)
-    receipt_path = results / "receipt.json"
+    receipt_path = results / RECEIPT
     data = receipt_path.read_bytes() if receipt_path.is_file() else b""
     if receipt_sha256 is None or durable.sha256(data) != receipt_sha256:
         message = f"{receipt_path} is not the receipt that the ledger names"

@@ -224,7 +224,9 @@ def test_a_feature_gets_what_it_needs(halted: Toy, tmp_path: Path) -> None:
     assert [(item.name, item.kind, item.path) for item in inputs] == [
         ("TOY-001", "feature", tmp_path / "inputs/TOY-001")
     ]
-    assert inputs[0].identity == {"sha256": state.phase(1).feature("TOY-001").receipt}
+    receipt = state.phase(1).feature("TOY-001").receipt
+    assert inputs[0].identity == {"sha256": receipt}
+    assert durable.sha256_file(inputs[0].path / "receipt.json") == receipt
     check_inputs(inputs)
 
     # Changed while it was used.
