@@ -1,0 +1,1 @@
+"""Activation extraction: what the extractor records of the residual stream, and that it is right."""
