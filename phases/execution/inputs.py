@@ -21,7 +21,6 @@ from phases.record.receipt import Receipt
 from phases.record.state import FeatureState, FeatureStatus, State
 from phases.record.statement import DocumentError
 
-
 RECEIPT = "receipt.json"
 
 
