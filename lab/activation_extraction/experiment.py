@@ -168,7 +168,7 @@ def _of_model(model: ModelArrays) -> dict[str, np.ndarray]:
 
 def _joined(parts: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """Return "part.name" → array of arrays by part and name."""
-    arrays = {}
+    arrays: dict[str, np.ndarray] = {}
     for part, named in parts.items():
         arrays |= {f"{part}.{name}": array for name, array in named.items()}
     return arrays
