@@ -41,7 +41,6 @@ FORM = {"bfloat16": 0.3, "nf4": 5e-3, "adapter": 5e-3, "silent": 5e-3}
 FAMILY = {"float32": 1e-3, "float64": 1e-6, "logits": 1e-4, "lens": 1e-4}
 IDENTITY, IDENTITY_FLOAT64 = 1e-6, 1e-12  # shares of the stream's length
 SEEN = 0.05  # share of the stream's length: what a control must be off by
-NOISE = ("residual_error", "mid_error", "statistics_error")  # differences of nearly equal numbers
 
 
 #### the plan
@@ -218,7 +217,8 @@ def test_measurement_follows_from_what_was_stored(name: str) -> None:
     if isinstance(expected, float) and expected < 1e-5:
         # Float noise is below what `assert_agrees` tells from 0.
         noise = abs(actual["value"] - expected)
-        assert noise <= 0.02 * expected + 1e-17, f"{name}: {actual['value']}, not {expected}"
+        rounding = 1e-14 if name == "lens_kl_last" else 0.0  # of a sum over the vocabulary
+        assert noise <= 1e-3 * expected + rounding, f"{name}: {actual['value']}, not {expected}"
 
 
 def test_report_states_what_was_recomputed() -> None:
