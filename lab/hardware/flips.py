@@ -17,7 +17,7 @@ from lab.hardware.recommendation import Estimates, Recommendation, recommend
 STEPS_PER_DECADE = 20  # grid points of factors between 1 and 10
 DECADES = 2  # factors up to 100, and down to 1/100
 BISECTIONS = 50
-SHARE_LIMIT = 0.999  # the largest saving that can be asked for
+SHARE_LIMIT = 0.999  # the largest share that can be asked for
 HOURS_LIMIT = 744.0  # of a month
 
 
@@ -94,6 +94,7 @@ def dropped(
 def levers(catalogue: Catalogue, estimates: Estimates, here: str) -> Iterator[Lever]:
     """Yield every number that the user states and that the answer may rest on."""
     yield from _threshold_levers(catalogue, estimates)
+    yield _reserve_lever(catalogue, estimates)
     yield from _price_levers(catalogue, estimates)
     yield from _speed_levers(catalogue, estimates, here)
     for need in catalogue.needs:
@@ -118,6 +119,19 @@ def _threshold_levers(catalogue: Catalogue, estimates: Estimates) -> Iterator[Le
             return replace(catalogue, thresholds=other), estimates
 
         yield Lever(name, getattr(thresholds, field), unit, changed, largest)
+
+
+def _reserve_lever(catalogue: Catalogue, estimates: Estimates) -> Lever:
+    stated = catalogue.assumptions.reserve_share
+
+    def changed(value: float) -> tuple[Catalogue, Estimates]:
+        other = {}
+        for key, one in estimates.items():
+            usable = one.usable_bytes / (1 - stated) * (1 - value)
+            other[key] = replace(one, usable_bytes=usable)
+        return catalogue, other
+
+    return Lever("share of memory kept free", stated, "", changed, SHARE_LIMIT)
 
 
 def _price_levers(catalogue: Catalogue, estimates: Estimates) -> Iterator[Lever]:
@@ -151,7 +165,7 @@ def _speed_levers(catalogue: Catalogue, estimates: Estimates, here: str) -> Iter
 
 def _need_levers(catalogue: Catalogue, estimates: Estimates, need: Need) -> Iterator[Lever]:
     for field, name, unit in (
-        ("tokens_per_run", "tokens of a run", "tokens"),
+        ("tokens_per_run", "tokens per run", "tokens"),
         ("runs_per_month", "runs", "a month"),
         ("hours_per_run", "longest wait", "h"),
     ):
@@ -164,7 +178,7 @@ def _need_levers(catalogue: Catalogue, estimates: Estimates, need: Need) -> Iter
                 needs.append(one)
             return replace(catalogue, needs=tuple(needs)), estimates
 
-        yield Lever(f"{need.name}: {name}", getattr(need, field), unit, changed)
+        yield Lever(f'{name} of "{need.name}"', getattr(need, field), unit, changed)
 
 
 def _flip(lever: Lever, here: str, current: Recommendation, direction: int) -> Flip | None:
