@@ -6,13 +6,14 @@ import math
 
 from lab.hardware.catalogue import METHODS
 from lab.hardware.decision import Decision
-from lab.hardware.decision_numbers import best_purchase, rent_all_option, stated
+from lab.hardware.decision_numbers import stated
+from lab.hardware.decision_report import money
 from lab.hardware.decision_tables import TIMED, TOKENS
 from lab.hardware.feasibility import Combination
 from lab.present import Figure, Heatmap, Panel, Series, number
 
-HORIZON = 4  # times the stated months: where lines cross beyond them, it is seen
-POINTS = 25  # of a line
+FEWEST, MOST = -1, 2  # log10 of the multiples of the stated runs
+POINTS = 31  # of a line
 SHOWN_PURCHASES = 3
 
 
@@ -37,9 +38,9 @@ def fits_figure(decision: Decision) -> Heatmap:
         name="fits",
         title=f"What fits where, and hours of a million tokens (rows of {number(TIMED)})",
         caption=(
-            f"Grey: does not fit; {number(fitting)} of {number(total)} cells do. Colour: log10 of "
-            "the hours that training on a million tokens takes: 0 is an hour, 1 is ten hours, -1 "
-            "is six minutes. GPUs by datasheet, this machine as measured."
+            f"Grey: does not fit; {number(fitting)} of {number(total)} cells do. Purple: a million "
+            "tokens take more than an hour; orange: less (1 is ten hours, -1 is six minutes). GPUs "
+            "by datasheet, this machine as measured."
         ),
         x_label="device",
         y_label="model",
@@ -55,28 +56,34 @@ def _hours_row(cell: Combination) -> tuple[float | None, ...]:
 
 
 def costs_figure(decision: Decision) -> Figure:
-    """Show what renting everything and the cheapest purchases cost over the months."""
+    """Show what renting everything and the cheapest purchases cost with more and fewer runs."""
     months = decision.catalogue.thresholds.months
-    times = [HORIZON * months * step / (POINTS - 1) for step in range(POINTS)]
-    purchases = sorted(decision.recommendation.options[1:], key=lambda one: one.total)
-    rent, best = rent_all_option(decision), best_purchase(decision)
-    assert rent is not None
+    factors = [10 ** (FEWEST + (MOST - FEWEST) * step / (POINTS - 1)) for step in range(POINTS)]
+    options = decision.recommendation.options
+    purchases = sorted(options[1:], key=lambda one: one.total)[:SHOWN_PURCHASES]
     series = []
-    for option in (rent, *purchases[:SHOWN_PURCHASES]):
-        monthly = option.power + option.rent
+    for option in (options[0], *purchases):
         label = f"buy {option.device}" if option.device else "rent everything"
         if option.unmet:
             label += " (leaves needs unmet)"
-        series.append(Series(label, times, [option.purchase + monthly * time for time in times]))
-    currency = decision.catalogue.currency
-    caption = f"After {stated(months)} months, as stated: {rent.total:,.2f} {currency} for renting"
-    if best is not None:
-        caption += f", {best.total:,.2f} {currency} with {best.device}"
+        monthly = months * (option.power + option.rent)
+        costs = [option.purchase + monthly * factor for factor in factors]
+        series.append(Series(label, factors, costs))
+    currency, rent = decision.catalogue.currency, options[0]
+    caption = (
+        f"With the runs that are stated (1): {money(rent.total)} {currency} over "
+        f"{stated(months)} months for renting"
+    )
+    if purchases:
+        first = purchases[0]
+        caption += f", {money(first.total)} {currency} with {first.device}"
     return Figure(
         name="costs",
         title="What the needs cost that this machine does not meet",
-        caption=f"{caption}. A purchase pays where its line falls below that of renting.",
-        x_label="months",
-        y_label=currency,
+        caption=f"{caption}. A purchase pays where its line is below that of renting.",
+        x_label="runs, as a multiple of those stated",
+        y_label=f"{currency} over {stated(months)} months",
         series=tuple(series),
+        x_scale="log",
+        y_scale="log",
     )
