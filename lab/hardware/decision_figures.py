@@ -18,9 +18,10 @@ SHOWN_PURCHASES = 3
 
 
 def decision_figures(decision: Decision) -> list[Figure | Heatmap]:
-    """Return the figures; without options there is no picture of their costs."""
+    """Return the figures; where nothing can be rented there is no picture of costs."""
     figures: list[Figure | Heatmap] = [fits_figure(decision)]
-    if decision.recommendation.options:
+    options = decision.recommendation.options
+    if options and options[0].total > 0:
         figures.append(costs_figure(decision))
     return figures
 

@@ -62,7 +62,8 @@ def flip_factor(flip: Flip) -> float:
 
 def nearest_flips(decision: Decision, count: int) -> list[Flip]:
     """Return the flips that need the smallest change, the smallest first."""
-    return sorted(decision.flips, key=flip_factor)[:count]
+    # two levers can be one product: their factors differ by rounding, and must not swap places
+    return sorted(decision.flips, key=lambda flip: round(math.log(flip_factor(flip)), 9))[:count]
 
 
 def fits_here(decision: Decision, cell: Combination) -> bool:

@@ -97,6 +97,7 @@ def levers(catalogue: Catalogue, estimates: Estimates, here: str) -> Iterator[Le
     yield _reserve_lever(catalogue, estimates)
     yield from _price_levers(catalogue, estimates)
     yield from _speed_levers(catalogue, estimates, here)
+    yield _runs_lever(catalogue, estimates)
     for need in catalogue.needs:
         yield from _need_levers(catalogue, estimates, need)
 
@@ -161,6 +162,17 @@ def _speed_levers(catalogue: Catalogue, estimates: Estimates, here: str) -> Iter
             return catalogue, other
 
         yield Lever(name, 1.0, "times", changed)
+
+
+def _runs_lever(catalogue: Catalogue, estimates: Estimates) -> Lever:
+    def changed(factor: float) -> tuple[Catalogue, Estimates]:
+        needs = tuple(
+            need.model_copy(update={"runs_per_month": factor * need.runs_per_month})
+            for need in catalogue.needs
+        )
+        return replace(catalogue, needs=needs), estimates
+
+    return Lever("runs of all needs", 1.0, "times", changed)
 
 
 def _need_levers(catalogue: Catalogue, estimates: Estimates, need: Need) -> Iterator[Lever]:
