@@ -91,7 +91,9 @@ def _numbers(
     flips: list[dict[str, Any]],
 ) -> dict[str, Any]:
     word, device = decided["answer"]
-    rent = next(iter(decided["options"]), {"unmet": [], "rent": 0.0, "total": 0.0})
+    rent: dict[str, Any] = {"unmet": [], "rent": 0.0, "total": 0.0}
+    if decided["options"]:
+        rent = decided["options"][0]
     best = decision_words.cheapest(decided["options"])
     nearest = decision_words.by_size(flips)[:1]
     return {

@@ -45,7 +45,7 @@ def quoted(names: list[str]) -> str:
 
 def fold(flip: dict[str, Any]) -> float:
     """Return by what factor, of at least 1, a lever has to change."""
-    return max(flip["at"] / flip["value"], flip["value"] / flip["at"])
+    return float(max(flip["at"] / flip["value"], flip["value"] / flip["at"]))
 
 
 def by_size(flips: list[dict[str, Any]]) -> list[dict[str, Any]]:

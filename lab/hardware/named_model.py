@@ -91,17 +91,18 @@ def _of_file(path: Path, name: str = "", origin: str = "") -> NamedModel:
 def _of_hub(name: str) -> NamedModel:
     """Return a model of the hub; its config.json alone is downloaded, unless it is in the cache."""
     import huggingface_hub
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+    from huggingface_hub import constants
+    from huggingface_hub.errors import HfHubHTTPError
 
     hint = "name a config.json that you have, or set HF_TOKEN if the model asks for a login"
     try:
         cached = huggingface_hub.try_to_load_from_cache(name, CONFIG)
         if not isinstance(cached, str):
-            _check_hub_answers(huggingface_hub.constants.ENDPOINT)
+            if constants.HF_HUB_OFFLINE:
+                msg = f"HF_HUB_OFFLINE is set, and {name!r} is not in the hub's cache"
+                raise FitsError(msg, hint)
+            _check_hub_answers(constants.ENDPOINT)
             cached = huggingface_hub.hf_hub_download(name, CONFIG, etag_timeout=PATIENCE)
-    except OfflineModeIsEnabled as error:
-        msg = f"HF_HUB_OFFLINE is set, and the {CONFIG} of {name!r} is not in the hub's cache"
-        raise FitsError(msg, hint) from error
     except (OSError, ValueError, HfHubHTTPError) as error:
         reason = " ".join(str(error).split())[:200]
         msg = f"the {CONFIG} of {name!r} cannot be had from the hub: {reason}"
