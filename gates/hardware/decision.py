@@ -50,7 +50,7 @@ TITLES = (
     "What would change the recommendation",
     "The rule, and its thresholds",
     "Where a training fits: this machine, or the GPU with the least memory",
-    "Hours and price of a million tokens, in rows of 2,048",
+    "Hours and price of training on a million tokens",
     "Not feasible on any single listed device",
     "Devices and prices, as the user states them",
     "Sources",

@@ -72,8 +72,11 @@ def tables(
             ["model", "method", *lengths],
             _places(known, cells),
         ),
-        "Hours and price of a million tokens, in rows of 2,048": (
-            ["model", "method", "here, h", "rented", "h", money, "bought", "h", money],
+        "Hours and price of training on a million tokens": (
+            [
+                *("model", "method", "tokens of a row", "here, h"),
+                *("rented", "h", money, "bought", "h", money),
+            ],
             _hours(known, cells),
         ),
         "Not feasible on any single listed device": (
@@ -175,8 +178,6 @@ def _hours(known: Facts, cells: list[dict[str, Any]]) -> Rows:
     limits, kwh = known["thresholds"], known["electricity"]["price_kwh"]
     rows: Rows = []
     for cell in cells:
-        if cell["length"] != 2048:
-            continue
         rented, bought = [], []
         for machine in cell["fitting"]:
             price = known["prices"].get(machine, {})
@@ -188,9 +189,9 @@ def _hours(known: Facts, cells: list[dict[str, Any]]) -> Rows:
                 hour = (price["purchase"] + limits["host_price"]) / total
                 hour += known["devices"][machine]["watts"] / 1000 * kwh
                 bought.append((hours * hour, machine, hours))
-        row: list[Any] = [cell["model"], cell["method"], NONE]
+        row: list[Any] = [cell["model"], cell["method"], cell["length"], NONE]
         if HERE in cell["fitting"]:
-            row[2] = cell["cost"][HERE]["spt"] * HOURS_PER_TOKEN
+            row[3] = cell["cost"][HERE]["spt"] * HOURS_PER_TOKEN
         for offers in (rented, bought):
             if not offers:
                 row += [NONE, NONE, NONE]

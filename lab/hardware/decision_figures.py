@@ -8,11 +8,12 @@ from lab.hardware.catalogue import METHODS
 from lab.hardware.decision import Decision
 from lab.hardware.decision_numbers import stated
 from lab.hardware.decision_report import money
-from lab.hardware.decision_tables import TIMED, TOKENS
+from lab.hardware.decision_tables import TOKENS
 from lab.hardware.feasibility import Combination
 from lab.present import Figure, Heatmap, Panel, Series, number
 
 FEWEST, MOST = -1, 2  # log10 of the multiples of the stated runs
+TIMED = 2048  # tokens of a row, of the picture of what fits
 POINTS = 31  # of a line
 SHOWN_PURCHASES = 3
 

@@ -17,7 +17,6 @@ from lab.present.numbers import number
 from lab.result import Scalar, Table
 
 TOKENS = 1e6  # that hours and prices are stated for
-TIMED = 2048  # tokens of a row, of the table of hours and prices
 NONE = "-"
 RULE = (
     "A machine meets a need if the training fits into its memory less the reserve, and a run takes "
@@ -205,10 +204,8 @@ def hours_table(decision: Decision) -> Table:
     """Return hours and price of a million tokens: here, rented, bought."""
     rows = []
     for cell in decision.cells:
-        if cell.sequence != TIMED:
-            continue
         here = [one for one in cell.fitting if one.machine == decision.this.name]
-        row: list[Scalar] = [cell.model, cell.method]
+        row: list[Scalar] = [cell.model, cell.method, cell.sequence]
         row.append(here[0].hours(TOKENS) if here else NONE)
         for offer in (
             cheapest_rented(cell, decision.catalogue, TOKENS),
@@ -220,9 +217,9 @@ def hours_table(decision: Decision) -> Table:
                 row += [offer[0].machine, offer[0].hours(TOKENS), offer[1]]
         rows.append(tuple(row))
     currency = decision.catalogue.currency
-    columns = ("model", "method", "here, h", "rented", "h", currency, "bought", "h", currency)
-    title = f"Hours and price of a million tokens, in rows of {number(TIMED)}"
-    return Table(title, columns, tuple(rows))
+    places = ("here, h", "rented", "h", currency, "bought", "h", currency)
+    title = "Hours and price of training on a million tokens"
+    return Table(title, ("model", "method", "tokens of a row", *places), tuple(rows))
 
 
 def infeasible_table(decision: Decision) -> Table:
