@@ -6,6 +6,7 @@ import datetime
 import math
 from typing import Any
 
+from gates.hardware.closed_form import sizes_of
 from gates.shared import outputs
 from gates.shared.stored import artifact
 
@@ -62,6 +63,8 @@ def assert_valid() -> None:
         assert not both or price["rent_hour"] < price["purchase"], price
 
     # 2. Models and needs.
+    for model in document("models.yaml")["models"]:
+        assert_counted(model)
     models = {model["name"]: model for model in document("models.yaml")["models"]}
     assert_unique([model["name"] for model in document("models.yaml")["models"]])
     needs = document("needs.yaml")
@@ -76,6 +79,16 @@ def assert_valid() -> None:
     assert 0 <= needs["assumptions"]["reserve_share"] < 1
     assert 0 < needs["assumptions"]["utilisation"] <= 1
     assert_sourced(needs["assumptions"])
+
+
+def assert_counted(model: dict[str, Any]) -> None:
+    """Check a model's published number of parameters against its matrices and its embedding."""
+    config = model["config"]
+    sizes = sizes_of(config, model["parameters"])
+    copies = 1 if config["tie_word_embeddings"] else 2
+    counted = sizes.linear + copies * sizes.vocabulary * sizes.d
+    # what is left out, norms and biases, is less than a thousandth
+    assert counted <= model["parameters"] <= 1.001 * counted, model["name"]
 
 
 def assert_positive(row: dict[str, Any], *fields: str) -> None:

@@ -155,11 +155,26 @@ def lines(answer: Answer) -> list[str]:
     text = [
         f"{shape.name}, {number(shape.total)} parameters ({answer.model.origin})",
         f"{method}, {number(workload.batch)} × {number(workload.sequence)} tokens a step",
+        _verdict(answer),
         "",
     ]
     text += _part_lines(answer)
     text += ["", *_device_lines(answer), "", *_note_lines(answer)]
     return text
+
+
+def _verdict(answer: Answer) -> str:
+    """Return the answer in one line."""
+    fitting = [one for one in answer.estimates if one.fits]
+    if fitting:
+        others = len(fitting) - 1
+        also = f" and on {number(others)} of {number(len(answer.estimates) - 1)} others"
+        return f"It fits on {fitting[0].machine}{also if others else ''}."
+    largest = max(answer.estimates, key=lambda one: one.usable_bytes)
+    return (
+        f"It fits nowhere: {largest.machine} has {_gib(largest.usable_bytes)} of the "
+        f"{_gib(largest.bytes)} GiB."
+    )
 
 
 def _part_lines(answer: Answer) -> list[str]:
@@ -202,25 +217,31 @@ def _device_lines(answer: Answer) -> list[str]:
 def _note_lines(answer: Answer) -> list[str]:
     assumptions = answer.catalogue.assumptions
     thresholds = answer.catalogue.thresholds
-    notes = [
-        f"GPUs by their datasheets: {stated(100 * assumptions.utilisation)} % of the peak, 16-bit"
-        " weights,",
-        "layers computed again in the backward pass. A rough guide: half or twice is",
-        f"possible. {stated(100 * assumptions.reserve_share)} % of the memory is kept free.",
-    ]
-    if answer.measured_by:
-        notes.append(f"This machine as measured: FEAT-017, receipt {answer.measured_by[:12]}.")
-    else:
+    used = stated(100 * assumptions.utilisation)
+    free = stated(100 * assumptions.reserve_share)
+    notes = [f"{free} % of the memory is kept free."]
+    machines = {one.machine for one in answer.estimates}
+    if answer.measured_by and THIS_MACHINE in machines:
+        notes += [
+            f"This machine as measured: FEAT-017, receipt {answer.measured_by[:12]}. It trains in",
+            "float32 and keeps all activations, as this lab does.",
+        ]
+        if answer.workload.method == "full":
+            notes.append("Full fine-tuning trains the linear layers alone here.")
+    if not answer.measured_by:
         notes += [
             "This machine is left out: there is no verified result of FEAT-017, which",
             "measures it.",
         ]
-    notes += [
-        f"Bought: card, host and electricity, used {stated(thresholds.hours_per_month)} h a month "
-        f"for {stated(thresholds.months)} months.",
-        f"Prices age: the oldest rent is of {answer.catalogue.oldest_price()}. Edit "
-        "lab/hardware/prices.yaml.",
-    ]
+    if machines != {THIS_MACHINE}:
+        hours, months = stated(thresholds.hours_per_month), stated(thresholds.months)
+        notes += [
+            f"GPUs by their datasheets: {used} % of the peak, 16-bit weights, layers computed",
+            "again in the backward pass. A rough guide: half or twice is possible.",
+            f"Bought: card, host and electricity, used {hours} h a month for {months} months.",
+            f"Prices age: the oldest rent is of {answer.catalogue.oldest_price()}. Edit "
+            "lab/hardware/prices.yaml.",
+        ]
     return notes
 
 

@@ -29,7 +29,7 @@ def decision_measurements(decision: Decision) -> dict[str, Measurement]:
         "recommended_device": exact(recommendation.device or NOTHING),
         "needs": exact(len(decision.catalogue.needs), "needs"),
         "needs_met_here": exact(len(recommendation.met_here), "needs"),
-        "needs_met_nowhere": exact(len(rent_all.unmet if rent_all else ()), "needs"),
+        "needs_not_rentable": exact(len(rent_all.unmet if rent_all else ()), "needs"),
         "rent_per_month": estimate(rent_all.rent if rent_all else 0.0, currency),
         "rent_total": estimate(rent_all.total if rent_all else 0.0, currency),
         "purchase_total": estimate(purchase.total if purchase else None, currency),

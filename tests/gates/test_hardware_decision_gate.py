@@ -211,6 +211,12 @@ def test_a_flip_at_another_value(judged, tmp_path, monkeypatch):
             lambda d: d["thresholds"].update(months=12),
             f"{TABLE}[The rule, and its thresholds]",
         ),
+        ("models.yaml", lambda d: d["models"].pop(0), "test_what_the_user_stated_is_valid"),
+        (
+            "models.yaml",
+            lambda d: d["models"][5].update(parameters=10**9),
+            "test_what_the_user_stated_is_valid",
+        ),
         (
             "models.yaml",
             lambda d: d["models"][5].update(parameters=10**9),
