@@ -19,7 +19,7 @@ from lab.hardware.decision_report import decision_findings
 from lab.hardware.decision_tables import decision_tables
 from lab.hardware.recommendation import Verdict
 from tests.gates import warm
-from tests.gates.conftest import run_experiment
+from tests.gates.conftest import ROOT, assert_judges_every_measurement, run_experiment
 from tests.lab.hardware.machine import small_machine
 from tests.soak import mark_soak
 
@@ -319,3 +319,29 @@ def test_gate_and_lab_decide_alike_whatever_is_stated(tmp_path, monkeypatch, see
         assert len(table.rows) == len(rows), table.title
         for row, recomputed in zip(table.rows, rows, strict=True):
             assert all(map(decision.same_cell, row, recomputed)), (row, recomputed)
+
+
+ONLY_DECISION = """
+from gates.hardware.decision import *
+from gates.shared import standard
+from gates.shared.standard import (
+    test_figures_were_drawn_from_their_data,
+    test_files_are_those_of_the_result,
+    test_report_was_made_from_the_result,
+)
+
+
+def test_every_measurement_is_judged():
+    standard.assert_all_judged(NAMES)
+
+
+def test_report_states_what_was_recomputed():
+    standard.assert_report_states(recomputed()["numbers"])
+"""
+
+
+def test_the_runner_verifies_a_decision_and_kills_every_mutant(judged, tmp_path):
+    gates = tmp_path / "judged"
+    shutil.copytree(ROOT / "gates", gates / "gates", ignore=shutil.ignore_patterns("__pycache__"))
+    (gates / "gates/hardware/test_only_decision.py").write_text(ONLY_DECISION)
+    assert_judges_every_measurement("hardware/test_only_decision.py", *judged, gates)
