@@ -218,6 +218,16 @@ def test_a_flip_at_another_value(judged, tmp_path, monkeypatch):
             lambda d: d["thresholds"].update(months=12),
             f"{TABLE}[The rule, and its thresholds]",
         ),
+        (
+            "devices.yaml",
+            lambda d: d["devices"][3].update(memory_gib=48),
+            "test_what_the_user_stated_is_valid",
+        ),
+        (
+            "devices.yaml",
+            lambda d: d["devices"][5].update(peak_tflops=330.3),  # with sparsity
+            "test_what_the_user_stated_is_valid",
+        ),
         ("models.yaml", lambda d: d["models"].pop(0), "test_what_the_user_stated_is_valid"),
         (
             "models.yaml",
