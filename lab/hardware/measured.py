@@ -32,10 +32,11 @@ class TrainingRun:
     """What a training measured.
 
     Bytes of the process: started, without a model; loaded, with it; peak, of steps that return
-    freed memory at once; peak_kept, of the timed ones, in which the loop keeps freed memory. Bytes of tensors: weights (frozen ones, buffers and 4-bit scales), absmax (those scales), trained,
-    gradients, optimizer, activations (what autograd keeps of a forward pass, logits not among
-    them). seconds: of each timed step; products: of the same matrix product right before each of
-    them; losses: of all steps; tokens, supervised_tokens: of a step.
+    freed memory at once; peak_kept, of the timed ones, in which the loop keeps freed memory.
+    Bytes of tensors: weights (frozen ones, buffers and 4-bit scales), absmax (those scales),
+    trained, gradients, optimizer, activations (what autograd keeps of a forward pass, logits not
+    among them). seconds: of each timed step; products: of the same matrix product right before
+    each of them; losses: of all steps; tokens, supervised_tokens: of a step.
     """
 
     plan: RunPlan

@@ -17,7 +17,6 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -262,7 +261,8 @@ def _step(model: Any, optimizer: torch.optim.Optimizer, batch: Sequence[Encoded]
     trained = [p for group in optimizer.param_groups for p in group["params"]]
     torch.nn.utils.clip_grad_norm_(trained, 1.0)
     optimizer.step()
-    return float(loss)
+    value: float = loss.item()
+    return value
 
 
 def _loss(model: Any, batch: Sequence[Encoded]) -> torch.Tensor:
@@ -287,8 +287,3 @@ def _count(model: Any, optimizer: torch.optim.Optimizer) -> dict[str, int]:
         "gradients": split.gradients,
         "optimizer": split.optimizer,
     }
-
-
-def to_document(runs: Sequence[TrainingRun]) -> list[dict[str, Any]]:
-    """Return what is stored of the runs, as JSON values."""
-    return [asdict(run) for run in runs]
