@@ -41,9 +41,9 @@ def kept_by_autograd(setup: TrainingSetup) -> int:
     torch.manual_seed(0)
     model = LlamaForCausalLM(LlamaConfig(**SIZES, attn_implementation="sdpa")).eval()
     if setup.method == "full":
-        model.requires_grad_(False)
+        model.requires_grad_(requires_grad=False)
         for weight in full_tuning.linear_parameters(model).values():
-            weight.requires_grad_(True)
+            weight.requires_grad_(requires_grad=True)
     else:
         settings = adapters.LoraSettings(r=setup.rank, lora_alpha=1)
         model = adapters.attach(Loaded(model, None, "random"), settings, 0)
@@ -53,11 +53,12 @@ def kept_by_autograd(setup: TrainingSetup) -> int:
     for first in range(setup.batch):
         ids = (first + 3, *(draw.randrange(3, 101) for _ in range(setup.sequence)))
         examples.append(Encoded(ids, (-100,) * prompt + ids[prompt:]))
-    return sum(
-        memory.activation_bytes(
-            model, lambda: supervised_tokens(model, pack(examples)).losses.mean()
-        )
-    )
+    row = pack(examples)
+
+    def loss() -> torch.Tensor:
+        return supervised_tokens(model, row).losses.mean()
+
+    return sum(memory.activation_bytes(model, loss))
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])
