@@ -33,24 +33,41 @@ def linear_cka(x: torch.Tensor, y: torch.Tensor) -> float:
     if len(x) != len(y):
         msg = f"got {len(x)} rows beside {len(y)}; expected a row per token on both sides"
         raise ValueError(msg)
-    x, y = _centred(x), _centred(y)
-    shared = (x.T @ y).square().sum()
-    own = (x.T @ x).norm() * (y.T @ y).norm()
-    return float(shared / own)
+    return cka_of_products(products(x), products(y))
+
+
+def products(x: torch.Tensor) -> torch.Tensor:
+    """Return the dot products of all pairs of rows of x [N, D], in float64: [N, N]."""
+    x = _centred(x)
+    return x @ x.T
+
+
+def cka_of_products(k: torch.Tensor, m: torch.Tensor) -> float:
+    """Return the linear CKA of two representations from the `products` of each, [N, N].
+
+    <K, M> / (||K||·||M||), both centred. With them CKA of some of the tokens costs no matrix
+    product: it is that of the rows and columns of these tokens.
+    """
+    k, m = _doubly_centred(k), _doubly_centred(m)
+    return float((k * m).sum() / (k.norm() * m.norm()))
 
 
 def cka_matrix(states: torch.Tensor) -> torch.Tensor:
-    """Return the linear CKA of every pair of layers, [L, L]; states: [L, N, D]."""
-    # ||XᵀY||² = <XXᵀ, YYᵀ>: with the [N, N] products of each layer a pair costs N², not N·D².
-    products = []
+    """Return the linear CKA of every pair of layers, float32 [L, L]; states: [L, N, D]."""
+    rows = []
     for layer in states:
-        x = _centred(layer)
+        x = _centred(layer).float()
         product = x @ x.T
-        products.append((product / product.norm()).flatten())
-    stacked = torch.stack(products)  # [L, N²]
+        rows.append((product / product.norm()).flatten())
+    stacked = torch.stack(rows)  # [L, N²]
     return stacked @ stacked.T
 
 
 def _centred(x: torch.Tensor) -> torch.Tensor:
     x = x.double()
     return x - x.mean(dim=0)
+
+
+def _doubly_centred(k: torch.Tensor) -> torch.Tensor:
+    means = k.mean(dim=0)
+    return k - means[None] - means[:, None] + means.mean()

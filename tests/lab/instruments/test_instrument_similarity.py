@@ -3,7 +3,13 @@
 import pytest
 import torch
 
-from lab.instruments.similarity import cka_matrix, linear_cka, outlier_tokens
+from lab.instruments.similarity import (
+    cka_matrix,
+    cka_of_products,
+    linear_cka,
+    outlier_tokens,
+    products,
+)
 
 
 def normal(*shape: int, seed: int) -> torch.Tensor:
@@ -48,7 +54,20 @@ def test_the_matrix_has_the_values_of_the_pairs():
     matrix = cka_matrix(states)
     for i in range(3):
         for j in range(3):
-            assert float(matrix[i, j]) == pytest.approx(linear_cka(states[i], states[j]))
+            assert float(matrix[i, j]) == pytest.approx(linear_cka(states[i], states[j]), rel=1e-5)
+
+
+def test_some_of_the_tokens_are_their_rows_and_columns_of_the_products():
+    x, y = normal(80, 12, seed=0) + 3, normal(80, 9, seed=1)
+    k, m = products(x), products(y)
+    kept = torch.arange(80) % 3 > 0
+    of_some = cka_of_products(k[kept][:, kept], m[kept][:, kept])
+    assert of_some == pytest.approx(linear_cka(x[kept], y[kept]))
+    assert of_some != pytest.approx(linear_cka(x, y))
+    # by features: ||XᵀY||² / (||XᵀX||·||YᵀY||)
+    x, y = x - x.mean(0), y - y.mean(0)
+    by_features = (x.T @ y).square().sum() / ((x.T @ x).norm() * (y.T @ y).norm())
+    assert cka_of_products(k, m) == pytest.approx(float(by_features))
 
 
 def test_rows_of_different_tokens_are_refused():
