@@ -112,9 +112,7 @@ def measure(ctx: Context) -> tuple[Observations, dict[str, Any]]:
 
     # 4. The causal tests.
     ctx.progress(4, 5, "interventions")
-    target = intervening.target_of(
-        target_layer(stream), stream, recorded.stream, plan, ctx.seed
-    )
+    target = intervening.target_of(target_layer(stream), stream, recorded.stream, plan, ctx.seed)
     interventions = intervening.interventions_of(model, test_ids, target, recorded.writes, plan)
     ctx.progress(5, 5, "numbers and figures")
     observations = Observations(
@@ -176,9 +174,7 @@ def store(out: Path, observations: Observations) -> None:
     save_arrays(folder / "writes.safetensors", vars(observations.writes))
     save_arrays(folder / "lens.safetensors", vars(observations.lens))
     save_arrays(folder / "similarity.safetensors", cka)
-    save_arrays(
-        folder / "interventions.safetensors", losses | {"ablated": interventions.ablated}
-    )
+    save_arrays(folder / "interventions.safetensors", losses | {"ablated": interventions.ablated})
     target = vars(interventions.target) | {"others": list(interventions.target.others)}
     path = folder / "target.json"
     path.write_text(json.dumps(target, indent=1) + "\n", encoding="utf-8")

@@ -8,7 +8,14 @@ import numpy as np
 
 from lab import present
 from lab.contract import Heatmap, Measurement, Panel
-from lab.representation_analysis.measured import BASE, MEAN, RAW, WITHOUT_OUTLIERS, ZEROED, Observations
+from lab.representation_analysis.measured import (
+    BASE,
+    MEAN,
+    RAW,
+    WITHOUT_OUTLIERS,
+    ZEROED,
+    Observations,
+)
 from lab.representation_analysis.numbers import (
     MASSIVE,
     TIMES_MEDIAN,
@@ -60,9 +67,11 @@ def norm_figure(observations: Observations) -> present.Figure:
         y_label="norm",
         y_scale="log",
         series=(
-            present.Series("first token", depths, first),
-            present.Series("other tokens", depths, others),
-            present.Series("other tokens, random weights", depths, control, style="dashed"),
+            present.Series("first token", depths, first.tolist()),
+            present.Series("other tokens", depths, others.tolist()),
+            present.Series(
+                "other tokens, random weights", depths, control.tolist(), style="dashed"
+            ),
         ),
     )
 
@@ -88,9 +97,9 @@ def massive_figure(observations: Observations) -> present.Figure:
         y_label="largest |x|",
         y_scale="log",
         series=(
-            present.Series("trained", layers, top),
-            present.Series("limit of massive activations", layers, limit, style="dotted"),
-            present.Series("random weights", layers, control, style="dashed"),
+            present.Series("trained", layers, top.tolist()),
+            present.Series("limit of massive activations", layers, limit.tolist(), style="dotted"),
+            present.Series("random weights", layers, control.tolist(), style="dashed"),
         ),
     )
 
@@ -185,7 +194,7 @@ def cost_figure(observations: Observations, measurements: Measurements) -> prese
         name="write_costs",
         title="Loss when a write is replaced by its mean",
         caption=(
-            f"Rise over {observations.plan.test_count} other texts of {observations.plan.ablated} "
+            f"Rise over {observations.plan.ablated} other texts of {observations.plan.test_length} "
             f"tokens, all but the first replaced. Highest: MLP {_short(mlp.max())} nats in layer "
             f"{int(mlp.argmax())}, attention {_short(attention.max())} in layer "
             f"{int(attention.argmax())}. Rank correlation with the length, over all writes: {rho}."
@@ -213,7 +222,7 @@ def agreement_figure(observations: Observations) -> present.Figure:
         ),
         x_label="depth (layers passed)",
         y_label="share of tokens",
-        series=(present.Series("agreement", range(len(agreement)), agreement),),
+        series=(present.Series("agreement", range(len(agreement)), agreement.tolist()),),
     )
 
 
@@ -233,7 +242,7 @@ def divergence_figure(observations: Observations) -> present.Figure:
         ),
         x_label="depth (layers passed)",
         y_label="KL (nats)",
-        series=(present.Series("KL", depths, kl[1:]),),
+        series=(present.Series("KL", depths, kl[1:].tolist()),),
     )
 
 

@@ -72,18 +72,18 @@ def interventions_of(
 
     # 2. Every write of a layer, behind the first token.
     means = writes[:, :, :, 1:].double().mean((2, 3)).to(writes.dtype)  # [2, L, D]
-    start = ids[:, : plan.ablated]
+    start = ids[: plan.ablated]
     ablated = []
     for number, part in enumerate(PARTS):
         for each in range(means.shape[1]):
-            stream = extractor["resid_pre", each][:, : plan.ablated]
+            stream = extractor["resid_pre", each][: plan.ablated]
             vector = means[number, each]
             with (
                 started_at(model, each, stream),
                 write_replaced(model, each, part, vector, first=1),
             ):
                 ablated.append(token_losses(model, start))
-    shape = (*means.shape[:2], *ablated[0].shape)  # [2, L, B', A - 1]
+    shape = (*means.shape[:2], *ablated[0].shape)  # [2, L, A, T' - 1]
     return Interventions(target, losses, np.moveaxis(np.stack(ablated).reshape(shape), 2, 0))
 
 

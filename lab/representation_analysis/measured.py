@@ -33,7 +33,7 @@ class AnalysisPlan:
     """The settings that the other modules need.
 
     count, length: sequences and their tokens; test_count, test_length: those of the interventions;
-    ablated: first tokens of each in which writes are replaced; every: the lens looks at every so
+    ablated: how many of these have their writes replaced; every: the lens looks at every so
     manieth token; pair: layers whose outputs CKA compares; dimensions: control dimensions.
     """
 
@@ -149,7 +149,7 @@ class Interventions:
     """Token losses on the test sequences, in nats.
 
     losses: by BASE, ZEROED, MEAN and the plan's `others`, [B', T' - 1]; ablated: with each write
-    replaced by its mean, [B', 2, L, A - 1] for the first A tokens.
+    replaced by its mean, [A, 2, L, T' - 1], of the first A sequences.
     """
 
     target: Target

@@ -56,6 +56,8 @@ TEST_UNITS = {
     "zeroed_ratio": "times",
     "mean_ratio": "times",
     "other_dimension_ratio": "times",
+}
+ABLATION_UNITS = {
     "attention_rise": "nats/token",
     "mlp_rise": "nats/token",
     "costliest_rise": "nats/token",
@@ -81,9 +83,11 @@ KIND_NAMES = dict(
 def measurements(observations: Observations) -> dict[str, Measurement]:
     """Return all measurements by name."""
     texts, tests = len(observations.ids), len(observations.test_ids)
+    ablated = len(observations.interventions.ablated)
     return (
         estimates(observations, TEXT_UNITS, texts, text_numbers, without_text)
         | estimates(observations, TEST_UNITS, tests, test_numbers, without_test)
+        | estimates(observations, ABLATION_UNITS, ablated, ablation_numbers, without_ablated)
         | _of_similarity(observations)
         | _of_counts(observations)
     )
@@ -154,8 +158,8 @@ def attributions(observations: Observations) -> np.ndarray:
 
 def loss_rises(observations: Observations) -> np.ndarray:
     """Return what replacing each write by its mean costs, in nats per token: [2, L]."""
-    ablated = observations.interventions.ablated.astype("float64")  # [B', 2, L, A - 1]
-    base = observations.interventions.losses[BASE].astype("float64")[:, : ablated.shape[-1]]
+    ablated = observations.interventions.ablated.astype("float64")  # [A, 2, L, T' - 1]
+    base = observations.interventions.losses[BASE].astype("float64")[: len(ablated)]
     return np.asarray((ablated - base[:, None, None]).mean((0, 3)))
 
 
@@ -243,7 +247,7 @@ def _massive_numbers(stream: Stream) -> dict[str, float | None]:
     start, length = massive_run(stream)
     top, _ = extremes(stream)
     share = None
-    if len(stream.hits):
+    if stream.hits.size:
         share = float((stream.hits[:, 2] == 0).mean())
     return {
         "massive_value": float(top[start : start + length].max()) if length else None,
@@ -262,13 +266,19 @@ def test_numbers(observations: Observations) -> dict[str, float | None]:
     """Return the numbers of TEST_UNITS."""
     ratios = perplexity_ratios(observations)
     others = [ratios[name] for name in observations.plan.others]
-    rises = loss_rises(observations)
     base = observations.interventions.losses[BASE].mean(dtype="float64")
     return {
         "perplexity_base": float(np.exp(base)),
         "zeroed_ratio": ratios[ZEROED],
         "mean_ratio": ratios[MEAN],
         "other_dimension_ratio": max(others, key=lambda ratio: abs(np.log(ratio))),
+    }
+
+
+def ablation_numbers(observations: Observations) -> dict[str, float | None]:
+    """Return the numbers of ABLATION_UNITS."""
+    rises = loss_rises(observations)
+    return {
         "attention_rise": float(rises[0].mean()),
         "mlp_rise": float(rises[1].mean()),
         "costliest_rise": float(rises.sum(0).max()),
@@ -326,8 +336,14 @@ def without_test(observations: Observations, index: int) -> Observations:
     """Return the observations without one sequence of those that are intervened on."""
     interventions = observations.interventions
     losses = {name: np.delete(array, index, axis=0) for name, array in interventions.losses.items()}
-    ablated = np.delete(interventions.ablated, index, axis=0)
-    return replace(observations, interventions=replace(interventions, losses=losses, ablated=ablated))
+    return replace(observations, interventions=replace(interventions, losses=losses))
+
+
+def without_ablated(observations: Observations, index: int) -> Observations:
+    """Return the observations without one sequence of those whose writes are replaced."""
+    without = without_test(observations, index)
+    ablated = np.delete(observations.interventions.ablated, index, axis=0)
+    return replace(without, interventions=replace(without.interventions, ablated=ablated))
 
 
 # Numbers with their own error, and counts

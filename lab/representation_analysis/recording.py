@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 MASSIVE, TIMES_MEDIAN = 100.0, 1000.0
 
 
+# products [N, N] of two layers, and the tokens that are kept, bool [N]
+Case = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+
 @dataclass(frozen=True)
 class Recorded:
     """One pass: ids [B, T], the stream at each depth [L + 1, B, T, D], the writes [2, L, B, T, D].
@@ -48,7 +52,9 @@ class Recorded:
 
 def record(model: PreTrainedModel, ids: torch.Tensor) -> Recorded:
     """Run the model on ids [B, T] and keep its stream and what each layer adds to it."""
-    extractor = ActivationExtractor(model, record=("resid_pre", "attn_out", "mlp_out", "resid_post"))
+    extractor = ActivationExtractor(
+        model, record=("resid_pre", "attn_out", "mlp_out", "resid_post")
+    )
     with extractor, torch.no_grad():
         logits = model(ids, use_cache=False).logits
     extractor.require_all_recorded()
@@ -204,11 +210,12 @@ def similarity_of(
     mixed = _mixed(order, outliers)
     kept = ~outliers
     every = torch.ones_like(first)
-    cases = {
+    random_x, random_y = (products(control[layer + 1]) for layer in plan.pair)
+    cases: dict[str, Case] = {
         RAW: (x, y, every),
         WITHOUT_FIRST: (x, y, ~first),
         WITHOUT_OUTLIERS: (x, y, kept),
-        RANDOM_WEIGHTS: (*(products(control[layer + 1]) for layer in plan.pair), every),
+        RANDOM_WEIGHTS: (random_x, random_y, every),
         SHUFFLED: (x, y[mixed][:, mixed], kept),
     }
     pair = {name: _of_kept(*case) for name, case in cases.items()}

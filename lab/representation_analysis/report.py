@@ -24,7 +24,7 @@ def findings(plan: AnalysisPlan, measurements: Measurements) -> list[str]:
         _zeroed_finding(plan, measurements),
         _position_finding(measurements),
         _write_finding(measurements),
-        _ablation_finding(measurements),
+        _ablation_finding(plan, measurements),
         _attribution_finding(measurements),
         _lens_finding(measurements),
         _similarity_finding(plan, measurements),
@@ -88,8 +88,8 @@ def _zeroed_finding(plan: AnalysisPlan, measurements: Measurements) -> str:
         verdict = "the model needs this number, and its mean is not enough"
     return (
         f"Dimension {measurements['massive_dimension'].value} of the first token set to 0 "
-        f"multiplies the perplexity of other text, {present.quantity(measurements['perplexity_base'])}, "
-        f"by {present.quantity(zeroed)}; set to its mean, by {present.quantity(mean)}: {verdict}. "
+        "multiplies the perplexity of other text, "
+        f"{present.quantity(measurements['perplexity_base'])}, by {present.quantity(zeroed)}; set to its mean, by {present.quantity(mean)}: {verdict}. "
         f"Of {plan.dimensions} other dimensions set to 0, the one that changes most gives "
         f"{present.quantity(other)}."
     )
@@ -113,18 +113,20 @@ def _position_finding(measurements: Measurements) -> str:
 
 
 def _write_finding(measurements: Measurements) -> str:
+    is_alike = abs(measurements["write_cosine"].number) > LOOSE
     cosine = measurements["embedding_cosine"]
     verdict = "the first layer rewrites the embedding"
     if cosine.number > CLOSE:
         verdict = "the first layer keeps the embedding"
     return (
         f"The MLP writes more than attention in {measurements['mlp_larger_layers'].value} layers. "
-        f"The two point in unlike directions, mean cosine {_plain('write_cosine', measurements)}; "
-        f"the stream before and behind layer 0 has the cosine {present.quantity(cosine)}: {verdict}."
+        f"The directions of the two are {'alike' if is_alike else 'unlike'}, mean cosine "
+        f"{_plain('write_cosine', measurements)}; the cosine of the stream before and behind layer "
+        f"0 is {_plain('embedding_cosine', measurements)}: {verdict}."
     )
 
 
-def _ablation_finding(measurements: Measurements) -> str:
+def _ablation_finding(plan: AnalysisPlan, measurements: Measurements) -> str:
     rho = measurements["norm_ablation_correlation"]
     verdict = "the length of a write does not tell what it is worth"
     if rho.number >= CLOSE:
@@ -132,7 +134,8 @@ def _ablation_finding(measurements: Measurements) -> str:
     elif rho.number >= LOOSE:
         verdict = "the length of a write tells little of what it is worth"
     return (
-        "Replaced by its mean, a write of attention costs "
+        f"In texts of {plan.test_length} tokens, a write of attention that is replaced by its mean "
+        "costs "
         f"{present.quantity(measurements['attention_rise'])} and one of an MLP "
         f"{present.quantity(measurements['mlp_rise'])}, means over layers; the writes of layer "
         f"{measurements['costliest_layer'].value} cost most, together "
@@ -198,7 +201,9 @@ def _similarity_control_finding(measurements: Measurements) -> str:
     control = measurements["cka_random_weights"]
     shuffled = measurements["cka_shuffled"]
     is_less = control.number < measurements["cka_without_outliers"].number
-    verdict = "more than random layers are alike" if is_less else "layers are less alike than random ones"
+    verdict = (
+        "more than random layers are alike" if is_less else "layers are less alike than random ones"
+    )
     return (
         f"With random weights it is {present.quantity(control)}: {verdict}. With the tokens of one "
         f"layer in another order it is {present.quantity(shuffled)}. Embedding and last layer have "
