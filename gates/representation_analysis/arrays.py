@@ -213,7 +213,7 @@ def longest_run(arrays: Data) -> tuple[int, int]:
     """Return the first layer and the length of the longest run of massive layers, the first one."""
     top, median = largest_and_median(arrays)
     limits = [max(ABSOLUTE, RELATIVE * middle) for middle in median]
-    marks = "".join(" x"[largest > limit] for largest, limit in zip(top, limits, strict=True))
+    marks = "".join(" x"[int(largest > limit)] for largest, limit in zip(top, limits, strict=True))
     length = max(map(len, marks.split(" ")))
     return (marks.index("x" * length), length) if length else (0, 0)
 

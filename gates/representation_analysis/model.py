@@ -335,11 +335,14 @@ def _matrix(stream: Any) -> Any:
 
     products = []
     for depth in stream:
-        centred = depth - depth.double().mean(0).float()
-        product = (centred @ centred.T).flatten()
-        products.append(product / torch.linalg.vector_norm(product))
-    flat = torch.stack(products)
-    return (flat @ flat.T).numpy()
+        centred = (depth.double() - depth.double().mean(0)).float()
+        products.append(centred @ centred.T)
+    stacked = torch.stack(products)  # [L + 1, N, N]
+    shared: Any = 0.0
+    for row in stacked.unbind(1):  # [L + 1, N]: a sum over N rows, in float64
+        shared = shared + row.double() @ row.double().T
+    scale = shared.diagonal().rsqrt()
+    return (shared * scale[:, None] * scale).numpy()
 
 
 #### helpers
