@@ -1,0 +1,72 @@
+"""The figures of the probes. Their captions are made from the numbers shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from lab import present
+from lab.contract import Measurement
+from lab.instruments.probing import Accuracy
+from lab.representation_analysis.probe_measured import CLASSES, PART, STRING, ProbeObservations
+from lab.representation_analysis.probe_numbers import reading_of
+from lab.representation_analysis.probe_report import with_error
+from lab.stats.jackknife import jackknife_stderr
+
+TITLES = {
+    PART: "Reading the part of a signature",
+    STRING: "Reading whether a token is inside a string",
+}
+
+
+def probe_figures(
+    observations: ProbeObservations, measurements: Mapping[str, Measurement]
+) -> list[present.Figure]:
+    """Return a figure per property: accuracy by depth with its controls."""
+    return [probe_figure(observations, measurements, name) for name in CLASSES]
+
+
+def probe_figure(
+    observations: ProbeObservations, measurements: Mapping[str, Measurement], name: str
+) -> present.Figure:
+    """Show the balanced accuracy of one property by depth, and what it is compared with."""
+    reading = reading_of(observations, name)
+    depths = range(len(reading.task))
+    values, errors = _curve(reading.task)
+    series = [
+        present.Series("probe", depths, values, band=(values - errors, values + errors)),
+        present.Series("control task", depths, _curve(reading.control)[0]),
+        present.Series("random weights", range(len(reading.random)), _curve(reading.random)[0]),
+    ]
+    for label, accuracy, style in (
+        ("token alone", reading.identity, "dashed"),
+        ("position alone", reading.position, "dotted"),
+    ):
+        flat = [accuracy.value] * len(depths)
+        series.append(present.Series(label, depths, flat, style=style))
+
+    def shown(key: str) -> str:
+        return with_error(measurements[f"probe_{name}_{key}"])
+
+    chance = present.number(measurements[f"probe_{name}_chance"].value, 3)
+    return present.Figure(
+        name=f"probe_{name}",
+        title=TITLES[name],
+        caption=(
+            f"Balanced accuracy of linear probes on functions of other packages; chance is "
+            f"{chance}. At depth {reading.best}, which other functions chose: {shown('accuracy')}, "
+            f"control task {shown('control')}; token alone {shown('identity')}, position alone "
+            f"{shown('position')}, random weights at most {shown('random_weights')}. The band is "
+            "one standard error over functions on each side."
+        ),
+        x_label="depth (layers before it)",
+        y_label="balanced accuracy",
+        series=tuple(series),
+    )
+
+
+def _curve(accuracies: list[Accuracy]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the accuracies by depth, and their standard errors."""
+    errors = [jackknife_stderr(accuracy.left_out.tolist()) for accuracy in accuracies]
+    return np.array([accuracy.value for accuracy in accuracies]), np.array(errors)
