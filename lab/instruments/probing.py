@@ -1,10 +1,10 @@
-"""Linear probes: can a property of a token be read from its vector, and is the reading the model's?
+"""Linear probes: is a property of a token in its vector, and does the probe read it from there?
 
-A probe is a linear map that was fitted on some tokens and is judged on others (Alain and Bengio 2016,
-arXiv:1610.01644). A high accuracy alone says little, so this file has what it is compared with: the
-control task (Hewitt and Liang 2019, arXiv:1909.03368) and the token alone. All accuracies are
-balanced, the mean over classes of the share that is read rightly, so that chance is 1/C for every
-task of C classes, however rare a class is.
+A probe is a linear map that was fitted on some tokens and is judged on others (Alain and Bengio
+2016, arXiv:1610.01644). A high accuracy alone says little, so this file has what it is compared
+with: the control task (Hewitt and Liang 2019, arXiv:1909.03368) and the token alone. All
+accuracies are balanced, the mean over classes of the share that is read rightly, so that chance is
+1/C for every task of C classes, however rare a class is.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ def standardised(train: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
 def fit_probe(features: np.ndarray, labels: np.ndarray, classes: int, ridge: float) -> Probe:
     """Return the class-balanced ridge regression of one-hot labels on features, in closed form.
 
-    It minimises Σ_i w_i · |y_i − (W'x_i + b)|² + ridge · |W|². The weight w_i is 1 / (K · n_c) for a
-    token of class c, of which there are n_c, and K classes that occur: each class weighs 1/K, and
+    It minimises Σ_i w_i · |y_i − (W'x_i + b)|² + ridge · |W|². The weight w_i is 1 / (K · n_c) for
+    a token of class c, of which there are n_c, and K classes that occur: each class weighs 1/K, and
     all tokens together 1. So `ridge` means the same for any number of tokens. b is not shrunk.
 
     Args:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
-
 from lab import present
 from lab.contract import Measurement
 from lab.instruments.probing import Accuracy
@@ -33,18 +31,16 @@ def probe_figure(
     """Show the balanced accuracy of one property by depth, and what it is compared with."""
     reading = reading_of(observations, name)
     depths = range(len(reading.task))
-    values, errors = _curve(reading.task)
-    series = [
-        present.Series("probe", depths, values, band=(values - errors, values + errors)),
-        present.Series("control task", depths, _curve(reading.control)[0]),
-        present.Series("random weights", range(len(reading.random)), _curve(reading.random)[0]),
-    ]
-    for label, accuracy, style in (
-        ("token alone", reading.identity, "dashed"),
-        ("position alone", reading.position, "dotted"),
-    ):
-        flat = [accuracy.value] * len(depths)
-        series.append(present.Series(label, depths, flat, style=style))
+    identity = [reading.identity.value] * len(depths)
+    position = [reading.position.value] * len(depths)
+    random_depths = range(len(reading.random))
+    series = (
+        present.Series("probe", depths, _values(reading.task), band=_band(reading.task)),
+        present.Series("control task", depths, _values(reading.control)),
+        present.Series("random weights", random_depths, _values(reading.random)),
+        present.Series("token alone", depths, identity, style="dashed"),
+        present.Series("position alone", depths, position, style="dotted"),
+    )
 
     def shown(key: str) -> str:
         return with_error(measurements[f"probe_{name}_{key}"])
@@ -62,11 +58,19 @@ def probe_figure(
         ),
         x_label="depth (layers before it)",
         y_label="balanced accuracy",
-        series=tuple(series),
+        series=series,
     )
 
 
-def _curve(accuracies: list[Accuracy]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the accuracies by depth, and their standard errors."""
-    errors = [jackknife_stderr(accuracy.left_out.tolist()) for accuracy in accuracies]
-    return np.array([accuracy.value for accuracy in accuracies]), np.array(errors)
+def _values(accuracies: list[Accuracy]) -> list[float]:
+    return [accuracy.value for accuracy in accuracies]
+
+
+def _band(accuracies: list[Accuracy]) -> tuple[list[float], list[float]]:
+    """Return the accuracies one standard error lower, and higher."""
+    below, above = [], []
+    for accuracy in accuracies:
+        stderr = jackknife_stderr(accuracy.left_out.tolist())
+        below.append(accuracy.value - stderr)
+        above.append(accuracy.value + stderr)
+    return below, above

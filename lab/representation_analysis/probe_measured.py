@@ -75,9 +75,9 @@ class ProbeObservations:
     """All that the probes measured. F functions in the order train, validation, test; T tokens.
 
     ids: [F, T]; labels, control: property -> classes of its tokens, of the control task, [F, T];
-    predicted: property -> reading -> classes by the probe at each depth, [depths, F', T − 1]: of the
-    F' functions of validation and test, tokens 1 to T − 1. Depth l is the stream that enters layer
-    l; the last one leaves the last layer. Of random weights there are the first depths only.
+    predicted: property -> reading -> classes by the probe at each depth, [depths, F', T − 1]: of
+    the F' functions of validation and test, tokens 1 to T − 1. Depth l is the stream that enters
+    layer l; the last one leaves the last layer. Of random weights there are the first depths only.
     """
 
     plan: ProbePlan

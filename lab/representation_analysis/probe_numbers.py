@@ -75,7 +75,7 @@ def accuracies_by_depth(
 
 
 def counts(hits: np.ndarray, labels: np.ndarray, classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the hits and the tokens of each function and class, [F, C]; both given as [F, T − 1]."""
+    """Return the hits and the tokens of each function and class, [F, C], from [F, T − 1]."""
     functions = np.repeat(np.arange(len(labels)), labels.shape[1])
     shape = (len(labels), classes)
     totals = probing.class_sums(np.ones(labels.size), labels.ravel(), functions, shape)

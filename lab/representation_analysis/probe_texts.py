@@ -69,8 +69,8 @@ def labelled_tokens(
 ) -> LabelledTokens:
     """Return the functions that the seed draws, split by package.
 
-    random.Random(seed) shuffles the top-level packages of the standard library; of each one that has
-    functions to use it takes at most `per_package`, by `sample`. They fill training, validation and
+    random.Random(seed) shuffles the top-level packages of the standard library; of each one that
+    has functions to use it takes at most `per_package`, by `sample`. They fill training, validation and
     test in this order. Where a split is full, the rest of the package is dropped: no package, hence
     no module, is on two sides.
 
@@ -95,9 +95,8 @@ def labelled_tokens(
         chosen = draw.sample(list(new), min(plan.per_package, len(new)))
         split = waiting[len(functions)]
         for ids in chosen[: waiting[len(functions) :].count(split)]:
-            source, labels = new[ids]
+            source, rows[ids] = new[ids]
             functions.append(ProbeFunction(source.module, source.name, split))
-            rows[ids] = labels
         if len(functions) == len(waiting):
             labels = {key: np.array([row[key] for row in rows.values()]) for key in CLASSES}
             return LabelledTokens(functions, np.array(list(rows)), labels)

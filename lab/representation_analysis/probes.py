@@ -104,8 +104,8 @@ def predictions(
 ) -> dict[str, dict[str, np.ndarray]]:
     """Return property -> reading -> the classes that the probes at each depth give.
 
-    vectors: [depths, F, T − 1, D]; labels_of: reading -> property -> [F, T]. Probes are fitted on the
-    functions of training; the classes are those of all others, [depths, F', T − 1].
+    vectors: [depths, F, T − 1, D]; labels_of: reading -> property -> [F, T]. Probes are fitted on
+    the functions of training; the classes are those of all others, [depths, F', T − 1].
     """
     held_out = (plan.validation + plan.test, vectors.shape[2])
     found: dict[str, dict[str, list[np.ndarray]]] = {name: {} for name in CLASSES}
