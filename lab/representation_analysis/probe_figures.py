@@ -53,8 +53,9 @@ def probe_figure(
             f"Balanced accuracy of linear probes on functions of other packages; chance is "
             f"{chance}. At depth {reading.best}, which other functions chose: {shown('accuracy')}, "
             f"control task {shown('control')}; token alone {shown('identity')}, position alone "
-            f"{shown('position')}, random weights at most {shown('random_weights')}. The band is "
-            "one standard error over functions on each side."
+            f"{shown('position')}, random weights at most {shown('random_weights')} in the first "
+            f"{present.count(len(reading.random), 'depth')}. The band is one standard error over "
+            "functions on each side."
         ),
         x_label="depth (layers before it)",
         y_label="balanced accuracy",

@@ -70,9 +70,9 @@ def labelled_tokens(
     """Return the functions that the seed draws, split by package.
 
     random.Random(seed) shuffles the top-level packages of the standard library; of each one that
-    has functions to use it takes at most `per_package`, by `sample`. They fill training, validation and
-    test in this order. Where a split is full, the rest of the package is dropped: no package, hence
-    no module, is on two sides.
+    has functions to use it takes at most `per_package`, by `sample`. They fill training, validation
+    and test in this order. Where a split is full, the rest of the package is dropped: no package,
+    hence no module, is on two sides.
 
     A function can be used if it has at least T tokens, at least one default value, and a signature
     that ends before token `signature`. Of functions with the same tokens the first is taken.
