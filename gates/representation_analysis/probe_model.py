@@ -91,10 +91,8 @@ def _streams(model: Any, depths: int | None) -> Any:
     import numpy as np
     import torch
 
-    layers = model.model.layers
-    if depths is not None and depths <= len(layers):
-        # the state that enters a layer does not need the layer
-        model.model.layers = layers[:depths]
+    if depths is not None:
+        model.model.layers = model.model.layers[: depths - 1]  # depth 0 is before the first
     ends: list[Any] = []
     model.model.norm.register_forward_pre_hook(lambda _, inputs: ends.append(inputs[0]))
     batches = []
@@ -103,7 +101,7 @@ def _streams(model: Any, depths: int | None) -> Any:
             warnings.simplefilter("ignore")
             entering = model.model(batch, output_hidden_states=True).hidden_states[:-1]
         batches.append(torch.stack([*entering, ends.pop()])[:, :, 1:].float().numpy())
-    streams = np.concatenate(batches, axis=1)[:depths]
+    streams = np.concatenate(batches, axis=1)
     count = probe_texts.settings()["train"]
     for stream in streams:
         values = stream.astype("float64")
@@ -115,7 +113,7 @@ def _model() -> Any:
     import torch
     from transformers import AutoModelForCausalLM
 
-    return AutoModelForCausalLM.from_pretrained(_folder(), dtype=torch.float32).eval()
+    return AutoModelForCausalLM.from_pretrained(folder(), dtype=torch.float32).eval()
 
 
 def _random_model() -> Any:
@@ -125,10 +123,11 @@ def _random_model() -> Any:
 
     torch.manual_seed(probe_texts.seed())
     drawn = AutoModelForCausalLM.from_config(
-        AutoConfig.from_pretrained(_folder()), dtype=getattr(torch, config()["dtype"])
+        AutoConfig.from_pretrained(folder()), dtype=getattr(torch, config()["dtype"])
     )
     return drawn.float().eval()
 
 
-def _folder() -> Any:
+def folder() -> Any:
+    """Return the folder of the model."""
     return outputs.inputs()[config()["model"]]

@@ -211,9 +211,11 @@ class Places:
             self.starts.append(self.starts[-1] + len(line))
 
     def at(self, line: int, column: int) -> int:
+        """Return the place of a line, counted from 1, and a column, from 0."""
         return self.starts[line - 1] + column
 
     def of(self, node: Any) -> tuple[int, int]:
+        """Return start and end of a node."""
         begin = self.at(node.lineno, node.col_offset)
         return begin, self.at(node.end_lineno, node.end_col_offset)
 
