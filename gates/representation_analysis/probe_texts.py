@@ -1,7 +1,7 @@
 """FEAT-015's probes: functions, tokens and labels, drawn and labelled again.
 
-The rules are those of lab/representation_analysis/README.md. The functions are those of the
-standard library of the Python that judges, which is the one that ran the experiment.
+The rules are those that lab/representation_analysis/probe_texts.py states. The functions are those
+of the standard library of the Python that judges, which is the one that ran the experiment.
 """
 
 from __future__ import annotations
