@@ -3,9 +3,10 @@
 Four levels: token ids, kinds and control dimensions drawn again from the text and the seed
 (drawn.py); all stored arrays from the model (model.py, interventions.py); every number, table and
 figure from the stored arrays (arrays.py, shown.py); every sentence, caption and label from these
-numbers (words.py, pictures.py). Nothing is left to a sample. Random weights must have no massive
-activation, and tokens in another order no similarity. How large the effects are is predicted by the
-plan. Checks that need the model are last, because a mutant is judged until its first failure.
+numbers (words.py, pictures.py). The probes' checks are in probe_checks.py. Nothing is left to a
+sample. Random weights must have no massive activation, and tokens in another order little
+similarity. How large the effects are is predicted by the plan. Checks that need the model are last,
+because a mutant is judged until its first failure.
 """
 
 from __future__ import annotations
@@ -18,10 +19,24 @@ from gates.representation_analysis import (
     interventions,
     model,
     pictures,
+    probe_numbers,
+    probe_words,
     shown,
     words,
 )
 from gates.representation_analysis.arrays import MEASUREMENTS
+from gates.representation_analysis.probe_checks import (
+    test_probe_control_task_is_one_class_per_token_type,  # noqa: F401
+    test_probe_figure_shows_what_was_stored,  # noqa: F401
+    test_probe_findings_say_what_follows_from_the_numbers,  # noqa: F401
+    test_probe_functions_are_those_that_the_seed_draws,  # noqa: F401
+    test_probe_functions_of_one_package_are_in_one_split,  # noqa: F401
+    test_probe_measurement_follows_from_what_was_stored,  # noqa: F401
+    test_probe_settings_are_those_of_the_plan,  # noqa: F401
+    test_probe_tables_follow_from_what_was_stored,  # noqa: F401
+    test_probe_tokens_and_labels_are_those_of_the_functions,  # noqa: F401
+    test_probes_of_the_pinned_model_read_more_than_their_controls,  # noqa: F401
+)
 from gates.shared import outputs, standard, stored
 from gates.shared.standard import (  # noqa: F401 - pytest collects the three checks here
     test_figures_were_drawn_from_their_data,
@@ -46,7 +61,7 @@ MEAN_LOSS = 2e-3  # in the mean of an intervention
 
 
 def test_every_measurement_is_judged() -> None:
-    standard.assert_all_judged(MEASUREMENTS)
+    standard.assert_all_judged((*MEASUREMENTS, *probe_numbers.UNITS))
 
 
 def test_run_was_the_planned_one() -> None:
@@ -96,13 +111,15 @@ def test_measurement_follows_from_what_was_stored(name: str) -> None:
 
 
 def test_report_states_what_was_recomputed() -> None:
-    standard.assert_report_states({name: arrays.measurements()[name] for name in MEASUREMENTS})
+    recomputed = arrays.measurements() | probe_numbers.measurements()
+    standard.assert_report_states(recomputed)
 
 
 def test_findings_say_what_follows_from_the_numbers() -> None:
     """Whole sentences: no number, label or verdict may be another one."""
     findings = outputs.result()["findings"]
-    for actual, expected in zip(findings, words.findings(), strict=True):
+    expected_findings = [*words.findings(), *probe_words.findings()]
+    for actual, expected in zip(findings, expected_findings, strict=True):
         assert words.agree(actual, expected), f"{actual!r}; expected {expected!r}"
     report_text = (outputs.out() / "report.md").read_text("utf-8")
     listed = report_text.partition("## Findings\n")[2].partition("\n## ")[0]
@@ -119,8 +136,9 @@ def test_table_follows_from_what_was_stored(index: int) -> None:
 
 def test_there_are_no_other_tables_and_figures() -> None:
     result = outputs.result()
-    assert len(result["tables"]) == len(shown.TABLES)
-    assert [figure["name"] for figure in result["figures"]] == list(pictures.ORDER)
+    assert len(result["tables"]) == len(shown.TABLES) + len(probe_words.TABLES)
+    names = [figure["name"] for figure in result["figures"]]
+    assert names == [*pictures.ORDER, *probe_words.FIGURES]
 
 
 @pytest.mark.parametrize("name", pictures.ORDER)
@@ -241,3 +259,10 @@ def test_losses_of_every_intervention_agree_with_the_model() -> None:
         change = abs(actual[name] - recomputed) / np.maximum(1, recomputed)
         assert change.max() < LOSS, f"{name}: a token's loss differs by {change.max()}"
         assert change.mean(-1).max() < MEAN_LOSS, f"{name}: differs by {change.mean(-1).max()}"
+
+
+#### the probes, from the model; imported here because checks run in this order
+
+from gates.representation_analysis.probe_checks import (  # noqa: E402
+    test_probe_classes_are_those_of_the_model,  # noqa: F401
+)
