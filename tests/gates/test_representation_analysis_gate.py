@@ -48,7 +48,7 @@ PLAN = "test_run_was_the_planned_one"
 def massive_model() -> models.Loaded:
     """Return a random model of 30 layers in which a few tokens get a massive activation.
 
-    The MLP of layer ONSET writes it to one dimension, for vowels, which some texts begin with.
+    The MLP of layer ONSET writes it to one dimension, for three letters, which some texts begin with.
     """
     from transformers import LlamaForCausalLM
 
@@ -60,15 +60,20 @@ def massive_model() -> models.Loaded:
     model = LlamaForCausalLM(config).eval()
     with torch.no_grad():
         model.model.embed_tokens.weight[:, 7] = 0
-        for letter in "AITe":
+        for letter in "AIT":
             (token,) = loaded.tokenizer.encode(letter)
             model.model.embed_tokens.weight[token, 7] = 2.0
+        for layer in model.model.layers:  # dimension 7 is the embedding's alone
+            layer.self_attn.o_proj.weight[7] = 0
+            layer.mlp.down_proj.weight[7] = 0
         mlp = model.model.layers[ONSET].mlp
         for projection in (mlp.gate_proj, mlp.up_proj):
             projection.weight[0] = 0
             projection.weight[0, 7] = 2.0
         mlp.down_proj.weight[:, 0] = 0
-        mlp.down_proj.weight[DIMENSION, 0] = 4.0
+        mlp.down_proj.weight[DIMENSION, 0] = 2.0
+        for layer in model.model.layers[13:]:  # else layers 12 and 27 are too much alike
+            layer.mlp.down_proj.weight *= 30
     return replace(loaded, model=model)
 
 
