@@ -29,8 +29,7 @@ def lens_logits(model: PreTrainedModel | PeftModel, residual: torch.Tensor) -> t
         CaptureError: the model's family is unknown.
     """
     base = residual_stream.unwrapped(model)
-    stream = residual_stream.residual_stream(base)
-    norm = base.get_submodule(f"{stream.backbone}.{stream.final_norm}")
+    norm = residual_stream.final_norm(base)
     weight: Any = norm.weight
     head: Any = base.get_output_embeddings()
     logits: torch.Tensor = head(norm(residual.to(device=weight.device, dtype=weight.dtype)))

@@ -99,3 +99,9 @@ def layers(model: PreTrainedModel) -> list[torch.nn.Module]:
     """Return the layers of an unwrapped model, first to last."""
     stream = residual_stream(model)
     return list(model.get_submodule(f"{stream.backbone}.{stream.layers}").children())
+
+
+def final_norm(model: PreTrainedModel) -> torch.nn.Module:
+    """Return the norm between the last layer and the head of an unwrapped model."""
+    stream = residual_stream(model)
+    return model.get_submodule(f"{stream.backbone}.{stream.final_norm}")
