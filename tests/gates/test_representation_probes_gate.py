@@ -328,8 +328,7 @@ def test_a_few_classes_that_were_put_right_are_seen(case, tmp_path):
         changed = {name: own[TASK] for name, own in observations.predicted.items()}
         return with_predictions(observations, TASK, {**changed, PART: classes})
 
-    check = "test_probe_accuracies_are_those_of_the_model"
-    assert check in case.failing(case.told(tmp_path / "out", put_right))
+    assert CLASSES_CHECK in case.failing(case.told(tmp_path / "out", put_right))
 
 
 def test_another_property_under_the_name_of_a_property_is_seen(case, tmp_path):
