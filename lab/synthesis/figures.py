@@ -51,16 +51,18 @@ def candidates_figure(assessment: Assessment, prefix: str) -> present.Figure:
         lows.append(low)
         highs.append(high)
     decided_count = sum(result.decided for result in results)
+    repeats = assessment.units.repeats
+    label = f"mean over {repeats}"
     caption = (
-        f"Mean paired difference with its 95 % interval over seeds, which {interval_count} of "
+        f"Mean paired difference with its 95 % interval over {repeats}, which {interval_count} of "
         f"{len(results)} have; {decided_count} exclude 0. The fewest runs are needed by "
         f"{assessment.minimum.candidate.name!r}."
     )
     return present.Figure(
         name=f"{prefix}candidates",
-        title="Comparisons of two settings, one difference per seed",
+        title=f"Comparisons of two settings, one difference per {assessment.units.repeat}",
         caption=caption,
         x_label="comparison",
         y_label="difference of loss (nats/token)",
-        series=(present.Series("mean over seeds", names, effects, band=(lows, highs), kind="bar"),),
+        series=(present.Series(label, names, effects, band=(lows, highs), kind="bar"),),
     )
