@@ -1,4 +1,4 @@
-"""Gate of FEAT-009, FEAT-013 and FEAT-016: does every answer follow from the results, and every score?
+"""Gate of FEAT-009, FEAT-013, FEAT-016: does every answer follow from the results, and every score?
 
 Nothing was trained, so everything is computed again: the rules of questions.json on the inputs'
 results, the plan's predictions by the rule of docs/prd-format.md, the comparisons by their effects

@@ -63,6 +63,6 @@ def candidates_figure(assessment: Assessment, prefix: str) -> present.Figure:
         title=f"Comparisons of two settings, one difference per {assessment.units.repeat}",
         caption=caption,
         x_label="comparison",
-        y_label="difference of loss (nats/token)",
+        y_label=assessment.units.difference,
         series=(present.Series(label, names, effects, band=(lows, highs), kind="bar"),),
     )

@@ -16,8 +16,8 @@ EXPERIMENT = Experiment(
     hypothesis=(
         "More than half of what was predicted before the track holds on its numbers and at least "
         "one prediction does not. The comparison that needs the fewest tokens to be decided is "
-        "the one that sets a single number of the model's state to 0: its effect is many times "
-        "what texts differ by."
+        "one that a single pass of the model decides, not an intervention: that takes a pass for "
+        "each write that is changed."
     ),
     method=(
         "Nothing is trained and no model is run. Each question states a rule and no answer: which "
@@ -28,9 +28,10 @@ EXPERIMENT = Experiment(
         "interval of an estimate, HELD on the claimed side, MISSED on the other, else "
         "INCONCLUSIVE. The minimum interesting experiment is the comparison of two settings that "
         "would have needed the fewest tokens to be decided, given the effect and the standard "
-        "deviation between texts that were measured. All of it is one model: the interval says "
-        "what other texts would show, not what a model trained with another seed would. It is a "
-        "plan made after the fact from few texts, not a second test."
+        "deviation between texts that were measured; what a probe is fitted on is not counted. All "
+        "of it is one model: an interval says what other texts would show, not what a model "
+        "trained with another seed would. It is a plan made after the fact from few texts, not a "
+        "second test."
     ),
     headline=(
         "predictions_missed",

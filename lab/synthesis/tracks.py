@@ -13,11 +13,12 @@ class Units:
     """What the comparisons of a track are repeated over, and what they cost, in words.
 
     repeat: one repetition ("seed"); costs: what is counted of it ("training examples"), the last
-    word of which names the measurement.
+    word of which names the measurement; difference: what is compared, with its unit.
     """
 
     repeat: str = "seed"
     costs: str = "training examples"
+    difference: str = "difference of loss (nats/token)"
 
     @property
     def repeats(self) -> str:
@@ -58,6 +59,10 @@ TRACKS = {
         FOLDER / "track_c.yaml",
         phase=4,
         figure_prefix="representations_",
-        units=Units(repeat="text", costs="tokens"),
+        units=Units(
+            repeat="text",
+            costs="tokens",
+            difference="difference (nats/token, or of a share)",
+        ),
     ),
 }

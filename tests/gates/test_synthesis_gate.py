@@ -1,4 +1,4 @@
-"""The gate of FEAT-009, FEAT-013 and FEAT-016 passes what follows from the results and sees every lie.
+"""The gate of the self-assessments passes what follows from the results and sees every lie.
 
 The runner finds it able to fail for each track. What it says of a forgery is tested on track A.
 """

@@ -1,6 +1,7 @@
 """Plausible results of a track, made from the names that its questions read.
 
-FEAT-009, FEAT-013, FEAT-016 and the quiz are tested on them. Without another name they are track A's.
+FEAT-009, FEAT-013, FEAT-016 and the quiz are tested on them. Without another name they are track
+A's.
 """
 
 from __future__ import annotations
