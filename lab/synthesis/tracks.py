@@ -13,12 +13,16 @@ class Units:
     """What the comparisons of a track are repeated over, and what they cost, in words.
 
     repeat: one repetition ("seed"); costs: what is counted of it ("training examples"), the last
-    word of which names the measurement; difference: what is compared, with its unit.
+    word of which names the measurement; effect, difference: what a comparison's effect is, and what
+    is compared, with its unit; title: of their figure; fewest: what of is said to be needed there.
     """
 
     repeat: str = "seed"
     costs: str = "training examples"
+    effect: str = "Mean paired difference"
     difference: str = "difference of loss (nats/token)"
+    title: str = "Comparisons of two settings, one difference per seed"
+    fewest: str = "runs"
 
     @property
     def repeats(self) -> str:
@@ -62,7 +66,10 @@ TRACKS = {
         units=Units(
             repeat="text",
             costs="tokens",
-            difference="difference (nats/token, or of a share)",
+            effect="Difference",
+            difference="difference (nats/token or share)",
+            title="Comparisons of two settings, errors by leaving out one text at a time",
+            fewest="tokens",
         ),
     ),
 }
