@@ -1,1 +1,1 @@
-"""Activation extraction: what the extractor records of the residual stream, and that it is right."""
+"""Activation extraction: is what the extractor records the residual stream?"""

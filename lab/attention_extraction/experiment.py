@@ -77,8 +77,8 @@ def measure(ctx: Context) -> ExtractionObservations:
     import torch
 
     from lab.attention_extraction import measuring
-    from lab.attention_extraction.families import CHANGES
     from lab.instruments import sequences, sweep
+    from lab.instruments.families import CHANGES
 
     config = ctx.config
     artifacts = ctx.out / "artifacts"

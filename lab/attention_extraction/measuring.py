@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from lab.attention_extraction import families
 from lab.attention_extraction.measured import OFFSET, FamilyArrays, Guards, ModelArrays, Pair
 from lab.attention_extraction.parity import eager_patterns, wide_softmax
-from lab.instruments import adapters, models, sequences
+from lab.instruments import adapters, families, models, sequences
 from lab.instruments.adapters import LoraSettings
 from lab.instruments.attention import CaptureError
 from lab.instruments.capture import SHAPES, AttentionExtractor

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from lab.attention_extraction.families import CHANGES
 from lab.attention_extraction.measured import WRAPPERS, ExtractionObservations
 from lab.attention_extraction.numbers import family_row
 from lab.contract import Table
+from lab.instruments.families import CHANGES
 
 KINDS = {
     "float32": "float32, sdpa",

@@ -108,10 +108,10 @@ class AttentionExtractor:
         count = self.config.num_hidden_layers
         if layers is None:
             layers = range(count)
-        self.layers = _chosen("layer", layers, count)
+        self.layers = chosen("layer", layers, count)
         self.heads = None
         if heads is not None:
-            self.heads = _chosen("head", heads, self.config.num_attention_heads)
+            self.heads = chosen("head", heads, self.config.num_attention_heads)
         self.positions = None if positions is None else tuple(positions)
         self.dtype = dtype
         self.folder = folder
@@ -240,7 +240,7 @@ class AttentionExtractor:
             raise CaptureError(msg)
         self._recorded.add(layer)
         if self.positions is not None:
-            _chosen("position", self.positions, call.query.shape[2])
+            chosen("position", self.positions, call.query.shape[2])
 
         # 2. The statistics.
         if self.with_statistics:
@@ -299,7 +299,7 @@ def _whole(recorded: torch.Tensor | RowBlocks) -> torch.Tensor:
     return recorded.whole() if isinstance(recorded, RowBlocks) else recorded
 
 
-def _chosen(what: str, numbers: Sequence[int], count: int) -> tuple[int, ...]:
+def chosen(what: str, numbers: Sequence[int], count: int) -> tuple[int, ...]:
     """Return the numbers; refuse an empty choice, and a number that is not below `count`."""
     if not numbers:
         msg = f"no {what} is chosen; leave {what}s out to record all"

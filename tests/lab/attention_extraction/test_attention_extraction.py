@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from lab.attention_extraction import experiment, figures, numbers, report
-from lab.attention_extraction.families import CHANGES
 from lab.config import load_config
 from lab.contract import Context, Inputs, Measurement, conduct
+from lab.instruments.families import CHANGES
 from lab.present import Heatmap
 from tests.gates.conftest import ROOT
 

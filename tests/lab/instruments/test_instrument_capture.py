@@ -5,11 +5,11 @@ import copy
 import pytest
 import torch
 
-from lab.attention_extraction.families import CHANGES, VOCABULARY, build
 from lab.attention_extraction.parity import eager_patterns, wide_softmax
 from lab.instruments import adapters, attention, models, packing, sequences
 from lab.instruments.attention import AttentionStatistics, CaptureError
 from lab.instruments.capture import SHAPES, AttentionExtractor
+from lab.instruments.families import CHANGES, VOCABULARY, build
 
 TOKENS = 24
 FAMILIES = tuple(CHANGES)
