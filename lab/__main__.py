@@ -1,8 +1,8 @@
 """`python -m lab`: list experiments.
 
 `python -m lab quiz TRACK` asks about a track's results; `python -m lab attention "any text"` writes
-a page that shows where a model's heads look. The list reads the sources without importing them, so
-torch is never loaded for it.
+a page that shows where a model's heads look; `python -m lab fits MODEL` says on which devices a
+training fits. The list reads the sources without importing them, so torch is never loaded for it.
 """
 
 from __future__ import annotations
@@ -71,6 +71,10 @@ def main(argv: list[str] | None = None) -> None:
             from lab.attention_views.command import main as write_page
 
             sys.exit(write_page(argv[1:]))
+        case ["fits"]:
+            from lab.hardware.command import main as answer
+
+            sys.exit(answer(argv[1:]))
 
     # 1. The arguments.
     parser = argparse.ArgumentParser(
@@ -79,7 +83,8 @@ def main(argv: list[str] | None = None) -> None:
         epilog=(
             "`python -m lab quiz track-a` (or track-b, track-c) asks about the results of a track, "
             'and grades by them; `python -m lab attention "any text"` writes a page of a model\'s '
-            "attention."
+            "attention; `python -m lab fits MODEL` says where a training fits, in what time, at "
+            "what price."
         ),
     )
     parser.add_argument("--json", action="store_true", help="one JSON list on stdout")
