@@ -17,6 +17,7 @@ NF4_BYTES = 0.5  # of a weight in 4 bits
 BLOCK = 64  # weights that share a scale (Dettmers et al. 2023, arXiv:2305.14314)
 SCALES_BLOCK = 256  # scales that share a scale of their own
 FLOAT32 = 4  # bytes
+INT64 = 8
 GROUP_ROWS = 128  # tokens whose logits `fused_cross_entropy` holds at one time
 
 Method = Literal["full", "lora", "qlora"]
@@ -197,28 +198,32 @@ def absmax_bytes(shape: ModelShape, *, double_quant: bool) -> int:
 def activation_bytes(shape: ModelShape, setup: TrainingSetup) -> int:
     """Return the bytes that autograd keeps of the forward pass, without the logits."""
     per_layer = layer_activation_bytes(shape, setup)
+    layers = shape.layers * per_layer
     if setup.checkpointing:
-        inputs = setup.tokens * shape.width * setup.weight_bytes
-        return shape.layers * inputs + per_layer
-    # the last norm's input, its scale per token, and the gradient that the loss keeps [S, d]
-    last = FLOAT32 * setup.tokens * (shape.width + 1)
-    return shape.layers * per_layer + last
+        layers = shape.layers * setup.tokens * shape.width * setup.weight_bytes + per_layer
+    # cosines and sines of the positions, the gradient that the loss keeps, and three lists of
+    # positions: of rows in the pack, of the pack in rows, of supervised tokens
+    floats = 2 * shape.head_width * setup.tokens + shape.width * setup.supervised_tokens
+    positions = 2 * setup.tokens + setup.supervised_tokens
+    return layers + setup.weight_bytes * floats + INT64 * positions
 
 
 def layer_activation_bytes(shape: ModelShape, setup: TrainingSetup) -> int:
     """Return the bytes that autograd keeps of one layer.
 
-    Two norms' inputs in float32 and outputs; rotated queries, keys and values (each key head
-    repeated for the queries that share it); attention's result in rows of sequences and in the
-    pack's order, and its log-sum-exp; the wide activations of the MLP: gate, activated gate, up and
-    their product, or without a gate the activation's input and output; each adapter's product of
-    rank r.
+    Two norms' inputs (in float32) and outputs; rotated queries, keys and values; attention's result
+    in rows of sequences and in the pack's order, and its log-sum-exp; the wide activations of the
+    MLP: gate, activated gate, up and their product, or without a gate the activation's input and
+    output; each adapter's product of rank r. Exact for Llama in float32: a test holds it against
+    autograd's own tensors. The last norm takes the place of the first layer's first one, below
+    which nothing is trained.
     """
     queries = shape.query_heads * shape.head_width
+    keys = shape.key_heads * shape.head_width
     wide = 2
     if shape.gated:
         wide = 4
-    elements = 2 * shape.width + 5 * queries + wide * shape.mlp_width
+    elements = 2 * shape.width + 3 * queries + 2 * keys + wide * shape.mlp_width
     if setup.method != "full":
         elements += setup.rank * len(shape.layer_linears)
     # norms: inputs and one number per token; attention: the log-sum-exp of each head

@@ -199,7 +199,7 @@ def _shape(config: Mapping[str, Any], name: str) -> ModelShape:
         key_heads = heads  # GPT-2 and GPT-NeoX share no key heads, whatever a config says
     head_width = sizes.get("head_dim", width // heads)
     qkv_bias, output_bias, mlp_bias = (
-        sizes.get(bias, False) is True or bias is True for bias in family.biases
+        bias is True or bool(sizes.get(str(bias))) for bias in family.biases
     )
     head_norms = {
         "none": 0,

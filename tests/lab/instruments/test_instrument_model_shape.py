@@ -79,7 +79,7 @@ def test_missing_size_is_named() -> None:
 
 @pytest.mark.model
 def test_smollm2_is_counted_exactly() -> None:
-    config = json.loads((pretrained.cache_folder() / "config.json").read_text())
+    config = json.loads((pretrained.cache_folder() / pretrained.NAME / "config.json").read_text())
     shape = ModelShape.from_config(config)
     assert shape.total == 134_515_008
     assert shape.linear_parameters == 106_168_320
