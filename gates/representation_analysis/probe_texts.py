@@ -11,6 +11,7 @@ import bisect
 import io
 import json
 import random
+import string
 import sysconfig
 import textwrap
 import tokenize
@@ -37,6 +38,7 @@ NO_LIBRARY = {
     "tkinter",
     "distutils",
 }
+PLAIN = set(string.printable) - set("\r\v\f")  # of these alone a file may be made
 Drawn = dict[str, Any]
 
 
@@ -152,6 +154,8 @@ def _candidates(path: Path, module: str, tokenizer: Any) -> list[Drawn]:
     """Return the functions of a file that can be used."""
     try:
         content = path.read_bytes().decode("ascii")
+        if set(content) - PLAIN:
+            return []
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             tree = ast.parse(content)
@@ -191,15 +195,16 @@ def _labelled(text: str, tokenizer: Any) -> Drawn:
     if end > spans[last][0]:
         return {"is_usable": False}
     strings = _strings(text)
-    part, string = [], []
+    part, inside_string = [], []
     for start, stop in spans:
         shown = [place for place in range(start, stop) if not text[place].isspace()]
         place = shown[0] if shown else start
-        string.append(int(any(a <= place < b for a, b in strings)))
+        inside_string.append(int(any(a <= place < b for a, b in strings)))
         inside = [name for a, b, name in spans_of_part if a <= place < b]
         other = "punctuation" if place < end else "body"
         part.append(PARTS.index(inside[0] if inside else other))
-    return {"is_usable": True, "ids": encoded.ids[:total], "part": part, "string": string}
+    found = {"is_usable": True, "ids": encoded.ids[:total]}
+    return found | {"part": part, "string": inside_string}
 
 
 class Places:

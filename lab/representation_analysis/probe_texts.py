@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import io
 import random
+import string
 import sysconfig
 import textwrap
 import tokenize
@@ -33,7 +34,9 @@ from lab.representation_analysis.probe_measured import (
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
+# Every byte is one character, and a line ends where Python and `splitlines` say so alike: a form
+# feed ends a line for the latter only.
+PLAIN = frozenset(string.printable) - frozenset("\r\v\f")
 # what opens and closes a string with fields: f"…" from Python 3.12 on, t"…" from 3.14 on
 OPENING = {"FSTRING_START", "TSTRING_START"}
 CLOSING = {"FSTRING_END", "TSTRING_END"}
@@ -159,8 +162,8 @@ def token_labels(text: str, characters: np.ndarray, spans: list[tuple[int, int]]
 def sources(path: Path, module: str) -> Iterator[Source]:
     """Yield the functions of a file that have a default value, without functions inside functions.
 
-    Left out are `async def`, texts that are not ASCII, and functions with a line that is less
-    indented than their `def`.
+    Left out are `async def`, functions with a line that is less indented than their `def`, and
+    files with a character that is not in PLAIN.
     """
     with warnings.catch_warnings():
         # Old modules contain escapes of which newer Pythons warn; they are not ours to fix.
@@ -168,7 +171,9 @@ def sources(path: Path, module: str) -> Iterator[Source]:
         try:
             content = path.read_bytes().decode("ascii")
             tree = ast.parse(content)
-        except (SyntaxError, UnicodeDecodeError):
+        except (SyntaxError, UnicodeDecodeError):  # a template, or code for another Python
+            return
+        if not PLAIN.issuperset(content):
             return
         lines = content.splitlines(keepends=True)
         for name, node in _functions(tree, ()):
@@ -178,7 +183,7 @@ def sources(path: Path, module: str) -> Iterator[Source]:
                 yield Source(module, name, text, *_classes(text))
 
 
-def _functions(node: ast.AST, outer: tuple[str, ...]) -> Iterator[tuple[str, FunctionNode]]:
+def _functions(node: ast.AST, outer: tuple[str, ...]) -> Iterator[tuple[str, ast.FunctionDef]]:
     for child in ast.iter_child_nodes(node):
         match child:
             case ast.FunctionDef():

@@ -70,6 +70,11 @@ def test_strings_have_their_quotes_and_comments_are_code(source):
     assert inside == ['"a:b"', '"Box"', '"""Put', '"it"', 'in."""', 'f"{size!r}', 'x"']
 
 
+def test_a_file_whose_lines_are_counted_in_two_ways_is_left_out(tmp_path):
+    (tmp_path / "box.py").write_text(f"# a form feed: \f\n{SOURCE}")
+    assert list(sources(tmp_path / "box.py", "box")) == []
+
+
 def library(folder, packages=8):
     """Write packages of three functions each; in each two have the same first tokens."""
     for package in range(packages):
