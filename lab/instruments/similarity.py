@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 
 OUTLIER = 10.0  # times the median norm
+CHUNK = 2**18  # products that are widened to float64 at once
 
 
 def outlier_tokens(norms: torch.Tensor) -> torch.Tensor:
@@ -53,14 +54,18 @@ def cka_of_products(k: torch.Tensor, m: torch.Tensor) -> float:
 
 
 def cka_matrix(states: torch.Tensor) -> torch.Tensor:
-    """Return the linear CKA of every pair of layers, float32 [L, L]; states: [L, N, D]."""
+    """Return the linear CKA of every pair of layers, float64 [L, L]; states: [L, N, D]."""
     rows = []
     for layer in states:
         x = _centred(layer).float()
-        product = x @ x.T
-        rows.append((product / product.norm()).flatten())
+        rows.append((x @ x.T).flatten())
     stacked = torch.stack(rows)  # [L, N²]
-    return stacked @ stacked.T
+    # Summed in float64, a part at a time: N² terms of very different size.
+    shared = torch.zeros(len(states), len(states), dtype=torch.float64, device=states.device)
+    for part in stacked.split(CHUNK, dim=1):
+        shared += part.double() @ part.double().T
+    own = shared.diagonal().sqrt()
+    return shared / (own[:, None] * own)
 
 
 def _centred(x: torch.Tensor) -> torch.Tensor:

@@ -5,6 +5,7 @@ run(ctx)
         record            one pass of the text: stream and writes; the same with random weights
         stream_of, …      norms, massive activations, writes, lens, similarity (recording.py)
         interventions_of  on other text: one number changed, writes replaced (intervening.py)
+    observe_probes    linear probes of functions whose parts are known (probes.py)
     store                 arrays under artifacts/
     measurements, tables, findings, figures    made from the observations
 """
@@ -33,7 +34,8 @@ EXPERIMENT = Experiment(
         "thousands of times as large as the others; the model cannot do without them, but needs "
         "only their mean. The MLP writes more than attention, and the length of a write does not "
         "tell what it is worth. The logit lens comes near the output only in late layers. The few "
-        "tokens of huge norm make layers look alike that are not."
+        "tokens of huge norm make layers look alike that are not. From the stream one can read "
+        "more of a function's syntax than from its tokens alone, where the model was trained."
     ),
     method=(
         "Running text of Python's documentation passes the model once; kept are the residual "
@@ -48,7 +50,10 @@ EXPERIMENT = Experiment(
         "CKA (Kornblith et al. 2019, arXiv:1905.00414) is given with all tokens, without the first "
         "ones, and without all tokens whose norm is above 10 times the median in some layer. "
         "Controls: the same model with random weights, and tokens of one layer in another order. "
-        "Errors are those of sequences left out one by one."
+        "Linear probes read the part of a signature and whether a token is inside a string, of "
+        "functions of the standard library whose packages are in no other split; controls are a "
+        "random class per token type (Hewitt and Liang 2019, arXiv:1909.03368), a table of token "
+        "types, and random weights. Errors are those of sequences or functions left out one by one."
     ),
     headline=(
         "norm_growth",
@@ -58,6 +63,7 @@ EXPERIMENT = Experiment(
         "norm_ablation_correlation",
         "lens_agreement_depth",
         "cka_outlier_gap",
+        "probe_part_over_identity",
     ),
     packages=("torch", "transformers"),
 )
@@ -67,17 +73,22 @@ def run(ctx: Context) -> Outcome:
     """Measure, store the arrays, and return numbers, tables, findings and figures."""
     from lab.representation_analysis.figures import figures
     from lab.representation_analysis.numbers import measurements
+    from lab.representation_analysis.probe_figures import probe_figures
+    from lab.representation_analysis.probe_numbers import probe_measurements
+    from lab.representation_analysis.probe_report import probe_findings, probe_tables
     from lab.representation_analysis.report import findings
     from lab.representation_analysis.tables import tables
 
     observations, environment = measure(ctx)
     store(ctx.out, observations)
+    probes = observations.probes
     numbers = measurements(observations)
+    probe_numbers = probe_measurements(probes)
     return Outcome(
-        numbers,
-        tables=tables(observations, numbers),
-        findings=findings(observations.plan, numbers),
-        figures=figures(observations, numbers),
+        numbers | probe_numbers,
+        tables=[*tables(observations, numbers), *probe_tables(probes)],
+        findings=[*findings(observations.plan, numbers), *probe_findings(probe_numbers)],
+        figures=[*figures(observations, numbers), *probe_figures(probes, probe_numbers)],
         environment=environment,
     )
 
@@ -87,6 +98,8 @@ def measure(ctx: Context) -> tuple[Observations, dict[str, Any]]:
     from lab.instruments import sequences
     from lab.representation_analysis import intervening, recording
     from lab.representation_analysis.numbers import target_layer
+    from lab.representation_analysis.probe_measured import ProbePlan
+    from lab.representation_analysis.probes import observe_probes
 
     # 1. The model and the text: the last windows are there to intervene on.
     plan = AnalysisPlan.from_config(ctx.config)
@@ -97,24 +110,33 @@ def measure(ctx: Context) -> tuple[Observations, dict[str, Any]]:
     test_ids = windows[plan.count :, : plan.test_length].to(model.device)
 
     # 2. One pass of the text, and one with random weights.
-    ctx.progress(0, 5, "the stream")
+    ctx.progress(0, 9, "the stream")
     recorded = recording.record(model, ids)
     stream = recording.stream_of(recorded.stream)
-    ctx.progress(1, 5, "random weights")
-    control = recording.record(recording.untrained(model, ctx.seed), ids).stream
+    ctx.progress(1, 9, "random weights")
+    untrained = recording.untrained(model, ctx.seed)
+    control = recording.record(untrained, ids).stream
 
     # 3. What follows from them.
-    ctx.progress(2, 5, "writes and lens")
+    ctx.progress(2, 9, "writes and lens")
     writes = recording.writes_of(model, recorded)
     lens = recording.lens_of(model, recorded, plan)
-    ctx.progress(3, 5, "similarity of layers")
+    ctx.progress(3, 9, "similarity of layers")
     similarity = recording.similarity_of(recorded.stream, control, plan, ctx.seed)
 
     # 4. The causal tests.
-    ctx.progress(4, 5, "interventions")
+    ctx.progress(4, 9, "interventions")
     target = intervening.target_of(target_layer(stream), stream, recorded.stream, plan, ctx.seed)
     interventions = intervening.interventions_of(model, test_ids, target, recorded.writes, plan)
-    ctx.progress(5, 5, "numbers and figures")
+
+    # 5. The probes.
+    probes = observe_probes(
+        loaded,
+        untrained,
+        ProbePlan.from_config(ctx.config["probes"]),
+        ctx.seed,
+        lambda done, _total, note: ctx.progress(5 + done, 9, note),
+    )
     observations = Observations(
         plan=plan,
         ids=ids.cpu().numpy(),
@@ -126,6 +148,7 @@ def measure(ctx: Context) -> tuple[Observations, dict[str, Any]]:
         lens=lens,
         similarity=similarity,
         interventions=interventions,
+        probes=probes,
     )
     environment = {
         "model": ctx.config["model"],
@@ -153,6 +176,8 @@ def store(out: Path, observations: Observations) -> None:
     """Write the arrays below artifacts/."""
     import numpy as np
 
+    from lab.representation_analysis.probes import store_probes
+
     folder = out / "artifacts"
     folder.mkdir(exist_ok=True)
     ids = {
@@ -176,6 +201,7 @@ def store(out: Path, observations: Observations) -> None:
     save_arrays(folder / "similarity.safetensors", cka)
     save_arrays(folder / "interventions.safetensors", losses | {"ablated": interventions.ablated})
     target = vars(interventions.target) | {"others": list(interventions.target.others)}
+    store_probes(folder, observations.probes)
     path = folder / "target.json"
     path.write_text(json.dumps(target, indent=1) + "\n", encoding="utf-8")
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lab.config import Config
+from lab.representation_analysis.probe_measured import ProbeObservations
 
 PARTS = ("attention", "mlp")  # what a layer adds to the stream, in this order in arrays
 
@@ -171,6 +172,7 @@ class Observations:
     lens: Lens
     similarity: Similarity
     interventions: Interventions
+    probes: ProbeObservations
 
     @property
     def layers(self) -> int:

@@ -221,8 +221,8 @@ def text_numbers(observations: Observations) -> dict[str, float | None]:
     every = observations.stream.norms.mean((0, 2), dtype="float64")
     agreement, _ = lens_profile(observations)
     layers = observations.layers
-    late = np.zeros(observations.ids.shape, dtype=bool)
-    late[:, late.shape[1] // 2 :] = True
+    length = observations.plan.length
+    late = np.broadcast_to(np.arange(length) >= length // 2, observations.ids.shape)
     late_norm, early_norm = (relative_norm(observations, half) for half in (late, ~late))
     by_kind = kind_norms(observations)
     return {

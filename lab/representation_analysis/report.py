@@ -89,7 +89,8 @@ def _zeroed_finding(plan: AnalysisPlan, measurements: Measurements) -> str:
     return (
         f"Dimension {measurements['massive_dimension'].value} of the first token set to 0 "
         "multiplies the perplexity of other text, "
-        f"{present.quantity(measurements['perplexity_base'])}, by {present.quantity(zeroed)}; set to its mean, by {present.quantity(mean)}: {verdict}. "
+        f"{present.quantity(measurements['perplexity_base'])}, by {present.quantity(zeroed)}; set "
+        f"to its mean, by {present.quantity(mean)}: {verdict}. "
         f"Of {plan.dimensions} other dimensions set to 0, the one that changes most gives "
         f"{present.quantity(other)}."
     )
