@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -95,13 +96,10 @@ def measure(ctx: Context) -> HardwareObservations:
         # 1. The shapes and the rates.
         ctx.progress(0, total, "random models of other shapes")
         folders = training_runs.build_shapes(base, config["shapes"], Path(scratch), ctx.seed)
-        shapes = {}
-        for name, folder in folders.items():
-            text = (folder / "config.json").read_text("utf-8")
-            shapes[name] = ModelShape.from_config(json.loads(text), name)
-            path = ctx.out / "artifacts" / "configs" / f"{name}.json"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, "utf-8")
+        stored = json.loads((base / "config.json").read_text("utf-8"))
+        documents = {name: stored | change for name, change in config["shapes"].items()}
+        store_configs(ctx.out / "artifacts" / "configs", documents)
+        shapes = {name: ModelShape.from_config(one, name) for name, one in documents.items()}
         ctx.progress(1, total, "rates of this machine")
         timings = training_runs.in_new_process(
             rates.measure_rates, shapes["base"], config["repeats"], ctx.seed
@@ -133,6 +131,13 @@ def plans(config: Any) -> list[RunPlan]:
             )
         )
     return planned
+
+
+def store_configs(folder: Path, documents: Mapping[str, Any]) -> None:
+    """Write the config of each shape."""
+    folder.mkdir(parents=True)
+    for name, document in documents.items():
+        (folder / f"{name}.json").write_text(json.dumps(document, indent=1) + "\n", "utf-8")
 
 
 def store(artifacts: Path, observations: HardwareObservations) -> None:
