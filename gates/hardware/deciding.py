@@ -275,6 +275,7 @@ def levers(known: Facts) -> Iterator[Lever]:
     yield "all purchase prices", "times", 1.0, infinite, _multiplier("prices", "purchase")
     yield "speed of this machine", "times", 1.0, infinite, _speed(is_here=True)
     yield "speed of all GPUs", "times", 1.0, infinite, _speed(is_here=False)
+    yield "memory of this machine", "times", 1.0, infinite, _larger
     yield "runs of all needs", "times", 1.0, infinite, _more_runs
     for index, need in enumerate(known["needs"]):
         for field, name, unit in (
@@ -318,6 +319,11 @@ def _keep_free(changed: Facts, share: float) -> None:
     for costs in changed["cost"].values():
         for cost in costs.values():
             cost["usable"] *= (1 - share) / (1 - before)
+
+
+def _larger(changed: Facts, factor: float) -> None:
+    for costs in changed["cost"].values():
+        costs[HERE]["usable"] *= factor
 
 
 def _more_runs(changed: Facts, factor: float) -> None:

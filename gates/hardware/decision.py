@@ -162,10 +162,11 @@ def test_table_of_the_decision(title: str) -> None:
     assert len(tables[0]["rows"]) == len(rows)
     for actual, expected in zip(tables[0]["rows"], rows, strict=True):
         assert len(actual) == len(expected)
-        assert all(map(_same_cell, actual, expected)), f"{actual}; expected {expected}"
+        assert all(map(same_cell, actual, expected)), f"{actual}; expected {expected}"
 
 
-def _same_cell(actual: Any, expected: Any) -> bool:
+def same_cell(actual: Any, expected: Any) -> bool:
+    """Return whether a cell is the expected one: texts word by word, numbers to rounding."""
     if isinstance(expected, str):
         return isinstance(actual, str) and decision_words.agree(actual, expected)
     return outputs.same(actual, expected, 1e-5)

@@ -139,7 +139,7 @@ def _changes(flips: list[dict[str, Any]]) -> str:
             f"{plain(flip['value'])} ({written(fold(flip))}-fold), then {then}"
         )
     if parts:
-        return f"What would change it, the nearest first: {'; '.join(parts)}."
+        return f"What would change it, each number alone, the nearest first: {'; '.join(parts)}."
     return (
         "No number of needs.yaml or prices.yaml changes the recommendation within a factor of "
         f"{10**DECADES}, each changed alone."

@@ -24,6 +24,39 @@ THRESHOLDS = (
     "host_price",
     "rented_hours_extra",
 )
+# What datasheets and the hub publish: a row of such a name cannot say something else. ECC takes
+# some of the memory, and boards differ a little.
+KNOWN_DEVICES = {  # GiB, GB/s, dense TFLOPS with 16 bits, W
+    "RTX 3060 12GB": (12, 360, 25.5, 170),
+    "RTX 4060 Ti 16GB": (16, 288, 44, 165),
+    "T4": (16, 320, 65, 70),
+    "RTX 3090": (24, 936, 71, 350),
+    "L4": (24, 300, 121, 72),
+    "RTX 4090": (24, 1008, 165, 450),
+    "RTX 5090": (32, 1792, 209.5, 575),
+    "A100 40GB": (40, 1555, 312, 400),
+    "L40S": (48, 864, 362, 350),
+    "A100 80GB": (80, 2039, 312, 400),
+    "H100 80GB": (80, 3350, 989, 700),
+    "H200 141GB": (141, 4800, 989, 700),
+}
+KNOWN_PARAMETERS = {  # by repository on the hub
+    "HuggingFaceTB/SmolLM2-135M": 134_515_008,
+    "HuggingFaceTB/SmolLM2-360M": 361_821_120,
+    "HuggingFaceTB/SmolLM2-1.7B": 1_711_376_384,
+    "Qwen/Qwen2.5-0.5B": 494_032_768,
+    "Qwen/Qwen2.5-1.5B": 1_543_714_304,
+    "Qwen/Qwen2.5-7B": 7_615_616_512,
+    "Qwen/Qwen2.5-14B": 14_770_033_664,
+    "Qwen/Qwen2.5-32B": 32_763_876_352,
+    "Qwen/Qwen2.5-72B": 72_706_203_648,
+    "meta-llama/Llama-3.2-1B": 1_235_814_400,
+    "meta-llama/Llama-3.2-3B": 3_212_749_824,
+    "meta-llama/Llama-3.1-8B": 8_030_261_248,
+    "meta-llama/Llama-3.1-70B": 70_553_706_496,
+}
+FIELDS = ("memory_gib", "bandwidth_gb_s", "peak_tflops", "watts")
+TOLERANCE = 0.1  # of a datasheet's number
 
 
 def document(name: str) -> Any:
@@ -48,8 +81,12 @@ def assert_valid() -> None:
     # 1. Devices and prices.
     devices = document("devices.yaml")["devices"]
     for device in devices:
-        assert_positive(device, "memory_gib", "bandwidth_gb_s", "peak_tflops", "watts")
+        assert_positive(device, *FIELDS)
         assert_sourced(device)
+        published = KNOWN_DEVICES.get(device["name"])
+        if published is not None:
+            for field, value in zip(FIELDS, published, strict=True):
+                assert abs(device[field] / value - 1) < TOLERANCE, f"{device['name']}: {field}"
     names = [device["name"] for device in devices]
     assert_unique(names)
     prices = document("prices.yaml")
@@ -82,9 +119,11 @@ def assert_valid() -> None:
 
 
 def assert_counted(model: dict[str, Any]) -> None:
-    """Check a model's published number of parameters against its matrices and its embedding."""
+    """Check a model's published number of parameters, also against its matrices and embedding."""
     config = model["config"]
     sizes = sizes_of(config, model["parameters"])
+    published = KNOWN_PARAMETERS.get(model["repository"])
+    assert published in (None, model["parameters"]), model["name"]
     copies = 1 if config["tie_word_embeddings"] else 2
     counted = sizes.linear + copies * sizes.vocabulary * sizes.d
     # what is left out, norms and biases, is less than a thousandth

@@ -118,7 +118,7 @@ def changes(decision: Decision) -> str:
             f"{number(10**DECADES)}, each changed alone."
         )
     parts = [flip_words(flip) for flip in nearest_flips(decision, SHOWN_FLIPS)]
-    return "What would change it, the nearest first: " + "; ".join(parts) + "."
+    return "What would change it, each number alone, the nearest first: " + "; ".join(parts) + "."
 
 
 def flip_words(flip: Flip) -> str:

@@ -97,6 +97,7 @@ def levers(catalogue: Catalogue, estimates: Estimates, here: str) -> Iterator[Le
     yield _reserve_lever(catalogue, estimates)
     yield from _price_levers(catalogue, estimates)
     yield from _speed_levers(catalogue, estimates, here)
+    yield _memory_lever(catalogue, estimates, here)
     yield _runs_lever(catalogue, estimates)
     for need in catalogue.needs:
         yield from _need_levers(catalogue, estimates, need)
@@ -133,6 +134,17 @@ def _reserve_lever(catalogue: Catalogue, estimates: Estimates) -> Lever:
         return catalogue, other
 
     return Lever("share of memory kept free", stated, "", changed, SHARE_LIMIT)
+
+
+def _memory_lever(catalogue: Catalogue, estimates: Estimates, here: str) -> Lever:
+    def changed(factor: float) -> tuple[Catalogue, Estimates]:
+        other = dict(estimates)
+        for key, one in estimates.items():
+            if key[1] == here:
+                other[key] = replace(one, usable_bytes=factor * one.usable_bytes)
+        return catalogue, other
+
+    return Lever("memory of this machine", 1.0, "times", changed)
 
 
 def _price_levers(catalogue: Catalogue, estimates: Estimates) -> Iterator[Lever]:

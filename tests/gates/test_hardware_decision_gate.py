@@ -1,20 +1,27 @@
 """The part of FEAT-017's gate that judges the decision: an honest run passes, no lie does."""
 
 import json
+import random
 import re
 import shutil
 
 import pytest
 import yaml
 
+from gates.hardware import decision, decision_words
 from gates.hardware.decision import NAMES, TITLES
+from gates.shared import outputs
 from lab.hardware import decision as deciding
 from lab.hardware import decision_outcome as outcome
 from lab.hardware.catalogue import FILES, FOLDER
+from lab.hardware.decision_numbers import decision_measurements
+from lab.hardware.decision_report import decision_findings
+from lab.hardware.decision_tables import decision_tables
 from lab.hardware.recommendation import Verdict
 from tests.gates import warm
-from tests.gates.conftest import run_experiment
+from tests.gates.conftest import ROOT, assert_judges_every_measurement, run_experiment
 from tests.lab.hardware.machine import small_machine
+from tests.soak import mark_soak
 
 GATE = "hardware/decision.py"
 ANSWER = "test_recommendation_and_its_reasons_are_stated_word_by_word"
@@ -211,6 +218,16 @@ def test_a_flip_at_another_value(judged, tmp_path, monkeypatch):
             lambda d: d["thresholds"].update(months=12),
             f"{TABLE}[The rule, and its thresholds]",
         ),
+        (
+            "devices.yaml",
+            lambda d: d["devices"][3].update(memory_gib=48),
+            "test_what_the_user_stated_is_valid",
+        ),
+        (
+            "devices.yaml",
+            lambda d: d["devices"][5].update(peak_tflops=330.3),  # with sparsity
+            "test_what_the_user_stated_is_valid",
+        ),
         ("models.yaml", lambda d: d["models"].pop(0), "test_what_the_user_stated_is_valid"),
         (
             "models.yaml",
@@ -239,25 +256,102 @@ def test_a_figure_with_other_numbers(judged, mutant, figure):
     assert warm.fails(check, GATE, mutant, judged[1])
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda needs: needs.update(needs=needs["needs"][:2]),  # stay
-        lambda needs: needs["needs"][2].update(runs_per_month=150),  # upgrade
-        lambda needs: needs["thresholds"].update(rent_budget=0),  # upgrade, for want of a budget
-        lambda needs: needs["thresholds"].update(rent_budget=0, purchase_budget=0),  # change
-        lambda needs: needs["needs"][3].update(method="full"),  # change: nothing meets it
-        lambda needs: needs["needs"][0].update(hours_per_run=0.01),  # not met for its time
-        lambda needs: needs["needs"][0].update(runs_per_month=5000),  # not met for its hours
-    ],
-)
-def test_a_true_decision_about_other_needs_passes(judged, tmp_path, monkeypatch, change):
-    folder = tmp_path / "stated"
+CHANGES = {
+    "stay": lambda needs: needs.update(needs=needs["needs"][:2]),
+    "upgrade": lambda needs: needs["needs"][2].update(runs_per_month=150),
+    "no budget": lambda needs: needs["thresholds"].update(rent_budget=0, purchase_budget=0),
+}
+
+
+def restated(folder, change):
+    """Return a folder with the user's files, in which needs.yaml was changed."""
     folder.mkdir()
     for name in FILES:
         shutil.copy(FOLDER / name, folder)
     document = yaml.safe_load((folder / "needs.yaml").read_text())
     change(document)
     (folder / "needs.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
+    return folder
+
+
+@pytest.mark.parametrize("name", mark_soak(CHANGES, short={"stay", "upgrade"}))
+def test_a_true_decision_about_other_needs_passes(judged, tmp_path, monkeypatch, name):
+    folder = restated(tmp_path / "stated", CHANGES[name])
     out = forged(tmp_path, monkeypatch, lambda patch: patch.setattr(deciding, "FOLDER", folder))
     assert warm.failing(GATE, out, judged[1]) == set()
+
+
+def other_needs(draw):
+    """Return a change of needs.yaml that nobody thought of."""
+
+    def change(document):
+        rows = []
+        for need in document["needs"]:
+            if draw.random() < 0.8:
+                need["method"] = draw.choice(["full", "lora", "qlora"])
+                for field in ("tokens_per_run", "runs_per_month", "hours_per_run"):
+                    need[field] *= 10 ** draw.uniform(-1.5, 1.5)
+                rows.append(need)
+        draw.shuffle(rows)
+        document["needs"] = rows or document["needs"]
+        for field in ("months", "purchase_budget", "rent_budget", "host_price"):
+            document["thresholds"][field] *= 10 ** draw.uniform(-1, 1)
+
+    return change
+
+
+@pytest.mark.parametrize("seed", mark_soak(range(12), short=range(4)))
+def test_gate_and_lab_decide_alike_whatever_is_stated(tmp_path, monkeypatch, seed):
+    # 1. The lab's decision, with what the gate reads of it.
+    draw = random.Random(seed)
+    folder = restated(tmp_path / "stated", other_needs(draw))
+    monkeypatch.setattr(deciding, "FOLDER", folder)
+    machine = small_machine(draw.choice([2, 15, 64]))
+    honest = deciding.decide(deciding.store_catalogue(tmp_path / "artifacts"), machine)
+    path = tmp_path / "artifacts/decision/machine.json"
+    path.write_text(json.dumps(machine.to_json()))
+
+    # 2. The gate's.
+    monkeypatch.setenv("PHASES_OUT", str(tmp_path))
+    monkeypatch.delenv("PHASES_GATE_CACHE", raising=False)
+    expected = decision.recomputed()
+
+    # 3. All numbers, sentences and tables.
+    for name, measurement in decision_measurements(honest).items():
+        assert outputs.same(measurement.value, expected["numbers"][name], 1e-6), name
+    findings = decision_findings(honest)
+    assert len(findings) == len(expected["findings"])
+    assert all(map(decision_words.agree, findings, expected["findings"]))
+    assert {table.title for table in decision_tables(honest)} == set(TITLES)
+    for table in decision_tables(honest):
+        columns, rows = expected["tables"][table.title]
+        assert list(table.columns) == columns
+        assert len(table.rows) == len(rows), table.title
+        for row, recomputed in zip(table.rows, rows, strict=True):
+            assert all(map(decision.same_cell, row, recomputed)), (row, recomputed)
+
+
+ONLY_DECISION = """
+from gates.hardware.decision import *
+from gates.shared import standard
+from gates.shared.standard import (
+    test_figures_were_drawn_from_their_data,
+    test_files_are_those_of_the_result,
+    test_report_was_made_from_the_result,
+)
+
+
+def test_every_measurement_is_judged():
+    standard.assert_all_judged(NAMES)
+
+
+def test_report_states_what_was_recomputed():
+    standard.assert_report_states(recomputed()["numbers"])
+"""
+
+
+def test_the_runner_verifies_a_decision_and_kills_every_mutant(judged, tmp_path):
+    gates = tmp_path / "judged"
+    shutil.copytree(ROOT / "gates", gates / "gates", ignore=shutil.ignore_patterns("__pycache__"))
+    (gates / "gates/hardware/test_only_decision.py").write_text(ONLY_DECISION)
+    assert_judges_every_measurement("hardware/test_only_decision.py", *judged, gates)
