@@ -38,13 +38,14 @@ class Track:
     """What a track's self-assessment must have.
 
     name: of its words in words.json; topics: at least these are asked about; figure_prefix: of the
-    names of its figures; units: of its comparisons.
+    names of its figures; units: of its comparisons; comparisons: what their figure says.
     """
 
     name: str
     topics: frozenset[str]
     figure_prefix: str = ""
     units: deciding.Units = deciding.OVER_SEEDS
+    comparisons: words.Comparisons = words.OVER_SEEDS
 
 
 # features that are assessed -> the track
@@ -81,6 +82,7 @@ TRACKS = {
         ),
         figure_prefix="representations_",
         units=deciding.OVER_TEXTS,
+        comparisons=words.OVER_TEXTS,
     ),
 }
 
@@ -515,3 +517,41 @@ def test_figure_shows_the_comparisons() -> None:
     lower, upper = series["band"]
     assert outputs.same(lower, lows, 1e-6)
     assert outputs.same(upper, highs, 1e-6)
+
+
+def test_figure_of_the_predictions_says_what_it_shows() -> None:
+    outcomes = recomputed()["outcomes"]
+    counts = [f"{outcomes.count(name)} {name.lower()}" for name in words.OUTCOMES]
+    plural = "" if len(outcomes) == 1 else "s"
+    expected = {
+        "title": "What was predicted before the track, and what held",
+        "caption": f"{len(outcomes)} prediction{plural}: {', '.join(counts)}. A miss is a finding.",
+        "x_label": "feature",
+        "y_label": "predictions",
+    }
+    assert figure_words("predictions") == expected
+
+
+def test_figure_of_the_comparisons_says_what_it_shows() -> None:
+    shown = [item for item in candidate_results() if deciding.is_number(item.effect["value"])]
+    intervals = [item for item in shown if deciding.confidence_interval(item.effect)]
+    minimum = candidates()[deciding.find_minimum(candidate_results())]["name"]
+    said = track().comparisons
+    caption = (
+        f"{said.effect} with its 95 % interval over {track().units.repeats}, which "
+        f"{len(intervals)} of {len(shown)} have; {sum(item.decided for item in shown)} exclude 0. "
+        f"The fewest {said.fewest} are needed by {minimum!r}."
+    )
+    expected = {
+        "title": said.title,
+        "caption": caption,
+        "x_label": "comparison",
+        "y_label": said.difference,
+    }
+    assert figure_words("candidates") == expected
+
+
+def figure_words(name: str) -> dict[str, str]:
+    """Return title, caption and labels of one of the track's figures."""
+    figure = outputs.read_json(f"figures/{track().figure_prefix}{name}.json")
+    return {part: figure[part] for part in ("title", "caption", "x_label", "y_label")}

@@ -224,6 +224,16 @@ def show_another_outcome(folder: Path, document: dict[str, Any]) -> None:
     row[row.index("MISSED")] = "HELD"
 
 
+def edit_figure(name: str, part: str, old: str, new: str) -> Edit:
+    """Return an edit of one of a figure's texts."""
+
+    def change(content: dict[str, Any]) -> None:
+        assert old in content[part]
+        content[part] = content[part].replace(old, new)
+
+    return edit_json(f"figures/{name}.json", change)
+
+
 def show_another_choice(folder: Path, document: dict[str, Any]) -> None:
     rows = find_rows(document, "Answers")
     row = next(row for row in rows if str(row[1]).startswith("b)"))
@@ -268,6 +278,14 @@ def show_another_choice(folder: Path, document: dict[str, Any]) -> None:
             marks=pytest.mark.soak,
         ),
         (show_another_choice, "test_tables_show_the_questions_and_the_answers"),
+        (
+            edit_figure("predictions", "caption", " held", " hit"),
+            "test_figure_of_the_predictions_says_what_it_shows",
+        ),
+        (
+            edit_figure("candidates", "caption", "interval over seeds", "interval over runs"),
+            "test_figure_of_the_comparisons_says_what_it_shows",
+        ),
     ],
 )
 def test_a_forger_who_seals_everything_anew_is_seen(
