@@ -23,26 +23,31 @@ def differences() -> dict[str, list[float]]:
     """Return "property.reading" -> by depth the share of stored classes that are other ones."""
 
     def compare() -> dict[str, list[float]]:
-        import numpy as np
-
         actual = stored.arrays("probe_predictions")
         shares = {}
-        for name, rows in predicted().items():
-            expected = np.array([[int(digit) for digit in row] for row in rows])
-            found = actual[name].reshape(len(actual[name]), -1)
-            assert found.shape == expected.shape, f"{name} has the shape {actual[name].shape}"
-            shares[name] = (found != expected).mean(1).tolist()
+        for name, expected in recomputed().items():
+            assert actual[name].shape == expected.shape, f"{name}: shape {actual[name].shape}"
+            shares[name] = (actual[name] != expected).mean((1, 2)).tolist()
         return shares
 
     return dict(cached(f"probe differences {probe_texts.key()}", [PREDICTIONS], compare))
 
 
-def predicted() -> dict[str, list[str]]:
-    """Return "property.reading" -> by depth the classes of all held-out tokens, a digit each."""
-    return dict(cached(f"probe predictions {probe_texts.key()}", [], _predict_all))
+def recomputed() -> dict[str, Any]:
+    """Return "property.reading" -> the classes of all held-out tokens, [depths, F', T − 1]."""
+    import numpy as np
+
+    digits = cached(f"probe predictions {probe_texts.key()}", [], _predict_all)
+    width = probe_texts.settings()["tokens"] - 1
+    arrays = {}
+    for name, rows in digits.items():
+        classes = np.array([[int(digit) for digit in row] for row in rows])
+        arrays[name] = classes.reshape(len(rows), -1, width)
+    return arrays
 
 
 def _predict_all() -> dict[str, list[str]]:
+    """Return "property.reading" -> by depth the classes of all held-out tokens, a digit each."""
     # The trained model reads both tasks, random weights the true labels alone.
     found: dict[str, list[str]] = {}
     for vectors in _streams(_model(), None):

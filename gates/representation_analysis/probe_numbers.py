@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gates.representation_analysis import probe_texts
+from gates.representation_analysis import probe_model, probe_texts
 from gates.representation_analysis.probe_model import PREDICTIONS, READINGS
 from gates.representation_analysis.probe_texts import CLASSES, SPLITS
 from gates.shared import stored
@@ -142,8 +142,31 @@ def right(prop: str, reading: str, depth: int, split: str) -> tuple[Any, Any]:
     kind = "control" if reading == "control" else "labels"
     own = probe_texts.labels(prop, kind)[probe_texts.rows(split), 1:]
     classes = stored.arrays("probe_predictions")[f"{prop}.{reading}"][depth]
+    return _right(classes, own, split), own
+
+
+def _right(classes: Any, own: Any, split: str) -> Any:
+    """Return where classes [F', T − 1] of validation and test are those of one of them, `own`."""
     held_out = {"validation": classes[: len(own)], "test": classes[-len(own) :]}[split]
-    return held_out == own, own
+    return held_out == own
+
+
+def from_the_model() -> dict[str, list[list[float]]]:
+    """Return "property.reading.split" -> by depth the accuracy as stored and from the model."""
+
+    def compare() -> dict[str, list[list[float]]]:
+        found: dict[str, list[list[float]]] = {}
+        for name, expected in probe_model.recomputed().items():
+            prop, reading = name.split(".")
+            for split in ("validation", "test"):
+                pairs = found.setdefault(f"{name}.{split}", [])
+                for depth, classes in enumerate(expected):
+                    hits, own = right(prop, reading, depth, split)
+                    model = balanced(_right(classes, own, split), own)[0]
+                    pairs.append([balanced(hits, own)[0], model])
+        return found
+
+    return dict(cached(f"probe accuracies {probe_texts.key()}", [PREDICTIONS], compare))
 
 
 def table(prop: str, kind: str) -> Accuracies:

@@ -315,6 +315,22 @@ def test_classes_that_were_invented_are_seen(case, tmp_path):
     assert CLASSES_CHECK in case.failing(case.told(tmp_path / "out", invent))
 
 
+def test_a_few_classes_that_were_put_right_are_seen(case, tmp_path):
+    """They are too few to be many of all tokens, and all of the rarest class."""
+
+    def put_right(observations: ProbeObservations) -> ProbeObservations:
+        held_out = observations.labels[PART][observations.plan.train :, 1:]
+        classes = observations.predicted[PART][TASK].copy()
+        rarest = int(np.bincount(held_out.ravel()).argmin())
+        wrong = np.argwhere((held_out == rarest) & (classes[-1] != rarest))
+        for row, column in wrong[wrong[:, 0] < observations.plan.validation][:8]:
+            classes[-1, row, column] = rarest
+        changed = {name: own[TASK] for name, own in observations.predicted.items()}
+        return with_predictions(observations, TASK, {**changed, PART: classes})
+
+    assert CLASSES_CHECK in case.failing(case.told(tmp_path / "out", put_right))
+
+
 def test_another_property_under_the_name_of_a_property_is_seen(case, tmp_path):
     """Whether a token is blank, which is easy, is called being inside a string."""
 
