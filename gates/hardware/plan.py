@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+MODEL = "smollm2-135m"  # its folder is an input, which the plan of the project pins
 STEPS = 3
 REPEATS = 7
 SHAPES: dict[str, dict[str, int]] = {
@@ -34,7 +35,3 @@ ROWS = (
     ("wide_qlora", "held-out", "wide", "qlora", 4, 128, 0.4, 32),
 )
 RUNS: list[dict[str, Any]] = [dict(zip(FIELDS, row, strict=True)) for row in ROWS]
-# SmolLM2-135M, whose numbers are known: all parameters, and those of its linear layers
-PARAMETERS = 134_515_008
-LINEAR = 106_168_320
-FEWEST_EXPERIMENTS = 8
