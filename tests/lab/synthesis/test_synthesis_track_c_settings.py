@@ -42,6 +42,8 @@ def test_questions_state_the_settings() -> None:
     massive = ASKED["dimensions-with-massive-activations"]
     assert f"above {MASSIVE:g} that is also more than {TIMES_MEDIAN:g} times" in massive
 
-    first, second = config("representation_analysis")["cka"]["layers"]
+    analysis = config("representation_analysis")
+    assert f"texts of {analysis['test']['length']} tokens" in ASKED["replaced-by-the-mean"]
+    first, second = analysis["cka"]["layers"]
     for name in ("similar-by-outliers", "without-the-first-token", "most-alike"):
         assert f"layers {first} and {second}" in ASKED[name], name
