@@ -335,7 +335,7 @@ def evaluate_candidate(candidate: Mapping[str, Any], results: Results) -> Candid
     for k in range(2, MAX_SEEDS + 1):
         if t_quantile(k - 1) * deviation / math.sqrt(k) < abs(effect["value"]):
             seeds = k
-            examples = seeds * candidate["examples"]
+            examples = candidate["once"] + seeds * candidate["examples"]
             break
     decided = interval[0] > 0 or interval[1] < 0
     return CandidateResult(effect, decided=decided, seeds=seeds, examples=examples)

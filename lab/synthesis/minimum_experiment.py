@@ -28,7 +28,8 @@ class Candidate:
 
     name: a short one; question: in words; of: its effect, an expression for `calculate`; examples:
     training examples (or what else the track counts) that both settings together see per seed (or
-    text); if_positive, if_negative: what an effect above or below 0 means.
+    text); if_positive, if_negative: what an effect above or below 0 means; once: examples that are
+    needed beside, however many seeds there are.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Candidate:
     examples: int
     if_positive: str
     if_negative: str
+    once: int = 0
 
     @property
     def feature(self) -> str:
@@ -97,7 +99,7 @@ def evaluate_candidate(candidate: Candidate, evidence: Evidence) -> CandidateRes
     seeds = fewest_seeds(effect.number, deviation)
     examples = None
     if seeds is not None:
-        examples = seeds * candidate.examples
+        examples = candidate.once + seeds * candidate.examples
     low, high = interval
     excludes_zero = not low <= 0 <= high
     return CandidateResult(candidate, effect, decided=excludes_zero, seeds=seeds, examples=examples)

@@ -28,10 +28,10 @@ EXPERIMENT = Experiment(
         "interval of an estimate, HELD on the claimed side, MISSED on the other, else "
         "INCONCLUSIVE. The minimum interesting experiment is the comparison of two settings that "
         "would have needed the fewest tokens to be decided, given the effect and the standard "
-        "deviation between texts that were measured; what a probe is fitted on is not counted. All "
-        "of it is one model: an interval says what other texts would show, not what a model "
-        "trained with another seed would. It is a plan made after the fact from few texts, not a "
-        "second test."
+        "deviation between texts that were measured; what is read once, to fit a probe or to take "
+        "a mean, is counted too. All of it is one model: an interval says what other texts would "
+        "show, not what a model trained with another seed would. It is a plan made after the fact "
+        "from few texts, not a second test."
     ),
     headline=(
         "predictions_missed",
