@@ -23,7 +23,6 @@ FAMILIES = (
     "gpt2",
     "gpt_neox",
 )
-NO_MID = "gpt_neox"  # adds both writes at once
 FORMS = ("bfloat16", "nf4", "adapter", "silent")
 STREAM = ("resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post")
 COUNTED = ("resid_post", "attn_out", "mlp_out")

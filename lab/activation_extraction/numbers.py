@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -199,15 +199,22 @@ def family_row(arrays: FamilyArrays) -> FamilyRow:
 
 def guards(observations: ActivationObservations) -> dict[str, Measurement]:
     """Return what was recorded, refused and left behind."""
-    numbers = {}
-    for name, value in asdict(observations.guards).items():
-        unit = {"hooks_left": "hooks"}.get(name, "layers")
-        numbers[name] = Measurement.of_exact(value, "" if isinstance(value, bool) else unit)
+    found = observations.guards
+    exact = Measurement.of_exact
     layer = observations.stop_layer
-    numbers["stopped_error"] = _distance(
-        observations.model.stopped, observations.model.stream["resid_post"][layer]
-    )
-    return numbers
+    return {
+        "layers_recorded": exact(found.layers_recorded, "layers"),
+        "stop_layers_run": exact(found.stop_layers_run, "layers"),
+        "checkpointing_refused": exact(found.checkpointing_refused),
+        "second_pass_refused": exact(found.second_pass_refused),
+        "missing_pass_refused": exact(found.missing_pass_refused),
+        "change_in_place_refused": exact(found.change_in_place_refused),
+        "missing_position_refused": exact(found.missing_position_refused),
+        "hooks_left": exact(found.hooks_left, "hooks"),
+        "stopped_error": _distance(
+            observations.model.stopped, observations.model.stream["resid_post"][layer]
+        ),
+    }
 
 
 # Errors

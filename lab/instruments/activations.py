@@ -158,7 +158,7 @@ class ActivationExtractor:
         self._mask = self._last = None
         return error_type is _StopPass
 
-    def __deepcopy__(self, memo: object) -> Self:
+    def __deepcopy__(self, _memo: object) -> Self:
         """Refuse: a model that is copied inside the block would take its hooks along."""
         msg = "a model that is being recorded was copied; copy it before the block"
         raise CaptureError(msg)
@@ -237,7 +237,7 @@ class ActivationExtractor:
             return module.register_forward_pre_hook(note_input, with_kwargs=True)
         if name == "resid_post":
             return module.register_forward_hook(note_output)
-        part = module.get_submodule(getattr(self._stream, name))
+        part = module.get_submodule(self._stream.part(name))
         if name == "resid_mid":
             return part.register_forward_pre_hook(note_input, with_kwargs=True)
         return part.register_forward_hook(note_output)

@@ -38,6 +38,11 @@ class ResidualStream:
     mlp_out: str = "mlp"
     resid_mid: str | None = "post_attention_layernorm"
 
+    def part(self, name: str) -> str:
+        """Return the module of "attn_out", "mlp_out" or "resid_mid", below a layer."""
+        parts = {"attn_out": self.attn_out, "mlp_out": self.mlp_out, "resid_mid": self.resid_mid}
+        return parts[name] or ""
+
 
 _LLAMA = ResidualStream()
 _GEMMA = ResidualStream(
