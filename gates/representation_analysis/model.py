@@ -216,7 +216,7 @@ def _attributions(recorded: dict[str, Any]) -> tuple[Any, Any, Any]:
 
 
 def lens_differences() -> dict[str, float]:
-    """Return "kl": largest difference in nats, as a share from 1 on; "agrees": share that differs.
+    """Return "kl": largest share that it differs by, or of 0.1 nats; "agrees": share that is wrong.
 
     Where the two highest logits are nearly equal, agreement may be either.
     """
@@ -249,7 +249,7 @@ def _lens_differences() -> dict[str, float]:
         return {"kl": OTHER_SHAPE, "agrees": OTHER_SHAPE}
     wrong = (actual["agrees"] != (ahead > 0)) & (abs(ahead) > 1e-3)
     wrong |= ~np.isin(actual["agrees"], (0, 1))
-    apart = abs(actual["kl"] - expected) / np.maximum(1, expected)
+    apart = abs(actual["kl"] - expected) / np.maximum(0.1, expected)
     return {"kl": float(apart.max()), "agrees": float(wrong.mean())}
 
 

@@ -152,7 +152,7 @@ def _of_interventions(data: arrays.Data) -> dict[str, Any]:
         ("dimension set", "perplexity", "log"),
         {"perplexity": perplexity.values()},
     )
-    labels = ["nothing", f"{dimension} to 0", f"{dimension} to its mean"]
+    labels = ["nothing", f"{dimension} to 0", f"{dimension} to mean"]
     chart["values"][0][0] = labels + [f"{other} to 0" for other in target["others"]]
     chart["parts"][0][1] = "bar"
     return chart

@@ -109,7 +109,7 @@ def intervention_figure(observations: Observations) -> present.Figure:
     target = observations.interventions.target
     ratios = perplexity_ratios(observations)
     base = float(np.exp(observations.interventions.losses[BASE].mean(dtype="float64")))
-    labels = ["nothing", f"{target.dimension} to 0", f"{target.dimension} to its mean"]
+    labels = ["nothing", f"{target.dimension} to 0", f"{target.dimension} to mean"]
     labels += [f"{dimension} to 0" for dimension in target.others]
     names = (BASE, ZEROED, MEAN, *observations.plan.others)
     others = [ratios[name] for name in observations.plan.others]

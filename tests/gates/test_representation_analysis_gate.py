@@ -17,8 +17,7 @@ import numpy as np
 import pytest
 import torch
 
-from gates.representation_analysis import arrays as gate_arrays
-from gates.representation_analysis import drawn, pictures, probe_words, shown
+from gates.representation_analysis import words
 from lab.config import load_config
 from lab.contract import Context, Inputs, Outcome, conduct
 from lab.instruments import models
@@ -49,7 +48,7 @@ PLAN = "test_run_was_the_planned_one"
 def massive_model() -> models.Loaded:
     """Return a random model of 30 layers in which a few tokens get a massive activation.
 
-    The MLP of layer ONSET writes it to one dimension, for vowels, which some texts begin with.
+    The MLP of layer ONSET writes it to one dimension, for three letters, which some texts begin with.
     """
     from transformers import LlamaForCausalLM
 
@@ -61,15 +60,20 @@ def massive_model() -> models.Loaded:
     model = LlamaForCausalLM(config).eval()
     with torch.no_grad():
         model.model.embed_tokens.weight[:, 7] = 0
-        for letter in "AITe":
+        for letter in "AIT":
             (token,) = loaded.tokenizer.encode(letter)
             model.model.embed_tokens.weight[token, 7] = 2.0
+        for layer in model.model.layers:  # dimension 7 is the embedding's alone
+            layer.self_attn.o_proj.weight[7] = 0
+            layer.mlp.down_proj.weight[7] = 0
         mlp = model.model.layers[ONSET].mlp
         for projection in (mlp.gate_proj, mlp.up_proj):
             projection.weight[0] = 0
             projection.weight[0, 7] = 2.0
         mlp.down_proj.weight[:, 0] = 0
-        mlp.down_proj.weight[DIMENSION, 0] = 4.0
+        mlp.down_proj.weight[DIMENSION, 0] = 2.0
+        for layer in model.model.layers[13:]:  # else layers 12 and 27 are too much alike
+            layer.mlp.down_proj.weight *= 30
     return replace(loaded, model=model)
 
 
@@ -207,7 +211,9 @@ LIES: dict[str, tuple[Callable[[Observations], Observations], str]] = {
         STREAM,
     ),
     "the control is the model": (
-        lambda honest: replace(honest, random_stream=replace(honest.stream, hits=np.zeros((0, 4), dtype=np.int64))),
+        lambda honest: replace(
+            honest, random_stream=replace(honest.stream, hits=np.zeros((0, 4), dtype=np.int64))
+        ),
         CONTROL,
     ),
     "a smaller control": (altered("random_stream", top=times(0.5)), CONTROL),
@@ -223,7 +229,12 @@ LIES: dict[str, tuple[Callable[[Observations], Observations], str]] = {
         WRITES,
     ),
     "the lens agrees earlier": (
-        altered("lens", agrees=lambda agrees: np.maximum(agrees, agrees[:, -1:] * (np.arange(LAYERS + 1) > 20)[None, :, None])),
+        altered(
+            "lens",
+            agrees=lambda agrees: np.maximum(
+                agrees, agrees[:, -1:] * (np.arange(LAYERS + 1) > 20)[None, :, None]
+            ),
+        ),
         LENS,
     ),
     "a steadily falling divergence": (
@@ -235,7 +246,9 @@ LIES: dict[str, tuple[Callable[[Observations], Observations], str]] = {
         SIMILARITY,
     ),
     "a smaller error of similarity": (
-        altered("similarity", left_out=in_dict(WITHOUT_OUTLIERS, lambda v: v * 0 + v.mean() + 0.01)),
+        altered(
+            "similarity", left_out=in_dict(WITHOUT_OUTLIERS, lambda v: v * 0 + v.mean() + 0.01)
+        ),
         SIMILARITY,
     ),
     "tokens in another order agree less": (
@@ -247,11 +260,13 @@ LIES: dict[str, tuple[Callable[[Observations], Observations], str]] = {
         SIMILARITY,
     ),
     "a prettier map": (
-        altered("similarity", matrices=in_dict("raw", lambda m: np.maximum(m, np.eye(len(m)) * 0 + 0.99))),
+        altered("similarity", matrices=in_dict("raw", lambda m: m * 0.999)),
         SIMILARITY,
     ),
     "fewer outliers": (
-        altered("similarity", outliers=lambda outliers: outliers * (np.arange(outliers.shape[1]) == 0)),
+        altered(
+            "similarity", outliers=lambda outliers: outliers * (np.arange(outliers.shape[1]) == 0)
+        ),
         "test_outliers_are_those_of_the_stream",
     ),
     "another perplexity": (
@@ -263,7 +278,9 @@ LIES: dict[str, tuple[Callable[[Observations], Observations], str]] = {
         LOSSES,
     ),
     "a control that is the run": (
-        altered("interventions", losses=lambda losses: dict(losses) | {"other_1": losses["other_0"]}),
+        altered(
+            "interventions", losses=lambda losses: dict(losses) | {"other_1": losses["other_0"]}
+        ),
         LOSSES,
     ),
     "chosen control dimensions": (
@@ -307,3 +324,103 @@ def test_a_lie_told_by_the_labs_own_code_is_seen(case, tmp_path, lie):
     alter, check = LIES[lie]
     out = case.told(tmp_path / "out", alter)
     assert case.failing(out, check) == {check}
+
+
+#### outputs that are changed afterwards
+
+
+def changed_result(mutant: Path, mutate: Callable[[dict[str, Any]], Any]) -> None:
+    """Change result.json, and nothing else."""
+    path = mutant / "result.json"
+    result = json.loads(path.read_text())
+    mutate(result)
+    path.write_text(json.dumps(result))
+
+
+@pytest.mark.parametrize(
+    ("path", "other"),
+    [
+        ("config sequences count", 6),
+        ("config sequences length", 64),
+        ("config test count", 8),
+        ("config test ablated", 4),
+        ("config lens every", 16),
+        ("config cka layers", [12, 13]),
+        ("config interventions dimensions", 1),
+        ("config probes ridge", 1.0),
+        ("config dtype", "bfloat16"),
+        ("seed", 1),
+        ("profile", "gpu"),
+    ],
+)
+def test_other_settings_than_planned_are_seen(case, mutant, path, other):
+    def change(result: dict[str, Any]) -> None:
+        *parts, last = path.split()
+        settings = result["environment"]
+        for part in parts:
+            settings = settings[part]
+        settings[last] = other
+
+    changed_result(mutant, change)
+    check = "test_probe_settings_are_those_of_the_plan" if "probes" in path else PLAN
+    assert case.failing(mutant, check) == {check}
+
+
+VERDICTS = (
+    ("stream grows from", "stream does not grow from"),
+    ("stream does not grow from", "stream grows from"),
+    (" of them at the first token", " of them behind the first token"),
+    ("training made them", "so this text says nothing about training"),
+    (
+        "the model does not need this number",
+        "the model needs this number, and its mean is not enough",
+    ),
+    ("word starts", "blanks"),
+    ("are unlike, mean", "are alike, mean"),
+    ("tells little of what it is worth", "does not tell what it is worth"),
+    ("does not tell what it is worth", "tells little of what it is worth"),
+    ("is not what it is worth either", "is what it is worth"),
+    ("is part of what it is worth", "is what it is worth"),
+    ("before the last layer", "in the middle"),
+    ("make the layers look alike", "do not make the layers look alike"),
+    ("the likeness is not that of a few tokens", "the likeness is that of a few tokens"),
+    ("layers are less alike than random ones", "more than random layers are alike"),
+    ("more than random layers are alike", "layers are less alike than random ones"),
+)
+
+
+def test_every_verdict_that_is_turned_around_is_seen(case, tmp_path, monkeypatch):
+    """The gate's comparison is called in this process, on each finding of its own."""
+    monkeypatch.setenv("PHASES_OUT", str(case.out))
+    monkeypatch.setenv("PHASES_INPUTS", str(case.inputs))
+    findings = json.loads((case.out / "result.json").read_text())["findings"]
+    expected = words.findings()
+    turned = set()
+    for old, new in VERDICTS:
+        for number, honest in enumerate(expected):
+            assert words.agree(findings[number], honest)
+            lie = findings[number].replace(old, new)
+            if lie != findings[number]:
+                turned.add(number)
+                assert not words.agree(lie, honest), new
+    assert turned == set(range(len(expected))), "a verdict of each finding is turned around"
+
+
+def test_findings_in_another_place_are_seen(case, mutant):
+    changed_result(mutant, lambda result: result["findings"].reverse())
+    check = "test_findings_say_what_follows_from_the_numbers"
+    assert case.failing(mutant, check) == {check}
+
+
+@pytest.mark.parametrize("name", ["stream_norms", "causal_test", "write_costs"])
+def test_labels_that_change_places_are_seen(case, mutant, name):
+    path = mutant / f"figures/{name}.json"
+    figure = json.loads(path.read_text())
+    if name == "causal_test":
+        figure["series"][0]["x"].reverse()
+    else:
+        first, second = figure["series"][:2]
+        first["label"], second["label"] = second["label"], first["label"]
+    path.write_text(json.dumps(figure))
+    check = f"test_figure_shows_what_was_stored[{name}]"
+    assert case.failing(mutant, check) == {check}

@@ -1,4 +1,4 @@
-"""FEAT-015's experiment: sees massive activations, needed writes and outliers where they are made."""
+"""FEAT-015's experiment: sees massive activations and outliers where they are made."""
 
 from __future__ import annotations
 
@@ -70,7 +70,9 @@ def test_massive_activations_are_found_where_they_are_and_nowhere_else():
     found = recording.stream_of(stream({**places, (2, 1, 7, 9): -4000.0}))
     expected = {(b, depth - 1, t, d) for depth, b, t, d in places} | {(1, 1, 7, 9)}
     assert {tuple(hit) for hit in found.hits.tolist()} == expected
-    assert numbers.massive_run(found) == (1, 4), "in the mean over sequences, layer 1 is massive too"
+    assert numbers.massive_run(found) == (1, 4), (
+        "in the mean over sequences, layer 1 is massive too"
+    )
     assert found.top_dimension[0, 2] == 5 and found.top_position[0, 2] == 0
     measured = numbers._massive_numbers(found)
     assert measured["massive_at_first_token"] == pytest.approx(9 / 10)
@@ -88,7 +90,7 @@ def test_both_parts_of_the_criterion_are_needed():
 
 def test_the_longest_run_is_the_first_of_equal_ones():
     def run(tops: list[float]) -> tuple[int, int]:
-        top = np.array([tops])
+        top = np.array([tops], dtype=float)
         empty = np.zeros((0, 4), dtype=int)
         return numbers.massive_run(Stream(top, top, top, top, np.full_like(top, 0.5), empty))
 
