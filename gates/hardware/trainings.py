@@ -80,7 +80,7 @@ class Training:
     @property
     def seconds(self) -> float:
         """Return the median of the steps."""
-        return statistics.median(self.raw["seconds"])
+        return float(statistics.median(self.raw["seconds"]))
 
 
 def sizes(document: dict[str, Any]) -> Sizes:

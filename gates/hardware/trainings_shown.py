@@ -147,7 +147,7 @@ def _against(
         ),
         "x_label": f"measured ({label})",
         "y_label": f"predicted ({label})",
-        "scale": "log",
+        "scale": "linear",
         "lines": lines,
         "kinds": {"fit": "points", "held-out": "points", "equal": "line"},
     }

@@ -60,8 +60,6 @@ def against(
             *(_points(role, names[role], predictions, unit_size) for role in roles),
             Series("equal", ends, ends, style="dashed"),
         ),
-        x_scale="log",
-        y_scale="log",
     )
 
 

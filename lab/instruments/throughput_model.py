@@ -94,11 +94,6 @@ class StepWork:
     dequantised: float
     layers: int
 
-    @property
-    def flops(self) -> float:
-        """Return all operations of products and attention."""
-        return self.layer + self.adapter + self.head + self.attention
-
 
 def work(shape: ModelShape, setup: TrainingSetup) -> StepWork:
     """Return the work of a step.
