@@ -81,8 +81,8 @@ def main(argv: list[str] | None = None) -> None:
         prog="python -m lab",
         description="List the experiments of the lab.",
         epilog=(
-            "`python -m lab quiz track-a` (or track-b) asks about the results of a track, and "
-            'grades by them; `python -m lab attention "any text"` writes a page of a model\'s '
+            "`python -m lab quiz track-a` (or track-b, track-c) asks about the results of a track, "
+            'and grades by them; `python -m lab attention "any text"` writes a page of a model\'s '
             "attention; `python -m lab fits MODEL` says where a training fits, in what time, at "
             "what price."
         ),

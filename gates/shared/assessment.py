@@ -40,7 +40,9 @@ def predictions(of: str) -> list[dict[str, Any]]:
     return stored
 
 
-def recomputed(of: str, assessed: Sequence[str]) -> dict[str, Any]:
+def recomputed(
+    of: str, assessed: Sequence[str], units: deciding.Units = deciding.OVER_SEEDS
+) -> dict[str, Any]:
     """Return the self-assessment's measurements, and the effect of each comparison."""
     files = [f"{of}/{name}.json" for name in ("questions", "candidates", "predictions")]
     files += [f"{feature}/result.json" for feature in assessed]
@@ -54,7 +56,7 @@ def recomputed(of: str, assessed: Sequence[str]) -> dict[str, Any]:
             effects.append(deciding.evaluate_candidate(candidate, measurements).effect)
         return {
             "measurements": deciding.compute_measurements(
-                questions, candidates, predictions(of), measurements
+                questions, candidates, predictions(of), measurements, units
             ),
             "effects": effects,
         }

@@ -20,7 +20,7 @@ Results = Mapping[str, Mapping[str, Mapping[str, Any]]]
 RULES = {"largest", "smallest", "bracket", "interval", "equals", "number"}
 TOLERANCE = 0.1  # of a number: what an answer may be off, where its interval is narrower
 MAX_SEEDS = 1000
-COMPUTED = (
+SHARED_NAMES = (
     "questions",
     "questions_left_out",
     "topics",
@@ -36,9 +36,8 @@ COMPUTED = (
     "minimum_experiment",
     "minimum_experiment_feature",
     "minimum_experiment_answer",
-    "minimum_experiment_seeds",
-    "minimum_experiment_examples",
 )
+COMPUTED = (*SHARED_NAMES, "minimum_experiment_seeds", "minimum_experiment_examples")
 EFFECT = "minimum_experiment_effect"  # passed on from the feature that measured it
 FIELDS = ("id", "claim", "measurement", "comparator", "value")
 
@@ -277,8 +276,33 @@ def _is_equal(actual: Any, expected: Any) -> bool:
 
 
 @dataclass(frozen=True)
+class Units:
+    """What the comparisons of a track are repeated over, and what is counted of them."""
+
+    repeats: str = "seeds"
+    costs: str = "training examples"
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """The measurements of how many repeats are enough, and of what these cost."""
+        words = (self.repeats, self.costs.split()[-1])
+        return f"minimum_experiment_{words[0]}", f"minimum_experiment_{words[1]}"
+
+    @property
+    def computed(self) -> tuple[str, ...]:
+        """Every measurement of the self-assessment but the effect."""
+        return (*SHARED_NAMES, *self.names)
+
+
+OVER_SEEDS, OVER_TEXTS = Units(), Units("texts", "tokens")
+
+
+@dataclass(frozen=True)
 class CandidateResult:
-    """A candidate's effect, whether it is decided, and the fewest seeds and examples for that."""
+    """A candidate's effect, whether it is decided, and the fewest seeds and examples for that.
+
+    Where nothing was trained, seeds are texts and examples tokens (`Units`).
+    """
 
     effect: dict[str, Any]
     decided: bool
@@ -311,7 +335,7 @@ def evaluate_candidate(candidate: Mapping[str, Any], results: Results) -> Candid
     for k in range(2, MAX_SEEDS + 1):
         if t_quantile(k - 1) * deviation / math.sqrt(k) < abs(effect["value"]):
             seeds = k
-            examples = seeds * candidate["examples"]
+            examples = candidate["once"] + seeds * candidate["examples"]
             break
     decided = interval[0] > 0 or interval[1] < 0
     return CandidateResult(effect, decided=decided, seeds=seeds, examples=examples)
@@ -341,6 +365,7 @@ def compute_measurements(
     candidates: Sequence[Mapping[str, Any]],
     predictions: Sequence[Mapping[str, Any]],
     results: Results,
+    units: Units = OVER_SEEDS,
 ) -> dict[str, Any]:
     """Return name -> value of each measurement of the self-assessment but the effect."""
     # 1. Questions: those that the numbers decide are asked.
@@ -365,6 +390,7 @@ def compute_measurements(
     candidate_results = [evaluate_candidate(candidate, results) for candidate in candidates]
     index = find_minimum(candidate_results)
     minimum = candidate_results[index]
+    repeats_name, costs_name = units.names
 
     return {
         "questions": len(asked_questions),
@@ -382,6 +408,6 @@ def compute_measurements(
         "minimum_experiment": candidates[index]["name"],
         "minimum_experiment_feature": candidates[index]["of"].split(".")[0],
         "minimum_experiment_answer": minimum.answer(candidates[index]),
-        "minimum_experiment_seeds": minimum.seeds,
-        "minimum_experiment_examples": minimum.examples,
+        repeats_name: minimum.seeds,
+        costs_name: minimum.examples,
     }

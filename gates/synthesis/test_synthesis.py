@@ -1,4 +1,4 @@
-"""Gate of FEAT-009 and FEAT-013: does every answer follow from the results, and every score?
+"""Gate of FEAT-009, FEAT-013, FEAT-016: does every answer follow from the results, and every score?
 
 Nothing was trained, so everything is computed again: the rules of questions.json on the inputs'
 results, the plan's predictions by the rule of docs/prd-format.md, the comparisons by their effects
@@ -38,12 +38,14 @@ class Track:
     """What a track's self-assessment must have.
 
     name: of its words in words.json; topics: at least these are asked about; figure_prefix: of the
-    names of its figures.
+    names of its figures; units: of its comparisons; comparisons: what their figure says.
     """
 
     name: str
     topics: frozenset[str]
     figure_prefix: str = ""
+    units: deciding.Units = deciding.OVER_SEEDS
+    comparisons: words.Comparisons = words.OVER_SEEDS
 
 
 # features that are assessed -> the track
@@ -65,6 +67,22 @@ TRACKS = {
             }
         ),
         figure_prefix="attention_",
+    ),
+    ("FEAT-014", "FEAT-015"): Track(
+        "track-c",
+        frozenset(
+            {
+                "residual stream",
+                "massive activations",
+                "attention and MLP",
+                "logit lens",
+                "similarity of layers",
+                "probing",
+            }
+        ),
+        figure_prefix="representations_",
+        units=deciding.OVER_TEXTS,
+        comparisons=words.OVER_TEXTS,
     ),
 }
 
@@ -145,7 +163,7 @@ def recompute() -> dict[str, Any]:
         "outcomes": outcomes,
         "candidates": candidate_results,
         "measurements": deciding.compute_measurements(
-            questions(), candidates(), predictions(), measurements
+            questions(), candidates(), predictions(), measurements, track().units
         ),
     }
 
@@ -169,17 +187,25 @@ def column(rows: Iterable[dict[str, Any]], name: str) -> list[Any]:
 
 
 def test_every_measurement_is_judged() -> None:
-    standard.assert_all_judged((*deciding.COMPUTED, deciding.EFFECT))
+    standard.assert_all_judged((*track().units.computed, deciding.EFFECT))
 
 
-@pytest.mark.parametrize("name", deciding.COMPUTED)
+@pytest.mark.parametrize("name", deciding.SHARED_NAMES)
 def test_number_follows_from_the_results(name: str) -> None:
     outputs.assert_agrees(name, recomputed()["measurements"][name])
 
 
+@pytest.mark.parametrize("index", [0, 1], ids=["repeats", "costs"])
+def test_what_would_have_been_enough_follows_from_the_results(index: int) -> None:
+    name = track().units.names[index]
+    outputs.assert_agrees(name, recomputed()["measurements"][name])
+    unit = (track().units.repeats, track().units.costs)[index]
+    assert outputs.measurement(name)["unit"] == unit, f"{name}: another unit than {unit}"
+
+
 def test_report_states_what_was_recomputed() -> None:
     numbers = recomputed()["measurements"]
-    standard.assert_report_states({name: numbers[name] for name in deciding.COMPUTED})
+    standard.assert_report_states({name: numbers[name] for name in track().units.computed})
 
 
 def test_effect_is_the_one_that_was_measured() -> None:
@@ -384,8 +410,12 @@ def test_first_finding_gives_the_answer_that_the_effect_gives() -> None:
     begin = f"{candidate['name']!r}: {candidate['question']} "
     parts = ["None of ", " was decided by these runs", f"{begin}("]
     if comparison.decided:
-        enough = f" {comparison.seeds} seeds or {comparison.examples:,} training examples would "
-        parts = [f"{begin}With ", enough, f"Answer: {comparison.answer(candidate)} ("]
+        units = track().units
+        enough = (
+            f"deviation between {units.repeats} that was measured, {comparison.seeds} "
+            f"{units.repeats} or {comparison.examples:,} {units.costs} would have been enough. "
+        )
+        parts = [f"{begin}With the standard ", enough, f"Answer: {comparison.answer(candidate)} ("]
     for part in parts:
         assert part in finding, f"the first finding does not say {part!r}"
     stated = finding.rpartition(parts[-1])[2]
@@ -439,13 +469,14 @@ def test_retrospective_tells_what_each_experiment_found() -> None:
 
 
 def test_candidates_are_shown_as_they_were_evaluated() -> None:
-    rows = table("The minimum interesting experiment")
+    rows, units = table("The minimum interesting experiment"), track().units
     for row, candidate, comparison in zip(rows, candidates(), candidate_results(), strict=True):
         assert (row["comparison"], row["question"]) == (candidate["name"], candidate["question"])
         assert row["answer"] == comparison.answer(candidate)
         assert shows(row["effect"], comparison.effect["value"]), row["effect"]
-        assert row["training examples"] == comparison.examples
-        assert row["seeds that are enough"] == (comparison.seeds or "more than can be said")
+        assert row[units.costs] == comparison.examples
+        enough = comparison.seeds or "more than can be said"
+        assert row[f"{units.repeats} that are enough"] == enough
     finding = outputs.result()["findings"][0]
     assert repr(outputs.value("minimum_experiment")) in finding
     feature = outputs.value("minimum_experiment_feature")
@@ -486,3 +517,41 @@ def test_figure_shows_the_comparisons() -> None:
     lower, upper = series["band"]
     assert outputs.same(lower, lows, 1e-6)
     assert outputs.same(upper, highs, 1e-6)
+
+
+def test_figure_of_the_predictions_says_what_it_shows() -> None:
+    outcomes = recomputed()["outcomes"]
+    counts = [f"{outcomes.count(name)} {name.lower()}" for name in words.OUTCOMES]
+    plural = "" if len(outcomes) == 1 else "s"
+    expected = {
+        "title": "What was predicted before the track, and what held",
+        "caption": f"{len(outcomes)} prediction{plural}: {', '.join(counts)}. A miss is a finding.",
+        "x_label": "feature",
+        "y_label": "predictions",
+    }
+    assert figure_words("predictions") == expected
+
+
+def test_figure_of_the_comparisons_says_what_it_shows() -> None:
+    shown = [item for item in candidate_results() if deciding.is_number(item.effect["value"])]
+    intervals = [item for item in shown if deciding.confidence_interval(item.effect)]
+    minimum = candidates()[deciding.find_minimum(candidate_results())]["name"]
+    said = track().comparisons
+    caption = (
+        f"{said.effect} with its 95 % interval over {track().units.repeats}, which "
+        f"{len(intervals)} of {len(shown)} have; {sum(item.decided for item in shown)} exclude 0. "
+        f"The fewest {said.fewest} are needed by {minimum!r}."
+    )
+    expected = {
+        "title": said.title,
+        "caption": caption,
+        "x_label": "comparison",
+        "y_label": said.difference,
+    }
+    assert figure_words("candidates") == expected
+
+
+def figure_words(name: str) -> dict[str, str]:
+    """Return title, caption and labels of one of the track's figures."""
+    figure = outputs.read_json(f"figures/{track().figure_prefix}{name}.json")
+    return {part: figure[part] for part in ("title", "caption", "x_label", "y_label")}

@@ -11,12 +11,39 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gates.shared import deciding
 from gates.shared.deciding import Results
 from gates.shared.documents import filled, shows
+
+OUTCOMES = ("HELD", "MISSED", "INCONCLUSIVE")
+
+
+@dataclass(frozen=True)
+class Comparisons:
+    """What the figure of a track's comparisons says of them, beside their numbers."""
+
+    effect: str
+    difference: str
+    title: str
+    fewest: str
+
+
+OVER_SEEDS = Comparisons(
+    effect="Mean paired difference",
+    difference="difference of loss (nats/token)",
+    title="Comparisons of two settings, one difference per seed",
+    fewest="runs",
+)
+OVER_TEXTS = Comparisons(
+    effect="Difference",
+    difference="difference (nats/token or share)",
+    title="Comparisons of two settings, errors by leaving out one text at a time",
+    fewest="tokens",
+)
 
 
 def reviewed(track: str) -> dict[str, dict[str, str]]:

@@ -4,7 +4,7 @@ assess(ctx, track)
     measure    _read_result          the measurements of the track's features, from their results
                pose_all              each question of the track, decided by its rule on them
                evaluate_candidate    each candidate for the minimum interesting experiment, by its
-                                     effect and its standard deviation between seeds
+                                     effect and its standard deviation between repeats
                score_prediction      each prediction of the plan, by the runner's own rule
     source_digests                   which results and receipts they come from
     store                            questions, candidates, predictions and sources as JSON
@@ -72,6 +72,7 @@ def measure(ctx: Context, track: Track) -> Assessment:
         scores=tuple(
             score_prediction(prediction, evidence[prediction.feature]) for prediction in predictions
         ),
+        units=track.units,
     )
 
 

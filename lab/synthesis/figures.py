@@ -51,16 +51,18 @@ def candidates_figure(assessment: Assessment, prefix: str) -> present.Figure:
         lows.append(low)
         highs.append(high)
     decided_count = sum(result.decided for result in results)
+    units = assessment.units
     caption = (
-        f"Mean paired difference with its 95 % interval over seeds, which {interval_count} of "
-        f"{len(results)} have; {decided_count} exclude 0. The fewest runs are needed by "
+        f"{units.effect} with its 95 % interval over {units.repeats}, which {interval_count} of "
+        f"{len(results)} have; {decided_count} exclude 0. The fewest {units.fewest} are needed by "
         f"{assessment.minimum.candidate.name!r}."
     )
+    label = f"mean over {units.repeats}"
     return present.Figure(
         name=f"{prefix}candidates",
-        title="Comparisons of two settings, one difference per seed",
+        title=units.title,
         caption=caption,
         x_label="comparison",
-        y_label="difference of loss (nats/token)",
-        series=(present.Series("mean over seeds", names, effects, band=(lows, highs), kind="bar"),),
+        y_label=units.difference,
+        series=(present.Series(label, names, effects, band=(lows, highs), kind="bar"),),
     )

@@ -9,6 +9,7 @@ from lab.result import Result
 from lab.synthesis.minimum_experiment import CandidateResult, find_minimum
 from lab.synthesis.questions import PosedQuestion, QuizQuestion
 from lab.synthesis.retrospect import PredictionScore
+from lab.synthesis.tracks import Units
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,7 @@ class Assessment:
     """Questions, predictions and candidates of a track, decided by its results.
 
     results: feature -> its result; open_questions: ids of the questions that its numbers do not
-    decide; candidates: for the minimum interesting experiment, in the file's order.
+    decide; candidates: for the minimum interesting experiment, in the file's order; units: theirs.
     """
 
     results: Mapping[str, Result]
@@ -25,6 +26,7 @@ class Assessment:
     open_questions: tuple[str, ...]
     candidates: tuple[CandidateResult, ...]
     scores: tuple[PredictionScore, ...]
+    units: Units
 
     @property
     def minimum(self) -> CandidateResult:

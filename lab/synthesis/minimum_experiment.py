@@ -1,11 +1,12 @@
 """The minimum interesting experiment: which question needs the fewest examples to be decided? Pure.
 
 A comparison of two settings is run once per seed, and its effect is the mean over seeds of the
-paired differences. It is decided when the 95 % interval effect ± t(0.975, k - 1) · sd / √k excludes
-0, with sd the standard deviation of the differences between seeds. So the standard deviation that
-was measured says how few seeds would have been enough. This is planning after the fact, with an sd
-from few seeds that is itself uncertain: an estimate for the next experiment, not a test of this
-one.
+paired differences. Where nothing is trained, one model reads each text in both settings: a text is
+in the place of a seed, a token in that of a training example (`Units` of a track). The comparison
+is decided when the 95 % interval effect ± t(0.975, k - 1) · sd / √k excludes 0, with sd the
+standard deviation of the differences between seeds. So the standard deviation that was measured
+says how few seeds would have been enough. This is planning after the fact, with an sd from few
+seeds that is itself uncertain: an estimate for the next experiment, not a test of this one.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ class Candidate:
     """A comparison of two settings.
 
     name: a short one; question: in words; of: its effect, an expression for `calculate`; examples:
-    training examples that both settings together see per seed; if_positive, if_negative: what an
-    effect above or below 0 means.
+    training examples (or what else the track counts) that both settings together see per seed (or
+    text); if_positive, if_negative: what an effect above or below 0 means; once: examples that are
+    needed beside, however many seeds there are.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Candidate:
     examples: int
     if_positive: str
     if_negative: str
+    once: int = 0
 
     @property
     def feature(self) -> str:
@@ -96,7 +99,7 @@ def evaluate_candidate(candidate: Candidate, evidence: Evidence) -> CandidateRes
     seeds = fewest_seeds(effect.number, deviation)
     examples = None
     if seeds is not None:
-        examples = seeds * candidate.examples
+        examples = candidate.once + seeds * candidate.examples
     low, high = interval
     excludes_zero = not low <= 0 <= high
     return CandidateResult(candidate, effect, decided=excludes_zero, seeds=seeds, examples=examples)

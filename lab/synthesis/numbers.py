@@ -28,7 +28,7 @@ def measurements(assessment: Assessment) -> dict[str, Measurement]:
     if assessment.scores:
         held_share = outcomes["HELD"] / len(assessment.scores)
     decided_count = sum(result.decided for result in assessment.candidates)
-    minimum = assessment.minimum
+    minimum, units = assessment.minimum, assessment.units
 
     exact = Measurement.of_exact
     return {
@@ -47,8 +47,8 @@ def measurements(assessment: Assessment) -> dict[str, Measurement]:
         "minimum_experiment": exact(minimum.candidate.name),
         "minimum_experiment_feature": exact(minimum.candidate.feature),
         "minimum_experiment_answer": exact(minimum.answer),
-        "minimum_experiment_seeds": exact(minimum.seeds, "seeds"),
-        "minimum_experiment_examples": exact(minimum.examples, "training examples"),
+        units.repeats_name: exact(minimum.seeds, units.repeats),
+        units.costs_name: exact(minimum.examples, units.costs),
         "minimum_experiment_effect": minimum.effect,
     }
 

@@ -65,7 +65,7 @@ def _questions_sentence(assessment: Assessment, measurements: Mapping[str, Measu
 
 def _minimum_sentence(assessment: Assessment, sources: Sources) -> str:
     """Return what the minimum interesting experiment is, its answer and its receipt."""
-    minimum = assessment.minimum
+    minimum, units = assessment.minimum, assessment.units
     candidate = minimum.candidate
     receipt = sources[candidate.feature]["receipt"]
     effect = f"{quantity(minimum.effect)}, {candidate.of}, receipt {receipt}"
@@ -77,7 +77,7 @@ def _minimum_sentence(assessment: Assessment, sources: Sources) -> str:
         )
     return (
         f"The minimum interesting experiment is {candidate.name!r}: {candidate.question} With the "
-        f"standard deviation between seeds that was measured, {minimum.seeds} seeds or "
-        f"{number(minimum.examples)} training examples would have been enough. "
+        f"standard deviation between {units.repeats} that was measured, {minimum.seeds} "
+        f"{units.repeats} or {number(minimum.examples)} {units.costs} would have been enough. "
         f"Answer: {minimum.answer} ({effect})."
     )

@@ -55,8 +55,8 @@ def candidates_table(assessment: Assessment) -> Table:
         "question",
         "effect",
         "answer",
-        "seeds that are enough",
-        "training examples",
+        f"{assessment.units.repeats} that are enough",
+        assessment.units.costs,
     )
     return Table("The minimum interesting experiment: the candidates", columns, tuple(rows))
 

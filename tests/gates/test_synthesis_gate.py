@@ -1,4 +1,4 @@
-"""The gate of FEAT-009 and FEAT-013 passes what follows from the results and sees every lie.
+"""The gate of the self-assessments passes what follows from the results and sees every lie.
 
 The runner finds it able to fail for each track. What it says of a forgery is tested on track A.
 """
@@ -32,6 +32,8 @@ MODULE = "lab.synthesis.experiment"
 CONFIG = "lab/synthesis/experiment.yaml"
 MODULE_B = "lab.synthesis.attention"
 CONFIG_B = "lab/synthesis/attention.yaml"
+MODULE_C = "lab.synthesis.representations"
+CONFIG_C = "lab/synthesis/representations.yaml"
 
 WORDS = "test_questions_and_candidates_are_those_that_were_reviewed"
 TEXTS = "test_what_is_asked_and_explained_are_the_words_of_the_questions"
@@ -76,7 +78,18 @@ def outputs_b(inputs_file_b: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return run_experiment(MODULE_B, CONFIG_B, inputs_file_b, out)
 
 
-@pytest.mark.parametrize("suffix", ["", "_b"], ids=["track-a", "track-b"])
+@pytest.fixture(scope="module")
+def inputs_file_c(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return track.write_inputs(tmp_path_factory.mktemp("track-c"), track="track-c")
+
+
+@pytest.fixture(scope="module")
+def outputs_c(inputs_file_c: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("outputs-c") / "out"
+    return run_experiment(MODULE_C, CONFIG_C, inputs_file_c, out)
+
+
+@pytest.mark.parametrize("suffix", ["", "_b", "_c"], ids=["track-a", "track-b", "track-c"])
 def test_the_runner_finds_the_gate_able_to_fail_and_every_measurement_judged(
     request: pytest.FixtureRequest, gates_dir: Path, suffix: str
 ) -> None:
@@ -211,6 +224,16 @@ def show_another_outcome(folder: Path, document: dict[str, Any]) -> None:
     row[row.index("MISSED")] = "HELD"
 
 
+def edit_figure(name: str, part: str, old: str, new: str) -> Edit:
+    """Return an edit of one of a figure's texts."""
+
+    def change(content: dict[str, Any]) -> None:
+        assert old in content[part]
+        content[part] = content[part].replace(old, new)
+
+    return edit_json(f"figures/{name}.json", change)
+
+
 def show_another_choice(folder: Path, document: dict[str, Any]) -> None:
     rows = find_rows(document, "Answers")
     row = next(row for row in rows if str(row[1]).startswith("b)"))
@@ -255,6 +278,14 @@ def show_another_choice(folder: Path, document: dict[str, Any]) -> None:
             marks=pytest.mark.soak,
         ),
         (show_another_choice, "test_tables_show_the_questions_and_the_answers"),
+        (
+            edit_figure("predictions", "caption", " held", " hit"),
+            "test_figure_of_the_predictions_says_what_it_shows",
+        ),
+        (
+            edit_figure("candidates", "caption", "interval over seeds", "interval over runs"),
+            "test_figure_of_the_comparisons_says_what_it_shows",
+        ),
     ],
 )
 def test_a_forger_who_seals_everything_anew_is_seen(
@@ -279,6 +310,28 @@ def test_topics_that_are_not_asked_about_are_seen_on_each_track(
 
     out = forge(outputs_b, tmp_path / "out", edit_json("questions.json", rename_topic))
     assert "test_questions_cover_the_topics" in failing(GATE, out, inputs_file_b)
+
+
+def test_texts_and_tokens_are_named_as_such(
+    outputs_c: Path, inputs_file_c: Path, tmp_path: Path
+) -> None:
+    """Nothing is trained on track C: a report that speaks of seeds is another one."""
+
+    def speak_of_seeds(folder: Path, document: dict[str, Any]) -> None:
+        finding = document["findings"][0]
+        assert " texts or " in finding and "seed" not in finding
+        document["findings"][0] = finding.replace("texts", "seeds")
+
+    def count_training_examples(folder: Path, document: dict[str, Any]) -> None:
+        document["measurements"]["minimum_experiment_tokens"]["unit"] = "training examples"
+
+    lies = {
+        "test_first_finding_gives_the_answer_that_the_effect_gives": speak_of_seeds,
+        "test_what_would_have_been_enough_follows_from_the_results[costs]": count_training_examples,
+    }
+    for number, (check, edit) in enumerate(lies.items()):
+        out = forge(outputs_c, tmp_path / str(number), edit)
+        assert check in failing(GATE, out, inputs_file_c)
 
 
 def test_features_of_no_track_are_refused(outputs: Path, inputs_file: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A repository with the results of both tracks, and a home for the score of each test alone."""
+"""A repository with the results of all tracks, and a home for the score of each test alone."""
 
 from pathlib import Path
 

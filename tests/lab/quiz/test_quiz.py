@@ -230,6 +230,7 @@ def test_another_track_and_help_are_answered(tmp_path: Path) -> None:
     assert helped.returncode == 0
     assert "track-a" in helped.stdout
     assert "track-b" in helped.stdout
+    assert "track-c" in helped.stdout
 
 
 def test_the_quiz_loads_neither_torch_nor_matplotlib(repository: Path) -> None:

@@ -1,6 +1,7 @@
 """The minimum interesting experiment: sized by effect and spread, chosen by what it costs."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -85,6 +86,18 @@ def test_the_cheapest_decided_one_wins_and_of_equals_the_clearest() -> None:
     one_run = evaluate_candidate(candidate("f"), evidence)
     assert (one_run.decided, one_run.seeds, one_run.examples) == (False, None, None)
     assert find_minimum([one_run, undecided]) is undecided
+
+
+def test_what_is_needed_once_is_counted_once() -> None:
+    (result,) = evaluate(a=(0.5, 0.52, 0.48))
+    evidence = {"F-1": {"a": result.effect}}
+    with_more = evaluate_candidate(replace(result.candidate, once=50), evidence)
+    assert (result.seeds, result.examples) == (2, 200)
+    assert (with_more.seeds, with_more.examples) == (2, 250)
+    in_gate = deciding.evaluate_candidate(
+        vars(with_more.candidate), {"F-1": {"a": result.effect.to_json()}}
+    )
+    assert in_gate.examples == 250
 
 
 @settings(deadline=None)

@@ -39,6 +39,14 @@ TOPICS = {
         "multi-head and grouped-query attention",
         "position encoding",
     },
+    "track-c": {
+        "residual stream",
+        "massive activations",
+        "attention and MLP",
+        "logit lens",
+        "similarity of layers",
+        "probing",
+    },
 }
 
 

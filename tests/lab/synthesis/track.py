@@ -1,6 +1,7 @@
 """Plausible results of a track, made from the names that its questions read.
 
-FEAT-009, FEAT-013 and the quiz are tested on them. Without another name they are track A's.
+FEAT-009, FEAT-013, FEAT-016 and the quiz are tested on them. Without another name they are track
+A's.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from lab.synthesis.tracks import TRACKS
 
 FEATURES = ("FEAT-005", "FEAT-006", "FEAT-007", "FEAT-008")
 FEATURES_B = ("FEAT-010", "FEAT-011", "FEAT-012", "FEAT-021")
-TRACK_FEATURES = {"track-a": FEATURES, "track-b": FEATURES_B}
+FEATURES_C = ("FEAT-014", "FEAT-015")
+TRACK_FEATURES = {"track-a": FEATURES, "track-b": FEATURES_B, "track-c": FEATURES_C}
 EXACT: dict[str, Any] = {
     "FEAT-006.best_rate": 0.001,
     "FEAT-006.gradient_spikes": 0,
@@ -119,8 +121,10 @@ def plan(track: str = "track-a") -> dict[str, Any]:
         "FEAT-007": [_prediction("rank", "rank_gap", "within", [-0.1, 0.1])],
         "FEAT-008": [_prediction("unknown", "not_there", "<", 1)],
     }
-    if track == "track-b":
-        predictions = {feature: [_first_prediction(feature)] for feature in FEATURES_B}
+    if track != "track-a":
+        predictions = {}
+        for feature in TRACK_FEATURES[track]:
+            predictions[feature] = [_first_prediction(feature, track)]
     features = []
     for name, of_feature in predictions.items():
         features.append({"id": name, "title": name, "predictions": of_feature})
@@ -132,9 +136,9 @@ def plan(track: str = "track-a") -> dict[str, Any]:
     }
 
 
-def _first_prediction(feature: str) -> dict[str, Any]:
-    """Return a prediction of the first measurement of a feature of track B."""
-    name = next(name for name in track_names("track-b") if name.startswith(feature))
+def _first_prediction(feature: str, track: str) -> dict[str, Any]:
+    """Return a prediction of the first measurement of a feature of a track."""
+    name = next(name for name in track_names(track) if name.startswith(feature))
     key = name.partition(".")[2]
     return _prediction(key.replace("_", "-"), key, ">", 0)
 
