@@ -21,6 +21,22 @@ def outlier_tokens(norms: torch.Tensor) -> torch.Tensor:
     return (norms > OUTLIER * median).any(dim=0)
 
 
+def linear_cka(x: torch.Tensor, y: torch.Tensor) -> float:
+    """Return the linear CKA of representations [N, D] and [N, E] of the same N tokens, 0 to 1.
+
+    ||XᵀY||² / (||XᵀX||·||YᵀY||) of features centred over tokens (Kornblith et al. 2019,
+    arXiv:1905.00414). It is the same for a rotated or scaled copy. Of independent rows it is not 0
+    but about D/N where N is not far above D.
+
+    Raises:
+        ValueError: x and y have different numbers of rows.
+    """
+    if len(x) != len(y):
+        msg = f"got {len(x)} rows beside {len(y)}; expected a row per token on both sides"
+        raise ValueError(msg)
+    return cka_of_products(products(x), products(y))
+
+
 def products(x: torch.Tensor) -> torch.Tensor:
     """Return the dot products of all pairs of rows of x [N, D], in float64: [N, N]."""
     x = _centred(x)
@@ -28,19 +44,11 @@ def products(x: torch.Tensor) -> torch.Tensor:
 
 
 def cka_of_products(k: torch.Tensor, m: torch.Tensor) -> float:
-    """Return the linear CKA of two representations from the `products` of each, [N, N]: 0 to 1.
+    """Return the linear CKA of two representations from the `products` of each, [N, N].
 
-    <K, M> / (||K||·||M||), both centred; the same as ||XᵀY||² / (||XᵀX||·||YᵀY||) of features
-    centred over tokens (Kornblith et al. 2019, arXiv:1905.00414). It is the same for a rotated or
-    scaled copy. Of independent rows it is not 0 but about D/N where N is not far above D. CKA of
-    some of the tokens costs no matrix product: it is that of the rows and columns of these tokens.
-
-    Raises:
-        ValueError: they are of different numbers of tokens.
+    <K, M> / (||K||·||M||), both centred. With them CKA of some of the tokens costs no matrix
+    product: it is that of the rows and columns of these tokens.
     """
-    if len(k) != len(m):
-        msg = f"got products of {len(k)} tokens beside {len(m)}; expected the same tokens"
-        raise ValueError(msg)
     k, m = _doubly_centred(k), _doubly_centred(m)
     return float((k * m).sum() / (k.norm() * m.norm()))
 

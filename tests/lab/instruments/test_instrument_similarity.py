@@ -6,6 +6,7 @@ import torch
 from lab.instruments.similarity import (
     cka_matrix,
     cka_of_products,
+    linear_cka,
     outlier_tokens,
     products,
 )
@@ -13,10 +14,6 @@ from lab.instruments.similarity import (
 
 def normal(*shape: int, seed: int) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def linear_cka(x: torch.Tensor, y: torch.Tensor) -> float:
-    return cka_of_products(products(x), products(y))
 
 
 def test_a_rotated_scaled_and_shifted_copy_is_the_same():
@@ -74,5 +71,5 @@ def test_some_of_the_tokens_are_their_rows_and_columns_of_the_products():
 
 
 def test_rows_of_different_tokens_are_refused():
-    with pytest.raises(ValueError, match="got products of 3 tokens beside 4"):
+    with pytest.raises(ValueError, match="got 3 rows beside 4"):
         linear_cka(torch.zeros(3, 2), torch.zeros(4, 2))
