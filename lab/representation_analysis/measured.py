@@ -22,7 +22,6 @@ KINDS = ("word start", "inside a word", "digit", "punctuation", "blank")
 # The tokens and the model that CKA is of.
 RAW, WITHOUT_FIRST, WITHOUT_OUTLIERS = "raw", "without_first", "without_outliers"
 RANDOM_WEIGHTS, SHUFFLED = "random_weights", "shuffled"
-MATRICES = (RAW, WITHOUT_OUTLIERS)
 PAIRS = (RAW, WITHOUT_FIRST, WITHOUT_OUTLIERS, RANDOM_WEIGHTS, SHUFFLED)
 
 # What is done to the one largest number; beside these "other_0", …
@@ -118,7 +117,8 @@ class Lens:
 
 @dataclass(frozen=True)
 class Similarity:
-    """Linear CKA. matrices: of every pair of depths, by MATRICES, [L + 1, L + 1].
+    """Linear CKA. matrices: of every pair of depths, by RAW and WITHOUT_OUTLIERS,
+    [L + 1, L + 1].
 
     pair: of the planned pair, by PAIRS; left_out: the same without each sequence, [B]; ends: of
     depth 0 and L without outliers, [1 + B]: of all, then without each sequence; outliers: tokens

@@ -317,8 +317,14 @@ def without_text(observations: Observations, index: int) -> Observations:
         return np.delete(array, index, axis=0)
 
     stream = observations.stream
-    arrays = {name: rest(array) for name, array in vars(stream).items() if name != "hits"}
-    arrays["hits"] = stream.hits[stream.hits[:, 0] != index]
+    arrays = {
+        "norms": rest(stream.norms),
+        "top": rest(stream.top),
+        "top_position": rest(stream.top_position),
+        "top_dimension": rest(stream.top_dimension),
+        "median": rest(stream.median),
+        "hits": stream.hits[stream.hits[:, 0] != index],
+    }
     return replace(
         observations,
         ids=rest(observations.ids),

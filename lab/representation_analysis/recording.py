@@ -11,7 +11,13 @@ import torch
 from lab.instruments.activations import ActivationExtractor
 from lab.instruments.logit_lens import lens_logits
 from lab.instruments.models import architecture
-from lab.instruments.similarity import cka_matrix, cka_of_products, outlier_tokens, products
+from lab.instruments.similarity import (
+    cka_matrix,
+    cka_of_products,
+    linear_cka,
+    outlier_tokens,
+    products,
+)
 from lab.representation_analysis.measured import (
     KINDS,
     RANDOM_WEIGHTS,
@@ -228,7 +234,7 @@ def similarity_of(
         matrices={name: matrix.cpu().numpy() for name, matrix in matrices.items()},
         pair=pair,
         left_out=left_out,
-        ends=np.array([_of_kept(*ends), *_without_each(*ends, sequence)]),
+        ends=np.array([linear_cka(flat[0, kept], flat[-1, kept]), *_without_each(*ends, sequence)]),
         outliers=outliers.reshape(batch, total).long().cpu().numpy(),
     )
 

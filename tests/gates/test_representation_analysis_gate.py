@@ -48,7 +48,7 @@ PLAN = "test_run_was_the_planned_one"
 def massive_model() -> models.Loaded:
     """Return a random model of 30 layers in which a few tokens get a massive activation.
 
-    The MLP of layer ONSET writes it to one dimension, for three letters; some texts begin with one.
+    The MLP of layer ONSET writes it to one dimension, for three letters; some texts begin so.
     """
     from transformers import LlamaForCausalLM
 
