@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import torch
@@ -31,9 +32,10 @@ class ActivationStatistics:
     would cancel where a dimension's mean is much larger than its spread, as in massive activations.
 
     Attributes:
-        tokens, sequences, first_tokens: how many were counted, padding left out.
+        tokens, first_tokens: how many were counted, padding left out.
+        sequences: rows that were seen, one of padding alone included.
         mean: [D], float64.
-        largest: the three largest |x|, largest first.
+        largest: the three largest |x|, largest first; NaN counts as the largest.
     """
 
     tokens: int = 0
@@ -104,10 +106,11 @@ class ActivationStatistics:
         for size, place in zip(values.tolist(), places.tolist(), strict=True):
             row, dimension = divmod(place, x.shape[2])
             sequence, column = divmod(row, x.shape[1])
-            if size >= 0:
+            if not size < 0:  # NaN, which is no number, must not be overlooked
                 position = int(positions[column])
                 extremes.append(Extreme(size, self.sequences + sequence, position, dimension))
-        self.largest = tuple(sorted(extremes, key=lambda each: -each.size)[:LARGEST])
+        extremes.sort(key=lambda each: (not math.isnan(each.size), -each.size))
+        self.largest = tuple(extremes[:LARGEST])
         self.sequences += len(x)
 
     def _merge(self, wide: torch.Tensor) -> None:

@@ -70,6 +70,20 @@ def test_the_largest_are_found_with_their_places():
         )
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_no_number_is_the_largest(value):
+    x = drawn()
+    x[3, 2, 1] = value
+    for portions in ([6], [1, 1, 1, 1, 1, 1]):
+        statistics = counted(x, portions)
+        largest = statistics.largest
+        assert (largest[0].sequence, largest[0].position, largest[0].dimension) == (3, 2, 1)
+        assert largest[0].size == pytest.approx(value, nan_ok=True)
+        assert largest[1].size == counted(drawn(), portions).largest[0].size
+        assert not torch.isfinite(statistics.mean[1])
+        assert torch.isfinite(statistics.mean[0])
+
+
 def test_padding_is_nobody_s():
     x = drawn()
     keep = torch.ones(6, 10, dtype=torch.bool)
