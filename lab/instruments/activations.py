@@ -18,8 +18,12 @@ copy: to record all of a stream costs no time, and no memory but what the model 
 
 from __future__ import annotations
 
+import inspect
+import threading
+import weakref
 from collections.abc import Collection, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -33,6 +37,7 @@ from lab.instruments.capture import chosen
 
 if TYPE_CHECKING:
     from peft import PeftModel
+    from torch.utils.hooks import RemovableHandle
     from transformers import PreTrainedModel
 
 SHAPES = dict.fromkeys(
@@ -44,7 +49,20 @@ Key = tuple[str, int]  # name and layer
 
 
 class _StopPass(Exception):  # noqa: N818 (no error: it ends a forward pass)
-    """Raised inside the model when all that was wanted is recorded."""
+    """Raised inside the model when all that one extractor wanted is recorded."""
+
+    def __init__(self, extractor: ActivationExtractor) -> None:
+        super().__init__()
+        self.extractor = extractor
+
+
+@dataclass(frozen=True)
+class _Copy:
+    """The copy of a tensor that had this version; the reference keeps no graph alive."""
+
+    tensor: weakref.ref[torch.Tensor]
+    version: int | None
+    kept: torch.Tensor
 
 
 class ActivationExtractor:
@@ -66,6 +84,9 @@ class ActivationExtractor:
     Tensors stay on the device that the model computes on. A tensor that is not copied (no dtype, no
     positions) is the model's own: one that was changed in place afterwards is refused when it is
     read.
+
+    Hooks of others that change the stream run before those of the extractor, in whatever order they
+    were put there: what is recorded is what the model goes on with.
 
     Raises:
         CaptureError: at the start, if the model cannot be recorded; in a forward pass, if something
@@ -117,8 +138,11 @@ class ActivationExtractor:
         self.statistics: dict[Key, ActivationStatistics] = {}
         self._tensors: dict[Key, tuple[torch.Tensor, int | None]] = {}  # with its version
         self._done: set[Key] = set()  # in this pass
+        self._written: dict[int, tuple[int, ...]] = {}  # layer -> what its file was like
         self._mask: torch.Tensor | None = None  # [B, T], of this pass
-        self._last: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._last: _Copy | None = None
+        self._handles: list[RemovableHandle] = []
+        self._thread = 0
         self._cleanup: ExitStack | None = None
 
     def __enter__(self) -> Self:
@@ -137,6 +161,7 @@ class ActivationExtractor:
             raise CaptureError(msg)
 
         # 2. Hook. Whatever fails from here on, the stack takes all of it back.
+        self._thread = threading.get_ident()
         if not self.with_statistics:
             self.clear()
         with ExitStack() as stack:
@@ -146,17 +171,25 @@ class ActivationExtractor:
             layers = residual_stream.layers(self.model)
             for layer in dict.fromkeys(self.layers):
                 for name in self.record:
-                    stack.callback(self._hook(layers[layer], name, layer).remove)
+                    handle = self._hook(layers[layer], name, layer)
+                    self._handles.append(handle)
+                    stack.callback(handle.remove)
             self._cleanup = stack.pop_all()
         return self
 
-    def __exit__(self, error_type: type[BaseException] | None, *error: object) -> bool:
-        """Take the hooks from the model; the end of a pass that was stopped is no error."""
+    def __exit__(
+        self, _type: type[BaseException] | None, error: BaseException | None, *_: object
+    ) -> bool:
+        """Take the hooks from the model; the end of a pass that was stopped is no error.
+
+        That of another extractor, around this one, goes on to it.
+        """
         if self._cleanup is not None:
             self._cleanup.close()
         self._cleanup = None
+        self._handles.clear()
         self._mask = self._last = None
-        return error_type is _StopPass
+        return isinstance(error, _StopPass) and error.extractor is self
 
     def __deepcopy__(self, _memo: object) -> Self:
         """Refuse: a model that is copied inside the block would take its hooks along."""
@@ -168,6 +201,7 @@ class ActivationExtractor:
         self.statistics.clear()
         self._tensors.clear()
         self._done.clear()
+        self._written.clear()
 
     def __getitem__(self, key: str | Key) -> torch.Tensor:
         """Return [B, positions, D]: `extractor["resid_post", 3]`, "blocks.3.hook_resid_post".
@@ -175,7 +209,7 @@ class ActivationExtractor:
         From the file, where `folder` was given.
 
         Raises:
-            CaptureError: it was not recorded, or was changed in place since.
+            CaptureError: it was not recorded, or was changed in place since, or its file was.
         """
         key = _parsed(key)
         if key in self._tensors:
@@ -184,7 +218,11 @@ class ActivationExtractor:
         if key in self._done and self.folder is not None:
             from safetensors import safe_open
 
-            with safe_open(_path(self.folder, layer), framework="pt") as file:
+            path = _path(self.folder, layer)
+            if not path.exists() or _stamp(path) != self._written[layer]:
+                msg = f"{path} was written again or deleted since; give each extractor its folder"
+                raise CaptureError(msg)
+            with safe_open(path, framework="pt") as file:
                 tensor: torch.Tensor = file.get_tensor(name)
             return tensor
         msg = f"{name} of layer {layer} was not recorded; recorded: {self._summary()}"
@@ -242,19 +280,38 @@ class ActivationExtractor:
             return part.register_forward_pre_hook(note_input, with_kwargs=True)
         return part.register_forward_hook(note_output)
 
-    def _start_pass(self, _module: torch.nn.Module, _inputs: Any, given: dict[str, Any]) -> None:
-        """Begin a pass of statistics: take its mask, refuse half of a text."""
+    def _start_pass(
+        self, module: torch.nn.Module, inputs: tuple[Any, ...], given: dict[str, Any]
+    ) -> None:
+        """Begin a pass: read after all others; for statistics take the mask, refuse half a text."""
+        if threading.get_ident() != self._thread:
+            msg = "another thread runs the model that is being recorded; let one run at a time"
+            raise CaptureError(msg)
+
+        # 1. Hooks of others may change what a module takes or returns: theirs run first.
+        for handle in self._handles:
+            handle.hooks_dict_ref().move_to_end(handle.id)
         if not self.with_statistics:
             return
+
+        # 2. The mask, by its name or by its place.
         self._done.clear()
+        given = inspect.signature(module.forward).bind_partial(*inputs, **given).arguments
+        given |= given.get("kwargs", {})
         self._mask = given.get("attention_mask")
         if self._mask is not None and (not torch.is_tensor(self._mask) or self._mask.dim() != 2):
             msg = "statistics leave padding out by an attention mask [B, T]; got another kind"
             raise CaptureError(msg)
+
+        # 3. What is no whole text, or several in one row.
         cache = given.get("past_key_values")
         if cache is not None and cache.get_seq_length() > 0:
             msg = "earlier tokens are in the cache, so statistics would be of the rest of a text; "
             msg += "run the whole text at once"
+            raise CaptureError(msg)
+        if _restarts(given.get("position_ids"), self._mask):
+            msg = "a row holds several texts (its position_ids begin again), and statistics know "
+            msg += "one first token in a row; give each text a row of its own"
             raise CaptureError(msg)
 
     def _note_input(
@@ -287,15 +344,18 @@ class ActivationExtractor:
 
         # 3. Nothing more is wanted: the rest of the model need not run.
         if self.stop and len(self._done) == len(self.record) * len(set(self.layers)):
-            raise _StopPass
+            raise _StopPass(self)
 
     def _keep(self, tensor: torch.Tensor, key: Key) -> None:
         """Keep what the model made, or one copy of it where it has to be changed.
 
-        resid_post of a layer and resid_pre of the next are one tensor, and are copied once.
+        resid_post of a layer and resid_pre of the next are one tensor, and are copied once, unless
+        it was changed in place between, or counts no changes.
         """
-        if self._last is not None and self._last[0] is tensor:
-            kept = self._last[1]
+        version = None if tensor.is_inference() else tensor._version
+        last = self._last
+        if last is not None and last.tensor() is tensor and last.version == version is not None:
+            kept = last.kept
         else:
             kept = tensor.detach()
             if self.positions is not None:
@@ -304,7 +364,8 @@ class ActivationExtractor:
             # An inference tensor counts no changes, so that a later one could not be seen.
             if kept.data_ptr() == tensor.data_ptr() and tensor.is_inference():
                 kept = kept.clone()
-            self._last = (tensor, kept) if kept.data_ptr() != tensor.data_ptr() else None
+            is_copy = kept.data_ptr() != tensor.data_ptr()
+            self._last = _Copy(weakref.ref(tensor), version, kept) if is_copy else None
         self._tensors[key] = (kept, None if kept.is_inference() else kept._version)
 
     def _unchanged(self, key: Key) -> torch.Tensor:
@@ -329,6 +390,7 @@ class ActivationExtractor:
         # safetensors refuses two names for one tensor, so each is a copy.
         tensors = {name: self._unchanged((name, layer)).clone() for name in self.record}
         save_file(tensors, _path(folder, layer))
+        self._written[layer] = _stamp(_path(folder, layer))
         for name in self.record:
             del self._tensors[name, layer]
 
@@ -345,7 +407,7 @@ class ActivationExtractor:
 
         # 2. The chosen ones.
         if self.positions is not None:
-            wanted = list(self.positions)
+            wanted = list(dict.fromkeys(self.positions))
             tensor, mask, first = tensor[:, wanted], mask[:, wanted], first[:, wanted]
             positions = positions[wanted]
         statistics = self.statistics.setdefault(key, ActivationStatistics())
@@ -354,6 +416,23 @@ class ActivationExtractor:
 
 def _path(folder: Path, layer: int) -> Path:
     return folder / f"layer_{layer:02d}.safetensors"
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    """Return what changes when a file is written again."""
+    found = path.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _restarts(position_ids: torch.Tensor | None, mask: torch.Tensor | None) -> bool:
+    """Return whether positions [1 or B, T] fall within a row's tokens, padding left out."""
+    if position_ids is None:
+        return False
+    falls = position_ids.diff(dim=-1) < 0
+    if mask is not None:
+        tokens = mask.to(device=falls.device, dtype=torch.bool)
+        falls = falls & tokens[:, 1:] & tokens[:, :-1]
+    return bool(falls.any())
 
 
 def _parsed(key: str | Key) -> Key:

@@ -101,9 +101,10 @@ def residual_stream(model: PreTrainedModel) -> ResidualStream:
 
 
 def layers(model: PreTrainedModel) -> list[torch.nn.Module]:
-    """Return the layers of an unwrapped model, first to last."""
+    """Return the layers of an unwrapped model, first to last; one used twice comes twice."""
     stream = residual_stream(model)
-    return list(model.get_submodule(f"{stream.backbone}.{stream.layers}").children())
+    listed: Any = model.get_submodule(f"{stream.backbone}.{stream.layers}")
+    return list(listed)  # `children()` would leave out what was there before
 
 
 def final_norm(model: PreTrainedModel) -> torch.nn.Module:

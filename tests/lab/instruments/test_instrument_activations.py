@@ -1,6 +1,8 @@
 """The extractor of activations: all of the stream, nothing but the stream, nothing left behind."""
 
 import copy
+import gc
+import threading
 
 import pytest
 import torch
@@ -281,6 +283,16 @@ def test_an_early_end_leaves_the_model_as_it_was(tiny):
     record(tiny.model, text())
 
 
+def test_the_early_end_of_another_extractor_is_not_swallowed(tiny):
+    """What comes after the model would run, as if all had been computed."""
+    with torch.no_grad(), ActivationExtractor(tiny.model, layers=[0], stop=True) as outer:
+        with ActivationExtractor(tiny.model, layers=[1]) as inner:
+            tiny.model(text())
+        pytest.fail("the outer block went on")
+    assert outer.recorded == {0}
+    assert not inner.recorded
+
+
 def test_an_error_inside_the_block_is_not_swallowed(tiny):
     with (
         pytest.raises(ZeroDivisionError),
@@ -425,6 +437,40 @@ def test_statistics_of_a_pass_that_broke_off_are_noticed():
         counter.require_all_recorded()
 
 
+def test_a_mask_that_is_given_by_its_place_counts_too(tiny):
+    counter = ActivationExtractor(tiny.model, statistics=True)
+    with torch.no_grad(), counter:
+        tiny.model.model(text(), padded(text()))
+    assert counter.statistics["resid_post", 0].tokens == 2 * TOKENS - 6
+
+
+def test_statistics_of_several_texts_in_a_row_are_refused(tiny):
+    half = torch.arange(TOKENS // 2)
+    with (
+        pytest.raises(CaptureError, match="a row holds several texts"),
+        ActivationExtractor(tiny.model, statistics=True),
+    ):
+        tiny.model(text(1), position_ids=torch.cat([half, half])[None])
+    # Positions of one text behind padding fall only in the padding.
+    mask = padded(text())
+    behind = (mask.cumsum(-1) - 1).masked_fill(mask == 0, 1)
+    counter = ActivationExtractor(tiny.model, statistics=True)
+    with torch.no_grad(), counter:
+        tiny.model(text(), attention_mask=mask, position_ids=behind)
+    assert counter.statistics["resid_post", 0].first_tokens == 2
+
+
+def test_a_position_that_is_chosen_twice_counts_once(tiny):
+    once, twice = (
+        record(tiny.model, text(), positions=positions, statistics=True)[0]
+        for positions in ([7, 3], [7, 3, 7])
+    )
+    assert once.statistics["resid_post", 0].tokens == 4
+    for name in ("tokens", "mean_norm", "largest"):
+        one, other = (getattr(each.statistics["resid_post", 0], name) for each in (once, twice))
+        assert one == other, name
+
+
 def test_a_mask_that_does_not_name_padding_is_refused(tiny):
     square = torch.ones(1, 1, TOKENS, TOKENS, dtype=torch.bool).tril()
     with (
@@ -500,6 +546,103 @@ def test_copies_are_not_changed_in_place(tiny):
     with torch.inference_mode(), ActivationExtractor(model, layers=[0]) as extractor:
         model(text(), use_cache=False)
     assert torch.equal(extractor["resid_post", 0], plain["resid_post", 0])
+
+
+@pytest.mark.parametrize("inference", [False, True])
+def test_a_copy_is_not_that_of_a_tensor_before_its_change(tiny, inference):
+    """resid_post of layer 0 and resid_pre of layer 1 are one tensor, with two contents."""
+    model = copy.deepcopy(tiny.model)
+    model.model.layers[1].register_forward_pre_hook(add_one)
+    for options in ({"positions": range(TOKENS)}, {"dtype": torch.float64}):
+        names = ["resid_pre", "resid_post"]
+        with (
+            torch.inference_mode(inference),
+            torch.no_grad(),
+            ActivationExtractor(model, record=names, **options) as extractor,
+        ):
+            model(text(), use_cache=False)
+        change = extractor["resid_pre", 1] - extractor["resid_post", 0]
+        torch.testing.assert_close(change, torch.ones_like(change))
+
+
+def test_no_graph_is_kept_beside_a_copy(tiny):
+    model = models.tiny(0).model
+    with ActivationExtractor(model, dtype=torch.float64) as extractor:
+        model(text(), labels=text()).loss.backward()
+        gc.collect()
+        assert extractor._last.tensor() is None
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_what_another_s_hook_changed_is_recorded(tiny, name):
+    """Whichever was put first: the model goes on with what was changed."""
+    model = copy.deepcopy(tiny.model)
+    place = {"resid_pre": "", "resid_mid": "post_attention_layernorm", "resid_post": ""}
+    part = {"attn_out": "self_attn", "mlp_out": "mlp"}
+    module = model.model.layers[0].get_submodule((place | part)[name])
+
+    def change_input(_module, inputs):
+        return inputs[0] * 3 + 1, *inputs[1:]
+
+    def change_output(_module, _inputs, output):
+        if isinstance(output, tuple):
+            return output[0] * 3 + 1, *output[1:]
+        return output * 3 + 1
+
+    def hook():
+        if name in ("resid_pre", "resid_mid"):
+            return module.register_forward_pre_hook(change_input)
+        return module.register_forward_hook(change_output)
+
+    plain, _ = record(model, text(), record=[name], layers=[0])
+    expected = plain[name, 0] * 3 + 1
+    handle = hook()
+    before, _ = record(model, text(), record=[name], layers=[0])
+    handle.remove()
+    with torch.no_grad(), ActivationExtractor(model, record=[name], layers=[0]) as inside:
+        hook()
+        model(text(), use_cache=False)
+    assert torch.equal(before[name, 0], expected)
+    assert torch.equal(inside[name, 0], expected)
+
+
+def test_a_layer_that_is_used_twice_is_not_another_one():
+    model = build("llama", 0)
+    first, second = model.model.layers
+    model.model.layers = torch.nn.ModuleList([first, first, second])
+    model.config.num_hidden_layers = 3
+    assert residual_stream.layers(model) == [first, first, second]
+    with (
+        pytest.raises(CaptureError, match="resid_post of layer 1 ran twice"),
+        ActivationExtractor(model, layers=[1]),
+    ):
+        model(text(), use_cache=False)
+
+
+def test_a_file_that_was_written_again_is_refused(tiny, tmp_path):
+    one, _ = record(tiny.model, text(), folder=tmp_path)
+    one["resid_post", 0]
+    other, _ = record(tiny.model, text().flip(1), folder=tmp_path)
+    with pytest.raises(CaptureError, match="was written again or deleted since"):
+        one["resid_post", 0]
+    other["resid_post", 0]
+
+
+def test_another_thread_is_refused(tiny):
+    failures = []
+
+    def run():
+        try:
+            tiny.model(text())
+        except CaptureError as error:
+            failures.append(str(error))
+
+    with ActivationExtractor(tiny.model) as extractor:
+        thread = threading.Thread(target=run)
+        thread.start()
+        thread.join()
+    assert "another thread runs the model" in failures[0]
+    assert not extractor.recorded
 
 
 def test_gradient_checkpointing_is_refused():
