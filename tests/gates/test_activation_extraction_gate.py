@@ -30,6 +30,7 @@ STATISTICS = "test_statistics_are_those_of_the_model"
 FORM = "test_form_is_recorded_as_it_computes"
 FAMILY = "test_family_is_recorded_as_it_computes"
 FOLLOWS = "test_measurement_follows_from_what_was_stored"
+SUMS = "test_sums_are_those_of_the_model_s_type"
 FINDINGS = "test_findings_say_what_follows_from_the_numbers"
 
 Arrays = dict[str, np.ndarray]
@@ -204,15 +205,105 @@ def test_statistics_made_of_nothing_are_seen(judged, mutant, statistic):
     assert warm.failing(GATE, mutant, judged[1], checks=checks) == checks
 
 
-def test_statistics_that_were_never_streamed_are_seen_by_their_digits(judged):
-    """Another order of sums leaves another last digit: two equal sides would be one."""
-    stored = load_file(judged[0] / "artifacts/statistics.safetensors")
-    differ = [
-        name
-        for name in ("mean", "variance", "mean_norm")
-        if (stored[f"mlp_out.streamed.{name}"] != stored[f"mlp_out.reference.{name}"]).any()
-    ]
-    assert differ
+@pytest.mark.parametrize("statistic", ["mean", "variance"])
+def test_one_small_dimension_is_seen(judged, mutant, statistic):
+    """Beside a massive one it would be nothing."""
+
+    def spoil(arrays: Arrays) -> None:
+        arrays["resid_post.streamed.mean"][3, 5] *= 1e4
+        arrays["resid_post.reference.mean"][3, 5] *= 1e4
+        smallest = np.abs(arrays[f"mlp_out.reference.{statistic}"][2]).argmin()
+        for side in ("streamed", "reference"):
+            arrays[f"mlp_out.{side}.{statistic}"][2, smallest] += 0.001 * np.sqrt(
+                arrays[f"mlp_out.{side}.variance"][2, smallest]
+            ) ** (2 if statistic == "variance" else 1)
+
+    change(mutant, "statistics", spoil)
+    checks = {f"{STATISTICS}[mlp_out-{side}]" for side in ("streamed", "reference")}
+    assert warm.failing(GATE, mutant, judged[1], checks=checks) == checks
+
+
+def test_a_variance_divided_by_one_less_is_seen(judged, mutant):
+    def spoil(arrays: Arrays) -> None:
+        for name in arrays:
+            if name.endswith(".variance"):
+                arrays[name] *= 512 / 511
+
+    change(mutant, "statistics", spoil)
+    assert warm.fails(f"{STATISTICS}[resid_post-streamed]", GATE, mutant, judged[1])
+
+
+def test_statistics_that_were_never_streamed_are_seen(judged, mutant):
+    """Another order of sums leaves another last digit: two equal sides are one."""
+
+    def copy(arrays: Arrays) -> None:
+        for name in arrays:
+            if ".streamed." in name:
+                arrays[name] = arrays[name.replace("streamed", "reference")].copy()
+
+    change(mutant, "statistics", copy)
+    check = "test_running_statistics_are_those_of_kept_tensors"
+    assert warm.fails(check, GATE, mutant, judged[1])
+
+
+#### sums
+
+
+@pytest.mark.parametrize(
+    ("write", "after", "before"),
+    [("mlp_out", "resid_post", "resid_mid"), ("attn_out", "resid_mid", "resid_pre")],
+)
+def test_a_write_that_is_a_difference_of_streams_is_seen(judged, mutant, write, after, before):
+    """All identities hold, by construction, and within the rounding that is allowed."""
+
+    def subtract(arrays: Arrays) -> None:
+        arrays[write] = arrays[after] - arrays[before]
+
+    change(mutant, "model", subtract)
+    assert warm.fails(f"{SUMS}[model]", GATE, mutant, judged[1])
+
+
+@pytest.mark.parametrize("form", ["bfloat16", "nf4", "adapter"])
+def test_a_form_that_was_scaled_is_seen(judged, mutant, form):
+    def scale(arrays: Arrays) -> None:
+        for name in gate_arrays.STREAM:
+            arrays[f"{form}.{name}"] *= np.float32(1.003)
+
+    change(mutant, "forms", scale)
+    assert warm.fails(f"{SUMS}[{form}]", GATE, mutant, judged[1])
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2", "gpt2", "gpt_neox"])
+def test_float32_that_was_cast_from_float64_is_seen(judged, mutant, family):
+    def cast(arrays: Arrays) -> None:
+        for name in gate_arrays.STREAM:
+            if f"float32.{name}" in arrays:  # the first text, which has no padding
+                arrays[f"float32.{name}"][:, 0] = arrays[f"float64.{name}"][:, 0]
+
+    change(mutant, f"families/{family}", cast)
+    assert warm.fails(f"{SUMS}[{family} float32]", GATE, mutant, judged[1])
+
+
+def test_bfloat16_that_was_rounded_from_float32_is_seen(judged, mutant):
+    """With sums that are right to the last bit."""
+    model = load_file(mutant / "artifacts/model.safetensors")
+    half = {name: rounded(model[name][:, :16]) for name in gate_arrays.STREAM}
+    for layer in range(len(half["resid_pre"])):
+        if layer > 0:
+            half["resid_pre"][layer] = half["resid_post"][layer - 1]
+        mid = rounded(half["resid_pre"][layer] + half["attn_out"][layer])
+        half["resid_mid"][layer] = mid
+        half["resid_post"][layer] = rounded(mid + half["mlp_out"][layer])
+    arrays = {f"bfloat16.{name}": array for name, array in half.items()}
+    change(mutant, "forms", lambda stored: stored.update(arrays))
+    check = "test_bfloat16_was_computed_with"
+    checks = {check, f"{SUMS}[bfloat16]"}
+    assert warm.failing(GATE, mutant, judged[1], checks=checks) == {check}
+
+
+def rounded(array: np.ndarray) -> np.ndarray:
+    """Return float32 numbers rounded to bfloat16."""
+    return torch.from_numpy(array.copy()).bfloat16().float().numpy()
 
 
 #### forms and families
