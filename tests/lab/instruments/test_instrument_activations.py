@@ -166,13 +166,17 @@ def test_gpt_neox_without_parallel_residual_has_a_middle():
     assert (extractor.stacked("resid_mid") - mid).abs().max() < 1e-12
 
 
-def test_dropout_of_training_is_part_of_what_is_written():
-    model = copy.deepcopy(build("phi3", 0)).double().train()
+@pytest.mark.parametrize("family", ["phi3", "gpt_neox"])
+def test_dropout_of_training_is_part_of_what_is_written(family):
+    model = build(family, 0).double().train()
     for layer in residual_stream.layers(model):
-        layer.resid_attn_dropout.p = layer.resid_mlp_dropout.p = 0.5
-    extractor, _ = record(model, text(), record=SHAPES)
+        for module in layer.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.5
+    extractor, _ = record(model, text(), record=names_of(model))
     assert sum_error(extractor) < 1e-12
-    assert (extractor["attn_out", 0] == 0).float().mean() > 0.3
+    for write in ("attn_out", "mlp_out"):
+        assert (extractor[write, 0] == 0).float().mean() > 0.3, write
 
 
 def test_gradients_flow_and_what_is_recorded_holds_no_graph(tiny):
