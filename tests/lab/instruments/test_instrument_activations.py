@@ -287,6 +287,13 @@ def test_an_early_end_leaves_the_model_as_it_was(tiny):
     record(tiny.model, text())
 
 
+def test_a_layer_that_is_chosen_twice_ends_a_pass_too(tiny):
+    with torch.no_grad(), ActivationExtractor(tiny.model, layers=[0, 0], stop=True) as extractor:
+        tiny.model(text(), use_cache=False)
+        pytest.fail("the pass went on")
+    assert extractor.recorded == {0}
+
+
 def test_the_early_end_of_another_extractor_is_not_swallowed(tiny):
     """What comes after the model would run, as if all had been computed."""
     with torch.no_grad(), ActivationExtractor(tiny.model, layers=[0], stop=True) as outer:
