@@ -160,7 +160,8 @@ def _outliers_agree() -> bool:
 def write_differences() -> dict[str, float]:
     """Return array -> largest difference: relative of norms, in logits of attributions, else plain.
 
-    sum: of all attributions together to the logit itself, which the stored arrays must give.
+    sum: of all attributions together to the logit itself, which the stored arrays must give; mean
+    attribution, mean embedding: over the tokens behind the first, of each write.
     """
     return _cached("writes", _write_differences)
 
@@ -187,6 +188,10 @@ def _write_differences() -> dict[str, float]:
     differences["norms"] = _relative(actual["norms"], norms.permute(2, 0, 1, 3).numpy())
     total = actual["attribution"].astype("float64").sum((1, 2)) + actual["embedding"]
     differences["sum"] = _apart(total, actual["target"])
+    # A small lie about each token is a large one about their mean: rounding is on both sides.
+    for name, tokens in (("attribution", (0, 3)), ("embedding", None)):
+        means = (_mean_behind(array, tokens) for array in (actual[name], expected[name].numpy()))
+        differences[f"mean {name}"] = _apart(*means)
     return differences
 
 
@@ -282,7 +287,7 @@ def _similarity_differences() -> dict[str, float]:
     }
     differences = {}
     for name, (a, b, chosen) in cases.items():
-        differences[name] = _apart(actual[name], _cka(a, b, chosen))
+        differences[name] = _apart_of_cka(actual[name], _cka(a, b, chosen))
     for name, chosen in (("raw", every), ("without_outliers", kept)):
         differences[f"matrix.{name}"] = _apart(actual[f"matrix.{name}"], _matrix(stream[:, chosen]))
     return differences
@@ -353,6 +358,22 @@ def _apart(actual: Any, expected: Any) -> float:
     if actual.shape != expected.shape:
         return OTHER_SHAPE
     return float(abs(actual.astype("float64") - expected).max())
+
+
+def _mean_behind(array: Any, axes: tuple[int, ...] | None) -> Any:
+    """Return the mean over texts and tokens without the first of each, in float64."""
+    return array[..., 1:].astype("float64").mean(axes)
+
+
+def _apart_of_cka(actual: Any, expected: Any) -> float:
+    """Return the largest difference; of a CKA that is nearly 1, as a part of what is left to 1.
+
+    Such a CKA varies little from text to text, and so does its error.
+    """
+    if actual.shape != expected.shape:
+        return OTHER_SHAPE
+    scale = (100 * (1 - expected)).clip(1e-3, 1)
+    return float((abs(actual - expected) / scale).max())
 
 
 def _relative(actual: Any, expected: Any) -> float:

@@ -11,7 +11,13 @@ import json
 
 import pytest
 
-from gates.representation_analysis import probe_model, probe_numbers, probe_texts, probe_words
+from gates.representation_analysis import (
+    probe_model,
+    probe_numbers,
+    probe_texts,
+    probe_words,
+    words,
+)
 from gates.representation_analysis.probe_texts import CLASSES, SPLITS
 from gates.shared import outputs, standard, stored
 
@@ -27,7 +33,8 @@ PLANNED = {
     "random_depths": 8,
 }
 # What another order of float32 may change: the share of held-out tokens that get another class, at
-# one depth and in the mean of all; a balanced accuracy (two tokens of the rarest class: 0.005).
+# one depth and in the mean of all; a balanced accuracy (two tokens of the rarest class: 0.005). A
+# token may get another class only where that is the second and nearly level with the first.
 SINGLE, MEAN = 0.002, 0.0005
 ACCURACY = 0.005
 
@@ -77,7 +84,8 @@ def test_probe_control_task_is_one_class_per_token_type() -> None:
 def test_probe_classes_are_those_of_the_model() -> None:
     differences = probe_model.differences()
     assert set(stored.arrays("probe_predictions")) == set(differences)
-    for name, shares in differences.items():
+    for name, (shares, wrong) in differences.items():
+        assert sum(wrong) == 0, f"{name}: {sum(wrong)} classes are none that the probe gives"
         assert max(shares) <= SINGLE, f"{name}: {max(shares):.2%} of the classes differ"
         assert sum(shares) / len(shares) <= MEAN, f"{name}: classes differ in the mean"
     _assert_accuracies_are_those_of_the_model()
@@ -110,7 +118,7 @@ def test_probe_measurement_follows_from_what_was_stored(name: str) -> None:
 def test_probe_findings_say_what_follows_from_the_numbers() -> None:
     findings = outputs.result()["findings"]
     for expected in probe_words.findings():
-        matching = [actual for actual in findings if probe_words.agree(actual, expected)]
+        matching = [actual for actual in findings if words.agree(actual, expected)]
         assert len(matching) == 1, f"expected once: {expected!r}"
 
 
@@ -132,7 +140,7 @@ def test_probe_figure_shows_what_was_stored(name: str) -> None:
     assert (listed["title"], listed["caption"]) == (drawn["title"], drawn["caption"])
     report = (outputs.out() / "report.md").read_text("utf-8")
     assert f"\n{drawn['caption']} (data: `figures/{name}.json`)\n" in report
-    assert probe_words.agree(drawn.pop("caption"), expected.pop("caption"))
+    assert words.agree(drawn.pop("caption"), expected.pop("caption"))
     assert drawn.pop("name") == name
     assert set(drawn) == set(expected)
     series = drawn.pop("series")

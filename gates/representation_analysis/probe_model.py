@@ -17,39 +17,54 @@ from gates.shared.stored import cached, config
 BATCH = 30
 PREDICTIONS = "artifacts/probe_predictions.safetensors"
 READINGS = ("task", "control", "random")
+LEVEL = 0.002  # scores of two classes that are as near as this may change places; labels are 0 and 1
 
 
-def differences() -> dict[str, list[float]]:
-    """Return "property.reading" -> by depth the share of stored classes that are other ones."""
+def differences() -> dict[str, list[list[float]]]:
+    """Return "property.reading" -> of the stored classes that are other ones, by depth:
 
-    def compare() -> dict[str, list[float]]:
+    the share of all, and how many are not even a second one that is LEVEL with the first.
+    """
+
+    def compare() -> dict[str, list[list[float]]]:
         actual = stored.arrays("probe_predictions")
-        shares = {}
+        found = {}
         for name, expected in recomputed().items():
             assert actual[name].shape == expected.shape, f"{name}: shape {actual[name].shape}"
-            shares[name] = (actual[name] != expected).mean((1, 2)).tolist()
-        return shares
+            is_other = actual[name] != expected
+            wrong = is_other & (actual[name] != seconds()[name])
+            found[name] = [is_other.mean((1, 2)).tolist(), wrong.sum((1, 2)).tolist()]
+        return found
 
     return dict(cached(f"probe differences {probe_texts.key()}", [PREDICTIONS], compare))
 
 
 def recomputed() -> dict[str, Any]:
     """Return "property.reading" -> the classes of all held-out tokens, [depths, F', T − 1]."""
+    return _classes(0)
+
+
+def seconds() -> dict[str, Any]:
+    """Return the same of the second classes where they are LEVEL, else the first once more."""
+    return _classes(1)
+
+
+def _classes(place: int) -> dict[str, Any]:
     import numpy as np
 
     digits = cached(f"probe predictions {probe_texts.key()}", [], _predict_all)
     width = probe_texts.settings()["tokens"] - 1
     arrays = {}
     for name, rows in digits.items():
-        classes = np.array([[int(digit) for digit in row] for row in rows])
+        classes = np.array([[int(digit) for digit in row[place]] for row in rows])
         arrays[name] = classes.reshape(len(rows), -1, width)
     return arrays
 
 
-def _predict_all() -> dict[str, list[str]]:
-    """Return "property.reading" -> by depth the classes of all held-out tokens, a digit each."""
+def _predict_all() -> dict[str, list[list[str]]]:
+    """Return "property.reading" -> by depth first and second classes, a digit a held-out token."""
     # The trained model reads both tasks, random weights the true labels alone.
-    found: dict[str, list[str]] = {}
+    found: dict[str, list[list[str]]] = {}
     for vectors in _streams(_model(), None):
         for prop in CLASSES:
             for reading, kind in (("task", "labels"), ("control", "control")):
@@ -62,8 +77,10 @@ def _predict_all() -> dict[str, list[str]]:
     return found
 
 
-def _predict(vectors: Any, labels: Any, classes: int) -> str:
+def _predict(vectors: Any, labels: Any, classes: int) -> list[str]:
     """Return the classes of all functions behind training by a probe fitted on training.
+
+    First the classes, then those that might be instead, see `seconds`.
 
     vectors: [F, T − 1, D], standardised; labels: [F, T].
     """
@@ -85,7 +102,14 @@ def _predict(vectors: Any, labels: Any, classes: int) -> str:
 
     scores = vectors[count:].reshape(-1, vectors.shape[-1]) @ weights[:-1] + weights[-1]
     scores[:, frequency == 0] = -np.inf
-    return "".join(map(str, scores.argmax(1)))
+    first = scores.argmax(1)
+    tokens = np.arange(len(scores))
+    others = scores.copy()
+    others[tokens, first] = -np.inf
+    second = others.argmax(1)
+    is_level = others[tokens, second] > scores[tokens, first] - LEVEL
+    second = np.where(is_level, second, first)
+    return ["".join(map(str, column)) for column in (first, second)]
 
 
 def _streams(model: Any, depths: int | None) -> Any:

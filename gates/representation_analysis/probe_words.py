@@ -7,7 +7,6 @@ from typing import Any
 from gates.representation_analysis import probe_numbers, probe_texts
 from gates.representation_analysis.probe_model import PREDICTIONS
 from gates.representation_analysis.probe_texts import CLASSES
-from gates.shared.documents import NUMBER, PRECISION, stated_numbers
 from gates.shared.statistics import jackknife_stderr
 from gates.shared.stored import cached
 
@@ -40,14 +39,6 @@ WHAT = {
     "part": "the part of a signature that a token belongs to",
     "string": "whether a token is inside a string",
 }
-
-
-def agree(actual: str, expected: str) -> bool:
-    """Return whether two texts have the same words, and numbers that differ by their rounding."""
-    if NUMBER.sub("#", actual) != NUMBER.sub("#", expected):
-        return False
-    pairs = zip(stated_numbers(actual), stated_numbers(expected), strict=True)
-    return all(abs(a - b) <= PRECISION * abs(b) for a, b in pairs)
 
 
 def written(value: float, digits: int = 3) -> str:

@@ -24,6 +24,7 @@ from lab.instruments import models
 from lab.representation_analysis import experiment
 from lab.representation_analysis.measured import (
     RANDOM_WEIGHTS,
+    RAW,
     SHUFFLED,
     WITHOUT_OUTLIERS,
     Observations,
@@ -196,6 +197,7 @@ def in_dict(name: str, change: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 EVERY = slice(None)
+MOVED = np.array([-8e-4, 8e-4], dtype=np.float32)  # logits of each write
 LIES: dict[str, tuple[Callable[[Observations], Observations], str]] = {
     "norms grow more": (altered("stream", norms=times(1.01, EVERY, LAYERS)), STREAM),
     "one layer of one text is longer": (altered("stream", norms=times(1.01, 3, 9)), STREAM),
@@ -228,6 +230,10 @@ LIES: dict[str, tuple[Callable[[Observations], Observations], str]] = {
         altered("writes", attribution=lambda parts: parts[:, ::-1].copy()),
         WRITES,
     ),
+    "a little attribution moved to the MLP": (
+        altered("writes", attribution=lambda parts: parts + MOVED[None, :, None, None]),
+        WRITES,
+    ),
     "the lens agrees earlier": (
         altered(
             "lens",
@@ -251,6 +257,10 @@ LIES: dict[str, tuple[Callable[[Observations], Observations], str]] = {
         ),
         SIMILARITY,
     ),
+    "a smaller error of similarity that is nearly one": (
+        altered("similarity", left_out=in_dict(RAW, lambda v: v.mean() + (v - v.mean()) / 2)),
+        SIMILARITY,
+    ),
     "tokens in another order agree less": (
         altered("similarity", pair=in_dict(SHUFFLED, lambda value: value / 2)),
         SIMILARITY,
@@ -271,6 +281,10 @@ LIES: dict[str, tuple[Callable[[Observations], Observations], str]] = {
     ),
     "another perplexity": (
         altered("interventions", losses=in_dict("zeroed", lambda losses: losses + 0.05)),
+        LOSSES,
+    ),
+    "every loss is a little lower": (
+        altered("interventions", losses=in_dict("mean", lambda losses: losses * (1 - 1.5e-4))),
         LOSSES,
     ),
     "the mean costs nothing": (
@@ -404,6 +418,23 @@ def test_every_verdict_that_is_turned_around_is_seen(case, tmp_path, monkeypatch
                 turned.add(number)
                 assert not words.agree(lie, honest), new
     assert turned == set(range(len(expected))), "a verdict of each finding is turned around"
+
+
+@pytest.mark.parametrize(
+    ("lie", "honest"),
+    [
+        ("Dimension 508 of 24 texts", "Dimension 507 of 24 texts"),
+        ("at depth 300", "at depth 301"),
+        ("times 1.234", "times 1.33"),
+        ("grows", "does not grow"),
+    ],
+)
+def test_a_number_or_word_that_is_another_one_is_seen(lie, honest):
+    assert not words.agree(lie, honest)
+
+
+def test_a_rounding_is_no_lie():
+    assert words.agree("times 1.234 and 23,969", "times 1.235 and 23,968")
 
 
 def test_findings_in_another_place_are_seen(case, mutant):

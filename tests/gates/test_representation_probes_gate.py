@@ -331,6 +331,25 @@ def test_a_few_classes_that_were_put_right_are_seen(case, tmp_path):
     assert CLASSES_CHECK in case.failing(case.told(tmp_path / "out", put_right))
 
 
+@pytest.mark.parametrize("reading", [TASK, CONTROL])
+def test_one_class_at_each_depth_that_was_put_right_or_wrong_is_seen(case, tmp_path, reading):
+    """The share of tokens, and the change of the accuracy, are those of rounding."""
+
+    def change(observations: ProbeObservations) -> ProbeObservations:
+        labels = observations.labels if reading == TASK else observations.control
+        own = labels[PART][observations.plan.train :, 1:]
+        classes = observations.predicted[PART][reading].copy()
+        for layer in classes:
+            is_right = layer == own
+            row, column = np.argwhere(~is_right if reading == TASK else is_right)[-1]
+            other = (own[row, column] + 1) % len(CLASSES[PART])
+            layer[row, column] = own[row, column] if reading == TASK else other
+        changed = {name: made[reading] for name, made in observations.predicted.items()}
+        return with_predictions(observations, reading, {**changed, PART: classes})
+
+    assert CLASSES_CHECK in case.failing(case.told(tmp_path / "out", change))
+
+
 def test_another_property_under_the_name_of_a_property_is_seen(case, tmp_path):
     """Whether a token is blank, which is easy, is called being inside a string."""
 
