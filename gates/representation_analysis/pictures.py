@@ -115,14 +115,15 @@ def _of_norms(data: arrays.Data) -> dict[str, Any]:
 
 def _of_massive_activations(data: arrays.Data) -> dict[str, Any]:
     top, median = arrays.largest_and_median(data)
-    control, _ = arrays.largest_and_median(data, "stream_random_weights")
+    control, middle = arrays.largest_and_median(data, "stream_random_weights")
     limit = [max(arrays.ABSOLUTE, arrays.RELATIVE * value) for value in median]
     above = sum(largest > low for largest, low in zip(top, limit, strict=True))
     caption = (
         f"Mean over {config()['sequences']['count']} texts of the largest |x|; at most "
         f"{_short(max(top))}, in layer {int(top.argmax())}. {words.counted(above, 'layer')} of "
         f"{len(limit)} above the limit, the larger of 100 and 1000 times the median; with random "
-        f"weights at most {_short(max(control))}. Logarithmic scale."
+        f"weights at most {_short(max(control))}, which is at most "
+        f"{_short(max(control / middle))} times the median. Logarithmic scale."
     )
     return _chart(
         "The largest number of each layer's output",

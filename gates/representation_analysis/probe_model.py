@@ -17,7 +17,9 @@ from gates.shared.stored import cached, config
 BATCH = 30
 PREDICTIONS = "artifacts/probe_predictions.safetensors"
 READINGS = ("task", "control", "random")
-LEVEL = 0.002  # scores of two classes that are as near as this may change places; labels are 0 and 1
+LEVEL = (
+    0.002  # scores of two classes that are as near as this may change places; labels are 0 and 1
+)
 
 
 def differences() -> dict[str, list[list[float]]]:

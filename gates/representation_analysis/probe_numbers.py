@@ -44,7 +44,7 @@ OF_A_PROPERTY = {
 UNITS = OF_THE_TEXTS | {
     f"probe_{prop}_{name}": unit for prop in CLASSES for name, unit in OF_A_PROPERTY.items()
 }
-Accuracies = list[float]  # of all functions, then without each of them
+Accuracies = list[float]  # of all functions, then without those of each package
 
 
 def measurements() -> dict[str, Any]:
@@ -116,7 +116,9 @@ def _by_depth(prop: str) -> dict[str, list[Accuracies]]:
     curves = {}
     for reading in READINGS:
         depths = range(len(stored.arrays("probe_predictions")[f"{prop}.{reading}"]))
-        curves[reading] = [balanced(*right(prop, reading, depth, "test")) for depth in depths]
+        curves[reading] = [
+            balanced(*right(prop, reading, depth, "test"), "test") for depth in depths
+        ]
     return curves
 
 
@@ -132,7 +134,9 @@ def chosen_depths(prop: str) -> tuple[int, int]:
 
 def _chosen_depths(prop: str) -> tuple[int, int]:
     depths = range(len(stored.arrays("probe_predictions")[f"{prop}.task"]))
-    chosen_by = [balanced(*right(prop, "task", depth, "validation"))[0] for depth in depths]
+    chosen_by = [
+        balanced(*right(prop, "task", depth, "validation"), "validation")[0] for depth in depths
+    ]
     of_random = [one[0] for one in by_depth(prop)["random"]]
     return chosen_by.index(max(chosen_by)), of_random.index(max(of_random))
 
@@ -162,8 +166,8 @@ def from_the_model() -> dict[str, list[list[float]]]:
                 pairs = found.setdefault(f"{name}.{split}", [])
                 for depth, classes in enumerate(expected):
                     hits, own = right(prop, reading, depth, split)
-                    model = balanced(_right(classes, own, split), own)[0]
-                    pairs.append([balanced(hits, own)[0], model])
+                    model = balanced(_right(classes, own, split), own, split)[0]
+                    pairs.append([balanced(hits, own, split)[0], model])
         return found
 
     return dict(cached(f"probe accuracies {probe_texts.key()}", [PREDICTIONS], compare))
@@ -171,7 +175,7 @@ def from_the_model() -> dict[str, list[list[float]]]:
 
 def table(prop: str, kind: str) -> Accuracies:
     """Return the balanced accuracies of a table of token types ("identity") or of positions."""
-    return balanced(*table_right(prop, kind))
+    return balanced(*table_right(prop, kind), "test")
 
 
 def table_right(prop: str, kind: str) -> tuple[Any, Any]:
@@ -203,16 +207,21 @@ def table_right(prop: str, kind: str) -> tuple[Any, Any]:
     return np.array(chances).reshape(own.shape), own
 
 
-def balanced(hits: Any, labels: Any) -> Accuracies:
-    """Return the mean recall of the classes that occur: of all functions, then without each one."""
+def balanced(hits: Any, labels: Any, split: str) -> Accuracies:
+    """Return the mean recall of the classes that occur: of all functions, then without packages.
+
+    Without each one: functions of a package are alike, and all are in one split.
+    """
     import numpy as np
 
     places = np.unique(labels)
+    functions = probe_texts.drawn()["functions"][probe_texts.rows(split)]
+    package_of = np.array([function["module"].split(".")[0] for function in functions])
     right_of = np.array([(hits * (labels == place)).sum(1) for place in places])  # [C, F]
     all_of = np.array([(labels == place).sum(1) for place in places])
     accuracies = [float((right_of.sum(1) / all_of.sum(1)).mean())]
-    for function in range(len(labels)):
-        rest_right = right_of.sum(1) - right_of[:, function]
-        rest = all_of.sum(1) - all_of[:, function]
+    for package in sorted(set(package_of.tolist())):
+        rest_right = right_of[:, package_of != package].sum(1)
+        rest = all_of[:, package_of != package].sum(1)
         accuracies.append(float((rest_right[rest > 0] / rest[rest > 0]).mean()))
     return accuracies

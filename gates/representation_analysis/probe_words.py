@@ -53,6 +53,11 @@ def written(value: float, digits: int = 3) -> str:
     return f"{value:.{digits - 1}f}"
 
 
+def counted(number: int, noun: str) -> str:
+    """Return `1 package`, `2 packages`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def _value(name: str) -> Any:
     return probe_numbers.values()[name]
 
@@ -79,15 +84,16 @@ def findings() -> list[str]:
 
 def _of_reading(prop: str) -> str:
     name = f"probe_{prop}"
-    verdict = "the probe reads no more than these tables"
+    verdict = "the probe is not clearly above both tables"
     if _is_clear(f"{name}_over_identity") and _is_clear(f"{name}_over_position"):
         verdict = "the stream says more than the token and its position, each alone"
-    functions = _value("probe_functions_test")
+    functions = counted(_value("probe_functions_test"), "function")
+    packages = counted(probe_numbers.measurements()[f"{name}_accuracy"]["n"], "package")
     return (
-        f"A linear probe reads {WHAT[prop]} at depth {_value(f'{name}_best_layer')}, which other "
-        f"functions chose, with a balanced accuracy of {_with_error(f'{name}_accuracy')} on "
-        f"{functions} function{'' if functions == 1 else 's'} of packages that it was not fitted "
-        f"on; chance is {written(_value(f'{name}_chance'))}. A table of token types reaches "
+        f"At depth {_value(f'{name}_best_layer')}, which other functions chose, a linear probe "
+        f"reads {WHAT[prop]} with a balanced accuracy of {_with_error(f'{name}_accuracy')} on "
+        f"{functions} of {packages} that it was not fitted on; chance is "
+        f"{written(_value(f'{name}_chance'))}. A table of token types reaches "
         f"{_with_error(f'{name}_identity')}, a table of positions "
         f"{_with_error(f'{name}_position')}, the probe on the embedding "
         f"{_with_error(f'{name}_embedding')}: {verdict}."
@@ -95,11 +101,12 @@ def _of_reading(prop: str) -> str:
 
 
 def _of_control() -> str:
-    verdict = "the probes may have learnt which token it is, and nothing else"
+    verdict = "one of them may have learnt which token it is, and nothing else"
     if all(_is_clear(f"probe_{prop}_selectivity") for prop in CLASSES):
         verdict = "knowing which token it is does not explain what the probes read"
     return (
-        "With a random class for each token type the same probes reach "
+        "With a random class for each token type, which training does not tell of the types of "
+        f"{counted(_value('probe_tokens_unseen'), 'token')} of the test, the same probes reach "
         f"{_with_error('probe_part_control')} and {_with_error('probe_string_control')} at these "
         f"depths. That leaves a selectivity of {_with_error('probe_part_selectivity')} for the "
         f"part and {_with_error('probe_string_selectivity')} for the string: {verdict}."
@@ -107,17 +114,20 @@ def _of_control() -> str:
 
 
 def _of_random_weights() -> str:
-    verdict = "training adds nothing that a linear probe reads"
+    verdict = "that training adds something is not clear of both"
     if all(_is_clear(f"probe_{prop}_over_random_weights") for prop in CLASSES):
         verdict = "the rest is owed to training"
+    mixing = ", more than the table of token types: mixing by chance already shows some of both"
     best = {}
     for prop in CLASSES:
         name = f"probe_{prop}_random_weights"
+        control = probe_numbers.measurements()[name]
+        if control["value"] - 2 * control["stderr"] <= _value(f"probe_{prop}_identity"):
+            mixing = ""
         best[prop] = f"{_with_error(name)} (depth {_value(f'{name}_layer')})"
     return (
         f"With random weights the best depth reaches {best['part']} for the part and "
-        f"{best['string']} for the string: mixing the tokens of a text by chance already shows "
-        "some of both. The trained model is above that by "
+        f"{best['string']} for the string{mixing}. The trained model is above that by "
         f"{_with_error('probe_part_over_random_weights')} and "
         f"{_with_error('probe_string_over_random_weights')}: {verdict}."
     )
@@ -224,6 +234,6 @@ def _caption(prop: str) -> str:
         f"{_with_error(f'{name}_control')}; token alone {_with_error(f'{name}_identity')}, "
         f"position alone {_with_error(f'{name}_position')}, random weights at most "
         f"{_with_error(f'{name}_random_weights')} in the first {depths} "
-        f"depth{'' if depths == 1 else 's'}. The band is one standard error over functions on each "
+        f"depth{'' if depths == 1 else 's'}. The band is one standard error over packages on each "
         "side."
     )

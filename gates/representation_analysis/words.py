@@ -114,22 +114,25 @@ def _value(name: str) -> Any:
     return arrays.values()[name]
 
 
-def _plain(name: str) -> str:
-    """Return value and standard error: 2.222 ± 0.34."""
+def stated(name: str) -> str:
+    """Return value and standard error, both to the error's last digit: 24,000 ± 400.
+
+    Of the error one digit is shown, and two if it begins with a 1; of a value without error, four.
+    """
     fields = arrays.measurements()[name]
-    text = written(fields["value"], 4)
-    return text if fields["stderr"] is None else f"{text} ± {written(fields['stderr'], 2)}"
+    value, error = fields["value"], fields["stderr"]
+    if value is None or error is None or error < 1e-9:
+        return written(value, 4)
+    first, _, exponent = f"{error:.12e}".partition("e")
+    last = int(exponent) - (1 if first.startswith("1") else 0)
+    digits = 0 if last > 0 else -last
+    return f"{round(value, -last):,.{digits}f} ± {round(error, -last):,.{digits}f}"
 
 
-def _quantity(name: str) -> str:
-    """Return value, standard error, unit and n: 2.222 ± 0.34 nats/token (n = 4)."""
+def _is_clear(name: str) -> bool:
+    """Return whether an estimate is above 0 by more than two standard errors."""
     fields = arrays.measurements()[name]
-    text = _plain(name)
-    if UNITS[name]:
-        text += f" {UNITS[name]}"
-    if fields["n"] is not None:
-        text += f" (n = {fields['n']})"
-    return text
+    return bool(fields["value"] > 2 * (fields["stderr"] or 0))
 
 
 #### findings
@@ -155,11 +158,16 @@ def findings() -> list[str]:
 def _of_growth() -> str:
     verdict = "grows" if _value("norm_growth") > 1 else "does not grow"
     return (
-        f"Without the first token the stream {verdict} from layer to layer: "
-        f"{_quantity('norm_growth')}, in {_value('norm_growing_steps')} steps up. With it one "
-        f"would read {_quantity('norm_growth_with_first_token')}; the first token is up to "
-        f"{_quantity('first_token_norm_ratio')} as long as the mean of the others."
+        f"Without the first token the stream {verdict} from layer to layer: from depth 1 on by "
+        f"{stated('norm_growth')} times a layer; it is longer behind "
+        f"{_value('norm_growing_steps')} of {_layers()} layers than before them. With the first "
+        f"token it is {stated('norm_growth_with_first_token')} times; that token is up to "
+        f"{stated('first_token_norm_ratio')} times as long as the mean of the others."
     )
+
+
+def _layers() -> int:
+    return len(arrays.lengths(arrays.data())[0])
 
 
 def _of_massive_activations() -> str:
@@ -174,10 +182,10 @@ def _of_massive_activations() -> str:
     return (
         f"The outputs of {counted(layers, 'layer')} in a row, from layer "
         f"{_value('massive_onset_layer')} on, have a massive activation, up to "
-        f"{_quantity('massive_value')}. All massive activations are in "
-        f"{counted(_value('massive_dimensions'), 'dimension')}, {where} at the first token. "
-        f"Against the layer before, the largest number is {_quantity('massive_onset_jump')} as "
-        "large."
+        f"{stated('massive_value')}. All massive activations are in "
+        f"{counted(_value('massive_dimensions'), 'dimension')}, {where} at the first token. The "
+        f"largest number of the first such layer is {stated('massive_onset_jump')} times that of "
+        "the layer before."
     )
 
 
@@ -196,10 +204,11 @@ def _of_the_causal_test() -> str:
             verdict = "the model needs this number, but not what it says about the text"
     return (
         f"Dimension {_value('massive_dimension')} of the first token set to 0 multiplies the "
-        f"perplexity of other text, {_quantity('perplexity_base')}, by "
-        f"{_quantity('zeroed_ratio')}; set to its mean, by {_quantity('mean_ratio')}: {verdict}. "
-        f"Of {config()['interventions']['dimensions']} other dimensions set to 0, the one that "
-        f"changes most gives {_quantity('other_dimension_ratio')}."
+        f"perplexity of other text, {stated('perplexity_base')}, by {stated('zeroed_ratio')}; set "
+        f"to its mean, by {stated('mean_ratio')}: {verdict}. "
+        f"Of {config()['interventions']['dimensions']} other dimensions, which hold no massive "
+        "number, set to 0, the one that changes most multiplies it by "
+        f"{stated('other_dimension_ratio')}."
     )
 
 
@@ -211,53 +220,56 @@ def _of_tokens() -> str:
         "punctuation": "norm_punctuation",
         "blanks": "norm_blank",
     }
-    listed = ", ".join(f"{kind} {written(_value(name), 4)}" for kind, name in kinds.items())
+    listed = ", ".join(f"{kind} {stated(name)}" for kind, name in kinds.items())
     return (
-        "Among tokens that are neither the first nor an outlier, those of the second half of the "
-        f"text are {_quantity('norm_late_positions')} as long as those of the first. Length by "
-        f"kind, against all of them: {listed}."
+        "Among tokens that are neither the first nor of huge norm, those of the second half of the "
+        f"text are {stated('norm_late_positions')} times as long as those of the first half. "
+        f"Length by kind, against the mean of all: {listed}."
     )
 
 
 def _of_writes() -> str:
     directions = "alike" if abs(_value("write_cosine")) > LOOSE else "unlike"
     verdict = "keeps" if _value("embedding_cosine") > CLOSE else "rewrites"
+    cosines = arrays.data()["writes.cosine"][:, :, 1:].mean((0, 2)).tolist()
     return (
-        f"The MLP writes more than attention in {_value('mlp_larger_layers')} layers. The "
-        f"directions of the two are {directions}, mean cosine {_plain('write_cosine')}; the cosine "
-        f"of the stream before and behind layer 0 is {_plain('embedding_cosine')}: the first layer "
-        f"{verdict} the embedding."
+        f"The MLP writes more than attention in {_value('mlp_larger_layers')} of {len(cosines)} "
+        f"layers. The directions of the two are {directions}, mean cosine "
+        f"{stated('write_cosine')}, by layer from {written(min(cosines), 2)} to "
+        f"{written(max(cosines), 2)}; the cosine of the stream before and behind layer 0 is "
+        f"{stated('embedding_cosine')}: the first layer {verdict} the embedding."
     )
 
 
 def _of_ablation() -> str:
-    rho = _value("norm_ablation_correlation")
     verdict = "the length of a write does not tell what it is worth"
-    if rho >= LOOSE:
+    if _is_clear("norm_ablation_correlation"):
         verdict = "the length of a write tells little of what it is worth"
-    if rho >= CLOSE:
+    if _value("norm_ablation_correlation") >= CLOSE:
         verdict = "long writes are those that the model needs"
     return (
-        f"In texts of {config()['test']['length']} tokens, a write of attention that is replaced "
-        f"by its mean costs {_quantity('attention_rise')} and one of an MLP "
-        f"{_quantity('mlp_rise')}, means over layers; the writes of layer "
-        f"{_value('costliest_layer')} cost most, together {_quantity('costliest_rise')}. The rank "
-        f"correlation of a write's length with its cost is {_plain('norm_ablation_correlation')}: "
-        f"{verdict}."
+        f"In texts of {config()['test']['length']} tokens, one write that is replaced by its mean "
+        f"costs {stated('attention_rise')} nats/token if it is attention's and "
+        f"{stated('mlp_rise')} if it is an MLP's, means over layers; the two of layer "
+        f"{_value('costliest_layer')} cost most, their sum is {stated('costliest_rise')}. Over all "
+        f"writes the rank correlation of length with cost is "
+        f"{stated('norm_ablation_correlation')}: {verdict}."
     )
 
 
 def _of_attribution() -> str:
     rho = _value("attribution_ablation_correlation")
     verdict = "is not what it is worth either"
-    if rho >= LOOSE:
-        verdict = "is what it is worth" if rho >= CLOSE else "is part of what it is worth"
+    if _is_clear("attribution_ablation_correlation"):
+        verdict = "is part of what it is worth"
+    if rho >= CLOSE:
+        verdict = "is what it is worth"
     return (
-        "To the logit of the right token over the mean logit, attention adds "
-        f"{_quantity('attention_attribution')} directly, the MLPs {_quantity('mlp_attribution')}, "
-        f"the embedding {_quantity('embedding_attribution')}. The rank correlation of this part "
-        f"with the cost of a write is {_plain('attribution_ablation_correlation')}: what a write "
-        f"adds directly {verdict}."
+        "To the logit of the right token over the mean logit, all attention together adds "
+        f"{stated('attention_attribution')} directly, all MLPs {stated('mlp_attribution')}, the "
+        f"embedding {stated('embedding_attribution')}. Over all writes the rank correlation of "
+        f"this part with cost is {stated('attribution_ablation_correlation')}: what a write adds "
+        f"directly {verdict}."
     )
 
 
@@ -270,8 +282,9 @@ def _of_the_lens() -> str:
         f"The logit lens has the model's first choice for "
         f"{percent(_value('lens_agreement_middle'))} of tokens in the middle of the model and for "
         f"{percent(_value('lens_agreement_before_last'))} before the last layer, rank correlation "
-        f"with depth {_plain('lens_agreement_depth')}. Its KL rises in {counted(rises, 'step')} "
-        f"and is highest at depth {_value('lens_kl_highest_depth')}, embedding apart: {verdict}."
+        f"with depth {stated('lens_agreement_depth')}. Its KL rises in {rises} of "
+        f"{counted(_layers(), 'step')} and is highest at depth {_value('lens_kl_highest_depth')}, "
+        f"embedding apart: {verdict}."
     )
 
 
@@ -283,20 +296,22 @@ def _of_similarity() -> str:
         if _value("cka_first_token_gap") < 0.1:
             verdict = "a few tokens make the layers look alike, and not the first ones alone"
     return (
-        f"CKA of the outputs of layers {first} and {second} is {_quantity('cka_raw')} with all "
-        f"tokens, {_quantity('cka_without_first')} without the first ones and "
-        f"{_quantity('cka_without_outliers')} without the "
+        f"CKA of the outputs of layers {first} and {second} is {stated('cka_raw')} with all "
+        f"tokens, {stated('cka_without_first')} without the first ones and "
+        f"{stated('cka_without_outliers')} without the "
         f"{counted(_value('outlier_tokens'), 'token')} of huge norm, "
         f"{_value('outlier_tokens_behind_first')} of them not first: {verdict}."
     )
 
 
 def _of_its_controls() -> str:
-    verdict = "layers are less alike than random ones"
+    verdict = "less"
     if _value("cka_random_weights") < _value("cka_without_outliers"):
-        verdict = "more than random layers are alike"
+        verdict = "more"
     return (
-        f"With random weights it is {_quantity('cka_random_weights')}: {verdict}. With the tokens "
-        f"of one layer in another order it is {_quantity('cka_shuffled')}. Embedding and last "
-        f"layer have {_quantity('cka_first_to_last')}."
+        f"With random weights it is {stated('cka_random_weights')} with all tokens: without those "
+        f"of huge norm the trained layers are {verdict} alike than random ones. With the other "
+        f"tokens of one layer in another order it is {stated('cka_shuffled')}, which is what "
+        "tokens that have nothing to do with each other give. Embedding and last layer have "
+        f"{stated('cka_first_to_last')}."
     )

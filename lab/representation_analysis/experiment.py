@@ -43,17 +43,18 @@ EXPERIMENT = Experiment(
         "is massive if it is above 100 and above 1000 times the median of its layer and sequence "
         "(Sun et al. 2024, arXiv:2402.17762). Causal test, on other text: the largest of them is "
         "set to 0, to its mean over the first text, and as a control other dimensions of the same "
-        "token, drawn from the seed, are set to 0. Every write of a layer is replaced, behind the "
-        "first token, by its mean over the first text and its positions, and the rise of the loss "
-        "is set beside the write's length and its direct attribution (the final norm's scale as "
-        "it was). The logit lens applies final norm and head to the stream of every layer. Linear "
+        "token, without a massive number and drawn from the seed, are set to 0. Every write of a "
+        "layer is replaced, behind the first token, by its mean over the first text and its "
+        "positions, and the rise of the loss is set beside the write's length and its direct "
+        "attribution (the final norm's scale as it was). The logit lens applies final norm and head to the stream of every layer. Linear "
         "CKA (Kornblith et al. 2019, arXiv:1905.00414) is given with all tokens, without the first "
         "ones, and without all tokens whose norm is above 10 times the median in some layer. "
         "Controls: the same model with random weights, and tokens of one layer in another order. "
         "Linear probes read the part of a signature and whether a token is inside a string, of "
         "functions of the standard library whose packages are in no other split; controls are a "
         "random class per token type (Hewitt and Liang 2019, arXiv:1909.03368), a table of token "
-        "types, and random weights. Errors are those of sequences or functions left out one by one."
+        "types, and random weights. Behind ± is a standard error: of texts left out one by one, of "
+        "whole packages for the probes; all measurements below say how many (n)."
     ),
     headline=(
         "norm_growth",
@@ -87,7 +88,7 @@ def run(ctx: Context) -> Outcome:
     return Outcome(
         numbers | probe_numbers,
         tables=[*tables(observations, numbers), *probe_tables(probes)],
-        findings=[*findings(observations.plan, numbers), *probe_findings(probe_numbers)],
+        findings=[*findings(observations, numbers), *probe_findings(probe_numbers)],
         figures=[*figures(observations, numbers), *probe_figures(probes, probe_numbers)],
         environment=environment,
     )

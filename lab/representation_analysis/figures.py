@@ -79,7 +79,7 @@ def norm_figure(observations: Observations) -> present.Figure:
 def massive_figure(observations: Observations) -> present.Figure:
     """Show the largest number of each layer's output beside the two limits of the criterion."""
     top, median = extremes(observations.stream)
-    control, _ = extremes(observations.random_stream)
+    control, control_median = extremes(observations.random_stream)
     limit = np.maximum(MASSIVE, TIMES_MEDIAN * median)
     layers = range(len(top))
     largest = int(top.argmax())
@@ -91,7 +91,8 @@ def massive_figure(observations: Observations) -> present.Figure:
             f"Mean over {observations.plan.count} texts of the largest |x|; at most "
             f"{_short(top[largest])}, in layer {largest}. {present.count(above, 'layer')} of "
             f"{len(top)} above the limit, the larger of 100 and 1000 times the median; with random "
-            f"weights at most {_short(control.max())}. Logarithmic scale."
+            f"weights at most {_short(control.max())}, which is at most "
+            f"{_short((control / control_median).max())} times the median. Logarithmic scale."
         ),
         x_label="layer",
         y_label="largest |x|",

@@ -55,7 +55,7 @@ def probe_figure(
             f"control task {shown('control')}; token alone {shown('identity')}, position alone "
             f"{shown('position')}, random weights at most {shown('random_weights')} in the first "
             f"{present.count(len(reading.random), 'depth')}. The band is one standard error over "
-            "functions on each side."
+            "packages on each side."
         ),
         x_label="depth (layers before it)",
         y_label="balanced accuracy",

@@ -69,6 +69,11 @@ class ProbeFunction:
     name: str
     split: str
 
+    @property
+    def package(self) -> str:
+        """Return the top-level package, all of whose functions are in one split."""
+        return self.module.partition(".")[0]
+
 
 @dataclass(frozen=True)
 class ProbeObservations:

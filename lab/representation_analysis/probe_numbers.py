@@ -70,22 +70,38 @@ def accuracies_by_depth(
     accuracies = []
     for layer in observations.predicted[name][reading]:  # [F', T − 1]
         hits = layer[start : start + len(own)] == own
-        accuracies.append(probing.balanced_accuracy(*counts(hits, own, len(CLASSES[name]))))
+        made = counts(hits, own, packages(observations, split), len(CLASSES[name]))
+        accuracies.append(probing.balanced_accuracy(*made))
     return accuracies
 
 
-def counts(hits: np.ndarray, labels: np.ndarray, classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the hits and the tokens of each function and class, [F, C], from [F, T − 1]."""
-    functions = np.repeat(np.arange(len(labels)), labels.shape[1])
-    shape = (len(labels), classes)
-    totals = probing.class_sums(np.ones(labels.size), labels.ravel(), functions, shape)
-    return probing.class_sums(hits.ravel(), labels.ravel(), functions, shape), totals
+def packages(observations: ProbeObservations, split: str) -> np.ndarray:
+    """Return the package of each function of a split, as a number from 0 on: [F].
+
+    Functions of one package are alike, so packages are what is independent.
+    """
+    functions = observations.functions[observations.rows(split)]
+    _, places = np.unique([function.package for function in functions], return_inverse=True)
+    return np.asarray(places)
+
+
+def counts(
+    hits: np.ndarray, labels: np.ndarray, groups: np.ndarray, classes: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the hits and the tokens of each group and class, [G, C], from [F, T − 1].
+
+    groups: of each function, [F].
+    """
+    places = np.repeat(groups, labels.shape[1])
+    shape = (int(groups.max()) + 1, classes)
+    totals = probing.class_sums(np.ones(labels.size), labels.ravel(), places, shape)
+    return probing.class_sums(hits.ravel(), labels.ravel(), places, shape), totals
 
 
 def table_counts(
     observations: ProbeObservations, name: str, keys: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return what a table of keys [F, T] reads rightly of the test: hits and tokens, [F, C]."""
+    """Return what a table of keys [F, T] reads rightly of the test: hits and tokens, [G, C]."""
     labels, classes = observations.labels[name], len(CLASSES[name])
     train, test = observations.rows(TRAIN), observations.rows(TEST)
     own = labels[test, 1:]
@@ -93,7 +109,7 @@ def table_counts(
         keys[train, 1:].ravel(), labels[train, 1:].ravel(), keys[test, 1:].ravel(), classes
     )
     hits = chances[np.arange(own.size), own.ravel()].reshape(own.shape)
-    return counts(hits, own, classes)
+    return counts(hits, own, packages(observations, TEST), classes)
 
 
 def probe_measurements(observations: ProbeObservations) -> dict[str, Measurement]:

@@ -17,7 +17,12 @@ from lab.representation_analysis.probe_measured import (
     TRAIN,
     ProbeObservations,
 )
-from lab.representation_analysis.probe_numbers import counts, reading_of, table_counts
+from lab.representation_analysis.probe_numbers import (
+    counts,
+    packages,
+    reading_of,
+    table_counts,
+)
 
 WHAT = {
     PART: "the part of a signature that a token belongs to",
@@ -52,28 +57,30 @@ def _reading_finding(measurements: Measured, name: str) -> str:
         return with_error(measurements[f"probe_{name}_{key}"])
 
     tables = [measurements[f"probe_{name}_over_{table}"] for table in ("identity", "position")]
-    verdict = "the probe reads no more than these tables"
+    verdict = "the probe is not clearly above both tables"
     if all(is_clear(difference) for difference in tables):
         verdict = "the stream says more than the token and its position, each alone"
     chance = present.number(measurements[f"probe_{name}_chance"].value, 3)
     functions = present.count(int(measurements["probe_functions_test"].number), "function")
+    packages_tested = present.count(measurements[f"probe_{name}_accuracy"].n or 0, "package")
     return (
-        f"A linear probe reads {WHAT[name]} at depth "
-        f"{measurements[f'probe_{name}_best_layer'].value}, which other functions chose, with a "
-        f"balanced accuracy of {shown('accuracy')} on {functions} of packages that it was not "
-        f"fitted on; chance is {chance}. A table of token types reaches {shown('identity')}, a "
-        f"table of positions {shown('position')}, the probe on the embedding "
-        f"{shown('embedding')}: {verdict}."
+        f"At depth {measurements[f'probe_{name}_best_layer'].value}, which other functions chose, "
+        f"a linear probe reads {WHAT[name]} with a balanced accuracy of {shown('accuracy')} on "
+        f"{functions} of {packages_tested} that it was not fitted on; chance is {chance}. A table "
+        f"of token types reaches {shown('identity')}, a table of positions {shown('position')}, "
+        f"the probe on the embedding {shown('embedding')}: {verdict}."
     )
 
 
 def _control_finding(measurements: Measured) -> str:
     selectivity = {name: measurements[f"probe_{name}_selectivity"] for name in CLASSES}
-    verdict = "the probes may have learnt which token it is, and nothing else"
+    verdict = "one of them may have learnt which token it is, and nothing else"
     if all(is_clear(difference) for difference in selectivity.values()):
         verdict = "knowing which token it is does not explain what the probes read"
+    unseen = present.count(int(measurements["probe_tokens_unseen"].number), "token")
     return (
-        "With a random class for each token type the same probes reach "
+        "With a random class for each token type, which training does not tell of the types of "
+        f"{unseen} of the test, the same probes reach "
         f"{with_error(measurements[f'probe_{PART}_control'])} and "
         f"{with_error(measurements[f'probe_{STRING}_control'])} at these depths. That leaves a "
         f"selectivity of {with_error(selectivity[PART])} for the part and "
@@ -83,9 +90,12 @@ def _control_finding(measurements: Measured) -> str:
 
 def _random_weights_finding(measurements: Measured) -> str:
     above = {name: measurements[f"probe_{name}_over_random_weights"] for name in CLASSES}
-    verdict = "training adds nothing that a linear probe reads"
+    verdict = "that training adds something is not clear of both"
     if all(is_clear(difference) for difference in above.values()):
         verdict = "the rest is owed to training"
+    mixing = ""
+    if all(_is_above_tokens(name, measurements) for name in CLASSES):
+        mixing = ", more than the table of token types: mixing by chance already shows some of both"
 
     def best(name: str) -> str:
         layer = measurements[f"probe_{name}_random_weights_layer"].value
@@ -93,10 +103,16 @@ def _random_weights_finding(measurements: Measured) -> str:
 
     return (
         f"With random weights the best depth reaches {best(PART)} for the part and {best(STRING)} "
-        "for the string: mixing the tokens of a text by chance already shows some of both. The "
-        f"trained model is above that by {with_error(above[PART])} and "
+        f"for the string{mixing}. The trained model is above that by {with_error(above[PART])} and "
         f"{with_error(above[STRING])}: {verdict}."
     )
+
+
+def _is_above_tokens(name: str, measurements: Measured) -> bool:
+    """Return whether random weights are above the table of token types by two errors."""
+    control = measurements[f"probe_{name}_random_weights"]
+    table = measurements[f"probe_{name}_identity"].number
+    return control.number - 2 * (control.stderr or 0) > table
 
 
 def probe_tables(observations: ProbeObservations) -> list[Table]:
@@ -130,7 +146,7 @@ def class_table(observations: ProbeObservations) -> Table:
         own = labels[observations.rows(TEST), 1:]
         best = observations.predicted[name][TASK][reading_of(observations, name).best]
         hits = best[-len(own) :] == own
-        read = _recalls(*counts(hits, own, len(classes)))
+        read = _recalls(*counts(hits, own, packages(observations, TEST), len(classes)))
         known = _recalls(*table_counts(observations, name, observations.ids))
         training = labels[observations.rows(TRAIN), 1:]
         for place, label in enumerate(classes):

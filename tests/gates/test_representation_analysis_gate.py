@@ -398,8 +398,8 @@ VERDICTS = (
     ("before the last layer", "in the middle"),
     ("make the layers look alike", "do not make the layers look alike"),
     ("the likeness is not that of a few tokens", "the likeness is that of a few tokens"),
-    ("layers are less alike than random ones", "more than random layers are alike"),
-    ("more than random layers are alike", "layers are less alike than random ones"),
+    ("layers are less alike than random ones", "layers are more alike than random ones"),
+    ("layers are more alike than random ones", "layers are less alike than random ones"),
 )
 
 

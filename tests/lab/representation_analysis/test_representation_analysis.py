@@ -189,9 +189,11 @@ def test_the_target_is_the_largest_mean_and_controls_are_others():
 def test_verdicts_follow_the_numbers(observations):
     measured = numbers.measurements(observations)
 
-    def findings(**values: float) -> str:
-        changed = {name: replace(measured[name], value=value) for name, value in values.items()}
-        return " ".join(report.findings(observations.plan, {**measured, **changed}))
+    def findings(stderr: float = 0.1, **values: float) -> str:
+        changed = {}
+        for name, value in values.items():
+            changed[name] = replace(measured[name], value=value, stderr=stderr)
+        return " ".join(report.findings(observations, {**measured, **changed}))
 
     bias = "the model needs this number, but not what it says about the text"
     assert bias in findings(zeroed_ratio=1e4, mean_ratio=1.01)
@@ -199,11 +201,30 @@ def test_verdicts_follow_the_numbers(observations):
     assert "the model does not need this number" in findings(zeroed_ratio=1.01, mean_ratio=1.0)
     assert "does not tell what it is worth" in findings(norm_ablation_correlation=0.1)
     assert "tells little of what it is worth" in findings(norm_ablation_correlation=0.5)
+    assert "does not tell what it is worth" in findings(0.3, norm_ablation_correlation=0.5)
     assert "long writes are those" in findings(norm_ablation_correlation=0.9)
     gap = {"cka_outlier_gap": 0.4}
     assert "not the first ones alone" in findings(**gap, cka_first_token_gap=0.01)
     assert "the first tokens make" in findings(**gap, cka_first_token_gap=0.3)
     assert "not that of a few tokens" in findings(cka_outlier_gap=0.01)
+
+
+@pytest.mark.parametrize(
+    ("value", "stderr", "text"),
+    [
+        (23968.9, 402.0, "24,000 ± 400"),
+        (286717.3, 111774.0, "290,000 ± 110,000"),
+        (1.108031, 4.2e-4, "1.1080 ± 0.0004"),
+        (-0.03955, 0.0021, "-0.040 ± 0.002"),
+        (0.55651, 0.01273, "0.557 ± 0.013"),
+        (0.5, 0.0, "0.5000"),
+        (0.5, None, "0.5000"),
+        (None, None, "not measured"),
+    ],
+)
+def test_a_number_has_the_digits_that_its_error_leaves(value, stderr, text):
+    n = None if stderr is None else 3
+    assert report.stated(Measurement.of_estimate(value, "", stderr=stderr, n=n)) == text
 
 
 def test_errors_are_those_of_sequences_left_out(observations):
