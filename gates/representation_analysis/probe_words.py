@@ -105,10 +105,11 @@ def _of_control() -> str:
     if all(_is_clear(f"probe_{prop}_selectivity") for prop in CLASSES):
         verdict = "knowing which token it is does not explain what the probes read"
     return (
-        "With a random class for each token type, which training does not tell of the types of "
-        f"{counted(_value('probe_tokens_unseen'), 'token')} of the test, the same probes reach "
+        "With a random class for each token type the same probes reach "
         f"{_with_error('probe_part_control')} and {_with_error('probe_string_control')} at these "
-        f"depths. That leaves a selectivity of {_with_error('probe_part_selectivity')} for the "
+        "depths; nothing tells them the class of "
+        f"{counted(_value('probe_tokens_unseen'), 'token')}, whose types training does not have. "
+        f"That leaves a selectivity of {_with_error('probe_part_selectivity')} for the "
         f"part and {_with_error('probe_string_selectivity')} for the string: {verdict}."
     )
 

@@ -79,10 +79,10 @@ def _control_finding(measurements: Measured) -> str:
         verdict = "knowing which token it is does not explain what the probes read"
     unseen = present.count(int(measurements["probe_tokens_unseen"].number), "token")
     return (
-        "With a random class for each token type, which training does not tell of the types of "
-        f"{unseen} of the test, the same probes reach "
+        "With a random class for each token type the same probes reach "
         f"{with_error(measurements[f'probe_{PART}_control'])} and "
-        f"{with_error(measurements[f'probe_{STRING}_control'])} at these depths. That leaves a "
+        f"{with_error(measurements[f'probe_{STRING}_control'])} at these depths; nothing tells "
+        f"them the class of {unseen}, whose types training does not have. That leaves a "
         f"selectivity of {with_error(selectivity[PART])} for the part and "
         f"{with_error(selectivity[STRING])} for the string: {verdict}."
     )

@@ -21,7 +21,7 @@ from gates.representation_analysis import words
 from lab.config import load_config
 from lab.contract import Context, Inputs, Outcome, conduct
 from lab.instruments import models
-from lab.representation_analysis import experiment
+from lab.representation_analysis import experiment, recording
 from lab.representation_analysis.measured import (
     RANDOM_WEIGHTS,
     RAW,
@@ -196,7 +196,15 @@ def in_dict(name: str, change: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return lambda values: dict(values) | {name: change(values[name])}
 
 
+def another_seed(honest: Observations) -> Observations:
+    """Return observations whose random weights are those of seed 1."""
+    model = recording.untrained(massive_model().model, 1)
+    stream = recording.record(model, torch.from_numpy(honest.ids)).stream
+    return replace(honest, random_stream=recording.stream_of(stream))
+
+
 EVERY = slice(None)
+SWAPPED = np.array([0, 2, 1, *range(3, LAYERS)])  # layers
 MOVED = np.array([-8e-4, 8e-4], dtype=np.float32)  # logits of each write
 LIES: dict[str, tuple[Callable[[Observations], Observations], str]] = {
     "norms grow more": (altered("stream", norms=times(1.01, EVERY, LAYERS)), STREAM),
@@ -218,12 +226,17 @@ LIES: dict[str, tuple[Callable[[Observations], Observations], str]] = {
         ),
         CONTROL,
     ),
+    "random weights of another seed": (another_seed, CONTROL),
     "a smaller control": (altered("random_stream", top=times(0.5)), CONTROL),
     "the parts of a layer change places": (
         altered("writes", norms=lambda norms: norms[:, ::-1].copy()),
         WRITES,
     ),
     "a longer write": (altered("writes", norms=times(1.01, 0, 1, 17)), WRITES),
+    "attribution of the other sign": (
+        altered("writes", attribution=lambda parts: -parts, embedding=lambda e: -e),
+        WRITES,
+    ),
     "other directions": (altered("writes", cosine=lambda cosine: -cosine), WRITES),
     "the embedding is kept": (altered("writes", stream_cosine=plus(0.05, EVERY, 0)), WRITES),
     "attribution moved to the MLP": (
@@ -241,6 +254,10 @@ LIES: dict[str, tuple[Callable[[Observations], Observations], str]] = {
                 agrees, agrees[:, -1:] * (np.arange(LAYERS + 1) > 20)[None, :, None]
             ),
         ),
+        LENS,
+    ),
+    "a divergence that is smoothed": (
+        altered("lens", kl=lambda kl: np.concatenate([kl[:, :1], (kl[:, 1:] + kl[:, :-1]) / 2], 1)),
         LENS,
     ),
     "a steadily falling divergence": (
@@ -315,6 +332,10 @@ LIES: dict[str, tuple[Callable[[Observations], Observations], str]] = {
     ),
     "attention and MLP change places": (
         altered("interventions", ablated=lambda losses: losses[:, ::-1].copy()),
+        LOSSES,
+    ),
+    "two layers' costs change places": (
+        altered("interventions", ablated=lambda losses: losses[:, :, SWAPPED]),
         LOSSES,
     ),
     "fewer replaced texts": (altered("interventions", ablated=lambda losses: losses[:4]), SIZES),
