@@ -78,6 +78,11 @@ class Training:
         return int(self.raw["peak"] - self.raw["loaded"])
 
     @property
+    def increment_kept(self) -> int:
+        """Return what the lab's own loop added, which keeps freed memory."""
+        return int(self.raw["peak_kept"] - self.raw["loaded"])
+
+    @property
     def seconds(self) -> float:
         """Return the median of the steps."""
         return float(statistics.median(self.raw["seconds"]))
@@ -198,7 +203,7 @@ def kept_factor(runs: Sequence[Training], space: float) -> float:
         parts = counted(one)
         adapters = 0 if one.setup["method"] == "full" else parts["trained"]
         rest = adapters + parts["optimizer"] + logits(one) + space
-        held = one.raw["peak_kept"] - one.raw["loaded"] - rest
+        held = one.increment_kept - rest
         above += parts["activations"] * held
         below += parts["activations"] ** 2
     return max(1.0, above / below)
@@ -292,7 +297,7 @@ def recompute() -> dict[str, Any]:
     factors = time_factors(fitted, machine)
     memory = {one.name: increment(one, space) for one in runs}
     seconds = {one.name: step_time(one, machine, factors) for one in runs}
-    factor = kept_factor(runs, space)
+    factor = kept_factor(fitted, space)
     started = math.fsum(one.raw["started"] for one in fitted) / len(fitted)
     numbers = {
         **_memory_numbers(fitted, held, space),
@@ -307,6 +312,7 @@ def recompute() -> dict[str, Any]:
     return {
         "numbers": numbers,
         "memory": memory,
+        "loop": {one.name: increment(one, space, factor) for one in runs},
         "seconds": seconds,
         "machine": {
             "rates": machine,
@@ -326,16 +332,28 @@ def _memory_numbers(
     def errors(workspace_bytes: float) -> list[float]:
         return [abs(increment(one, workspace_bytes) / one.increment - 1) for one in held]
 
-    without = []
+    def loop_error(some: Sequence[Training]) -> float:
+        """Return the worst error of the loop's peak where some trainings alone are fitted."""
+        bytes_ = workspace(some)
+        factor = kept_factor(some, bytes_)
+        return max(abs(increment(one, bytes_, factor) / one.increment_kept - 1) for one in held)
+
+    without, loop_without = [], []
     for left in fitted:
         others = [one for one in fitted if one is not left]
         without.append(max(errors(workspace(others))))
+        loop_without.append(loop_error(others))
     mean = math.fsum(one.increment for one in fitted) / len(fitted)
     return {
         "memory_error_max": {
             "value": max(errors(space)),
             "stderr": jackknife_stderr(without),
             "n": len(without),
+        },
+        "memory_error_loop": {
+            "value": loop_error(fitted),
+            "stderr": jackknife_stderr(loop_without),
+            "n": len(loop_without),
         },
         "memory_error_mean": _sample(errors(space)),
         "memory_error_constant": max(abs(mean / one.increment - 1) for one in held),

@@ -53,6 +53,7 @@ EXPERIMENT = Experiment(
     headline=(
         "recommendation",
         "memory_error_max",
+        "memory_error_loop",
         "time_error_max",
         "memory_error_constant",
         "gemm_float32",

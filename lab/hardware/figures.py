@@ -22,7 +22,7 @@ def figures(observations: HardwareObservations, models: Fits) -> list[Figure]:
             "memory",
             models.memory,
             observations,
-            title="What a training adds to memory",
+            title="What a plain step adds to memory",
             unit=("MB", MEGA),
         ),
         against("time", models.time, observations, title="What a step takes", unit=("s", 1.0)),

@@ -88,13 +88,13 @@ def fit_memory(runs: Sequence[TrainingRun], shapes: Shapes) -> MemoryFit:
 def kept_factor(runs: Sequence[TrainingRun], shapes: Shapes, fit: MemoryFit) -> float:
     """Return the bytes that this lab's loop holds per byte of activations, its gaps included.
 
-    The loop keeps freed memory; of all runs, by least squares.
+    The loop keeps freed memory; by least squares.
     """
     kept, activations = [], []
     for run in runs:
         parts = memory(shapes[run.plan.shape], run.plan.setup)
         rest = parts.adapters + parts.optimizer + parts.logits + fit.workspace
-        kept.append(run.peak_kept - run.loaded - rest)
+        kept.append(run.increment_kept - rest)
         activations.append(parts.activations)
     x, y = np.array(activations), np.array(kept)
     return max(1.0, float(x @ y / (x @ x)))
@@ -108,6 +108,17 @@ def predict_memory(runs: Sequence[TrainingRun], shapes: Shapes, fit: MemoryFit) 
             run.plan.name: memory(shapes[run.plan.shape], run.plan.setup, fit).increment
             for run in runs
         },
+    )
+
+
+def predict_loop(
+    runs: Sequence[TrainingRun], shapes: Shapes, fit: MemoryFit, factor: float
+) -> Predictions:
+    """Return the increments [bytes] of all runs in the lab's own loop, by its kept factor."""
+    of_loop = replace(fit, activation_factor=factor)
+    return Predictions(
+        {run.plan.name: float(run.increment_kept) for run in runs},
+        predict_memory(runs, shapes, of_loop).predicted,
     )
 
 

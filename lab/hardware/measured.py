@@ -61,6 +61,11 @@ class TrainingRun:
         """Return the bytes that the training added to the loaded process."""
         return self.peak - self.loaded
 
+    @property
+    def increment_kept(self) -> int:
+        """Return the bytes that the lab's own loop added, which keeps freed memory."""
+        return self.peak_kept - self.loaded
+
 
 @dataclass(frozen=True)
 class Timing:

@@ -34,12 +34,17 @@ RATE_NAMES = {  # rate -> measurement, unit
 
 @dataclass(frozen=True)
 class Fits:
-    """Both models fitted, and what they say of all runs."""
+    """Both models fitted, and what they say of all runs.
+
+    memory: of a plain step, which returns freed memory at once; loop: of the lab's own loop, which
+    keeps it and is what the decision counts.
+    """
 
     rates: MachineRates
     memory_fit: MemoryFit
     time_fit: TimeFit
     memory: Predictions
+    loop: Predictions
     time: Predictions
     kept_factor: float
 
@@ -61,14 +66,16 @@ def fits(observations: HardwareObservations) -> Fits:
     fitted = [run for run in runs if run.plan.role == "fit"]
     rates = fitting.rates_of(observations.timings)
     memory_fit = fitting.fit_memory(fitted, shapes)
+    factor = fitting.kept_factor(fitted, shapes, memory_fit)
     time_fit = fitting.fit_time(fitted, shapes, rates)
     return Fits(
         rates=rates,
         memory_fit=memory_fit,
         time_fit=time_fit,
         memory=fitting.predict_memory(runs, shapes, memory_fit),
+        loop=fitting.predict_loop(runs, shapes, memory_fit, factor),
         time=fitting.predict_time(runs, shapes, rates, time_fit),
-        kept_factor=fitting.kept_factor(runs, shapes, memory_fit),
+        kept_factor=factor,
     )
 
 
@@ -98,10 +105,22 @@ def of_memory(observations: HardwareObservations, models: Fits) -> dict[str, Mea
         fit = fitting.fit_memory(some, shapes)
         return max(fitting.predict_memory(runs, shapes, fit).errors(held))
 
+    def worst_of_loop(some: Sequence[TrainingRun]) -> float:
+        fit = fitting.fit_memory(some, shapes)
+        factor = fitting.kept_factor(some, shapes, fit)
+        return max(fitting.predict_loop(runs, shapes, fit, factor).errors(held))
+
     without = fitting.without_each(runs, worst)
+    loop_without = fitting.without_each(runs, worst_of_loop)
     return {
         "memory_error_max": Measurement.of_estimate(
             max(errors), stderr=jackknife_stderr(without), n=len(without), unit=""
+        ),
+        "memory_error_loop": Measurement.of_estimate(
+            max(models.loop.errors(held)),
+            "",
+            stderr=jackknife_stderr(loop_without),
+            n=len(loop_without),
         ),
         "memory_error_mean": _mean(errors),
         "memory_error_constant": Measurement.of_estimate(max(control), ""),

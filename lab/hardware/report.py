@@ -21,23 +21,31 @@ def findings(measurements: Mapping[str, Measurement]) -> tuple[str, ...]:
     def count(name: str) -> str:
         return number(m[name].value)
 
-    within = "within" if m["memory_error_max"].number < MEMORY_BOUND else "NOT within"
-    on_time = "within" if m["time_error_max"].number < TIME_BOUND else "NOT within"
+    def percent(name: str) -> str:
+        return f"{shown(name, 100)} %"
+
+    def verdict(name: str, bound: float) -> str:
+        within = "within" if m[name].number < bound else "NOT within"
+        return f"{within} {number(100 * bound, 2)} %"
+
     constant = "fails" if m["memory_error_constant"].number >= MEMORY_BOUND else "PASSES TOO"
     larger = "more" if m["logits_over_weights"].number > 1 else "NOT more"
     return (
-        f"Memory of {count('held_out')} trainings that the model was not fitted to: "
-        f"{within} {number(MEMORY_BOUND, 2)} of what they add to the loaded process, at worst "
-        f"{shown('memory_error_max')}. The same bound on a constant {constant}: "
-        f"{shown('memory_error_constant')}. One number is fitted, a workspace of "
-        f"{shown('memory_workspace', 1e-6)} MB; activations are counted to "
-        f"{shown('activations_count_error')} of their bytes.",
-        f"Time of a step of the same trainings: {on_time} {number(TIME_BOUND, 2)}, at worst "
-        f"{shown('time_error_max')}, {shown('time_error_mean')} in the mean; a constant misses by "
-        f"{shown('time_error_constant')}.",
-        f"The lab's loop keeps freed memory: it holds {shown('memory_kept_factor')} bytes per byte "
-        "of activations. The model is held against steps that return memory; the decision "
-        "counts what the loop keeps.",
+        f"Memory of a plain step, which returns freed memory at once: of {count('held_out')} "
+        "trainings that nothing was fitted to, the worst is predicted to "
+        f"{percent('memory_error_max')} of what it adds to the loaded process, "
+        f"{verdict('memory_error_max', MEMORY_BOUND)}. A constant {constant}: "
+        f"{percent('memory_error_constant')}. One number is fitted, a workspace of "
+        f"{shown('memory_workspace', 1e-6)} MB; what autograd keeps is counted, and off by at most "
+        f"{percent('activations_count_error')}.",
+        "Memory of the lab's own loop, which keeps freed memory and is what the decision counts: "
+        f"the worst of the same trainings is predicted to {percent('memory_error_loop')}, "
+        f"{verdict('memory_error_loop', MEMORY_BOUND)}. The loop is taken to hold "
+        f"{shown('memory_kept_factor')} bytes per byte of activations. What fits here by less than "
+        "that error has to be tried.",
+        f"Time of a step of the same trainings: {verdict('time_error_max', TIME_BOUND)}, at worst "
+        f"{percent('time_error_max')}, {percent('time_error_mean')} in the mean; a constant misses "
+        f"by {percent('time_error_constant')}.",
         f"This machine multiplies matrices of the model's shapes at {shown('gemm_float32')} "
         f"GFLOP/s in float32 and moves {shown('bandwidth')} GB/s.",
         f"Full logits of {2048:,} tokens would be {larger} bytes than the model's weights under "

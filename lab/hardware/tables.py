@@ -1,4 +1,4 @@
-"""The tables of the measured half: every run, this machine's rates, every experiment."""
+"""The tables of the measured half: memory and time of every run, rates, every experiment."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import statistics
 
 from lab.contract import Table
 from lab.hardware.catalogue import Catalogue
+from lab.hardware.fitting import Predictions
 from lab.hardware.measured import HardwareObservations
 from lab.hardware.numbers import LARGER, Fits, scale_to
+from lab.present.numbers import number
 from lab.result import Scalar
 
 MEGA = 1e6
@@ -15,43 +17,62 @@ GIGA = 1e9
 
 
 def tables(observations: HardwareObservations, models: Fits, catalogue: Catalogue) -> list[Table]:
-    """Return the runs, the rates and the experiments."""
+    """Return memory and time of the runs, the rates and the experiments."""
     return [
-        runs_table(observations, models),
+        memory_table(observations, models),
+        time_table(observations, models),
         rates_table(observations),
         experiments_table(observations, models, catalogue),
     ]
 
 
-def runs_table(observations: HardwareObservations, models: Fits) -> Table:
-    """Return what each run added to its process and took, measured and predicted."""
+def memory_table(observations: HardwareObservations, models: Fits) -> Table:
+    """Return what each run added to its process, in a plain step and in the lab's loop."""
     rows = []
     for run in observations.runs:
         plan = run.plan
-        name = plan.name
         rows.append(
             (
-                name,
+                plan.name,
                 plan.role,
                 plan.shape,
                 plan.setup.method,
                 f"{plan.setup.batch} × {plan.setup.sequence}",
-                models.memory.measured[name] / MEGA,
-                models.memory.predicted[name] / MEGA,
-                models.memory.predicted[name] / models.memory.measured[name] - 1,
-                (run.peak_kept - run.loaded) / MEGA,
-                models.time.measured[name],
-                models.time.predicted[name],
-                models.time.predicted[name] / models.time.measured[name] - 1,
+                *_beside(models.memory, plan.name, MEGA),
+                *_beside(models.loop, plan.name, MEGA),
             )
         )
     return Table(
-        "Trainings: what a step adds to the loaded process, and how long it takes",
+        "Trainings: what a step adds to the loaded process",
         (
-            *("training", "role", "shape", "method", "tokens", "MB", "predicted MB", "error"),
-            *("MB if kept", "s", "predicted s", "error of s"),
+            *("training", "role", "shape", "method", "tokens"),
+            *("plain step, MB", "predicted", "error, %"),
+            *("lab's loop, MB", "predicted", "error, %"),
         ),
         tuple(rows),
+    )
+
+
+def time_table(observations: HardwareObservations, models: Fits) -> Table:
+    """Return how long a step of each run took."""
+    rows = []
+    for run in observations.runs:
+        plan = run.plan
+        rows.append((plan.name, plan.role, *_beside(models.time, plan.name, 1.0)))
+    return Table(
+        "Trainings: how long a step takes",
+        ("training", "role", "s", "predicted", "error, %"),
+        tuple(rows),
+    )
+
+
+def _beside(predictions: Predictions, name: str, unit_size: float) -> tuple[str, str, str]:
+    """Return what was measured and predicted to three digits, and the error in % to a tenth."""
+    measured, predicted = predictions.measured[name], predictions.predicted[name]
+    return (
+        number(measured / unit_size, 3),
+        number(predicted / unit_size, 3),
+        f"{100 * (predicted / measured - 1):+.1f}",
     )
 
 
