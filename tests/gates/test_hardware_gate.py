@@ -144,6 +144,48 @@ def test_peaks_below_the_tensors_are_seen(judged, tmp_path):
     assert "test_peaks_are_those_of_trainings" in failed
 
 
+def test_peaks_that_follow_a_wrong_closed_form_are_seen(judged, tmp_path):
+    """Every increment half as large again: the error of the fitted model stays small."""
+
+    def larger(run, _):
+        return {"peak": run.loaded + (run.peak - run.loaded) * 3 // 2 // 4096 * 4096}
+
+    failed = lie(judged, tmp_path / "out", changed_runs(larger))
+    assert "test_memory_of_one_training_is_that_of_this_gate" in failed
+
+
+@pytest.mark.parametrize("change", [lambda kept: 4 * kept, lambda kept: kept + 1])
+def test_impossible_peaks_of_the_loop_are_seen(judged, tmp_path, change):
+    failed = lie(
+        judged,
+        tmp_path / "out",
+        changed_runs(lambda run, _: {"peak_kept": run.loaded + change(run.increment_kept)}),
+    )
+    assert "test_peaks_are_those_of_trainings" in failed
+
+
+def test_a_factor_fitted_to_held_out_runs_is_seen(judged, tmp_path, monkeypatch):
+    from lab.hardware import fitting
+
+    everything = observed(judged[0]).runs
+    honest = fitting.kept_factor
+    monkeypatch.setattr(
+        fitting, "kept_factor", lambda runs, shapes, fit: honest(everything, shapes, fit)
+    )
+    failed = lie(judged, tmp_path / "out", lambda observations: observations)
+    assert "test_measurement_follows_from_what_was_stored[memory_kept_factor]" in failed
+    assert "test_measurement_follows_from_what_was_stored[memory_error_loop]" in failed
+
+
+def test_products_chosen_so_that_time_fits_are_seen(judged, tmp_path):
+    failed = lie(
+        judged,
+        tmp_path / "out",
+        changed_runs(lambda run, _: {"products": tuple(20 * s for s in run.products)}),
+    )
+    assert "test_no_step_is_faster_than_its_products" in failed
+
+
 def test_a_model_that_does_not_predict_is_seen(judged, tmp_path):
     def worse(run, _):
         more = 0.5 if run.plan.name == "base_full" else 0.0
@@ -237,11 +279,12 @@ def test_receipts_of_other_experiments_are_seen(judged, tmp_path):
     assert "test_receipts_are_those_of_the_inputs" in failed
 
 
-def test_another_machine_than_the_measured_one_is_seen(judged, mutant):
-    """A decision for a machine with more memory, everything else of the run untouched."""
+@pytest.mark.parametrize("factor", [8, 0.8])
+def test_another_machine_than_the_measured_one_is_seen(judged, mutant, factor):
+    """A decision for a machine with more or less memory, everything else of the run untouched."""
     path = mutant / "artifacts/decision/machine.json"
     machine = json.loads(path.read_text())
-    machine["memory_bytes"] = 8 * machine["memory_bytes"]
+    machine["memory_bytes"] = int(factor * machine["memory_bytes"])
     path.write_text(json.dumps(machine))
     result = json.loads((mutant / "result.json").read_text())
     result["environment"]["machine"] = machine
