@@ -17,6 +17,7 @@ from gates.hardware.stated import HERE, METHODS
 
 GIB = 2**30
 LENGTHS = (512, 2048, 8192)
+UNSCALED = " (0: not tried)"  # a lever that is 0 has no multiples
 GRID, DECADES = 20, 2  # points of a decade of factors, decades to both sides
 Facts = dict[str, Any]
 
@@ -236,7 +237,7 @@ def flips(known: Facts, answer: tuple[str, str]) -> tuple[list[dict[str, Any]], 
                 own.append({"lever": name, "unit": unit, "value": value, **flip})
         found += own
         if not own:
-            idle.append(name)
+            idle.append(name if value else name + UNSCALED)
     return found, idle
 
 

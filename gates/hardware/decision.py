@@ -76,7 +76,7 @@ def _recompute() -> dict[str, Any]:
     # 2. What is shown of it.
     return {
         "numbers": _numbers(known, decided, cells, flips),
-        "findings": decision_words.findings(known, decided, cells, flips),
+        "findings": decision_words.findings(known, decided, cells, (flips, idle)),
         "tables": decision_shown.tables(known, decided, path, cells, (flips, idle, dropped)),
         "figures": {
             "fits": decision_shown.fits_figure(known, cells),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from gates.hardware.deciding import GIB, LENGTHS, Facts, rent_of, run_hours
+from gates.hardware.deciding import DECADES, GIB, LENGTHS, Facts, rent_of, run_hours
 from gates.hardware.decision_words import by_size, fold, plain, written
 from gates.hardware.stated import HERE, METHODS, THRESHOLDS
 
@@ -94,25 +94,31 @@ def tables(
     }
 
 
+def money(value: float) -> str:
+    """Return an amount with two decimals."""
+    return f"{value:,.2f}"
+
+
 def _needs(known: Facts, decided: dict[str, Any]) -> Rows:
     rows = []
     for need in known["needs"]:
         offer = rent_of(known, need)
         rented: list[Any] = [NONE, NONE, NONE]
         if offer is not None:
-            rented = [offer["device"], offer["hours"], offer["price"]]
+            rented = [offer["device"], written(offer["hours"], 2), money(offer["price"])]
         size = f"{need['batch']:,} × {need['sequence']:,}"
         row = [need["name"], f"{need['model']}, {need['method']}, {size}"]
         row += [plain(need[field]) for field in ("tokens_per_run", "runs_per_month")]
-        row += [plain(need["hours_per_run"]), known["cost"][need["name"]][HERE]["bytes"] / GIB]
-        row += [run_hours(known, need, HERE), need["name"] in decided["met"], *rented]
+        here = known["cost"][need["name"]][HERE]["bytes"] / GIB
+        row += [plain(need["hours_per_run"]), written(float(here))]
+        row += [written(run_hours(known, need, HERE)), need["name"] in decided["met"], *rented]
         rows.append(row)
     return rows
 
 
 def _options(decided: dict[str, Any]) -> Rows:
     if not decided["options"]:
-        return [["stay", NONE, NONE, 0.0, 0.0, 0.0, 0.0, True, True]]
+        return [["stay", NONE, NONE, *[money(0.0)] * 4, True, True]]
     word, device = decided["answer"]
     rows = []
     for one in decided["options"]:
@@ -120,7 +126,7 @@ def _options(decided: dict[str, Any]) -> Rows:
         rented += [f"{need} (nowhere)" for need in one["unmet"]]
         row: list[Any] = [f"buy {one['device']}" if one["device"] else "rent everything"]
         row += [", ".join(one["own"]) or NONE, ", ".join(rented) or NONE]
-        row += [float(one[field]) for field in ("purchase", "power", "rent", "total")]
+        row += [money(one[field]) for field in ("purchase", "power", "rent", "total")]
         is_chosen = word != "change the needs" and one["device"] == device
         rows.append([*row, one["allowed"], is_chosen])
     return rows
@@ -131,7 +137,7 @@ def _path(known: Facts, path: list[tuple[str, float, list[str]]]) -> Rows:
     before: list[str] = []
     for device, price, met in path:
         new = [name for name in met if name not in before]
-        rows.append([device, float(price), len(met), ", ".join(new) or NONE])
+        rows.append([device, money(price), len(met), ", ".join(new) or NONE])
         before += new
     left = [need["name"] for need in known["needs"] if need["name"] not in before]
     if left:
@@ -145,13 +151,13 @@ def _flips(
     rows: Rows = []
     for flip in by_size(flips):
         side = "at least" if flip["at"] > flip["value"] else "at most"
-        row: list[Any] = [flip["lever"], plain(flip["value"]), side, float(flip["at"])]
-        row += [flip["unit"] or NONE, fold(flip), flip["then"], flip["device"] or NONE]
+        row: list[Any] = [flip["lever"], plain(flip["value"]), side, written(float(flip["at"]))]
+        row += [flip["unit"] or NONE, written(fold(flip)), flip["then"], flip["device"] or NONE]
         rows.append(row)
     for need, word, device in dropped:
         rows.append([f"without {need}", *[NONE] * 5, word, device or NONE])
     if idle:
-        rows.append([f"no change: {', '.join(idle)}", *[NONE] * 7])
+        rows.append([f"no change within a factor of {10**DECADES}: {', '.join(idle)}", *[NONE] * 7])
     return rows
 
 
@@ -191,13 +197,13 @@ def _hours(known: Facts, cells: list[dict[str, Any]]) -> Rows:
                 bought.append((hours * hour, machine, hours))
         row: list[Any] = [cell["model"], cell["method"], cell["length"], NONE]
         if HERE in cell["fitting"]:
-            row[3] = cell["cost"][HERE]["spt"] * HOURS_PER_TOKEN
+            row[3] = written(cell["cost"][HERE]["spt"] * HOURS_PER_TOKEN)
         for offers in (rented, bought):
             if not offers:
                 row += [NONE, NONE, NONE]
                 continue
             price, machine, hours = min(offers, key=lambda offer: offer[0])
-            row += [machine, hours, price]
+            row += [machine, written(hours, 2), written(price, 2)]
         rows.append(row)
     return rows
 
@@ -208,8 +214,8 @@ def _nowhere(cells: list[dict[str, Any]]) -> Rows:
         if not cell["fitting"]:
             needed = list(cell["cost"].values())[-1]["bytes"] / GIB
             most = max(cost["usable"] for cost in cell["cost"].values()) / GIB
-            row = [cell["model"], cell["method"], cell["length"]]
-            rows.append([*row, float(needed), float(most), needed / most])
+            shown = [written(float(value)) for value in (needed, most, needed / most)]
+            rows.append([cell["model"], cell["method"], f"{cell['length']:,}", *shown])
     return rows
 
 

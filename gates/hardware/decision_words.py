@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from gates.hardware.deciding import DECADES, GIB, Facts, can, fits, rent_of, run_hours
+from gates.hardware.deciding import DECADES, GIB, UNSCALED, Facts, can, fits, rent_of, run_hours
 from gates.hardware.stated import HERE, METHODS
 from gates.shared.documents import NUMBER, stated_numbers
 
@@ -60,14 +60,17 @@ def cheapest(options: list[dict[str, Any]]) -> dict[str, Any] | None:
 
 
 def findings(
-    known: Facts, decided: dict[str, Any], cells: list[dict[str, Any]], flips: list[dict[str, Any]]
+    known: Facts,
+    decided: dict[str, Any],
+    cells: list[dict[str, Any]],
+    changes: tuple[list[dict[str, Any]], list[str]],
 ) -> list[str]:
     """Return all sentences."""
     rest = [need for need in known["needs"] if need["name"] not in decided["met"]]
     return [
         _answer(known, decided),
         *(_need(known, need) for need in rest),
-        _changes(flips),
+        _changes(*changes),
         _largest(known, cells),
         _nowhere(cells),
         _caveat(known),
@@ -81,8 +84,12 @@ def _answer(known: Facts, decided: dict[str, Any]) -> str:
         return f"Recommendation: stay. This machine meets all {total} needs of needs.yaml."
     months, currency = plain(known["thresholds"]["months"]), known["currency"]
     over = f"{currency} over {months} months"
-    name = f" ({device})" if device else ""
-    text = f"Recommendation: {word}{name}. This machine meets {met} of {total} needs."
+    meaning = {
+        "upgrade": f"buy {device}",
+        "burst to the cloud": "rent a GPU for what this machine does not meet, and buy nothing",
+        "change the needs": "nothing within the budgets meets all of them",
+    }
+    text = f"Recommendation: {word}: {meaning[word]}. This machine meets {met} of {total} needs."
     rent = decided["options"][0]
     if rent["unmet"]:
         text += f" Nothing that can be rented meets {quoted(rent['unmet'])}."
@@ -112,7 +119,7 @@ def _need(known: Facts, need: dict[str, Any]) -> str:
     longest = plain(need["hours_per_run"])
     if not fits(here):
         gib, usable = written(here["bytes"] / GIB), written(here["usable"] / GIB)
-        why = f"does not fit here: {gib} GiB of {usable}"
+        why = f"does not fit here: it needs {gib} GiB, and {usable} are usable"
     elif can(known, need, HERE):
         why = f"would take {hours} h here, more than this machine has left in a month"
     else:
@@ -121,14 +128,16 @@ def _need(known: Facts, need: dict[str, Any]) -> str:
     where = "nothing that can be rented meets it"
     if offer is not None:
         where = (
-            f"it is rented for least on {offer['device']}: {written(offer['hours'])} h of training "
+            f"cheapest to rent is {offer['device']}, {written(offer['hours'], 2)} h of training "
             f"and {offer['price']:,.2f} {known['currency']} a run"
         )
     training = f"{need['model']}, {need['method']}, {need['sequence']:,} tokens"
     return f'"{need["name"]}" ({training}) {why}; {where}.'
 
 
-def _changes(flips: list[dict[str, Any]]) -> str:
+def _changes(flips: list[dict[str, Any]], idle: list[str]) -> str:
+    zero = [name.removesuffix(UNSCALED) for name in idle if name.endswith(UNSCALED)]
+    end = f" Not tried, as 0 has no multiple: {', '.join(zero)}." if zero else ""
     parts = []
     for flip in by_size(flips)[:3]:
         unit = f" {flip['unit']}" if flip["unit"] else ""
@@ -139,10 +148,11 @@ def _changes(flips: list[dict[str, Any]]) -> str:
             f"{plain(flip['value'])} ({written(fold(flip))}-fold), then {then}"
         )
     if parts:
-        return f"What would change it, each number alone, the nearest first: {'; '.join(parts)}."
+        told = "; ".join(parts)
+        return f"What would change it, each number alone, the nearest first: {told}.{end}"
     return (
         "No number of needs.yaml or prices.yaml changes the recommendation within a factor of "
-        f"{10**DECADES}, each changed alone."
+        f"{10**DECADES}, each changed alone.{end}"
     )
 
 
@@ -181,6 +191,8 @@ def _caveat(known: Facts) -> str:
     used = plain(100 * known["assumptions"]["utilisation"])
     free = plain(100 * known["assumptions"]["reserve_share"])
     return (
+        "This machine trains as this lab does, in float32 with all activations kept; a GPU is "
+        "taken to train in 16 bits and to compute layers again, which needs less memory. "
         f"GPUs were not measured: they are taken at {used} % of the peak of their datasheets, with "
         f"{free} % of the memory free. The oldest rent is of {oldest}; prices age, and those of "
         "prices.yaml are yours to replace."

@@ -50,7 +50,7 @@ def added(training: dict[str, Any]) -> int:
         for part in (layer.self_attn, layer.mlp):
             for name in PROJECTIONS:
                 if hasattr(part, name):
-                    trained += _train(part, name, training["rank"])
+                    trained += _train(getattr(part, name), training["rank"])
     optimizer = torch.optim.AdamW(trained, lr=1e-4, fused=True)
 
     # 3. The steps.
@@ -76,30 +76,16 @@ def _backward(hidden: Any, head: Any) -> None:
     hidden.backward(ends.grad)
 
 
-def _train(part: Any, name: str, rank: int) -> list[Any]:
-    """Put an adapter around a linear layer; return the adapter's parameters."""
-    adapted = _adapted(getattr(part, name), rank)
-    setattr(part, name, adapted)
-    return [adapted.down, adapted.up]
-
-
-def _adapted(linear: Any, rank: int) -> Any:
-    """Return a frozen linear layer with an adapter: two trained matrices in float32."""
+def _train(linear: Any, rank: int) -> list[Any]:
+    """Put an adapter beside a frozen linear layer; return its two matrices, in float32."""
     import torch
 
-    class Adapted(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            outputs, inputs = linear.weight.shape
-            self.linear = linear
-            self.down = torch.nn.Parameter(torch.randn(rank, inputs) / inputs**0.5)
-            self.up = torch.nn.Parameter(torch.zeros(outputs, rank))
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            y: torch.Tensor = self.linear(x)
-            return y + x @ self.down.t() @ self.up.t()
-
-    return Adapted()
+    outputs, inputs = linear.weight.shape
+    down = torch.nn.Parameter(torch.randn(rank, inputs) / inputs**0.5)
+    up = torch.nn.Parameter(torch.zeros(outputs, rank))
+    frozen = linear.forward
+    linear.forward = lambda x: frozen(x) + x @ down.t() @ up.t()
+    return [down, up]
 
 
 def _status(name: str) -> int:

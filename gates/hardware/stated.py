@@ -91,6 +91,7 @@ def assert_valid() -> None:
     assert_unique(names)
     prices = document("prices.yaml")
     assert_sourced(prices["electricity"])
+    assert prices["prices"], "no price at all"
     assert_unique([price["device"] for price in prices["prices"]])
     for price in prices["prices"]:
         assert price["device"] in names, price

@@ -107,14 +107,14 @@ def findings(numbers: dict[str, Any]) -> list[str]:
     more = "more" if value["logits_over_weights"] > 1 else "NOT more"
     return [
         "Memory of a plain step, which returns freed memory at once: of "
-        f"{value['held_out']} trainings that nothing was fitted to, the worst is predicted to "
+        f"{value['held_out']} trainings that nothing was fitted to, the worst is off by "
         f"{percent('memory_error_max')} of what it adds to the loaded process, "
         f"{judged('memory_error_max', WITHIN['memory'])}. A constant {constant}: "
         f"{percent('memory_error_constant')}. One number is fitted, a workspace of "
         f"{shown('memory_workspace', 1e-6)} MB; what autograd keeps is counted, and off by at most "
         f"{percent('activations_count_error')}.",
         "Memory of the lab's own loop, which keeps freed memory and is what the decision counts: "
-        f"the worst of the same trainings is predicted to {percent('memory_error_loop')}, "
+        f"the worst of the same trainings is off by {percent('memory_error_loop')}, "
         f"{judged('memory_error_loop', WITHIN['memory'])}. The loop is taken to hold "
         f"{shown('memory_kept_factor')} bytes per byte of activations. What fits here by less than "
         "that error has to be tried.",

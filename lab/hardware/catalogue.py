@@ -36,10 +36,11 @@ class Device(_Row):
     """A GPU of devices.yaml. Its header states the units."""
 
     name: Text
-    memory_gib: Positive
-    bandwidth_gb_s: Positive
-    peak_tflops: Positive
-    watts: Positive
+    # beyond these bounds it is the unit that is wrong
+    memory_gib: Annotated[float, Field(gt=0, le=2048)]
+    bandwidth_gb_s: Annotated[float, Field(gt=0, le=1e5)]
+    peak_tflops: Annotated[float, Field(gt=0, le=1e5)]
+    watts: Annotated[float, Field(gt=0, le=1e4)]
     year: Annotated[int, Field(ge=2000, le=2100)]
     source: Text
     date: datetime.date
@@ -121,7 +122,7 @@ class _Devices(_Row):
 class _Prices(_Row):
     currency: Annotated[str, Field(pattern="^[A-Z]{3}$")]
     electricity: Electricity
-    prices: tuple[Price, ...]
+    prices: Annotated[tuple[Price, ...], Field(min_length=1)]
 
 
 class _Models(_Row):
@@ -229,6 +230,8 @@ def _expected(kind: str, text: str) -> str:
         return "a value, the field is missing"
     if kind == "extra_forbidden":
         return "no such field"
+    if kind == "too_short":
+        return "at least one row"
     return text
 
 

@@ -39,6 +39,7 @@ PARTS = {
     "runtime": "the process itself",
 }
 TITLES = {"full": "full fine-tuning", "lora": "LoRA", "qlora": "QLoRA"}
+CENT = 0.01
 MOST = 1_000_000  # a batch, a length or a rank beyond this is a slip of the keyboard
 
 
@@ -203,7 +204,7 @@ def _device_lines(answer: Answer) -> list[str]:
         hours, rented, bought = "-", "-", "-"
         if one.fits:
             rent, own = _prices(answer.catalogue, one)
-            hours = number(one.hours(MILLION), 3)
+            hours = number(one.hours(MILLION), 2)
             rented = _money(rent)
             bought = _money(own)
         fits = "yes" if one.fits else "no"
@@ -296,8 +297,14 @@ def _gib(value: float) -> str:
     """Return bytes as GiB with two decimals, and what is less as MiB."""
     if 0 < value < GIB / 100:
         return f"{value / 2**20:.2f} MiB"
+    if value >= 1000 * GIB:
+        return number(value / GIB, 3)
     return f"{value / GIB:.2f}"
 
 
 def _money(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
+    if value is None:
+        return "-"
+    if 0 < value < CENT / 2:
+        return f"<{CENT}"
+    return f"{value:,.2f}"

@@ -13,8 +13,8 @@ from lab.hardware.decision_numbers import (
     stated,
 )
 from lab.hardware.feasibility import GIB
-from lab.hardware.flips import DECADES, Flip
-from lab.hardware.recommendation import Verdict, cheapest_rent, is_met
+from lab.hardware.flips import DECADES, UNSCALED, Flip
+from lab.hardware.recommendation import Recommendation, Verdict, cheapest_rent, is_met
 from lab.present.numbers import number
 
 SHOWN_FLIPS = 3  # in the sentence; the table has all
@@ -42,7 +42,7 @@ def answer(decision: Decision) -> str:
     opening = f"Recommendation: {recommendation.verdict}"
     if recommendation.verdict is Verdict.STAY:
         return f"{opening}. This machine meets all {count} needs of needs.yaml."
-    opening += f" ({recommendation.device})." if recommendation.device else "."
+    opening += f": {meaning(recommendation)}."
     rent, purchase = rent_all_option(decision), best_purchase(decision)
     assert rent is not None
     text = f"{opening} This machine meets {met} of {count} needs."
@@ -63,6 +63,15 @@ def answer(decision: Decision) -> str:
     if purchase.is_allowed:
         return f"{text}."
     return f"{text}, and is not allowed: {reason(decision)}."
+
+
+def meaning(recommendation: Recommendation) -> str:
+    """Return what to do by a verdict other than to stay."""
+    if recommendation.verdict is Verdict.UPGRADE:
+        return f"buy {recommendation.device}"
+    if recommendation.verdict is Verdict.BURST:
+        return "rent a GPU for what this machine does not meet, and buy nothing"
+    return "nothing within the budgets meets all of them"
 
 
 def reason(decision: Decision) -> str:
@@ -90,8 +99,8 @@ def unmet_here(decision: Decision, need: Need) -> str:
     why = f"would take {number(hours, 3)} h here, of the {stated(need.hours_per_run)} h that it may"
     if not one.fits:
         why = (
-            f"does not fit here: {number(one.bytes / GIB, 3)} GiB of "
-            f"{number(one.usable_bytes / GIB, 3)}"
+            f"does not fit here: it needs {number(one.bytes / GIB, 3)} GiB, and "
+            f"{number(one.usable_bytes / GIB, 3)} are usable"
         )
     elif is_met(need, one):
         why = f"would take {number(hours, 3)} h here, more than this machine has left in a month"
@@ -101,7 +110,7 @@ def unmet_here(decision: Decision, need: Need) -> str:
     where = "nothing that can be rented meets it"
     if offer is not None:
         where = (
-            f"it is rented for least on {offer.device}: {number(offer.hours, 3)} h of training and "
+            f"cheapest to rent is {offer.device}, {number(offer.hours, 2)} h of training and "
             f"{money(offer.per_run)} {decision.catalogue.currency} a run"
         )
     return (
@@ -112,13 +121,17 @@ def unmet_here(decision: Decision, need: Need) -> str:
 
 def changes(decision: Decision) -> str:
     """Return the nearest changes that would give another answer."""
-    if not decision.flips:
-        return (
-            "No number of needs.yaml or prices.yaml changes the recommendation within a factor of "
-            f"{number(10**DECADES)}, each changed alone."
-        )
-    parts = [flip_words(flip) for flip in nearest_flips(decision, SHOWN_FLIPS)]
-    return "What would change it, each number alone, the nearest first: " + "; ".join(parts) + "."
+    text = (
+        "No number of needs.yaml or prices.yaml changes the recommendation within a factor of "
+        f"{number(10**DECADES)}, each changed alone."
+    )
+    if decision.flips:
+        parts = [flip_words(flip) for flip in nearest_flips(decision, SHOWN_FLIPS)]
+        text = f"What would change it, each number alone, the nearest first: {'; '.join(parts)}."
+    unscaled = [name.removesuffix(UNSCALED) for name in decision.idle if name.endswith(UNSCALED)]
+    if unscaled:
+        text += f" Not tried, as 0 has no multiple: {', '.join(unscaled)}."
+    return text
 
 
 def flip_words(flip: Flip) -> str:
@@ -169,6 +182,8 @@ def caveat(decision: Decision) -> str:
     """Return what the reader has to know about the estimates."""
     assumptions = decision.catalogue.assumptions
     return (
+        "This machine trains as this lab does, in float32 with all activations kept; a GPU is "
+        "taken to train in 16 bits and to compute layers again, which needs less memory. "
         f"GPUs were not measured: they are taken at {stated(100 * assumptions.utilisation)} % of "
         f"the peak of their datasheets, with {stated(100 * assumptions.reserve_share)} % of the "
         f"memory free. The oldest rent is of {decision.catalogue.oldest_price()}; prices age, and "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from lab.hardware.catalogue import METHODS
 from lab.hardware.decision import Decision
 from lab.hardware.decision_numbers import flip_factor, nearest_flips, stated
+from lab.hardware.decision_report import money
 from lab.hardware.feasibility import (
     GIB,
     SEQUENCES,
@@ -12,6 +13,7 @@ from lab.hardware.feasibility import (
     cheapest_owned,
     cheapest_rented,
 )
+from lab.hardware.flips import DECADES
 from lab.hardware.recommendation import Option, cheapest_rent
 from lab.present.numbers import number
 from lab.result import Scalar, Table
@@ -57,7 +59,7 @@ def needs_table(decision: Decision) -> Table:
         offer = cheapest_rent(decision.catalogue, decision.estimates, need)
         rented: tuple[Scalar, ...] = (NONE, NONE, NONE)
         if offer is not None:
-            rented = (offer.device, offer.hours, offer.per_run)
+            rented = (offer.device, number(offer.hours, 2), money(offer.per_run))
         rows.append(
             (
                 need.name,
@@ -65,8 +67,8 @@ def needs_table(decision: Decision) -> Table:
                 stated(need.tokens_per_run),
                 stated(need.runs_per_month),
                 stated(need.hours_per_run),
-                here.bytes / GIB,
-                here.hours(need.tokens_per_run),
+                number(here.bytes / GIB, 3),
+                number(here.hours(need.tokens_per_run), 3),
                 need.name in decision.recommendation.met_here,
                 *rented,
             )
@@ -94,7 +96,7 @@ def options_table(decision: Decision) -> Table:
     currency = decision.catalogue.currency
     rows = [_option_row(decision, option) for option in decision.recommendation.options]
     if not rows:
-        rows = [("stay", NONE, NONE, 0.0, 0.0, 0.0, 0.0, True, True)]
+        rows = [("stay", NONE, NONE, *[money(0.0)] * 4, True, True)]
     columns = (
         "option",
         "the card meets",
@@ -116,10 +118,10 @@ def _option_row(decision: Decision, option: Option) -> tuple[Scalar, ...]:
         f"buy {option.device}" if option.device else "rent everything",
         ", ".join(option.bought) or NONE,
         ", ".join(rented) or NONE,
-        option.purchase,
-        option.power,
-        option.rent,
-        option.total,
+        money(option.purchase),
+        money(option.power),
+        money(option.rent),
+        money(option.total),
         option.is_allowed,
         option is decision.recommendation.chosen,
     )
@@ -131,7 +133,7 @@ def path_table(decision: Decision) -> Table:
     before: set[str] = set()
     for step in decision.path:
         new = [name for name in step.met if name not in before]
-        rows.append((step.device, step.purchase, len(step.met), ", ".join(new) or NONE))
+        rows.append((step.device, money(step.purchase), len(step.met), ", ".join(new) or NONE))
         before |= set(step.met)
     # a need that fits on no card is named too
     left = [need.name for need in decision.catalogue.needs if need.name not in before]
@@ -152,9 +154,9 @@ def flips_table(decision: Decision) -> Table:
                 flip.lever,
                 stated(flip.value),
                 side,
-                flip.flips_at,
+                number(flip.flips_at, 3),
                 flip.unit or NONE,
-                flip_factor(flip),
+                number(flip_factor(flip), 3),
                 flip.verdict,
                 flip.device or NONE,
             )
@@ -164,7 +166,7 @@ def flips_table(decision: Decision) -> Table:
         rows.append((*row, one.device or NONE))
     idle = ", ".join(decision.idle)
     if idle:
-        rows.append((f"no change: {idle}", *(NONE,) * 7))
+        rows.append((f"no change within a factor of {10**DECADES}: {idle}", *(NONE,) * 7))
     columns = ("number", "stated", "flips at", "value", "unit", "fold", "then", "device")
     return Table("What would change the recommendation", columns, tuple(rows))
 
@@ -206,7 +208,7 @@ def hours_table(decision: Decision) -> Table:
     for cell in decision.cells:
         here = [one for one in cell.fitting if one.machine == decision.this.name]
         row: list[Scalar] = [cell.model, cell.method, cell.sequence]
-        row.append(here[0].hours(TOKENS) if here else NONE)
+        row.append(number(here[0].hours(TOKENS), 3) if here else NONE)
         for offer in (
             cheapest_rented(cell, decision.catalogue, TOKENS),
             cheapest_owned(cell, decision.catalogue, TOKENS),
@@ -214,7 +216,8 @@ def hours_table(decision: Decision) -> Table:
             if offer is None:
                 row += [NONE, NONE, NONE]
             else:
-                row += [offer[0].machine, offer[0].hours(TOKENS), offer[1]]
+                hours = offer[0].hours(TOKENS)
+                row += [offer[0].machine, number(hours, 2), number(offer[1], 2)]
         rows.append(tuple(row))
     currency = decision.catalogue.currency
     places = ("here, h", "rented", "h", currency, "bought", "h", currency)
@@ -228,7 +231,8 @@ def infeasible_table(decision: Decision) -> Table:
     for cell in decision.nowhere:
         needed = cell.estimates[-1].bytes / GIB
         most = max(one.usable_bytes for one in cell.estimates) / GIB
-        rows.append((cell.model, cell.method, cell.sequence, needed, most, needed / most))
+        shown = [number(value, 3) for value in (needed, most, needed / most)]
+        rows.append((cell.model, cell.method, number(cell.sequence), *shown))
     columns = ("model", "method", "tokens", "GiB needed", "GiB of the largest", "times")
     return Table("Not feasible on any single listed device", columns, tuple(rows))
 

@@ -34,20 +34,21 @@ from lab.instruments.model_shape import ModelShape
 EXPERIMENT = Experiment(
     title="Hardware decision",
     question=(
-        "What does a training need in memory and time, how far can that be computed before it "
-        "runs, and is this machine enough for what is wanted?"
+        "Is this machine enough for what is wanted, and if not, is a GPU to be rented or bought? "
+        "How far can memory and time of a training be computed before it runs?"
     ),
     hypothesis=(
-        "Counted tensors leave little of a training's memory to be fitted: a model with one fitted "
-        "number predicts what unseen trainings add to the loaded process to 15 %, where a constant "
-        "misses it. The time of a step follows from measured rates to 25 %. QLoRA of 8 billion "
-        "parameters fits on a GPU of 24 GB, full fine-tuning of them on none of 80 GB."
+        "A plain step's memory can be counted: with one fitted number, a model says to 15 % what "
+        "a step of an unseen training adds to the loaded process, and a constant does not. Its "
+        "time follows from measured rates to 25 %. QLoRA of 8 billion parameters fits on a GPU of "
+        "24 GB, and full fine-tuning needs more than 80 GB."
     ),
     method=(
         "Trainings of a few steps of SmolLM2-135M and of random models of other depths and widths, "
         "by LoRA, QLoRA and full fine-tuning, each in a process of its own. Tensors are counted, "
-        "the peak is the kernel's. Memory and time in closed form are fitted to half of them "
-        "and held against the others, beside a constant. The decision is computed from these, "
+        "the peak is the kernel's, of plain steps and of the lab's own loop. Memory and time in "
+        "closed form are fitted to half of them and held against the others, beside a constant. "
+        "The decision is computed from these, "
         "from tables of devices and prices that the user edits, and from stated needs."
     ),
     headline=(

@@ -19,6 +19,7 @@ DECADES = 2  # factors up to 100, and down to 1/100
 BISECTIONS = 50
 SHARE_LIMIT = 0.999  # the largest share that can be asked for
 HOURS_LIMIT = 744.0  # of a month
+UNSCALED = " (0: not tried)"
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,10 @@ class Dropped:
 def flips(
     catalogue: Catalogue, estimates: Estimates, here: str, current: Recommendation
 ) -> tuple[tuple[Flip, ...], tuple[str, ...]]:
-    """Return the flips, and the names of the levers that change nothing on the whole grid."""
+    """Return the flips, and the names of the levers that change nothing on the whole grid.
+
+    Of a lever that is 0 nothing is known: its name ends in UNSCALED.
+    """
     found: list[Flip] = []
     idle = []
     for lever in levers(catalogue, estimates, here):
@@ -74,7 +78,7 @@ def flips(
         ]
         found += own
         if not own:
-            idle.append(lever.name)
+            idle.append(lever.name if lever.value else lever.name + UNSCALED)
     return tuple(found), tuple(idle)
 
 

@@ -30,6 +30,7 @@ SIZES = (  # of a hub's config, each a count where it is there
     "n_inner",
     "n_positions",
 )
+MOST = 100_000_000  # of any size: no model is near
 PATIENCE = 5  # seconds for the hub to answer at all
 
 
@@ -128,9 +129,10 @@ def _named(config: Mapping[str, Any], name: str, origin: str) -> NamedModel:
     for part in (config, inner if isinstance(inner, Mapping) else {}):
         for field in SIZES:
             value = part.get(field)
-            is_count = isinstance(value, int) and not isinstance(value, bool) and value > 0
-            if value is not None and not is_count:
-                msg = f"{origin}, {field}: got {value!r}; expected a positive whole number"
+            is_count = isinstance(value, int) and not isinstance(value, bool)
+            if value is not None and not (is_count and 0 < value <= MOST):
+                got = f"{value!r:.40}"
+                msg = f"{origin}, {field}: got {got}; expected a whole number from 1 to {MOST:,}"
                 raise FitsError(msg, hint)
     try:
         shape = ModelShape.from_config(config, name)
@@ -139,4 +141,10 @@ def _named(config: Mapping[str, Any], name: str, origin: str) -> NamedModel:
         if isinstance(error, KeyError):
             reason = f"the config of {name} has no {error.args[0]}"
         raise FitsError(reason, hint) from error
+    if shape.query_heads % shape.key_heads:
+        msg = (
+            f"{origin}, num_key_value_heads: got {shape.key_heads}; expected a divisor of the "
+            f"{shape.query_heads} attention heads"
+        )
+        raise FitsError(msg, hint)
     return NamedModel(shape, position_limit(config), origin)

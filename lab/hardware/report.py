@@ -32,14 +32,14 @@ def findings(measurements: Mapping[str, Measurement]) -> tuple[str, ...]:
     larger = "more" if m["logits_over_weights"].number > 1 else "NOT more"
     return (
         f"Memory of a plain step, which returns freed memory at once: of {count('held_out')} "
-        "trainings that nothing was fitted to, the worst is predicted to "
+        "trainings that nothing was fitted to, the worst is off by "
         f"{percent('memory_error_max')} of what it adds to the loaded process, "
         f"{verdict('memory_error_max', MEMORY_BOUND)}. A constant {constant}: "
         f"{percent('memory_error_constant')}. One number is fitted, a workspace of "
         f"{shown('memory_workspace', 1e-6)} MB; what autograd keeps is counted, and off by at most "
         f"{percent('activations_count_error')}.",
         "Memory of the lab's own loop, which keeps freed memory and is what the decision counts: "
-        f"the worst of the same trainings is predicted to {percent('memory_error_loop')}, "
+        f"the worst of the same trainings is off by {percent('memory_error_loop')}, "
         f"{verdict('memory_error_loop', MEMORY_BOUND)}. The loop is taken to hold "
         f"{shown('memory_kept_factor')} bytes per byte of activations. What fits here by less than "
         "that error has to be tried.",

@@ -4,6 +4,7 @@ import re
 import shutil
 
 import pytest
+import yaml
 
 from lab.config import ConfigError
 from lab.hardware.catalogue import FILES, FOLDER, read_catalogue
@@ -63,6 +64,7 @@ def test_copies_are_read_like_the_files(tmp_path):
             "devices.yaml: devices, row 'RTX 3060 12GB', memory_gib: got -12; expected greater",
         ),
         ("devices.yaml", "memory_gib: 12", "memory_gib: 12 GB", "memory_gib: got '12 GB'; expect"),
+        ("devices.yaml", "memory_gib: 12", "memory_gib: 12288", "got 12288; expected less than or"),
         ("devices.yaml", "    watts: 170\n", "", "'RTX 3060 12GB', watts: expected a value"),
         ("devices.yaml", "watts: 170", "wats: 170", "row 'RTX 3060 12GB', "),
         ("devices.yaml", "name: T4", "name: L4", "two rows of the device 'L4'; expected one"),
@@ -93,3 +95,17 @@ def test_a_missing_file_is_named(folder):
     (folder / "prices.yaml").unlink()
     with pytest.raises(ConfigError, match=r"prices\.yaml cannot be read"):
         read_catalogue(folder)
+
+
+@pytest.mark.parametrize(
+    ("file", "key"),
+    [("devices.yaml", "devices"), ("prices.yaml", "prices"), ("needs.yaml", "needs")],
+)
+def test_a_file_without_rows_is_refused(tmp_path, file, key):
+    for path in FOLDER.glob("*.yaml"):
+        document = yaml.safe_load(path.read_text())
+        if path.name == file:
+            document[key] = []
+        (tmp_path / path.name).write_text(yaml.safe_dump(document))
+    with pytest.raises(ConfigError, match=f"{file}: {key}: got .*; expected at least one row"):
+        read_catalogue(tmp_path)

@@ -133,8 +133,10 @@ def test_a_bad_question_is_two_lines_and_exit_code_2(results, capsys, argv, mess
     ("change", "message"),
     [
         ({"hidden_size": None}, "has no hidden_size"),
-        ({"hidden_size": -1}, "hidden_size: got -1; expected a positive whole number"),
-        ({"vocab_size": "many"}, "vocab_size: got 'many'; expected a positive whole number"),
+        ({"hidden_size": -1}, "hidden_size: got -1; expected a whole number from 1 to"),
+        ({"vocab_size": "many"}, "vocab_size: got 'many'; expected a whole number"),
+        ({"num_hidden_layers": 10**400}, "num_hidden_layers: got 1000"),
+        ({"num_key_value_heads": 5}, "num_key_value_heads: got 5; expected a divisor of the"),
         ({"num_hidden_layers": True}, "num_hidden_layers: got True; expected"),
         ({"model_type": "mamba"}, "family 'mamba'; expected one of"),
         ({"model_type": None}, "family None; expected one of"),

@@ -165,10 +165,13 @@ def test_needs_that_decide_alone_are_named(catalogue):
     ("change", "sentence"),
     [
         (lambda c: replace(c, needs=c.needs[:2]), "Recommendation: stay. This machine meets all 2"),
-        (lambda c: c, "Recommendation: burst to the cloud. This machine meets 2 of 4 needs."),
+        (
+            lambda c: c,
+            "Recommendation: burst to the cloud: rent a GPU for what this machine does not meet",
+        ),
         (
             lambda c: with_thresholds(c, rent_budget=1),
-            "Recommendation: upgrade (RTX 3060 12GB). This machine meets 2 of 4 needs. Renting",
+            "Recommendation: upgrade: buy RTX 3060 12GB. This machine meets 2 of 4 needs. Renting",
         ),
         (
             lambda c: with_thresholds(c, rent_budget=0, purchase_budget=0),
@@ -187,3 +190,10 @@ def test_needs_that_decide_alone_are_named(catalogue):
 def test_the_answer_says_why(catalogue, change, sentence):
     findings = decision_findings(decide(change(catalogue), small_machine()))
     assert sentence in findings[0]
+
+
+def test_numbers_that_are_0_are_not_said_to_change_nothing(catalogue):
+    without_money = with_thresholds(catalogue, rent_budget=0.0, purchase_budget=0.0)
+    decision = decide(without_money, small_machine())
+    said = next(text for text in decision_findings(decision) if "changed alone" in text)
+    assert said.endswith("Not tried, as 0 has no multiple: budget to buy, budget to rent.")
