@@ -198,4 +198,4 @@ def test_figure_of_costs() -> None:
     assert [line["label"] for line in figure["series"]] == list(expected["lines"])
     for line in figure["series"]:
         assert outputs.same([line["x"], line["y"]], expected["lines"][line["label"]], 1e-5)
-        assert (line["kind"], line["band"]) == ("line", None)
+        assert (line["kind"], line["band"], line["group"]) == ("line", None, None)

@@ -19,7 +19,17 @@ SHAPES: dict[str, dict[str, int]] = {
         "head_dim": 64,
     },
 }
-FIELDS = ("name", "role", "shape", "method", "batch", "sequence", "supervised", "rank")
+SETTINGS = ("method", "batch", "sequence", "supervised", "rank")
+FIXED = {  # of every training
+    "weight_bytes": 4,
+    "adapter_bytes": 4,
+    "optimizer_bytes": 8,
+    "double_quant": True,
+    "checkpointing": False,
+    "logits": "fused",
+    "all_parameters": False,
+}
+FIELDS = ("name", "role", "shape", *SETTINGS)
 ROWS = (
     ("shallow_lora", "fit", "shallow", "lora", 8, 64, 0.4, 16),
     ("shallow_full", "fit", "shallow", "full", 8, 64, 0.4, 0),

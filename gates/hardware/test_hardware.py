@@ -63,44 +63,43 @@ ALIKE = 8.0  # the slowest timed step of a training, as a multiple of the fastes
 FASTER = 1.5  # than the best timing of its own products no step can be
 SPEEDS = 30.0  # between this gate's product and the stated one: other work, another machine
 SAME_MEMORY = 0.02
-NAMES = (
-    "memory_error_max",
-    "memory_error_loop",
-    "memory_error_mean",
-    "memory_error_constant",
-    "memory_workspace",
-    "memory_runtime",
-    "memory_kept_factor",
-    "time_error_max",
-    "time_error_mean",
-    "time_error_constant",
-    "time_products",
-    "time_passes",
-    "time_operations",
-    "gemm_float32",
-    "gemm_adapter",
-    "gemm_head",
-    "attention_rate",
-    "bandwidth",
-    "dequantised_rate",
-    "configurations",
-    "held_out",
-    "weights_count_error",
-    "absmax_count_error",
-    "trained_count_error",
-    "gradients_count_error",
-    "optimizer_count_error",
-    "activations_count_error",
-    "parameters",
-    "linear_parameters",
-    "logits_over_weights",
-    "qlora_8b_gigabytes",
-    "full_8b_gigabytes",
-    "experiments",
-    "experiments_seconds",
-    "experiments_cpu_seconds",
-    "experiments_peak",
-)
+ESTIMATES = {  # name → unit
+    "memory_error_max": "",
+    "memory_error_loop": "",
+    "memory_error_mean": "",
+    "memory_error_constant": "",
+    "memory_workspace": "bytes",
+    "memory_runtime": "bytes",
+    "memory_kept_factor": "times",
+    "time_error_max": "",
+    "time_error_mean": "",
+    "time_error_constant": "",
+    "time_products": "times",
+    "time_passes": "passes",
+    "time_operations": "operations",
+    "gemm_float32": "GFLOP/s",
+    "gemm_adapter": "GFLOP/s",
+    "gemm_head": "GFLOP/s",
+    "attention_rate": "GFLOP/s",
+    "bandwidth": "GB/s",
+    "dequantised_rate": "billion weights/s",
+    "experiments_seconds": "s",
+    "experiments_cpu_seconds": "s",
+    "experiments_peak": "bytes",
+}
+EXACT = {
+    "configurations": "configurations",
+    "held_out": "configurations",
+    **{f"{name}_count_error": "" for name in trainings.COUNTED},
+    "parameters": "parameters",
+    "linear_parameters": "parameters",
+    "logits_over_weights": "times",
+    "qlora_8b_gigabytes": "GB",
+    "full_8b_gigabytes": "GB",
+    "experiments": "experiments",
+}
+UNITS = ESTIMATES | EXACT
+NAMES = tuple(UNITS)
 TITLES = (
     trainings_shown.MEMORY,
     trainings_shown.TIME,
@@ -130,7 +129,14 @@ def test_every_measurement_is_judged() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_measurement_follows_from_what_was_stored(name: str) -> None:
-    outputs.assert_agrees(name, recomputed()["numbers"][name])
+    expected = recomputed()["numbers"][name]
+    if not isinstance(expected, dict):
+        expected = {"value": expected, "stderr": None, "n": None}
+    outputs.assert_agrees(name, expected)
+    stored = outputs.measurement(name)
+    assert bool(stored.get("exact")) is (name in EXACT)
+    assert stored["unit"] == UNITS[name]
+    assert stored.get("values") is None
 
 
 # The plan
@@ -141,6 +147,8 @@ def test_run_was_of_the_planned_size() -> None:
     assert config()["runs"] == plan.RUNS
     assert (config()["steps"], config()["repeats"]) == (plan.STEPS, plan.REPEATS)
     assert config()["model"] == plan.MODEL
+    environment = outputs.result()["environment"]
+    assert (environment["profile"], environment["seed"]) == ("cpu", 0)
 
 
 def test_trainings_are_those_of_the_settings() -> None:
@@ -151,10 +159,10 @@ def test_trainings_are_those_of_the_settings() -> None:
         stored = one.raw["plan"]
         for field in ("role", "shape"):
             assert stored[field] == row[field], one.name
-        for field in ("method", "batch", "sequence", "supervised", "rank"):
+        for field in plan.SETTINGS:
             assert one.setup[field] == row[field], one.name
-        assert one.setup["weight_bytes"] == one.setup["adapter_bytes"] == 4
-        assert one.setup["double_quant"] is True
+        assert {name: one.setup[name] for name in plan.FIXED} == plan.FIXED
+        assert set(one.setup) == {*plan.SETTINGS, *plan.FIXED}
         assert stored["steps"] == config()["steps"] == len(one.raw["seconds"])
         assert len(one.raw["products"]) == config()["steps"]
         assert (one.raw["tokens"], one.raw["supervised_tokens"]) == (one.tokens, one.supervised)
@@ -254,7 +262,7 @@ def test_no_step_is_faster_than_its_products() -> None:
         product = 2.0 * trainings.PRODUCT_ROWS * sizes.d * sizes.m
         fastest = max(best, product / min(one.raw["products"]))
         beside = product / statistics.median(one.raw["products"])
-        assert 1 / ALIKE < beside / best < FASTER, f"{one.name}: products beside its steps"
+        assert 1 / SPEEDS < beside / best < SPEEDS, f"{one.name}: products beside its steps"
         per_weight = 6 if one.setup["method"] == "full" else 4
         least = per_weight * one.tokens * sizes.linear / (FASTER * fastest)
         assert min(one.raw["seconds"]) > least, one.name
@@ -392,4 +400,15 @@ def test_figure_shows_the_numbers(name: str) -> None:
         assert outputs.same(line["x"], x, 1e-5), line["label"]
         assert outputs.same(line["y"], [float(value) for value in y], 1e-5), line["label"]
         assert line["kind"] == expected["kinds"][line["label"]]
-        assert line["band"] is None
+        assert (line["band"], line["group"]) == (None, None)
+        assert line["style"] == ("dashed" if line["label"] == "equal" else "solid")
+
+
+def test_figures_of_the_result_are_those_that_were_drawn() -> None:
+    """The report shows titles and captions of the result."""
+    shown = outputs.result()["figures"]
+    drawn = [path.stem for path in (outputs.out() / "figures").glob("*.json")]
+    assert sorted(one["name"] for one in shown) == sorted(drawn)
+    for one in shown:
+        figure = outputs.read_json(f"figures/{one['name']}.json")
+        assert one == {name: figure[name] for name in ("name", "title", "caption")}

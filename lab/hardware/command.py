@@ -172,8 +172,9 @@ def _verdict(answer: Answer) -> str:
         also = f" and on {number(others)} of {number(len(answer.estimates) - 1)} others"
         return f"It fits on {fitting[0].machine}{also if others else ''}."
     largest = max(answer.estimates, key=lambda one: one.usable_bytes)
+    where = "nowhere" if len(answer.estimates) > 1 else "not"
     return (
-        f"It fits nowhere: {largest.machine} has {_gib(largest.usable_bytes)} of the "
+        f"It fits {where}: {largest.machine} has {_gib(largest.usable_bytes)} of the "
         f"{_gib(largest.bytes)} GiB."
     )
 
@@ -225,7 +226,8 @@ def _note_lines(answer: Answer) -> list[str]:
     if answer.measured_by and THIS_MACHINE in machines:
         notes += [
             f"This machine as measured: FEAT-017, receipt {answer.measured_by[:12]}. It trains in",
-            "float32 and keeps all activations, as this lab does.",
+            "float32 and keeps all activations, as this lab does. What it needs is known",
+            "roughly (memory_error_loop in docs/HARDWARE-DECISION.md): try what fits barely.",
         ]
         if answer.workload.method == "full":
             notes.append("Full fine-tuning trains the linear layers alone here.")

@@ -177,11 +177,11 @@ def test_a_factor_fitted_to_held_out_runs_is_seen(judged, tmp_path, monkeypatch)
     assert "test_measurement_follows_from_what_was_stored[memory_error_loop]" in failed
 
 
-def test_products_chosen_so_that_time_fits_are_seen(judged, tmp_path):
+def test_impossibly_slow_products_are_seen(judged, tmp_path):
     failed = lie(
         judged,
         tmp_path / "out",
-        changed_runs(lambda run, _: {"products": tuple(20 * s for s in run.products)}),
+        changed_runs(lambda run, _: {"products": tuple(200 * s for s in run.products)}),
     )
     assert "test_no_step_is_faster_than_its_products" in failed
 
@@ -309,6 +309,41 @@ def test_reversed_words_are_seen(judged, mutant, before, after):
     result["findings"] = findings
     (mutant / "result.json").write_text(json.dumps(result))
     assert warm.fails("test_findings_are_stated_word_by_word", GATE, mutant, judged[1])
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "value"),
+    [
+        ("memory_error_loop", "exact", True),
+        ("gemm_head", "unit", "TFLOP/s"),
+        ("memory_workspace", "values", [1.0]),
+        ("experiments_peak", "n", 9),
+    ],
+)
+def test_units_and_kinds_of_measurements_are_read(judged, mutant, name, field, value):
+    result = json.loads((mutant / "result.json").read_text())
+    result["measurements"][name][field] = value
+    (mutant / "result.json").write_text(json.dumps(result))
+    check = f"test_measurement_follows_from_what_was_stored[{name}]"
+    assert warm.fails(check, GATE, mutant, judged[1])
+
+
+def test_titles_that_the_report_shows_are_read(judged, mutant):
+    result = json.loads((mutant / "result.json").read_text())
+    result["figures"][-1]["title"] = "All trainings fit here"
+    (mutant / "result.json").write_text(json.dumps(result))
+    check = "test_figures_of_the_result_are_those_that_were_drawn"
+    assert warm.fails(check, GATE, mutant, judged[1])
+
+
+def test_settings_that_nothing_reads_are_pinned(judged, tmp_path):
+    from dataclasses import replace
+
+    def larger(run, _):
+        return {"plan": replace(run.plan, setup=replace(run.plan.setup, all_parameters=True))}
+
+    failed = lie(judged, tmp_path / "out", changed_runs(larger))
+    assert "test_trainings_are_those_of_the_settings" in failed
 
 
 @pytest.mark.parametrize(
