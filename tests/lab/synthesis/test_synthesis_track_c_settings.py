@@ -15,6 +15,7 @@ DOCUMENT = yaml.safe_load(TRACKS["track-c"].questions.read_text("utf-8"))
 CANDIDATES = DOCUMENT["candidates"]
 ASKED = {question["id"]: " ".join(question["ask"].split()) for question in DOCUMENT["questions"]}
 LAYERS = 30  # of SmolLM2-135M
+PACKAGES = 18  # of Python 3.11 that the test functions of the probes are in
 
 
 def config(topic: str) -> dict[str, Any]:
@@ -24,13 +25,14 @@ def config(topic: str) -> dict[str, Any]:
 def test_examples_are_the_tokens_that_both_settings_read_of_a_text() -> None:
     analysis = config("representation_analysis")
     text, test = analysis["sequences"]["length"], analysis["test"]["length"]
-    function = analysis["probes"]["tokens"]
+    probes = analysis["probes"]
+    package = probes["tokens"] * probes["test"] // PACKAGES
     tokens = {
         "cka_outlier_gap": text,
         "cka_first_token_gap": text,
-        "probe_part_over_identity": function,
-        "probe_part_selectivity": function,
-        "probe_part_over_random_weights": 2 * function,  # two models read it
+        "probe_part_over_identity": package,
+        "probe_part_selectivity": package,
+        "probe_part_over_random_weights": 2 * package,  # two models read it
         "attention_rise": test * (1 + LAYERS),
         "mlp_rise": test * (1 + LAYERS),
         "norm_ablation_correlation": test * (1 + 2 * LAYERS),
