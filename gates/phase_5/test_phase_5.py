@@ -37,7 +37,7 @@ PARTS = {
     "files",
 }
 RUNS = f"{DECISION}/artifacts/runs.json"
-TABLE = "Trainings: what a step adds"
+TIME = f"{DECISION}/figures/time.json"
 FIT, HELD_OUT = "fit", "held-out"
 
 
@@ -172,19 +172,16 @@ def test_memory_errors_follow_from_the_measured_peaks() -> None:
 
 
 def test_time_errors_follow_from_the_measured_seconds() -> None:
-    """What the table says was measured is the median of the steps; its worst error is stated."""
+    """What the figure says was measured is the median of the steps; its worst error is stated."""
     if DECISION in WAIVED:
         return
-    tables = outputs.result(DECISION)["tables"]
-    (table,) = [item for item in tables if item["title"].startswith(TABLE)]
-    rows = [dict(zip(table["columns"], row, strict=True)) for row in table["rows"]]
-    errors = []
-    for run, row in zip(outputs.read_json(RUNS), rows, strict=True):
-        name, seconds = run["plan"]["name"], statistics.median(run["seconds"])
-        assert (row["training"], row["role"]) == (name, run["plan"]["role"])
-        assert math.isclose(row["s"], seconds, rel_tol=1e-5), f"{name} took {seconds} s"
-        if run["plan"]["role"] == HELD_OUT:
-            errors.append(abs(row["predicted s"] / seconds - 1))
+    runs = outputs.read_json(RUNS)
+    shown = {series["label"]: series for series in outputs.read_json(TIME)["series"]}
+    for role in (FIT, HELD_OUT):
+        medians = [statistics.median(run["seconds"]) for run in runs if run["plan"]["role"] == role]
+        assert outputs.same(shown[role]["x"], medians, 1e-5), f"{role}: steps took {medians} s"
+    held = zip(shown[HELD_OUT]["x"], shown[HELD_OUT]["y"], strict=True)
+    errors = [abs(predicted / measured - 1) for measured, predicted in held]
     outputs.assert_agrees("time_error_max", {"value": max(errors)}, of=DECISION)
 
 

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from lab import present
-from lab.contract import Measurement, Result, Table
+from lab.contract import Measurement, Result
 from lab.hardware import fitting
+from lab.hardware.figures import against
 from lab.hardware.measured import HardwareObservations, RunPlan, TrainingRun
 from lab.hardware.numbers import of_memory
 from lab.instruments.memory_model import TrainingSetup, memory
@@ -36,7 +37,6 @@ CONFIG = {
     "vocab_size": 500,
     "tie_word_embeddings": True,
 }
-COLUMNS = ("training", "role", "shape", "s", "predicted s")
 LOADED, WORKSPACE = 300_000_000, 2_000_000
 
 MEMORY = "test_memory_errors_follow_from_the_measured_peaks"
@@ -92,10 +92,12 @@ def measurements_of(runs: tuple[TrainingRun, ...]) -> dict[str, Measurement]:
     observations = HardwareObservations(shapes=shapes, runs=runs, timings={}, receipts=())
     fitted = [run for run in runs if run.plan.role == "fit"]
     fit = fitting.fit_memory(fitted, shapes)
+    factor = fitting.kept_factor(fitted, shapes, fit)
     models: Any = SimpleNamespace(
         memory_fit=fit,
         memory=fitting.predict_memory(runs, shapes, fit),
-        kept_factor=fitting.kept_factor(runs, shapes, fit),
+        loop=fitting.predict_loop(runs, shapes, fit, factor),
+        kept_factor=factor,
     )
     held = len(runs) - len(fitted)
     return {
@@ -105,16 +107,19 @@ def measurements_of(runs: tuple[TrainingRun, ...]) -> dict[str, Measurement]:
     }
 
 
-def seconds_of(runs: tuple[TrainingRun, ...]) -> tuple[tuple[tuple[Any, ...], ...], float]:
-    """Return the rows of the table, all predicted 10 % too long or short, and the worst error."""
-    rows, errors = [], []
-    for number, run in enumerate(runs):
-        seconds = statistics.median(run.seconds)
-        predicted = seconds * (1.1 if number % 2 else 0.95)
-        rows.append((run.plan.name, run.plan.role, run.plan.shape, seconds, predicted))
-        if run.plan.role == "held-out":
-            errors.append(abs(predicted / seconds - 1))
-    return tuple(rows), max(errors)
+def times_of(runs: tuple[TrainingRun, ...]) -> fitting.Predictions:
+    """Return the medians of the steps, and predictions that are too long or short."""
+    measured = {run.plan.name: statistics.median(run.seconds) for run in runs}
+    predicted = {}
+    for number, (name, seconds) in enumerate(measured.items()):
+        predicted[name] = seconds * (1.1 if number % 2 else 0.95)
+    return fitting.Predictions(measured, predicted)
+
+
+def time_figure(runs: tuple[TrainingRun, ...]) -> present.Figure:
+    """Return the figure of measured and predicted seconds by the lab's own code."""
+    observations = HardwareObservations(shapes={}, runs=runs, timings={}, receipts=())
+    return against("time", times_of(runs), observations, title="Steps", unit=("s", 1.0))
 
 
 def write(folder: Path, runs: tuple[TrainingRun, ...]) -> None:
@@ -122,7 +127,7 @@ def write(folder: Path, runs: tuple[TrainingRun, ...]) -> None:
     (folder / "artifacts/configs").mkdir(parents=True, exist_ok=True)
     (folder / "artifacts/configs/base.json").write_text(json.dumps(CONFIG))
     (folder / "artifacts/runs.json").write_text(json.dumps([asdict(run) for run in runs]))
-    rows, worst = seconds_of(runs)
+    worst = max(times_of(runs).errors(fitting.names_of(runs, "held-out")))
     time_error = Measurement.of_estimate(worst, "", stderr=0.01, n=3)
     result = Result(
         experiment="lab.hardware.experiment",
@@ -133,9 +138,8 @@ def write(folder: Path, runs: tuple[TrainingRun, ...]) -> None:
         headline=(),
         measurements={**measurements_of(runs), "time_error_max": time_error},
         findings=("It fits.",),
-        tables=(Table("Trainings: what a step adds to the process", COLUMNS, rows),),
     )
-    present.write(folder, result, [])
+    present.write(folder, result, [time_figure(runs)])
 
 
 @pytest.fixture(scope="module")
@@ -231,7 +235,7 @@ def state(out: Path, **measurements: Measurement) -> None:
     document = json.loads((folder / "result.json").read_text())
     for name, measurement in measurements.items():
         document["measurements"][name] = measurement.to_json()
-    present.write(folder, Result.from_json(document | {"files": {}}), [])
+    present.write(folder, Result.from_json(document | {"files": {}}), [time_figure(RUNS)])
 
 
 def test_errors_that_were_made_smaller_are_seen(phase: tuple[Path, Path], copy: Path) -> None:
