@@ -193,10 +193,11 @@ def _parts(computed: dict[str, Any]) -> dict[str, Any]:
             "the larger counts."
         ),
         "x_label": "training",
-        "y_label": "MB",
+        "y_label": "MB, rounded",
         "scale": "linear",
         "lines": {
-            part: [list(peaks), [parts[part] / 1e6 for parts in peaks.values()]] for part in PARTS
+            part: [list(peaks), [round(parts[part] / 1e6) for parts in peaks.values()]]
+            for part in PARTS
         },
         "kinds": dict.fromkeys(PARTS, "bar"),
     }

@@ -94,9 +94,9 @@ def parts_figure(observations: HardwareObservations, models: Fits) -> Figure:
             "Gradients and activations are not there at the same time: only the larger counts."
         ),
         x_label="training",
-        y_label="MB",
+        y_label="MB, rounded",
         series=tuple(
-            Series(part, list(peaks), [at[part] / MEGA for at in peaks.values()], kind="bar")
+            Series(part, list(peaks), [round(at[part] / MEGA) for at in peaks.values()], kind="bar")
             for part in PARTS
         ),
     )
