@@ -18,6 +18,7 @@ from gates.activation_extraction import arrays as gate_arrays
 from gates.activation_extraction import test_activation_extraction as gate
 from tests.gates import warm
 from tests.gates.conftest import assert_judges_every_measurement, run_experiment
+from tests.soak import mark_soak
 
 if TYPE_CHECKING:
     from lab.instruments.models import Loaded
@@ -188,7 +189,9 @@ def test_a_curve_that_was_invented_is_seen(judged, mutant, name):
 #### statistics
 
 
-@pytest.mark.parametrize("statistic", gate_arrays.STATISTICS)
+@pytest.mark.parametrize(
+    "statistic", mark_soak(gate_arrays.STATISTICS, short={"mean", "variance", "places"})
+)
 def test_statistics_made_of_nothing_are_seen(judged, mutant, statistic):
     """Both sides are equal, and wrong."""
 
@@ -334,7 +337,9 @@ def test_an_adapter_that_changes_nothing_is_seen(judged, mutant):
     assert warm.fails(f"{FORM}[adapter]", GATE, mutant, judged[1])
 
 
-@pytest.mark.parametrize("family", gate_arrays.FAMILIES)
+@pytest.mark.parametrize(
+    "family", mark_soak(gate_arrays.FAMILIES, short={"llama", "gemma2", "olmo2", "gpt_neox"})
+)
 def test_a_family_of_other_arrays_is_seen(judged, mutant, family):
     def scale(arrays: Arrays) -> None:
         for name in arrays:
@@ -468,7 +473,12 @@ def test_another_headline_is_seen(judged, mutant):
     assert warm.fails("test_headline_is_that_of_the_plan", GATE, mutant, judged[1])
 
 
-@pytest.mark.parametrize("name", [name for name in gate_arrays.UNITS if "error" in name])
+NOISY = [name for name in gate_arrays.UNITS if "error" in name]
+
+
+@pytest.mark.parametrize(
+    "name", mark_soak(NOISY, short={"residual_error", "lens_error_last", "statistics_error"})
+)
 def test_other_float_noise_is_seen(judged, mutant, name):
     """`assert_agrees` takes everything below 1e-9 for 0."""
     value = json.loads((mutant / "result.json").read_text())["measurements"][name]["value"]

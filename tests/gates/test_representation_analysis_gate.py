@@ -31,6 +31,7 @@ from lab.representation_analysis.measured import (
 )
 from tests.gates import warm
 from tests.gates.conftest import ROOT, assert_judges_every_measurement
+from tests.soak import mark_soak
 
 GATE = "representation_analysis/test_representation_analysis.py"
 CONFIG = ROOT / "lab/representation_analysis/experiment.yaml"
@@ -354,7 +355,26 @@ LIES: dict[str, tuple[Callable[[Observations], Observations], str]] = {
 }
 
 
-@pytest.mark.parametrize("lie", LIES)
+SHORT = {  # one of each check, and those that only tight tolerances see
+    "norms grow more",
+    "only hits at the first token",
+    "random weights of another seed",
+    "the parts of a layer change places",
+    "a little attribution moved to the MLP",
+    "a divergence that is smoothed",
+    "a smaller error of similarity that is nearly one",
+    "the control of similarity is another one",
+    "fewer outliers",
+    "every loss is a little lower",
+    "two layers' costs change places",
+    "chosen control dimensions",
+    "fewer replaced texts",
+    "other tokens",
+    "the text of the interventions is another one",
+}
+
+
+@pytest.mark.parametrize("lie", mark_soak(LIES, short=SHORT))
 def test_a_lie_told_by_the_labs_own_code_is_seen(case, tmp_path, lie):
     alter, check = LIES[lie]
     out = case.told(tmp_path / "out", alter)
