@@ -89,8 +89,6 @@ FILES = (
 )
 IDENTITY, IDENTITY_FLOAT64 = 1e-6, 1e-12
 
-Shapes = dict[str, tuple[int, ...]]
-
 
 def recomputed() -> dict[str, Any]:
     """Return {"numbers", "tables", "figures"} as the gate computes them."""
@@ -114,47 +112,11 @@ def guards() -> dict[str, Any]:
     return document
 
 
-def expected_arrays() -> dict[str, Shapes]:
-    """Return file -> array -> shape, which follow from the config and the model's own sizes."""
-    from gates.activation_extraction import model
-
-    settings, sizes = config(), model.document()
-    layers, width = sizes["num_hidden_layers"], sizes["hidden_size"]
-    count, total = settings["texts"]["count"], settings["texts"]["length"]
-    positions = len(settings["positions"])
-    stream = dict.fromkeys(STREAM, (layers, total, width))
-    of_forms = (layers, settings["form_tokens"], width)
-    by_layer: Shapes = dict.fromkeys(STATISTICS, (layers,))
-    by_layer |= dict.fromkeys(("mean", "variance"), (layers, width))
-    by_layer |= {"largest": (layers, 3), "places": (layers, 3, 3)}
-    statistics: Shapes = {}
-    for name in COUNTED:
-        for side in ("streamed", "reference"):
-            statistics |= {f"{name}.{side}.{one}": shape for one, shape in by_layer.items()}
-    return {
-        "model": stream
-        | {
-            "ids": (count, total),
-            "normed": (layers, total, width),
-            "hidden_states": (layers + 1, total, width),
-            "final_normed": (total, width),
-            "stopped": (total, width),
-            "lens_kl": (layers, count, positions),
-            "double_kl": (layers, count, positions),
-        },
-        "logits": dict.fromkeys(
-            ("plain", "recorded", "lens", "double"), (count, positions, sizes["vocab_size"])
-        ),
-        "statistics": statistics,
-        "forms": {f"{form}.{name}": of_forms for form in FORMS for name in STREAM},
-    }
-
-
 def _recompute() -> dict[str, Any]:
     model = _wide("model")
     logits = _wide("logits")
     counted = _wide("statistics")
-    forms = {form: _part(_wide("forms"), form) for form in FORMS}
+    forms = {form: part_of(_wide("forms"), form) for form in FORMS}
     rows = [_family_row(family) for family in FAMILIES]
     errors = {form: _sum_errors(stream).max(axis=1) for form, stream in forms.items()}
     errors["float32"] = _sum_errors(model).max(axis=1)
@@ -248,7 +210,7 @@ def _silence(stream: dict[str, Any]) -> dict[str, Any]:
 def _statistics(model: dict[str, Any], counted: dict[str, Any]) -> dict[str, Any]:
     errors, elsewhere = [], 0
     for name in COUNTED:
-        sides = [_part(counted, f"{name}.{side}") for side in ("streamed", "reference")]
+        sides = [part_of(counted, f"{name}.{side}") for side in ("streamed", "reference")]
         for statistic in STATISTICS:
             ours, true = (side[statistic] for side in sides)
             for layer in range(len(true)):
@@ -273,7 +235,7 @@ def _family_row(family: str) -> dict[str, Any]:
     import numpy as np
 
     arrays = _wide(f"families/{family}")
-    narrow, wide = _part(arrays, "float32"), _part(arrays, "float64")
+    narrow, wide = part_of(arrays, "float32"), part_of(arrays, "float64")
     mid = None
     if "resid_mid" in wide:
         missing = wide["resid_mid"] - (wide["resid_pre"] + wide["attn_out"])
@@ -339,7 +301,7 @@ def _wide(name: str) -> dict[str, Any]:
     return {key: array.astype("float64") for key, array in stored.arrays(name).items()}
 
 
-def _part(arrays: dict[str, Any], prefix: str) -> dict[str, Any]:
+def part_of(arrays: dict[str, Any], prefix: str) -> dict[str, Any]:
     """Return name -> array of "prefix.name" -> array."""
     start = f"{prefix}."
     return {

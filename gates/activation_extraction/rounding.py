@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gates.activation_extraction.arrays import FAMILIES, FILES, FORMS
+from gates.activation_extraction.arrays import FAMILIES, FILES, FORMS, part_of
 from gates.shared import stored
 from gates.shared.stored import cached, config
 
@@ -34,13 +34,13 @@ def _compute() -> dict[str, Any]:
     found = {"model": _of_stream(stored.arrays("model"))}
     forms = stored.arrays("forms")
     for form in FORMS:
-        stream = _part(forms, form)
+        stream = part_of(forms, form)
         silent = config()["silent_layer"] if form == "silent" else None
         found[form] = _of_stream(stream, in_bfloat16=form == "bfloat16", silent=silent)
     for family in FAMILIES:
         arrays = stored.arrays(f"families/{family}")
         for dtype in ("float32", "float64"):
-            found[f"{family} {dtype}"] = _of_stream(_part(arrays, dtype))
+            found[f"{family} {dtype}"] = _of_stream(part_of(arrays, dtype))
     return found
 
 
@@ -74,10 +74,3 @@ def _bfloat16(x: Any) -> Any:
     odd = (bits >> np.uint32(16)) & np.uint32(1)
     nearest = (bits + np.uint32(0x7FFF) + odd) & np.uint32(0xFFFF0000)
     return nearest.view(np.float32)
-
-
-def _part(arrays: dict[str, Any], prefix: str) -> dict[str, Any]:
-    start = f"{prefix}."
-    return {
-        key.removeprefix(start): array for key, array in arrays.items() if key.startswith(start)
-    }

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import pytest
 
-from gates.activation_extraction import arrays, model, rounding, words
+from gates.activation_extraction import arrays, model, plan, rounding, words
 from gates.activation_extraction.arrays import COUNTED, FAMILIES, FORMS, NAMES, STREAM
 from gates.shared import outputs, standard, stored
+from gates.shared.documents import agree
 from gates.shared.standard import (  # noqa: F401 - pytest collects the three checks here
     test_figures_were_drawn_from_their_data,
     test_files_are_those_of_the_result,
@@ -75,7 +76,7 @@ def test_adapter_is_the_planned_one() -> None:
 
 
 def test_arrays_are_whole() -> None:
-    for name, expected in arrays.expected_arrays().items():
+    for name, expected in plan.expected_arrays().items():
         header = stored.header(stored.artifact(f"{name}.safetensors"))
         shapes = {key: tuple(entry["shape"]) for key, entry in header.items()}
         assert shapes == expected, name
@@ -256,7 +257,7 @@ def test_findings_say_what_follows_from_the_numbers() -> None:
     """Whole sentences: no number, label or verdict may be another one."""
     findings = outputs.result()["findings"]
     for actual, expected in zip(findings, words.findings(), strict=True):
-        assert words.agree(actual, expected), f"{actual!r}; expected {expected!r}"
+        assert agree(actual, expected), f"{actual!r}; expected {expected!r}"
     report_text = (outputs.out() / "report.md").read_text("utf-8")
     listed = report_text.partition("## Findings\n")[2].partition("\n## ")[0]
     assert listed.strip().splitlines() == [f"- {finding}" for finding in findings]
@@ -280,7 +281,7 @@ def test_figure_shows_what_was_stored(name: str) -> None:
     # 1. Its words, in its data and in the report.
     figure = outputs.read_json(f"figures/{name}.json")
     expected = words.figures()[name]
-    assert words.agree(figure["caption"], expected["caption"]), expected["caption"]
+    assert agree(figure["caption"], expected["caption"]), expected["caption"]
     for part in ("title", "x_label", "y_label", "y_scale"):
         assert figure[part] == expected[part], part
     (listed,) = (one for one in outputs.result()["figures"] if one["name"] == name)

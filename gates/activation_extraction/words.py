@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from gates.activation_extraction import arrays
-from gates.shared.documents import NUMBER, PRECISION, stated_numbers
+from gates.shared.documents import written
 from gates.shared.stored import config
 
 TABLES = (
@@ -42,28 +42,6 @@ TABLES = (
     ),
 )
 FIGURES = ("identity", "lengths", "lens")
-
-
-def agree(actual: str, expected: str) -> bool:
-    """Return whether two texts have the same words, and numbers that differ by their rounding."""
-    if NUMBER.sub("#", actual) != NUMBER.sub("#", expected):
-        return False
-    pairs = zip(stated_numbers(actual), stated_numbers(expected), strict=True)
-    return all(abs(a - b) <= PRECISION * abs(b) for a, b in pairs)
-
-
-def written(value: Any, digits: int = 3) -> str:
-    """Return a number to `digits` significant digits: 2.22 · 1.00e-05 · 2,499 · 0."""
-    if isinstance(value, int):
-        return f"{value:,}"
-    size = abs(value)
-    if size == 0:
-        return "0"
-    if size < 1e-3 or size >= 1e6:
-        return f"{value:.{digits - 1}e}"
-    if size < 1:
-        return f"{value:#.{digits}g}"
-    return f"{value:,.{max(0, digits - len(str(int(size))))}f}"
 
 
 def mebibytes(count: int) -> str:

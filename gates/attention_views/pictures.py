@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gates.attention_views import arrays, report, words
+from gates.shared.documents import written
 from gates.shared.stored import cached, config
 
 TITLES = {
@@ -183,10 +184,10 @@ def _of_sink_profile() -> str:
 
 def _of_norms() -> str:
     ratios = arrays.norm_ratios()
-    rho = words.written(arrays.values()["sink_follows_norm"])
+    rho = written(arrays.values()["sink_follows_norm"])
     return (
         f"Euclidean norm, mean over {config()['sequences']['count']} texts. The first token's is "
-        f"up to {words.written(float(ratios.max()))} times the median (layer "
+        f"up to {written(float(ratios.max()))} times the median (layer "
         f"{int(ratios.argmax())}); its rank correlation with the sink share over layers is {rho}. "
         "Logarithmic scale."
     )
@@ -211,8 +212,8 @@ def _of_distance() -> str:
     return (
         f"Mean over heads and tokens of running text ({config()['sequences']['length']} tokens). "
         f"The first token makes the largest difference in layer {layer}: "
-        f"{words.written(float(distance[layer]))} tokens with it, "
-        f"{words.written(float(without[layer]))} without."
+        f"{written(float(distance[layer]))} tokens with it, "
+        f"{written(float(without[layer]))} without."
     )
 
 
@@ -247,9 +248,9 @@ def _of_ablation() -> str:
     ((layer, head),) = arrays.heads()["previous"]
     return (
         f"Mean over {settings['count']} sequences that the heads were not chosen by: "
-        f"{words.written(whole)} nats/token with all heads, {words.written(induction)} without the "
-        f"{settings['heads']} induction heads, {words.written(previous)} without "
+        f"{written(whole)} nats/token with all heads, {written(induction)} without the "
+        f"{settings['heads']} induction heads, {written(previous)} without "
         f"{arrays.name_of((layer, head))} alone, the strongest previous-token head before them, "
-        f"{words.written(min(random))} to {words.written(max(random))} without "
+        f"{written(min(random))} to {written(max(random))} without "
         f"{settings['heads']} random others."
     )

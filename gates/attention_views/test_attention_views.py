@@ -16,6 +16,7 @@ import pytest
 from gates.attention_views import arrays, drawn, model, page, pictures, report, words
 from gates.attention_views.arrays import MEASUREMENTS, SETS
 from gates.shared import attention_page, outputs, standard, stored
+from gates.shared.documents import agree
 from gates.shared.standard import (  # noqa: F401 - pytest collects the three checks here
     test_figures_were_drawn_from_their_data,
     test_files_are_those_of_the_result,
@@ -118,7 +119,7 @@ def test_findings_say_what_follows_from_the_numbers() -> None:
     """Whole sentences: no number, label or verdict may be another one."""
     findings = outputs.result()["findings"]
     for actual, expected in zip(findings, words.findings(), strict=True):
-        assert words.agree(actual, expected), f"{actual!r}; expected {expected!r}"
+        assert agree(actual, expected), f"{actual!r}; expected {expected!r}"
     report_text = (outputs.out() / "report.md").read_text("utf-8")
     listed = report_text.partition("## Findings\n")[2].partition("\n## ")[0]
     assert listed.strip().splitlines() == [f"- {finding}" for finding in findings]
@@ -146,7 +147,7 @@ def _assert_described(name: str) -> None:
     report_text = (outputs.out() / "report.md").read_text("utf-8")
     assert f"\n{actual['caption']} (data: `figures/{name}.json`)\n" in report_text
     caption, should_be = actual.pop("caption"), expected.pop("caption")
-    assert words.agree(caption, should_be), f"{caption!r}; expected {should_be!r}"
+    assert agree(caption, should_be), f"{caption!r}; expected {should_be!r}"
     assert actual == expected
 
 
@@ -262,7 +263,7 @@ def test_page_states_the_numbers_of_its_pictures() -> None:
     layers, heads = model.shape()
     expected = words.introduction(layers * heads, config()["model"], len(arrays.texts()))
     actual = document["introduction"]
-    assert words.agree(actual, expected), f"{actual!r}; expected {expected!r}"
+    assert agree(actual, expected), f"{actual!r}; expected {expected!r}"
 
 
 def test_page_has_the_stored_patterns() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from gates.attention_views import arrays
-from gates.shared.documents import NUMBER, PRECISION, stated_numbers
+from gates.shared.documents import written
 from gates.shared.stored import config
 
 CLOSE, LOOSE = 0.6, 0.3  # rank correlations from which a sentence says so
@@ -48,31 +48,6 @@ UNITS = {
     "ablation_ratio": "times",
     "ablation_rise_ratio": "times",
 }
-
-
-def agree(actual: str, expected: str) -> bool:
-    """Return whether two texts have the same words, and numbers that differ by their rounding."""
-    if NUMBER.sub("#", actual) != NUMBER.sub("#", expected):
-        return False
-    pairs = zip(stated_numbers(actual), stated_numbers(expected), strict=True)
-    return all(abs(a - b) <= PRECISION * abs(b) for a, b in pairs)
-
-
-#### numbers as reports write them
-
-
-def written(value: float | None, digits: int = 3) -> str:
-    """Return a number to `digits` significant digits: 2.22 · 1.00e-05 · 0 · not measured."""
-    if value is None:
-        return "not measured"
-    size = abs(value)
-    if size == 0:
-        return "0"
-    if size < 1e-3 or size >= 1e6:
-        return f"{value:.{digits - 1}e}"
-    if size < 1:
-        return f"{value:#.{digits}g}"
-    return f"{value:,.{max(0, digits - len(str(int(size))))}f}"
 
 
 def percent(share: float) -> str:

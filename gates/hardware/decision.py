@@ -12,6 +12,7 @@ import pytest
 
 from gates.hardware import deciding, decision_shown, decision_words, stated
 from gates.shared import outputs
+from gates.shared.documents import agree
 from gates.shared.stored import cached
 
 NAMES = (
@@ -150,7 +151,7 @@ def test_recommendation_and_its_reasons_are_stated_word_by_word() -> None:
     shown = findings[starts[0] : starts[0] + len(expected)]
     assert len(shown) == len(expected)
     for actual, text in zip(shown, expected, strict=True):
-        assert decision_words.agree(actual, text), f"{actual!r}; expected {text!r}"
+        assert agree(actual, text), f"{actual!r}; expected {text!r}"
 
 
 @pytest.mark.parametrize("title", TITLES)
@@ -168,7 +169,7 @@ def test_table_of_the_decision(title: str) -> None:
 def same_cell(actual: Any, expected: Any) -> bool:
     """Return whether a cell is the expected one: texts word by word, numbers to rounding."""
     if isinstance(expected, str):
-        return isinstance(actual, str) and decision_words.agree(actual, expected)
+        return isinstance(actual, str) and agree(actual, expected)
     return outputs.same(actual, expected, 1e-5)
 
 
@@ -177,7 +178,7 @@ def test_figure_of_what_fits() -> None:
     expected = recomputed()["figures"]["fits"]
     for field in ("title", "x_label", "y_label", "value_label", "x_names", "y_names"):
         assert figure[field] == expected[field], field
-    assert decision_words.agree(figure["caption"], expected["caption"])
+    assert agree(figure["caption"], expected["caption"])
     assert (figure["low"], figure["high"]) == (None, None)
     assert [panel["label"] for panel in figure["panels"]] == list(expected["panels"])
     for panel in figure["panels"]:
@@ -193,7 +194,7 @@ def test_figure_of_costs() -> None:
     figure = outputs.read_json("figures/costs.json")
     for field in ("title", "x_label", "y_label"):
         assert figure[field] == expected[field], field
-    assert decision_words.agree(figure["caption"], expected["caption"])
+    assert agree(figure["caption"], expected["caption"])
     assert (figure["x_scale"], figure["y_scale"]) == ("log", "log")
     assert [line["label"] for line in figure["series"]] == list(expected["lines"])
     for line in figure["series"]:

@@ -6,8 +6,9 @@ import math
 from typing import Any
 
 from gates.hardware.deciding import DECADES, GIB, LENGTHS, Facts, rent_of, run_hours
-from gates.hardware.decision_words import by_size, fold, plain, written
+from gates.hardware.decision_words import by_size, fold, plain
 from gates.hardware.stated import HERE, METHODS, THRESHOLDS
+from gates.shared.documents import written
 
 NONE = "-"
 HOURS_PER_TOKEN = 1e6 / 3600  # seconds per token → hours of a million tokens

@@ -7,30 +7,7 @@ from typing import Any
 
 from gates.hardware.deciding import DECADES, GIB, UNSCALED, Facts, can, fits, rent_of, run_hours
 from gates.hardware.stated import HERE, METHODS
-from gates.shared.documents import NUMBER, stated_numbers
-
-ROUNDING = 5.1e-3  # relative: three digits
-
-
-def agree(actual: str, expected: str) -> bool:
-    """Return whether two texts have the same words, and numbers that differ by their rounding."""
-    if NUMBER.sub("#", actual) != NUMBER.sub("#", expected):
-        return False
-    pairs = zip(stated_numbers(actual), stated_numbers(expected), strict=True)
-    return all(abs(a - b) <= ROUNDING * abs(b) for a, b in pairs)
-
-
-def written(value: float, digits: int = 3) -> str:
-    """Return a number to so many digits, as the report writes it."""
-    if isinstance(value, int):
-        return f"{value:,}"
-    if value == 0:
-        return "0"
-    if not 1e-3 <= abs(value) < 1e6:
-        return f"{value:.{digits - 1}e}"
-    if abs(value) < 1:
-        return f"{value:#.{digits}g}"
-    return f"{value:,.{max(digits - len(str(int(abs(value)))), 0)}f}"
+from gates.shared.documents import written
 
 
 def plain(value: float) -> str:

@@ -46,8 +46,8 @@ from gates.hardware.decision import (  # noqa: F401 - pytest collects the checks
     test_table_of_the_decision,
     test_what_the_user_stated_is_valid,
 )
-from gates.hardware.decision_words import agree
 from gates.shared import outputs, standard
+from gates.shared.documents import agree
 from gates.shared.standard import (  # noqa: F401 - pytest collects the three checks here
     test_figures_were_drawn_from_their_data,
     test_files_are_those_of_the_result,

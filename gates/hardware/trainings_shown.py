@@ -6,9 +6,9 @@ import statistics
 from typing import Any
 
 from gates.hardware import trainings
-from gates.hardware.decision_words import written
 from gates.hardware.trainings import LARGER, Training
 from gates.shared import outputs
+from gates.shared.documents import written
 
 MEMORY = "Trainings: what a step adds to the loaded process"
 TIME = "Trainings: how long a step takes"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gates.representation_analysis import arrays, words
+from gates.shared.documents import written
 from gates.shared.stored import cached, config
 
 ORDER = (  # of the figures in the report
@@ -143,9 +144,9 @@ def _of_interventions(data: arrays.Data) -> dict[str, Any]:
     caption = (
         f"Perplexity of {config()['test']['count']} texts that the dimension was not chosen by: "
         f"{_short(perplexity['base'])} as it is; times {_short(ratios['zeroed'])} with dimension "
-        f"{dimension} set to 0, times {words.written(ratios['mean'], 4)} with its mean over other "
-        f"texts. Controls: other dimensions set to 0, times {words.written(min(controls), 4)} to "
-        f"{words.written(max(controls), 4)}. Logarithmic scale."
+        f"{dimension} set to 0, times {written(ratios['mean'], 4)} with its mean over other "
+        f"texts. Controls: other dimensions set to 0, times {written(min(controls), 4)} to "
+        f"{written(max(controls), 4)}. Logarithmic scale."
     )
     chart = _chart(
         f"One number of the first token changed in the output of layer {target['layer']}",
@@ -200,7 +201,7 @@ def _of_lengths(data: arrays.Data) -> dict[str, Any]:
 def _of_costs(data: arrays.Data) -> dict[str, Any]:
     attention, mlp = arrays.rises(data)
     test = config()["test"]
-    rho = words.written(arrays.values()["norm_ablation_correlation"])
+    rho = written(arrays.values()["norm_ablation_correlation"])
     caption = (
         f"Rise over {test['ablated']} other texts of {test['length']} tokens, all but the first "
         f"replaced. Highest: MLP {_short(max(mlp))} nats in layer {int(mlp.argmax())}, attention "
@@ -248,9 +249,9 @@ def _of_similarity(data: arrays.Data) -> dict[str, Any]:
     matrices = [data[f"similarity.matrix.{name}"] for name in ("raw", "without_outliers")]
     means = [_short(matrix.mean()) for matrix in matrices]
     caption = (
-        f"Outputs of layers {first} and {second}: {words.written(values['cka_raw'])} with all "
-        f"tokens, {words.written(values['cka_without_first'])} without the first ones, "
-        f"{words.written(values['cka_without_outliers'])} without the {values['outlier_tokens']} "
+        f"Outputs of layers {first} and {second}: {written(values['cka_raw'])} with all "
+        f"tokens, {written(values['cka_without_first'])} without the first ones, "
+        f"{written(values['cka_without_outliers'])} without the {values['outlier_tokens']} "
         "tokens whose norm is above 10 times the median in some layer. Mean of all pairs: "
         f"{means[0]} and {means[1]}."
     )
@@ -270,4 +271,4 @@ def _of_similarity(data: arrays.Data) -> dict[str, Any]:
 
 
 def _short(value: Any) -> str:
-    return words.written(float(value))
+    return written(float(value))

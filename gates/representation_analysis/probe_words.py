@@ -7,6 +7,7 @@ from typing import Any
 from gates.representation_analysis import probe_numbers, probe_texts
 from gates.representation_analysis.probe_model import PREDICTIONS
 from gates.representation_analysis.probe_texts import CLASSES
+from gates.shared.documents import written
 from gates.shared.statistics import jackknife_stderr
 from gates.shared.stored import cached
 
@@ -39,18 +40,6 @@ WHAT = {
     "part": "the part of a signature that a token belongs to",
     "string": "whether a token is inside a string",
 }
-
-
-def written(value: float, digits: int = 3) -> str:
-    """Return a share to `digits` significant digits: 0.980 · 1.00 · -0.0693 · 0 · 5.00e-04."""
-    size = abs(value)
-    if size == 0:
-        return "0"
-    if size < 1e-3:
-        return f"{value:.{digits - 1}e}"
-    if size < 1:
-        return f"{value:#.{digits}g}"
-    return f"{value:.{digits - 1}f}"
 
 
 def counted(number: int, noun: str) -> str:

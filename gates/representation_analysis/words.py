@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from gates.representation_analysis import arrays
-from gates.shared.documents import NUMBER, PRECISION, stated_numbers
+from gates.shared import documents
+from gates.shared.documents import NUMBER, written
 from gates.shared.stored import config
 
 CLOSE, LOOSE = 0.7, 0.3  # rank correlations and cosines from which a sentence says so
@@ -71,33 +72,11 @@ def agree(actual: str, expected: str) -> bool:
 
     Digits alone, as of a layer or of 24 texts, are a count or a name and differ by nothing.
     """
-    if NUMBER.sub("#", actual) != NUMBER.sub("#", expected):
-        return False
-    if [n for n in NUMBER.findall(actual) if n.isdigit()] != [
-        n for n in NUMBER.findall(expected) if n.isdigit()
-    ]:
-        return False
-    pairs = zip(stated_numbers(actual), stated_numbers(expected), strict=True)
-    return all(abs(a - b) <= PRECISION * abs(b) for a, b in pairs)
+    counts = [[n for n in NUMBER.findall(text) if n.isdigit()] for text in (actual, expected)]
+    return counts[0] == counts[1] and documents.agree(actual, expected)
 
 
 #### numbers as reports write them
-
-
-def written(value: float | None, digits: int = 3) -> str:
-    """Return a number to `digits` significant digits: 2.22 · 1.00e-05 · 0 · not measured."""
-    if value is None:
-        return "not measured"
-    if isinstance(value, int):
-        return f"{value:,}"
-    size = abs(value)
-    if size == 0:
-        return "0"
-    if size < 1e-3 or size >= 1e6:
-        return f"{value:.{digits - 1}e}"
-    if size < 1:
-        return f"{value:#.{digits}g}"
-    return f"{value:,.{max(0, digits - len(str(int(size))))}f}"
 
 
 def percent(share: float | None) -> str:

@@ -152,6 +152,33 @@ def stated_numbers(text: str) -> list[float]:
     return [float(number.replace(",", "")) for number in NUMBER.findall(text)]
 
 
+def written(value: float | None, digits: int = 3) -> str:
+    """Return a number to `digits` significant digits, a count whole.
+
+    2.22 · 1.00e-05 · 2,499 · 0 · not measured.
+    """
+    if value is None:
+        return "not measured"
+    if isinstance(value, int):
+        return f"{value:,}"
+    size = abs(value)
+    if size == 0:
+        return "0"
+    if size < 1e-3 or size >= 1e6:
+        return f"{value:.{digits - 1}e}"
+    if size < 1:
+        return f"{value:#.{digits}g}"
+    return f"{value:,.{max(0, digits - len(str(int(size))))}f}"
+
+
+def agree(actual: str, expected: str) -> bool:
+    """Return whether two texts have the same words, and numbers that differ by their rounding."""
+    if NUMBER.sub("#", actual) != NUMBER.sub("#", expected):
+        return False
+    pairs = zip(stated_numbers(actual), stated_numbers(expected), strict=True)
+    return all(abs(a - b) <= PRECISION * abs(b) for a, b in pairs)
+
+
 def shows(text: str, value: Any, unit: str = "") -> bool:
     """Return whether a text begins with a value, to at least three significant digits.
 

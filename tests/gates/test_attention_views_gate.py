@@ -19,9 +19,8 @@ from safetensors.numpy import load_file
 
 from gates.attention_views import arrays as gate_arrays
 from gates.attention_views import test_attention_views as gate
-from gates.attention_views import words
 from gates.shared import outputs
-from gates.shared.documents import NUMBER
+from gates.shared.documents import NUMBER, written
 from lab import present
 from tests.gates import warm
 from tests.gates.conftest import ROOT, run_experiment
@@ -430,7 +429,7 @@ def test_another_unit_or_kind_of_number_is_seen(judged, mutant, name, field, oth
 )
 def test_the_gate_writes_numbers_as_the_report_does(value):
     for digits in (2, 3, 4):
-        assert words.written(value, digits) == present.number(value, digits)
+        assert written(value, digits) == present.number(value, digits)
 
 
 def changed_page(mutant: Path, mutate: Callable[[dict[str, Any]], Any]) -> None:

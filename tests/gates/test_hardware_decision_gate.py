@@ -8,9 +8,10 @@ import shutil
 import pytest
 import yaml
 
-from gates.hardware import decision, decision_words
+from gates.hardware import decision
 from gates.hardware.decision import NAMES, TITLES
 from gates.shared import outputs
+from gates.shared.documents import agree
 from lab.hardware import decision as deciding
 from lab.hardware import decision_outcome as outcome
 from lab.hardware.catalogue import FILES, FOLDER
@@ -321,7 +322,7 @@ def test_gate_and_lab_decide_alike_whatever_is_stated(tmp_path, monkeypatch, see
         assert outputs.same(measurement.value, expected["numbers"][name], 1e-6), name
     findings = decision_findings(honest)
     assert len(findings) == len(expected["findings"])
-    assert all(map(decision_words.agree, findings, expected["findings"]))
+    assert all(map(agree, findings, expected["findings"]))
     assert {table.title for table in decision_tables(honest)} == set(TITLES)
     for table in decision_tables(honest):
         columns, rows = expected["tables"][table.title]
