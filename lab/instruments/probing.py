@@ -141,7 +141,7 @@ def balanced_accuracy(hits: np.ndarray, totals: np.ndarray) -> Accuracy:
     """Return the mean over classes of hits / totals; both are [groups, classes].
 
     hits: tokens read rightly; totals: tokens. A class without tokens does not count. The groups are
-    what is independent: functions, not tokens.
+    what is independent: packages or functions, not tokens.
     """
     all_hits, all_totals = hits.sum(0), totals.sum(0)
     left_out = [

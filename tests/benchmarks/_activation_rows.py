@@ -6,17 +6,12 @@ model the same tokens and compute its logits; they differ in what they keep besi
 
 from __future__ import annotations
 
-import json
-import sys
-import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
-from tests.benchmarks._attention_rows import WARM_UP, Job, RowResult
+from tests.benchmarks._turns import Job, RowResult, run_job, time_passes
 
 FLOOR = "plain forward"
 STREAM, POST = "this extractor, pre + mid + post", "this extractor, post"
@@ -135,37 +130,9 @@ def _sight(model: str) -> Callable[[Any], Recorded]:
 
 
 def run(job: Job) -> RowResult:
-    """Load, warm up, and time the passes; the first one's memory is measured."""
-    import torch
-
-    from lab.instruments import memory
-
-    torch.set_num_threads(job.threads)
-    forward = load(job.row, job.model)
-    ids = torch.tensor([job.ids])
-    seconds, cpu_seconds, added = [], [], 0
-    with torch.no_grad():
-        for _ in range(2):
-            forward(ids[:, :WARM_UP])
-        for number in range(job.passes):
-            before = memory.resident_bytes()
-            memory.reset_peak()
-            wall, cpu = time.perf_counter(), time.process_time()
-            recorded = forward(ids)
-            seconds.append(time.perf_counter() - wall)
-            cpu_seconds.append(time.process_time() - cpu)
-            if number == 0:
-                added = memory.peak_bytes() - before
-            del recorded
-    return RowResult(seconds, cpu_seconds, added)
-
-
-def main() -> None:
-    """Run the job given as JSON; write its outcome as JSON to the second file."""
-    warnings.filterwarnings("ignore")  # the peers', of no consequence for times
-    job = Job(**json.loads(sys.argv[1]))
-    Path(sys.argv[2]).write_text(json.dumps(asdict(run(job))))
+    """Time the passes of a row."""
+    return time_passes(job, load)
 
 
 if __name__ == "__main__":
-    main()
+    run_job(run)

@@ -8,17 +8,12 @@ whole only then.
 
 from __future__ import annotations
 
-import json
-import sys
-import time
-import warnings
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
-WARM_UP = 64  # tokens of the forward passes before the first measured one
+from tests.benchmarks._turns import Job, RowResult, run_job, time_passes
 
 FLOOR = "plain forward, SDPA"
 STATISTICS = "this extractor, statistics"
@@ -27,31 +22,6 @@ EAGER, LENS, SIGHT = "eager, output_attentions", "TransformerLens, run_with_cach
 ROWS = (FLOOR, STATISTICS, PATTERNS, PATTERNS_HALF, EAGER, LENS, SIGHT)
 PEERS = (EAGER, LENS, SIGHT)
 NEEDS = {LENS: "transformer_lens", SIGHT: "nnsight"}  # the module that a row imports
-
-
-@dataclass(frozen=True)
-class Job:
-    """What a row does: a forward pass of the model in `model` on `ids`, `passes` times."""
-
-    row: str
-    model: str
-    ids: list[int]
-    passes: int
-    threads: int
-
-
-@dataclass(frozen=True)
-class RowResult:
-    """What a row took.
-
-    seconds, cpu_seconds: of each pass, by the clock and of all threads; added: bytes, the highest
-    that the process held in the first pass minus what it held before, with the model loaded and run
-    on WARM_UP tokens.
-    """
-
-    seconds: list[float]
-    cpu_seconds: list[float]
-    added: int
 
 
 @dataclass(frozen=True)
@@ -161,39 +131,21 @@ def _sight(model: str) -> Callable[[Any], Recorded]:
 
 
 def run(job: Job) -> RowResult:
-    """Load, warm up, and time the passes; the first one's memory is measured."""
-    import torch
+    """Time the passes of a row, the reading of each pattern included."""
 
-    from lab.instruments import memory
+    def load_and_read(row: str, model: str) -> Callable[[Any], Recorded]:
+        forward = load(row, model)
 
-    torch.set_num_threads(job.threads)
-    forward = load(job.row, job.model)
-    ids = torch.tensor([job.ids])
-    seconds, cpu_seconds, added = [], [], 0
-    with torch.no_grad():
-        for _ in range(2):
-            forward(ids[:, :WARM_UP])
-        for number in range(job.passes):
-            before = memory.resident_bytes()
-            memory.reset_peak()
-            wall, cpu = time.perf_counter(), time.process_time()
+        def read(ids: Any) -> Recorded:
             recorded = forward(ids)
             for pattern in recorded.patterns:
                 pattern[..., 0].mean()
-            seconds.append(time.perf_counter() - wall)
-            cpu_seconds.append(time.process_time() - cpu)
-            if number == 0:
-                added = memory.peak_bytes() - before
-            del recorded
-    return RowResult(seconds, cpu_seconds, added)
+            return recorded
 
+        return read
 
-def main() -> None:
-    """Run the job given as JSON; write its outcome as JSON to the second file."""
-    warnings.filterwarnings("ignore")  # the peers', of no consequence for times
-    job = Job(**json.loads(sys.argv[1]))
-    Path(sys.argv[2]).write_text(json.dumps(asdict(run(job))))
+    return time_passes(job, load_and_read)
 
 
 if __name__ == "__main__":
-    main()
+    run_job(run)

@@ -9,14 +9,9 @@ a quarter of an hour.
 
 from __future__ import annotations
 
-import json
 import os
-import statistics
-import subprocess
-import sys
-import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +23,12 @@ from tests.benchmarks._attention_rows import (
     PEERS,
     ROWS,
     STATISTICS,
-    Job,
     Recorded,
-    RowResult,
     load,
     missing,
 )
+from tests.benchmarks._turns import Results, Times, take_turns
 
-ROOT = Path(__file__).parents[2]
 TOKENS = (128, 512, 1024, 2048)
 PARITY_TOKENS = 512
 PASSES, ROUNDS = 3, 3
@@ -43,8 +36,6 @@ AIM_RATIO, AIM_ADDED = 1.25, 50e6  # of the statistics at the longest text: time
 PATTERN_LIMIT = 1e-5  # largest difference to eager attention, float32
 HALF_LIMIT = 2**-11  # of weights up to 1, rounded to float16
 STATISTICS_LIMIT = 1e-2  # largest difference of a statistic: nats, tokens (up to 2048 of them)
-
-Results = Mapping[str, Mapping[int, Sequence[RowResult]]]  # row → tokens → rounds
 
 
 @dataclass(frozen=True)
@@ -104,25 +95,12 @@ def _of_statistics(recorded: Recorded, eager: Recorded) -> dict[str, float]:
     return differences
 
 
-class Outcome:
+class Outcome(Times):
     """All that was measured, and the table made of it."""
 
     def __init__(self, ran: Results, compared: Mapping[str, Parity], threads: int) -> None:
-        self.ran, self.compared, self.threads = ran, compared, threads
-        self.tokens = sorted(ran[FLOOR])
-
-    def ratio(self, row: str, tokens: int, field: str = "seconds") -> float:
-        """Return the row's time over the floor's, the median of the rounds."""
-        rounds = zip(self.ran[row][tokens], self.ran[FLOOR][tokens], strict=True)
-        return statistics.median(
-            statistics.median(getattr(one, field)) / statistics.median(getattr(floor, field))
-            for one, floor in rounds
-        )
-
-    def added(self, row: str, tokens: int) -> float:
-        """Return the bytes that the row needs beyond what the floor needs, median of rounds."""
-        rounds = zip(self.ran[row][tokens], self.ran[FLOOR][tokens], strict=True)
-        return statistics.median(one.added - floor.added for one, floor in rounds)
+        super().__init__(ran, FLOOR, threads)
+        self.compared = compared
 
     def exact(self) -> bool:
         """Return whether every row recorded what eager attention computes, logits untouched."""
@@ -149,10 +127,8 @@ class Outcome:
         for peer in PEERS:
             if peer not in self.ran:
                 continue
-            faster = all(self.ratio(PATTERNS, t) < self.ratio(peer, t) for t in self.tokens)
-            smaller = all(self.added(PATTERNS, t) < self.added(peer, t) for t in self.tokens)
-            aims[f"patterns faster than {peer}, at every length"] = faster
-            aims[f"patterns smaller than {peer}, at every length"] = smaller
+            aims[f"patterns faster than {peer}, at every length"] = self.is_faster(PATTERNS, peer)
+            aims[f"patterns smaller than {peer}, at every length"] = self.is_smaller(PATTERNS, peer)
         return aims
 
     def lines(self) -> list[str]:
@@ -164,22 +140,7 @@ class Outcome:
                 parts.append(f"patterns {found.patterns:.1e}")
             parts += [f"{name} {value:.1e}" for name, value in (found.statistics or {}).items()]
             lines.append(f"  {row:<35} {', '.join(parts)}")
-        rounds = len(self.ran[FLOOR][self.tokens[0]])
-        lines.append(f"{self.threads} threads, medians of {rounds} rounds; MB beyond the floor's")
-        lines.append(f"{'':<35} {'T':>5} {'s':>7} {'x floor':>7} {'x CPU':>6} {'MB':>7}")
-        for row in ROWS:
-            if row not in self.ran:
-                lines.append(f"{row:<35} not measured: {row.split(',')[0]} is not installed")
-                continue
-            for tokens in self.tokens:
-                seconds = statistics.median(
-                    statistics.median(one.seconds) for one in self.ran[row][tokens]
-                )
-                lines.append(
-                    f"{row:<35} {tokens:>5} {seconds:7.3f} {self.ratio(row, tokens):7.2f} "
-                    f"{self.ratio(row, tokens, 'cpu_seconds'):6.2f} "
-                    f"{self.added(row, tokens) / 1e6:7.0f}"
-                )
+        lines += self.table(ROWS)
         for aim, met in self.aims().items():
             lines.append(f"{'met' if met else 'MISSED':<6}  {aim}")
         return lines
@@ -204,28 +165,17 @@ def measure(
     text = sequences.natural(AutoTokenizer.from_pretrained(model), 1, max(*tokens, PARITY_TOKENS))
     compared = parity(str(model), text[:, : min(PARITY_TOKENS, max(tokens))])
     rows = [row for row in ROWS if not missing(row)]
-    ran: dict[str, dict[int, list[RowResult]]] = {row: {t: [] for t in tokens} for row in rows}
-    with tempfile.TemporaryDirectory() as folder:
-        for length in tokens:
-            for number in range(rounds):
-                for row in rows if number % 2 == 0 else reversed(rows):
-                    job = Job(row, str(model), text[0, :length].tolist(), passes, threads)
-                    result = _child(job, Path(folder) / "row.json")
-                    ran[row][length].append(result)
-                    taken = statistics.median(result.seconds)
-                    print(f"  T = {length}: {row}, {taken:.2f} s", file=sys.stderr, flush=True)
+    ran = take_turns(
+        "tests.benchmarks._attention_rows",
+        rows,
+        model,
+        text[0].tolist(),
+        tokens=tokens,
+        rounds=rounds,
+        passes=passes,
+        threads=threads,
+    )
     return Outcome(ran, compared, threads)
-
-
-def _child(job: Job, out: Path) -> RowResult:
-    argv = [
-        sys.executable, "-m", "tests.benchmarks._attention_rows", json.dumps(asdict(job)), str(out),
-    ]  # fmt: skip
-    env = os.environ | {"OMP_NUM_THREADS": str(job.threads), "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(argv, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"{job.row}: {done.stderr[-2000:]}")
-    return RowResult(**json.loads(out.read_text()))
 
 
 def main() -> bool:

@@ -20,7 +20,7 @@ from tests.benchmarks._activation_rows import (
     missing,
     run,
 )
-from tests.benchmarks._attention_rows import Job, RowResult
+from tests.benchmarks._turns import Job, RowResult
 from tests.benchmarks.activations_vs_peers import Outcome, Parity
 
 IDS = torch.arange(20, 60)[None]

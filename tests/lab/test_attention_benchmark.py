@@ -15,12 +15,11 @@ from tests.benchmarks._attention_rows import (
     ROWS,
     SIGHT,
     STATISTICS,
-    Job,
-    RowResult,
     load,
     missing,
     run,
 )
+from tests.benchmarks._turns import Job, RowResult
 from tests.benchmarks.attention_vs_peers import Outcome, Parity
 
 OWN = (STATISTICS, PATTERNS, PATTERNS_HALF)  # these and eager attention need no other library
