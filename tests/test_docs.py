@@ -39,6 +39,7 @@ from phases.plan.schema import (
 from phases.record import entries
 from phases.record.approvals import FOLDER
 from phases.record.decision_record import DecisionRecord
+from phases.record.evidence import Evidence
 from phases.record.ledger import EntryKind, Ledger, chain_problems, new_header, parse_ledger
 from phases.record.project import Snapshot
 from phases.record.receipt import BUILD_TYPE, PROVENANCE, Receipt
@@ -425,7 +426,7 @@ def test_the_example_of_a_plan_is_valid() -> None:
 def test_the_walkthrough_shows_the_plan_of_this_repository() -> None:
     plan = load_plan(ROOT)
     reconciled = Reconciled(Ledger(new_header(plan.project), ()))
-    snapshot = Snapshot(reconciled, fold_state(plan, (), ()))
+    snapshot = Snapshot(reconciled, fold_state(plan, (), Evidence()), Evidence())
     assert block(doc("walkthrough.md"), "plan").strip() == plan_text(plan, snapshot).strip()
 
 

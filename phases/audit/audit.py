@@ -8,19 +8,27 @@ covered here is listed as uncovered.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from phases.audit.commits import check_commits, check_genesis
 from phases.audit.decisions import check_approvals, check_phase_order
-from phases.audit.findings import Finding, Report, Uncovered
+from phases.audit.findings import Finding, Report, Severity, Uncovered
 from phases.audit.locks import check_plan_locks
 from phases.audit.receipts import check_receipts
 from phases.base import durable
 from phases.git.checks import clone_problems, read_repository_state
 from phases.git.repo import Commit, Repo
 from phases.record import entries
-from phases.record.ledger import EntryKind, Ledger
-from phases.record.project import Project, reconcile_project, rewound_error
+from phases.record.ledger import OUTCOMES, EntryKind, Ledger
+from phases.record.project import (
+    Project,
+    Snapshot,
+    find_anchor_problems,
+    reconcile_project,
+    rewound_error,
+    take_snapshot,
+)
+from phases.record.reconcile import Reconciled
 
 NAMED_FILES = (entries.VERDICT, entries.REQUEST, entries.ATTEMPT_RECORD)
 """Lines of a halt or a failure that name a file by digest."""
@@ -37,36 +45,73 @@ def audit(project: Project) -> Report:
         error = rewound_error(project)
         report.findings.append(Finding(error.code, str(error)))
 
-    # 2. progress.txt, its journal and HEAD's version.
-    ledger = _check_ledger(project, repo, report)
+    # 2. progress.txt, its journal and HEAD's version; then what anchors them.
+    snapshot = _check_ledger(project, repo, report)
+    ledger = snapshot.ledger
 
     # 3. Everything that the entries name.
     recorded_by = check_commits(repo, report, ledger)
+    _set_unrecorded_outcomes_aside(report, snapshot, recorded_by)
     check_genesis(repo, report, ledger)
     _list_uncommitted(report, ledger, recorded_by)
     check_receipts(project, repo, report, ledger, recorded_by)
     check_plan_locks(project, repo, report, ledger, recorded_by)
     _check_named_files(repo, report, ledger, recorded_by)
-    check_approvals(project, repo, report, ledger)
-    check_phase_order(repo, report, ledger)
+    check_approvals(project, repo, report, snapshot)
+    check_phase_order(report, snapshot)
     return report
 
 
-def _check_ledger(project: Project, repo: Repo, report: Report) -> Ledger:
-    """Return the ledger that the other checks are about."""
+def _check_ledger(project: Project, repo: Repo, report: Report) -> Snapshot:
+    """Return the ledger that the other checks are about, and what the history says of it."""
     reconciled = reconcile_project(project, repo)
-    for problem in reconciled.problems:
+    snapshot = take_snapshot(project, reconciled)
+    problems = reconciled.problems
+    if not problems and not project.probe.is_rewound:
+        problems = find_anchor_problems(project, snapshot)
+    for problem in problems:
         report.findings.append(Finding(problem.code, problem.message, problem.entry))
-    ledger = reconciled.ledger
-    report.checked["entries"] = len(ledger.entries)
-    if ledger.entries and not reconciled.has_journal:
+    report.checked["entries"] = len(snapshot.ledger.entries)
+    report.uncovered += _uncovered(reconciled)
+    return snapshot
+
+
+def _uncovered(reconciled: Reconciled) -> Iterator[Uncovered]:
+    """Yield what this machine has not recorded itself, or not completely."""
+    pulled = reconciled.pulled
+    if not reconciled.has_journal and reconciled.ledger.entries:
         message = "a clone has no journal: a cut at the end that was committed cannot be seen here"
-        report.uncovered.append(Uncovered("no-journal", message))
+        yield Uncovered("no-journal", message)
+    elif pulled:
+        message = f"entries {pulled.first:04d} to {pulled.last:04d} were recorded elsewhere"
+        yield Uncovered("pulled", f"{message}; the next run or decision takes them over")
     if reconciled.restored:
         missing = f"progress.txt lacks its last {reconciled.restored} entries"
         message = f"{missing}; the journal has them, the next run restores them"
-        report.uncovered.append(Uncovered("uncommitted-end", message))
-    return ledger
+        yield Uncovered("uncommitted-end", message)
+
+
+def _set_unrecorded_outcomes_aside(
+    report: Report, snapshot: Snapshot, recorded_by: dict[int, Commit]
+) -> None:
+    """Take out outcomes that came into the history otherwise than by their own commit.
+
+    They count for nothing, and nothing of theirs was committed that could be checked.
+    """
+    for entry in snapshot.ledger.entries:
+        is_outcome = entry.kind in (*OUTCOMES, EntryKind.HALTED)
+        if is_outcome and entry.seq in recorded_by and not snapshot.evidence.ends_commit(entry.seq):
+            commit = recorded_by.pop(entry.seq)
+            message = f"no commit was made for this {entry.kind} entry; it counts for nothing"
+            report.findings.append(
+                Finding(
+                    "outcome-uncommitted",
+                    message,
+                    entry.seq,
+                    commit=commit.sha,
+                    severity=Severity.WARNING,
+                )
+            )
 
 
 def _list_uncommitted(report: Report, ledger: Ledger, recorded_by: Mapping[int, Commit]) -> None:

@@ -7,17 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from phases.audit.findings import Finding, Report, Severity
 from phases.git.repo import Commit, Repo
 from phases.record import entries
-from phases.record.ledger import OUTCOMES, Entry, EntryKind, Ledger, parse_ledger
-
-UNFINISHED = (
-    EntryKind.GENESIS,
-    EntryKind.LOCKED,
-    EntryKind.STARTED,
-    EntryKind.INTERRUPTED,
-    EntryKind.RECOVERED,
-    EntryKind.REPAIRED,
-)
-"""Kinds of entries that a killed run may leave uncommitted: no outcomes, no decisions."""
+from phases.record.ledger import OUTCOMES, UNFINISHED, Entry, Ledger, parse_ledger
 
 
 def check_commits(repo: Repo, report: Report, ledger: Ledger) -> dict[int, Commit]:
@@ -48,14 +38,15 @@ def check_commits(repo: Repo, report: Report, ledger: Ledger) -> dict[int, Commi
         previous = data
         report.checked["commits"] += 1
 
-        # 2. Its last entries came with this commit. A merge only brings what others recorded.
-        if "Phases-Entry" in commit.trailers:
+        # 2. Its last entries came with this commit. The runner makes no merges: one that is listed
+        #    holds what none of its parents has.
+        if "Phases-Entry" in commit.trailers and len(commit.parents) < 2:
             report.findings += _trailer_findings(commit, committed, ledger_entries)
             for entry in committed:
                 if entry.seq > last_recorded:
                     recorded_by[entry.seq] = commit
             last_recorded = max(last_recorded, committed[-1].seq)
-        elif len(commit.parents) < 2:
+        else:
             new = [entry for entry in committed if entry.seq > last_committed]
             report.findings += _untrailed_findings(commit, new)
         last_committed = max(last_committed, committed[-1].seq)

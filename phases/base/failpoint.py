@@ -17,8 +17,8 @@ from enum import StrEnum
 
 FAILPOINTS = (
     # at the start of a run
-    "load", "lock", "recover", "recovered", "choose", "prepare", "plan_lock", "lock_written",
-    "locked",
+    "load", "lock", "recover", "pulled", "recovered", "choose", "prepare", "plan_lock",
+    "lock_written", "locked",
     # in an attempt, at a halt, in a decision
     "start", "started", "work", "collect", "judge", "judged", "record", "commit", "halt", "decided",
     # inside each record

@@ -9,6 +9,7 @@ from phases.errors import IntegrityError, UsageError
 from phases.git.tree import CommitTree, WorkTree, changed_files
 from phases.record.approvals import Checkpoint, find_checkpoint
 from phases.record.decision_record import DecisionResult
+from phases.record.ledger import EntryKind, Ledger
 from phases.record.project import Project
 from phases.record.state import PhaseState
 from phases.run.plan_locks import committed_lock, lock_changes, lock_of
@@ -62,7 +63,11 @@ def waiting_checkpoint(context: DecisionContext) -> Checkpoint:
 
     # 1. C is in HEAD's history and holds the request that the ledger names.
     checkpoint = find_checkpoint(
-        context.repo, phase.id, status.halted or 0, paths.review_request(phase.id)
+        context.repo,
+        context.snapshot.evidence,
+        phase.id,
+        status.halted or 0,
+        paths.review_request(phase.id),
     )
     if checkpoint is None:
         raise IntegrityError(
@@ -77,8 +82,8 @@ def waiting_checkpoint(context: DecisionContext) -> Checkpoint:
             "ledger names",
         )
 
-    # 2. progress.txt is byte-equal to C's.
-    if durable.sha256(paths.progress.read_bytes()) != checkpoint.progress_sha256:
+    # 2. progress.txt is byte-equal to C's, but for what says where entries were recorded.
+    if not _ends_at(context.snapshot.ledger, checkpoint):
         raise IntegrityError(
             "ledger-moved",
             f"progress.txt differs from what commit {commit} holds: "
@@ -95,6 +100,14 @@ def waiting_checkpoint(context: DecisionContext) -> Checkpoint:
             hint=f"git diff {commit} shows it; restore it, or reject the phase",
         )
     return checkpoint
+
+
+def _ends_at(ledger: Ledger, checkpoint: Checkpoint) -> bool:
+    """Return whether a ledger is that of a checkpoint, with nothing after it but PULLED."""
+    then = Ledger(ledger.header, ledger.entries[: checkpoint.entry])
+    since = ledger.entries[checkpoint.entry :]
+    is_same = durable.sha256(then.data) == checkpoint.progress_sha256
+    return is_same and all(entry.kind == EntryKind.PULLED for entry in since)
 
 
 def _plan_changes(context: DecisionContext) -> list[str]:

@@ -17,7 +17,7 @@ from phases.git.repo import Repo
 from phases.git.tree import CommitTree
 from phases.plan.schema import Phase
 from phases.record.project import Project, load_verified
-from phases.record.transaction import has_unfinished_record
+from phases.record.transaction import has_pending_record
 
 
 def decide(
@@ -54,13 +54,14 @@ def find_phase(project: Project, phase_id: int) -> Phase:
 
 def _read_context(project: Project, repo: Repo, phase: Phase) -> DecisionContext:
     """Read the project; what a killed run left has to be completed before it can be decided on."""
-    if has_unfinished_record(project.paths):
+    snapshot = load_verified(project, repo)
+    if has_pending_record(project.paths) or snapshot.reconciled.needs_repair:
         raise EnvironmentFaultError(
             "a run is at work here, or was killed and left a pending record",
             hint="python -m phases run --next completes it; then decide",
         )
     tree = CommitTree(repo, repo.head())
-    return DecisionContext(project, tree, load_verified(project, repo), phase)
+    return DecisionContext(project, tree, snapshot, phase)
 
 
 def _require_unchanged(proposal: Proposal, actual: Proposal) -> None:

@@ -35,6 +35,7 @@ from phases.record.review_request import PhaseName, Sha256
 from phases.record.transaction import Transaction, new_txn, subject_trailers
 from phases.run.plan_locks import committed_lock
 from phases.run.preflight import check_repository
+from phases.run.take_over import keep_set_aside, require_pullable
 
 ASSURANCE = "presence"
 
@@ -43,21 +44,26 @@ def record_decision(context: DecisionContext, proposal: Proposal, tty: str) -> s
     """Write record, entries and commit; return the record's path."""
     check_repository(context.repo)
 
-    # 1. The record.
+    # 1. The record; with a relock also the lock that it agrees to.
+    paths = context.project.paths
     checkpoint = decision_base(context)
-    path, number = next_record_path(
-        context.project.paths, context.snapshot.ledger, context.phase.id
-    )
-    data = _decision_record(context, proposal, checkpoint, tty=tty, number=number).encode()
-    files = {path: data}
+    path, number = next_record_path(paths, context.snapshot.ledger, context.phase.id)
+    files: dict[str, bytes] = {}
+    lock = None
+    if proposal.result == DecisionResult.RELOCK:
+        lock = _new_lock(context, files)
+    data = _decision_record(
+        context, proposal, checkpoint, tty=tty, number=number, lock=lock
+    ).encode()
+    files[path] = data
 
     # 2. Its entries. Each names the record, who decided and why.
     record = RecordedFile(durable.sha256(data), path)
     who = f"{printable(getpass.getuser())} at {tty} on {socket.gethostname()}"
     reasons = entries.reason_lines([proposal.reason]) if proposal.reason else ()
     draft = _Draft(context.snapshot.ledger, context.phase)
-    if proposal.result == DecisionResult.RELOCK:
-        lock = _new_lock(context, files)
+    _draft_pulled(context, draft)
+    if lock is not None:
         decided_by = entries.RELOCKED_BY.format(who=who, assurance=ASSURANCE)
         decision = (decided_by, *reasons, record.line(entries.RECORD))
         lines = entries.locked_lines(lock, context.repo.head(), proposal.reset, decision)
@@ -78,7 +84,6 @@ def record_decision(context: DecisionContext, proposal: Proposal, tty: str) -> s
         trailers=subject_trailers(context.phase.id, feature),
         files=files,
     )
-    paths = context.project.paths
     transaction.commit(paths, context.repo, context.snapshot.ledger, outcome)
     return path
 
@@ -91,7 +96,8 @@ def decision_base(context: DecisionContext) -> Checkpoint:
     repo, phase, paths = context.repo, context.phase, context.project.paths
     halted = context.status.halted
     if halted is not None:
-        checkpoint = find_checkpoint(repo, phase.id, halted, paths.review_request(phase.id))
+        evidence, path = context.snapshot.evidence, paths.review_request(phase.id)
+        checkpoint = find_checkpoint(repo, evidence, phase.id, halted, path)
     else:
         head = repo.head()
         ledger = parse_ledger(repo.blob(head, "progress.txt") or b"")
@@ -114,6 +120,7 @@ def _decision_record(
     *,
     tty: str,
     number: int,
+    lock: RecordedFile | None,
 ) -> DecisionRecord:
     presence = Presence(
         user=getpass.getuser(),
@@ -134,10 +141,20 @@ def _decision_record(
         reason=proposal.reason,
         reset=proposal.reset,
         waived=tuple(proposal.waived),
+        lock=Sha256(sha256=lock.sha256) if lock else None,
         decided_on=utc_now(),
         by=presence,
     )
     return DecisionRecord(subject=checkpoint.subject, predicate=decision)
+
+
+def _draft_pulled(context: DecisionContext, draft: _Draft) -> None:
+    """Draft PULLED where this machine takes over what another one recorded."""
+    pulled = context.snapshot.reconciled.pulled
+    if pulled is not None:
+        commit = require_pullable(context.project, context.snapshot)
+        keep_set_aside(context.project.paths, pulled)
+        draft.add(EntryKind.PULLED, pulled.lines(commit))
 
 
 def _draft_waivers(
@@ -206,12 +223,13 @@ class _Draft:
         self.entries: list[Entry] = []
 
     def add(self, kind: EntryKind, lines: Sequence[str], feature: Feature | None = None) -> None:
+        is_about_phase = kind != EntryKind.PULLED
         entry = seal_entry(
             self._ledger,
             kind,
             tuple(lines),
             time=utc_now(),
-            phase=self._phase.id,
+            phase=self._phase.id if is_about_phase else None,
             feature=feature.id if feature else None,
             title=feature.title if feature else "",
         )

@@ -77,6 +77,8 @@ class Decision(Document):
     reset: tuple[str, ...]
     """Features that become pending."""
     waived: tuple[str, ...] = ()
+    lock: Sha256 | None = None
+    """With a relock: the plan lock that was agreed to."""
     decided_on: str
     by: Presence
     assurance: Literal["presence"] = "presence"

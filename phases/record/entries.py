@@ -131,6 +131,19 @@ RELOCKED_BY = LineFormat("relocked by {who}, assurance {assurance}", who=_TEXT, 
 PREVIOUS_STATE = LineFormat("previous state: {text}", text=_TEXT)
 RESET = LineFormat("reset: {feature}", feature=_WORD)
 
+# PULLED: what another machine recorded, and what this one had begun in the meantime.
+PULLED = LineFormat(
+    "entries {first} to {last} were recorded elsewhere, up to commit {commit}",
+    first=_COUNT,
+    last=_COUNT,
+    commit=_COMMIT,
+)
+SET_ASIDE = LineFormat(
+    "set aside {count} entries of this machine that no commit had: sha256:{sha256}",
+    count=_COUNT,
+    sha256=_SHA256,
+)
+
 FOR_READERS = (
     MEASURED,
     PREDICTIONS,
@@ -145,6 +158,8 @@ FOR_READERS = (
     PREVIOUS_STATE,
     FEATURES,
     RESET,
+    PULLED,
+    SET_ASIDE,
 )
 """Lines that tell a reader what happened; the others are digests, commits and transactions."""
 

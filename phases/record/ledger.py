@@ -46,10 +46,21 @@ class EntryKind(StrEnum):
     INTERRUPTED = "INTERRUPTED"
     RECOVERED = "RECOVERED"
     REPAIRED = "REPAIRED"
+    PULLED = "PULLED"
 
 
 OUTCOMES = (EntryKind.VERIFIED, EntryKind.FAILED, EntryKind.ERRORED)
 """What an attempt ends in; an interruption is no outcome."""
+UNFINISHED = (
+    EntryKind.GENESIS,
+    EntryKind.LOCKED,
+    EntryKind.STARTED,
+    EntryKind.INTERRUPTED,
+    EntryKind.RECOVERED,
+    EntryKind.REPAIRED,
+    EntryKind.PULLED,
+)
+"""Kinds of entries that a run which did not end leaves uncommitted: no outcomes, no decisions."""
 
 _HEADING = re.compile(
     r"### (?P<seq>\d{4,}) · (?P<time>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ) · (?P<kind>[A-Z]+)"
@@ -115,6 +126,8 @@ class Problem:
     code: str
     entry: int | None
     message: str
+    hint: str = ""
+    """The next command, where it differs from that of other problems."""
 
 
 @dataclass(frozen=True)
@@ -287,7 +300,8 @@ def _entry_problems(entry: Entry, prev: str, seq: int, *, is_first: bool) -> lis
 def append_entry(progress: Path, journal: Path, ledger: Ledger, entry: Entry) -> Ledger:
     """Write the entry to the journal, then to progress.txt, and return the ledger with it.
 
-    The journal is made from the ledger where there is none. Idempotent: a file that already ends
+    The journal is made from the ledger where there is none, and PULLED makes it anew: it says that
+    the journal lacked entries, which `reconcile` had seen. Idempotent: a file that already ends
     with the entry is left as it is, so that the next run can complete what a killed run had begun
     between the two writes.
     """
@@ -298,6 +312,8 @@ def append_entry(progress: Path, journal: Path, ledger: Ledger, entry: Entry) ->
         data = path.read_bytes()
         if data == before:
             durable.append(path, entry.block)
+        elif path == journal and entry.kind == EntryKind.PULLED:
+            durable.write(path, before + entry.block)
         elif data != before + entry.block:
             raise IntegrityError(
                 "ledger-moved",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from phases.base.paths import Paths
@@ -11,9 +11,11 @@ from phases.git.probe import Probe, has_other_record, probe_repository
 from phases.git.repo import Repo
 from phases.plan.load import load_plan
 from phases.plan.schema import Plan
-from phases.record.approvals import committed_records, unrecorded_files, unverified_records
+from phases.record.anchor import anchor_problems
+from phases.record.approvals import unrecorded_files
+from phases.record.evidence import Evidence, weigh_evidence
 from phases.record.ledger import Ledger, Problem, chain_problems, new_header, parse_ledger
-from phases.record.reconcile import Reconciled, raise_first_problem, reconcile
+from phases.record.reconcile import Reconciled, find_pulled, raise_first_problem, reconcile
 from phases.record.state import State, fold_state
 
 
@@ -41,6 +43,7 @@ class Snapshot:
 
     reconciled: Reconciled
     state: State
+    evidence: Evidence
 
     @property
     def ledger(self) -> Ledger:
@@ -59,17 +62,40 @@ def open_project(root: Path) -> Project:
 def load_unverified(project: Project) -> Snapshot:
     """Read ledger and state as the work tree has them: for views, which warn and never refuse.
 
-    Decision records count by their digest and by what they say; `load_verified` also asks git for
-    their commits.
+    Commits and decision records are judged as in `load_verified`.
     """
     progress = _read(project.paths.progress) or new_header(project.plan.project)
     journal = _read(project.paths.journal)
     ledger = parse_ledger(progress)
     journal_ledger = ledger if journal is None else parse_ledger(journal)
-    problems = chain_problems(ledger) or _differences(project, ledger, journal_ledger)
-    reconciled = Reconciled(ledger, has_journal=journal is not None, problems=problems)
-    records = unverified_records(project.root, ledger)
-    return Snapshot(reconciled, fold_state(project.plan, ledger.entries, records))
+    problems = chain_problems(ledger)
+    pulled = None
+    if not problems and _is_committed(project, ledger):
+        pulled = find_pulled(journal_ledger, ledger)
+    if not problems and pulled is None:
+        problems = _differences(project, ledger, journal_ledger)
+    reconciled = Reconciled(
+        ledger, has_journal=journal is not None, pulled=pulled, problems=problems
+    )
+    return take_snapshot(project, reconciled)
+
+
+def take_snapshot(project: Project, reconciled: Reconciled) -> Snapshot:
+    """Return the state that a ledger folds to, by what HEAD's history says of it."""
+    committed_bytes = project.probe.progress.size if project.probe.progress else 0
+    evidence = weigh_evidence(project.root, reconciled.ledger, committed_bytes)
+    state = fold_state(project.plan, reconciled.ledger.entries, evidence)
+    return Snapshot(reconciled, state, evidence)
+
+
+def _is_committed(project: Project, ledger: Ledger) -> bool:
+    """Return whether the ledger is HEAD's progress.txt."""
+    committed = project.probe.progress
+    return (
+        committed is not None
+        and committed.size == len(ledger.data)
+        and committed.begins(ledger.data)
+    )
 
 
 def _differences(project: Project, ledger: Ledger, journal: Ledger) -> tuple[Problem, ...]:
@@ -96,6 +122,7 @@ def load_verified(project: Project, repo: Repo) -> Snapshot:
     Raises:
         IntegrityError: naming the first thing that is invalid.
     """
+    project = replace(project, probe=probe_repository(project.root))  # HEAD may have moved
     if project.probe.is_rewound:
         raise rewound_error(project)
     reconciled = reconcile_project(project, repo)
@@ -108,8 +135,24 @@ def load_verified(project: Project, repo: Repo) -> Snapshot:
             f"unrecorded approval file: no entry names {unrecorded[0]} with the digest it has",
             hint=f"move {unrecorded[0]} out of the repository",
         )
-    records = committed_records(repo, ledger)
-    return Snapshot(reconciled, fold_state(project.plan, ledger.entries, records))
+    snapshot = take_snapshot(project, reconciled)
+    raise_first_problem(snapshot_problems(project, snapshot))
+    return snapshot
+
+
+def snapshot_problems(project: Project, snapshot: Snapshot) -> tuple[Problem, ...]:
+    """Return what is invalid in the anchors of a ledger and in its decisions."""
+    return (
+        *find_anchor_problems(project, snapshot),
+        *snapshot.evidence.problems,
+        *snapshot.state.problems,
+    )
+
+
+def find_anchor_problems(project: Project, snapshot: Snapshot) -> tuple[Problem, ...]:
+    """Return what is wrong with the journal and `refs/phases/log` of this machine."""
+    pending = {path.name for path in project.paths.pending.glob("*")}
+    return anchor_problems(project.probe, snapshot.reconciled, snapshot.evidence, pending)
 
 
 def reconcile_project(project: Project, repo: Repo) -> Reconciled:

@@ -4,8 +4,39 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from phases.base import durable
 from phases.errors import IntegrityError
-from phases.record.ledger import START, Ledger, Problem, chain_problems, parse_ledger
+from phases.record import entries
+from phases.record.ledger import (
+    START,
+    UNFINISHED,
+    Ledger,
+    Problem,
+    chain_problems,
+    parse_ledger,
+)
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """Committed entries that the journal lacks: another machine recorded them."""
+
+    first: int
+    last: int
+    set_aside: bytes = b""
+    """What this machine's journal holds in their place: entries of a run that came to no outcome
+    and that no commit has."""
+
+    def lines(self, commit: str) -> tuple[str, ...]:
+        """Return the lines of the entry that takes them over, up to a commit."""
+        lines = [
+            entries.PULLED.format(first=f"{self.first:04d}", last=f"{self.last:04d}", commit=commit)
+        ]
+        if self.set_aside:
+            count = len(parse_ledger(self.set_aside).entries)
+            digest = durable.sha256(self.set_aside)
+            lines.append(entries.SET_ASIDE.format(count=count, sha256=digest))
+        return tuple(lines)
 
 
 @dataclass(frozen=True)
@@ -22,14 +53,22 @@ class Reconciled:
     """NUL bytes at the end of progress.txt: the file had grown before the power failed, its bytes
     were not written yet."""
     has_journal: bool = True
+    pulled: Pulled | None = None
+    """Entries that the next run or decision takes over."""
     problems: tuple[Problem, ...] = ()
+
+    @property
+    def needs_repair(self) -> bool:
+        """Whether a killed run left the two files so that the next run has to repair them."""
+        return bool(self.restored or self.torn_journal or self.torn_progress)
 
 
 def reconcile(progress: bytes, journal: bytes | None, committed: bytes | None) -> Reconciled:
     """Compare the work tree's progress.txt with the journal and with HEAD's version.
 
     progress.txt must equal the journal, or lack only its end where that end is not committed. It
-    must start with HEAD's version. Without a journal (a clone) it must equal HEAD's version.
+    must start with HEAD's version. Without a journal (a clone) it must equal HEAD's version; so too
+    where HEAD's version has entries that the journal lacks, which another machine recorded.
     """
     committed = committed or b""
     ledger = parse_ledger(progress)
@@ -47,6 +86,9 @@ def reconcile(progress: bytes, journal: bytes | None, committed: bytes | None) -
     if problems:
         return Reconciled(ledger, problems=tuple(map(_journal_problem, problems)))
     if not journal.startswith(committed):
+        pulled = find_pulled(journal_ledger, parse_ledger(committed))
+        if pulled and progress == committed:
+            return Reconciled(ledger, torn_journal=torn_journal, pulled=pulled)
         first = _first_difference(parse_ledger(committed), journal_ledger)
         message = f"HEAD's progress.txt and the journal differ from entry {first:04d} on"
         return Reconciled(ledger, problems=(Problem("journal-lacks-commit", first, message),))
@@ -78,7 +120,25 @@ def _reconcile_clone(ledger: Ledger, progress: bytes, committed: bytes) -> Recon
     if not problems and progress != committed and ledger.entries:
         source = "HEAD's progress.txt, and there is no journal"
         problems = (_unknown_entries(ledger, parse_ledger(committed), source),)
-    return Reconciled(ledger, has_journal=False, problems=problems)
+    pulled = None
+    if ledger.entries and not problems:
+        pulled = Pulled(1, len(ledger.entries))
+    return Reconciled(ledger, has_journal=False, pulled=pulled, problems=problems)
+
+
+def find_pulled(journal: Ledger, committed: Ledger) -> Pulled | None:
+    """Return which entries of the commit the journal lacks; None if it contradicts them.
+
+    What the journal has in their place may be set aside if it holds no outcome and no decision.
+    """
+    if chain_problems(committed) or journal.header != committed.header:
+        return None
+    first = _first_difference(journal, committed)
+    own = journal.entries[first - 1 :]
+    if first > len(committed.entries) or any(entry.kind not in UNFINISHED for entry in own):
+        return None
+    set_aside = b"".join(entry.block for entry in own)
+    return Pulled(first, len(committed.entries), set_aside)
 
 
 def _journal_problem(problem: Problem) -> Problem:
@@ -110,6 +170,7 @@ def raise_first_problem(problems: tuple[Problem, ...]) -> None:
         raise IntegrityError(
             problems[0].code,
             f"progress.txt: {problems[0].message}",
-            hint="python -m phases audit lists all of it; "
+            hint=problems[0].hint
+            or "python -m phases audit lists all of it; "
             "`git checkout -- progress.txt` restores the committed text",
         )

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from phases.plan.schema import Phase, Plan
 from phases.record import entries
-from phases.record.ledger import OUTCOMES, Entry, EntryKind
+from phases.record.ledger import OUTCOMES, Entry, EntryKind, Problem
 from phases.record.overrides import Override, override_of
 from phases.record.steps import (
     AttemptsSpent,
@@ -20,6 +21,10 @@ from phases.record.steps import (
     Step,
     Stuck,
 )
+
+if TYPE_CHECKING:
+    # evidence.py reads decision records, whose format names states of features.
+    from phases.record.evidence import Evidence, ValidDecision
 
 
 class FeatureState(StrEnum):
@@ -119,6 +124,8 @@ class State:
     """The whole project."""
 
     phases: tuple[PhaseStatus, ...]
+    problems: tuple[Problem, ...] = ()
+    """Decisions that could not be made when their entries say they were; they do not count."""
 
     def phase(self, phase_id: int) -> PhaseStatus:
         """Return the phase with this number; KeyError if there is none."""
@@ -140,24 +147,76 @@ class State:
 #### the fold
 
 
-def fold_state(plan: Plan, ledger_entries: Iterable[Entry], records: Collection[str]) -> State:
+def fold_state(plan: Plan, ledger_entries: Iterable[Entry], evidence: Evidence) -> State:
     """Replay the entries over the plan. Pure.
+
+    What no commit of the runner's recorded counts for nothing, and so does a decision without a
+    valid record, or one that could not be made in the state that its phase had. Those that could
+    not are the state's `problems`.
 
     Args:
         plan: the plan.
         ledger_entries: the ledger's entries, in order.
-        records: digests of the decision records that count; a decision's entry without its record
-            counts for nothing.
+        evidence: what the history says of them.
     """
     phases = {phase.id: _pending_phase(phase) for phase in plan.phases}
+    problems = []
     for entry in ledger_entries:
         if entry.kind in (EntryKind.REPAIRED, EntryKind.RECOVERED):
             # An approval binds progress.txt as it was at the checkpoint: every halt is void.
             for phase_id, phase in phases.items():
                 phases[phase_id] = replace(phase, halted=None, request=None)
-        if entry.phase in phases:
-            phases[entry.phase] = _fold_entry(phases[entry.phase], entry, records)
-    return State(tuple(phases.values()))
+        if entry.phase not in phases or not _counts(entry, evidence):
+            continue
+        phase = phases[entry.phase]
+        problem = _decision_problem(phase, entry, evidence.decisions.get(entry.seq))
+        if problem:
+            problems.append(Problem("approval-invalid", entry.seq, problem))
+            continue
+        phases[entry.phase] = _fold_entry(phase, entry)
+    return State(tuple(phases.values()), tuple(problems))
+
+
+def _counts(entry: Entry, evidence: Evidence) -> bool:
+    """Return whether the history has what an entry needs: its commit, or its record."""
+    if entry.kind in (*OUTCOMES, EntryKind.HALTED):
+        return evidence.ends_commit(entry.seq)
+    if entry.kind in _DECISIONS or entry.match(entries.RECORD):
+        return entry.seq in evidence.decisions
+    return True
+
+
+def _decision_problem(
+    phase: PhaseStatus, entry: Entry, decision: ValidDecision | None
+) -> str | None:
+    """Return why an entry is no decision that could be made then; None if it could, or is none."""
+    if decision is None:
+        # The runner itself may lock a phase anew until something was judged by the lock.
+        if entry.kind == EntryKind.LOCKED and phase.lock is not None and phase.has_outcome:
+            return "it locks the phase anew, and names no decision"
+        return None
+    waits = phase.halted is not None
+    if waits and (decision.checkpoint, decision.request) != (phase.halted, phase.request):
+        return f"it is not about the checkpoint that waited then (entry {phase.halted:04d})"
+    match entry.kind:
+        case EntryKind.APPROVED if not waits:
+            return "no checkpoint of the phase waited for an approval then"
+        case EntryKind.REJECTED if phase.state == PhaseState.PENDING:
+            return "the phase had not begun"
+        case EntryKind.LOCKED if phase.lock is None or phase.approved:
+            return "the phase had no lock to change"
+        case EntryKind.WAIVED:
+            return _waiver_problem(phase, entry)
+    return None
+
+
+def _waiver_problem(phase: PhaseStatus, entry: Entry) -> str | None:
+    if phase.halted is not None or phase.approved:
+        return "the phase was not open"
+    for feature in phase.features:
+        if feature.id == entry.feature and feature.state not in _WAIVABLE:
+            return f"{feature.id} was {feature.state}"
+    return None
 
 
 def _pending_phase(phase: Phase) -> PhaseStatus:
@@ -165,30 +224,19 @@ def _pending_phase(phase: Phase) -> PhaseStatus:
     return PhaseStatus(phase.id, phase.name, tuple(features))
 
 
-_HUMAN_KINDS = (
-    EntryKind.LOCKED,
-    EntryKind.APPROVED,
-    EntryKind.REJECTED,
-    EntryKind.WAIVED,
-)
-"""Kinds that record a human decision; LOCKED before a phase's first outcome is the runner's own."""
+_DECISIONS = (EntryKind.APPROVED, EntryKind.REJECTED, EntryKind.WAIVED)
+"""Kinds that record a human decision; so does a LOCKED that names a record."""
+_WAIVABLE = (FeatureState.FAILED, FeatureState.ERRORED, FeatureState.PENDING)
 
 BINDING_KINDS = (*OUTCOMES, EntryKind.HALTED, EntryKind.WAIVED)
 """Kinds after which only a human may change what the phase was locked on."""
 
 
-def _fold_entry(phase: PhaseStatus, entry: Entry, records: Collection[str]) -> PhaseStatus:
-    """Return the phase after one of its entries."""
-    # 1. A decision counts only with its record.
-    record = entry.match(entries.RECORD)
-    is_recorded = record is not None and record["sha256"] in records
-    # The runner itself may lock a phase anew until something was judged by the lock.
-    is_free = phase.lock is None or not phase.has_outcome
-    is_runners_lock = entry.kind == EntryKind.LOCKED and is_free
-    if entry.kind in _HUMAN_KINDS and not is_recorded and not is_runners_lock:
-        return phase
+def _fold_entry(phase: PhaseStatus, entry: Entry) -> PhaseStatus:
+    """Return the phase after one of its entries, which counts."""
+    # 1. What every view shows first, and what binds the phase to its lock.
     override = override_of(entry)
-    if override and is_recorded:
+    if override:
         phase = replace(phase, overrides=(*phase.overrides, override))
     if entry.kind in BINDING_KINDS:
         phase = replace(phase, has_outcome=True)

@@ -78,14 +78,9 @@ def subject_trailers(
 #### what a killed run left
 
 
-def has_unfinished_record(paths: Paths) -> bool:
-    """Return whether a killed run left something that only a run can finish; this is cheap."""
-    if paths.pending.is_dir() and any(paths.pending.iterdir()):
-        return True
-    # No kill removes progress.txt. Where it is missing, a user did that, and it is not repaired.
-    if not (paths.journal.exists() and paths.progress.exists()):
-        return False
-    return paths.progress.stat().st_size != paths.journal.stat().st_size
+def has_pending_record(paths: Paths) -> bool:
+    """Return whether a killed run left a prepared outcome, which only a run can complete."""
+    return paths.pending.is_dir() and any(paths.pending.iterdir())
 
 
 def pending_transactions(paths: Paths) -> list[Transaction]:

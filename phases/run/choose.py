@@ -8,7 +8,7 @@ from phases.base.failpoint import failpoint
 from phases.errors import LimitReachedError, UsageError, WaitingForHumanError
 from phases.plan.schema import Feature, Phase, Plan
 from phases.record.approvals import unrecorded_files
-from phases.record.project import Project, load_unverified
+from phases.record.project import Project, Snapshot, load_unverified, snapshot_problems
 from phases.record.state import FeatureState, PhaseState, State, is_spent, next_step
 from phases.record.steps import (
     AttemptsSpent,
@@ -19,7 +19,7 @@ from phases.record.steps import (
     Step,
     next_commands,
 )
-from phases.record.transaction import has_unfinished_record
+from phases.record.transaction import has_pending_record
 
 
 @dataclass(frozen=True)
@@ -45,16 +45,17 @@ def refuse_early(project: Project, request: RunRequest) -> None:
     is_doubtful = (
         project.probe.is_rewound
         or snapshot.reconciled.problems
+        or snapshot_problems(project, snapshot)
         or unrecorded_files(project.root, snapshot.ledger)
     )
     if not is_doubtful:
-        refuse_waiting(project, snapshot.state, request)
+        refuse_waiting(project, snapshot, request)
 
 
-def refuse_waiting(project: Project, state: State, request: RunRequest) -> None:
+def refuse_waiting(project: Project, snapshot: Snapshot, request: RunRequest) -> None:
     """Turn away a run at a checkpoint, unless a killed run left something to complete."""
-    if not has_unfinished_record(project.paths):
-        _require_not_waiting(project.plan, next_step(project.plan, state), request)
+    if not has_pending_record(project.paths) and not snapshot.reconciled.needs_repair:
+        _require_not_waiting(project.plan, next_step(project.plan, snapshot.state), request)
 
 
 def choose_step(plan: Plan, state: State, request: RunRequest) -> Step:

@@ -15,8 +15,8 @@ from phases.git.tree import CommitTree, Layout
 from phases.judge.committed_gates import gate_digest
 from phases.plan.lock import runner_digest
 from phases.plan.schema import Feature, Plan, canonical_json
-from phases.record.approvals import FOLDER as APPROVALS
 from phases.record.committed_plan import plan_path
+from phases.record.evidence import APPROVALS
 from phases.run.imports import (
     PROBE,
     module_packages,

@@ -39,6 +39,12 @@ def require_same_history(session: Session, commit: str, branch: str | None) -> N
         IntegrityError: it is not, or the record is invalid.
     """
     session.read_again()
+    if session.snapshot.reconciled.pulled:
+        raise IntegrityError(
+            "ledger-moved",
+            "another machine's entries came while this run was at work",
+            hint="python -m phases run --next takes them over and runs the feature again",
+        )
     restore_progress(session)
     repo = session.repo
     is_renamed = branch is not None and not repo.has_ref(branch)

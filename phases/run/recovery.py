@@ -15,13 +15,14 @@ from phases.errors import IntegrityError
 from phases.execution.worker import sweep_staging
 from phases.git.lock_files import clear_stale_locks
 from phases.record import entries
-from phases.record.approvals import FOLDER
+from phases.record.evidence import APPROVALS
 from phases.record.ledger import Entry, EntryKind, Ledger
 from phases.record.reconcile import Reconciled
 from phases.record.state import FeatureState, State
-from phases.record.transaction import has_unfinished_record, pending_transactions
+from phases.record.transaction import has_pending_record, pending_transactions
 from phases.run.preflight import check_repository
 from phases.run.session import Session
+from phases.run.take_over import take_over
 
 KILLED = "the runner was killed before it could record an outcome"
 
@@ -39,6 +40,7 @@ def recover(session: Session, reason: str = KILLED) -> None:
     sweep_staging()
     for folder in _written_folders(paths):
         durable.sweep(folder)
+    take_over(session)
 
     # 2. Outcomes that were prepared completely, and the ledger's two files.
     _set_orphans_aside(session)
@@ -110,10 +112,8 @@ def _will_commit(session: Session) -> bool:
     reconciled = session.snapshot.reconciled
     return bool(
         _running_features(session.state)
-        or reconciled.torn_journal
-        or reconciled.torn_progress
-        or reconciled.restored
-        or has_unfinished_record(session.project.paths)
+        or reconciled.needs_repair
+        or has_pending_record(session.project.paths)
     )
 
 
@@ -127,7 +127,7 @@ def _written_folders(paths: Paths) -> set[Path]:
     results = paths.root / paths.results_name
     folders = {
         paths.root,
-        paths.root / FOLDER,
+        paths.root / APPROVALS,
         paths.runner_lock.parent,
         paths.private,
         results,

@@ -70,7 +70,7 @@ def run_next(project: Project, view: View, request: RunRequest) -> RunSummary:
     """
     refuse_early(project, request)
     with open_session(project, view) as session:
-        refuse_waiting(project, session.state, request)
+        refuse_waiting(project, session.snapshot, request)
         recover(session)
         step = choose_step(session.plan, session.state, request)
         if isinstance(step, Done):

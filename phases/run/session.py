@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from phases.base import durable
 from phases.base.failpoint import failpoint
 from phases.base.text import printable, utc_now
+from phases.errors import IntegrityError
 from phases.execution.process import forward_signals
 from phases.execution.sandbox import Sandbox, choose_sandbox
 from phases.git.one_runner import one_runner
@@ -22,10 +23,11 @@ from phases.git.tree import CommitTree
 from phases.plan.lock import runner_digest
 from phases.plan.schema import Feature, Phase, Plan
 from phases.record import entries, transaction
-from phases.record.approvals import committed_records
 from phases.record.entries import RecordedFile
+from phases.record.evidence import weigh_evidence
 from phases.record.ledger import Entry, EntryKind, Ledger, append_entry, seal_entry
 from phases.record.project import Project, Snapshot, load_verified
+from phases.record.reconcile import Pulled
 from phases.record.state import State, fold_state
 from phases.record.transaction import Transaction, new_txn, subject_trailers
 from phases.run.attempt import AttemptSpec
@@ -151,6 +153,17 @@ class Session:
         """Append RECOVERED: progress.txt had lost entries that the journal had."""
         self._append(EntryKind.RECOVERED, lines)
 
+    def pull(self, pulled: Pulled, commit: str) -> None:
+        """Append PULLED: this machine takes over what another one recorded up to a commit."""
+        self._append(EntryKind.PULLED, pulled.lines(commit))
+        reconciled = replace(self.snapshot.reconciled, pulled=None, has_journal=True)
+        self.snapshot = replace(self.snapshot, reconciled=reconciled)
+
+    def anchor(self, commit: str) -> None:
+        """Move `refs/phases/log` to a commit, unless it is there."""
+        if self.repo.log_ref() != commit:
+            self.repo.move_log_ref(commit)
+
     #### outcomes: entry, files and commit, recorded exactly once
 
     def record(self, spec: AttemptSpec, outcome: Outcome) -> None:
@@ -167,6 +180,11 @@ class Session:
             files={**outcome.files, **self._lock_file(spec.phase)},
             removed=outcome.removed,
         )
+        recorded = self.state.phase(spec.phase.id).feature(spec.feature.id)
+        if recorded.state != outcome.result.state:
+            # Else the feature would run again, without end.
+            message = f"the commit of {spec.feature.id} does not hold entry {entry.seq:04d}"
+            raise IntegrityError("commit-content", message)
         self.results.append(outcome.result)
         self.view.feature_finished(spec.feature.id, outcome.result.state, lines)
 
@@ -210,7 +228,7 @@ class Session:
         ledger, messages = transaction.complete_pending(
             self.project.paths, self.repo, self.snapshot.ledger
         )
-        self._take(ledger)
+        self._take(ledger, is_committed=bool(messages))
         return messages
 
     #### how they are written
@@ -224,7 +242,8 @@ class Session:
     ) -> None:
         entry = self._seal(kind, lines, phase, feature)
         paths = self.project.paths
-        self._take(append_entry(paths.progress, paths.journal, self.snapshot.ledger, entry))
+        ledger = append_entry(paths.progress, paths.journal, self.snapshot.ledger, entry)
+        self._take(ledger, is_committed=False)
 
     def _seal(
         self,
@@ -255,13 +274,17 @@ class Session:
     ) -> None:
         outcome = Transaction(txn, (entry,), message, trailers, files, removed)
         paths = self.project.paths
-        self._take(transaction.commit(paths, self.repo, self.snapshot.ledger, outcome))
+        ledger = transaction.commit(paths, self.repo, self.snapshot.ledger, outcome)
+        self._take(ledger, is_committed=True)
 
     def _lock_file(self, phase: Phase) -> dict[str, bytes]:
         return lock_file(self.project, self.repo, self.snapshot, phase.id)
 
-    def _take(self, ledger: Ledger) -> None:
+    def _take(self, ledger: Ledger, *, is_committed: bool) -> None:
         """Take over a ledger that has grown, and fold the state anew."""
-        records = committed_records(self.repo, ledger)
+        evidence = self.snapshot.evidence
+        if is_committed:
+            evidence = weigh_evidence(self.project.root, ledger, len(ledger.data))
         reconciled = replace(self.snapshot.reconciled, ledger=ledger)
-        self.snapshot = Snapshot(reconciled, fold_state(self.plan, ledger.entries, records))
+        state = fold_state(self.plan, ledger.entries, evidence)
+        self.snapshot = Snapshot(reconciled, state, evidence)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Self
 
+from phases.git.record_history import RecordCommit
 from phases.record import entries
 from phases.record.entries import RecordedFile
-from phases.record.ledger import Ledger, new_header, seal_entry
+from phases.record.evidence import Evidence, ValidDecision
+from phases.record.ledger import Entry, EntryKind, Ledger, new_header, seal_entry
 
 DIGEST = "ab" * 32
 TIME = "2026-11-23T10:12:31Z"
@@ -20,6 +22,11 @@ class Story:
     def __init__(self) -> None:
         self.ledger = Ledger(new_header("Toy"), ())
         self.records: set[str] = set()
+
+    @property
+    def evidence(self) -> Evidence:
+        """What the history says: each entry has its commit, each decision with a record counts."""
+        return evidence_of(self.ledger.entries, self.records)
 
     def add(
         self, kind: str, phase: int | None = None, feature_id: str | None = None, *lines: str
@@ -60,6 +67,25 @@ class Story:
     def decide(self, kind: str, record: str, phase: int = 1, reset: Sequence[str] = ()) -> Self:
         """Append a decision that names a record; it counts once `records` has its digest."""
         return self.add(kind, phase, None, _record_line(record, phase), *entries.reset_lines(reset))
+
+
+def evidence_of(ledger_entries: Sequence[Entry], records: set[str]) -> Evidence:
+    """Return the evidence of a history in which every entry was committed by itself.
+
+    A record that counts is about the phase's newest checkpoint before its entry.
+    """
+    commits, decisions = {}, {}
+    halted: dict[int | None, int] = {}
+    for entry in ledger_entries:
+        trailers = {"Phases-Entry": f"{entry.seq:04d}"}
+        commits[entry.seq] = RecordCommit(COMMIT, COMMIT, (COMMIT,), trailers, {})
+        if entry.kind == EntryKind.HALTED:
+            halted[entry.phase] = entry.seq
+        line = entry.match(entries.RECORD)
+        if line and line["sha256"] in records:
+            checkpoint = halted.get(entry.phase, entry.seq - 1)
+            decisions[entry.seq] = ValidDecision(checkpoint, DIGEST, DIGEST)
+    return Evidence(commits, decisions)
 
 
 def _record_line(sha256: str, phase: int) -> str:

@@ -26,6 +26,7 @@ from phases.git.repo import Repo
 from phases.git.tree import CommitTree, Layout, WorkTree
 from phases.plan.load import parse_plan
 from phases.plan.schema import Plan
+from phases.record.evidence import Evidence
 from phases.record.project import Project, load_unverified, open_project
 from phases.record.state import State, fold_state
 
@@ -235,7 +236,7 @@ def test_a_feature_gets_what_it_needs(halted: Toy, tmp_path: Path) -> None:
         check_inputs(inputs)
 
     # Not verified yet.
-    pending = fold_state(project.plan, (), ())
+    pending = fold_state(project.plan, (), Evidence())
     message = "TOY-001 is pending and has no verified results"
     with pytest.raises(EnvironmentFaultError, match=message):
         resolve_needs(project, pending, tmp_path / "none")

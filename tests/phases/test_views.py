@@ -36,8 +36,8 @@ def two_phases(**defaults: Any) -> Plan:
 def after(story: Story, plan: Plan | None = None) -> tuple[Plan, Snapshot]:
     """Return the toy plan and its state after a story."""
     plan = plan or two_phases()
-    state = fold_state(plan, story.ledger.entries, story.records)
-    return plan, Snapshot(Reconciled(story.ledger), state)
+    state = fold_state(plan, story.ledger.entries, story.evidence)
+    return plan, Snapshot(Reconciled(story.ledger), state, story.evidence)
 
 
 def status_lines(story: Story, *, ascii_only: bool = False) -> list[str]:

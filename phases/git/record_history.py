@@ -1,0 +1,109 @@
+"""The commits that touched the record, read by one plain call of git: who brought which bytes."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from phases.git.probe import GIT_TIMEOUT_S, git_environment, git_options, run_git
+
+_COMMIT = "\x01"
+"""Begins a commit in git's answer; a change of a file begins with a colon."""
+
+
+@dataclass(frozen=True)
+class RecordCommit:
+    """A commit that touched the record."""
+
+    sha: str
+    tree: str
+    parents: tuple[str, ...]
+    trailers: Mapping[str, str]
+    blobs: Mapping[str, str]
+    """Path of the record that it changed -> id of the blob it left there, zeros for none. Empty for
+    a merge, which is never the runner's."""
+
+
+def read_record_history(root: Path, paths: Iterable[str]) -> tuple[RecordCommit, ...]:
+    """Return the commits of HEAD's history that touched files of the record, oldest first.
+
+    A merge is listed only if what it holds is in none of its parents.
+    """
+    # NUL ends every field, since a message holds any other byte.
+    form = f"{_COMMIT}%H%x00%T%x00%P%x00%(trailers:only,unfold)%x00"
+    options = ("--topo-order", "--reverse", "--no-renames", "--raw", "--no-abbrev", "-z")
+    answer = run_git(root, "log", *options, f"--format={form}", "HEAD", "--", *paths)
+    return tuple(_parse_commits(iter(answer.stdout.split("\0"))))
+
+
+def _parse_commits(tokens: Iterator[str]) -> Iterator[RecordCommit]:
+    commit: RecordCommit | None = None
+    blobs: dict[str, str] = {}
+    for token in tokens:
+        token = token.lstrip("\n")  # between a commit and its first change
+        if token.startswith(_COMMIT):
+            if commit is not None:
+                yield commit
+            blobs = {}
+            tree, parents, trailers = next(tokens), next(tokens), next(tokens)
+            sha = token.removeprefix(_COMMIT)
+            commit = RecordCommit(
+                sha, tree, tuple(parents.split()), parse_trailers(trailers), blobs
+            )
+        elif token.startswith(":"):
+            # `:OLD-MODE NEW-MODE OLD-ID NEW-ID STATUS`
+            blobs[next(tokens)] = token.split(" ")[3]
+    if commit is not None:
+        yield commit
+
+
+def parse_trailers(text: str) -> dict[str, str]:
+    """Return the trailers of a message, as git prints them: one `Name: value` a line."""
+    trailers = {}
+    for line in text.split("\n"):
+        name, colon, value = line.partition(":")
+        if colon:
+            trailers[name.strip()] = value.strip()
+    return trailers
+
+
+@dataclass(frozen=True)
+class GitObject:
+    """An object of git."""
+
+    id: str
+    data: bytes
+
+
+def read_objects(root: Path, names: Iterable[str]) -> dict[str, GitObject | None]:
+    """Return name (such as `COMMIT:PATH`) -> its object, by one call of git; None for no object."""
+    objects: dict[str, GitObject | None] = dict.fromkeys(names)
+    asked = [name for name in objects if "\n" not in name]  # git reads one name a line
+    if not asked:
+        return objects
+    process = subprocess.run(
+        ["git", *git_options(), "cat-file", "--batch"],
+        cwd=root,
+        env=git_environment(),
+        input="".join(f"{name}\n" for name in asked).encode("utf-8", "surrogateescape"),
+        capture_output=True,
+        timeout=GIT_TIMEOUT_S,
+        check=False,
+    )
+    rest = process.stdout
+    for name in asked:
+        header, _, rest = rest.partition(b"\n")
+        fields = header.decode("utf-8", "surrogateescape").rsplit(" ", 2)
+        if len(fields) != 3 or not fields[2].isdecimal():
+            continue  # git answered `NAME missing`
+        size = int(fields[2])
+        objects[name] = GitObject(fields[0], rest[:size])
+        rest = rest[size + 1 :]
+    return objects
+
+
+def is_ancestor(root: Path, older: str, newer: str) -> bool:
+    """Return whether `older` is `newer` or an ancestor of it; False if it does not exist."""
+    return run_git(root, "merge-base", "--is-ancestor", older, newer).returncode == 0

@@ -1,0 +1,63 @@
+"""The journal and `refs/phases/log`, which anchor the ledger on the machine that wrote it. Pure.
+
+A clone has neither. The runner makes both, so one without the other was taken away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from phases.git.probe import LOG_REF, Probe
+from phases.record import entries
+from phases.record.evidence import Evidence
+from phases.record.ledger import EntryKind, Ledger, Problem
+from phases.record.reconcile import Reconciled
+
+
+def pulled_commit(ledger: Ledger) -> str | None:
+    """Return the commit up to which this or another machine last took entries over, or None."""
+    commit = None
+    for entry in ledger.entries:
+        pulled = entry.match(entries.PULLED)
+        if entry.kind == EntryKind.PULLED and pulled:
+            commit = pulled["commit"]
+    return commit
+
+
+def anchor_problems(
+    probe: Probe, reconciled: Reconciled, evidence: Evidence, pending: Collection[str]
+) -> tuple[Problem, ...]:
+    """Return what is wrong with journal and ref: at most one problem.
+
+    Args:
+        probe: the repository.
+        reconciled: progress.txt, journal and HEAD, compared.
+        evidence: what the history says of the ledger.
+        pending: transactions that a killed run had prepared; the next run moves the ref for them.
+    """
+    newest, log = evidence.newest, probe.log
+    # 1. A ref without a journal.
+    if not reconciled.has_journal:
+        if log is None:
+            return ()
+        message = (
+            f"{LOG_REF} names commit {log[:12]}, and there is no journal in "
+            f"{probe.common_dir / 'phases'}: it was removed, or this is a mirror clone"
+        )
+        hint = (
+            f"only if this repository is a copy in which the runner never ran: "
+            f"`git update-ref -d {LOG_REF}`"
+        )
+        return (Problem("journal-missing", None, message, hint),)
+
+    # 2. The ref is at the runner's newest commit, or the next run moves it there.
+    if newest is None or log == newest.sha or reconciled.pulled:
+        return ()
+    is_pending = newest.trailers.get("Phases-Txn") in pending
+    if is_pending or newest.sha == pulled_commit(reconciled.ledger):
+        return ()
+    code, actual = "log-ref-moved", f"it names {(log or '')[:12]}"
+    if log is None:
+        code, actual = "log-ref-missing", "it does not exist"
+    message = f"{LOG_REF} is not the runner's newest commit {newest.sha[:12]}: {actual}"
+    return (Problem(code, None, message, f"`git update-ref {LOG_REF} {newest.sha}`"),)
