@@ -41,8 +41,8 @@ def read_record_history(root: Path, paths: Iterable[str]) -> tuple[RecordCommit,
 def _parse_commits(tokens: Iterator[str]) -> Iterator[RecordCommit]:
     commit: RecordCommit | None = None
     blobs: dict[str, str] = {}
-    for token in tokens:
-        token = token.lstrip("\n")  # between a commit and its first change
+    for line in tokens:
+        token = line.lstrip("\n")  # one is between a commit and its first change
         if token.startswith(_COMMIT):
             if commit is not None:
                 yield commit

@@ -35,7 +35,7 @@ def anchor_problems(
         evidence: what the history says of the ledger.
         pending: transactions that a killed run had prepared; the next run moves the ref for them.
     """
-    newest, log = evidence.newest, probe.log
+    log, pulled = probe.log, reconciled.pulled
     # 1. A ref without a journal.
     if not reconciled.has_journal:
         if log is None:
@@ -50,14 +50,20 @@ def anchor_problems(
         )
         return (Problem("journal-missing", None, message, hint),)
 
-    # 2. The ref is at the runner's newest commit, or the next run moves it there.
-    if newest is None or log == newest.sha or reconciled.pulled:
+    # 2. The ref is at the newest commit whose entries the journal has, or the next run moves it.
+    newest = evidence.newest_before(pulled.first) if pulled else evidence.newest
+    if newest is None or log == newest.sha:
         return ()
     is_pending = newest.trailers.get("Phases-Txn") in pending
     if is_pending or newest.sha == pulled_commit(reconciled.ledger):
         return ()
-    code, actual = "log-ref-moved", f"it names {(log or '')[:12]}"
-    if log is None:
-        code, actual = "log-ref-missing", "it does not exist"
+    actual = f"it names {log[:12]}" if log else "it does not exist"
     message = f"{LOG_REF} is not the runner's newest commit {newest.sha[:12]}: {actual}"
+    if pulled and log in {commit.sha for commit in evidence.commits.values()}:
+        message = (
+            f"the journal lacks entries from {pulled.first:04d} on, which the runner recorded here "
+            f"in commit {log[:12]}"
+        )
+        return (Problem("journal-lacks-commit", pulled.first, message),)
+    code = "log-ref-moved" if log else "log-ref-missing"
     return (Problem(code, None, message, f"`git update-ref {LOG_REF} {newest.sha}`"),)

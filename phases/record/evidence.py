@@ -66,6 +66,11 @@ class Evidence:
         """The runner's newest commit in HEAD's history."""
         return self.commits[max(self.commits)] if self.commits else None
 
+    def newest_before(self, number: int) -> RecordCommit | None:
+        """Return the runner's newest commit that ends before an entry."""
+        numbers = [seq for seq in self.commits if seq < number and self.ends_commit(seq)]
+        return self.commits[max(numbers)] if numbers else None
+
 
 def weigh_evidence(root: Path, ledger: Ledger, committed_bytes: int) -> Evidence:
     """Return what HEAD's history says of the ledger.

@@ -14,18 +14,25 @@ from phases.base.failpoint import failpoint
 from phases.base.paths import Paths
 from phases.errors import IntegrityError
 from phases.record.anchor import pulled_commit
+from phases.record.ledger import EntryKind
 from phases.record.project import Project, Snapshot
 from phases.record.reconcile import Pulled
+from phases.record.transaction import pending_transactions
 from phases.run.session import Session
 
 
 def take_over(session: Session) -> None:
     """Append PULLED where HEAD has entries that the journal lacks, and move the ref to them.
 
+    A decision that a killed command had prepared takes them over itself.
+
     Raises:
         IntegrityError: the record does not pass the audit; nothing was changed.
     """
     pulled = session.snapshot.reconciled.pulled
+    prepared = pending_transactions(session.project.paths)
+    if any(each.entries[0].kind == EntryKind.PULLED for each in prepared):
+        return
     if pulled is not None:
         commit = require_pullable(session.project, session.snapshot)
         keep_set_aside(session.project.paths, pulled)

@@ -11,7 +11,7 @@ from phases.base.text import format_count, printable
 from phases.plan.schema import Plan
 from phases.record import entries
 from phases.record.overrides import Override
-from phases.record.project import Project, Snapshot, rewound_error
+from phases.record.project import Project, Snapshot, rewound_error, snapshot_problems
 from phases.record.state import FeatureState, FeatureStatus, PhaseState, PhaseStatus, next_step
 from phases.record.steps import (
     AttemptsSpent,
@@ -244,10 +244,21 @@ def _feature_line(feature: FeatureStatus) -> str:
 
 def record_warnings(project: Project, snapshot: Snapshot) -> list[str]:
     """Return what is invalid in the record, as far as views look: they warn and never refuse."""
+    # 1. The history, the ledger, then what anchors it and its decisions.
     warnings = []
+    problems = snapshot.reconciled.problems
     if project.probe.is_rewound:
         error = rewound_error(project)
         warnings.append(f"warning: {error.code}: {error}\nnext: {error.hint}")
-    for problem in snapshot.reconciled.problems:
-        warnings.append(f"warning: {problem.code}: {problem.message}")
+    elif not problems:
+        problems = snapshot_problems(project, snapshot)
+    for problem in problems:
+        entry = f" (entry {problem.entry:04d})" if problem.entry else ""
+        warnings.append(f"warning: {problem.code}: {problem.message}{entry}")
+
+    # 2. What is as it should be, and not obvious.
+    pulled = snapshot.reconciled.pulled
+    if pulled and snapshot.reconciled.has_journal:
+        entries_text = f"entries {pulled.first:04d} to {pulled.last:04d} were recorded elsewhere"
+        warnings.append(f"note: {entries_text}; the next run or decision takes them over")
     return warnings

@@ -1,0 +1,210 @@
+"""Two machines take turns: what one recorded and pushed, the other pulls and takes over (I-50)."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from forging import audit_codes, forge_commit, forge_entry
+from invariants import violations
+from quick import Quick, plan
+from terminal_user import as_asked, at_terminal
+
+Machines = tuple[Quick, Quick]
+
+
+def decide(quick: Quick, *words: str) -> None:
+    env = {"TMPDIR": str(quick.temporary)}
+    code, screen = at_terminal(quick.root, *words, answer=as_asked, env=env)
+    assert code == 0, screen
+
+
+def push(quick: Quick) -> None:
+    quick.git("push", "-q", "origin", "main")
+
+
+def pull(quick: Quick) -> None:
+    quick.git("pull", "-q", "--ff-only", "origin", "main")
+
+
+def assert_whole(quick: Quick) -> None:
+    """Check that nothing is invalid and that no view warns."""
+    quick.assert_audit_is_clean()
+    assert "warning: " not in quick.call("status").stderr
+    assert violations(quick.root) == []
+
+
+def make_machine(origin: Path, folder: Path) -> Quick:
+    """Return another machine: a clone with a folder of its own for temporary files."""
+    machine = Quick.__new__(Quick)
+    machine.root = folder / "quick"
+    folder.mkdir()
+    machine.temporary.mkdir()
+    origin_name = str(origin)
+    Quick.git(_At(folder), "clone", "-q", origin_name, str(machine.root))
+    machine.git("config", "user.name", "Another Person")
+    machine.git("config", "user.email", "another@example.org")
+    return machine
+
+
+class _At(Quick):
+    """A folder to run git in."""
+
+    def __init__(self, root: Path):
+        self.root = root
+
+
+@pytest.fixture(scope="session")
+def _origin(tmp_path_factory: pytest.TempPathFactory) -> Machines:
+    """One machine has run phase 1 and pushed it; the other is a clone of that."""
+    folder = tmp_path_factory.mktemp("machines")
+    first = Quick(folder / "first" / "quick", plan(phases=3))
+    first.git("clone", "-q", "--bare", str(first.root), str(folder / "origin.git"))
+    first.git("remote", "add", "origin", str(folder / "origin.git"))
+    first.run("run", "--next")
+    push(first)
+    second = make_machine(folder / "origin.git", folder / "second")
+    shutil.copytree(first.root / ".phases/artifacts", second.root / ".phases/artifacts")
+    return first, second
+
+
+@pytest.fixture
+def machines(_origin: Machines, tmp_path: Path) -> Machines:
+    """Return copies of both machines, and of what they push to."""
+    first, second = _origin
+    bare = tmp_path / "origin.git"
+    first.git("clone", "-q", "--bare", str(first.root.parents[1] / "origin.git"), str(bare))
+    copies = []
+    for name, quick in (("first", first), ("second", second)):
+        (tmp_path / name).mkdir()
+        copy = quick.copy(tmp_path / name / "quick")
+        copy.git("remote", "set-url", "origin", str(bare))
+        copies.append(copy)
+    return copies[0], copies[1]
+
+
+def test_two_machines_take_turns_i_50(machines: Machines) -> None:
+    first, second = machines
+    # 1. The second approves what the first ran, and runs on.
+    decide(second, "approve", "1")
+    assert "PULLED" in second.progress
+    second.run("run", "--next")
+    push(second)
+    assert_whole(second)
+
+    # 2. The first pulls. Nothing is invalid; it approves at the checkpoint as it is, and goes on.
+    pull(first)
+    assert "note: entries 0006 to 0011 were recorded elsewhere" in first.call("status").stderr
+    assert_whole(first)
+    decide(first, "approve", "2")
+    first.run("run", "--next")
+    assert first.states() == {"Q-001": "verified", "Q-002": "verified", "Q-003": "verified"}
+    assert_whole(first)
+    push(first)
+
+    # 3. And back.
+    pull(second)
+    decide(second, "reject", "3", "--reason", "once more")
+    second.run("run", "--next")
+    assert_whole(second)
+    assert second.progress.count("· PULLED\n") == 3
+
+
+def test_a_run_takes_over_what_was_pulled(machines: Machines) -> None:
+    first, second = machines
+    decide(second, "approve", "1")
+    push(second)
+    pull(first)
+    first.run("run", "--next")
+    lines = first.progress.partition("· PULLED\n")[2].partition("\n")[0]
+    assert lines.startswith("- entries 0001 to 0005 were recorded elsewhere")
+    assert_whole(first)
+
+
+@pytest.mark.parametrize("name", ["pulled", "journalled", "entered", "recovered", "lock_written"])
+def test_a_kill_while_entries_are_taken_over_is_recovered(machines: Machines, name: str) -> None:
+    first, second = machines
+    decide(second, "approve", "1")
+    push(second)
+    pull(first)
+    first.run("run", "--next", env={"PHASES_FAILPOINT": f"{name}:kill"}, code=-9)
+    assert "warning: log-ref" not in first.call("status").stderr
+    first.run("run", "--next")
+    assert_whole(first)
+    assert first.progress.count("· PULLED\n") == 2
+
+
+@pytest.mark.parametrize("name", ["decided", "prepared", "journalled", "committed", "withdrawn"])
+def test_a_kill_while_a_decision_takes_over_is_recovered(machines: Machines, name: str) -> None:
+    _, second = machines
+    env = {"TMPDIR": str(second.temporary), "PHASES_FAILPOINT": f"{name}:kill"}
+    at_terminal(second.root, "approve", "1", answer=as_asked, env=env)
+    second.run("run", "--next", code=4 if name == "decided" else 0)
+    assert_whole(second)
+
+
+def test_an_unfinished_run_of_this_machine_is_set_aside(machines: Machines) -> None:
+    # 1. The first was killed after STARTED; the second goes on; the first gives its edits up.
+    first, second = machines
+    first.run(
+        "run", "--feature", "Q-001", "--force", env={"PHASES_FAILPOINT": "started:kill"}, code=-9
+    )
+    decide(second, "approve", "1")
+    push(second)
+    first.git("checkout", "-q", "--", "progress.txt")
+    pull(first)
+    assert_whole(first)
+
+    # 2. What it had begun is kept, and named.
+    first.run("run", "--next")
+    assert "set aside 1 entries of this machine that no commit had" in first.progress
+    kept = list((first.root / ".phases/quarantine/.set-aside").iterdir())
+    assert len(kept) == 1
+    assert "STARTED" in kept[0].read_text()
+    assert_whole(first)
+
+
+def test_what_does_not_check_out_is_not_taken_over(machines: Machines) -> None:
+    first, second = machines
+    decide(second, "approve", "1")
+    forged = forge_entry(second, "VERIFIED", ["measured nothing"], phase=2, feature="Q-002")
+    forge_commit(second, forged)
+    push(second)
+    before = first.record_contents()
+    pull(first)
+    refused = first.call("run", "--next", code=3)
+    assert "does not pass the audit" in refused.stderr
+    assert first.record_contents()[2] == before[2]
+    assert audit_codes(first)
+
+
+def test_a_journal_that_was_cut_is_no_pull(waiting: Quick) -> None:
+    """The control: the runner itself recorded here what the journal lacks."""
+    journal = waiting.root / ".git/phases/journal"
+    text = journal.read_text()
+    journal.write_text(text[: text.rindex("\n### ")])
+    assert "journal-lacks-commit" in audit_codes(waiting)
+    waiting.call("run", "--next", code=3)
+
+
+def test_a_fork_is_not_taken_over(machines: Machines) -> None:
+    """Both went on: what the second pushed is not the first's history."""
+    first, second = machines
+    decide(first, "approve", "1")
+    decide(second, "reject", "1", "--reason", "not yet")
+    push(second)
+    first.git("fetch", "-q", "origin")
+    first.git("reset", "-q", "--hard", "origin/main")
+    report = json.loads(first.call("audit", "--json", code=3).stdout)
+    assert {item["code"] for item in report["findings"]} & {"history-rewound"}
+    first.call("run", "--next", code=3)
+
+
+def test_a_new_clone_says_where_the_record_was_made(machines: Machines) -> None:
+    _, second = machines
+    assert_whole(second)
+    second.run("run", "--feature", "Q-001", "--force")
+    assert "entries 0001 to 0005 were recorded elsewhere" in second.progress
+    assert_whole(second)
