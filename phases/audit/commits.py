@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from phases.audit.findings import Finding, Report, Severity
 from phases.git.repo import Commit, Repo
@@ -21,17 +22,20 @@ def check_commits(repo: Repo, report: Report, ledger: Ledger) -> dict[int, Commi
     previous = b""
     last_recorded = 0  # by the runner
     last_committed = 0  # by anyone
+    deletion: Finding | None = None  # an error until a later commit brings the same text back
     for commit in reversed(list(repo.history(paths=["progress.txt"]))):
         # 1. progress.txt exists, and begins with the version before.
         data = repo.blob(commit.sha, "progress.txt")
         if data is None:
-            message = "progress.txt was deleted here"
-            report.findings.append(Finding("ledger-deleted", message, commit=commit.sha))
+            deletion = Finding("ledger-deleted", "progress.txt was deleted here", commit=commit.sha)
             continue
         committed = parse_ledger(data).entries
         if not committed:
             previous = b""
             continue
+        if deletion is not None:
+            report.findings.append(replace(deletion, severity=Severity.WARNING))
+            deletion = None
         if not data.startswith(previous):
             message = "progress.txt does not begin with the version before"
             report.findings.append(Finding("ledger-rewritten", message, commit=commit.sha))
@@ -50,6 +54,8 @@ def check_commits(repo: Repo, report: Report, ledger: Ledger) -> dict[int, Commi
             new = [entry for entry in committed if entry.seq > last_committed]
             report.findings += _untrailed_findings(commit, new)
         last_committed = max(last_committed, committed[-1].seq)
+    if deletion is not None:
+        report.findings.append(deletion)
     return recorded_by
 
 

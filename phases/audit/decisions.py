@@ -28,6 +28,8 @@ def check_approvals(project: Project, repo: Repo, report: Report, snapshot: Snap
 
     # 2. Decisions that do not count.
     for problem in (*snapshot.evidence.problems, *snapshot.state.problems):
+        if problem.code == "commit-untrailed":
+            continue  # found already, where the commits are checked
         line = ledger.entries[(problem.entry or 1) - 1].match(entries.RECORD)
         report.findings.append(
             Finding(

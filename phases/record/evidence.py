@@ -24,7 +24,7 @@ from phases.git.record_history import (
 )
 from phases.record import entries
 from phases.record.decision_record import DecisionRecord, DecisionResult
-from phases.record.ledger import Entry, EntryKind, Ledger, Problem
+from phases.record.ledger import UNFINISHED, Entry, EntryKind, Ledger, Problem
 from phases.record.statement import DocumentError, find_descriptor
 
 APPROVALS = "prd/approvals"
@@ -86,8 +86,11 @@ def weigh_evidence(root: Path, ledger: Ledger, committed_bytes: int) -> Evidence
     history = read_record_history(root, ("progress.txt", APPROVALS))
     commits = _recording_commits(history, ledger)
     committed = _count_entries(ledger, committed_bytes)
-    check = _DecisionCheck(root, ledger, history, commits)
+    check = _DecisionCheck(root, ledger, commits)
     decisions, problems = check.run(ledger.entries[:committed])
+    untrailed = _untrailed_outcome(ledger.entries[:committed], history, commits)
+    if untrailed:
+        problems = [untrailed, *problems]
     return Evidence(commits, decisions, tuple(problems))
 
 
@@ -119,6 +122,28 @@ def _recording_commits(history: Sequence[RecordCommit], ledger: Ledger) -> dict[
             commits[seq] = end
         recorded = entry.seq
     return commits
+
+
+def _untrailed_outcome(
+    committed: Iterable[Entry],
+    history: Sequence[RecordCommit],
+    commits: Mapping[int, RecordCommit],
+) -> Problem | None:
+    """Return that an outcome came with a commit that is not the runner's; None if none did."""
+    for entry in committed:
+        if entry.seq in commits or entry.kind in UNFINISHED:
+            continue
+        runners = {commit.sha for commit in commits.values()}
+        others = [commit for commit in history if commit.sha not in runners]
+        bringing = [commit for commit in others if "progress.txt" in commit.blobs]
+        message = f"{entry.kind} came with a commit without the runner's trailers"
+        hint = ""
+        if bringing:
+            sha = bringing[-1].sha[:12]
+            message += f": commit {sha} was made, amended or rebased by a user"
+            hint = f"git reset --soft {sha}~1, then python -m phases run --next commits it anew"
+        return Problem("commit-untrailed", entry.seq, message, hint)
+    return None
 
 
 def _count_entries(ledger: Ledger, size: int) -> int:
@@ -155,7 +180,6 @@ class _DecisionCheck:
 
     root: Path
     ledger: Ledger
-    history: Sequence[RecordCommit]
     commits: Mapping[int, RecordCommit]
 
     def run(self, committed: Iterable[Entry]) -> tuple[dict[int, ValidDecision], list[Problem]]:
@@ -199,17 +223,13 @@ class _DecisionCheck:
         def problem(code: str, message: str) -> Problem:
             return Problem(code, entry.seq, f"{path}: {message}")
 
-        # 1. One commit of the runner's brought the entry and the record, and no other touched it.
+        # 1. One commit of the runner's brought the entry and the record.
         commit = self.commits.get(entry.seq)
         if commit is None:
             message = f"no commit of the runner's holds the {entry.kind} entry that names it"
             return problem("approval-missing", message)
-        touched_by = [past.sha for past in self.history if path in past.blobs]
-        if touched_by != [commit.sha]:
-            others = [sha[:12] for sha in touched_by if sha != commit.sha]
+        if path not in commit.blobs:
             message = f"commit {commit.sha[:12]} did not bring this record, its entry names it"
-            if commit.sha in touched_by:
-                message = f"changed again by commit {others[0]}"
             return problem("approval-missing", message)
 
         # 2. These are its bytes, in that commit and in the work tree.

@@ -125,6 +125,12 @@ def load_verified(project: Project, repo: Repo) -> Snapshot:
     project = replace(project, probe=probe_repository(project.root))  # HEAD may have moved
     if project.probe.is_rewound:
         raise rewound_error(project)
+    if project.probe.log and project.probe.progress is None:
+        raise IntegrityError(
+            "ledger-deleted",
+            f"HEAD has no progress.txt; the runner's commit {project.probe.log[:12]} has it",
+            hint="git log -1 --diff-filter=D -- progress.txt names the commit; git revert it",
+        )
     reconciled = reconcile_project(project, repo)
     raise_first_problem(reconciled.problems)
     ledger = reconciled.ledger
@@ -136,7 +142,10 @@ def load_verified(project: Project, repo: Repo) -> Snapshot:
             hint=f"move {unrecorded[0]} out of the repository",
         )
     snapshot = take_snapshot(project, reconciled)
-    raise_first_problem(snapshot_problems(project, snapshot))
+    for problem in snapshot_problems(project, snapshot):
+        entry = f"entry {problem.entry:04d}: " if problem.entry else ""
+        hint = problem.hint or "python -m phases audit lists all of it"
+        raise IntegrityError(problem.code, f"{entry}{problem.message}", hint=hint)
     return snapshot
 
 

@@ -217,7 +217,7 @@ LEDGER = {
         "chain-prev",
         3,
     ),
-    "progress.txt deleted": (remove("progress.txt"), "ledger-deleted", 4),
+    "progress.txt deleted": (remove("progress.txt"), "ledger-deleted", 3),
 }
 HISTORY = {
     "the last commit dropped": (
@@ -240,7 +240,7 @@ HISTORY = {
     ),
 }
 COMMITTED = {
-    "trailers taken away": (remove_trailers, "commit-untrailed", 4),
+    "trailers taken away": (remove_trailers, "commit-untrailed", 3),
     "everything rewritten and committed": (
         rewrite(progress, journal, commit=True),
         "ledger-rewritten",
@@ -458,8 +458,8 @@ APPROVALS = {
         "approval-unrecorded",
         3,
     ),
-    "record deleted": (remove("prd/approvals/phase-1.1.json"), "approval-missing", 4),
-    "no trailers": (remove_trailers, "approval-missing", 4),
+    "record deleted": (remove("prd/approvals/phase-1.1.json"), "approval-missing", 3),
+    "no trailers": (remove_trailers, "approval-missing", 3),
     "approval dropped": (
         lambda toy: toy.git("reset", "-q", "--hard", "HEAD~1"),
         "history-rewound",
@@ -523,10 +523,10 @@ def test_a_rejection_does_not_count_as_an_approval(halted: Toy) -> None:
     halted.git("update-ref", "refs/phases/log", "HEAD")
     code, report = run_audit(halted)
     assert code == 3
-    assert "approval-missing" in codes(report)
+    assert "approval-invalid" in codes(report)
     status = json.loads(halted.call("status", "--json").stdout)
     assert status["phases"][0]["state"] == "awaiting_approval"
-    assert halted.call("run", "--next", code=None).code in (3, 4)
+    halted.call("run", "--next", code=3)
 
 
 WITHOUT_MEASUREMENTS = """
