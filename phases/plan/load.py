@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from phases.base import strict_json
+from phases.base.text import printable
 from phases.errors import InvalidPlanError
 from phases.plan.schema import CACHE_PREFIX, MAX_BYTES, Feature, Gate, Input, Phase, Plan
 
@@ -24,6 +25,21 @@ _RESERVED = re.compile(
 )
 """Variables by which a plan would reach into the runner, its gates or their libraries."""
 _GATE_PATH = re.compile(r"gates/(\w+/)*test_\w+\.py")
+
+MAX_PART = 200
+"""Bytes of a name in a path that the runner writes: file systems allow 255, and it adds some."""
+_RUNNERS_FOLDERS = ("prd", "gates", ".git", ".phases", "progress.txt")
+"""What is the runner's at the top of the repository, or git's."""
+_GITS_NAMES = re.compile(r"(?i)\.git|git~1|\.git(attributes|ignore|modules)")
+"""Names that mean something to git in every folder, the short name that Windows gives included."""
+_RUNNERS_IDS = re.compile(
+    r"(?i)phase-\d+(-setup)?|attempts|runner\.log(\.\d+)?|approval|defaults|phase|results|exit"
+)
+"""Folders of phases and attempts, the debug log, parts of a plan lock: no feature's ids."""
+_RUNNERS_MATERIALS = re.compile(r"git|runner|code|`.*|[^/]*:.*")
+"""Names that receipts and plan locks give to other things than a config."""
+_ENTRY_PARTS = ("### ", "- chain prev=")
+"""What an entry of progress.txt begins and ends with: its header has neither."""
 
 
 #### reading
@@ -50,12 +66,16 @@ def load_plan(root: Path) -> Plan:
     try:
         plan = parse_plan(path.read_bytes())
     except ValidationError as error:
-        raise InvalidPlanError(name, [_schema_problem(item) for item in error.errors()]) from None
+        raise InvalidPlanError(name, _schema_problems(error)) from None
     except strict_json.StrictJsonError as error:
         raise InvalidPlanError(name, [str(error)]) from None
 
     # 2. What its parts say of each other, and what they refer to.
-    problems = [*_plan_problems(plan), *_file_problems(plan, root)]
+    problems = list(_plan_problems(plan))
+    try:
+        problems += _file_problems(plan, root)
+    except OSError as error:  # a name that is too long for the file system
+        problems.append(f"{printable(str(error.filename))}: {error.strerror}")
     if problems:
         raise InvalidPlanError(name, problems)
     return plan
@@ -82,6 +102,16 @@ def module_file(root: Path, module: str) -> Path | None:
     return None
 
 
+def _schema_problems(error: ValidationError) -> list[str]:
+    """Return all of pydantic's errors as problems."""
+    problems = []
+    for item in error.errors():
+        # Of a list whose items are all invalid pydantic says that it is too short as well.
+        if item["type"] != "too_short" or not item["input"]:
+            problems.append(_schema_problem(item))
+    return problems
+
+
 def _schema_problem(error: Any) -> str:
     """Return one of pydantic's errors as a problem."""
     location = ""
@@ -89,7 +119,7 @@ def _schema_problem(error: Any) -> str:
         if isinstance(part, int):
             location += f"[{part}]"
         else:
-            location += f".{part}"
+            location += f".{printable(part)}"
     location = location.removeprefix(".") or "the document"
     value = repr(error["input"])
     if len(value) > MAX_SHOWN:
@@ -102,8 +132,10 @@ def _schema_problem(error: Any) -> str:
 
 
 def _plan_problems(plan: Plan) -> Iterator[str]:
-    # 1. Names that must be unique.
-    yield from _path_problems("results", plan.results)
+    # 1. Names that must be unique, and names that are taken.
+    yield from _project_problems(plan.project)
+    yield from _results_problems(plan)
+    yield from _publish_problems(plan)
     yield from _duplicates("inputs", [item.name for item in plan.inputs])
     for name in plan.defaults.env:
         if _RESERVED.fullmatch(name):
@@ -115,6 +147,7 @@ def _plan_problems(plan: Plan) -> Iterator[str]:
     for phase in plan.phases:
         feature_ids += [feature.id for feature in phase.features]
     yield from _duplicates("features", feature_ids)
+    yield from _case_problems("features", feature_ids)
 
     # 2. The order of phases.
     for index, phase in enumerate(plan.phases):
@@ -147,6 +180,8 @@ def _feature_problems(
         inputs: names of the plan's inputs.
         allowed_needs: ids of the features that it may need.
     """
+    if _RUNNERS_IDS.fullmatch(feature.id):
+        yield f"{location}.id: got {feature.id!r}; expected an id that the runner does not use"
     for name in feature.inputs:
         if name not in inputs:
             names = ", ".join(sorted(inputs)) or "none"
@@ -160,10 +195,65 @@ def _feature_problems(
         yield from _path_problems(f"{location}.outputs", pattern)
     for exemption in feature.exempt:
         yield from _path_problems(f"{location}.exempt", exemption.files)
-    for target in feature.publish.values():
+    yield from _published_path_problems(location, feature)
+
+
+def _published_path_problems(location: str, feature: Feature) -> Iterator[str]:
+    for output, target in feature.publish.items():
+        if {"*", "?"} & set(output) or not _is_exact(output):
+            yield f"{location}.publish: got {output!r}; expected the path of one output"
         if not target.startswith("docs/"):
             yield f"{location}.publish: got {target!r}; expected a path below docs/"
-        yield from _path_problems(f"{location}.publish", target)
+        yield from _written_path_problems(f"{location}.publish", target)
+
+
+def _project_problems(project: str) -> Iterator[str]:
+    for part in _ENTRY_PARTS:
+        if part in project:
+            yield f"project: got {project!r}; expected a name without {part!r}: an entry has it"
+
+
+def _results_problems(plan: Plan) -> Iterator[str]:
+    """Yield why a folder cannot be the runner's own."""
+    # 1. A path that git, plan and ledger spell alike, and none of the runner's other files.
+    results = plan.results
+    yield from _written_path_problems("results", results)
+    if results.split("/")[0].casefold() in _RUNNERS_FOLDERS:
+        names = ", ".join(_RUNNERS_FOLDERS)
+        yield f"results: got {results!r}; expected a folder outside {names}"
+
+    # 2. What runs is not inside: results are no code, and outputs of an attempt replace the last.
+    for phase in plan.phases:
+        for feature in phase.features:
+            module = (feature.module or "").replace(".", "/")
+            for path in filter(None, (module, feature.config)):
+                if f"{PurePosixPath(path)}/".startswith(f"{results}/"):
+                    yield f"results: got {results!r}; {path} of {feature.id} is inside"
+
+
+def _publish_problems(plan: Plan) -> Iterator[str]:
+    """Yield published paths that are the runner's, or that two outputs would share."""
+    targets: list[str] = []
+    for phase in plan.phases:
+        for feature in phase.features:
+            targets += feature.publish.values()
+    for target in targets:
+        if f"{target}/".casefold().startswith(f"{plan.results}/".casefold()):
+            yield f"publish: got {target!r}; expected a path outside {plan.results}/, the results"
+    yield from _duplicates("publish", targets)
+    yield from _case_problems("publish", targets)
+    folders = {str(parent) for target in targets for parent in PurePosixPath(target).parents}
+    for target in sorted(folders & set(targets)):
+        yield f"publish: got {target!r} as a file and as a folder; expected one of them"
+
+
+def _case_problems(location: str, names: list[str]) -> Iterator[str]:
+    """Yield names that differ only by case: on many file systems they are one file."""
+    spellings: dict[str, str] = {}
+    for name in dict.fromkeys(names):
+        other = spellings.setdefault(name.casefold(), name)
+        if other != name:
+            yield f"{location}: got {other!r} and {name!r}; expected names that differ by more"
 
 
 def _duplicates(location: str, names: list[str]) -> Iterator[str]:
@@ -193,17 +283,43 @@ def _circular_needs(location: str, phase: Phase) -> Iterator[str]:
 def _path_problems(location: str, path: str) -> Iterator[str]:
     parts = PurePosixPath(path).parts
     is_outside = path.startswith(("/", "~")) or "\\" in path or ".." in parts
-    if is_outside or not parts or parts[0] == ".git":
+    if is_outside or not parts or parts[0].casefold() == ".git":
         yield (
             f"{location}: got {path!r}; expected a relative path inside the repository, "
             "without '..'"
         )
 
 
+def _written_path_problems(location: str, path: str) -> Iterator[str]:
+    """Yield why the runner cannot write and commit a path."""
+    problems = list(_path_problems(location, path))
+    yield from problems
+    if problems:
+        return
+    if not _is_exact(path):
+        yield f"{location}: got {path!r}; expected {PurePosixPath(path).as_posix()!r}"
+    for part in path.split("/"):
+        if _GITS_NAMES.fullmatch(part):
+            yield f"{location}: got {path!r}; expected a path without {part!r}, which is git's"
+        if part != part.strip():
+            yield f"{location}: got {path!r}; expected no blank at the ends of {part!r}"
+        if len(part.encode()) > MAX_PART:
+            yield f"{location}: got {path!r}; expected at most {MAX_PART} bytes between slashes"
+
+
+def _is_exact(path: str) -> bool:
+    """Return whether a path is spelt as git spells it: no `.`, no empty part."""
+    return PurePosixPath(path).as_posix() == path
+
+
 #### problems with what the document refers to
 
 
 def _file_problems(plan: Plan, root: Path) -> Iterator[str]:
+    results = root / plan.results
+    for path in (results, *results.parents):
+        if path.exists() and not path.is_dir():
+            yield f"results: got {plan.results!r}; {path.name} is a file; expected a folder"
     for index, item in enumerate(plan.inputs):
         yield from _input_problems(f"inputs[{index}]", item, root)
     for number, phase in enumerate(plan.phases):
@@ -221,8 +337,13 @@ def _feature_file_problems(location: str, feature: Feature, root: Path) -> Itera
         file = feature.module.replace(".", "/") + ".py"
         yield f"{location}.module: got {feature.module!r}; expected a module with the file {file}"
     if feature.config:
+        if _RUNNERS_MATERIALS.fullmatch(feature.config):
+            yield f"{location}.config: got {feature.config!r}; expected a name like lab/count.yaml"
         yield from _missing_file(f"{location}.config", feature.config, root)
     yield from _gate_problems(f"{location}.gate", feature.gate, root)
+    for target in feature.publish.values():
+        if (root / target).is_dir():
+            yield f"{location}.publish: got {target!r}, which is a folder; expected a file"
 
 
 def _input_problems(location: str, item: Input, root: Path) -> Iterator[str]:

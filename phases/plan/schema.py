@@ -12,7 +12,16 @@ from enum import StrEnum
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
+
+from phases.base.text import line_problem
 
 # No plugin of another package may change how a plan is read; and to look for plugins, pydantic
 # would open the metadata of every installed package.
@@ -22,18 +31,36 @@ FEATURE_ID = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 MODULE = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$"
 CACHE_PREFIX = "$PHASES_CACHE/"
 MAX_BYTES = 1 << 20
+MAX_LINE = 2000  # characters
+MAX_TITLE = 200
+"""Characters of what an approver types or a commit's subject begins with: a terminal reads lines of
+at most 4095 bytes."""
 
 FeatureId = Annotated[str, StringConstraints(pattern=FEATURE_ID)]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
-ModuleName = Annotated[str, StringConstraints(pattern=MODULE)]
 VariableName = Annotated[str, StringConstraints(pattern=r"^[A-Z_][A-Z0-9_]*$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-Line = Annotated[
-    str, StringConstraints(min_length=1, max_length=2000, pattern=r"^[^\x00-\x1f\x7f]+$")
+RawLine = Annotated[
+    str, StringConstraints(min_length=1, max_length=MAX_LINE, pattern=r"^[^\x00-\x1f\x7f]+$")
 ]
+"""One line as it is: a shell command, a variable's value, the name of something that others made.
+It is escaped wherever it is shown or recorded."""
 Number = Annotated[float, Field(allow_inf_nan=False)]
 # Not Literal[1]: that accepts true and 1.0 as well.
 SchemaVersion = Annotated[int, Field(ge=1, le=1)]
+
+
+def _require_name(text: str) -> str:
+    problem = line_problem(text)
+    if problem:
+        raise ValueError(problem)
+    return text
+
+
+Line = Annotated[str, StringConstraints(max_length=MAX_LINE), AfterValidator(_require_name)]
+"""One printable line that reads as it is stored: entries, commits and challenges have it."""
+Title = Annotated[str, StringConstraints(max_length=MAX_TITLE), AfterValidator(_require_name)]
+ModuleName = Annotated[Line, StringConstraints(pattern=MODULE)]
 
 
 class ApprovalMode(StrEnum):
@@ -56,7 +83,7 @@ class Gate(_StrictModel):
     """A judge: a pytest file in `gates/` or a shell command."""
 
     pytest: Line | None = None
-    shell: Line | None = None
+    shell: RawLine | None = None
 
     @model_validator(mode="after")
     def _one_of_two(self) -> Gate:
@@ -78,10 +105,10 @@ class Prediction(_StrictModel):
 
     id: Name
     claim: Line
-    measurement: Line
+    measurement: RawLine
     comparator: Literal["==", "!=", "<", "<=", ">", ">=", "within"]
-    value: bool | int | Number | Line | tuple[Number, Number]
-    margin: Line | None = None
+    value: bool | int | Number | RawLine | tuple[Number, Number]
+    margin: RawLine | None = None
     source: Line | None = None
 
     @model_validator(mode="after")
@@ -127,10 +154,10 @@ class Feature(_StrictModel):
     """One experiment: what to run, on what, what it must leave, and who judges it."""
 
     id: FeatureId
-    title: Line
+    title: Title
     description: str = ""
     module: ModuleName | None = None
-    command: Line | None = None
+    command: RawLine | None = None
     config: Line | None = None
     needs: tuple[FeatureId, ...] = ()
     inputs: tuple[Name, ...] = ()
@@ -161,10 +188,10 @@ class Phase(_StrictModel):
     """A group of features that the approver opens and closes."""
 
     id: Annotated[int, Field(ge=1)]
-    name: Line
+    name: Title
     goal: str = ""
     entry: tuple[Gate, ...] = ()
-    setup: tuple[Line, ...] = ()
+    setup: tuple[RawLine, ...] = ()
     features: Annotated[tuple[Feature, ...], Field(min_length=1)]
     exit: tuple[Gate, ...] = ()
 
@@ -190,15 +217,15 @@ class Defaults(_StrictModel):
     sandbox: Literal["best", "bwrap", "unshare", "none"] = "best"
     profile: Name = "cpu"
     seed: Annotated[int, Field(ge=0)] = 0
-    env: dict[VariableName, Line] = {}
+    env: dict[VariableName, RawLine] = {}
 
 
 class Input(_StrictModel):
     """What an experiment reads: a pinned file set in the cache, or a tracked path."""
 
     name: Name
-    path: Line
-    sha256: dict[Line, Sha256] = {}
+    path: RawLine
+    sha256: dict[RawLine, Sha256] = {}
 
     @property
     def is_cached(self) -> bool:
@@ -215,7 +242,7 @@ class Plan(_StrictModel):
     """The whole plan."""
 
     schema_: SchemaVersion = Field(alias="schema")
-    project: Line
+    project: Title
     description: str = ""
     results: Line = "results"
     approval: Approval = Field(default_factory=Approval)

@@ -239,7 +239,9 @@ def run_attempt(spec: AttemptSpec, view: View) -> AttemptResult:
     errors = process_errors(process, spec.timeout_s) or program_errors(spec)
     if not errors:
         try:
-            outputs = collect_outputs(staging.out, spec.feature.outputs)
+            # What is published must exist, as an output that is named without wildcards.
+            declared = (*spec.feature.outputs, *spec.feature.publish)
+            outputs = collect_outputs(staging.out, declared)
         except OutputsError as error:
             errors = tuple(error.problems)
 

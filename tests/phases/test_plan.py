@@ -98,7 +98,11 @@ INVALID = [
     ({"id": "A" * 65}, f"{FIRST}.id: got ", "pattern"),
     ({"id": 7}, f"{FIRST}.id: got 7", "string"),
     ({"id": "TOY-002"}, "features: got 'TOY-002' 2 times", "each id once"),
-    ({"title": "two\nlines"}, f"{FIRST}.title: got 'two\\nlines'", "pattern"),
+    (
+        {"title": "two\nlines"},
+        f"{FIRST}.title: got 'two\\nlines'",
+        "U+000A control character at position 4",
+    ),
     ({"colour": "red"}, f"{FIRST}.colour: got 'red'", "Extra inputs are not permitted"),
     ({"command": None}, f"{FIRST}: got ", "exactly one of module and command"),
     (module(command="true"), f"{FIRST}: got ", "exactly one of module and command"),
