@@ -15,7 +15,7 @@ from pathlib import Path
 
 from phases.base.command_log import log_command
 from phases.errors import EnvironmentFaultError, PhasesError, UsageError
-from phases.git.probe import git_environment, git_options, run_git
+from phases.git.probe import git_environment, git_folder, git_options, run_git
 
 OLDEST_GIT = (2, 34)
 """`git add --sparse` came with it; older ones were not tried."""
@@ -65,11 +65,8 @@ def read_repository_state(root: Path, *, sign: bool = True) -> RepositoryState:
         sign: whether a trial signature is made where commits are to be signed.
     """
     numbers = re.findall(r"\d+", run_git(root, "version").stdout)
-    rev_parse = run_git(
-        root, "rev-parse", "--git-dir", "--git-common-dir", "--is-shallow-repository"
-    )
-    git_dir_name, common_dir_name, is_shallow = rev_parse.stdout.split("\n")[:3]
-    git_dir, common_dir = root / git_dir_name, root / common_dir_name
+    is_shallow = run_git(root, "rev-parse", "--is-shallow-repository").stdout.strip()
+    git_dir, common_dir = git_folder(root, "--git-dir"), git_folder(root, "--git-common-dir")
     branch = run_git(root, "symbolic-ref", "--quiet", "HEAD").stdout.strip()
     filters = r"^(extensions\.partialclone|remote\..*\.promisor)$"
     partial = run_git(root, "config", "--get-regexp", filters).stdout.strip()
@@ -131,7 +128,9 @@ def _signing_problem(root: Path) -> str | None:
             cwd=root,
             env=git_environment(),
             capture_output=True,
-            text=True,
+            # A signing program speaks the user's language, in whatever encoding.
+            encoding="utf-8",
+            errors="backslashreplace",
             timeout=SIGN_S,
             check=False,
             stdin=subprocess.DEVNULL,

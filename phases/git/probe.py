@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 import subprocess
 import time
 from collections.abc import Collection, Iterable
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from phases.base.command_log import log_command
+from phases.base.text import printable
 from phases.errors import EnvironmentFaultError
 
 LOG_REF = "refs/phases/log"
@@ -77,6 +79,14 @@ def run_git(root: Path, *arguments: str, stdin: str = "") -> subprocess.Complete
         raise EnvironmentFaultError(message, hint="install git") from None
     log_command(["git", *arguments], status=result.returncode, seconds=time.monotonic() - begin)
     return result
+
+
+def git_folder(root: Path, option: str) -> Path:
+    """Return the folder that `git rev-parse OPTION` names, such as `--git-dir`; absolute.
+
+    One folder a call: a name may have line breaks and end in blanks.
+    """
+    return (root / run_git(root, "rev-parse", option).stdout.removesuffix("\n")).resolve()
 
 
 def git_options() -> list[str]:
@@ -155,18 +165,16 @@ def probe_repository(root: Path) -> Probe:
     Raises:
         EnvironmentFaultError: `root` is not the top folder of a repository that git opens.
     """
-    # 1. Is `root` the top of a repository?
+    # 1. Is `root` the top of a repository? There the path up is empty. The folder comes last: its
+    #    name may have line breaks.
     if not root.is_dir():
-        message = f"{root} is not a folder"
+        message = f"{printable(str(root))} is not a folder"
         raise EnvironmentFaultError(message, hint="name an existing folder with --root")
-    answer = run_git(root, "rev-parse", "--show-toplevel", "--git-common-dir")
-    if answer.returncode:
-        stderr = answer.stderr.strip() or f"git ended with {answer.returncode}"
-        raise _repository_error(root, stderr)
-    top, common_dir = answer.stdout.strip().split("\n")
-    if Path(top).resolve() != root.resolve():
-        message = f"{root} is not the top folder of its repository; expected {top}"
-        raise EnvironmentFaultError(message, hint=f"--root {top}")
+    options = ("--is-inside-work-tree", "--show-cdup", "--git-common-dir")
+    answer = run_git(root, "rev-parse", *options)
+    if not answer.stdout.startswith("true\n\n"):
+        raise _repository_error(root)
+    common_dir = answer.stdout.removeprefix("true\n\n").removesuffix("\n")
 
     # 2. HEAD, the runner's last commit and HEAD's ledger, in one call.
     head_blob, log_blob, progress = _objects(
@@ -183,13 +191,24 @@ def probe_repository(root: Path) -> Probe:
     )
 
 
-def _repository_error(root: Path, stderr: str) -> EnvironmentFaultError:
+def _repository_error(root: Path) -> EnvironmentFaultError:
+    """Return why a folder is not the top of a repository's work tree."""
+    # 1. It is in one.
+    answer = run_git(root, "rev-parse", "--show-toplevel")
+    if not answer.returncode:
+        top = answer.stdout.removesuffix("\n")
+        message = f"{root} is not the top folder of its repository; expected {top}"
+        return EnvironmentFaultError(printable(message, 1000), hint=f"--root {shlex.quote(top)}")
+
+    # 2. It is in none that git opens.
+    stderr = answer.stderr.strip() or f"git ended with {answer.returncode}"
     lines = stderr.splitlines()
     reason = next((line for line in lines if line.startswith("fatal:")), lines[-1])
     hint = "run inside a git clone, or name one with --root"
     if "dubious ownership" in stderr:
-        hint = f"if you trust it: git config --global --add safe.directory {root.resolve()}"
-    return EnvironmentFaultError(f"{root}: {reason}", hint=hint)
+        folder = shlex.quote(str(root.resolve()))
+        hint = f"if you trust it: git config --global --add safe.directory {folder}"
+    return EnvironmentFaultError(printable(f"{root}: {reason}", 1000), hint=hint)
 
 
 def _objects(root: Path, *names: str) -> list[Blob | None]:
@@ -219,7 +238,11 @@ def _is_rewound(root: Path, head: str | None, log: str | None) -> bool:
 def work_trees(root: Path) -> list[Path]:
     """Return the absolute paths of `root` and of the repository's other work trees."""
     trees = [root.absolute()]
-    for line in run_git(root, "worktree", "list", "--porcelain").stdout.splitlines():
+    listing = run_git(root, "worktree", "list", "--porcelain", "-z")
+    lines = listing.stdout.split("\0")
+    if listing.returncode:  # git before 2.36 knows no -z, and a path there is one line
+        lines = run_git(root, "worktree", "list", "--porcelain").stdout.split("\n")
+    for line in lines:
         key, _, path = line.partition(" ")
         if key == "worktree":
             trees.append(Path(path))

@@ -16,17 +16,22 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 from phases.base.command_log import log_command
 from phases.base.text import printable
 from phases.errors import EnvironmentFaultError, IntegrityError
 from phases.git.lock_files import lock_note, lock_paths
-from phases.git.probe import GIT_VARIABLES, IDENTITY, LOG_REF, git_options, probe_repository
-
-if TYPE_CHECKING:
-    import git
+from phases.git.probe import (
+    GIT_VARIABLES,
+    IDENTITY,
+    LOG_REF,
+    git_folder,
+    git_options,
+    probe_repository,
+)
 
 COMMIT_S = 120.0
 """Seconds that a commit may take; a signing program that waits for the user must not stop a run."""
@@ -83,12 +88,15 @@ class Repo:
     """
 
     def __init__(self, root: Path):
-        import git
+        from git import Git
 
         _remove_git_variables()
         self.root = root
         self.probe = probe_repository(root)
-        self._repo: git.Repo = git.Repo(root)
+        # A Path is taken as it is. A string, and `git.Repo` with any path, expand variables: in a
+        # folder called $X they would work on another repository. And `git.Repo` decodes
+        # .git/config, which may have any bytes.
+        self._git = Git(root.resolve())
         self._last_status = 0
         self.runner_lock_descriptor: int | None = None
         """Descriptor of the runner's lock while it is held. Every git process inherits it, so that
@@ -98,6 +106,11 @@ class Repo:
     def common_dir(self) -> Path:
         """The git common directory, shared by all worktrees."""
         return self.probe.common_dir
+
+    @cached_property
+    def git_dir(self) -> Path:
+        """The git directory of this work tree."""
+        return git_folder(self.root, "--git-dir")
 
     #### commits
 
@@ -127,11 +140,12 @@ class Repo:
         revisions = ["HEAD"]
         if since:
             revisions.append(f"^{since}")
-        # Record and unit separators of ASCII, which no message of ours has.
-        form = "%x1e%H%x1f%P%x1f%B%x1f%(trailers:only,unfold)"
-        text = self._text("log", f"--format={form}", *revisions, "--", *paths)
-        for record in text.split("\x1e")[1:]:
-            sha, parents, message, trailer_lines = record.split("\x1f")
+        # A message may have any byte but NUL: git cuts it there. -z ends each commit by NUL too.
+        form = "%H%x00%P%x00%B%x00%(trailers:only,unfold)"
+        text = self._text("log", "-z", f"--format={form}", *revisions, "--", *paths)
+        fields = iter(text.split("\0"))
+        records = zip(fields, fields, fields, fields, strict=False)
+        for sha, parents, message, trailer_lines in records:
             trailers = {}
             for line in trailer_lines.split("\n"):
                 name, colon, value = line.partition(":")
@@ -141,7 +155,8 @@ class Repo:
 
     def commits_since(self, older: str) -> list[str]:
         """Return one line per commit after `older`, for the approver to read."""
-        return self._text("log", "--format=%h %s", "HEAD", f"^{older}").splitlines()
+        text = self._text("log", "-z", "--format=%h %s", "HEAD", f"^{older}")
+        return [printable(line) for line in text.split("\0") if line]
 
     #### files of a commit
 
@@ -205,9 +220,7 @@ class Repo:
 
     def stored_ids(self, paths: Sequence[str]) -> dict[str, str]:
         """Return path -> blob id that git would store for a file, by its filters and line ends."""
-        lines = "".join(f"{_quoted(path)}\n" for path in paths)
-        stdin = lines.encode("utf-8", "surrogateescape")
-        ids = self._run("hash-object", "--stdin-paths", stdin=stdin).decode().split()
+        ids = self._run("hash-object", "--stdin-paths", stdin=_quoted_lines(paths)).decode().split()
         return dict(zip(paths, ids, strict=True))
 
     def diff(self, commit: str, paths: Sequence[str]) -> str:
@@ -218,7 +231,8 @@ class Repo:
     def attributes(self, paths: Sequence[str]) -> Iterator[tuple[str, str, str]]:
         """Yield (path, attribute, value) of what makes git store or check out other bytes."""
         names = ("filter", "ident", "working-tree-encoding", "eol")
-        words = self._run("check-attr", "-z", *names, "--", *paths).decode().split("\0")
+        output = self._run("check-attr", "-z", *names, "--", *paths)
+        words = output.decode("utf-8", "backslashreplace").split("\0")
         yield from zip(words[0::3], words[1::3], words[2::3], strict=False)
 
     def identity(self) -> str:
@@ -331,8 +345,7 @@ class Repo:
         options = ["--stdin-paths"]
         if not filters:
             options.append("--no-filters")
-        lines = "".join(f"{_quoted(path)}\n" for path in paths)
-        stdin = lines.encode("utf-8", "surrogateescape")
+        stdin = _quoted_lines(paths)
         return self._run("hash-object", *options, stdin=stdin, exact=True).decode().split()
 
     def _check_exact(self, paths: Sequence[str]) -> None:
@@ -350,9 +363,8 @@ class Repo:
                 )
 
     def _lock_note(self) -> contextlib.AbstractContextManager[None]:
-        git_dir = Path(self._repo.git_dir)
-        paths = lock_paths(git_dir, self.common_dir, LOG_REF)
-        return lock_note(self.common_dir, git_dir, paths, lambda: self._last_status < 0)
+        paths = lock_paths(self.git_dir, self.common_dir, LOG_REF)
+        return lock_note(self.common_dir, self.git_dir, paths, lambda: self._last_status < 0)
 
     #### calling git
 
@@ -397,7 +409,8 @@ class Repo:
         Lists of paths go through `stdin`: a command line has room for 2 MB.
         """
         # 1. The command. `exact` is for what commits; only a commit may wait for a signing program.
-        argv = ["git", *git_options()]
+        # -C: where the folder cannot be entered, GitPython would stay in the current one.
+        argv = ["git", "-C", str(self._git.working_dir), *git_options()]
         if exact:
             argv += _EXACT
         argv += arguments
@@ -409,7 +422,7 @@ class Repo:
             pass_fds = (self.runner_lock_descriptor,)
 
         # 2. The call. GitPython's overloads have no type for this set of options.
-        command: Any = self._repo.git
+        command: Any = self._git
         begin = time.monotonic()
         with _open_bytes(stdin) as file:
             status, stdout, stderr = command.execute(
@@ -456,11 +469,17 @@ def _open_bytes(data: bytes) -> Iterator[IO[bytes] | None]:
         yield file
 
 
+def _quoted_lines(paths: Iterable[str]) -> bytes:
+    """Return paths as `hash-object --stdin-paths` reads them, one a line."""
+    return "".join(f"{_quoted(path)}\n" for path in paths).encode("utf-8", "surrogateescape")
+
+
 def _quoted(path: str) -> str:
-    """Return a path as `hash-object --stdin-paths` reads it: a leading quote begins a C string."""
-    if not path.startswith('"'):
+    """Return a path as git reads it from a line: a leading quote begins a C string."""
+    if not path.startswith('"') and not {"\n", "\r"} & set(path):
         return path
     escaped = path.replace("\\", "\\\\").replace('"', '\\"')
+    escaped = escaped.replace("\n", "\\n").replace("\r", "\\r")
     return f'"{escaped}"'
 
 

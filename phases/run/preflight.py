@@ -180,8 +180,7 @@ def _edited_files(tree: CommitTree, changed: Sequence[str]) -> list[str]:
     A checkout writes those so, and no commit would change it. The commit's bytes run in any case.
     """
     root = tree.repo.root
-    # git reads one path a line.
-    existing = [path for path in changed if (root / path).is_file() and "\n" not in path]
+    existing = [path for path in changed if (root / path).is_file()]
     stored = tree.repo.stored_ids(existing) if existing else {}
     return [path for path in changed if stored.get(path) != tree.entries[path].id]
 
