@@ -13,7 +13,10 @@ import sys
 if __name__ == "__main__" and not sys.flags.safe_path:
     sys.path.pop(0)  # `python -m` put the current directory there; only then may more be imported
 
+import io
+import os
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.machinery import FileFinder, ModuleSpec, SourceFileLoader
 from types import CodeType, ModuleType
 
@@ -48,8 +51,36 @@ class _SourceFinder:
 sys.meta_path.insert(0, _SourceFinder())
 
 
+_ENCODING = "phases_encoding"
+"""Option `-X` by which the program tells itself which encoding its output had."""
+
+
+def _restart_in_utf8() -> None:
+    """Start the program again in UTF-8 mode where Python would name files by the locale.
+
+    git names files in UTF-8 or in any bytes; in another encoding Python would look for others.
+    """
+    if sys.getfilesystemencoding() == "utf-8" or _ENCODING in sys._xoptions:
+        return
+    output = sys.stderr or sys.stdout
+    encoding = output.encoding if output else "utf-8"
+    options = ["-X", "utf8", "-X", f"{_ENCODING}={encoding}"]
+    with suppress(OSError):
+        os.execv(sys.executable, [sys.executable, *options, *sys.orig_argv[1:]])
+
+
+def _keep_terminal_encoding() -> None:
+    """Let output have the terminal's encoding, and escape what it lacks."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            encoding = sys._xoptions.get(_ENCODING, stream.encoding)
+            stream.reconfigure(encoding=str(encoding), errors="backslashreplace")
+
+
 def main() -> None:
     """Run a command and exit with its code."""
+    _restart_in_utf8()
+    _keep_terminal_encoding()
     from phases.cli import main as run_command
 
     run_command()

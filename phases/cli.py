@@ -118,14 +118,26 @@ def _read(context: click.Context) -> tuple[Project, Snapshot]:
     project = open_project(context.obj)
     snapshot = load_unverified(project)
     for warning in record_warnings(project, snapshot):
-        click.echo(warning, err=True)
+        _echo(warning, err=True)
     return project, snapshot
+
+
+def _echo(text: str, *, err: bool = False) -> None:
+    # Not click's echo: it writes UTF-8 to a stream that says ASCII.
+    stream = sys.stderr if err else sys.stdout
+    stream.write(f"{text}\n")
+    stream.flush()
+
+
+def _is_utf8_output() -> bool:
+    return "utf" in (sys.stdout.encoding or "").lower()
 
 
 def _print_json(document: Any) -> None:
     import json
 
-    click.echo(json.dumps(document, indent=1, ensure_ascii=False))
+    # JSON is UTF-8; in another encoding a character that it lacks would be no JSON.
+    _echo(json.dumps(document, indent=1, ensure_ascii=not _is_utf8_output()))
 
 
 #### commands that show
@@ -144,8 +156,8 @@ def status_command(context: click.Context, *, as_json: bool) -> None:
     if as_json:
         _print_json(status_json(project.plan, snapshot, stale=stale))
     else:
-        ascii_only = "utf" not in (sys.stdout.encoding or "").lower()
-        click.echo(status_text(project.plan, snapshot, stale=stale, ascii_only=ascii_only))
+        ascii_only = not _is_utf8_output()
+        _echo(status_text(project.plan, snapshot, stale=stale, ascii_only=ascii_only))
 
 
 @cli.command("plan")
@@ -162,7 +174,7 @@ def plan_command(context: click.Context, *, as_json: bool) -> None:
     if as_json:
         _print_json(plan_json(project.plan, snapshot, stale=stale, weak_gates=weak_gates))
     else:
-        click.echo(plan_text(project.plan, snapshot, stale=stale, weak_gates=weak_gates))
+        _echo(plan_text(project.plan, snapshot, stale=stale, weak_gates=weak_gates))
 
 
 @cli.command("log")
@@ -187,11 +199,11 @@ def log_command(
     if as_json:
         _print_json(log_json(selected))
     elif not selected:
-        click.echo("no entries yet; next: python -m phases run --next")
+        _echo("no entries yet; next: python -m phases run --next")
     elif raw:
-        click.echo(log_raw(selected))
+        _echo(log_raw(selected))
     else:
-        click.echo(log_text(selected))
+        _echo(log_text(selected))
 
 
 @cli.command("show")
@@ -207,7 +219,7 @@ def show_command(context: click.Context, feature_id: str, *, as_json: bool) -> N
     if as_json:
         _print_json(feature_report_json(report))
     else:
-        click.echo(feature_report_text(report))
+        _echo(feature_report_text(report))
 
 
 @cli.command("why")
@@ -225,7 +237,7 @@ def why_command(context: click.Context, feature_id: str, *, as_json: bool) -> No
     if as_json:
         _print_json(explanation_json(explanation))
     else:
-        click.echo(explanation_text(explanation))
+        _echo(explanation_text(explanation))
 
 
 @cli.command("doctor")
@@ -239,7 +251,7 @@ def doctor_command(context: click.Context, *, as_json: bool) -> None:
     if as_json:
         _print_json(doctor_json(checks))
     else:
-        click.echo(doctor_text(checks))
+        _echo(doctor_text(checks))
     if not is_ready(checks):
         context.exit(7)
 
@@ -310,7 +322,7 @@ def run_command(
     if as_json:
         _print_json(summary.json())
     else:
-        click.echo(_run_text(summary, project.plan.results), err=True)
+        _echo(_run_text(summary, project.plan.results), err=True)
     context.exit(_run_exit_code(summary))
 
 
@@ -367,7 +379,7 @@ def verify_command(context: click.Context, feature_ids: tuple[str, ...], *, as_j
     if as_json:
         _print_json({"ok": ok, "features": [result.json() for result in results]})
     if not results:
-        click.echo("nothing is verified yet", err=True)
+        _echo("nothing is verified yet", err=True)
     if not ok:
         context.exit(1)
 
@@ -384,7 +396,7 @@ def audit_command(context: click.Context, *, as_json: bool) -> None:
     if as_json:
         _print_json(audit_json(report))
     else:
-        click.echo(audit_text(report))
+        _echo(audit_text(report))
     if not report.ok:
         context.exit(3)
 
@@ -463,7 +475,7 @@ def _decide(
 
 
 def _report_decision(sentence: str, path: str) -> None:
-    click.echo(f"{sentence}; recorded in {path}.\nnext: python -m phases run --next", err=True)
+    _echo(f"{sentence}; recorded in {path}.\nnext: python -m phases run --next", err=True)
 
 
 def _require_one_line(reason: str) -> str:

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import os
 import secrets
+import sys
 import termios
+import unicodedata
 
 from phases.errors import WaitingForHumanError
 
@@ -48,7 +50,7 @@ def challenge(summary: str, phrase: str) -> str:
         expected = f"{phrase} {draw_code()}"
         _write(descriptor, f"{summary}\n\nTo go on, type exactly:  {expected}\n> ")
         answer = _read_line(descriptor)
-        if " ".join(answer.split()) != expected:
+        if not _is_answer(answer, expected):
             raise WaitingForHumanError(
                 f"the answer was not {expected!r}; nothing was recorded",
                 hint="read the summary and type the command again",
@@ -71,13 +73,28 @@ def _terminal_name() -> str:
     return name or "/dev/tty"
 
 
+def _is_answer(answer: bytes, expected: str) -> bool:
+    """Return whether an answer is what was asked for, as it is or as this terminal shows it."""
+    encoding = _terminal_encoding()
+    shown = expected.encode(encoding, "backslashreplace").decode(encoding)
+    texts = [answer.decode(each, "replace") for each in ("utf-8", encoding)]
+    # Some keyboards and most file managers of macOS give the parts of a composed character.
+    words = [" ".join(unicodedata.normalize("NFC", text).split()) for text in texts]
+    return expected in words or shown in words
+
+
+def _terminal_encoding() -> str:
+    # stderr is what waits with the user; a terminal in UTF-8 mode still has its own encoding there.
+    return sys.stderr.encoding or "utf-8"
+
+
 def _write(descriptor: int, text: str) -> None:
-    data = text.encode()
+    data = text.encode(_terminal_encoding(), "backslashreplace")
     while data:
         data = data[os.write(descriptor, data) :]
 
 
-def _read_line(descriptor: int) -> str:
+def _read_line(descriptor: int) -> bytes:
     """Return one line in the terminal's own line mode; empty at end of input."""
     data = b""
     while not data.endswith(b"\n") and len(data) < 4096:
@@ -85,4 +102,4 @@ def _read_line(descriptor: int) -> str:
         if not chunk:
             break
         data += chunk
-    return data.decode("utf-8", "replace")
+    return data

@@ -31,7 +31,7 @@ from typing import Protocol
 import psutil
 
 from phases.base.command_log import log_command
-from phases.base.paths import cache_dir
+from phases.base.paths import find_cache_dir
 from phases.errors import InterruptedRunError
 from phases.execution.capped_log import CappedLog
 
@@ -48,6 +48,8 @@ _RUNNER_VARIABLES = {
     "PYTHONHASHSEED": "0",
     "PYTHONDONTWRITEBYTECODE": "1",
     "PYTHONUNBUFFERED": "1",
+    # The runner names files in UTF-8, whatever the locale; -I ignores this, so it is an option too.
+    "PYTHONUTF8": "1",
 }
 
 
@@ -90,7 +92,9 @@ def clean_environment(extra: Mapping[str, str]) -> dict[str, str]:
     search_path = environment.get("PATH", os.defpath).split(os.pathsep)
     folders = dict.fromkeys([str(Path(sys.executable).parent), *search_path])
     environment["PATH"] = os.pathsep.join(folders)
-    environment["PHASES_CACHE"] = str(cache_dir())
+    cache = find_cache_dir()
+    if cache is not None:
+        environment["PHASES_CACHE"] = str(cache)
     return {**environment, **_RUNNER_VARIABLES, **extra}
 
 

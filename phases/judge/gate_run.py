@@ -336,7 +336,14 @@ def pytest_server(gate_context: GateContext) -> ForkServer:
 
     -I keeps out the user's PYTHON* variables and the working directory; -B writes no .pyc files.
     """
-    program = [sys.executable, "-I", "-B", str(gate_context.import_block / "gate_main.py")]
+    program = [
+        sys.executable,
+        "-X",
+        "utf8",
+        "-I",
+        "-B",
+        str(gate_context.import_block / "gate_main.py"),
+    ]
     command = gate_context.sandbox.command(
         [*program, str(PYTEST_SERVER)],
         writable=[gate_context.workspace],

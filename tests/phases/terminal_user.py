@@ -18,6 +18,7 @@ def at_terminal(
     answer: Callable[[str], str | None],
     early: str = "",
     env: dict[str, str] | None = None,
+    encoding: str = "utf-8",
 ) -> tuple[int | None, str]:
     """Run `python -m phases …` at a terminal of its own; return exit code and screen.
 
@@ -30,12 +31,13 @@ def at_terminal(
             input.
         early: typed before the question.
         env: further environment variables.
+        encoding: what the terminal shows and sends.
     """
     child = pexpect.spawn(
         sys.executable,
         ["-m", "phases", *arguments],
         cwd=str(root),
-        encoding="utf-8",
+        encoding=encoding,
         timeout=60,
         env={**environment(), **(env or {})},
     )
