@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from phases.errors import EnvironmentFaultError
+
 
 @dataclass(frozen=True)
 class Paths:
@@ -97,8 +99,29 @@ class Paths:
 
 
 def cache_dir() -> Path:
-    """Return `$PHASES_CACHE`, or `~/.cache/phases`: what is fetched once for all checkouts."""
-    return Path(os.environ.get("PHASES_CACHE") or Path.home() / ".cache" / "phases").absolute()
+    """Return `$PHASES_CACHE`, or `~/.cache/phases`: what is fetched once for all checkouts.
+
+    Raises:
+        EnvironmentFaultError: the user has no home either.
+    """
+    folder = find_cache_dir()
+    if folder is None:
+        message = "the cache's folder is unknown: PHASES_CACHE and HOME are not set"
+        raise EnvironmentFaultError(
+            message, hint="export PHASES_CACHE=/a/folder, then run the same command again"
+        )
+    return folder
+
+
+def find_cache_dir() -> Path | None:
+    """Return the same; None for a user id without a home: no HOME, and no entry in passwd."""
+    named = os.environ.get("PHASES_CACHE")
+    if named:
+        return Path(named).absolute()
+    try:
+        return Path.home().absolute() / ".cache" / "phases"
+    except RuntimeError:
+        return None
 
 
 def is_artifact(name: str) -> bool:

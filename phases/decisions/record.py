@@ -59,7 +59,7 @@ def record_decision(context: DecisionContext, proposal: Proposal, tty: str) -> s
 
     # 2. Its entries. Each names the record, who decided and why.
     record = RecordedFile(durable.sha256(data), path)
-    who = f"{printable(getpass.getuser())} at {tty} on {socket.gethostname()}"
+    who = printable(f"{_user_name()} at {tty} on {socket.gethostname()}")
     reasons = entries.reason_lines([proposal.reason]) if proposal.reason else ()
     draft = _Draft(context.snapshot.ledger, context.phase)
     _draft_pulled(context, draft)
@@ -86,6 +86,14 @@ def record_decision(context: DecisionContext, proposal: Proposal, tty: str) -> s
     )
     transaction.commit(paths, context.repo, context.snapshot.ledger, outcome)
     return path
+
+
+def _user_name() -> str:
+    """Return the user's name, or the user id where the system has no name for it."""
+    try:
+        return printable(getpass.getuser().strip()) or str(os.getuid())
+    except (KeyError, OSError):  # OSError from Python 3.13 on
+        return str(os.getuid())
 
 
 def decision_base(context: DecisionContext) -> Checkpoint:
@@ -123,7 +131,7 @@ def _decision_record(
     lock: RecordedFile | None,
 ) -> DecisionRecord:
     presence = Presence(
-        user=getpass.getuser(),
+        user=_user_name(),
         uid=os.getuid(),
         tty=tty,
         host=socket.gethostname(),

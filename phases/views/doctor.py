@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from phases.base.durable import MIN_FREE_BYTES
-from phases.base.paths import Paths, cache_dir
+from phases.base.paths import Paths, find_cache_dir
 from phases.base.text import format_count
 from phases.errors import EnvironmentFaultError
 from phases.execution.sandbox import available_sandboxes
@@ -214,7 +214,18 @@ def _check_file_system(common_dir: Path, mounts: str) -> MachineCheck:
 def _check_disk_space(root: Path) -> Iterator[MachineCheck]:
     """Check free space and permissions where the runner writes."""
     temporary = Path(tempfile.gettempdir())
-    folders = {"repository": root, "cache": cache_dir(), "temporary files": temporary}
+    folders = {"repository": root, "temporary files": temporary}
+    cache = find_cache_dir()
+    if cache is None:
+        yield MachineCheck(
+            name="cache",
+            state=CheckState.WARNING,
+            actual="unknown: PHASES_CACHE and HOME are not set",
+            impact="no setup commands, and no inputs of the cache",
+            hint="export PHASES_CACHE=/a/folder",
+        )
+    else:
+        folders["cache"] = cache
     for name, folder in folders.items():
         # The cache may not exist yet: what counts is the folder that it would be made in.
         existing = next(path for path in (folder, *folder.parents) if path.exists())
