@@ -29,6 +29,8 @@ DURABLE = "test_durable.py"
 PROCESS = "test_process.py"
 RUN = "test_run.py"
 PLAN = "test_plan.py"
+NAMES = "test_names.py"
+ENCODINGS = "faults/test_encodings.py"
 
 
 class Row(NamedTuple):
@@ -629,6 +631,42 @@ ROWS = (
         + _in(
             CANNOT_FAIL,
             "test_i_45_controls_find_a_gate_that_fails_on_the_outputs_when_it_sees_them_again",
+        ),
+    ),
+    Row(
+        id="F63",
+        fault="names of the plan that no entry holds, no human can type, or that the runner uses",
+        cause="plans",
+        outcome="refused at load with the field and the character, exit 2",
+        tests=_in(
+            NAMES,
+            "test_i_52_every_name_is_one_line_that_reads_as_it_is_stored",
+            "test_i_52_names_of_the_runner_are_refused",
+            "test_i_52_any_plan_that_loads_gives_entries_that_seal",
+        ),
+    ),
+    Row(
+        id="F64",
+        fault="a locale without UTF-8, folders and files of any bytes, messages of any bytes",
+        cause="`localedef`, git",
+        outcome="the record of a UTF-8 locale; output in the terminal's encoding, escaped",
+        tests=_in(
+            ENCODINGS,
+            "test_i_52_and_i_63_every_command_in_every_encoding",
+            "test_i_63_a_repository_in_any_folder",
+            "test_i_63_tracked_files_with_such_names",
+            "test_i_53_every_command_after_such_messages",
+        ),
+    ),
+    Row(
+        id="F65",
+        fault="a user id without a name, or without a home",
+        cause="a user namespace",
+        outcome="the id is the name; exit 7 where the cache is needed and nobody named it",
+        tests=_in(
+            ENCODINGS,
+            "test_i_62_a_user_id_without_a_name_runs_and_approves",
+            "test_i_62_the_cache_is_named_where_it_is_needed",
         ),
     ),
 )
