@@ -7,6 +7,7 @@ file.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -87,8 +88,13 @@ def cached_input(item: Input) -> ResolvedInput:
         kind=InputKind.INPUT,
         path=path,
         files=files,
-        identity={f"sha256:{name}": digest for name, digest in files.items()},
+        identity={f"sha256:{_utf8(name)}": digest for name, digest in files.items()},
     )
+
+
+def _utf8(name: str) -> str:
+    """Return a name in which bytes that are no UTF-8 are written out: a receipt has no other."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def tracked_input(item: Input, tree: Tree, layout: Layout) -> ResolvedInput:

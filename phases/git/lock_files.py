@@ -28,7 +28,7 @@ def lock_paths(git_dir: Path, common_dir: Path, log_ref: str) -> list[Path]:
     They are those of index, HEAD, packed refs, the branch and the runner's ref.
     """
     paths = [git_dir / "index.lock", git_dir / "HEAD.lock", common_dir / "packed-refs.lock"]
-    head = (git_dir / "HEAD").read_text("utf-8", "replace").strip()
+    head = (git_dir / "HEAD").read_text("utf-8", "surrogateescape").strip()
     if head.startswith("ref: "):
         branch = head.removeprefix("ref: ")
         paths.append(common_dir / f"{branch}.lock")

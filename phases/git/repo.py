@@ -194,7 +194,9 @@ class Repo:
 
     def branch(self) -> str | None:
         """Return the full name of HEAD's branch; None where HEAD is detached."""
-        return self._text("symbolic-ref", "--quiet", "HEAD", ok=(0, 1)) or None
+        # Its bytes matter: it is looked up again.
+        name = self._text("symbolic-ref", "--quiet", "HEAD", ok=(0, 1), errors="surrogateescape")
+        return name or None
 
     def has_ref(self, name: str) -> bool:
         """Return whether there is a branch or other ref with this full name."""
@@ -386,10 +388,15 @@ class Repo:
         hint = "fix what git names, then run the same command again"
         raise EnvironmentFaultError(message, hint=hint)
 
-    def _text(self, *arguments: str, ok: tuple[int, ...] = (0,)) -> str:
-        """Return stdout as text, empty for a status of `ok` other than 0; raise for any other."""
+    def _text(
+        self, *arguments: str, ok: tuple[int, ...] = (0,), errors: str = "backslashreplace"
+    ) -> str:
+        """Return stdout as text, empty for a status of `ok` other than 0; raise for any other.
+
+        `errors` says what becomes of bytes that are not UTF-8.
+        """
         status, data = self._status(*arguments)
-        text = data.decode("utf-8", "replace")
+        text = data.decode("utf-8", errors)
         if status not in ok:
             message = f"git {arguments[0]} failed: {text.strip()}"
             raise EnvironmentFaultError(message, hint="fix what git names")

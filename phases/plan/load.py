@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from phases.base import strict_json
-from phases.base.text import printable
+from phases.base.text import line_problem, printable
 from phases.errors import InvalidPlanError
 from phases.plan.schema import CACHE_PREFIX, MAX_BYTES, Feature, Gate, Input, Phase, Plan
 
@@ -50,7 +50,12 @@ def find_plan(root: Path) -> Path:
     paths = sorted((root / "prd").glob("*.json"))
     if len(paths) != 1:
         names = ", ".join(path.name for path in paths) or "no *.json file"
-        raise InvalidPlanError("prd/", [f"got {names}; expected exactly one *.json file: the plan"])
+        message = f"got {printable(names)}; expected exactly one *.json file: the plan"
+        raise InvalidPlanError("prd/", [message])
+    # Receipts and records name it.
+    problem = line_problem(paths[0].name)
+    if problem:
+        raise InvalidPlanError("prd/", [f"got {printable(paths[0].name)!r}; {problem}"])
     return paths[0]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
@@ -137,6 +138,15 @@ def test_i_52_the_message_of_the_command(root: Path, tmp_path: Path) -> None:
         assert "phases[0].name: got 'Run\\u200b'; U+200B ZERO WIDTH SPACE at position 4" in (
             process.stderr
         )
+
+
+@pytest.mark.parametrize("name", [b"pl\xff.json", "pl\u200b.json".encode(), b"a  b.json"])
+def test_i_52_the_plan_has_a_name_too(tmp_path: Path, name: bytes) -> None:
+    (tmp_path / "prd").mkdir()
+    (tmp_path / "prd" / os.fsdecode(name)).write_text("{}")
+    with pytest.raises(InvalidPlanError, match=r"got .*; U\+") as error:
+        load_plan(tmp_path)
+    assert str(error.value).replace("\n", "").isprintable()
 
 
 GOOD = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 from quick import Quick, plan
 from terminal_user import as_asked, at_terminal
+from toy import GATE, Toy, toy_plan
 
 from phases.base.paths import cache_dir, find_cache_dir
 from phases.errors import EnvironmentFaultError
@@ -105,12 +107,28 @@ def test_i_63_tracked_files_with_such_names(quick: Quick) -> None:
     for name in (*NAMES, "carriage\r", "-option", ":(top)x"):
         (quick.root / name).write_text("x")
     (quick.root / "link").symlink_to(UNREADABLE)
+    with (quick.root / ".git/config").open("ab") as config:
+        config.write(b"[user]\n\tname = J\xfcrgen $X\n")
+    subprocess.run(["git", "switch", "-qc", b"br\xfcnch"], cwd=quick.root, check=True)
     quick.commit("names")
     (quick.root / "line\nbreak").write_text("changed")
     (quick.root / os.fsdecode(b"untracked\xfe")).write_text("new")
     quick.run("run", "--next", env=ASCII)
     quick.run("audit", env=ASCII)
     quick.run("plan", env=ASCII)
+
+
+def test_i_63_files_of_the_cache_with_such_names(make_quick: Any, tmp_path: Path) -> None:
+    for name in ("w", *NAMES):
+        (tmp_path / "cache/words").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "cache/words" / name).write_text("x")
+    document = plan()
+    digest = hashlib.sha256(b"x").hexdigest()
+    document["inputs"] = [{"name": "words", "path": "$PHASES_CACHE/words", "sha256": {"w": digest}}]
+    document["phases"][0]["features"][0]["inputs"] = ["words"]
+    quick = make_quick(document)
+    quick.run("run", "--next", env={"PHASES_CACHE": str(tmp_path / "cache"), **ASCII})
+    quick.run("audit", env=ASCII)
 
 
 def test_paths_with_line_ends_are_hashed_under_their_names(quick: Quick) -> None:
@@ -270,6 +288,34 @@ def test_i_63_options_of_python_survive(quick: Quick, tmp_path: Path, options: l
     last = seen.stdout.decode().splitlines()[-1]
     isolated = int(options == ["-I"])
     assert last == f"utf-8 {isolated} {options in (['-P'], ['-I'])}"
+
+
+IMPORT_OF_THE_REPOSITORY = """
+
+def test_import_block():
+    import sys
+    sys.path.insert(0, os.fsdecode({root!r}))
+    with pytest.raises(ImportError, match="is in the repository"):
+        import code_of_the_repository
+"""
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("name", ["Übung", os.fsdecode(b"$X \n\xff")])
+def test_i_63_a_pytest_gate_in_another_encoding(
+    tmp_path: Path, name: str, locale_env: dict[str, str]
+) -> None:
+    root = tmp_path / "in" / name
+    root.parent.mkdir()
+    toy = Toy(root, toy_plan(features=1))
+    Path(f"{root}.tmp").mkdir()
+    gate = GATE + IMPORT_OF_THE_REPOSITORY.format(root=os.fsencode(root))
+    toy.write("gates/test_count.py", gate)
+    toy.write("code_of_the_repository.py", "")
+    toy.commit("a gate that asks for the code")
+    run_phases(root, "run", "--next", env=locale_env)
+    assert b"test_import_block" in (root / "results/TOY-001/verdict.json").read_bytes()
+    run_phases(root, "verify", env=locale_env)
 
 
 #### case I-53: messages of any bytes
