@@ -481,6 +481,10 @@ def _report_decision(sentence: str, path: str) -> None:
 def _require_one_line(reason: str) -> str:
     from phases.base.text import is_printable
 
+    try:
+        os.fsencode(reason).decode("utf-8")
+    except UnicodeDecodeError:  # typed at a terminal of another encoding
+        reason = os.fsencode(reason).decode(sys.stderr.encoding or "utf-8", "surrogateescape")
     if not reason.strip() or not is_printable(reason) or len(reason) > MAX_REASON:
         raise UsageError(
             f"--reason: got {reason!r}; expected one printable line of at most {MAX_REASON} "

@@ -250,6 +250,14 @@ def test_i_63_a_terminal_may_send_its_own_bytes(
         check=True,
     )
     assert seen.stdout == b"True False\n"
+    # Refused, but not for its reason: nothing is locked yet.
+    toy = _chinese.copy(tmp_path / "toy")
+    reason = os.fsdecode(b"gr\xf6\xdfer")
+    refused = run_phases(toy.root, "reject", "1", "--reason", reason, env=_latin_1, code=2)
+    assert b"--reason" not in refused.stderr
+    refused = run_phases(toy.root, "reject", "1", "--reason", reason, code=2)
+    assert b"--reason" in refused.stderr
+
     assert not _is_answer(b"Gr\xf6\xdfe A2", "Größe A2")  # in UTF-8 these bytes are no text
     assert _is_answer("Gro\u0308ße A2\n".encode(), "Größe A2")
 
