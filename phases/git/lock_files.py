@@ -3,8 +3,8 @@
 Before git writes for the runner, a note lists which of git's lock files do not exist. A lock is the
 runner's if three things are true: the note names it; this runner holds the runner's lock, which
 every git process that a runner starts inherits, so none of them still runs; and no git process of
-anyone runs in this repository. The age of a lock proves nothing. Any other lock stays, and git
-names it.
+anyone runs that may own it. The age of a lock proves nothing. Any other lock stays, and git names
+it.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 
 from phases.base import durable
 from phases.errors import EnvironmentFaultError
+from phases.git.processes import GitProcess, git_processes
 
 _INDEX_LOCKS = "next-index-*.lock"
 """Lock files of `git commit --only`; their names hold git's process id."""
@@ -72,8 +73,8 @@ def clear_stale_locks(common_dir: Path) -> None:
     The caller holds the runner's lock.
 
     Raises:
-        EnvironmentFaultError: a git process runs here, so nothing is proved; it names lock and
-            process.
+        EnvironmentFaultError: a git process runs that may own one of them, so nothing is proved
+            and nothing is removed; it names lock and process.
     """
     # 1. The locks that the note proves; a note that cannot be read proves nothing.
     try:
@@ -85,14 +86,11 @@ def clear_stale_locks(common_dir: Path) -> None:
         stale_locks = []
 
     # 2. A git process of the user may have taken the same lock since.
-    if stale_locks:
-        processes = _git_processes(common_dir)
-        if processes:
-            raise EnvironmentFaultError(
-                f"{stale_locks[0]} was left by a git process of a killed run, or belongs to one "
-                f"that runs here: {processes[0]}",
-                hint="wait for it to end, then run the same command again",
-            )
+    processes = git_processes() if stale_locks else []
+    for lock in stale_locks:
+        owners = [process for process in processes if process.may_own(lock, common_dir)]
+        if owners:
+            raise _contested_error(lock, owners[0])
 
     # 3. The note goes last: after a kill in between the next run repeats this.
     for path in stale_locks:
@@ -140,28 +138,17 @@ def _note_path(common_dir: Path) -> Path:
     return common_dir / "phases" / "git-locks.json"
 
 
-def _git_processes(common_dir: Path) -> list[str]:
-    """Return `pid N (git …)` of every git process that works here or whose folder is hidden."""
-    import psutil
-
-    # The work tree, and the common directory where it is elsewhere (a bare or linked one).
-    git_dir = common_dir.resolve()
-    locations = (git_dir, git_dir.parent)
-    processes = []
-    for process in psutil.process_iter(["pid", "name"]):
-        if not str(process.info["name"] or "").startswith("git"):
-            continue
-        try:
-            folder = Path(process.cwd())
-            command = " ".join(process.cmdline())
-            # A zombie has ended; it holds no lock.
-            if process.status() == psutil.STATUS_ZOMBIE:
-                continue
-            if not any(folder.is_relative_to(path) for path in locations):
-                continue
-        except (psutil.NoSuchProcess, psutil.ZombieProcess):
-            continue
-        except psutil.AccessDenied:
-            command = "git of another user"
-        processes.append(f"pid {process.info['pid']} ({command})")
-    return processes
+def _contested_error(lock: Path, owner: GitProcess) -> EnvironmentFaultError:
+    hint = "wait for it to end, then run the same command again"
+    if owner.repositories is None:
+        hint += f"; if it works in another repository, delete {lock} first"
+        return EnvironmentFaultError(
+            f"{lock} was left by a git process of a killed run, or belongs to one whose repository "
+            f"cannot be determined: {owner}",
+            hint=hint,
+        )
+    return EnvironmentFaultError(
+        f"{lock} was left by a git process of a killed run, or belongs to one that runs here: "
+        f"{owner}",
+        hint=hint,
+    )

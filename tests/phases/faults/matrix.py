@@ -21,6 +21,7 @@ SOAK = "faults/test_soak.py"
 COMMIT = "faults/test_the_commit_runs.py"
 HEAD = "faults/test_moved_head.py"
 INDEX = "faults/test_index.py"
+LIVING = "faults/test_living_locks.py"
 MANY = "faults/test_many_outputs.py"
 MAIN = "test_main.py"
 GATE = "test_gate.py"
@@ -303,10 +304,18 @@ ROWS = (
     ),
     Row(
         id="F28",
-        fault="index.lock of a user's git",
-        cause="a file; a sleeping git",
+        fault=(
+            "index.lock of a user's git, also in a linked worktree, a submodule, with a separate "
+            "git directory"
+        ),
+        cause="a file; a sleeping git; an open editor after a kill",
         outcome="named, never deleted, exit 7",
-        tests=_in(STATES, "test_a_lock_of_a_users_git_is_named_and_never_deleted"),
+        tests=_in(STATES, "test_a_lock_of_a_users_git_is_named_and_never_deleted")
+        + _in(
+            LIVING,
+            "test_a_users_commit_with_its_editor_open_keeps_its_lock_i_60",
+            "test_a_git_process_of_our_repository_owns_what_worktrees_share_i_60",
+        ),
     ),
     Row(
         id="F29",
