@@ -41,7 +41,8 @@ SUFFIXES = (
 
 MAX_COMMITTED = 5_000_000  # bytes of everything outside artifacts/, which goes into git
 MAX_STORED = 64_000_000_000  # bytes of everything; a sparse file can claim more than a disk has
-MAX_ENTRIES = 10_000  # files and folders
+MAX_FILES = 10_000
+MAX_ENTRIES = 20_000  # files and folders
 MAX_DEPTH = 16  # folders
 MAX_PATH = 240  # bytes
 RESERVED = ("receipt.json", "verdict.json", "attempts")
@@ -81,7 +82,8 @@ class OutputsError(PhasesError):
 def collect_outputs(out: Path, declared: Sequence[str]) -> Outputs:
     """Read every file below `out` once; return digests and sizes.
 
-    Nothing is read before every name and every kind is in order.
+    Nothing is read before every name and every kind is in order. All problems are raised together,
+    unless there are too many entries to look at.
 
     Args:
         out: the output folder.
@@ -92,10 +94,15 @@ def collect_outputs(out: Path, declared: Sequence[str]) -> Outputs:
     """
     # 1. Names, kinds and sizes of everything there is.
     entries = list(_walk(out))
+    if len(entries) > MAX_ENTRIES:
+        problem = f"more than {MAX_ENTRIES} files and folders; expected at most {MAX_FILES} files"
+        raise OutputsError([f"{problem}; nothing else was checked"])
     files = [entry for entry in entries if not entry.is_folder]
     paths = [entry.path for entry in entries]
     file_paths = [entry.path for entry in files]
     problems: list[str] = []
+    if len(files) > MAX_FILES:
+        problems.append(f"{len(files)} files; expected at most {MAX_FILES}")
     for pattern in declared:
         problems += pattern_problems(pattern)
     for entry in entries:
@@ -107,10 +114,6 @@ def collect_outputs(out: Path, declared: Sequence[str]) -> Outputs:
     problems += suffix_problems(file_paths)
     problems += declaration_problems(file_paths, declared)
     problems += size_problems({entry.path: entry.size for entry in files})
-    if len(entries) > MAX_ENTRIES:
-        problems.append(
-            f"more than {MAX_ENTRIES} files and folders; the rest was not checked; expected fewer"
-        )
     if problems:
         raise OutputsError(problems)
 

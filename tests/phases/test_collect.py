@@ -225,7 +225,22 @@ def test_too_many_files_and_too_deep_folders(out, monkeypatch):
         folder.mkdir()
     assert "folders nested deeper than" in problems(out)
     monkeypatch.setattr(collect, "MAX_ENTRIES", 5)
-    assert "more than 5 files and folders" in problems(out)
+    # Of what was not looked at nothing is said.
+    assert problems(out) == (
+        "more than 5 files and folders; expected at most 10000 files; nothing else was checked"
+    )
+
+
+def test_as_many_outputs_as_the_limit_says_and_not_one_more_i_58(out, monkeypatch):
+    assert (collect.MAX_FILES, collect.MAX_ENTRIES) == (10_000, 20_000)
+    monkeypatch.setattr(collect, "MAX_FILES", 40)
+    files = sum(path.is_file() for path in out.rglob("*"))
+    for number in range(files, collect.MAX_FILES):
+        (out / "artifacts" / f"{number}").mkdir()  # folders do not count
+        (out / "artifacts" / f"{number}/a.txt").touch()
+    assert len(collect_outputs(out, DECLARED)) == 40
+    (out / "artifacts/one-more.txt").touch()
+    assert problems(out) == "41 files; expected at most 40"
 
 
 #### result.json
