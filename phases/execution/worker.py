@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 import stat
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Protocol, TypeGuard
 
 from phases.base import strict_json
+from phases.base.trees import empty_folder
 from phases.errors import EnvironmentFaultError
 from phases.execution import process
 from phases.execution.process import ProcessResult
@@ -34,7 +34,7 @@ _NEW_LOCK = ".lock"
 
 @dataclass(frozen=True)
 class Staging:
-    """A folder outside the repository, mode 0700; gone when its context ends."""
+    """A folder outside the repository, mode 0700; removed when its context ends."""
 
     folder: Path
 
@@ -205,7 +205,7 @@ class _EventReader:
 
 @contextmanager
 def staging_folder(root: Path, base: Path | None = None) -> Iterator[Staging]:
-    """Make a staging folder for the block and remove it at the end.
+    """Make a staging folder for the block and remove it at the end, as far as it can be removed.
 
     Staging folders of runners that were killed are removed first: a runner that is alive holds a
     lock on its own, so neither an age nor a process id has to be believed.
@@ -255,6 +255,8 @@ def sweep_staging(base: Path | None = None) -> None:
             status = folder.lstat()
             if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
                 continue
+            if status.st_mode & stat.S_IRWXU != stat.S_IRWXU:
+                folder.chmod(0o700)  # as it was made; an experiment changed that
             if not (folder / _LOCK).exists():
                 if _is_abandoned(folder):
                     _remove_folder(folder)
@@ -309,20 +311,10 @@ def _remove_folder(folder: Path) -> None:
     The lock goes last: without it a folder that a kill left half removed would belong to no runner,
     and stay for ever.
     """
-    # 1. The worker may have taken its own permissions away.
-    for path, folders, _files in os.walk(folder):
-        for name in folders:
-            subfolder = Path(path, name)
-            if not subfolder.is_symlink():
-                subfolder.chmod(0o700)
+    lock = folder / _LOCK
     with suppress(OSError):
-        # 2. Everything but the lock.
-        for entry in folder.iterdir():
-            if entry.is_dir() and not entry.is_symlink():
-                shutil.rmtree(entry, ignore_errors=True)
-            elif entry.name != _LOCK:
-                entry.unlink()
-        # 3. The lock and the folder, unless something resisted.
-        if all(entry.name == _LOCK for entry in folder.iterdir()):
-            (folder / _LOCK).unlink(missing_ok=True)
+        if empty_folder(folder, keep=_LOCK):
+            lock.unlink(missing_ok=True)
             folder.rmdir()
+        elif not os.path.lexists(lock):
+            lock.touch(mode=0o600)  # the experiment removed it

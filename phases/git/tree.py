@@ -22,6 +22,7 @@ from typing import IO, Protocol
 from phases.base import durable
 from phases.base.command_log import log_command
 from phases.base.text import printable
+from phases.base.trees import walk_tree
 from phases.errors import EnvironmentFaultError, IntegrityError
 from phases.git.probe import blob_digest, blob_id, git_environment, git_options
 from phases.git.repo import EXECUTABLE, LINK, SUBMODULE, Repo, TreeEntry
@@ -100,22 +101,26 @@ class Layout:
             if change:
                 changes.append(f"{path} ({change})")
         for path, target in self.links.items():
-            link = self.folder / path
-            if not link.is_symlink() or os.fsdecode(link.readlink()) != target:
+            if not _is_link_to(self.folder / path, target):
                 changes.append(f"{path} (changed)")
 
         # 2. What was not there.
         known = {*self.digests, *self.links}
-        for folder, subfolders, names in os.walk(self.folder):
-            for name in (*names, *subfolders):
-                file = Path(folder, name)
-                path = file.relative_to(self.folder).as_posix()
-                is_folder = name in subfolders and not file.is_symlink()
-                if path not in known and not is_folder:
-                    changes.append(f"{path} (added)")
+        for entry in walk_tree(self.folder):
+            if not entry.is_folder and entry.path not in known:
+                changes.append(f"{entry.path} (added)")
+            if not entry.is_read:
+                changes.append(f"{entry.path} (cannot be read)")
             if len(changes) >= MAX_CHANGES:
                 break
         return sorted(changes)[:MAX_CHANGES]
+
+
+def _is_link_to(path: Path, target: str) -> bool:
+    try:
+        return os.fsdecode(path.readlink()) == target
+    except OSError:
+        return False
 
 
 def _describe_change(path: Path, digest: str) -> str:

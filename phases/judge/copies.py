@@ -10,16 +10,15 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
-from stat import S_ISDIR
 from typing import BinaryIO
 
 from phases.base import durable
+from phases.base.trees import remove_tree, walk_tree
 from phases.errors import IntegrityError
 
 _CHUNK = 1 << 20  # bytes
@@ -119,7 +118,8 @@ class OutputCopy:
             IntegrityError: see the constructor.
         """
         if whole:
-            remove_folder(self.folder)
+            remove_tree(self.folder)
+            self.folder = _draw_folder(self._parent)  # something of the old one may be left
             self._copy_all()
         else:
             for path in self._changed:
@@ -192,7 +192,7 @@ class CopyPool:
         yield folder
         for entry in folder.iterdir():
             self._note(f"{entry.name} was added")
-        remove_folder(folder)
+        remove_tree(folder)
 
     def find_corruption(self) -> str:
         """Describe the first file of a copy that is not the output; "" without any."""
@@ -204,7 +204,7 @@ class CopyPool:
 
     def remove(self) -> None:
         """Delete all copies."""
-        remove_folder(self._folder)
+        remove_tree(self._folder)
 
     def _note(self, tampering: str) -> None:
         if tampering:
@@ -212,22 +212,19 @@ class CopyPool:
 
 
 def hash_files(folder: Path) -> dict[str, str]:
-    """Return path -> SHA-256 of every file below `folder`; {} if there is no such folder."""
+    """Return path -> SHA-256 of every file below `folder`; {} if there is no such folder.
+
+    What cannot be read has no SHA-256, but "".
+    """
     digests = {}
-    for entry in folder.rglob("*"):
-        if entry.is_file():
-            digests[entry.relative_to(folder).as_posix()] = durable.sha256_file(entry)
+    for entry in walk_tree(folder):
+        path = folder / entry.path
+        try:
+            if path.is_file():
+                digests[entry.path] = durable.sha256_file(path)
+        except OSError:
+            digests[entry.path] = ""
     return digests
-
-
-def remove_folder(folder: Path) -> None:
-    """Delete a folder whose folders may be read-only; nothing happens if it does not exist."""
-    if not folder.exists():
-        return
-    subfolders = [entry for entry in folder.rglob("*") if _is_folder(entry)]
-    for directory in [folder, *subfolders]:
-        directory.chmod(0o700)
-    shutil.rmtree(folder)
 
 
 def _draw_folder(parent: Path) -> Path:
@@ -278,16 +275,17 @@ def _make_read_only(folder: Path) -> None:
 
 def _list_entries(folder: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Yield path and description of each file and folder; who changes one changes the other."""
-    for directory, subfolders, files in os.walk(folder):
-        for name in (*subfolders, *files):
-            entry = f"{directory}/{name}"  # with thousands of outputs, objects take their time
-            stat = os.lstat(entry)
-            description: tuple[int, ...] = (stat.st_mode, stat.st_ino)
+    for entry in walk_tree(folder):
+        description: tuple[int, ...] = ()
+        # A run can add what no path can name.
+        with suppress(OSError):
+            stat = os.lstat(f"{folder}/{entry.path}")  # with thousands, objects take their time
+            description = (stat.st_mode, stat.st_ino)
             # What came into a folder and went again has not changed it: a database's journal.
-            if not S_ISDIR(stat.st_mode):
+            if not entry.is_folder:
                 # The kernel sets the time of the last change (ctime); a process cannot.
                 description += (stat.st_nlink, stat.st_size, stat.st_ctime_ns)
-            yield entry.removeprefix(f"{folder}/"), description
+        yield entry.path, description
 
 
 def _is_folder(entry: Path) -> bool:

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import random
 import secrets
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -26,6 +25,7 @@ from functools import partial
 from pathlib import Path
 
 from phases.base.strict_json import StrictJsonError
+from phases.base.trees import remove_tree
 from phases.execution.collect import matches
 from phases.execution.process import forward_signals
 from phases.execution.sandbox import Sandbox
@@ -243,7 +243,7 @@ def _gate_context(
         try:
             yield gate_context
         finally:
-            shutil.rmtree(gate_context.cache, ignore_errors=True)
+            remove_tree(gate_context.cache)
 
 
 def _conclude_unreadable(context: MutationContext, error: StrictJsonError) -> Judgement:

@@ -2,56 +2,78 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from pathlib import Path
 from stat import S_ISDIR, S_ISLNK, S_ISREG
 
 from phases.base import durable
-from phases.errors import EnvironmentFaultError
+from phases.base.trees import walk_tree
 from phases.execution import collect
 from phases.run.attempt import AttemptSpec
 
 MAX_BYTES = 4_000_000_000  # of one failed attempt's outputs
+_CHUNK = 1 << 20  # bytes
 
 
 def quarantine(spec: AttemptSpec) -> None:
-    """Copy the outputs of a failed attempt to `.phases/quarantine/`."""
-    target = spec.project.paths.quarantine(spec.feature.id, spec.number)
-    try:
-        if not spec.out.is_dir() or not any(spec.out.iterdir()):
-            return  # an experiment can remove its own folder
-        durable.make_folder(target.parent)
-        limits = _Limits(spec.out, target)
-        shutil.copytree(
-            spec.out, target, symlinks=True, dirs_exist_ok=True, ignore=limits.ignored_names
-        )
-    except (OSError, shutil.Error) as error:
-        message = f"cannot keep the failed attempt's outputs in {target}: {error}"
-        raise EnvironmentFaultError(message) from error
+    """Copy the outputs of a failed attempt to `.phases/quarantine/`.
 
+    Hostile outputs could fill the disk, or never end. Left out is what is neither file, folder nor
+    link (reading a FIFO or a device may never end), what is nested too deep, what cannot be read
+    or has too long a path, and what would take more than half of the free disk space.
 
-class _Limits:
-    """Chooses what is copied: hostile outputs could fill the disk, or never end.
-
-    Left out: what is neither file, folder nor link (reading a FIFO or a device may never end), what
-    is nested too deep, and what would take more than half of the free disk space.
+    Raises:
+        EnvironmentFaultError: the target cannot be written.
     """
+    target = spec.project.paths.quarantine(spec.feature.id, spec.number)
+    with durable.environment_faults(target, "keep the failed attempt's outputs in"):
+        durable.make_folder(target.parent)
+        free_bytes = min(MAX_BYTES, shutil.disk_usage(target.parent).free // 2)
+        folders = {""}  # that are kept
+        for number, entry in enumerate(walk_tree(spec.out)):
+            parent = entry.path.rpartition("/")[0]
+            if number == collect.MAX_ENTRIES:
+                break
+            if parent not in folders or entry.path.count("/") >= collect.MAX_DEPTH:
+                continue
+            try:
+                target.mkdir(exist_ok=True)
+                size = _copy_entry(spec.out / entry.path, target / entry.path, free_bytes)
+            except OSError as error:
+                if error.errno in (errno.ENAMETOOLONG, errno.EEXIST, errno.EISDIR, errno.ENOTDIR):
+                    continue
+                raise
+            free_bytes -= size
+            if entry.is_folder:
+                folders.add(entry.path)
 
-    def __init__(self, out: Path, target: Path):
-        self._depth = len(out.parts)
-        self._bytes = min(MAX_BYTES, shutil.disk_usage(target.parent).free // 2)
-        self._entries = collect.MAX_ENTRIES
 
-    def ignored_names(self, folder: str, names: list[str]) -> list[str]:
-        """Return the names in this folder that are not copied; `ignore` of shutil.copytree."""
-        return [name for name in sorted(names) if not self._take(Path(folder, name))]
+def _copy_entry(source: Path, target: Path, max_bytes: int) -> int:
+    """Copy a file, a link or an empty folder if it can be read; return the bytes written."""
+    # 1. What it is.
+    try:
+        status = source.lstat()
+        link = source.readlink() if S_ISLNK(status.st_mode) else None
+    except OSError:
+        return 0
+    if S_ISDIR(status.st_mode):
+        target.mkdir(exist_ok=True)
+    if link is not None:
+        target.symlink_to(link)
+    if not S_ISREG(status.st_mode) or status.st_size > max_bytes:
+        return 0
 
-    def _take(self, path: Path) -> bool:
-        status = path.lstat()
-        if self._entries == 0 or len(path.parts) - self._depth > collect.MAX_DEPTH:
-            return False
-        self._entries -= 1
-        if S_ISREG(status.st_mode) and status.st_size <= self._bytes:
-            self._bytes -= status.st_size
-            return True
-        return S_ISDIR(status.st_mode) or S_ISLNK(status.st_mode)
+    # 2. Its bytes, and not one more than it has now.
+    try:
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        descriptor = os.open(source, flags)
+    except OSError:
+        return 0
+    with os.fdopen(descriptor, "rb") as file, target.open("wb") as copy:
+        rest = status.st_size
+        while rest and (data := file.read(min(rest, _CHUNK))):
+            copy.write(data)
+            rest -= len(data)
+    return status.st_size

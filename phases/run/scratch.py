@@ -35,7 +35,7 @@ def run_scratch(
     sandbox = choose_sandbox(project.plan.defaults.sandbox)
     tree = WorkTree(project.root)
     state = load_unverified(project).state
-    with open_workspace(project, project.plan, state, tree, sandbox) as workspace:
+    with open_workspace(project, project.plan, state, tree, sandbox, view=view) as workspace:
         run_setup(workspace, phase, view)
 
         # 1. Run and judge, as an attempt does.

@@ -80,7 +80,9 @@ class Session:
 
     def workspace(self, tree: CommitTree) -> AbstractContextManager[Workspace]:
         """Return a workspace in which a commit is run or judged."""
-        return open_workspace(self.project, require_plan(tree), self.state, tree, self.sandbox)
+        return open_workspace(
+            self.project, require_plan(tree), self.state, tree, self.sandbox, view=self.view
+        )
 
     def read_again(self) -> None:
         """Read HEAD, ledger and state again, after others may have changed them.

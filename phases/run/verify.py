@@ -53,7 +53,7 @@ def _verify_feature(
     _, feature = plan.feature(item.id)
 
     # 1. Judge a copy of the stored outputs: by HEAD's gate, with the inputs that they came from.
-    with open_workspace(project, plan, state, tree, sandbox) as workspace:
+    with open_workspace(project, plan, state, tree, sandbox, view=view) as workspace:
         out = workspace.staging.folder / "stored"
         outputs = copy_outputs(project.paths, item.id, item.receipt, out)
         inputs_tree = CommitTree(repo, _receipt_commit(project, item.id))

@@ -7,6 +7,7 @@ dead: they could write to it.
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -196,8 +197,17 @@ class Judge:
 
 @contextmanager
 def open_workspace(
-    project: Project, plan: Plan, state: State, tree: Tree, sandbox: Sandbox
+    project: Project, plan: Plan, state: State, tree: Tree, sandbox: Sandbox, *, view: View
 ) -> Iterator[Workspace]:
-    """Make a staging folder for the block."""
-    with staging_folder(project.root) as staging:
-        yield Workspace(project, plan, state, tree, sandbox, staging)
+    """Make a staging folder for the block; warn if not all of it could be removed at the end."""
+    folder = None
+    try:
+        with staging_folder(project.root) as staging:
+            folder = staging.folder
+            yield Workspace(project, plan, state, tree, sandbox, staging)
+    finally:
+        if folder and os.path.lexists(folder):
+            view.message(
+                f"warning: {folder} cannot be removed whole: something in it belongs to another "
+                "user, is immutable or is a mount point; later runs try again"
+            )

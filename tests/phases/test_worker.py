@@ -303,6 +303,42 @@ def test_what_a_kill_left_half_removed_is_swept(tmp_path, monkeypatch):
     assert removals >= 9  # files and folders
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another user")
+def test_what_belongs_to_another_user_is_left_and_swept_later_i_61(tmp_path):
+    """The experiment has taken lock and permissions away, too; its user is not root."""
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder.stat().st_uid == 0 and not folder.stat().st_mode & 0o001:
+            folder.chmod(0o711)
+    base = tmp_path / "base"
+    base.mkdir()
+    os.chown(base, 65534, 65534)
+    os.setresuid(65534, 65534, 0)
+    try:
+        with worker.staging_folder(ROOT, base) as staging:
+            os.setresuid(0, 0, 0)
+            (staging.tmp / "roots/private").mkdir(parents=True, mode=0o700)
+            (staging.tmp / "roots/file").touch()
+            (staging.out / "empty").mkdir(mode=0o700)
+            os.setresuid(65534, 65534, 0)
+            (staging.folder / "lock").unlink()
+            for folder in (staging.tmp, staging.folder):
+                folder.chmod(0)
+        names = {path.name for path in staging.folder.rglob("*")}
+        assert names == {"lock", "tmp", "roots"} | (names & {"private", "file"})
+        staging.folder.chmod(0)
+        with worker.staging_folder(ROOT, base) as other:
+            assert staging.folder.exists()
+        assert not other.folder.exists()
+        os.setresuid(0, 0, 0)
+        os.chown(staging.tmp / "roots", 65534, 65534)
+        os.chown(staging.tmp / "roots/private", 65534, 65534)
+        os.setresuid(65534, 65534, 0)
+        worker.sweep_staging(base)
+        assert list(base.iterdir()) == []
+    finally:
+        os.setresuid(0, 0, 0)
+
+
 def test_a_folder_without_its_lock_held_is_never_visible_as_free(tmp_path):
     with worker.staging_folder(ROOT, tmp_path) as staging:
         descriptor = os.open(staging.folder / "lock", os.O_RDWR)

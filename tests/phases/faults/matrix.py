@@ -23,6 +23,7 @@ HEAD = "faults/test_moved_head.py"
 INDEX = "faults/test_index.py"
 LIVING = "faults/test_living_locks.py"
 MANY = "faults/test_many_outputs.py"
+RESISTING = "faults/test_resisting_folders.py"
 MAIN = "test_main.py"
 GATE = "test_gate.py"
 CANNOT_FAIL = "test_gates_that_cannot_fail.py"
@@ -676,6 +677,25 @@ ROWS = (
             ENCODINGS,
             "test_i_62_a_user_id_without_a_name_runs_and_approves",
             "test_i_62_the_cache_is_named_where_it_is_needed",
+        ),
+    ),
+    Row(
+        id="F66",
+        fault=(
+            "folders that cannot be read or removed: of another user, immutable, mounted, "
+            "thousands of levels deep"
+        ),
+        cause="workers, gates",
+        outcome=(
+            "as outputs refused in clear words; elsewhere removed as far as possible, the rest "
+            "named in a warning and tried again by later runs"
+        ),
+        tests=_in(
+            RESISTING,
+            "test_deep_and_foreign_folders_beside_the_outputs_are_removed_i_61",
+            "test_such_outputs_are_refused_in_clear_words_i_61",
+            "test_a_gate_that_leaves_deep_folders_is_judged_i_61",
+            "test_what_cannot_be_removed_is_named_and_tried_again_i_61",
         ),
     ),
 )
