@@ -19,7 +19,9 @@ from phases.base import durable
 from phases.git.checks import clone_problems, read_repository_state
 from phases.git.repo import Commit, Repo
 from phases.record import entries
+from phases.record.completion import pending_errors
 from phases.record.ledger import OUTCOMES, EntryKind, Ledger
+from phases.record.pending import read_pending
 from phases.record.project import (
     Project,
     Snapshot,
@@ -45,9 +47,12 @@ def audit(project: Project) -> Report:
         error = rewound_error(project)
         report.findings.append(Finding(error.code, str(error)))
 
-    # 2. progress.txt, its journal and HEAD's version; then what anchors them.
+    # 2. progress.txt, its journal, HEAD's version and what anchors them; before, what is prepared.
+    pending = read_pending(project.paths)
     snapshot = _check_ledger(project, repo, report)
     ledger = snapshot.ledger
+    for pending_error in pending_errors(project, repo, ledger, pending):
+        report.findings.append(Finding(pending_error.code, str(pending_error)))
 
     # 3. Everything that the entries name.
     recorded_by = check_commits(repo, report, ledger)

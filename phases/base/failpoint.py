@@ -22,7 +22,8 @@ FAILPOINTS = (
     # in an attempt, at a halt, in a decision
     "start", "started", "work", "collect", "judge", "judged", "record", "commit", "halt", "decided",
     # inside each record
-    "prepared", "journalled", "entered", "files", "committed", "ref_moved", "withdrawn", "recorded",
+    "copied", "bound", "prepared", "journalled", "entered", "files", "committed", "ref_moved",
+    "withdrawn", "removed", "recorded",
 )  # fmt: skip
 """Every failpoint, in the order in which a run passes them."""
 

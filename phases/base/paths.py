@@ -54,6 +54,15 @@ class Paths:
         return self.common_dir / "phases" / "journal"
 
     @property
+    def bindings(self) -> Path:
+        """The folder of the digests by which this runner knows the records that it prepared."""
+        return self.common_dir / "phases" / "prepared"
+
+    def binding(self, txn: str) -> Path:
+        """Return the file that holds the SHA-256 of the `record.json` of a transaction."""
+        return self.bindings / txn
+
+    @property
     def runner_lock(self) -> Path:
         """The file whose flock makes one runner the only one."""
         return self.common_dir / "phases" / "lock"
@@ -122,6 +131,24 @@ def find_cache_dir() -> Path | None:
         return Path.home().absolute() / ".cache" / "phases"
     except RuntimeError:
         return None
+
+
+def is_plain(path: str) -> bool:
+    """Return whether a path names a file inside the repository, in its only spelling."""
+    parts = path.split("/")
+    is_relative = not path.startswith("~") and not {"", ".", ".."} & set(parts)
+    is_git = any(part.lower() == ".git" for part in parts)
+    return is_relative and not is_git and "\\" not in path and "\0" not in path
+
+
+def link_above(root: Path, path: str) -> Path | None:
+    """Return the first folder on the way to a path of the repository that is a link, or None."""
+    folder = root
+    for part in path.split("/")[:-1]:
+        folder /= part
+        if folder.is_symlink():
+            return folder
+    return None
 
 
 def is_artifact(name: str) -> bool:

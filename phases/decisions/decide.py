@@ -16,8 +16,9 @@ from phases.git.one_runner import one_runner
 from phases.git.repo import Repo
 from phases.git.tree import CommitTree
 from phases.plan.schema import Phase
-from phases.record.project import Project, load_verified
-from phases.record.transaction import has_pending_record
+from phases.record.completion import pending_errors
+from phases.record.pending import has_pending_record, raise_first, read_pending
+from phases.record.project import Project, load_verified, reconcile_project
 
 
 def decide(
@@ -53,15 +54,22 @@ def find_phase(project: Project, phase_id: int) -> Phase:
 
 
 def _read_context(project: Project, repo: Repo, phase: Phase) -> DecisionContext:
-    """Read the project; what a killed run left has to be completed before it can be decided on."""
-    snapshot = load_verified(project, repo)
-    if has_pending_record(project.paths) or snapshot.reconciled.needs_repair:
+    """Read the project; what a killed run left has to be completed before it can be decided on.
+
+    Raises:
+        IntegrityError: what is prepared is not this runner's, or cannot be completed.
+        EnvironmentFaultError: it is, and can.
+    """
+    pending = read_pending(project.paths)
+    reconciled = reconcile_project(project, repo)
+    raise_first(pending_errors(project, repo, reconciled.ledger, pending))
+    if has_pending_record(project.paths) or reconciled.needs_repair:
         raise EnvironmentFaultError(
             "a run is at work here, or was killed and left a pending record",
             hint="python -m phases run --next completes it; then decide",
         )
     tree = CommitTree(repo, repo.head())
-    return DecisionContext(project, tree, snapshot, phase)
+    return DecisionContext(project, tree, load_verified(project, repo), phase)
 
 
 def _require_unchanged(proposal: Proposal, actual: Proposal) -> None:

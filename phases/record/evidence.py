@@ -83,15 +83,39 @@ def weigh_evidence(root: Path, ledger: Ledger, committed_bytes: int) -> Evidence
     """
     if not ledger.entries:
         return Evidence()
-    history = read_record_history(root, ("progress.txt", APPROVALS))
+    history = _read_history(root)
     commits = _recording_commits(history, ledger)
     committed = _count_entries(ledger, committed_bytes)
-    check = _DecisionCheck(root, ledger, commits)
+    check = _DecisionCheck(root, ledger, commits, {})
     decisions, problems = check.run(ledger.entries[:committed])
     untrailed = _untrailed_outcome(ledger.entries[:committed], history, commits)
     if untrailed:
         problems = [untrailed, *problems]
     return Evidence(commits, decisions, tuple(problems))
+
+
+def weigh_prepared(root: Path, ledger: Ledger, files: Mapping[str, bytes], head: str) -> Evidence:
+    """Return what the history would say if HEAD's next commit brought the ledger's end.
+
+    Args:
+        root: the repository.
+        ledger: the ledger with its new entries.
+        files: path -> bytes of what comes with them.
+        head: HEAD's commit.
+    """
+    commits = _recording_commits(_read_history(root), ledger)
+    nothing = "0" * len(head)
+    blobs = {path: blob_id([data], len(data), head) for path, data in files.items()}
+    trailers = {"Phases-Entry": f"{len(ledger.entries):04d}"}
+    coming = RecordCommit(nothing, nothing, (head,), trailers, blobs)
+    for entry in ledger.entries:
+        commits.setdefault(entry.seq, coming)
+    decisions, problems = _DecisionCheck(root, ledger, commits, files).run(ledger.entries)
+    return Evidence(commits, decisions, tuple(problems))
+
+
+def _read_history(root: Path) -> tuple[RecordCommit, ...]:
+    return read_record_history(root, ("progress.txt", APPROVALS))
 
 
 def _recording_commits(history: Sequence[RecordCommit], ledger: Ledger) -> dict[int, RecordCommit]:
@@ -181,6 +205,8 @@ class _DecisionCheck:
     root: Path
     ledger: Ledger
     commits: Mapping[int, RecordCommit]
+    files: Mapping[str, bytes]
+    """What is prepared and not in the work tree yet."""
 
     def run(self, committed: Iterable[Entry]) -> tuple[dict[int, ValidDecision], list[Problem]]:
         """Return the valid decisions among these entries, and why the others are not valid."""
@@ -233,8 +259,10 @@ class _DecisionCheck:
             return problem("approval-missing", message)
 
         # 2. These are its bytes, in that commit and in the work tree.
+        data = self.files.get(path, b"")
         file = self.root / path
-        data = file.read_bytes() if file.is_file() else b""
+        if not data and file.is_file():
+            data = file.read_bytes()
         is_named = durable.sha256(data) == sha256
         if not is_named or commit.blobs[path] != blob_id([data], len(data), commit.sha):
             message = f"not the record that the {entry.kind} entry names (sha256 {sha256[:12]}…)"
@@ -290,8 +318,8 @@ class _DecisionCheck:
         tree, request = objects[f"{base}^{{tree}}"], objects[f"{base}:{named.request}"]
 
         # 1. The commit is before the one that recorded the decision.
-        is_parent = base in named.commit.parents
-        if not is_parent and not is_ancestor(self.root, base, f"{named.commit.sha}~1"):
+        parent = named.commit.parents[0]
+        if base != parent and not is_ancestor(self.root, base, parent):
             return [f"it names commit {base[:12]}, which is not before {named.commit.sha[:12]}"]
 
         # 2. Its tree, its progress.txt and the file that was decided on.

@@ -1,14 +1,17 @@
 """Record every outcome exactly once: files, entries, commit and ref, prepared, then applied.
 
-Everything that an outcome writes is first written to `.phases/pending/TXN/`, its `record.json`
-last. Then it is applied: journal and progress.txt, files, one commit with the transaction's id in a
+Everything that an outcome writes is first written to `.phases/pending/TXN/`: its files, then the
+digest of its `record.json` to the git common directory (the binding), then `record.json` itself.
+Then it is applied: journal and progress.txt, files, one commit with the transaction's id in a
 trailer, `refs/phases/log`. Each step sees whether it was done already. So the next run completes
-what a killed run left at any step, and nothing is written twice.
+what a killed run left at any step (`completion.py`), and nothing is written twice.
 """
 
 from __future__ import annotations
 
+import os
 import secrets
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,10 +19,11 @@ from pathlib import Path
 from phases.base import durable
 from phases.base.failpoint import failpoint
 from phases.base.paths import Paths
+from phases.base.text import is_printable
 from phases.errors import IntegrityError
 from phases.git.repo import Repo
 from phases.record.ledger import Entry, Ledger, append_entry, parse_ledger
-from phases.record.statement import Document, DocumentError
+from phases.record.statement import Document
 
 RECORD = "record.json"
 
@@ -46,7 +50,8 @@ class PendingRecord(Document):
     txn: str
     message: str
     trailers: dict[str, str]
-    files: tuple[str, ...]
+    files: dict[str, str]
+    """Repository path -> SHA-256 of the bytes, in the order of the numbers."""
     removed: tuple[str, ...]
     blocks: tuple[str, ...]
     """The entries' exact text."""
@@ -75,88 +80,51 @@ def subject_trailers(
     return trailers
 
 
-#### what a killed run left
-
-
-def has_pending_record(paths: Paths) -> bool:
-    """Return whether a killed run left a prepared outcome, which only a run can complete."""
-    return paths.pending.is_dir() and any(paths.pending.iterdir())
-
-
-def pending_transactions(paths: Paths) -> list[Transaction]:
-    """Return the transactions that a killed run had prepared completely."""
-    folders = sorted(path.parent for path in paths.pending.glob(f"*/{RECORD}"))
-    return [_load(folder) for folder in folders]
-
-
-def complete_pending(paths: Paths, repo: Repo, ledger: Ledger) -> tuple[Ledger, list[str]]:
-    """Apply what a killed run had prepared, discard what it had not finished preparing.
-
-    Return the ledger afterwards and the messages of what was completed.
-    """
-    completed = []
-    for folder in sorted(paths.pending.glob("*")):
-        if not (folder / RECORD).exists():
-            durable.remove(folder)
-            continue
-        transaction = _load(folder)
-        ledger = _apply(paths, repo, ledger, transaction, folder)
-        completed.append(transaction.message)
-    return ledger, completed
-
-
 #### prepare, then apply
 
 
 def commit(paths: Paths, repo: Repo, ledger: Ledger, transaction: Transaction) -> Ledger:
     """Prepare the transaction, then apply it; return the ledger afterwards."""
-    folder = paths.pending / transaction.txn
-    _prepare(folder, transaction)
+    prepare(paths, transaction)
     failpoint("prepared")
-    return _apply(paths, repo, ledger, transaction, folder)
+    return apply(paths, repo, ledger, transaction)
 
 
-def _prepare(folder: Path, transaction: Transaction) -> None:
+def prepare(paths: Paths, transaction: Transaction) -> None:
+    """Lay down everything that a transaction writes, bound to this runner; apply nothing."""
+    folder = paths.pending / transaction.txn
+
+    # 1. The files.
     for number, data in enumerate(transaction.files.values()):
         durable.write(folder / str(number), data)
+    failpoint("copied")
+
+    # 2. The binding, before the record: a record without it is no record of this runner's.
     record = PendingRecord(
         txn=transaction.txn,
         message=transaction.message,
         trailers=dict(transaction.trailers),
-        files=tuple(transaction.files),
+        files={path: durable.sha256(data) for path, data in transaction.files.items()},
         removed=transaction.removed,
         blocks=tuple(entry.block.decode() for entry in transaction.entries),
-    )
-    durable.write(folder / RECORD, record.encode())
+    ).encode()
+    durable.write(paths.binding(transaction.txn), f"{durable.sha256(record)}\n".encode())
+    failpoint("bound")
+
+    # 3. The record, from which on the outcome will be completed.
+    durable.write(folder / RECORD, record)
 
 
-def _load(folder: Path) -> Transaction:
-    try:
-        record = PendingRecord.decode((folder / RECORD).read_bytes())
-    except DocumentError as error:
-        raise _invalid_pending(folder, str(error)) from None
-    files = {}
-    for number, path in enumerate(record.files):
-        files[path] = (folder / str(number)).read_bytes()
-    return Transaction(
-        txn=record.txn,
-        entries=parse_ledger("".join(record.blocks).encode()).entries,
-        message=record.message,
-        trailers=record.trailers,
-        files=files,
-        removed=record.removed,
-    )
+def apply(paths: Paths, repo: Repo, ledger: Ledger, transaction: Transaction) -> Ledger:
+    """Do what a prepared transaction says and was not done yet; return the ledger afterwards."""
+    folder = paths.pending / transaction.txn
 
-
-def _apply(
-    paths: Paths, repo: Repo, ledger: Ledger, transaction: Transaction, folder: Path
-) -> Ledger:
     # 1. Entries: journal and progress.txt.
     for entry in transaction.entries:
         if entry in ledger.entries:
             continue
         if entry.prev != ledger.head:
-            raise _invalid_pending(folder, "it does not follow the ledger's last entry")
+            raise stale_error(paths, transaction.txn)
         ledger = append_entry(paths.progress, paths.journal, ledger, entry)
 
     # 2. Files.
@@ -189,20 +157,35 @@ def _apply(
     failpoint("ref_moved")
 
     # 4. Withdraw what was prepared, its record first: a folder with its record would be applied
-    #    again.
+    #    again. The binding goes last: without it the record would be foreign.
     durable.remove(folder / RECORD)
     failpoint("withdrawn")
     durable.remove(folder)
+    failpoint("removed")
+    durable.remove(paths.binding(transaction.txn))
     failpoint("recorded")
     return ledger
 
 
-def _invalid_pending(folder: Path, reason: str) -> IntegrityError:
+def stale_error(paths: Paths, txn: str) -> IntegrityError:
+    """Return the error for a record of this runner's that can no longer be completed."""
+    folder = paths.pending / txn
     return IntegrityError(
         "pending-stale",
-        f"{folder} holds an outcome that cannot be completed: {reason}",
-        hint="move that folder away to set the outcome aside",
+        f"{folder} holds an outcome that cannot be completed: "
+        "it does not follow the ledger's last entry",
+        hint=f"`{move_command(paths, folder)}` sets the outcome aside",
     )
+
+
+def move_command(paths: Paths, path: Path) -> str:
+    """Return the command that moves something away that is in the pending folder, or is it."""
+    if not is_printable(path.name):
+        path = paths.pending
+    number = 1
+    while os.path.lexists(paths.private / f"foreign-{number}"):
+        number += 1
+    return shlex.join(["mv", str(path), str(paths.private / f"foreign-{number}")])
 
 
 def _require_not_amended(repo: Repo, transaction: Transaction) -> None:

@@ -8,6 +8,7 @@ from phases.base.failpoint import failpoint
 from phases.errors import LimitReachedError, UsageError, WaitingForHumanError
 from phases.plan.schema import Feature, Phase, Plan
 from phases.record.approvals import unrecorded_files
+from phases.record.pending import has_pending_record
 from phases.record.project import Project, Snapshot, load_unverified, snapshot_problems
 from phases.record.state import FeatureState, PhaseState, State, is_spent, next_step
 from phases.record.steps import (
@@ -19,7 +20,6 @@ from phases.record.steps import (
     Step,
     next_commands,
 )
-from phases.record.transaction import has_pending_record
 
 
 @dataclass(frozen=True)

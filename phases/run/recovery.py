@@ -6,6 +6,7 @@ the same way.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from phases.base import durable
@@ -15,11 +16,13 @@ from phases.errors import IntegrityError
 from phases.execution.worker import sweep_staging
 from phases.git.lock_files import clear_stale_locks
 from phases.record import entries
+from phases.record.completion import require_own, started_commit
 from phases.record.evidence import APPROVALS
-from phases.record.ledger import Entry, EntryKind, Ledger
+from phases.record.ledger import Entry, EntryKind
+from phases.record.pending import has_pending_record
 from phases.record.reconcile import Reconciled
 from phases.record.state import FeatureState, State
-from phases.record.transaction import has_pending_record, pending_transactions
+from phases.record.transaction import Transaction
 from phases.run.preflight import check_repository
 from phases.run.session import Session
 from phases.run.take_over import take_over
@@ -28,8 +31,14 @@ KILLED = "the runner was killed before it could record an outcome"
 
 
 def recover(session: Session, reason: str = KILLED) -> None:
-    """Complete or undo what a killed run left; `reason` says why features have no outcome."""
+    """Complete or undo what a killed run left; `reason` says why features have no outcome.
+
+    Raises:
+        IntegrityError: something is prepared that this runner did not prepare, or that cannot be
+            completed any more; nothing was changed.
+    """
     paths = session.project.paths
+    prepared = _prepared(session)
     if _will_commit(session):
         # Not onto a detached HEAD, not amid a merge.
         check_repository(session.repo, with_locks=False)
@@ -38,12 +47,12 @@ def recover(session: Session, reason: str = KILLED) -> None:
     # 1. Files that nothing owns any more.
     clear_stale_locks(paths.common_dir)
     sweep_staging()
-    for folder in _written_folders(paths):
+    for folder in _written_folders(paths, prepared):
         durable.sweep(folder)
     take_over(session)
 
     # 2. Outcomes that were prepared completely, and the ledger's two files.
-    _set_orphans_aside(session)
+    _set_orphans_aside(session, prepared)
     restore_progress(session)
 
     # 3. Features that were started and have no outcome.
@@ -60,8 +69,8 @@ def restore_progress(session: Session) -> None:
     """
     # 1. The two files, then the outcomes that follow.
     paths, reconciled = session.project.paths, session.snapshot.reconciled
+    lost = _lost_entries(_prepared(session), reconciled)
     _set_torn_ends_aside(paths, reconciled)
-    lost = _lost_entries(paths, reconciled)
     if reconciled.restored:
         durable.write(paths.progress, reconciled.ledger.data)
     for message in session.complete_pending():
@@ -74,37 +83,32 @@ def restore_progress(session: Session) -> None:
         session.restore(entries.reason_lines([reason]))
 
 
-def _set_orphans_aside(session: Session) -> None:
+def _prepared(session: Session) -> tuple[Transaction, ...]:
+    """Return what a killed run had prepared, after all of it was judged."""
+    return require_own(session.project, session.repo, session.snapshot.ledger).prepared
+
+
+def _set_orphans_aside(session: Session, prepared: Sequence[Transaction]) -> None:
     """Set prepared outcomes aside whose commit is no longer in the history.
 
     Raises:
         IntegrityError: an entry of the outcome is in the ledger already, which only grows.
     """
     ledger, paths = session.snapshot.ledger, session.project.paths
-    for prepared in pending_transactions(paths):
-        commit = _started_commit(ledger, prepared.txn)
+    for transaction in prepared:
+        commit = started_commit(ledger, transaction.txn)
         if commit is None or session.repo.is_ancestor(commit, "HEAD"):
             continue
-        if prepared.entries[0] in ledger.entries:
+        if transaction.entries[0] in ledger.entries:
             raise IntegrityError(
                 "head-moved",
-                f"a killed run had begun to record `{prepared.message}`, which ran on commit "
+                f"a killed run had begun to record `{transaction.message}`, which ran on commit "
                 f"{commit[:12]}; that commit is no longer in the history of HEAD",
                 hint=f"git merge {commit[:12]}, then python -m phases run --next",
             )
-        folder = paths.private / "quarantine" / ".orphans" / prepared.txn
+        folder = paths.private / "quarantine" / ".orphans" / transaction.txn
         durable.make_folder(folder.parent)
-        (paths.pending / prepared.txn).rename(folder)
-
-
-def _started_commit(ledger: Ledger, txn: str) -> str | None:
-    """Return the commit that the STARTED entry of a transaction names."""
-    for entry in ledger.entries:
-        named = entry.match(entries.TRANSACTION)
-        head = entry.match(entries.HEAD)
-        if entry.kind == EntryKind.STARTED and named and head and named["txn"] == txn:
-            return head["commit"]
-    return None
+        (paths.pending / transaction.txn).rename(folder)
 
 
 def _will_commit(session: Session) -> bool:
@@ -122,7 +126,7 @@ def _running_features(state: State) -> list[str]:
     return [feature.id for feature in state.features.values() if feature.state == running]
 
 
-def _written_folders(paths: Paths) -> set[Path]:
+def _written_folders(paths: Paths, prepared: Sequence[Transaction]) -> set[Path]:
     """Return every folder in which a killed runner may have left a temporary file."""
     results = paths.root / paths.results_name
     folders = {
@@ -136,20 +140,20 @@ def _written_folders(paths: Paths) -> set[Path]:
     for path in (*results.rglob("*"), *paths.artifacts.glob("*")):
         if path.is_dir():
             folders.add(path)
-    for transaction in pending_transactions(paths):
+    for transaction in prepared:
         for name in transaction.files:
             folders.add((paths.root / name).parent)
     return folders
 
 
-def _lost_entries(paths: Paths, reconciled: Reconciled) -> list[Entry]:
+def _lost_entries(prepared: Sequence[Transaction], reconciled: Reconciled) -> list[Entry]:
     """Return the entries that progress.txt lacked, but for those of prepared outcomes."""
-    prepared: set[Entry] = set()
-    for transaction in pending_transactions(paths):
-        prepared.update(transaction.entries)
+    known: set[Entry] = set()
+    for transaction in prepared:
+        known.update(transaction.entries)
     count = len(reconciled.ledger.entries)
     restored = reconciled.ledger.entries[count - reconciled.restored :]
-    return [entry for entry in restored if entry not in prepared]
+    return [entry for entry in restored if entry not in known]
 
 
 #### truncated tails

@@ -22,7 +22,7 @@ from phases.git.repo import Repo
 from phases.git.tree import CommitTree
 from phases.plan.lock import runner_digest
 from phases.plan.schema import Feature, Phase, Plan
-from phases.record import entries, transaction
+from phases.record import completion, entries, transaction
 from phases.record.entries import RecordedFile
 from phases.record.evidence import weigh_evidence
 from phases.record.ledger import Entry, EntryKind, Ledger, append_entry, seal_entry
@@ -227,8 +227,8 @@ class Session:
 
     def complete_pending(self) -> list[str]:
         """Complete what a killed run had prepared; return the messages of what was completed."""
-        ledger, messages = transaction.complete_pending(
-            self.project.paths, self.repo, self.snapshot.ledger
+        ledger, messages = completion.complete_pending(
+            self.project, self.repo, self.snapshot.ledger
         )
         self._take(ledger, is_committed=bool(messages))
         return messages

@@ -15,9 +15,9 @@ from phases.base.paths import Paths
 from phases.errors import IntegrityError
 from phases.record.anchor import pulled_commit
 from phases.record.ledger import EntryKind
+from phases.record.pending import read_pending
 from phases.record.project import Project, Snapshot
 from phases.record.reconcile import Pulled
-from phases.record.transaction import pending_transactions
 from phases.run.session import Session
 
 
@@ -30,7 +30,7 @@ def take_over(session: Session) -> None:
         IntegrityError: the record does not pass the audit; nothing was changed.
     """
     pulled = session.snapshot.reconciled.pulled
-    prepared = pending_transactions(session.project.paths)
+    prepared = read_pending(session.project.paths).prepared
     if any(each.entries[0].kind == EntryKind.PULLED for each in prepared):
         return
     if pulled is not None:

@@ -11,6 +11,7 @@ from phases.base.text import format_count, printable
 from phases.plan.schema import Plan
 from phases.record import entries
 from phases.record.overrides import Override
+from phases.record.pending import read_pending
 from phases.record.project import Project, Snapshot, rewound_error, snapshot_problems
 from phases.record.state import FeatureState, FeatureStatus, PhaseState, PhaseStatus, next_step
 from phases.record.steps import (
@@ -255,6 +256,9 @@ def record_warnings(project: Project, snapshot: Snapshot) -> list[str]:
     for problem in problems:
         entry = f" (entry {problem.entry:04d})" if problem.entry else ""
         warnings.append(f"warning: {problem.code}: {problem.message}{entry}")
+
+    for foreign in read_pending(project.paths).errors:
+        warnings.append(f"warning: {foreign.code}: {foreign}\nnext: {foreign.hint}")
 
     # 2. What is as it should be, and not obvious.
     pulled = snapshot.reconciled.pulled

@@ -14,7 +14,7 @@ WRITERS = {
     "phases.record.ledger.append_entry",
     "phases.record.ledger.seal_entry",
     "phases.record.transaction.commit",
-    "phases.record.transaction.complete_pending",
+    "phases.record.completion.complete_pending",
 }
 """Functions that make entries, write them, or record an outcome with them."""
 
@@ -66,7 +66,7 @@ BYPASSES = {
     "a module": "from phases.record import transaction\ntransaction.commit(x)",
     "a module by another name": "from phases.record import ledger as other\nother.seal_entry(x)",
     "the whole path": (
-        "import phases.record.transaction\nphases.record.transaction.complete_pending(x)"
+        "import phases.record.completion\nphases.record.completion.complete_pending(x)"
     ),
     "inside a function": (
         "def f(x):\n    from phases.record.transaction import commit\n    commit(x)"

@@ -15,10 +15,20 @@ from phases.base.paths import Paths
 from phases.base.text import utc_now
 from phases.errors import IntegrityError
 from phases.git.repo import Repo
-from phases.record import transaction
-from phases.record.ledger import Ledger, append_entry, new_header, parse_ledger, seal_entry
+from phases.record import entries, transaction
+from phases.record.completion import complete_pending
+from phases.record.entries import RecordedFile
+from phases.record.ledger import (
+    Entry,
+    Ledger,
+    append_entry,
+    new_header,
+    parse_ledger,
+    seal_entry,
+)
+from phases.record.project import open_project
 from phases.record.reconcile import reconcile
-from phases.record.transaction import Transaction, complete_pending, new_txn
+from phases.record.transaction import Transaction, new_txn, subject_trailers
 
 
 class SimulatedKill(BaseException):
@@ -51,6 +61,10 @@ class Scene:
         """Return whether an outcome is prepared completely."""
         return any(self.paths.pending.glob("*/record.json"))
 
+    def complete(self, ledger: Ledger) -> tuple[Ledger, list[str]]:
+        """Do what the next run does with what is prepared."""
+        return complete_pending(open_project(self.toy.root), self.repo, ledger)
+
     def copy(self, target: Path) -> Scene:
         """Return the same scene in a folder of its own."""
         toy = self.toy.copy(target)
@@ -61,39 +75,59 @@ def toy_paths(toy: Toy) -> Paths:
     return Paths(toy.root, toy.root / ".git", "results")
 
 
+COUNT = (1, "TOY-001", "Count number 1")
+TRAILERS = subject_trailers(1, "TOY-001", attempt=1, receipt=durable.sha256(b"{}\n"))
+
+
+def seal(ledger: Ledger, kind: str, *lines: str, subject: tuple[int, str, str] = COUNT) -> Entry:
+    phase, feature, title = subject
+    options = {"phase": phase, "feature": feature or None, "title": title}
+    return seal_entry(ledger, kind, lines, time=utc_now(), **options)
+
+
 @pytest.fixture
 def scene(make_toy: Callable[..., Toy]) -> Scene:
     toy = make_toy()
-    paths, repo = toy_paths(toy), Repo(toy.root)
+    paths, repo, txn = toy_paths(toy), Repo(toy.root), new_txn()
 
-    # 1. An outcome that is recorded already.
+    # 1. What is recorded already: the results of an attempt before, and a new attempt that runs.
     ledger = Ledger(new_header("Toy"), ())
     genesis = seal_entry(ledger, "GENESIS", ("project Toy",), time=utc_now())
+    begun = ledger.with_entry(genesis)
+    lock = RecordedFile(durable.sha256(b"lock"), paths.plan_lock(1))
+    lines = entries.locked_lines(lock, repo.head())
+    begun = begun.with_entry(seal(begun, "LOCKED", *lines, subject=(1, "", "")))
+    started = entries.STARTED.format(attempt=1, what="sh", seed=0, profile="cpu", sandbox="none")
+    head = entries.HEAD.format(commit=repo.head())
+    running = entries.TRANSACTION.format(txn=txn)
+    begun = begun.with_entry(seal(begun, "STARTED", started, head, running))
     first = Transaction(
         txn=new_txn(),
-        entries=(genesis,),
+        entries=begun.entries,
         message="begun",
-        files={"results/A/old.md": b"of the attempt before\n", "results/A/same.md": b"same\n"},
+        files={
+            lock.path: b"lock",
+            "results/TOY-001/old.md": b"of the attempt before\n",
+            "results/TOY-001/same.md": b"same\n",
+        },
     )
     ledger = transaction.commit(paths, repo, ledger, first)
 
-    # 2. An outcome to record: it adds a file, leaves one and removes one.
-    entry = seal_entry(
-        ledger,
-        "VERIFIED",
-        ("measured x 1",),
-        time=utc_now(),
-        phase=1,
-        feature="A",
-        title="Count",
-    )
+    # 2. An outcome to record: it adds files, leaves one and removes one.
+    documents = [f"results/TOY-001/{name}.json" for name in ("receipt", "verdict")]
+    files = [RecordedFile(durable.sha256(b"{}\n"), path) for path in documents]
+    lines = (files[0].line(entries.RECEIPT), files[1].line(entries.VERDICT))
     outcome = Transaction(
-        txn=new_txn(),
-        entries=(entry,),
-        message="A Count: verified",
-        trailers={"Phases-Phase": "1", "Phases-Feature": "A"},
-        files={"results/A/result.json": b"{}\n", "results/A/same.md": b"same\n"},
-        removed=("results/A/old.md",),
+        txn=txn,
+        entries=(seal(ledger, "VERIFIED", "measured x 1", *lines),),
+        message="TOY-001 Count number 1: verified",
+        trailers=TRAILERS,
+        files={
+            **dict.fromkeys(documents, b"{}\n"),
+            "results/TOY-001/result.json": b"{}\n",
+            "results/TOY-001/same.md": b"same\n",
+        },
+        removed=("results/TOY-001/old.md",),
     )
     return Scene(toy, paths, repo, ledger, outcome)
 
@@ -140,24 +174,36 @@ def record_state(scene: Scene) -> dict[str, object]:
         "status": git("status", "--porcelain"),
         "txn": txn == scene.outcome.txn,
         "pending": sorted(path.name for path in scene.paths.pending.glob("*")),
+        "bindings": sorted(path.name for path in scene.paths.bindings.glob("*")),
     }
 
 
 RECORDED = {
-    "commits": ["A Count: verified", "begun", "the toy project"],
-    "entries": ["GENESIS", "VERIFIED"],
+    "commits": ["TOY-001 Count number 1: verified", "begun", "the toy project"],
+    "entries": ["GENESIS", "LOCKED", "STARTED", "VERIFIED"],
     "journal": True,
     "committed": True,
     "ref": True,
-    "files": ["results/A/result.json", "results/A/same.md"],
+    "files": [
+        "results/TOY-001/receipt.json",
+        "results/TOY-001/result.json",
+        "results/TOY-001/same.md",
+        "results/TOY-001/verdict.json",
+        "results/phase-1/lock.json",
+    ],
     "status": "",
     "txn": True,
     "pending": [],
+    "bindings": [],
 }
 NOT_RECORDED = RECORDED | {
     "commits": ["begun", "the toy project"],
-    "entries": ["GENESIS"],
-    "files": ["results/A/old.md", "results/A/same.md"],
+    "entries": ["GENESIS", "LOCKED", "STARTED"],
+    "files": [
+        "results/TOY-001/old.md",
+        "results/TOY-001/same.md",
+        "results/phase-1/lock.json",
+    ],
     "txn": False,
 }
 
@@ -167,7 +213,7 @@ def test_an_outcome_is_recorded(scene: Scene) -> None:
     ledger = transaction.commit(scene.paths, scene.repo, scene.ledger, scene.outcome)
     assert record_state(scene) == RECORDED
     assert ledger.data == scene.paths.progress.read_bytes()
-    assert complete_pending(scene.paths, scene.repo, ledger) == (ledger, [])
+    assert scene.complete(ledger) == (ledger, [])
 
 
 def test_killed_at_any_step_it_converges(
@@ -195,12 +241,12 @@ def test_killed_at_any_step_it_converges(
         expected = NOT_RECORDED
         if prepared:
             expected = RECORDED
-        ledger, completed = complete_pending(copy.paths, copy.repo, copy.read_ledger())
+        ledger, completed = copy.complete(copy.read_ledger())
         assert record_state(copy) == expected, f"killed before {effect}"
-        assert completed in ([], ["A Count: verified"])
+        assert completed in ([], ["TOY-001 Count number 1: verified"])
 
         # 3. Done once more, it changes nothing.
-        assert complete_pending(copy.paths, copy.repo, ledger) == (ledger, []), effect
+        assert copy.complete(ledger) == (ledger, []), effect
         assert record_state(copy) == expected, effect
     assert prepared
 
@@ -208,14 +254,14 @@ def test_killed_at_any_step_it_converges(
 def test_killed_again_while_it_recovers_it_converges(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for number in range(40):
+    for number in range(80):
         with monkeypatch.context() as patch:
             watch_effects(patch, scene, kill_at=number)
             try:
                 if number == 0 or not scene.has_prepared():
                     transaction.commit(scene.paths, scene.repo, scene.read_ledger(), scene.outcome)
                 else:
-                    complete_pending(scene.paths, scene.repo, scene.read_ledger())
+                    scene.complete(scene.read_ledger())
             except SimulatedKill:
                 continue
         break
@@ -233,7 +279,7 @@ def test_i_12_other_bytes_with_the_same_size_and_time_are_committed(scene: Scene
     # 1. The file has its new bytes already, as after a kill, and looks to git like the old one.
     for setting in ("core.trustctime=false", "core.checkStat=minimal"):
         scene.toy.git("config", *setting.split("="))
-    path = "results/A/same.md"
+    path = "results/TOY-001/same.md"
     file = scene.paths.root / path
     os.utime(file, (1_000_000_000, 1_000_000_000))
     scene.toy.git("update-index", "--refresh")
@@ -249,7 +295,13 @@ def test_i_12_other_bytes_with_the_same_size_and_time_are_committed(scene: Scene
 
 
 @pytest.mark.parametrize(
-    "path", ["progress.txt", "results/A/old.md", "results/A/result.json", "results/A/changed.md"]
+    "path",
+    [
+        "progress.txt",
+        "results/TOY-001/old.md",
+        "results/TOY-001/result.json",
+        "results/TOY-001/changed.md",
+    ],
 )
 def test_i_12_a_commit_is_compared_with_the_disk(scene: Scene, path: str) -> None:
     """The file is other, removed, missing and changed since."""
@@ -258,7 +310,7 @@ def test_i_12_a_commit_is_compared_with_the_disk(scene: Scene, path: str) -> Non
     paths = ["progress.txt", *scene.outcome.files, *scene.outcome.removed]
     scene.repo.check_commit("HEAD", paths)
     if path.endswith("changed.md"):
-        path, older = "results/A/same.md", "HEAD"
+        path, older = "results/TOY-001/same.md", "HEAD"
         scene.toy.write(path, "SAME\n")
     with pytest.raises(IntegrityError, match=f"does not hold {path}") as refused:
         scene.repo.check_commit(older, [path])
@@ -268,7 +320,7 @@ def test_i_12_a_commit_is_compared_with_the_disk(scene: Scene, path: str) -> Non
 NAMES = ("[s]*.md", ":(top)x.md", "!x.md", " é 'ö' \"q\".md", "#.md")
 
 
-@pytest.mark.parametrize("folder", ["results/A", '"results"', "a[b]"])
+@pytest.mark.parametrize("folder", ["results/TOY-001", '"results"', "a[b]"])
 def test_i_58_names_are_no_patterns(scene: Scene, folder: str) -> None:
     scene.toy.write(f"{folder}/sx.md", "the user's\n")
     scene.toy.git("add", ".")
@@ -283,11 +335,11 @@ def test_i_58_names_are_no_patterns(scene: Scene, folder: str) -> None:
 
 def test_a_prepared_outcome_that_does_not_follow_is_refused(scene: Scene) -> None:
     folder = scene.paths.pending / scene.outcome.txn
-    transaction._prepare(folder, scene.outcome)
+    transaction.prepare(scene.paths, scene.outcome)
     other = seal_entry(scene.ledger, "RECOVERED", ("reason another",), time=utc_now())
     longer = append_entry(scene.paths.progress, scene.paths.journal, scene.ledger, other)
     with pytest.raises(IntegrityError, match="does not follow the ledger's last entry") as refused:
-        complete_pending(scene.paths, scene.repo, longer)
+        scene.complete(longer)
     assert refused.value.code == "pending-stale"
     assert folder.exists()
 
@@ -295,17 +347,22 @@ def test_a_prepared_outcome_that_does_not_follow_is_refused(scene: Scene) -> Non
 @pytest.mark.parametrize("text", ["", "{}", '{"txn": "a", "txn": "b"}'])
 def test_a_pending_record_that_cannot_be_read_is_refused(scene: Scene, text: str) -> None:
     folder = scene.paths.pending / scene.outcome.txn
-    transaction._prepare(folder, scene.outcome)
+    transaction.prepare(scene.paths, scene.outcome)
     (folder / "record.json").write_text(text)
-    with pytest.raises(IntegrityError, match="cannot be completed") as refused:
-        complete_pending(scene.paths, scene.repo, scene.ledger)
-    assert refused.value.code == "pending-stale"
-    assert record_state(scene) == NOT_RECORDED | {"pending": [scene.outcome.txn]}
+    with pytest.raises(IntegrityError, match="not the one that was bound") as refused:
+        scene.complete(scene.ledger)
+    assert refused.value.code == "pending-foreign"
+    left = {"pending": [scene.outcome.txn], "bindings": [scene.outcome.txn]}
+    assert record_state(scene) == NOT_RECORDED | left
 
 
 def test_a_half_prepared_outcome_is_thrown_away(scene: Scene) -> None:
-    durable.write(scene.paths.pending / "abc" / "0", b"half")
-    assert complete_pending(scene.paths, scene.repo, scene.ledger) == (scene.ledger, [])
+    txn = new_txn()
+    durable.write(scene.paths.pending / txn / "0", b"half")
+    durable.write(scene.paths.pending / txn / ".record.json.7.tmp", b"half")
+    durable.write(scene.paths.binding(txn), b"0")
+    durable.write(scene.paths.bindings / f".{txn}.7.tmp", b"half")
+    assert scene.complete(scene.ledger) == (scene.ledger, [])
     assert record_state(scene) == NOT_RECORDED
 
 

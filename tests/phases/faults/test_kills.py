@@ -21,7 +21,8 @@ import phases
 from phases.base.failpoint import FAILPOINTS
 from tests.soak import mark_soak
 
-IN_RECORD = FAILPOINTS[FAILPOINTS.index("prepared") :]
+IN_RECORD = FAILPOINTS[FAILPOINTS.index("copied") :]
+NOT_PREPARED = ("decided", "copied", "bound")
 IN_LEDGER = ("journalled", "entered")
 IN_RUN = [name for name in FAILPOINTS if name != "decided"]
 
@@ -53,9 +54,9 @@ def test_killed_at_every_failpoint_in_turn(quick: Quick, undisturbed: dict[str, 
     From `prepared` on the kills hit the recovery itself.
     """
     # `entered` cannot follow `journalled`: what the journal has is restored, not appended a second
-    # time. After `withdrawn` nothing is left to record, so `recorded` is not reached.
+    # time. After `withdrawn` or `removed` nothing is left to record, so `recorded` is not reached.
     for name in IN_RUN:
-        if name in ("entered", "withdrawn"):
+        if name in ("entered", "withdrawn", "removed"):
             continue
         before = progress(quick.root)
         quick.run("run", "--next", code=-signal.SIGKILL, env=failpoint_env(name))
@@ -93,6 +94,8 @@ SHORT_KILLS = {
     ("committed", 2),
     ("withdrawn", 1),
     ("withdrawn", 2),
+    ("removed", 1),
+    ("removed", 2),
 }
 
 
@@ -125,7 +128,7 @@ def test_an_error_at_a_failpoint_is_the_environments(
 #### approvals
 
 APPROVALS = ("decided", *IN_RECORD)
-SHORT_APPROVALS = {"decided", "committed"}
+SHORT_APPROVALS = {"decided", "bound", "committed", "removed"}
 
 
 @pytest.mark.parametrize("name", mark_soak(APPROVALS, short=SHORT_APPROVALS))
@@ -138,7 +141,7 @@ def test_killed_while_an_approval_is_recorded(name: str, waiting: Quick) -> None
     # Before it was prepared nothing is recorded, and the approver has to type it again; after
     # that, the next run completes it.
     run = waiting.run("run", "--next", code=None)
-    if name == "decided":
+    if name in NOT_PREPARED:
         assert run.returncode == 4
         assert progress(waiting.root) == before
         assert at_terminal(waiting.root, "approve", "1", answer=as_asked)[0] == 0
