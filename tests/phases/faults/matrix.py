@@ -22,6 +22,7 @@ COMMIT = "faults/test_the_commit_runs.py"
 HEAD = "faults/test_moved_head.py"
 INDEX = "faults/test_index.py"
 LIVING = "faults/test_living_locks.py"
+PENDING = "faults/test_pending.py"
 MANY = "faults/test_many_outputs.py"
 RESISTING = "faults/test_resisting_folders.py"
 MAIN = "test_main.py"
@@ -696,6 +697,30 @@ ROWS = (
             "test_such_outputs_are_refused_in_clear_words_i_61",
             "test_a_gate_that_leaves_deep_folders_is_judged_i_61",
             "test_what_cannot_be_removed_is_named_and_tried_again_i_61",
+        ),
+    ),
+    Row(
+        id="F67",
+        fault="a prepared record that nobody prepared, or that was changed, copied or linked",
+        cause="files of `.phases/pending`; an experiment",
+        outcome="refused by name, exit 3, nothing is changed; the hint sets it aside",
+        tests=_in(
+            PENDING,
+            "test_a_planted_record_is_refused_i_20",
+            "test_a_planted_approval_opens_nothing_i_21",
+            "test_a_prepared_record_that_was_changed_is_refused_i_20",
+            "test_an_experiment_that_plants_a_record_gets_nothing_i_20",
+        ),
+    ),
+    Row(
+        id="F68",
+        fault="killed while an outcome or a decision of any kind is recorded",
+        cause="failpoint `prepared`",
+        outcome="the next run completes it",
+        tests=_in(
+            PENDING,
+            "test_every_outcome_is_completed_after_a_kill",
+            "test_every_decision_is_completed_after_a_kill",
         ),
     ),
 )
