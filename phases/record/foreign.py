@@ -134,9 +134,7 @@ def _subject_reasons(claim: Claim) -> list[str]:
     if claim.last.kind in OUTCOMES and claim.last.feature:
         return _outcome_reasons(claim)
     if claim.last.kind == EntryKind.INTERRUPTED:
-        if claim.started is None:
-            return [f"{claim.last.feature} does not run"]
-        return []
+        return _interruption_reasons(claim)
     if claim.status is None:
         return [f"the plan has no phase {claim.phase}"]
     if claim.last.kind in (EntryKind.HALTED, EntryKind.FAILED) and not claim.last.feature:
@@ -156,6 +154,19 @@ def _outcome_reasons(claim: Claim) -> list[str]:
     if started.title != claim.last.title:
         return [f"{feature} was started under another title"]
     return []
+
+
+def _interruption_reasons(claim: Claim) -> list[str]:
+    """Return why the feature does not run; the plan may have lost it since it was started."""
+    newest = None
+    for entry in claim.before.entries:
+        if entry.feature == claim.last.feature and entry.phase == claim.phase:
+            newest = entry.kind
+    feature = claim.state.features.get(claim.last.feature or "")
+    is_running = feature is None or feature.state == FeatureState.RUNNING
+    if newest == EntryKind.STARTED and is_running:
+        return []
+    return [f"{claim.last.feature} does not run"]
 
 
 def _exit_reasons(claim: Claim, status: PhaseStatus) -> list[str]:

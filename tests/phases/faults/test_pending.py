@@ -29,7 +29,7 @@ from phases.base.paths import Paths
 from phases.base.text import utc_now
 from phases.record import entries, transaction
 from phases.record.entries import RecordedFile
-from phases.record.ledger import Entry, parse_ledger, seal_entry
+from phases.record.ledger import Entry, new_header, parse_ledger, seal_entry
 from phases.record.pending import has_unfinished_record, read_pending
 from phases.record.transaction import RECORD, Transaction, new_txn, subject_trailers
 from tests.soak import mark_soak
@@ -93,7 +93,7 @@ def plant(quick: Quick, record: Transaction, *, is_bound: bool) -> Path:
 def sealed(quick: Quick, kind: str, *lines: str, phase: int = 1, number: int = 0) -> Entry:
     """Return an entry that follows the ledger, of a feature where it has a number."""
     name = {"feature": f"Q-{number:03d}", "title": f"Count {number}"} if number else {}
-    ledger = parse_ledger(progress(quick.root))
+    ledger = parse_ledger(progress(quick.root) or new_header("Quick"))
     return seal_entry(ledger, kind, lines, time=utc_now(), phase=phase, **name)
 
 
@@ -680,6 +680,25 @@ def test_every_outcome_is_completed_after_a_kill(
     assert leftovers(quick.root, quick.temporary) == []
     assert list(paths_of(quick).bindings.iterdir()) == []
     quick.assert_audit_is_clean()
+
+
+def test_an_interruption_is_completed_after_a_relock_and_a_kill(
+    make_quick: Callable[..., Quick],
+) -> None:
+    quick = make_quick(plan(features=2))
+    quick.run("run", "--next", code=None, env=failpoint_env("started", count=2))
+    assert at_terminal(quick.root, "relock", "1", *REASON, answer=as_asked)[0] == 0
+    quick.run("run", "--next", code=None, env=failpoint_env("prepared"))
+    completed = quick.run("run", "--next", code=None)
+    assert "Q-002 Count 2: interrupted" in completed.stderr
+    kinds = [block.kind for block in blocks(quick.root)]
+    assert kinds[4:7] == ["STARTED", "LOCKED", "INTERRUPTED"]
+    quick.assert_audit_is_clean()
+
+
+def test_a_waiver_before_anything_was_recorded_is_refused_i_20(quick: Quick) -> None:
+    plant(quick, decided(quick, "WAIVED", number=1), is_bound=True)
+    assert_refused(quick, "the first entry, and no other, is GENESIS")
 
 
 REASON = ("--reason", "r")
