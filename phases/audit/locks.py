@@ -16,6 +16,7 @@ from phases.plan.lock import (
     runner_digest,
 )
 from phases.record import entries
+from phases.record.approval_rule import ApprovalRule, committed_rule
 from phases.record.committed_plan import committed_plan
 from phases.record.ledger import Entry, EntryKind, Ledger
 from phases.record.project import Project
@@ -100,6 +101,18 @@ def _check_commit(repo: Repo, report: Report, entry: Entry, commit: str) -> None
     _check_components(repo, report, entry, components)
 
 
+def _check_approval(report: Report, entry: Entry, rule: ApprovalRule, commit: str) -> None:
+    """Compare what the entry states of approvals with what its commit asks."""
+    stated = []
+    for line in entry.lines:
+        if entries.APPROVAL.parse(line) or entries.BY_ANOTHER.parse(line) is not None:
+            stated.append(line)
+    if tuple(stated) != rule.lines:
+        actual = "; ".join(stated) or "nothing"
+        message = f"of approvals the entry states {actual}, commit {commit[:12]} asks `{rule}`"
+        report.findings.append(Finding("lock-contradicts", message, entry.seq, commit=commit))
+
+
 def _check_components(
     repo: Repo, report: Report, entry: Entry, components: Mapping[str, str]
 ) -> None:
@@ -130,6 +143,7 @@ def _check_components(
         runner=runner,
     )
     different = lock_differences(components, recomputed)
+    _check_approval(report, entry, committed_rule(plan, CommitTree(repo, commit).entries), commit)
 
     # 3. What only this version of the runner digests this way is no error of another version.
     if runner != runner_digest():

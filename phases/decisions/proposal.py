@@ -9,9 +9,13 @@ from phases.errors import EnvironmentFaultError, UsageError
 from phases.git.repo import Repo
 from phases.git.tree import CommitTree
 from phases.plan.schema import Feature, Phase
+from phases.record import entries
+from phases.record.approval_rule import SIGNERS, committed_rule, work_tree_rule
 from phases.record.decision_record import DecisionResult
+from phases.record.ledger import EntryKind
 from phases.record.project import Project, Snapshot
 from phases.record.state import PhaseStatus
+from phases.run.plan_locks import locked_commit, require_plan
 
 
 @dataclass(frozen=True)
@@ -55,26 +59,66 @@ class Proposal:
 
 
 def require_presence_allowed(context: DecisionContext) -> None:
-    """Refuse where the plan asks for a signature: presence is weaker and must not replace it."""
-    approval = context.project.plan.approval
-    if not approval.allow_self:
-        raise EnvironmentFaultError(
-            "the plan says approval.allow_self = false: someone else than the user who runs must "
-            "approve, and presence cannot tell people apart",
-            hint="approve by signature (a later version), or set allow_self to true, by relock",
-        )
-    signers = context.project.root / "prd" / "allowed_signers"
-    if approval.mode == "signed":
-        cause = "approval.mode is signed"
-    elif approval.mode == "auto" and signers.exists():
-        cause = "prd/allowed_signers names keys"
-    else:
+    """Refuse where more than presence is asked for: it is weaker and must not replace that.
+
+    What a lock in force asks, or one under which something was judged, and what the plan asks, in
+    HEAD or in the work tree: any of them is enough.
+    """
+    state, plan = context.snapshot.state, context.project.plan
+    head_rule = committed_rule(require_plan(context.tree), context.tree.entries)
+    plan_approval = head_rule | work_tree_rule(plan, context.project.root)
+    rule = state.approval | plan_approval
+    if rule.allows_presence:
         return
+
+    # 1. What is asked for, and by what.
+    asked = []
+    if rule.signed:
+        asked.append("requires signed approvals, which this version cannot make")
+    if rule.by_another:
+        asked.append(
+            "requires another approver than the user who runs (allow_self is false), and presence "
+            "cannot tell people apart"
+        )
+    source = f"approval in the plan, or {SIGNERS}"
+    if not state.approval.allows_presence:
+        source = f"the plan lock says `{state.approval}`"
     raise EnvironmentFaultError(
-        f"this project requires signed approvals ({cause}), which this version cannot make; "
-        "presence is weaker and does not replace them",
-        hint='remove prd/allowed_signers or set approval.mode to "presence", by relock',
+        f"this project {' and '.join(asked)} ({source}); presence is weaker and does not replace "
+        "that",
+        hint=_presence_hint(context),
     )
+
+
+def _presence_hint(context: DecisionContext) -> str:
+    """Return what remains where presence is refused."""
+    state = context.snapshot.state
+    change = (
+        f'set approval.mode to "presence" and allow_self to true in the plan, remove {SIGNERS}, '
+        "commit"
+    )
+    if not state.judged_approval.allows_presence:
+        # Under such a lock something was judged: only a record that begins anew is free of it.
+        first = _commit_before_record(context)[:12]
+        return (
+            "a later version may sign. A project without this record: "
+            f"git clone . ../anew && git -C ../anew reset --hard {first}; there {change}"
+        )
+    locked = locked_commit(context.snapshot.ledger, context.phase.id)
+    if context.status.has_outcome and locked:
+        # The phase is locked with presence, and the plan asks for more since.
+        show = f"git diff {locked[:12]} -- prd shows what changed"
+        return f"bring approval and {SIGNERS} back to what was locked, and commit: {show}"
+    return f"{change}, then python -m phases run --next: nothing was judged yet"
+
+
+def _commit_before_record(context: DecisionContext) -> str:
+    """Return the commit that the first lock names: the record came after it."""
+    for entry in context.snapshot.ledger.entries:
+        head = entry.match(entries.HEAD)
+        if entry.kind == EntryKind.LOCKED and head:
+            return head["commit"]
+    return context.tree.commit
 
 
 def require_feature(phase: Phase, feature_id: str) -> None:

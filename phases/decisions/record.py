@@ -15,6 +15,7 @@ from phases.errors import IntegrityError
 from phases.plan.load import find_plan
 from phases.plan.schema import Feature, Phase
 from phases.record import entries, transaction
+from phases.record.approval_rule import committed_rule
 from phases.record.approvals import (
     Checkpoint,
     find_checkpoint,
@@ -33,7 +34,7 @@ from phases.record.entries import RecordedFile
 from phases.record.ledger import Entry, EntryKind, Ledger, parse_ledger, seal_entry
 from phases.record.review_request import PhaseName, Sha256
 from phases.record.transaction import Transaction, new_txn, subject_trailers
-from phases.run.plan_locks import committed_lock
+from phases.run.plan_locks import committed_lock, require_plan
 from phases.run.preflight import check_repository
 from phases.run.take_over import keep_set_aside, require_pullable
 
@@ -66,7 +67,9 @@ def record_decision(context: DecisionContext, proposal: Proposal, tty: str) -> s
     if lock is not None:
         decided_by = entries.RELOCKED_BY.format(who=who, assurance=ASSURANCE)
         decision = (decided_by, *reasons, record.line(entries.RECORD))
-        lines = entries.locked_lines(lock, context.repo.head(), proposal.reset, decision)
+        lines = entries.locked_lines(
+            lock, context.repo.head(), proposal.reset, decision, approval=_approval_lines(context)
+        )
         draft.add(EntryKind.LOCKED, lines)
     elif proposal.result == DecisionResult.WAIVE:
         _draft_waivers(context, proposal, draft, files, who=who, record=record)
@@ -177,7 +180,9 @@ def _draft_waivers(
     """Draft one WAIVED per feature; after a rejection the phase is locked first."""
     head = context.tree.commit
     if context.status.lock is None:
-        draft.add(EntryKind.LOCKED, entries.locked_lines(_new_lock(context, files), head))
+        lock = _new_lock(context, files)
+        lines = entries.locked_lines(lock, head, approval=_approval_lines(context))
+        draft.add(EntryKind.LOCKED, lines)
     for feature_id, previous_state in proposal.waived.items():
         lines = (
             entries.DECIDED_BY.format(who=who, assurance=ASSURANCE),
@@ -212,6 +217,11 @@ def _decided_lines(
         *entries.reset_lines(proposal.reset),
     ]
     return tuple(lines)
+
+
+def _approval_lines(context: DecisionContext) -> tuple[str, ...]:
+    """Return what HEAD's plan asks of an approval, as a LOCKED entry states it."""
+    return committed_rule(require_plan(context.tree), context.tree.entries).lines
 
 
 def _new_lock(context: DecisionContext, files: dict[str, bytes]) -> RecordedFile:

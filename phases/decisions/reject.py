@@ -5,7 +5,13 @@ from __future__ import annotations
 from functools import partial
 
 from phases.decisions.decide import decide
-from phases.decisions.proposal import DecisionContext, Proposal, dependants, require_feature
+from phases.decisions.proposal import (
+    DecisionContext,
+    Proposal,
+    dependants,
+    require_feature,
+    require_presence_allowed,
+)
 from phases.errors import UsageError
 from phases.record.decision_record import DecisionResult
 from phases.record.project import Project
@@ -21,6 +27,7 @@ def reject(
 
 def _examine(context: DecisionContext, *, reason: str, feature: str | None) -> Proposal:
     phase = context.phase
+    require_presence_allowed(context)
     chosen = {item.id for item in phase.features}
     if feature is not None:
         require_feature(phase, feature)

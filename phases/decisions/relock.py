@@ -5,7 +5,12 @@ from __future__ import annotations
 from functools import partial
 
 from phases.decisions.decide import decide
-from phases.decisions.proposal import DecisionContext, Proposal, dependants
+from phases.decisions.proposal import (
+    DecisionContext,
+    Proposal,
+    dependants,
+    require_presence_allowed,
+)
 from phases.errors import UsageError
 from phases.plan.lock import gate_scope
 from phases.plan.schema import Feature, Plan
@@ -24,6 +29,7 @@ def relock(project: Project, phase_id: int, summary: str, *, reason: str) -> str
 def _examine(context: DecisionContext, *, reason: str) -> Proposal:
     project, repo, phase = context.project, context.repo, context.phase
     status = context.status
+    require_presence_allowed(context)
 
     # 1. The phase holds a lock, and the plan is committed.
     if status.lock is None or status.state == PhaseState.APPROVED:

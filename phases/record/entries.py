@@ -76,6 +76,10 @@ REQUEST = _file_line("request")
 RECORD = _file_line("record")
 QUARANTINED = LineFormat("quarantined sha256:{sha256}", sha256=_SHA256)
 
+# LOCKED: what the plan asks of an approval.
+APPROVAL = LineFormat("approval {assurance}", assurance="signed|presence")
+BY_ANOTHER = LineFormat("approval by another user than the one who runs")
+
 # Commits: HEAD when the entry was written, and the checkpoint that a decision is about.
 HEAD = LineFormat("head {commit}", commit=_COMMIT)
 CHECKPOINT = LineFormat("checkpoint {commit}", commit=_COMMIT)
@@ -185,10 +189,24 @@ def genesis_lines(project: str, root_commit: str) -> tuple[str, ...]:
 
 
 def locked_lines(
-    lock: RecordedFile, head: str, reset: Sequence[str] = (), decision: Sequence[str] = ()
+    lock: RecordedFile,
+    head: str,
+    reset: Sequence[str] = (),
+    decision: Sequence[str] = (),
+    *,
+    approval: Sequence[str],
 ) -> tuple[str, ...]:
     """Return what may not change now on; after a relock also who decided and what is reset."""
-    return (*decision, lock.line(LOCK), HEAD.format(commit=head), *reset_lines(reset))
+    head_line = HEAD.format(commit=head)
+    return (*decision, lock.line(LOCK), *approval, head_line, *reset_lines(reset))
+
+
+def approval_lines(*, signed: bool, by_another: bool) -> tuple[str, ...]:
+    """Return what the plan of a lock asks of an approval."""
+    lines = [APPROVAL.format(assurance="signed" if signed else "presence")]
+    if by_another:
+        lines.append(BY_ANOTHER.format())
+    return tuple(lines)
 
 
 def reset_lines(features: Sequence[str]) -> tuple[str, ...]:

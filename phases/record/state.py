@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from phases.plan.schema import Phase, Plan
 from phases.record import entries
+from phases.record.approval_rule import PRESENCE, ApprovalRule, stated_rule
 from phases.record.ledger import OUTCOMES, Entry, EntryKind, Problem
 from phases.record.overrides import Override, override_of
 from phases.record.steps import (
@@ -59,6 +60,8 @@ class FeatureStatus:
     """Outcomes since the phase was last locked; an interruption is none."""
     started: int = 0
     """Attempts ever begun; the next one's number is one more."""
+    interruptions: int = 0
+    """Attempts ever begun that ended without an outcome; no lock and no rejection sets it to 0."""
     seconds: int | None = None
     receipt: str | None = None
     """SHA-256 of the newest verified attempt's receipt."""
@@ -85,6 +88,10 @@ class PhaseStatus:
     lock: str | None = None
     """SHA-256 of the plan lock that is in force."""
     lock_path: str | None = None
+    approval: ApprovalRule = PRESENCE
+    """What the lock in force asks of an approval."""
+    judged_approval: ApprovalRule = PRESENCE
+    """What the locks ask under which something was judged; no rejection forgets them."""
     request: str | None = None
     """SHA-256 of the review request that waits for an answer."""
     halted: int | None = None
@@ -125,7 +132,12 @@ class State:
 
     phases: tuple[PhaseStatus, ...]
     problems: tuple[Problem, ...] = ()
-    """Decisions that could not be made when their entries say they were; they do not count."""
+    """Decisions and locks that could not be made when their entries say they were; they do not
+    count."""
+    judged_approval: ApprovalRule = PRESENCE
+    """What the locks of all phases ask of an approval under which something was judged."""
+    approval: ApprovalRule = PRESENCE
+    """The same, and what the locks in force ask."""
 
     def phase(self, phase_id: int) -> PhaseStatus:
         """Return the phase with this number; KeyError if there is none."""
@@ -166,15 +178,25 @@ def fold_state(plan: Plan, ledger_entries: Iterable[Entry], evidence: Evidence) 
             # An approval binds progress.txt as it was at the checkpoint: every halt is void.
             for phase_id, phase in phases.items():
                 phases[phase_id] = replace(phase, halted=None, request=None)
-        if entry.phase not in phases or not _counts(entry, evidence):
+        if entry.phase is None or not _counts(entry, evidence):
             continue
-        phase = phases[entry.phase]
-        problem = _decision_problem(phase, entry, evidence.decisions.get(entry.seq))
-        if problem:
-            problems.append(Problem("approval-invalid", entry.seq, problem))
+        if _is_lowered(entry, phases.values()):
+            message = "a lock before it asks for more than presence, or than this lock"
+            problems.append(Problem("approval-lowered", entry.seq, message))
+            continue
+        # A phase that the plan has no more still says what its locks ask of an approval.
+        phase = phases.get(entry.phase) or PhaseStatus(entry.phase, "", ())
+        reason = _decision_problem(phase, entry, evidence.decisions.get(entry.seq))
+        if reason:
+            problems.append(Problem("approval-invalid", entry.seq, reason))
             continue
         phases[entry.phase] = _fold_entry(phase, entry)
-    return State(tuple(phases.values()), tuple(problems))
+    return State(
+        phases=tuple(phases[phase.id] for phase in plan.phases),
+        problems=tuple(problems),
+        judged_approval=_judged_approval(phases.values()),
+        approval=_required_approval(phases.values()),
+    )
 
 
 def _counts(entry: Entry, evidence: Evidence) -> bool:
@@ -219,6 +241,34 @@ def _waiver_problem(phase: PhaseStatus, entry: Entry) -> str | None:
     return None
 
 
+def _is_lowered(entry: Entry, phases: Collection[PhaseStatus]) -> bool:
+    """Return whether a decision or a lock falls short of what a lock before it asks.
+
+    Presence is the only assurance that this version can make and check.
+    """
+    if entry.kind not in (*_DECISIONS, EntryKind.LOCKED):
+        return False
+    if entry.kind == EntryKind.LOCKED and entry.match(entries.RECORD) is None:
+        return not stated_rule(entry).covers(_judged_approval(phases))
+    return not _required_approval(phases).allows_presence
+
+
+def _judged_approval(phases: Iterable[PhaseStatus]) -> ApprovalRule:
+    """Return what the locks ask of an approval under which something was judged."""
+    rule = PRESENCE
+    for phase in phases:
+        rule |= phase.judged_approval
+    return rule
+
+
+def _required_approval(phases: Collection[PhaseStatus]) -> ApprovalRule:
+    """Return what the locks ask that are in force, or under which something was judged."""
+    rule = _judged_approval(phases)
+    for phase in phases:
+        rule |= phase.approval
+    return rule
+
+
 def _pending_phase(phase: Phase) -> PhaseStatus:
     features = [FeatureStatus(feature.id, feature.title) for feature in phase.features]
     return PhaseStatus(phase.id, phase.name, tuple(features))
@@ -239,7 +289,8 @@ def _fold_entry(phase: PhaseStatus, entry: Entry) -> PhaseStatus:
     if override:
         phase = replace(phase, overrides=(*phase.overrides, override))
     if entry.kind in BINDING_KINDS:
-        phase = replace(phase, has_outcome=True)
+        rule = phase.judged_approval | phase.approval
+        phase = replace(phase, has_outcome=True, judged_approval=rule)
 
     # 2. What it does to the phase, or to one of its features.
     match entry.kind:
@@ -281,6 +332,7 @@ def _lock(phase: PhaseStatus, entry: Entry) -> PhaseStatus:
         features=tuple(features),
         lock=lock.get("sha256"),
         lock_path=lock.get("path"),
+        approval=stated_rule(entry),
         halted=None,
         request=None,
         exit_attempts=0,
@@ -296,6 +348,7 @@ def _reject(phase: PhaseStatus, entry: Entry) -> PhaseStatus:
         has_outcome=False,
         lock=None,
         lock_path=None,
+        approval=PRESENCE,
         halted=None,
         request=None,
         exit_failed=False,
@@ -322,7 +375,8 @@ def _fold_feature(feature: FeatureStatus, entry: Entry) -> FeatureStatus:
         case EntryKind.STARTED:
             return replace(feature, state=FeatureState.RUNNING, started=feature.started + 1)
         case EntryKind.INTERRUPTED:
-            return replace(feature, state=FeatureState.PENDING)
+            interruptions = feature.interruptions + 1
+            return replace(feature, state=FeatureState.PENDING, interruptions=interruptions)
         case EntryKind.WAIVED:
             return replace(feature, state=FeatureState.WAIVED)
     if entry.kind not in OUTCOMES:

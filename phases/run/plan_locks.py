@@ -17,6 +17,7 @@ from phases.plan.lock import (
 )
 from phases.plan.schema import Phase, Plan
 from phases.record import entries
+from phases.record.approval_rule import SIGNERS, committed_rule
 from phases.record.committed_plan import committed_plan
 from phases.record.ledger import EntryKind, Ledger
 from phases.record.project import Project, Snapshot
@@ -81,7 +82,7 @@ def read_lock(project: Project, repo: Repo, snapshot: Snapshot, phase_id: int) -
     raise IntegrityError(
         "lock-changed",
         f"{path} is not the plan lock that the ledger names (sha256 {(status.lock or '')[:12]}…)",
-        hint=f"git checkout -- {name}",
+        hint=f"git cat-file blob HEAD:{name} > {name}",
     )
 
 
@@ -105,10 +106,12 @@ def require_lock_unchanged(
     """Raise IntegrityError, with the diff, where a commit's plan is not what was locked.
 
     Before the phase's first outcome nothing was judged by the lock: then the plan may change, and
-    the next run locks it anew.
+    the next run locks it anew. Only what it asks of an approval may not become less than earlier
+    locks asked.
     """
     status = snapshot.state.phase(phase.id)
     if status.lock is None or not status.has_outcome:
+        _require_approval_kept(tree, snapshot, phase)
         return
     changes = lock_changes(project, tree.repo, snapshot, committed_lock(tree, phase.id))
     if changes:
@@ -118,6 +121,19 @@ def require_lock_unchanged(
             f"the plan of phase {phase.id} differs from what was locked at its start: "
             f"{', '.join(changes)}{diff}",
             hint=f"restore it, or python -m phases relock {phase.id} --reason '…'",
+        )
+
+
+def _require_approval_kept(tree: CommitTree, snapshot: Snapshot, phase: Phase) -> None:
+    """Raise IntegrityError where a phase would be locked with less than judged locks ask."""
+    judged = snapshot.state.judged_approval
+    rule = committed_rule(require_plan(tree), tree.entries)
+    if not rule.covers(judged):
+        raise IntegrityError(
+            "approval-lowered",
+            f"phase {phase.id} would be locked with `{rule}`, and something was judged under "
+            f"`{judged}`: how a project is approved is not lowered",
+            hint=f"restore approval in the plan and {SIGNERS}, and commit them",
         )
 
 

@@ -23,6 +23,7 @@ from phases.git.tree import CommitTree
 from phases.plan.lock import runner_digest
 from phases.plan.schema import Feature, Phase, Plan
 from phases.record import completion, entries, transaction
+from phases.record.approval_rule import committed_rule
 from phases.record.entries import RecordedFile
 from phases.record.evidence import weigh_evidence
 from phases.record.ledger import Entry, EntryKind, Ledger, append_entry, seal_entry
@@ -111,7 +112,9 @@ class Session:
             return
         lock = committed_lock(tree, phase.id)
         file = RecordedFile(lock.digest, self.project.paths.plan_lock(phase.id))
-        if status.lock == file.sha256 and self._is_lock_of_history(phase, tree):
+        rule = committed_rule(require_plan(tree), tree.entries)
+        is_same = status.lock == file.sha256 and status.approval == rule
+        if is_same and self._is_lock_of_history(phase, tree):
             durable.write(self.project.root / file.path, lock.encode())
             return
         if not self.snapshot.ledger.entries:
@@ -119,7 +122,7 @@ class Session:
             self._append(EntryKind.GENESIS, entries.genesis_lines(self.plan.project, root_commit))
         durable.write(self.project.root / file.path, lock.encode())
         failpoint("lock_written")
-        lines = entries.locked_lines(file, tree.commit)
+        lines = entries.locked_lines(file, tree.commit, approval=rule.lines)
         self._append(EntryKind.LOCKED, lines, phase)
 
     def _is_lock_of_history(self, phase: Phase, tree: CommitTree) -> bool:

@@ -7,6 +7,7 @@ from typing import Self
 
 from phases.git.record_history import RecordCommit
 from phases.record import entries
+from phases.record.approval_rule import PRESENCE, ApprovalRule
 from phases.record.entries import RecordedFile
 from phases.record.evidence import Evidence, ValidDecision
 from phases.record.ledger import Entry, EntryKind, Ledger, new_header, seal_entry
@@ -41,13 +42,20 @@ class Story:
         self.ledger = self.ledger.with_entry(entry)
         return self
 
-    def lock(self, phase: int = 1, record: str | None = None, reset: Sequence[str] = ()) -> Self:
+    def lock(
+        self,
+        phase: int = 1,
+        record: str | None = None,
+        reset: Sequence[str] = (),
+        approval: ApprovalRule = PRESENCE,
+    ) -> Self:
         """Append LOCKED; with the digest of a record it is a relock."""
         decision = ()
         if record:
             decision = (_record_line(record, phase),)
         lock = RecordedFile(DIGEST, f"results/phase-{phase}/lock.json")
-        return self.add("LOCKED", phase, None, *entries.locked_lines(lock, COMMIT, reset, decision))
+        lines = entries.locked_lines(lock, COMMIT, reset, decision, approval=approval.lines)
+        return self.add("LOCKED", phase, None, *lines)
 
     def attempt(self, feature_id: str, kind: str = "VERIFIED", phase: int = 1) -> Self:
         """Append STARTED and an outcome."""
