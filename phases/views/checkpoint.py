@@ -6,16 +6,19 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from phases.base.paths import is_artifact
 from phases.base.text import format_count, printable
 from phases.plan.schema import Phase
 from phases.record.entries import format_measurement
 from phases.record.project import Project, load_unverified
+from phases.record.receipt import Receipt
 from phases.record.result import RESULT, ReportedMeasurements, reported_measurements
 from phases.record.state import FeatureState, FeatureStatus, PhaseStatus
 from phases.record.statement import DocumentError
 from phases.record.verdict import ScoredPrediction, Verdict
 from phases.views.stale import NOTHING_STALE, Stale, find_stale
 from phases.views.status import (
+    attempts_text,
     coverage_text,
     override_lines,
     phase_heading,
@@ -102,8 +105,12 @@ def _read_stored(project: Project, feature_id: str) -> StoredFeature:
         predictions = verdict.predicate.predictions
     with contextlib.suppress(FileNotFoundError):
         reported = reported_measurements((folder / RESULT).read_bytes())
-    pages = [path.name for path in sorted(folder.glob("*.md"))]
-    images = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.png"))
+    # Only what the receipt names: any other file beside it is no result.
+    outputs: list[str] = []
+    with contextlib.suppress(FileNotFoundError, DocumentError):
+        outputs = sorted(Receipt.decode((folder / "receipt.json").read_bytes()).digests)
+    pages = [name for name in outputs if name.endswith(".md") and "/" not in name]
+    images = [name for name in outputs if name.endswith(".png") and not is_artifact(name)]
     return StoredFeature(
         details=details,
         predictions=predictions,
@@ -142,8 +149,8 @@ def _retry_lines(status: PhaseStatus) -> list[str]:
     """Return what took more than one attempt: the approver sees what was tried until it passed."""
     lines = []
     for feature in status.features:
-        if feature.started > 1:
-            lines.append(f"  {feature.id}: {feature.started} attempts in all")
+        if feature.started > 1 or feature.interruptions:
+            lines.append(f"  {feature.id}: {attempts_text(feature)}")
     if status.exit_attempts:
         lines.append(f"  exit gates: failed {format_count(status.exit_attempts, 'time')}")
     if lines:

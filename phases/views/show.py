@@ -22,7 +22,7 @@ from phases.record.statement import DocumentError
 from phases.record.verdict import ScoredPrediction, Verdict
 from phases.views.checkpoint import VerdictDetails, verdict_details
 from phases.views.log import entry_sentence, select_entries
-from phases.views.status import coverage_fraction, receipt_name
+from phases.views.status import attempts_text, coverage_fraction, receipt_name
 from phases.views.why import find_feature
 
 
@@ -184,6 +184,7 @@ def feature_report_json(report: FeatureReport) -> dict[str, Any]:
         "state": report.status.state,
         "attempts": report.status.attempts,
         "started": report.status.started,
+        "interruptions": report.status.interruptions,
         "needs": list(report.feature.needs),
         "overrides": list(report.overrides),
         "entries": entries,
@@ -206,6 +207,8 @@ def feature_report_text(report: FeatureReport) -> str:
     lines += [f"  override: {printable(sentence, 400)}" for sentence in report.overrides]
     if report.problem:
         lines.append(f"  INVALID: {report.problem}; see python -m phases audit")
+    if report.status.interruptions:
+        lines.append(f"  {attempts_text(report.status)}")
     if feature.needs:
         lines.append(f"  needs {', '.join(feature.needs)}")
     lines += ["", "entries"]

@@ -137,6 +137,7 @@ def _phase_json(phase: PhaseStatus, stale: Stale) -> dict[str, Any]:
             "title": feature.title,
             "state": feature.state,
             "attempts": feature.attempts,
+            "interruptions": feature.interruptions,
             "seconds": feature.seconds,
             "receipt": receipt_name(feature),
             "coverage": coverage_fraction(feature),
@@ -217,6 +218,14 @@ def coverage_text(feature: FeatureStatus) -> str:
     return f"measurement coverage {recomputed} + {bounded} of {total}"
 
 
+def attempts_text(feature: FeatureStatus) -> str:
+    """Return `3 attempts in all, 2 of them interrupted`: whatever was reset since."""
+    text = f"{format_count(feature.started, 'attempt')} in all"
+    if feature.interruptions:
+        text += f", {feature.interruptions} of them interrupted"
+    return text
+
+
 def protection_lines(feature: FeatureStatus) -> list[str]:
     """Return what of the outputs nobody judged: sealed by digests, or exempt from that too."""
     lines = [entries.DIGEST_ONLY.format(text=target) for target in feature.digest_only]
@@ -232,8 +241,10 @@ def _feature_line(feature: FeatureStatus) -> str:
         details.append(coverage_text(feature))
     # A single attempt that passed needs no mention.
     is_failure = feature.state in (FeatureState.FAILED, FeatureState.ERRORED)
-    if feature.attempts > 1 or is_failure:
+    if feature.attempts > 1 or is_failure or (feature.attempts and feature.interruptions):
         details.append(format_count(feature.attempts, "attempt"))
+    if feature.interruptions:
+        details.append(format_count(feature.interruptions, "interruption"))
     line = f"  {MARKS[feature.state]} {feature.id:<10} {feature.title:<36} {feature.state}"
     if details:
         line += f"  ({', '.join(details)})"

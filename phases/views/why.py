@@ -23,7 +23,7 @@ from phases.record.steps import (
 from phases.views.log import entry_sentence, select_entries
 from phases.views.plan import run_reason
 from phases.views.stale import NOTHING_STALE, Stale
-from phases.views.status import NextAction, next_action
+from phases.views.status import NextAction, attempts_text, next_action
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,11 @@ def _state_sentence(snapshot: Snapshot, status: FeatureStatus) -> str:
     if status.state == FeatureState.PENDING and has_ended:
         sentences.append("Since then it was reset.")
 
-    # 3. The reasons that the entry gives.
+    # 3. What has no outcome: it cost no attempt, and was begun again.
+    if status.interruptions:
+        sentences.append(f"{attempts_text(status)}.")
+
+    # 4. The reasons that the entry gives.
     reasons = []
     for line in newest.lines:
         if entries.FAILING.parse(line) or entries.REASON.parse(line):

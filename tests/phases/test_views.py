@@ -96,15 +96,16 @@ def test_status_json_is_the_contract() -> None:
         "phases": [
             {"id": 1, "name": "Counting 1", "state": "failed", "features": [
                 {"id": "TOY-001", "title": "Count number 1", "state": "verified", "attempts": 1,
-                 "seconds": 12, "receipt": f"sha256:{DIGEST}", "coverage": 0.5,
+                 "interruptions": 0, "seconds": 12, "receipt": f"sha256:{DIGEST}", "coverage": 0.5,
                      "digest_only": ["note.md", "tables of result.json"],
                      "exempt": ["*.png: drawn by hand"], "stale": []},
                 {"id": "TOY-002", "title": "Count number 2", "state": "failed", "attempts": 1,
-                 "seconds": None, "receipt": None, "coverage": None,
+                 "interruptions": 0, "seconds": None, "receipt": None, "coverage": None,
                      "digest_only": [], "exempt": [], "stale": []}]},
             {"id": 2, "name": "Counting 2", "state": "pending", "features": [
                 {"id": f"TOY-00{number}", "title": f"Count number {number}", "state": "pending",
-                 "attempts": 0, "seconds": None, "receipt": None, "coverage": None,
+                 "attempts": 0, "interruptions": 0, "seconds": None, "receipt": None,
+                     "coverage": None,
                      "digest_only": [], "exempt": [], "stale": []}
                 for number in (3, 4)]},
         ],
