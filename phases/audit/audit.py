@@ -15,6 +15,7 @@ from phases.audit.decisions import check_approvals, check_phase_order
 from phases.audit.findings import Finding, Report, Severity, Uncovered
 from phases.audit.locks import check_plan_locks
 from phases.audit.receipts import check_receipts
+from phases.audit.unrecorded import check_unrecorded
 from phases.base import durable
 from phases.git.checks import clone_problems, read_repository_state
 from phases.git.repo import Commit, Repo
@@ -64,6 +65,7 @@ def audit(project: Project) -> Report:
     _check_named_files(repo, report, ledger, recorded_by)
     check_approvals(project, repo, report, snapshot)
     check_phase_order(report, snapshot)
+    check_unrecorded(project, repo, report, ledger)
     return report
 
 

@@ -27,6 +27,14 @@ class Finding:
     path: str | None = None
     severity: Severity = Severity.ERROR
 
+    @property
+    def text(self) -> str:
+        """`receipt-changed: … [entry 0004 commit 1f0c… path results/TOY-001/receipt.json]`."""
+        location = _location(self)
+        if not location:
+            return f"{self.code}: {self.message}"
+        return f"{self.code}: {self.message}  [{location}]"
+
 
 @dataclass(frozen=True)
 class Uncovered:
@@ -77,11 +85,7 @@ def audit_text(report: Report) -> str:
 
     # 2. What is invalid, and what could not be checked.
     for finding in report.findings:
-        line = f"{finding.severity.upper()} {finding.code}: {finding.message}"
-        location = _location(finding)
-        if location:
-            line += f"  [{location}]"
-        lines.append(line)
+        lines.append(f"{finding.severity.upper()} {finding.text}")
     for item in report.uncovered:
         lines.append(f"uncovered {item.code}: {item.message}")
     lines.append(_summary(report))

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import shlex
+
+from phases.audit.audit import audit
+from phases.audit.findings import Severity
+from phases.audit.unrecorded import UnrecordedFile, unrecorded_results
 from phases.base import durable
+from phases.base.text import format_count, printable
 from phases.decisions.decide import decide
 from phases.decisions.proposal import DecisionContext, Proposal, require_presence_allowed
 from phases.errors import IntegrityError, UsageError
 from phases.git.tree import CommitTree, WorkTree, changed_files
+from phases.plan.load import find_plan
 from phases.record.approvals import Checkpoint, find_checkpoint
 from phases.record.decision_record import DecisionResult
 from phases.record.ledger import EntryKind, Ledger
 from phases.record.project import Project
-from phases.record.state import PhaseState
+from phases.record.receipt import Receipt
+from phases.record.state import FeatureState, PhaseState
 from phases.run.plan_locks import committed_lock, lock_changes, lock_of
 from phases.run.preflight import runner_code
+
+SHOWN_ERRORS = 3
+SHOWN_FILES = 20
 
 
 def approve(project: Project, phase_id: int, summary: str) -> str:
@@ -24,7 +35,21 @@ def approve(project: Project, phase_id: int, summary: str) -> str:
         UsageError: the phase does not wait for an approval.
         IntegrityError: what was reviewed differs from what there is.
     """
-    return decide(project, phase_id, summary, _examine)
+    return decide(project, phase_id, summary, _examine, prove=_require_clean_audit)
+
+
+def _require_clean_audit(project: Project) -> None:
+    """Refuse a record that `audit` calls invalid, whatever part of it."""
+    report = audit(project)
+    if report.ok:
+        return
+    errors = [finding for finding in report.findings if finding.severity == Severity.ERROR]
+    listing = "".join(f"\n  {finding.text}" for finding in errors[:SHOWN_ERRORS])
+    raise IntegrityError(
+        errors[0].code,
+        f"the audit finds {format_count(len(errors), 'error')}; nothing was asked:{listing}",
+        hint="python -m phases audit lists all of it",
+    )
 
 
 def _examine(context: DecisionContext) -> Proposal:
@@ -45,6 +70,7 @@ def _examine(context: DecisionContext) -> Proposal:
     )
     for line in context.repo.commits_since(checkpoint.commit):
         question += f"\n  since then: {line}"
+    question += "".join(f"\n{line}" for line in _unbound_lines(context))
     return Proposal(
         result=DecisionResult.PASS,
         question=question,
@@ -91,13 +117,15 @@ def waiting_checkpoint(context: DecisionContext) -> Checkpoint:
             hint="python -m phases run --next makes a new checkpoint",
         )
 
-    # 3. Plan, gates, runner and the phase's results are what was reviewed.
-    changed = [*_plan_changes(context), *_file_changes(context, checkpoint)]
+    # 3. Results, runner, plan and gates are what was reviewed.
+    changed = [*_file_changes(context, checkpoint.commit), *_plan_changes(context)]
     if changed:
+        names = ", ".join(printable(name) for name in changed[:5])
+        restore = _restore_hint(context, checkpoint.commit, changed[0])
         raise IntegrityError(
             "checkpoint-stale",
-            f"differs from what was reviewed (commit {commit}): {', '.join(changed[:5])}",
-            hint=f"git diff {commit} shows it; restore it, or reject the phase",
+            f"differs from what was reviewed (commit {commit}): {names}",
+            hint=f"{restore}; or python -m phases reject {phase.id} --reason '…'",
         )
     return checkpoint
 
@@ -108,6 +136,21 @@ def _ends_at(ledger: Ledger, checkpoint: Checkpoint) -> bool:
     since = ledger.entries[checkpoint.entry :]
     is_same = durable.sha256(then.data) == checkpoint.progress_sha256
     return is_same and all(entry.kind == EntryKind.PULLED for entry in since)
+
+
+def _restore_hint(context: DecisionContext, commit: str, name: str) -> str:
+    """Return how a changed file, or a part of the plan, is as reviewed again.
+
+    Not by `git checkout`: flags of the index and filters hide from it what has changed.
+    """
+    path = shlex.quote(name)
+    if name.startswith(("plan: ", "input: ")):
+        plan = find_plan(context.project.root).relative_to(context.project.root).as_posix()
+        return f"git cat-file blob {commit[:12]}:{plan} shows the plan that was reviewed"
+    if context.repo.blob(commit, name) is None:
+        return f"remove {path}, and commit that where HEAD has it"
+    restore = f"git cat-file blob {commit[:12]}:{path} > {path}"
+    return f"{restore} restores it, and commit it where HEAD differs"
 
 
 def _plan_changes(context: DecisionContext) -> list[str]:
@@ -126,19 +169,75 @@ def _plan_changes(context: DecisionContext) -> list[str]:
     return sorted(names - {"runner"})
 
 
-def _file_changes(context: DecisionContext, checkpoint: Checkpoint) -> list[str]:
-    """Return the runner's and the results' files that are others in HEAD or in the work tree."""
-    paths, phase = context.project.paths, context.phase
-    folders = [*runner_code(context.repo), paths.phase_results(phase.id)]
-    folders += [paths.results(feature.id) for feature in phase.features]
-    prefixes = tuple(f"{folder}/" for folder in folders)
+def _file_changes(context: DecisionContext, commit: str) -> list[str]:
+    """Return the runner's and the results' files that are others in HEAD or in the work tree.
+
+    What was added to the results and is in no record is named instead (`_unbound_lines`).
+    """
+    prefixes = tuple(f"{folder}/" for folder in (*runner_code(context.repo), *_reviewed(context)))
     reviewed = {
         path: entry
-        for path, entry in CommitTree(context.repo, checkpoint.commit).entries.items()
+        for path, entry in CommitTree(context.repo, commit).entries.items()
         if path.startswith(prefixes)
     }
+    unrecorded = {file.path for file in _unrecorded(context)}
     changed = set(changed_files(context.project.root, reviewed.values()))
     for path, entry in context.tree.entries.items():
-        if path.startswith(prefixes) and reviewed.get(path) != entry:
+        is_added = path not in reviewed and path in unrecorded
+        if path.startswith(prefixes) and reviewed.get(path) != entry and not is_added:
             changed.add(path)
     return sorted(changed | (reviewed.keys() - context.tree.entries.keys()))
+
+
+#### what an approval does not bind
+
+
+def _unbound_lines(context: DecisionContext) -> list[str]:
+    """Return what is beside the reviewed results and is none of them, for the approver to read."""
+    lines = []
+    unrecorded = _unrecorded(context)
+    if unrecorded:
+        lines.append("in the reviewed folders, and in no record: no run made it, no gate judged it")
+        lines += [f"  {file}" for file in unrecorded[:SHOWN_FILES]]
+    if len(unrecorded) > SHOWN_FILES:
+        hidden = len(unrecorded) - SHOWN_FILES
+        lines.append(f"  … and {hidden} more: python -m phases audit lists them")
+    edited = _edited_copies(context)
+    if edited:
+        lines.append("published copies that differ from the result")
+        lines += [f"  {line}" for line in edited]
+    return lines
+
+
+def _reviewed(context: DecisionContext) -> list[str]:
+    """Return the folders that the approver reviews."""
+    paths, phase = context.project.paths, context.phase
+    features = [paths.results(feature.id) for feature in phase.features]
+    return [paths.phase_results(phase.id), *features]
+
+
+def _unrecorded(context: DecisionContext) -> list[UnrecordedFile]:
+    """Return the files of the reviewed folders that no entry names."""
+    prefixes = tuple(f"{folder}/" for folder in _reviewed(context))
+    files = unrecorded_results(context.project, context.tree, context.snapshot.ledger)
+    return [file for file in files if file.path.startswith(prefixes)]
+
+
+def _edited_copies(context: DecisionContext) -> list[str]:
+    """Return the published copies of the phase that are others than their receipts name."""
+    lines = []
+    for feature in context.phase.features:
+        status = context.status.feature(feature.id)
+        if not feature.publish or status.state != FeatureState.VERIFIED:
+            continue
+        # The receipt is the checkpoint's: that was compared before.
+        data = context.tree.read(f"{context.project.paths.results(feature.id)}/receipt.json")
+        digests = Receipt.decode(data or b"").digests
+        for output, path in feature.publish.items():
+            for source, copy in (
+                ("HEAD", context.tree.read(path)),
+                ("the work tree", WorkTree(context.project.root).read(path)),
+            ):
+                if copy is None or durable.sha256(copy) != digests.get(output):
+                    lines.append(f"{printable(path)} in {source}, of {feature.id} {output}")
+    return lines

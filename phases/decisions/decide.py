@@ -26,8 +26,16 @@ def decide(
     phase_id: int,
     summary: str,
     examine: Callable[[DecisionContext], Proposal],
+    prove: Callable[[Project], None] | None = None,
 ) -> str:
     """Ask for a decision at the controlling terminal and record it; return the record's path.
+
+    Args:
+        project: the project.
+        phase_id: the phase that is decided on.
+        summary: what the approver reads first.
+        examine: refuses, or proposes what is recorded; called again once the answer came.
+        prove: refuses too, and takes longer; called once, before the question.
 
     Raises:
         WaitingForHumanError: no one answered, or with other words; nothing was recorded.
@@ -36,6 +44,8 @@ def decide(
     phase = find_phase(project, phase_id)
     repo = project.repo()
     proposal = examine(_read_context(project, repo, phase))
+    if prove is not None:
+        prove(project)
     tty = challenge(f"{summary}\n{proposal.question}", phase.name)
     with one_runner(project.paths, repo):
         context = _read_context(project, repo, phase)
