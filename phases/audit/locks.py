@@ -105,7 +105,7 @@ def _check_approval(report: Report, entry: Entry, rule: ApprovalRule, commit: st
     """Compare what the entry states of approvals with what its commit asks."""
     stated = []
     for line in entry.lines:
-        if entries.APPROVAL.parse(line) or entries.BY_ANOTHER.parse(line) is not None:
+        if entries.APPROVAL.parse(line) or entries.APPROVER.parse(line):
             stated.append(line)
     if tuple(stated) != rule.lines:
         actual = "; ".join(stated) or "nothing"

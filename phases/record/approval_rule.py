@@ -75,5 +75,5 @@ def work_tree_rule(plan: Plan, root: Path) -> ApprovalRule:
 def stated_rule(entry: Entry) -> ApprovalRule:
     """Return what a LOCKED entry states."""
     assurances = [fields["assurance"] for fields in entry.match_all(entries.APPROVAL)]
-    by_another = entry.match(entries.BY_ANOTHER) is not None
+    by_another = entry.match(entries.APPROVER) is not None
     return ApprovalRule(signed="signed" in assurances, by_another=by_another)

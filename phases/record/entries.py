@@ -77,8 +77,8 @@ RECORD = _file_line("record")
 QUARANTINED = LineFormat("quarantined sha256:{sha256}", sha256=_SHA256)
 
 # LOCKED: what the plan asks of an approval.
-APPROVAL = LineFormat("approval {assurance}", assurance="signed|presence")
-BY_ANOTHER = LineFormat("approval by another user than the one who runs")
+APPROVAL = LineFormat("approval {assurance}", assurance=_WORD)
+APPROVER = LineFormat("approver {who}", who=_WORD)
 
 # Commits: HEAD when the entry was written, and the checkpoint that a decision is about.
 HEAD = LineFormat("head {commit}", commit=_COMMIT)
@@ -205,7 +205,7 @@ def approval_lines(*, signed: bool, by_another: bool) -> tuple[str, ...]:
     """Return what the plan of a lock asks of an approval."""
     lines = [APPROVAL.format(assurance="signed" if signed else "presence")]
     if by_another:
-        lines.append(BY_ANOTHER.format())
+        lines.append(APPROVER.format(who="another-user"))
     return tuple(lines)
 
 
