@@ -94,6 +94,22 @@ def _operation(git_dir: Path) -> str | None:
     return None
 
 
+def abort_in_progress(root: Path) -> str | None:
+    """Return the command that aborts what the user has begun and not finished, or None."""
+    git_dir = root / run_git(root, "rev-parse", "--git-dir").stdout.strip()
+    operation = _operation(git_dir)
+    if operation is None:
+        return None
+    return abort_command(operation)
+
+
+def abort_command(operation: str) -> str:
+    """Return the command that aborts a merge, a rebase and the like."""
+    if operation == "bisect":
+        return "git bisect reset"
+    return f"git {operation} --abort"
+
+
 def _locks(git_dir: Path, common_dir: Path, branch: str) -> tuple[Path, ...]:
     paths = [git_dir / "index.lock", git_dir / "HEAD.lock", common_dir / "packed-refs.lock"]
     if branch:
@@ -166,13 +182,11 @@ def repository_problems(state: RepositoryState) -> list[PhasesError]:
             )
         )
     if state.operation:
-        abort = f"git {state.operation} --abort"
-        if state.operation == "bisect":
-            abort = "git bisect reset"
+        abort = abort_command(state.operation)
         problems.append(
             EnvironmentFaultError(
                 f"a {state.operation} is in progress in this work tree",
-                hint=f"finish it or abort it ({abort}), then run again",
+                hint=f"finish it or abort it (`{abort}`), then run again",
             )
         )
     if state.branch is None:

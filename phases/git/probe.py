@@ -249,15 +249,6 @@ def work_trees(root: Path) -> list[Path]:
     return trees
 
 
-def has_other_record(root: Path, head: str, log: str) -> bool:
-    """Return whether HEAD has commits of progress.txt that the runner's last commit has not.
-
-    An amend or a rebase makes such copies of the runner's commits.
-    """
-    commits = run_git(root, "rev-list", "--max-count=1", head, f"^{log}", "--", "progress.txt")
-    return bool(commits.stdout.strip())
-
-
 #### what changed
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from phases.base.paths import Paths
 from phases.errors import IntegrityError
-from phases.git.probe import Probe, has_other_record, probe_repository
+from phases.git.probe import Probe, probe_repository
 from phases.git.repo import Repo
+from phases.git.way_back import rewound_way
 from phases.plan.load import load_plan
 from phases.plan.schema import Plan
 from phases.record.anchor import anchor_problems
@@ -181,16 +182,13 @@ def rewound_error(project: Project) -> IntegrityError:
     A reset, an amend, a rebase or another branch does that.
     """
     probe = project.probe
-    log, head = (probe.log or "")[:12], (probe.head or "no commit")[:12]
-    hint = f"`git merge {log}` brings it back"
-    if probe.head and probe.log and has_other_record(project.root, probe.head, probe.log):
-        # Merged, the history would hold the record twice.
-        hint = f"`git reset {log}` brings it back and keeps every file"
+    log, head = probe.log or "", probe.head
+    way = rewound_way(project.root, head, log, project.plan.results)
     return IntegrityError(
         "history-rewound",
-        f"HEAD ({head}) is not at or after the runner's last commit ({log})",
-        hint=f"{hint}; git log HEAD..refs/phases/log shows what is missing; to begin anew, "
-        "clone anew",
+        f"HEAD ({(head or 'no commit')[:12]}) is not at or after the runner's last commit "
+        f"({log[:12]})",
+        hint=f"{way}; `git log HEAD..refs/phases/log` shows what is missing",
     )
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from converging import failpoint_env, run_until_free
+from hints import follow
 from invariants import exit_violations, reproduction_violations, shape, violations
 from quick import Quick, feature, plan
 from terminal_user import as_asked, at_terminal
@@ -88,9 +89,7 @@ def test_killed_and_then_head_moves(move: Callable[[Quick], None], name: str, qu
     process = run_until_free(quick)
     if process.returncode == 3:
         assert exit_violations(process) == []
-        command = re.search(r"git ((?:merge|reset)[^`,]*)[`,]", process.stderr)
-        assert command, process.stderr
-        quick.git("-c", "merge.default=text", *command[1].split())
+        follow(quick.root, process.stderr)
         process = run_until_free(quick)
     assert process.returncode in (0, 4), process.stderr
 

@@ -1,0 +1,56 @@
+"""A user who does what the runner's hints say: the commands are copied into a shell."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+from invariants import exit_violations, violations
+from quick import Quick
+
+REFUSALS = (2, 3, 7)
+"""Exit codes after which a hint has to be followed."""
+
+
+def command_of(stderr: str) -> str:
+    """Return the command of the last hint: its first text in backticks, or all of it."""
+    _, _, hint = stderr.rpartition("next: ")
+    quoted = re.search(r"`([^`]+)`", hint)
+    if quoted:
+        return quoted[1]
+    return hint.strip()
+
+
+def follow(root: Path, stderr: str) -> str:
+    """Do what a hint says, in a shell without an editor; return the command."""
+    command = command_of(stderr)
+    process = subprocess.run(
+        ["sh", "-c", command],
+        cwd=root,
+        env={**os.environ, "GIT_EDITOR": "false", "GIT_TERMINAL_PROMPT": "0"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    printed = f"{stderr}\n$ {command}\n{process.stdout}{process.stderr}"
+    assert process.returncode == 0, printed
+    return command
+
+
+def go_on(quick: Quick, *, hints: int = 1) -> list[str]:
+    """Run, follow at most so many hints, and check that the record is whole; return the commands.
+
+    The last run must have done something: an outcome or a halt came, or the phase waits.
+    """
+    commands = []
+    process = quick.run("run", "--next", code=None)
+    while process.returncode in REFUSALS and len(commands) < hints:
+        assert exit_violations(process) == []
+        commands.append(follow(quick.root, process.stderr))
+        process = quick.run("run", "--next", code=None)
+    assert process.returncode in (0, 4), f"{commands}\n{process.stderr}"
+    assert violations(quick.root) == []
+    quick.assert_audit_is_clean()
+    return commands
