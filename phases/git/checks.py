@@ -235,7 +235,7 @@ def clone_problems(state: RepositoryState) -> list[PhasesError]:
         problems.append(
             EnvironmentFaultError(
                 "this clone is shallow: it lacks its first commit, to which the record is bound",
-                hint="git fetch --unshallow, then run again",
+                hint="`git fetch --unshallow`, then run again",
             )
         )
     if state.is_partial:

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from phases.git.checks import abort_in_progress
-from phases.git.probe import run_git
+from phases.git.probe import LOG_REF, run_git
 
 PROGRESS = "progress.txt"
+TRAILER = "^Phases-Txn: "
 MAX_NAMED_FILES = 5
 """More files than these are stashed without naming each."""
 
@@ -368,6 +369,72 @@ def _replay(history: RecordHistory, commits: Sequence[_Commit], copy: _Commit) -
 def _cherry_pick(picks: Sequence[str], options: str) -> Iterator[str]:
     if picks:
         yield f"git cherry-pick {options}{' '.join(picks)}"
+
+
+#### progress.txt, its journal and HEAD's version differ
+
+
+def ledger_way(root: Path, code: str, results: str) -> str:
+    """Return the command that makes the ledger whole again, and what it does, for a hint.
+
+    Args:
+        root: the repository.
+        code: the code of the ledger's first problem.
+        results: the folder of results.
+    """
+    # 1. Two records amid a merge.
+    abort = abort_in_progress(root)
+    if abort:
+        return (
+            f"`{abort}` gives up what is in progress; where two clones both recorded, one of the "
+            "two records must be given up: go on in one clone, and clone the other one anew"
+        )
+
+    # 2. The journal is damaged, and the committed text is whole.
+    if code.startswith("journal-chain"):
+        return (
+            f"`{fresh_clone(root)}` goes on in a clone, from what is committed; commit or copy "
+            "your own changes"
+        )
+
+    # 3. The text in HEAD is not what the runner committed.
+    head = next(iter(_lines(root, "rev-parse", "--verify", "--quiet", "HEAD")), "")
+    log = next(iter(_lines(root, "rev-parse", "--verify", "--quiet", LOG_REF)), "")
+    if not log:  # a clone
+        recorded = ("rev-list", "--max-count=1", f"--grep={TRAILER}", "HEAD")
+        log = next(iter(_lines(root, *recorded)), "")
+    history = RecordHistory(root, head, log, (PROGRESS, "prd/approvals", results))
+    if log and history.difference(log, head, PROGRESS):
+        return _way_of_changed_copies(history)
+    if code == "journal-lacks-commit":
+        return (
+            f"`{fresh_clone(root)}` goes on with the committed record in a clone; "
+            "commit or copy your own changes"
+        )
+
+    # 4. Only the work tree's text differs.
+    if _lines(root, "ls-tree", "HEAD", "--", PROGRESS):
+        return (
+            "`git cat-file blob HEAD:progress.txt > progress.txt` throws away what was changed in "
+            "progress.txt; the next run restores its newest entries from the journal"
+        )
+    return (
+        f"`mv progress.txt {_free_folder(root, 'progress.txt')}` sets it aside; the next run "
+        "restores its entries from the journal"
+    )
+
+
+def _lines(root: Path, *arguments: str) -> list[str]:
+    return run_git(root, *arguments).stdout.splitlines()
+
+
+def untrailed_way(root: Path, commit: str) -> str:
+    """Return the command that takes back a commit of the runner's that lost its trailers."""
+    history = RecordHistory(root, _lines(root, "rev-parse", "HEAD")[0], commit, ())
+    reset = f"git reset --soft {commit[:12]}~1"
+    if history.head == commit:
+        return reset
+    return f"{_keep_branch(history)} && {reset}"
 
 
 #### beside this repository

@@ -9,7 +9,7 @@ from phases.base.paths import Paths
 from phases.errors import IntegrityError
 from phases.git.probe import Probe, probe_repository
 from phases.git.repo import Repo
-from phases.git.way_back import rewound_way
+from phases.git.way_back import ledger_way, rewound_way
 from phases.plan.load import load_plan
 from phases.plan.schema import Plan
 from phases.record.anchor import anchor_problems
@@ -133,7 +133,9 @@ def load_verified(project: Project, repo: Repo) -> Snapshot:
             hint="git log -1 --diff-filter=D -- progress.txt names the commit; git revert it",
         )
     reconciled = reconcile_project(project, repo)
-    raise_first_problem(reconciled.problems)
+    if reconciled.problems:
+        way = ledger_way(project.root, reconciled.problems[0].code, project.plan.results)
+        raise_first_problem(reconciled.problems, way)
     ledger = reconciled.ledger
     unrecorded = unrecorded_files(project.root, ledger)
     if unrecorded:

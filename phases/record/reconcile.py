@@ -164,13 +164,11 @@ def _first_difference(one: Ledger, other: Ledger) -> int:
     return min(len(one.entries), len(other.entries)) + 1
 
 
-def raise_first_problem(problems: tuple[Problem, ...]) -> None:
+def raise_first_problem(problems: tuple[Problem, ...], way: str) -> None:
     """Raise IntegrityError for the first problem, with its code and the way back."""
     if problems:
         raise IntegrityError(
             problems[0].code,
             f"progress.txt: {problems[0].message}",
-            hint=problems[0].hint
-            or "python -m phases audit lists all of it; "
-            "`git checkout -- progress.txt` restores the committed text",
+            hint=problems[0].hint or f"{way}; python -m phases audit lists all of it",
         )

@@ -22,6 +22,7 @@ from phases.base.paths import Paths
 from phases.base.text import is_printable
 from phases.errors import IntegrityError
 from phases.git.repo import Repo
+from phases.git.way_back import untrailed_way
 from phases.record.ledger import Entry, Ledger, append_entry, parse_ledger
 from phases.record.statement import Document
 
@@ -198,7 +199,8 @@ def _require_not_amended(repo: Repo, transaction: Transaction) -> None:
         "commit-untrailed",
         f"commit {commit[:12]} holds entry {entry.seq:04d} without the runner's trailers: "
         "the runner's commit was amended or rebased",
-        hint=f"git reset --soft {commit[:12]}~1, then python -m phases run --next commits it anew",
+        hint=f"`{untrailed_way(repo.root, commit)}`, then python -m phases run --next commits it "
+        "anew",
     )
 
 

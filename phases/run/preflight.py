@@ -159,7 +159,7 @@ def check_work_tree(
         raise EnvironmentFaultError(
             f"what decides about this run differs from commit {tree.commit[:12]}, "
             f"and the commit is what runs:{''.join(lines)}",
-            hint="commit these files (or git stash -u), then run again",
+            hint="commit these files (or `git stash -u`), then run again",
         )
 
     # 3. Everything else, but the record itself.

@@ -23,11 +23,14 @@ def command_of(stderr: str) -> str:
     return hint.strip()
 
 
-def follow(root: Path, stderr: str) -> str:
-    """Do what a hint says, in a shell without an editor; return the command."""
+def follow(root: Path, stderr: str) -> Path:
+    """Do what a hint says, in a shell without an editor; return the folder where the user is then.
+
+    A hint may go to another folder.
+    """
     command = command_of(stderr)
     process = subprocess.run(
-        ["sh", "-c", command],
+        ["sh", "-c", f"{command}\nstatus=$?; pwd; exit $status"],
         cwd=root,
         env={**os.environ, "GIT_EDITOR": "false", "GIT_TERMINAL_PROMPT": "0"},
         capture_output=True,
@@ -36,21 +39,21 @@ def follow(root: Path, stderr: str) -> str:
     )
     printed = f"{stderr}\n$ {command}\n{process.stdout}{process.stderr}"
     assert process.returncode == 0, printed
-    return command
+    return Path(process.stdout.splitlines()[-1])
 
 
-def go_on(quick: Quick, *, hints: int = 1) -> list[str]:
-    """Run, follow at most so many hints, and check that the record is whole; return the commands.
+def go_on(quick: Quick, *, hints: int = 1) -> Quick:
+    """Run, follow exactly so many hints, and check that the record is whole.
 
-    The last run must have done something: an outcome or a halt came, or the phase waits.
+    Return the repository where the user is then.
     """
-    commands = []
     process = quick.run("run", "--next", code=None)
-    while process.returncode in REFUSALS and len(commands) < hints:
+    for number in range(hints):
+        assert process.returncode in REFUSALS, f"hint {number}: {process.stdout}{process.stderr}"
         assert exit_violations(process) == []
-        commands.append(follow(quick.root, process.stderr))
+        quick = quick.at(follow(quick.root, process.stderr))
         process = quick.run("run", "--next", code=None)
-    assert process.returncode in (0, 4), f"{commands}\n{process.stderr}"
+    assert process.returncode in (0, 4), process.stderr
     assert violations(quick.root) == []
     quick.assert_audit_is_clean()
-    return commands
+    return quick

@@ -141,7 +141,11 @@ class Quick(Toy):
 
     def copy(self, target: Path) -> Quick:
         """Return a copy of the whole repository, journal included."""
+        return self.at(super().copy(target).root)
+
+    def at(self, root: Path) -> Quick:
+        """Return the repository of that folder, which exists."""
         other = Quick.__new__(Quick)
-        other.root = super().copy(target).root
-        other.temporary.mkdir()
+        other.root = root
+        other.temporary.mkdir(exist_ok=True)
         return other

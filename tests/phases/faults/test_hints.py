@@ -6,13 +6,16 @@ goes on, the audit is clean, and nothing of the user's is lost.
 
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from hints import command_of, follow, go_on
+from converging import failpoint_env
+from hints import follow, go_on
 from quick import Quick, plan
 
 from tests.soak import mark_soak
@@ -393,7 +396,183 @@ MOVED_SHORT = [reset_hard_and_edit, reset_mixed, reset_and_add, switch_to_an_old
 def test_a_history_that_was_moved_i_55(move: Callable[[Quick], None], worked: Quick) -> None:
     move(worked)
     before = work_of(worked)
-    go_on(worked, hints=2)
+    go_on(worked, hints=2 if move is stop_amid_a_rebase else 1)
     after = kept_anywhere(worked)
     assert before.files <= after.files
     assert before.commits <= after.commits
+
+
+#### a ledger that was changed
+
+
+def edit(quick: Quick) -> None:
+    quick.write("progress.txt", quick.progress.replace("attempt 1", "attempt 7"))
+
+
+def cut_in_an_entry(quick: Quick) -> None:
+    quick.write("progress.txt", quick.progress[: len(quick.progress) // 2])
+
+
+def cut_everything(quick: Quick) -> None:
+    quick.write("progress.txt", "")
+
+
+def add_an_entry(quick: Quick) -> None:
+    quick.write("progress.txt", quick.progress + quick.progress[quick.progress.rindex("\n###") :])
+
+
+def get_crlf(quick: Quick) -> None:
+    quick.git("config", "core.autocrlf", "true")
+    (quick.root / "progress.txt").unlink()
+    quick.git("checkout", "progress.txt")
+    assert b"\r\n" in (quick.root / "progress.txt").read_bytes()
+
+
+def in_a_clone(change: Callable[[Quick], None]) -> Callable[[Quick], None]:
+    """Return the same change in a repository without a journal."""
+
+    def change_a_clone(quick: Quick) -> None:
+        for path in (".git/phases", ".phases"):
+            shutil.rmtree(quick.root / path)
+        quick.git("update-ref", "-d", "refs/phases/log")
+        change(quick)
+
+    change_a_clone.__name__ = f"{change.__name__}_in_a_clone"
+    return change_a_clone
+
+
+def commit_an_edit(quick: Quick) -> None:
+    edit(quick)
+    quick.git("commit", "-q", "-m", "add an edit", "progress.txt")
+
+
+def commit_an_edit_and_more(quick: Quick) -> None:
+    edit(quick)
+    quick.write("before.txt", "edited\n")
+    quick.git("commit", "-q", "-a", "-m", "add an edit")
+    add(quick, "after")
+    quick.write("after.txt", "uncommitted\n")
+
+
+def stash_pop(quick: Quick) -> None:
+    quick.run("run", "--next", code=None, env=failpoint_env("started"))
+    quick.write("before.txt", "edited\n")
+    quick.git("stash", "-q")
+    quick.run("run", "--next")
+    with pytest.raises(subprocess.CalledProcessError):
+        quick.git("stash", "pop")
+    assert "<<<<<<<" in quick.progress
+
+
+def remove_what_was_never_committed(quick: Quick) -> None:
+    quick.git("reset", "-q", "--hard", "origin/main")
+    for path in (".git/phases", ".phases"):
+        shutil.rmtree(quick.root / path)
+    quick.git("update-ref", "-d", "refs/phases/log")
+    quick.run("run", "--next", code=None, env=failpoint_env("started"))
+    edit(quick)
+
+
+LEDGERS = [
+    edit,
+    cut_in_an_entry,
+    cut_everything,
+    add_an_entry,
+    get_crlf,
+    in_a_clone(edit),
+    in_a_clone(commit_an_edit),
+    commit_an_edit,
+    commit_an_edit_and_more,
+    stash_pop,
+    remove_what_was_never_committed,
+]
+LEDGERS_SHORT = [add_an_entry, get_crlf, commit_an_edit_and_more, remove_what_was_never_committed]
+
+
+@pytest.mark.parametrize("change", mark_soak(LEDGERS, short=LEDGERS_SHORT))
+def test_a_ledger_that_was_changed(change: Callable[[Quick], None], worked: Quick) -> None:
+    change(worked)
+    before = work_of(worked)
+    go_on(worked)
+    assert work_of(worked).files == before.files
+    assert before.commits <= kept_anywhere(worked).commits
+
+
+#### two clones that both went on
+
+
+def both_went_on(quick: Quick) -> Quick:
+    """Return another clone that recorded the last feature and pushed; it is fetched here.
+
+    Here it is recorded too.
+    """
+    quick.git("push", "-q")
+    quick.git("clone", "-q", "../origin.git", "../other")
+    other = quick.at(quick.root.with_name("other"))
+    shutil.copy(quick.root / ".git/config", other.root / ".git/config")
+    other.run("run", "--next")
+    other.git("push", "-q")
+    quick.run("run", "--next")
+    add(quick, "after")
+    quick.git("fetch", "-q")
+    return other
+
+
+@pytest.mark.parametrize("command", mark_soak(["merge", "rebase"], short=["merge"]))
+def test_conflict_markers_in_the_ledger(command: str, worked: Quick) -> None:
+    both_went_on(worked)
+    with pytest.raises(subprocess.CalledProcessError):
+        worked.git(command, "origin/main")
+    assert "<<<<<<<" in worked.progress
+    go_on(worked)
+    assert "after" in work_of(worked).files.pop()[0] or (worked.root / "after.txt").exists()
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("strategy", ["ours", "theirs"])
+def test_a_merge_that_took_one_record(strategy: str, worked: Quick) -> None:
+    both_went_on(worked)
+    worked.git("merge", "-q", "--no-edit", "-X", strategy, "origin/main")
+    process = worked.run("run", "--next", code=None)
+    if process.returncode == 3:
+        here = worked.at(follow(worked.root, process.stderr))
+        here.run("run", "--next", code=4)
+        here.assert_audit_is_clean()
+
+
+#### a journal that is damaged
+
+
+def damage_the_journal(quick: Quick) -> None:
+    journal = quick.root / ".git/phases/journal"
+    journal.write_text(journal.read_text().replace("attempt 1", "attempt 7"))
+
+
+def cut_the_journal(quick: Quick) -> None:
+    journal = quick.root / ".git/phases/journal"
+    text = journal.read_text()
+    journal.write_text(text[: text.rindex("\n###")])
+
+
+@pytest.mark.parametrize("damage", [damage_the_journal, cut_the_journal])
+def test_a_damaged_journal_goes_on_in_a_clone(
+    damage: Callable[[Quick], None], worked: Quick
+) -> None:
+    damage(worked)
+    clone = go_on(worked)
+    assert clone.root != worked.root
+    report = json.loads(clone.call("audit", "--json").stdout)
+    assert {item["code"] for item in report["uncovered"]} <= {"no-journal"}  # artifacts are there
+    assert clone.git("remote", "get-url", "origin") == worked.git("remote", "get-url", "origin")
+
+
+def test_a_history_that_was_rewritten_whole_begins_anew(worked: Quick) -> None:
+    worked.write("before.txt", "secret\n")
+    worked.git("commit", "-q", "-a", "-m", "add secret")
+    command = "git rm -q --cached --ignore-unmatch before.txt"
+    worked.git("-c", "core.editor=true", "filter-branch", "-f", "--prune-empty", "--index-filter",
+               f"{command} && echo x > x.txt && git add x.txt", "main")  # fmt: skip
+    clone = go_on(worked)
+    assert clone.root != worked.root
+    assert "add between" in subjects(clone)
+    assert "before.txt" not in clone.git("log", "--all", "--name-only")
