@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 
 from phases.audit.audit import audit
 from phases.audit.findings import Severity
@@ -13,6 +14,7 @@ from phases.decisions.decide import decide
 from phases.decisions.proposal import DecisionContext, Proposal, require_presence_allowed
 from phases.errors import IntegrityError, UsageError
 from phases.git.tree import CommitTree, WorkTree, changed_files
+from phases.git.way_back import reviewed_way
 from phases.plan.load import find_plan
 from phases.record.approvals import Checkpoint, find_checkpoint
 from phases.record.decision_record import DecisionResult
@@ -121,11 +123,11 @@ def waiting_checkpoint(context: DecisionContext) -> Checkpoint:
     changed = [*_file_changes(context, checkpoint.commit), *_plan_changes(context)]
     if changed:
         names = ", ".join(printable(name) for name in changed[:5])
-        restore = _restore_hint(context, checkpoint.commit, changed[0])
         raise IntegrityError(
             "checkpoint-stale",
             f"differs from what was reviewed (commit {commit}): {names}",
-            hint=f"{restore}; or python -m phases reject {phase.id} --reason '…'",
+            hint=f"{_restore_hint(context, checkpoint.commit, changed)}; "
+            f"or python -m phases reject {phase.id} --reason '…'",
         )
     return checkpoint
 
@@ -138,19 +140,14 @@ def _ends_at(ledger: Ledger, checkpoint: Checkpoint) -> bool:
     return is_same and all(entry.kind == EntryKind.PULLED for entry in since)
 
 
-def _restore_hint(context: DecisionContext, commit: str, name: str) -> str:
-    """Return how a changed file, or a part of the plan, is as reviewed again.
-
-    Not by `git checkout`: flags of the index and filters hide from it what has changed.
-    """
-    path = shlex.quote(name)
-    if name.startswith(("plan: ", "input: ")):
-        plan = find_plan(context.project.root).relative_to(context.project.root).as_posix()
-        return f"git cat-file blob {commit[:12]}:{plan} shows the plan that was reviewed"
-    if context.repo.blob(commit, name) is None:
-        return f"remove {path}, and commit that where HEAD has it"
-    restore = f"git cat-file blob {commit[:12]}:{path} > {path}"
-    return f"{restore} restores it, and commit it where HEAD differs"
+def _restore_hint(context: DecisionContext, commit: str, names: Sequence[str]) -> str:
+    """Return how changed files, or parts of the plan, are as reviewed again."""
+    root = context.project.root
+    if any(name.startswith(("plan: ", "input: ")) for name in names):
+        plan = find_plan(root).relative_to(root).as_posix()
+        return f"`git diff {commit[:12]} -- {shlex.quote(plan)}` shows it; restore it by a commit"
+    way = reviewed_way(root, commit, list(dict.fromkeys(names)))
+    return f"`{way}` restores them and throws away what was changed in them"
 
 
 def _plan_changes(context: DecisionContext) -> list[str]:

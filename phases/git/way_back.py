@@ -437,6 +437,36 @@ def untrailed_way(root: Path, commit: str) -> str:
     return f"{_keep_branch(history)} && {reset}"
 
 
+def reviewed_way(root: Path, checkpoint: str, paths: Sequence[str]) -> str:
+    """Return the command that gives files the bytes that a checkpoint has, in HEAD too.
+
+    Args:
+        root: the repository.
+        checkpoint: the commit that was to be reviewed.
+        paths: the files that differ from it.
+    """
+    history = RecordHistory(root, _lines(root, "rev-parse", "HEAD")[0], checkpoint, ())
+    added = [path for path in paths if not _lines(root, "ls-tree", checkpoint, "--", path)]
+    committed = history.difference(checkpoint, history.head)
+    restored = [path for path in paths if path not in added and path in committed]
+    steps = []
+    for path in paths:
+        # Flags of the index and filters hide such a change from `git checkout`.
+        if path not in added and path not in committed:
+            name = shlex.quote(path)
+            steps.append(f"git cat-file blob {checkpoint[:12]}:{name} > {name}")
+    if restored:
+        # By a flag or by its times git may take a changed file for the same.
+        steps.append(f"git update-index --force-remove -- {shlex.join(restored)}")
+        steps.append(f"git checkout {checkpoint[:12]} -- {shlex.join(restored)}")
+    if added:
+        steps.append(f"git rm -qf -- {shlex.join(added)}")
+    if committed & set(paths):
+        message = "Restore what was reviewed"
+        steps.append(f"git commit -qm '{message}' -- {shlex.join(paths)}")
+    return " && ".join(steps)
+
+
 #### beside this repository
 
 

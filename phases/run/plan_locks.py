@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 
 from phases.base import durable
 from phases.errors import IntegrityError
+from phases.git.probe import LOG_REF
 from phases.git.repo import Repo
 from phases.git.tree import CommitTree, Tree
 from phases.plan.lock import (
@@ -68,11 +70,11 @@ def read_lock(project: Project, repo: Repo, snapshot: Snapshot, phase_id: int) -
     status = snapshot.state.phase(phase_id)
     name = status.lock_path or project.paths.plan_lock(phase_id)
     path = project.root / name
+    composed = None
     if not path.is_file():
-        commit = locked_commit(snapshot.ledger, phase_id)
-        lock = committed_lock(CommitTree(repo, commit), phase_id) if commit else None
-        if lock is not None and lock.digest == status.lock:
-            return lock
+        composed = _composed_lock(repo, snapshot, phase_id)
+    if composed is not None:
+        return composed
     data = path.read_bytes() if path.is_file() else b""
     if durable.sha256(data) == status.lock:
         try:
@@ -82,14 +84,45 @@ def read_lock(project: Project, repo: Repo, snapshot: Snapshot, phase_id: int) -
     raise IntegrityError(
         "lock-changed",
         f"{path} is not the plan lock that the ledger names (sha256 {(status.lock or '')[:12]}…)",
-        hint=f"git cat-file blob HEAD:{name} > {name}",
+        hint=_way_to_lock(repo, name, status.lock or ""),
     )
 
 
+def _composed_lock(repo: Repo, snapshot: Snapshot, phase_id: int) -> PlanLock | None:
+    """Return the lock as the commit that its entry names gives it; None if that is another one."""
+    commit = locked_commit(snapshot.ledger, phase_id)
+    if commit is None:
+        return None
+    try:
+        lock = committed_lock(CommitTree(repo, commit), phase_id)
+    except IntegrityError:
+        return None
+    if lock.digest != snapshot.state.phase(phase_id).lock:
+        return None
+    return lock
+
+
+def _way_to_lock(repo: Repo, name: str, digest: str) -> str:
+    """Return the command that brings a lock back, and what it does."""
+    edits = f"throws away what was changed in {name}"
+    for commit in ("HEAD", LOG_REF):
+        if durable.sha256(repo.blob(commit, name) or b"") == digest:
+            path = shlex.quote(name)
+            return f"`git cat-file blob {commit}:{path} > {path}` {edits}"
+    return f"`rm {shlex.quote(name)}` {edits}; the next run writes it again"
+
+
 def lock_file(project: Project, repo: Repo, snapshot: Snapshot, phase_id: int) -> dict[str, bytes]:
-    """Return the lock as a file to commit with an outcome; {} where the phase is not locked."""
+    """Return the lock as a file to commit with an outcome; {} where the phase is not locked.
+
+    Before the phase's first outcome it is also {} where the file is gone and another version of
+    the runner would compose another lock: the next run locks the phase anew.
+    """
     status = snapshot.state.phase(phase_id)
     if status.lock is None or status.lock_path is None:
+        return {}
+    is_gone = not (project.root / status.lock_path).is_file()
+    if is_gone and not status.has_outcome and _composed_lock(repo, snapshot, phase_id) is None:
         return {}
     return {status.lock_path: read_lock(project, repo, snapshot, phase_id).encode()}
 

@@ -16,7 +16,10 @@ from pathlib import Path
 import pytest
 from converging import failpoint_env
 from hints import follow, go_on
+from invariants import violations
 from quick import Quick, plan
+from terminal_user import as_asked, at_terminal
+from toy import ROOT as SOURCE
 
 from tests.soak import mark_soak
 
@@ -525,7 +528,7 @@ def test_conflict_markers_in_the_ledger(command: str, worked: Quick) -> None:
         worked.git(command, "origin/main")
     assert "<<<<<<<" in worked.progress
     go_on(worked)
-    assert "after" in work_of(worked).files.pop()[0] or (worked.root / "after.txt").exists()
+    assert ("after.txt", "after\n") in work_of(worked).files
 
 
 @pytest.mark.soak
@@ -576,3 +579,193 @@ def test_a_history_that_was_rewritten_whole_begins_anew(worked: Quick) -> None:
     assert clone.root != worked.root
     assert "add between" in subjects(clone)
     assert "before.txt" not in clone.git("log", "--all", "--name-only")
+
+
+#### a lock, or all that is not committed, is lost
+
+
+def clean(quick: Quick) -> None:
+    quick.git("clean", "-qfd")
+
+
+def clean_ignored_too(quick: Quick) -> None:
+    quick.git("clean", "-qfdx")
+
+
+def stash(quick: Quick) -> None:
+    quick.git("stash", "-q", "-u")
+
+
+def check_out(quick: Quick) -> None:
+    quick.git("checkout", "-q", "--", ".")
+
+
+def reset_the_work_tree(quick: Quick) -> None:
+    quick.git("reset", "-q", "--hard")
+
+
+def stage_everything(quick: Quick) -> None:
+    quick.git("add", "-A")
+
+
+def stage_and_reset(quick: Quick) -> None:
+    quick.git("add", "-A")
+    quick.git("reset", "-q", "--hard")
+
+
+def remove_from_the_index(quick: Quick) -> None:
+    quick.git("add", "-A")
+    quick.git("rm", "-rq", "--cached", ".")
+
+
+def remove_progress(quick: Quick) -> None:
+    (quick.root / "progress.txt").unlink(missing_ok=True)
+
+
+def remove_progress_and_results(quick: Quick) -> None:
+    remove_progress(quick)
+    shutil.rmtree(quick.root / "results", ignore_errors=True)
+
+
+def commit_all(quick: Quick) -> None:
+    quick.git("add", "-A")
+    quick.git("commit", "-q", "--allow-empty", "-m", "all")
+
+
+def commit_all_and_revert(quick: Quick) -> None:
+    commit_all(quick)
+    quick.git("revert", "--no-edit", "HEAD")
+
+
+LOSSES = [
+    clean,
+    clean_ignored_too,
+    stash,
+    check_out,
+    reset_the_work_tree,
+    stage_everything,
+    stage_and_reset,
+    remove_from_the_index,
+    remove_progress,
+    remove_progress_and_results,
+    commit_all,
+]
+KILLS = ["locked", "started", "lock_written", "judged", "prepared", "entered", "committed"]
+LOSSES_SHORT = [
+    (clean_ignored_too, "lock_written"),
+    (stash, "started"),
+    (remove_progress_and_results, "locked"),
+    (remove_from_the_index, "started"),
+]
+
+
+@pytest.mark.parametrize(
+    ("loss", "name"),
+    mark_soak([(loss, name) for loss in LOSSES for name in KILLS], short=LOSSES_SHORT),
+)
+def test_what_a_killed_run_left_is_lost_i_54(
+    loss: Callable[[Quick], None], name: str, quick: Quick
+) -> None:
+    quick.run("run", "--next", code=None, env=failpoint_env(name))
+    loss(quick)
+    go_on(quick, hints=None)
+    if loss is stash and quick.git("stash", "list"):
+        # What comes back is older than what there is: git keeps the stash, and a hint helps.
+        subprocess.run(["git", "stash", "pop"], cwd=quick.root, capture_output=True, check=False)
+        go_on(quick, hints=None)
+
+
+def approve(quick: Quick) -> None:
+    """Approve phase 1; after a refusal do what its hint says, and approve again."""
+    code, screen = at_terminal(quick.root, "approve", "1", answer=as_asked)
+    if code == 3:
+        follow(quick.root, screen.replace("\r\n", "\n"))
+        code, screen = at_terminal(quick.root, "approve", "1", answer=as_asked)
+    assert code == 0, screen
+    quick.assert_audit_is_clean()
+
+
+def edit_a_result(quick: Quick) -> None:
+    quick.write("results/Q-001/result.json", "{}")
+
+
+def edit_a_result_that_git_does_not_see(quick: Quick) -> None:
+    quick.git("update-index", "--assume-unchanged", "results/Q-001/result.json")
+    edit_a_result(quick)
+
+
+def commit_results(quick: Quick) -> None:
+    edit_a_result(quick)
+    quick.write("results/Q-001/more results.md", "more\n")
+    (quick.root / "results/phase-1/request.json").unlink()
+    quick.git("add", "results")
+    quick.git("commit", "-q", "-m", "add results")
+
+
+REVIEWED = [
+    *LOSSES,
+    edit_a_result,
+    edit_a_result_that_git_does_not_see,
+    commit_results,
+]
+REVIEWED_SHORT = [remove_progress, commit_results, edit_a_result_that_git_does_not_see]
+
+
+@pytest.mark.parametrize("loss", mark_soak(REVIEWED, short=REVIEWED_SHORT))
+def test_what_a_phase_that_waits_has_is_lost_i_54(
+    loss: Callable[[Quick], None], waiting: Quick
+) -> None:
+    loss(waiting)
+    waiting.run("run", "--next", code=4)
+    if loss is remove_progress_and_results:
+        follow_twice(waiting)
+    approve(waiting)
+    if loss is not clean_ignored_too:  # artifacts are in no commit
+        assert violations(waiting.root) == []
+
+
+def follow_twice(quick: Quick) -> None:
+    """Do what the first refusal of an approval says; the second one is about other files."""
+    code, screen = at_terminal(quick.root, "approve", "1", answer=as_asked)
+    assert code == 3, screen
+    follow(quick.root, screen.replace("\r\n", "\n"))
+
+
+#### a lock that was edited
+
+
+@pytest.mark.parametrize("name", ["started", "halt"])
+def test_a_lock_that_was_edited_i_54(name: str, quick: Quick) -> None:
+    quick.run("run", "--next", code=None, env=failpoint_env(name))
+    quick.write("results/phase-1/lock.json", "{}\n")
+    go_on(quick)
+
+
+def test_a_lock_is_lost_and_the_runner_is_a_newer_one_i_54(quick: Quick) -> None:
+    quick.run("run", "--next", code=None, env=failpoint_env("started"))
+    quick.git("clean", "-qfd", "--", "results")
+    newer = quick.root.with_name("newer")
+    shutil.copytree(SOURCE / "phases", newer / "phases")
+    (newer / "phases/newer.py").write_text("")
+    quick.run("run", "--next", env={"PYTHONPATH": str(newer)})
+    assert quick.progress.count("· LOCKED ·") == 2
+    assert violations(quick.root) == []
+    quick.assert_audit_is_clean()
+
+
+#### other hints
+
+
+def test_a_commit_without_trailers_is_taken_back_and_later_ones_are_kept(quick: Quick) -> None:
+    quick.run("run", "--next", code=None, env=failpoint_env("committed"))
+    quick.git("commit", "-q", "--amend", "-m", "in other words")
+    add(quick, "after")
+    go_on(quick)
+    assert (quick.root / "after.txt").exists()
+    assert "add after" in kept_anywhere(quick).commits
+
+
+def test_uncommitted_work_is_stashed(quick: Quick) -> None:
+    quick.write("worker.sh", "exit 3\n")
+    go_on(quick)
+    assert quick.git("stash", "list")
