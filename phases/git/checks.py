@@ -8,6 +8,7 @@ before any work and before any commit.
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import time
 from dataclasses import dataclass
@@ -52,6 +53,8 @@ class RepositoryState:
     locks: tuple[Path, ...]
     identity_problem: str | None
     signing_problem: str | None
+    way_to_branch: str = ""
+    """The command that leaves a detached HEAD for a branch of the same commit."""
 
 
 #### reading
@@ -84,7 +87,30 @@ def read_repository_state(root: Path, *, sign: bool = True) -> RepositoryState:
         locks=_locks(git_dir, common_dir, branch),
         identity_problem=identity_problem,
         signing_problem=signing_problem,
+        way_to_branch="" if branch else _way_to_branch(root),
     )
+
+
+def _way_to_branch(root: Path) -> str:
+    """Return the command that switches to a branch at HEAD's commit, or makes one."""
+    form = "--format=%(refname:lstrip=2)%09%(worktreepath)"
+    branches = run_git(root, "for-each-ref", "--points-at=HEAD", form, "refs/heads")
+    for line in branches.stdout.splitlines():
+        name, _, work_tree = line.partition("\t")
+        if not work_tree:
+            return f"git switch {shlex.quote(name)}"
+    return f"git switch -c {free_branch(root, 'my-branch')}"
+
+
+def free_branch(root: Path, name: str) -> str:
+    """Return that name, or that name with a number, so that no branch has it."""
+    form = "--format=%(refname:lstrip=2)"
+    taken = set(run_git(root, "for-each-ref", form, "refs/heads").stdout.splitlines())
+    number, free = 1, name
+    while free in taken:
+        number += 1
+        free = f"{name}-{number}"
+    return free
 
 
 def _operation(git_dir: Path) -> str | None:
@@ -193,7 +219,7 @@ def repository_problems(state: RepositoryState) -> list[PhasesError]:
         problems.append(
             UsageError(
                 "HEAD is detached: a commit made here would belong to no branch",
-                hint="git switch -c my-branch, then run again",
+                hint=f"`{state.way_to_branch}`, then run again",
             )
         )
 

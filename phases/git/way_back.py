@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from phases.git.checks import abort_in_progress
+from phases.git.checks import abort_in_progress, free_branch
 from phases.git.probe import LOG_REF, run_git
 
 PROGRESS = "progress.txt"
@@ -88,7 +88,7 @@ def rewound_way(root: Path, head: str | None, log: str, results: str) -> str:
         return f"`{abort}` gives up what is in progress, or finish it"
     branch = _branch_with_record(history)
     if head is None:
-        command = f"git switch -c {_free_branch(history, 'record')} {log[:12]}"
+        command = f"git switch -c {free_branch(history.root, 'record')} {log[:12]}"
         if branch:
             command = _switch(history, branch)
         return f"`{command}` goes to the record"
@@ -181,17 +181,7 @@ def _kept_aside(history: RecordHistory) -> str:
 
 
 def _keep_branch(history: RecordHistory) -> str:
-    return f"git branch {_free_branch(history, f'kept-{history.head[:8]}')}"
-
-
-def _free_branch(history: RecordHistory, name: str) -> str:
-    """Return a name that no branch has."""
-    taken = set(history.lines("for-each-ref", "--format=%(refname:lstrip=2)", "refs/heads"))
-    number, free = 1, name
-    while free in taken:
-        number += 1
-        free = f"{name}-{number}"
-    return free
+    return f"git branch {free_branch(history.root, f'kept-{history.head[:8]}')}"
 
 
 def _with_clean_files(history: RecordHistory, command: str, target: str) -> str:

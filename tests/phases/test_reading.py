@@ -201,7 +201,7 @@ def test_doctor_says_what_does_not_work(halted: Toy) -> None:
     text = halted.run("doctor", code=7).stdout
     assert "error   repository: HEAD is detached" in text
     assert "index.lock exists" in text
-    assert "next: git switch -c my-branch" in text
+    assert "next: `git switch main`" in text
     assert text.endswith("\nnot ready: 2 errors\n")
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from converging import failpoint_env
-from hints import follow, go_on
+from hints import command_of, follow, go_on
 from invariants import violations
 from quick import Quick, plan
 from terminal_user import as_asked, at_terminal
@@ -532,15 +532,14 @@ def test_conflict_markers_in_the_ledger(command: str, worked: Quick) -> None:
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("strategy", ["ours", "theirs"])
-def test_a_merge_that_took_one_record(strategy: str, worked: Quick) -> None:
+def test_a_merge_that_took_the_other_record(worked: Quick) -> None:
     both_went_on(worked)
-    worked.git("merge", "-q", "--no-edit", "-X", strategy, "origin/main")
-    process = worked.run("run", "--next", code=None)
-    if process.returncode == 3:
-        here = worked.at(follow(worked.root, process.stderr))
-        here.run("run", "--next", code=4)
-        here.assert_audit_is_clean()
+    worked.git("merge", "-q", "--no-edit", "-X", "theirs", "origin/main")
+    process = worked.run("run", "--next", code=3)
+    follow(worked.root, process.stderr)
+    worked.run("run", "--next", code=4)
+    worked.assert_audit_is_clean()
+    assert "add after" in kept_anywhere(worked).commits
 
 
 #### a journal that is damaged
@@ -769,3 +768,48 @@ def test_uncommitted_work_is_stashed(quick: Quick) -> None:
     quick.write("worker.sh", "exit 3\n")
     go_on(quick)
     assert quick.git("stash", "list")
+
+
+def test_a_detached_head_gets_a_branch(worked: Quick) -> None:
+    worked.git("branch", "my-branch", "HEAD~1")
+    worked.git("checkout", "-q", "--detach")
+    add(worked, "after")
+    go_on(worked)
+    assert worked.git("symbolic-ref", "--short", "HEAD") == "my-branch-2"
+
+
+@pytest.mark.soak
+def test_a_detached_head_at_a_branch_goes_to_it(worked: Quick) -> None:
+    worked.git("checkout", "-q", "--detach")
+    go_on(worked)
+    assert worked.git("symbolic-ref", "--short", "HEAD") == "main"
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(
+    "attributes", ["results/** text", "progress.txt text eol=crlf", "* filter=x", "prd/* ident"]
+)
+def test_attributes_that_change_bytes(attributes: str, quick: Quick) -> None:
+    quick.git("config", "filter.x.clean", "rev")
+    quick.write("worker.sh", (quick.root / "worker.sh").read_text() + CRLF_RESULT)
+    document = json.loads((quick.root / "prd/plan.json").read_text())
+    document["phases"][0]["features"][0]["gate"] = {"shell": CRLF_GATE}
+    quick.write("prd/plan.json", json.dumps(document))
+    quick.commit("results with other line ends")
+    quick.write(".gitattributes", f"{attributes}\n")
+    quick.git("add", ".gitattributes")
+    quick.git("commit", "-q", "-m", "attributes", ".gitattributes")
+    process = quick.run("run", "--next", code=None)
+    for _ in range(4):
+        if process.returncode != 7:
+            break
+        with (quick.root / ".gitattributes").open("a") as file:
+            file.write(command_of(process.stderr) + "\n")
+        quick.git("commit", "-q", "-m", "bytes", ".gitattributes")
+        process = quick.run("run", "--next", code=None)
+    assert process.returncode in (0, 1, 4), process.stderr
+    quick.assert_audit_is_clean()
+
+
+CRLF_RESULT = "printf 'a\\r\\nb\\r\\n' >> \"$PHASES_OUT/artifacts/numbers.json\"\n"
+CRLF_GATE = "test \"$(head -n 1 artifacts/numbers.json)\" = '[14]' && cat result.json | grep -q 14"
