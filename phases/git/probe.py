@@ -18,6 +18,11 @@ from phases.errors import EnvironmentFaultError
 LOG_REF = "refs/phases/log"
 """The ref that names the runner's last commit."""
 GIT_TIMEOUT_S = 60.0
+DAMAGED_OBJECT_WAY = (
+    "`git fsck --full` names what is damaged; `cp -rf OTHER/.git/objects .git/` takes it from "
+    "another clone"
+)
+"""The hint for an object of git that is missing or damaged."""
 
 IDENTITY = ("GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL")
 """The user's variables that git gets."""

@@ -25,6 +25,7 @@ from phases.base.text import printable
 from phases.errors import EnvironmentFaultError, IntegrityError
 from phases.git.lock_files import lock_note, lock_paths
 from phases.git.probe import (
+    DAMAGED_OBJECT_WAY,
     GIT_VARIABLES,
     IDENTITY,
     LOG_REF,
@@ -187,7 +188,7 @@ class Repo:
             path = name.decode("utf-8", "surrogateescape")
             if size == "BAD":
                 message = f"git has no {printable(path)} (blob {object_id[:12]}) of {commit[:12]}"
-                raise IntegrityError("git-object", message, hint="git fsck --full")
+                raise IntegrityError("git-object", message, hint=DAMAGED_OBJECT_WAY)
             if size == "-":
                 size = "0"
             yield TreeEntry(path, mode, object_id, int(size))
@@ -356,11 +357,12 @@ class Repo:
         stored_ids = self._object_ids(paths, filters=True)
         for path, exact_id, stored_id in zip(paths, exact_ids, stored_ids, strict=True):
             if exact_id != stored_id:
-                folder = path.split("/")[0]
+                folder, slash, _ = path.partition("/")
+                pattern = f"{folder}/**" if slash else path
                 raise EnvironmentFaultError(
                     f"git would store {path} with other bytes than it has: .gitattributes gives it "
                     "a filter or text",
-                    hint=f"add `{folder}/** -text -filter` to .gitattributes, commit, run again; "
+                    hint=f"add `{pattern} -text -filter` to .gitattributes, commit, run again; "
                     "what was done is kept and recorded then",
                 )
 
@@ -384,7 +386,7 @@ class Repo:
         reason = data.decode("utf-8", "replace").strip() or f"exit {status}"
         message = f"git {arguments[0]} failed: {reason}"
         if "fatal: bad object" in reason or "corrupt" in reason:
-            raise IntegrityError("git-object", message, hint="git fsck --full")
+            raise IntegrityError("git-object", message, hint=DAMAGED_OBJECT_WAY)
         hint = "fix what git names, then run the same command again"
         raise EnvironmentFaultError(message, hint=hint)
 

@@ -24,7 +24,7 @@ from phases.base.command_log import log_command
 from phases.base.text import printable
 from phases.base.trees import walk_tree
 from phases.errors import EnvironmentFaultError, IntegrityError
-from phases.git.probe import blob_digest, blob_id, git_environment, git_options
+from phases.git.probe import DAMAGED_OBJECT_WAY, blob_digest, blob_id, git_environment, git_options
 from phases.git.repo import EXECUTABLE, LINK, SUBMODULE, Repo, TreeEntry
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\n"
@@ -341,7 +341,7 @@ class CommitTree:
             "git-object",
             f"git cannot read {printable(entry.path)} (blob {entry.id[:12]}) of "
             f"commit {self.commit[:12]}",
-            hint="git fsck --full",
+            hint=DAMAGED_OBJECT_WAY,
         )
 
 
@@ -418,7 +418,7 @@ def _require_plain_path(path: str, commit: str) -> None:
     parts = path.split("/")
     if any(part.casefold() in ("", ".", "..", ".git") for part in parts):
         message = f"commit {commit[:12]} has a file with the name {printable(path)!r}"
-        raise IntegrityError("git-object", message, hint="git fsck --full")
+        raise IntegrityError("git-object", message, hint=DAMAGED_OBJECT_WAY)
 
 
 #### the work tree

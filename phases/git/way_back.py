@@ -52,10 +52,6 @@ class RecordHistory:
         """
         return next(iter(self.lines("merge-base", self.head, self.log)), None)
 
-    def is_record(self, path: str) -> bool:
-        """Return whether a path belongs to the record."""
-        return any(path == name or path.startswith(f"{name}/") for name in self.record)
-
 
 @dataclass(frozen=True)
 class _Commit:

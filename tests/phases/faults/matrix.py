@@ -23,6 +23,7 @@ HEAD = "faults/test_moved_head.py"
 INDEX = "faults/test_index.py"
 LIVING = "faults/test_living_locks.py"
 PENDING = "faults/test_pending.py"
+HINTS = "faults/test_hints.py"
 MANY = "faults/test_many_outputs.py"
 RESISTING = "faults/test_resisting_folders.py"
 MAIN = "test_main.py"
@@ -721,6 +722,43 @@ ROWS = (
             PENDING,
             "test_every_outcome_is_completed_after_a_kill",
             "test_every_decision_is_completed_after_a_kill",
+        ),
+    ),
+    Row(
+        id="F69",
+        fault="the history is reset, amended, rebased, squashed or rewritten, or HEAD is elsewhere",
+        cause="git, with a user's commits and changes before, between and after the runner's",
+        outcome="exit 3; the hint's command brings the record back; no file and no commit is lost",
+        tests=_in(
+            HINTS,
+            "test_a_history_that_was_rewritten_i_55",
+            "test_a_history_that_was_moved_i_55",
+            "test_a_history_that_was_rewritten_whole_begins_anew",
+        ),
+    ),
+    Row(
+        id="F70",
+        fault="progress.txt or the journal edited, cut, merged or converted",
+        cause="files, git merge, git rebase, git stash pop, core.autocrlf",
+        outcome="exit 3; the hint's command restores it, or goes on in a clone",
+        tests=_in(
+            HINTS,
+            "test_a_ledger_that_was_changed",
+            "test_conflict_markers_in_the_ledger",
+            "test_a_damaged_journal_goes_on_in_a_clone",
+        ),
+    ),
+    Row(
+        id="F71",
+        fault="a lock, a ledger or results are cleaned, stashed, reset or edited away",
+        cause="git clean, stash, reset, rm; files; killed runs and phases that wait",
+        outcome="restored or composed again by the next run, or by the hint's command",
+        tests=_in(
+            HINTS,
+            "test_what_a_killed_run_left_is_lost_i_54",
+            "test_what_a_phase_that_waits_has_is_lost_i_54",
+            "test_a_lock_that_was_edited_i_54",
+            "test_a_lock_is_lost_and_the_runner_is_a_newer_one_i_54",
         ),
     ),
 )
