@@ -10,6 +10,8 @@ a bug of the runner's cannot hide itself. Each violation begins with the invaria
     I5  every VERIFIED has evidence that matches   I11 no process or temporary file is left
     I6  nothing of phase k+1 before k's approval   I12 no leftover lock blocks
     I13 the receipt's commit, laid out anew, reproduces the outputs
+    I14 an outcome or decision is one entry that one commit with fitting trailers brought, a
+        decision together with its record, which no other entry names
 """
 
 from __future__ import annotations
@@ -128,14 +130,24 @@ def committed_entries(root: Path) -> list[Block]:
 
 #### the record
 
+OUTCOMES = ("VERIFIED", "FAILED", "ERRORED", "HALTED")
+RESULTS = {"APPROVED": "pass", "REJECTED": "fail", "WAIVED": "waive", "LOCKED": "relock"}
+"""Kind of an entry -> result of the decision record that it names."""
+NAMED_FILES = ("receipt", "verdict", "attempt-record", "request", "record", "lock")
+
 
 def violations(root: Path, before: bytes = b"") -> list[str]:
-    """Return violations of I1 to I6; `before` is progress.txt as it was acknowledged earlier."""
+    """Return violations of I1 to I6 and I14.
+
+    `before` is progress.txt as it was acknowledged earlier.
+    """
     return [
         *_chain_violations(root, before),
         *_commit_violations(root),
         *_evidence_violations(root),
         *_order_violations(root),
+        *_origin_violations(root),
+        *_decision_violations(root),
     ]
 
 
@@ -306,6 +318,7 @@ def _document_violations(root: Path, block: Block, commit: str) -> Iterator[str]
 
 def _order_violations(root: Path) -> Iterator[str]:
     approved: set[int] = set()
+    count = len(committed_entries(root))  # a killed decision may not have written its record yet
     for block in entries(root):
         phase = block.phase or 0
         if phase > 1 and phase - 1 not in approved:
@@ -313,12 +326,149 @@ def _order_violations(root: Path) -> Iterator[str]:
         if block.kind == "APPROVED":
             digest, path = block.named_file("record") or ("", "")
             record = root / path
-            if not path or not record.exists() or sha256(record.read_bytes()) != digest:
-                yield f"I6 entry {block.seq} approves without its record"
-            else:
+            if path and record.exists() and sha256(record.read_bytes()) == digest:
                 approved.add(phase)
+            elif block.seq <= count:
+                yield f"I6 entry {block.seq} approves without its record"
         if block.kind == "REJECTED":
             approved.discard(phase)
+
+
+#### where entries and records come from
+
+
+@dataclass(frozen=True)
+class RecordingCommit:
+    """A commit that changed progress.txt, and what it brought."""
+
+    sha: str
+    parents: tuple[str, ...]
+    stated: str
+    """Number and hash of its last entry, as its trailers state them; empty without trailers."""
+    last: str
+    """The same of the last entry that it holds."""
+    brought: tuple[Block, ...]
+    """Entries that none of its parents has."""
+
+
+def recording_commits(root: Path) -> Iterator[RecordingCommit]:
+    """Yield every commit of HEAD's history, merges included, that differs in progress.txt."""
+    trailers = ",".join(
+        f"%(trailers:key=Phases-{key},valueonly,separator=%x2C)" for key in ("Entry", "Head")
+    )
+    template = f"--format=%H|%P|{trailers}"
+    log = git(root, "log", "--full-history", template, "--", "progress.txt").decode()
+    for line in log.splitlines():
+        sha, parents, stated = line.split("|", 2)
+        older = set()
+        for parent in parents.split():
+            blocks, _ = parse_blocks(git(root, "show", f"{parent}:progress.txt"))
+            older |= {block.self_hash for block in blocks}
+        blocks, _ = parse_blocks(git(root, "show", f"{sha}:progress.txt"))
+        yield RecordingCommit(
+            sha=sha,
+            parents=tuple(parents.split()),
+            stated=stated.strip(","),
+            last=f"{blocks[-1].seq:04d},{blocks[-1].self_hash}" if blocks else "",
+            brought=tuple(block for block in blocks if block.self_hash not in older),
+        )
+
+
+def is_binding(block: Block) -> bool:
+    """Return whether an entry is an outcome or a decision: only those move the state for good."""
+    is_decision = block.kind in RESULTS and (block.kind != "LOCKED" or block.named_file("record"))
+    return block.kind in OUTCOMES or bool(is_decision)
+
+
+def _origin_violations(root: Path) -> Iterator[str]:
+    """Yield I14 where an outcome or a decision did not come in one commit of its own."""
+    commits_of: dict[str, int] = {}
+    for commit in recording_commits(root):
+        # 1. Its trailers state what it holds.
+        binding = [block for block in commit.brought if is_binding(block)]
+        short = commit.sha[:12]
+        if binding and commit.stated != commit.last:
+            yield f"I14 entry {binding[0].seq} came with commit {short}, without fitting trailers"
+
+        # 2. It brought one of them; a waiver of several features is one decision.
+        decided = {block.named_file("record") or block.self_hash for block in binding}
+        if len(decided) > 1:
+            yield f"I14 commit {short} brought {len(decided)} outcomes or decisions"
+
+        # 3. A decision's record came with it.
+        for block in binding:
+            commits_of[block.self_hash] = commits_of.get(block.self_hash, 0) + 1
+            if block.kind not in RESULTS:
+                continue
+            digest, path = block.named_file("record") or ("", "")
+            if not path or sha256(git(root, "show", f"{commit.sha}:{path}")) != digest:
+                yield f"I14 entry {block.seq} came without the record that it names"
+            elif any(git(root, "ls-tree", parent, "--", path) for parent in commit.parents):
+                yield f"I14 entry {block.seq} names a record that was there before it"
+    for block in committed_entries(root):
+        count = commits_of.get(block.self_hash, 0)
+        if is_binding(block) and count != 1:
+            yield f"I14 {count} commits brought entry {block.seq}"
+
+
+def _decision_violations(root: Path) -> Iterator[str]:
+    """Yield I14 where a committed entry and the record that it names do not say the same."""
+    blocks = committed_entries(root)
+    waiting = _waiting_halts(blocks)
+    named: dict[str, set[tuple[str, int | None]]] = {}
+    for block in blocks:
+        # 1. What another machine recorded is taken over by an entry that records nothing itself.
+        if block.kind == "PULLED" and (block.phase or any(map(block.named_file, NAMED_FILES))):
+            yield f"I14 entry {block.seq} is PULLED and names a phase or a file"
+
+        # 2. The record is the one that the entry names, and says the same.
+        digest, path = block.named_file("record") or ("", "")
+        if not path:
+            continue
+        named.setdefault(path, set()).add((block.kind, block.phase))
+        data = git(root, "show", f"HEAD:{path}")
+        if sha256(data) != digest:
+            yield f"I14 HEAD does not have the record that entry {block.seq} names"
+            continue
+        document = json.loads(data)
+        decision = document["predicate"]
+        if (decision["result"], decision["phase"]["id"]) != (RESULTS.get(block.kind), block.phase):
+            yield f"I14 entry {block.seq} is {block.kind}; its record says otherwise"
+        if block.kind == "APPROVED":
+            yield from _approval_violations(block, waiting.get(block.seq), document)
+    for path, subjects in named.items():
+        if len(subjects) > 1:
+            yield f"I14 {path} is named by entries of {sorted(kind for kind, _ in subjects)}"
+
+
+def _waiting_halts(blocks: list[Block]) -> dict[int, Block]:
+    """Return number of an entry -> the HALTED of its phase that waited for an answer before it."""
+    waiting = {}
+    halts: dict[int | None, Block] = {}
+    for block in blocks:
+        if block.phase in halts:
+            waiting[block.seq] = halts[block.phase]
+        if block.kind in ("REPAIRED", "RECOVERED"):
+            halts.clear()  # a review binds progress.txt as it was
+        elif block.kind == "HALTED":
+            halts[block.phase] = block
+        elif block.kind in (*OUTCOMES, *RESULTS, "STARTED"):
+            halts.pop(block.phase, None)
+    return waiting
+
+
+def _approval_violations(block: Block, halt: Block | None, document: Any) -> Iterator[str]:
+    """Yield I14 unless an approval is of the request that waits."""
+    if halt is None:
+        yield f"I14 entry {block.seq} approves, and no HALTED of its phase stands"
+        return
+    request = halt.named_file("request") or ("", "")
+    subjects = {item["name"]: item for item in document["subject"]}
+    reviewed = subjects["progress.txt"]["annotations"]
+    if (reviewed["entry"], reviewed["head"]) != (halt.seq, halt.self_hash):
+        yield f"I14 entry {block.seq} approves entry {reviewed['entry']}; entry {halt.seq} waits"
+    if subjects.get(request[1], {}).get("digest") != {"sha256": request[0]}:
+        yield f"I14 entry {block.seq} approves another request than entry {halt.seq} names"
 
 
 #### what is the user's

@@ -22,6 +22,7 @@ from invariants import (
     violations,
 )
 from quick import Quick
+from terminal_user import as_asked, at_terminal
 
 
 def names(problems: list[str]) -> set[str]:
@@ -38,7 +39,9 @@ def test_a_valid_repository_has_none(waiting: Quick) -> None:
 #### violations in the record
 
 
-def append_forged_entry(quick: Quick, heading: str, *lines: str) -> None:
+def append_forged_entry(
+    quick: Quick, heading: str, *lines: str, with_trailers: bool = False
+) -> None:
     """Append a well-formed entry, as a forger who knows the format writes it, and commit it."""
     blocks = entries(quick.root)
     body = "".join(f"- {line}\n" for line in lines)
@@ -47,7 +50,10 @@ def append_forged_entry(quick: Quick, heading: str, *lines: str) -> None:
     sealed = f"{text}- chain prev={blocks[-1].self_hash}".encode()
     path = quick.root / "progress.txt"
     path.write_bytes(path.read_bytes() + b"\n" + sealed + f" self={sha256(sealed)}\n".encode())
-    quick.commit("forged")
+    message = "forged"
+    if with_trailers:
+        message += f"\n\nPhases-Entry: {number}\nPhases-Head: {sha256(sealed)}\n"
+    quick.commit(message)
 
 
 def edit_a_byte(quick: Quick) -> None:
@@ -100,16 +106,37 @@ def commit_twice(quick: Quick) -> None:
     quick.git("commit", "-q", "--allow-empty", "-m", f"again\n\nPhases-Txn: {txn}\n")
 
 
+def verify_with_trailers(quick: Quick) -> None:
+    lines = next(block.lines for block in entries(quick.root) if block.kind == "VERIFIED")
+    append_forged_entry(quick, "VERIFIED · Phase 1 · Q-001 Count 1", *lines, with_trailers=True)
+
+
+def merge_an_outcome(quick: Quick) -> None:
+    quick.git("switch", "-q", "-c", "side", "HEAD~1")
+    quick.write("note.txt", "a note\n")
+    quick.commit("a note")
+    quick.git("switch", "-q", "main")
+    quick.git("merge", "-q", "--no-ff", "--no-commit", "side")
+    append_forged_entry(quick, "ERRORED · Phase 1 · Q-001 Count 1", "reason none")
+
+
+def pull_a_receipt(quick: Quick) -> None:
+    append_forged_entry(quick, "PULLED", f"receipt sha256:{'0' * 64} results/Q-001/receipt.json")
+
+
 VIOLATIONS: dict[str, tuple[Callable[[Quick], None], set[str]]] = {
     "a byte is edited": (edit_a_byte, {"I1", "I3", "I4"}),
     "the end is cut off": (cut_the_end, {"I1", "I3", "I4"}),
-    "one attempt is verified twice": (verify_twice, {"I2", "I5"}),
+    "one attempt is verified twice": (verify_twice, {"I2", "I5", "I14"}),
     "a commit rewrites the ledger": (rewrite_and_commit, {"I1", "I4"}),
-    "a receipt is changed": (change_a_receipt, {"I5"}),
+    "a receipt is changed": (change_a_receipt, {"I5", "I14"}),
     "an artifact is damaged": (damage_an_artifact, {"I5"}),
     "a phase begins too early": (begin_the_next_phase, {"I6"}),
-    "an approval has no record": (approve_without_a_record, {"I6"}),
+    "an approval has no record": (approve_without_a_record, {"I6", "I14"}),
     "a transaction has two commits": (commit_twice, {"I2"}),
+    "one attempt is verified twice, with trailers": (verify_with_trailers, {"I2"}),
+    "a merge brings an outcome": (merge_an_outcome, {"I14"}),
+    "an entry takes a receipt over": (pull_a_receipt, {"I14"}),
 }
 
 
@@ -119,6 +146,86 @@ def test_a_violation_in_the_record_is_seen(name: str, waiting: Quick) -> None:
     violate, expected = VIOLATIONS[name]
     violate(waiting)
     assert names(violations(waiting.root, before)) == expected
+
+
+def test_an_entry_that_only_takes_over_is_none(waiting: Quick) -> None:
+    append_forged_entry(waiting, "PULLED", "reason entries 0001 to 0005 came from elsewhere")
+    assert violations(waiting.root, progress(waiting.root)) == []
+
+
+#### violations in decisions
+
+
+@pytest.fixture(scope="session")
+def _decided(_waiting: Quick, tmp_path_factory: pytest.TempPathFactory) -> Quick:
+    quick = _waiting.copy(tmp_path_factory.mktemp("decided") / "quick")
+    code, screen = at_terminal(quick.root, "approve", "1", answer=as_asked)
+    assert code == 0, screen
+    assert violations(quick.root) == []
+    return quick
+
+
+@pytest.fixture
+def decided(_decided: Quick, tmp_path: Path) -> Quick:
+    """Return a repository whose only phase is approved."""
+    return _decided.copy(tmp_path / "quick")
+
+
+def name_the_record_again(quick: Quick) -> None:
+    lines = entries(quick.root)[-1].lines
+    append_forged_entry(quick, "APPROVED · Phase 1", *lines, with_trailers=True)
+
+
+def name_the_record_as_another_decision(quick: Quick) -> None:
+    lines = entries(quick.root)[-1].lines
+    append_forged_entry(quick, "REJECTED · Phase 1", *lines, with_trailers=True)
+
+
+def approve_in_a_users_commit(quick: Quick) -> None:
+    quick.git("reset", "-q", "--soft", "HEAD~1")
+    quick.git("commit", "-q", "-m", "approved by me")
+
+
+def approve_without_a_halt(quick: Quick) -> None:
+    """Let the approval follow a new attempt: what it approves no longer waits."""
+    lines = entries(quick.root)[-1].lines
+    quick.git("reset", "-q", "--hard", "HEAD~1")
+    started = "attempt 2, sh worker.sh, seed 0, profile cpu, sandbox none"
+    append_forged_entry(quick, "STARTED · Phase 1 · Q-001 Count 1", started)
+    quick.git("checkout", "-q", "ORIG_HEAD", "--", "prd/approvals")
+    append_forged_entry(quick, "APPROVED · Phase 1", *lines, with_trailers=True)
+
+
+def approve_another_halt(quick: Quick) -> None:
+    """Let the approval follow a second halt of the same request."""
+    lines = entries(quick.root)[-1].lines
+    halt = next(block.lines for block in entries(quick.root) if block.kind == "HALTED")
+    quick.git("reset", "-q", "--hard", "HEAD~1")
+    append_forged_entry(quick, "HALTED · Phase 1", *halt, with_trailers=True)
+    quick.git("checkout", "-q", "ORIG_HEAD", "--", "prd/approvals")
+    append_forged_entry(quick, "APPROVED · Phase 1", *lines, with_trailers=True)
+
+
+def delete_the_record(quick: Quick) -> None:
+    quick.git("rm", "-q", "-r", "prd/approvals")
+    quick.git("commit", "-q", "-m", "deleted")
+
+
+DECISIONS: dict[str, tuple[Callable[[Quick], None], set[str]]] = {
+    "two entries name one record": (name_the_record_again, {"I14"}),
+    "two kinds of entries name one record": (name_the_record_as_another_decision, {"I14"}),
+    "a user's commit brings a decision": (approve_in_a_users_commit, {"I14"}),
+    "nothing waits": (approve_without_a_halt, {"I14"}),
+    "another halt waits": (approve_another_halt, {"I14"}),
+    "the record is deleted": (delete_the_record, {"I6", "I14"}),
+}
+
+
+@pytest.mark.parametrize("name", DECISIONS)
+def test_a_violation_in_a_decision_is_seen(name: str, decided: Quick) -> None:
+    violate, expected = DECISIONS[name]
+    violate(decided)
+    assert names(violations(decided.root)) == expected
 
 
 #### what is left

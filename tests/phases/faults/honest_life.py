@@ -1,0 +1,284 @@
+"""One honest repository, the story of what happened in it, and what must hold after every step."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from honest_plan import ATTEMPTS, WORKER, random_plan
+from invariants import (
+    Block,
+    committed_entries,
+    entries,
+    exit_violations,
+    git,
+    leftovers,
+    violations,
+)
+from quick import Quick
+from terminal_user import as_asked, at_terminal
+
+OUTCOMES = ("VERIFIED", "FAILED", "ERRORED")
+KILLED = -9
+PLAN = "prd/plan.json"
+
+
+class FalseAlarmError(AssertionError):
+    """Something honest was refused, warned of or found invalid."""
+
+
+class Life:
+    """A repository on one machine or two, with what its users know of it.
+
+    Every step says in the story what it does before it does it. What a step expects is computed
+    from the files, never from the runner's answer to the step itself.
+    """
+
+    def __init__(self, folder: Path, chance: random.Random) -> None:
+        self.folder = folder
+        self.chance = chance
+        self.story: list[str] = []
+        self.number = 0
+        self.quick = self._create()
+        self.other: Quick | None = None
+        """The second machine's clone; it is behind until it pulls."""
+        self.before = b""
+        """progress.txt as it was committed after the last step."""
+        self.is_unfinished = False
+        """A kill may have left something that the next run completes."""
+        self.caused: set[str] = set()
+        """Codes of the audit's warnings that the user caused."""
+
+    def _create(self) -> Quick:
+        quick = Quick(self.folder / "one", random_plan(self.chance))
+        quick.write("worker.sh", WORKER)
+        name = self.chance.choice(["Quick Person", "Jürgen Groß", "山田 太郎"])
+        quick.git("config", "user.name", name)
+        quick.commit("its worker")
+        return quick
+
+    def tell(self, text: str) -> None:
+        """Add a line to the story."""
+        self.story.append(text)
+
+    def next_number(self) -> int:
+        """Return a number that no file or branch has yet."""
+        self.number += 1
+        return self.number
+
+    #### what the files say
+
+    @property
+    def plan(self) -> Any:
+        """The plan in the work tree."""
+        return json.loads((self.quick.root / PLAN).read_text())
+
+    def status(self) -> Any:
+        """Return `status --json`; a warning is a false alarm unless a kill caused it."""
+        result = self.quick.call("status", "--json")
+        if "warning:" in result.stderr and not self.is_unfinished:
+            raise FalseAlarmError(f"status warns: {result.stderr}")
+        return json.loads(result.stdout)
+
+    @property
+    def open_phase(self) -> Any:
+        """The first phase that is not approved as `status` has it, or None."""
+        for phase in self.status()["phases"]:
+            if phase["state"] != "approved":
+                return phase
+        return None
+
+    def phase_entries(self, phase: int) -> list[Block]:
+        """Return the entries of a phase since it was last rejected."""
+        blocks: list[Block] = []
+        for block in entries(self.quick.root):
+            if block.phase == phase:
+                blocks = [] if block.kind == "REJECTED" else [*blocks, block]
+        return blocks
+
+    def is_locked(self, phase: int) -> bool:
+        """Return whether a phase holds a lock."""
+        kinds = [block.kind for block in self.phase_entries(phase)]
+        return "LOCKED" in kinds and "APPROVED" not in kinds
+
+    def has_outcome(self, phase: int) -> bool:
+        """Return whether only the approver may change what the phase was locked on."""
+        kinds = {block.kind for block in self.phase_entries(phase)}
+        return bool(kinds & {*OUTCOMES, "HALTED", "WAIVED"})
+
+    @property
+    def has_changed(self) -> bool:
+        """Whether the committed plan of the open phase differs from what only a relock changes."""
+        phase = self.open_phase
+        if phase is None or not self.has_outcome(phase["id"]):
+            return False
+        locks = [block for block in self.phase_entries(phase["id"]) if block.kind == "LOCKED"]
+        if not locks:
+            return False
+        (commit,) = [line.split()[1] for line in locks[-1].lines if line.startswith("head ")]
+        locked = json.loads(git(self.quick.root, "show", f"{commit}:{PLAN}"))
+        return bool(locked["phases"][phase["id"] - 1] != self.plan["phases"][phase["id"] - 1])
+
+    def is_failing(self, feature: str) -> bool:
+        """Return whether the committed code makes a feature fail."""
+        return (self.quick.root / "modes" / feature).exists()
+
+    def uncommitted_kinds(self) -> list[str]:
+        """Return the kinds of the entries that HEAD does not have."""
+        blocks = entries(self.quick.root)[len(committed_entries(self.quick.root)) :]
+        return [block.kind for block in blocks]
+
+    #### what a run may exit with
+
+    def expected_codes(self, feature: str | None = None, *, force: bool = False) -> set[int]:
+        """Return the exit codes that the situation explains, for `run --next` or one feature."""
+        if self.is_unfinished:
+            return {0, 1, 3, 4, 5} if self.has_changed else {0, 1, 4, 5}
+        status = self.status()
+        action, command = status["next"]["action"], status["next"]["command"] or ""
+        if action == "done":
+            return {0}
+        if action == "approve" and not (feature and force):
+            return {4}
+        phase = self.open_phase
+        if feature is None and "relock" in command:
+            return {5}
+        if self.has_changed:
+            return {3}
+        chosen = [item for item in phase["features"] if item["id"] == feature]
+        remaining = [
+            item for item in phase["features"] if item["state"] not in ("verified", "waived")
+        ]
+        is_entangled = any(
+            item["state"] == "waived" or item["attempts"] >= ATTEMPTS
+            for each in status["phases"]
+            for item in each["features"]
+        )
+        if is_entangled:
+            return {0, 1, 4, 5}
+        is_failing = any(self.is_failing(item["id"]) for item in chosen or remaining)
+        return {1} if is_failing else {0}
+
+    #### what a user types
+
+    def run(self, *arguments: str, expected: set[int], failpoint: str = "") -> int:
+        """Run the runner; check its exit code."""
+        self.tell(f"run {' '.join(arguments)} {failpoint}".rstrip())
+        env = {"PHASES_FAILPOINT": failpoint} if failpoint else {}
+        if failpoint:
+            expected = {*expected, KILLED}
+        result = self.quick.run("run", *arguments, code=None, env=env)
+        self._judge_exit(result.returncode, result.stdout + result.stderr, expected)
+        if result.returncode != KILLED:
+            self._fail_on("the exit", exit_violations(result))
+            self._fail_on("what is left", leftovers(self.quick.root, self.quick.temporary))
+        return result.returncode
+
+    def decide(
+        self,
+        *arguments: str,
+        expected: set[int],
+        answer: Callable[[str], str | None] = as_asked,
+        failpoint: str = "",
+    ) -> int:
+        """Decide at a terminal; check the exit code."""
+        self.tell(f"{' '.join(arguments)} {failpoint}".rstrip())
+        env = {"TMPDIR": str(self.quick.temporary), "COVERAGE_PROCESS_START": ""}
+        if failpoint:
+            env["PHASES_FAILPOINT"] = failpoint
+            expected = {*expected, KILLED}
+        code, screen = at_terminal(self.quick.root, *arguments, answer=answer, env=env)
+        code = KILLED if code is None else code
+        self._judge_exit(code, screen, expected)
+        return code
+
+    def _judge_exit(self, code: int, text: str, expected: set[int]) -> None:
+        self.story[-1] += f" -> {code}"
+        if code not in expected:
+            message = f"exit {code}; the situation explains {sorted(expected)}: {text[-1500:]}"
+            raise FalseAlarmError(message)
+        self.is_unfinished = code == KILLED or (self.is_unfinished and code not in (0, 1, 4, 5))
+
+    def git(self, *words: str) -> bool:
+        """Do as a user at git; return whether git did it."""
+        self.tell("git " + " ".join(words))
+        process = subprocess.run(
+            ["git", *words], cwd=self.quick.root, capture_output=True, check=False
+        )
+        if process.returncode:
+            text = process.stderr.decode(errors="replace").strip()
+            self.story[-1] += f" -> refused: {text[-200:]}"
+        return process.returncode == 0
+
+    def must_git(self, *words: str) -> None:
+        """Do as a user at git; what git refuses here is a mistake of this generator."""
+        if not self.git(*words):
+            raise RuntimeError(self.story[-1])
+
+    @contextmanager
+    def on(self, quick: Quick) -> Iterator[None]:
+        """Work in another folder for a while."""
+        usual, self.quick = self.quick, quick
+        try:
+            yield
+        finally:
+            self.quick = usual
+
+    #### what must hold
+
+    def check(self) -> None:
+        """Raise FalseAlarmError where the runner says that something honest is wrong."""
+        # 1. The independent checker.
+        root = self.quick.root
+        self._fail_on("the record", violations(root))
+        if not git(root, "show", "HEAD:progress.txt").startswith(self.before):
+            raise FalseAlarmError("I1 HEAD's progress.txt lost entries")
+        self.before = git(root, "show", "HEAD:progress.txt")
+
+        # 2. What the runner says.
+        self.status()
+        self.check_audit(self.quick)
+
+    def check_audit(self, quick: Quick, *uncovered: str) -> None:
+        """Check that `audit` finds no error, and no warning or gap that the user did not cause."""
+        result = quick.call("audit", "--json", code=None)
+        if not result.stdout.startswith("{"):
+            raise FalseAlarmError(f"audit exits {result.code}: {result.stderr}")
+        report = json.loads(result.stdout)
+        findings = []
+        for finding in report["findings"]:
+            if finding["severity"] == "error" or finding["code"] not in self.caused:
+                findings.append(f"{finding['severity']} {finding['code']}: {finding['message']}")
+        self._fail_on(f"audit exits {result.code}", findings)
+        allowed = set(uncovered)
+        if not (quick.root / ".git/phases/journal").exists():
+            allowed.add("no-journal")
+        if self.is_unfinished:
+            allowed |= {"uncommitted-end", "uncommitted-entries"}
+        gaps = [item for item in report["uncovered"] if item["code"] not in allowed]
+        self._fail_on("audit does not cover", [str(item) for item in gaps])
+
+    def _fail_on(self, subject: str, problems: list[str]) -> None:
+        if problems:
+            raise FalseAlarmError(f"{subject}: " + "; ".join(problems))
+
+
+def copy_artifacts(source: Quick, target: Quick) -> None:
+    """Bring the artifacts to another folder, as the runner's hint says."""
+    folder = source.root / ".phases/artifacts"
+    if folder.exists():
+        shutil.copytree(folder, target.root / ".phases/artifacts", dirs_exist_ok=True)
+
+
+def adopt(root: Path) -> Quick:
+    """Return a repository that git made as one to run in."""
+    quick = Quick.__new__(Quick)
+    quick.root = root
+    quick.temporary.mkdir(exist_ok=True)
+    return quick
