@@ -4,29 +4,19 @@ from __future__ import annotations
 
 import json
 import random
-import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from honest_plan import ATTEMPTS, WORKER, random_plan
-from invariants import (
-    Block,
-    committed_entries,
-    entries,
-    exit_violations,
-    git,
-    leftovers,
-    violations,
-)
+from invariants import exit_violations, git, leftovers, violations
+from machines import Machines
 from quick import Quick
+from situation import Situation
 from terminal_user import as_asked, at_terminal
 
-OUTCOMES = ("VERIFIED", "FAILED", "ERRORED")
 KILLED = -9
-PLAN = "prd/plan.json"
 
 
 class FalseAlarmError(AssertionError):
@@ -45,9 +35,7 @@ class Life:
         self.chance = chance
         self.story: list[str] = []
         self.number = 0
-        self.quick = self._create()
-        self.other: Quick | None = None
-        """The second machine's clone; it is behind until it pulls."""
+        self.machines = Machines(self._create())
         self.before = b""
         """progress.txt as it was committed after the last step."""
         self.is_unfinished = False
@@ -63,6 +51,11 @@ class Life:
         quick.commit("its worker")
         return quick
 
+    @property
+    def quick(self) -> Quick:
+        """The repository on the machine that goes on."""
+        return self.machines.here
+
     def tell(self, text: str) -> None:
         """Add a line to the story."""
         self.story.append(text)
@@ -74,96 +67,46 @@ class Life:
 
     #### what the files say
 
-    @property
-    def plan(self) -> Any:
-        """The plan in the work tree."""
-        return json.loads((self.quick.root / PLAN).read_text())
-
-    def status(self) -> Any:
-        """Return `status --json`; a warning is a false alarm unless a kill caused it."""
-        result = self.quick.call("status", "--json")
-        if "warning:" in result.stderr and not self.is_unfinished:
-            raise FalseAlarmError(f"status warns: {result.stderr}")
-        return json.loads(result.stdout)
+    def look(self) -> Situation:
+        """Return the situation; a warning of `status` is a false alarm unless a kill caused it."""
+        now = Situation(self.quick)
+        if "warning:" in now.warnings and not self.is_unfinished:
+            raise FalseAlarmError(f"status warns: {now.warnings}")
+        return now
 
     @property
-    def open_phase(self) -> Any:
-        """The first phase that is not approved as `status` has it, or None."""
-        for phase in self.status()["phases"]:
-            if phase["state"] != "approved":
-                return phase
-        return None
-
-    def phase_entries(self, phase: int) -> list[Block]:
-        """Return the entries of a phase since it was last rejected."""
-        blocks: list[Block] = []
-        for block in entries(self.quick.root):
-            if block.phase == phase:
-                blocks = [] if block.kind == "REJECTED" else [*blocks, block]
-        return blocks
-
-    def is_locked(self, phase: int) -> bool:
-        """Return whether a phase holds a lock."""
-        kinds = [block.kind for block in self.phase_entries(phase)]
-        return "LOCKED" in kinds and "APPROVED" not in kinds
-
-    def has_outcome(self, phase: int) -> bool:
-        """Return whether only the approver may change what the phase was locked on."""
-        kinds = {block.kind for block in self.phase_entries(phase)}
-        return bool(kinds & {*OUTCOMES, "HALTED", "WAIVED"})
-
-    @property
-    def has_changed(self) -> bool:
-        """Whether the committed plan of the open phase differs from what only a relock changes."""
-        phase = self.open_phase
-        if phase is None or not self.has_outcome(phase["id"]):
-            return False
-        locks = [block for block in self.phase_entries(phase["id"]) if block.kind == "LOCKED"]
-        if not locks:
-            return False
-        (commit,) = [line.split()[1] for line in locks[-1].lines if line.startswith("head ")]
-        locked = json.loads(git(self.quick.root, "show", f"{commit}:{PLAN}"))
-        return bool(locked["phases"][phase["id"] - 1] != self.plan["phases"][phase["id"] - 1])
+    def is_clean(self) -> bool:
+        """Whether every entry is committed, and nothing is left to complete."""
+        return not self.is_unfinished and not self.look().uncommitted_kinds()
 
     def is_failing(self, feature: str) -> bool:
         """Return whether the committed code makes a feature fail."""
         return (self.quick.root / "modes" / feature).exists()
 
-    def uncommitted_kinds(self) -> list[str]:
-        """Return the kinds of the entries that HEAD does not have."""
-        blocks = entries(self.quick.root)[len(committed_entries(self.quick.root)) :]
-        return [block.kind for block in blocks]
-
     #### what a run may exit with
 
     def expected_codes(self, feature: str | None = None, *, force: bool = False) -> set[int]:
         """Return the exit codes that the situation explains, for `run --next` or one feature."""
+        now = self.look()
         if self.is_unfinished:
-            return {0, 1, 3, 4, 5} if self.has_changed else {0, 1, 4, 5}
-        status = self.status()
-        action, command = status["next"]["action"], status["next"]["command"] or ""
-        if action == "done":
+            return {0, 1, 3, 4, 5} if now.has_changed else {0, 1, 4, 5}
+        if now.action == "done":
             return {0}
-        if action == "approve" and not (feature and force):
+        if now.action == "approve" and not force:
             return {4}
-        phase = self.open_phase
-        if feature is None and "relock" in command:
+        if feature is None and now.is_spent:
             return {5}
-        if self.has_changed:
+        if now.has_changed:
             return {3}
-        chosen = [item for item in phase["features"] if item["id"] == feature]
-        remaining = [
-            item for item in phase["features"] if item["state"] not in ("verified", "waived")
-        ]
+        remaining = [feature] if feature else now.features("pending", "failed", "errored")
         is_entangled = any(
             item["state"] == "waived" or item["attempts"] >= ATTEMPTS
-            for each in status["phases"]
+            for each in now.status["phases"]
             for item in each["features"]
         )
         if is_entangled:
             return {0, 1, 4, 5}
-        is_failing = any(self.is_failing(item["id"]) for item in chosen or remaining)
-        return {1} if is_failing else {0}
+        return {1} if any(map(self.is_failing, remaining)) else {0}
 
     #### what a user types
 
@@ -224,11 +167,11 @@ class Life:
     @contextmanager
     def on(self, quick: Quick) -> Iterator[None]:
         """Work in another folder for a while."""
-        usual, self.quick = self.quick, quick
+        usual, self.machines.here = self.quick, quick
         try:
             yield
         finally:
-            self.quick = usual
+            self.machines.here = usual
 
     #### what must hold
 
@@ -242,7 +185,7 @@ class Life:
         self.before = git(root, "show", "HEAD:progress.txt")
 
         # 2. What the runner says.
-        self.status()
+        self.look()
         self.check_audit(self.quick)
 
     def check_audit(self, quick: Quick, *uncovered: str) -> None:
@@ -267,18 +210,3 @@ class Life:
     def _fail_on(self, subject: str, problems: list[str]) -> None:
         if problems:
             raise FalseAlarmError(f"{subject}: " + "; ".join(problems))
-
-
-def copy_artifacts(source: Quick, target: Quick) -> None:
-    """Bring the artifacts to another folder, as the runner's hint says."""
-    folder = source.root / ".phases/artifacts"
-    if folder.exists():
-        shutil.copytree(folder, target.root / ".phases/artifacts", dirs_exist_ok=True)
-
-
-def adopt(root: Path) -> Quick:
-    """Return a repository that git made as one to run in."""
-    quick = Quick.__new__(Quick)
-    quick.root = root
-    quick.temporary.mkdir(exist_ok=True)
-    return quick

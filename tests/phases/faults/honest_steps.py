@@ -14,10 +14,11 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from honest_life import OUTCOMES, PLAN, FalseAlarmError, Life, adopt, copy_artifacts
+from honest_life import FalseAlarmError, Life
 from honest_plan import MODES, add_prediction, random_feature, random_name, random_phase
 from invariants import git
-from quick import Quick
+from machines import adopt, copy_artifacts, merge_of_a_colleague
+from situation import DECISIONS, OUTCOMES, PLAN
 
 from phases.base.failpoint import FAILPOINTS
 
@@ -35,8 +36,8 @@ def run_next(life: Life) -> bool:
 
 def run_feature(life: Life) -> bool:
     """Run one feature of the open phase that can run."""
-    ids = _runnable(life, {"pending", "failed", "errored"})
-    if not ids or life.status()["next"]["action"] != "run":
+    ids = _runnable(life, "pending", "failed", "errored")
+    if not ids or life.look().action != "run":
         return False
     feature = life.chance.choice(ids)
     life.run("--feature", feature, expected=life.expected_codes(feature))
@@ -45,7 +46,7 @@ def run_feature(life: Life) -> bool:
 
 def force_feature(life: Life) -> bool:
     """Run a verified feature again."""
-    ids = _runnable(life, {"verified"})
+    ids = _runnable(life, "verified")
     if not ids:
         return False
     feature = life.chance.choice(ids)
@@ -54,21 +55,17 @@ def force_feature(life: Life) -> bool:
     return True
 
 
-def _runnable(life: Life, states: set[str]) -> list[str]:
+def _runnable(life: Life, *states: str) -> list[str]:
     """Return the features of the open phase in these states whose needs are verified."""
-    phase, status = life.open_phase, life.status()
-    if phase is None or life.is_unfinished:
+    now = life.look()
+    if life.is_unfinished:
         return []
     verified, needs = set(), {}
-    for each in status["phases"]:
+    for each in now.status["phases"]:
         verified |= {item["id"] for item in each["features"] if item["state"] == "verified"}
-    for each in life.plan["phases"]:
+    for each in now.plan["phases"]:
         needs |= {item["id"]: set(item["needs"]) for item in each["features"]}
-    ids = []
-    for item in phase["features"]:
-        if item["state"] in states and needs[item["id"]] <= verified:
-            ids.append(item["id"])
-    return ids
+    return [name for name in now.features(*states) if needs[name] <= verified]
 
 
 def run_and_kill(life: Life) -> bool:
@@ -80,9 +77,9 @@ def run_and_kill(life: Life) -> bool:
 
 def interrupt_run(life: Life) -> bool:
     """Interrupt a run while its experiment works."""
-    step = life.status()["next"]
-    is_run = step["action"] == "run" and step["feature"] and "relock" not in step["command"]
-    if life.is_unfinished or life.has_changed or not is_run:
+    now = life.look()
+    is_run = now.action == "run" and now.status["next"]["feature"] and not now.is_spent
+    if life.is_unfinished or now.has_changed or not is_run:
         return False
     life.tell("run --next, interrupted")
     mode = life.quick.root.with_name(life.quick.root.name + ".mode")
@@ -106,7 +103,7 @@ def interrupt_run(life: Life) -> bool:
 
 def make_fail(life: Life) -> bool:
     """Commit code with which a feature fails."""
-    phase = life.open_phase
+    phase = life.look().open_phase
     if phase is None:
         return False
     feature = life.chance.choice(phase["features"])["id"]
@@ -150,17 +147,17 @@ def _decide(life: Life, *words: str, expected: set[int]) -> bool:
 
 def approve(life: Life) -> bool:
     """Approve the phase that waits."""
-    phase = life.open_phase
-    if phase is None or phase["state"] != "awaiting_approval":
+    now = life.look()
+    if not now.waits:
         return False
     # A plan that differs is no longer what was to be reviewed.
-    expected = {3} if life.has_changed else {0}
-    return _decide(life, "approve", str(phase["id"]), expected=expected)
+    expected = {3} if now.has_changed else {0}
+    return _decide(life, "approve", str(now.open_phase["id"]), expected=expected)
 
 
 def reject(life: Life) -> bool:
     """Reject the open phase, or the one approved before it; whole or one feature."""
-    phases = [each for each in life.status()["phases"] if each["state"] != "pending"]
+    phases = [each for each in life.look().status["phases"] if each["state"] != "pending"]
     if not phases:
         return False
     phase = phases[-1]
@@ -174,23 +171,21 @@ def reject(life: Life) -> bool:
 
 def waive(life: Life) -> bool:
     """Waive a feature that failed."""
-    phase = life.open_phase
-    if phase is None or phase["state"] == "awaiting_approval":
-        return False
-    failed = [item["id"] for item in phase["features"] if item["state"] in ("failed", "errored")]
-    if not failed:
+    now = life.look()
+    failed = now.features("failed", "errored")
+    if now.waits or not failed:
         return False
     words = ("--waive", life.chance.choice(failed), "--reason", "no such data here")
-    expected = {3} if life.has_changed else {0}
-    return _decide(life, "approve", str(phase["id"]), *words, expected=expected)
+    expected = {3} if now.has_changed else {0}
+    return _decide(life, "approve", str(now.open_phase["id"]), *words, expected=expected)
 
 
 def relock(life: Life) -> bool:
     """Lock the open phase anew."""
-    phase = life.open_phase
-    if phase is None or not life.is_locked(phase["id"]):
+    now = life.look()
+    if not now.is_locked:
         return False
-    words = ("relock", str(phase["id"]), "--reason", random_name(life.chance))
+    words = ("relock", str(now.open_phase["id"]), "--reason", random_name(life.chance))
     return _decide(life, *words, expected={0})
 
 
@@ -206,18 +201,19 @@ def _commit_plan(life: Life, plan: Any, text: str) -> bool:
 
 def change_open_phase(life: Life) -> bool:
     """Change the plan of the open phase: freely before its first outcome, else by a relock."""
-    phase, plan = life.open_phase, life.plan
-    if phase is None or life.is_unfinished:
+    now = life.look()
+    if now.open_phase is None or life.is_unfinished:
         return False
-    planned = plan["phases"][phase["id"] - 1]
+    plan = now.plan
+    planned = plan["phases"][now.open_phase["id"] - 1]
     text = add_prediction(life.chance, life.chance.choice(planned["features"]))
     return _commit_plan(life, plan, text)
 
 
 def change_later_phase(life: Life) -> bool:
     """Change a phase that has not begun: its gate, its title, or append one."""
-    plan = life.plan
-    pending = [each["id"] for each in life.status()["phases"] if each["state"] == "pending"]
+    plan = life.look().plan
+    pending = [each["id"] for each in life.look().status["phases"] if each["state"] == "pending"]
     if life.is_unfinished:
         return False
     number = life.next_number() + 100
@@ -270,8 +266,8 @@ def _write_note(life: Life) -> str:
 
 def commit_all(life: Life) -> bool:
     """Edit the code and `git commit -a`, which may take along what a killed run had begun."""
-    kinds = life.uncommitted_kinds()
-    if {*OUTCOMES, "HALTED", "APPROVED", "REJECTED", "WAIVED"} & set(kinds):
+    kinds = life.look().uncommitted_kinds()
+    if {*OUTCOMES, *DECISIONS, "HALTED"} & set(kinds):
         return False  # only the runner commits an outcome
     life.quick.write("README.md", f"number {life.next_number()}\n")
     life.must_git("add", "README.md")
@@ -296,30 +292,23 @@ def edit_published(life: Life) -> bool:
 
 def merge_upstream(life: Life) -> bool:
     """Merge what a colleague committed in a clone, on an older commit or on this one."""
-    clone = life.folder / f"colleague-{life.next_number()}"
     commits = git(life.quick.root, "rev-list", "--first-parent", "HEAD").decode().split()
-    life.must_git("clone", "-q", ".", str(clone))
-    with life.on(adopt(clone)):
-        life.must_git("switch", "-q", "-c", "theirs", life.chance.choice(commits))
-        name = f"theirs-{life.number}.md"
-        life.quick.write(name, "a colleague's\n")
-        life.must_git("add", name)
-        life.must_git("-c", "user.name=C", "-c", "user.email=c@x.org", "commit", "-q", "-m", name)
-    life.must_git("fetch", "-q", str(clone), "theirs")
-    life.git("merge", "-q", "--no-ff", "-m", f"merge {name}", "FETCH_HEAD")
-    shutil.rmtree(clone)
+    commit = life.chance.choice(commits)
+    number = life.next_number()
+    life.tell(f"merge a colleague's commit {number} on {commit[:12]}")
+    merge_of_a_colleague(life.quick, number, commit)
     return True
 
 
 def run_on_branch(life: Life) -> bool:
     """Run on a branch of its own and merge it, with a commit of its own between."""
-    if life.is_unfinished or life.uncommitted_kinds():
+    if not life.is_clean:
         return False
     branch = f"topic-{life.next_number()}"
     life.must_git("switch", "-q", "-c", branch)
     life.run("--next", expected=life.expected_codes())
     commit_note(life)
-    if not life.uncommitted_kinds():
+    if life.is_clean:
         life.must_git("switch", "-q", "main")
         life.must_git("merge", "-q", "--no-ff", "-m", f"merge {branch}", branch)
         life.must_git("branch", "-q", "-d", branch)
@@ -355,7 +344,7 @@ def tidy(life: Life) -> bool:
 
 def use_worktree(life: Life) -> bool:
     """Run in a linked worktree and merge what came of it."""
-    if life.is_unfinished or life.uncommitted_kinds():
+    if not life.is_clean:
         return False
     branch = f"side-{life.next_number()}"
     folder = life.folder / branch
@@ -394,34 +383,17 @@ def move(life: Life) -> bool:
     target = life.folder / f"moved {life.next_number()}"
     life.tell(f"move the repository to {target.name!r}")
     life.quick.root.rename(target)
-    life.quick = adopt(target)
+    life.machines.here = adopt(target)
     return True
 
 
 def change_machine(life: Life) -> bool:
     """Push from this machine, clone or pull on the other one, and go on there."""
-    if life.is_unfinished or life.uncommitted_kinds():
+    if not life.is_clean:
         return False
-    bare = life.folder / "shared.git"
-    if not bare.exists():
-        life.must_git("init", "-q", "--bare", "-b", "main", str(bare))
-    life.must_git("push", "-q", str(bare), "main")
-    here = life.quick
-    there = life.other or _clone_to_second_machine(life)
-    life.quick, life.other = there, here
-    life.tell(f"go to the machine with {there.root.name!r}")
-    life.must_git("pull", "-q", "--ff-only", str(bare), "main")
-    copy_artifacts(here, there)
+    life.tell("push, clone or pull on the other machine, and go on there")
+    life.machines.change()
     return True
-
-
-def _clone_to_second_machine(life: Life) -> Quick:
-    folder = life.folder / "two"
-    life.must_git("clone", "-q", str(life.folder / "shared.git"), str(folder))
-    clone = adopt(folder)
-    clone.git("config", "user.name", "Second Machine")
-    clone.git("config", "user.email", "second@example.org")
-    return clone
 
 
 Step = Callable[[Life], bool]
