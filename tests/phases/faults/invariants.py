@@ -629,3 +629,39 @@ def shape(root: Path) -> dict[str, Any]:
         "committed": git(root, "show", "HEAD:progress.txt") == text,
         "journal": (root / ".git/phases/journal").read_bytes() == text,
     }
+
+
+def end(root: Path) -> dict[str, Any]:
+    """Return what is the same at the end whatever was decided, repeated or committed on the way.
+
+    That are the results and the approvals that count, and the files that must agree at every end.
+    Numbers of attempts, decisions on the way, locks of a plan that changed and the user's commits
+    differ.
+    """
+    # 1. The state that the entries lead to.
+    approved: list[int | None] = []
+    verified: dict[str | None, int | None] = {}
+    for block in entries(root):
+        if block.kind == "REJECTED" and block.phase in approved:
+            approved.remove(block.phase)
+        if block.kind == "APPROVED":
+            approved.append(block.phase)
+        if block.kind in (*OUTCOMES, "WAIVED") and block.feature:
+            verified.pop(block.feature, None)
+        if block.kind == "VERIFIED":
+            verified[block.feature] = block.phase
+
+    # 2. Results; progress.txt, its journal and HEAD; the ref at the newest commit of the runner's.
+    text = progress(root)
+    files = git(root, "ls-tree", "-r", "--name-only", "HEAD").decode().split()
+    names = [name for name in files if name.endswith("/result.json")]
+    runners = git(root, "log", "-1", "--format=%H", "--grep=^Phases-Head: ").strip()
+    return {
+        "approved": approved,
+        "verified": dict(sorted(verified.items(), key=str)),
+        "results": {name: sha256(git(root, "show", f"HEAD:{name}")) for name in names},
+        "clean": git(root, "status", "--porcelain").decode(),
+        "log ref": git(root, "rev-parse", "refs/phases/log").strip() == runners,
+        "committed": git(root, "show", "HEAD:progress.txt") == text,
+        "journal": (root / ".git/phases/journal").read_bytes() == text,
+    }

@@ -1,14 +1,17 @@
 """Random kills without end: `make soak`, or SOAK_RUNS=100 SOAK_SEED=7 python …/soak.py.
 
 Quick repositories of three phases are run to their end while SIGKILL hits the runner, or the runner
-with its git processes, at uniformly random times, recoveries included. Approvals are typed at a
-pseudo-terminal, and killed too. After every kill an independent checker looks at the record, and
-each end is compared with that of an undisturbed run. The last line gives runs, kills, repositories
-that came to their end, violations and the seed; the exit code is 1 if there was a violation.
+with its git processes, at uniformly random times, recoveries included. Between the runs the users
+go on: they commit, merge, break a feature and fix it, change the plan, decide every kind of
+decision at a pseudo-terminal (killed too), and go to a second machine by push and pull. After every
+kill an independent checker looks at the record, and each end is compared with that of an
+undisturbed run. The last line gives runs, kills, repositories that came to their end, violations
+and the seed; the exit code is 1 if there was a violation.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -23,24 +26,31 @@ from pathlib import Path
 from typing import Any
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
+from honest_plan import WORKER, add_prediction  # noqa: E402
 from invariants import (  # noqa: E402
+    end,
     entries,
     exit_violations,
     leftovers,
     progress,
     reproduction_violations,
-    shape,
     untouched,
     user_violations,
     violations,
 )
+from machines import Machines, merge_of_a_colleague  # noqa: E402
 from quick import Quick, plan  # noqa: E402
+from situation import PLAN, Situation  # noqa: E402
 from terminal_user import as_asked, at_terminal  # noqa: E402
 
 from phases.base.failpoint import FAILPOINTS  # noqa: E402
 
+FAILED = 1
+"""Exit code of a run in which a feature failed."""
 WAITING = 4
 """Exit code of a run at a checkpoint."""
+SPENT = 5
+"""Exit code of a run where attempts are spent."""
 BUSY = 6
 """Exit code of a run while a git process of a killed runner holds the lock."""
 PHASES = (1, 2, 3)
@@ -53,43 +63,39 @@ class Soak:
 
     chance: random.Random
     end: dict[str, Any]
-    """The shape of an undisturbed run."""
+    """The end of an undisturbed run."""
     seconds: float
     """A run is killed within this time, if it is killed."""
     runs: int = 0
     kills: int = 0
     ends: int = 0
+    changes: int = 0
+    """How often a repository went on at the other machine."""
     problems: list[str] = field(default_factory=list)
     report: Callable[[str], None] = print
+    two_machines: bool = True
+
+    #### one repository
 
     def run_to_end(self, quick: Quick, limit: int) -> None:
         """Run one repository to its end, its first violation, or until `limit` runs were made."""
-        users = untouched(quick.root)
+        machines = Machines(quick)
         while self.runs < limit:
             # 1. One run, and the record after it.
-            before, count = progress(quick.root), len(self.problems)
+            quick = machines.here
+            before, count, users = progress(quick.root), len(self.problems), untouched(quick.root)
             code = self.run(quick)
             self._check("the record", violations(quick.root, before))
             self._check("the user's", user_violations(quick.root, users))
+
+            # 2. What its users do then. A decision is a run too, and the limit holds for it.
+            if code is not None and is_finished(quick):
+                self._check_end(quick)
+                return
+            self.do_as_users(machines, code, limit)
+            self._check("the record", violations(machines.here.root))
             if len(self.problems) > count:
                 return  # what an invalid record leads to is no further problem
-
-            # 2. A decision, or the end. A decision is a run too, and the limit holds for it.
-            if code == WAITING or (code == 0 and not is_finished(quick)):
-                if self.runs < limit:
-                    self.approve(quick)
-            elif code == 0:
-                self.ends += 1
-                self._check("the end", leftovers(quick.root, quick.temporary))
-                verified = [
-                    block.feature for block in entries(quick.root) if block.kind == "VERIFIED"
-                ]
-                sample = self.chance.choice(verified)
-                self._check("a receipt's commit", reproduction_violations(quick.root, sample))
-                actual = shape(quick.root)
-                if actual != self.end:
-                    self._check("the end", [f"I10 got {actual}; expected {self.end}"])
-                return
 
     def run(self, quick: Quick) -> int | None:
         """Do one run; return its exit code, or None if it was killed at a random time.
@@ -120,22 +126,77 @@ class Soak:
         text = stderr.read_text()
         result = subprocess.CompletedProcess([], code, "", text)
         self._check(f"exit {code}", exit_violations(result))
-        if code not in (0, WAITING, BUSY):
+        is_broken = (quick.root / "modes").exists()
+        explained = {0, WAITING, BUSY, *((FAILED, SPENT) if is_broken else ())}
+        if code not in explained:
             self._check("an unexplained exit", [f"I10 exit {code}: {text[-500:]}"])
         return code
 
-    def approve(self, quick: Quick) -> None:
-        """Approve what waits; one time in three the command is killed at a failpoint."""
-        halted = [block.phase for block in entries(quick.root) if block.kind == "HALTED"]
+    #### what its users do
+
+    def do_as_users(self, machines: Machines, code: int | None, limit: int) -> None:
+        """Do what users do after a run that ended so: nothing, or something and a decision."""
+        if self.chance.random() < 1 / 3:
+            self.commit(machines.here)
+        if code in (0, FAILED, WAITING, SPENT) and self.runs < limit:
+            self.decide(machines.here, Situation(machines.here))
+        is_clean = code is not None and not Situation(machines.here).uncommitted_kinds()
+        is_pending = any((machines.here.root / ".phases/pending").glob("*"))
+        if self.two_machines and is_clean and not is_pending and self.chance.random() < 1 / 4:
+            machines.change()
+            self.changes += 1
+
+    def commit(self, quick: Quick) -> None:
+        """Commit a note, merge a colleague's, or break the feature that comes next."""
+        kind = self.chance.choice(["note", "merge", "break"])
+        if kind == "note":
+            quick.write(f"note-{self.runs}.md", "a note\n")
+            commit_file(quick, f"note-{self.runs}.md")
+        elif kind == "merge":
+            merge_of_a_colleague(quick, self.runs)
+        elif names := Situation(quick).features("pending", "running"):
+            quick.write(f"modes/{names[0]}", self.chance.choice(["crash", "wrong"]))
+            commit_file(quick, f"modes/{names[0]}")
+
+    def decide(self, quick: Quick, now: Situation) -> None:
+        """Decide what leads on to an end in which every feature is verified."""
+        number = str(now.open_phase["id"])
+        words = ("--reason", f"run {self.runs}")
+        if now.has_changed:
+            self.answer(quick, "relock", number, *words)
+        elif failed := now.features("failed", "errored"):
+            if self.chance.random() < 1 / 2:
+                self.answer(quick, "approve", number, "--waive", failed[0], *words)
+            else:
+                fix(quick)
+                self.answer(quick, "relock", number, *words)
+        elif now.waits and (waived := now.features("waived")):
+            fix(quick)
+            self.answer(quick, "reject", number, "--feature", waived[0], *words)
+        elif now.waits:
+            kind = self.chance.choice(["approve", "approve", "approve", "reject", "change"])
+            if kind == "approve":
+                self.answer(quick, "approve", number)
+            elif kind == "reject":
+                self.answer(quick, "reject", number, *words)
+            else:
+                change_plan(quick, self.chance)
+                self.answer(quick, "relock", number, *words)
+
+    def answer(self, quick: Quick, *words: str) -> None:
+        """Decide at a terminal; one time in three the command is killed at a failpoint."""
         env = {"TMPDIR": str(quick.temporary)}
         if self.chance.random() < 1 / 3:
             env["PHASES_FAILPOINT"] = f"{self.chance.choice(IN_DECISION)}:kill"
         self.runs += 1
-        code, screen = at_terminal(quick.root, "approve", str(halted[-1]), answer=as_asked, env=env)
+        count = len(entries(quick.root))
+        code, screen = at_terminal(quick.root, *words, answer=as_asked, env=env)
         if code is None:
             self.kills += 1
-        elif code not in (0, 2, 7):
-            self._check("approve", [f"I9 exit {code}: {screen[-300:]}"])
+        elif code not in (0, BUSY):
+            self._check(words[0], [f"I9 exit {code}: {screen[-300:]}"])
+        elif code == 0 and len(entries(quick.root)) == count:
+            self._check(words[0], ["I1 exit 0, and no entry"])
 
     def _kill(self, runner: subprocess.Popen[bytes]) -> None:
         """Kill the runner alone, or with the git processes that it started."""
@@ -146,6 +207,21 @@ class Soak:
             runner.kill()
         runner.wait()
 
+    #### what must hold
+
+    def _check_end(self, quick: Quick) -> None:
+        self.ends += 1
+        self._check("the end", leftovers(quick.root, quick.temporary))
+        verified = [block.feature for block in entries(quick.root) if block.kind == "VERIFIED"]
+        sample = self.chance.choice(verified)
+        self._check("a receipt's commit", reproduction_violations(quick.root, sample))
+        audit = quick.call("audit", code=None)
+        if audit.code:
+            self._check("the end", [f"I10 audit exits {audit.code}: {audit.stdout}"])
+        actual = end(quick.root)
+        if actual != self.end:
+            self._check("the end", [f"I10 got {actual}; expected {self.end}"])
+
     def _check(self, subject: str, problems: list[str]) -> None:
         """Note violations, with what was being done."""
         for problem in problems:
@@ -153,15 +229,51 @@ class Soak:
             self.report(self.problems[-1])
 
 
+#### a repository and its users
+
+
+def new_repository(folder: Path) -> Quick:
+    """Return a repository of three phases in which the committed file modes/ID makes ID fail."""
+    document = plan(phases=len(PHASES), attempts=50)
+    for phase in document["phases"]:
+        for item in phase["features"]:
+            item["command"] = f"sh worker.sh {item['id']}"
+    quick = Quick(folder, document)
+    quick.write("worker.sh", WORKER)
+    quick.commit("its worker")
+    return quick
+
+
+def commit_file(quick: Quick, name: str) -> None:
+    """Commit one file of the user's."""
+    quick.git("add", name)
+    quick.git("commit", "-q", "-m", name, "--", name)
+
+
+def fix(quick: Quick) -> None:
+    """Commit the fix of everything that was broken."""
+    if (quick.root / "modes").exists():
+        quick.git("rm", "-r", "-q", "modes")
+        quick.git("commit", "-q", "-m", "fixed", "--", "modes")
+
+
+def change_plan(quick: Quick, chance: random.Random) -> None:
+    """Commit a prediction for the feature of the phase that waits: now a relock is due."""
+    now = Situation(quick)
+    phase = now.plan["phases"][now.open_phase["id"] - 1]
+    add_prediction(chance, phase["features"][0])
+    quick.write(PLAN, json.dumps(now.plan, indent=1))
+    commit_file(quick, PLAN)
+
+
 def is_finished(quick: Quick) -> bool:
-    """Return whether the last phase is approved: nothing is left to run."""
-    approved = [block.phase for block in entries(quick.root) if block.kind == "APPROVED"]
-    return approved == list(PHASES)
+    """Return whether every phase is approved: nothing is left to run."""
+    return Situation(quick).action == "done"
 
 
 def run_undisturbed(folder: Path) -> tuple[dict[str, Any], float, Quick]:
     """Return the end of an undisturbed run, its first phase's seconds, the repository before it."""
-    fresh = Quick(folder / "fresh" / "quick", plan(phases=len(PHASES)))
+    fresh = new_repository(folder / "fresh" / "quick")
     quick = fresh.copy(folder / "control")
     begin = time.monotonic()
     quick.run("run", "--next")
@@ -169,14 +281,14 @@ def run_undisturbed(folder: Path) -> tuple[dict[str, Any], float, Quick]:
     for phase in PHASES:
         at_terminal(quick.root, "approve", str(phase), answer=as_asked)
         quick.run("run", "--next")
-    return shape(quick.root), seconds, fresh
+    return end(quick.root), seconds, fresh
 
 
-def run_soak(runs: int, seed: int) -> Soak:
+def run_soak(runs: int, seed: int, *, two_machines: bool = True) -> Soak:
     """Make so many runs, from this seed."""
     with tempfile.TemporaryDirectory(prefix="phases-soak-") as folder:
-        end, seconds, fresh = run_undisturbed(Path(folder))
-        soak = Soak(random.Random(seed), end, 1.2 * seconds)
+        expected, seconds, fresh = run_undisturbed(Path(folder))
+        soak = Soak(random.Random(seed), expected, 1.2 * seconds, two_machines=two_machines)
         number = 0
         while soak.runs < runs:
             number += 1
@@ -191,8 +303,8 @@ def main() -> int:
     """Run the soak that the environment asks for; return the exit code."""
     runs = int(os.environ.get("SOAK_RUNS") or 1000)
     seed = int(os.environ.get("SOAK_SEED") or random.SystemRandom().randrange(10**6))
-    soak = run_soak(runs, seed)
-    counts = f"runs={soak.runs} kills={soak.kills} ends={soak.ends}"
+    soak = run_soak(runs, seed, two_machines="--one-machine" not in sys.argv)
+    counts = f"runs={soak.runs} kills={soak.kills} ends={soak.ends} changes={soak.changes}"
     print(f"soak: {counts} violations={len(soak.problems)} seed={seed}")
     return min(1, len(soak.problems))
 
