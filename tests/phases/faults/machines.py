@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import pytest
 from quick import Quick
 
 
@@ -30,24 +31,27 @@ class Machines:
         copy_artifacts(self.here, there)
         self.here, self.there = there, self.here
 
-    def go_on_where_it_is_behind(self) -> bool:
-        """Commit on the machine that is behind, and try to push; return whether that was refused.
+    def run_where_it_is_behind(self) -> bool:
+        """Run on the machine that is behind; return False where there is none.
 
-        Then it is cloned anew, as the documentation says of a clone that went on by itself.
+        Neither its pull nor its push is a fast-forward, so git refuses both. It is cloned anew, as
+        the documentation says of a clone that went on by itself.
         """
-        assert self.there is not None
+        head = self.here.git("rev-parse", "HEAD")
         behind = self.there
+        if behind is None or behind.git("rev-parse", "HEAD") == head:
+            return False
+        self.here.git("push", "-q", str(self._shared), "main")
         behind.write("late.md", "too late\n")
         behind.git("add", "late.md")
         behind.git("commit", "-q", "-m", "too late", "--", "late.md")
-        self.here.git("push", "-q", str(self._shared), "main")
-        try:
-            behind.git("push", "-q", str(self._shared), "main")
-        except subprocess.CalledProcessError:
-            shutil.rmtree(behind.root)
-            self.there = self._clone(behind.root)
-            return True
-        return False
+        behind.run("run", "--next", code=None)
+        for words in (("pull", "-q", "--ff-only"), ("push", "-q")):
+            with pytest.raises(subprocess.CalledProcessError):
+                behind.git(*words, str(self._shared), "main")
+        shutil.rmtree(behind.root)
+        self.there = self._clone(behind.root)
+        return True
 
     def _clone(self, root: Path) -> Quick:
         self.here.git("clone", "-q", str(self._shared), str(root))

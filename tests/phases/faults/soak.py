@@ -11,7 +11,6 @@ and the seed; the exit code is 1 if there was a violation.
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import shutil
@@ -26,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
-from honest_plan import WORKER, add_prediction  # noqa: E402
+from honest_plan import MODES  # noqa: E402
 from invariants import (  # noqa: E402
     end,
     entries,
@@ -39,9 +38,10 @@ from invariants import (  # noqa: E402
     violations,
 )
 from machines import Machines, merge_of_a_colleague  # noqa: E402
-from quick import Quick, plan  # noqa: E402
-from situation import PLAN, Situation  # noqa: E402
+from quick import Quick  # noqa: E402
+from situation import Situation  # noqa: E402
 from terminal_user import as_asked, at_terminal  # noqa: E402
+from users import change_plan, commit_file, decision_to_go_on, new_repository  # noqa: E402
 
 from phases.base.failpoint import FAILPOINTS  # noqa: E402
 
@@ -87,6 +87,8 @@ class Soak:
             code = self.run(quick)
             self._check("the record", violations(quick.root, before))
             self._check("the user's", user_violations(quick.root, users))
+            if len(self.problems) > count:
+                return  # what an invalid record leads to is no further problem
 
             # 2. What its users do then. A decision is a run too, and the limit holds for it.
             if code is not None and is_finished(quick):
@@ -95,7 +97,7 @@ class Soak:
             self.do_as_users(machines, code, limit)
             self._check("the record", violations(machines.here.root))
             if len(self.problems) > count:
-                return  # what an invalid record leads to is no further problem
+                return
 
     def run(self, quick: Quick) -> int | None:
         """Do one run; return its exit code, or None if it was killed at a random time.
@@ -150,38 +152,27 @@ class Soak:
         """Commit a note, merge a colleague's, or break the feature that comes next."""
         kind = self.chance.choice(["note", "merge", "break"])
         if kind == "note":
-            quick.write(f"note-{self.runs}.md", "a note\n")
-            commit_file(quick, f"note-{self.runs}.md")
+            commit_file(quick, f"note-{self.runs}.md", "a note\n")
         elif kind == "merge":
             merge_of_a_colleague(quick, self.runs)
         elif names := Situation(quick).features("pending", "running"):
-            quick.write(f"modes/{names[0]}", self.chance.choice(["crash", "wrong"]))
-            commit_file(quick, f"modes/{names[0]}")
+            commit_file(quick, f"modes/{names[0]}", self.chance.choice(MODES))
 
     def decide(self, quick: Quick, now: Situation) -> None:
-        """Decide what leads on to an end in which every feature is verified."""
-        number = str(now.open_phase["id"])
-        words = ("--reason", f"run {self.runs}")
-        if now.has_changed:
-            self.answer(quick, "relock", number, *words)
-        elif failed := now.features("failed", "errored"):
-            if self.chance.random() < 1 / 2:
-                self.answer(quick, "approve", number, "--waive", failed[0], *words)
-            else:
-                fix(quick)
-                self.answer(quick, "relock", number, *words)
-        elif now.waits and (waived := now.features("waived")):
-            fix(quick)
-            self.answer(quick, "reject", number, "--feature", waived[0], *words)
-        elif now.waits:
-            kind = self.chance.choice(["approve", "approve", "approve", "reject", "change"])
-            if kind == "approve":
-                self.answer(quick, "approve", number)
-            elif kind == "reject":
-                self.answer(quick, "reject", number, *words)
+        """Decide what leads on, mostly the shortest way to the end."""
+        number, reason = str(now.open_phase["id"]), ("--reason", f"run {self.runs}")
+        failed = now.features("failed", "errored")
+        is_usual = self.chance.random() < 2 / 3
+        if failed and not now.has_changed and not is_usual:
+            self.answer(quick, "approve", number, "--waive", failed[0], *reason)
+        elif now.waits and not is_usual:
+            kind = self.chance.choice(["reject", "change"])
+            if kind == "reject":
+                self.answer(quick, "reject", number, *reason)
             else:
                 change_plan(quick, self.chance)
-                self.answer(quick, "relock", number, *words)
+        elif words := decision_to_go_on(quick, now):
+            self.answer(quick, *words)
 
     def answer(self, quick: Quick, *words: str) -> None:
         """Decide at a terminal; one time in three the command is killed at a failpoint."""
@@ -229,41 +220,7 @@ class Soak:
             self.report(self.problems[-1])
 
 
-#### a repository and its users
-
-
-def new_repository(folder: Path) -> Quick:
-    """Return a repository of three phases in which the committed file modes/ID makes ID fail."""
-    document = plan(phases=len(PHASES), attempts=50)
-    for phase in document["phases"]:
-        for item in phase["features"]:
-            item["command"] = f"sh worker.sh {item['id']}"
-    quick = Quick(folder, document)
-    quick.write("worker.sh", WORKER)
-    quick.commit("its worker")
-    return quick
-
-
-def commit_file(quick: Quick, name: str) -> None:
-    """Commit one file of the user's."""
-    quick.git("add", name)
-    quick.git("commit", "-q", "-m", name, "--", name)
-
-
-def fix(quick: Quick) -> None:
-    """Commit the fix of everything that was broken."""
-    if (quick.root / "modes").exists():
-        quick.git("rm", "-r", "-q", "modes")
-        quick.git("commit", "-q", "-m", "fixed", "--", "modes")
-
-
-def change_plan(quick: Quick, chance: random.Random) -> None:
-    """Commit a prediction for the feature of the phase that waits: now a relock is due."""
-    now = Situation(quick)
-    phase = now.plan["phases"][now.open_phase["id"] - 1]
-    add_prediction(chance, phase["features"][0])
-    quick.write(PLAN, json.dumps(now.plan, indent=1))
-    commit_file(quick, PLAN)
+#### the whole soak
 
 
 def is_finished(quick: Quick) -> bool:
@@ -273,7 +230,7 @@ def is_finished(quick: Quick) -> bool:
 
 def run_undisturbed(folder: Path) -> tuple[dict[str, Any], float, Quick]:
     """Return the end of an undisturbed run, its first phase's seconds, the repository before it."""
-    fresh = new_repository(folder / "fresh" / "quick")
+    fresh = new_repository(folder / "fresh" / "quick", phases=len(PHASES))
     quick = fresh.copy(folder / "control")
     begin = time.monotonic()
     quick.run("run", "--next")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import random
 import shutil
 import tempfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 from converging import failpoint_env
+from honest_plan import MODES
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -19,30 +22,61 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from invariants import entries, exit_violations, leftovers, progress, violations
-from quick import Quick, plan
+from invariants import end, entries, exit_violations, leftovers, progress, violations
+from machines import Machines, merge_of_a_colleague
+from quick import Quick
+from situation import Situation
 from terminal_user import as_asked, at_terminal
+from users import change_plan, commit_file, decision_to_go_on, fix, new_repository
 
 from phases.base.failpoint import FAILPOINTS
 
 
+@cache
+def undisturbed_end() -> dict[str, Any]:
+    """Return the end of a repository that nothing happens to."""
+    with tempfile.TemporaryDirectory(prefix="phases-machine-") as folder:
+        quick = new_repository(Path(folder) / "quick", phases=2)
+        for phase in ("1", "2"):
+            quick.run("run", "--next")
+            at_terminal(quick.root, "approve", phase, answer=as_asked)
+        return end(quick.root)
+
+
 class Life(RuleBasedStateMachine):
-    """A repository of two phases, and everything that happens to one."""
+    """A repository of two phases on two machines, and everything that happens to one."""
+
+    two_machines = True
 
     def __init__(self) -> None:
         super().__init__()
         self.folder = Path(tempfile.mkdtemp(prefix="phases-machine-"))
-        self.quick = Quick(self.folder / "quick", plan(phases=2, attempts=50))
+        self.machines = Machines(new_repository(self.folder / "quick", phases=2))
         self.before = b""
-        self.number = itertools.count()
+        self.number = itertools.count(1)
 
     def teardown(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    @property
+    def quick(self) -> Quick:
+        """The repository on the machine that goes on."""
+        return self.machines.here
+
+    @property
+    def now(self) -> Situation:
+        return Situation(self.quick)
 
     @invariant()
     def the_record_is_valid(self) -> None:
         assert violations(self.quick.root, self.before) == []
         self.before = progress(self.quick.root)
+
+    @property
+    def kinds(self) -> list[str]:
+        return [block.kind for block in entries(self.quick.root)]
+
+    #### runs
 
     def run_checked(self, *codes: int) -> Any:
         """Run the next step; assert that it exits with one of the codes, as documented."""
@@ -51,14 +85,28 @@ class Life(RuleBasedStateMachine):
         assert result.returncode in codes, result.stderr
         return result
 
-    @property
-    def kinds(self) -> list[str]:
-        return [block.kind for block in entries(self.quick.root)]
+    def explained_codes(self) -> tuple[int, ...]:
+        """Return the exit codes of a run that the user's commits explain."""
+        broken = (1,) if (self.quick.root / "modes").exists() else ()
+        changed = (3,) if self.now.has_changed else ()
+        return (0, 4, *broken, *changed)
 
     @rule()
     def run(self) -> None:
-        self.run_checked(0, 4)
+        self.run_checked(*self.explained_codes())
         assert leftovers(self.quick.root, self.quick.temporary) == []
+
+    @rule()
+    def run_to_the_end(self) -> None:
+        """Fix and decide what is due until all is verified: as if nothing had happened."""
+        while self.now.action != "done":
+            self.run_checked(*self.explained_codes())
+            words = decision_to_go_on(self.quick, self.now)
+            if words:
+                self.decide(*words, codes=(0,))
+        self.run_checked(0)
+        assert end(self.quick.root) == undisturbed_end()
+        assert self.quick.call("audit", code=None).code == 0
 
     @rule(
         name=st.sampled_from(FAILPOINTS),
@@ -66,15 +114,19 @@ class Life(RuleBasedStateMachine):
         action=st.sampled_from(["kill", "kill", "enospc"]),
     )
     def fail(self, name: str, count: int, action: str) -> None:
+        codes = self.explained_codes()
         result = self.quick.run("run", "--next", code=None, env=failpoint_env(name, action, count))
-        assert result.returncode in (-9, 0, 4, 7), result.stderr
+        assert result.returncode in (-9, 7, *codes), result.stderr
 
-    def decide(self, *arguments: str) -> None:
+    #### decisions
+
+    def decide(self, *arguments: str, codes: tuple[int, ...] = (0, 2, 3, 7)) -> None:
         before = self.kinds
         code, screen = at_terminal(self.quick.root, *arguments, answer=as_asked)
-        assert code in (0, 2, 3, 7), screen
+        assert code in codes, screen
         new = self.kinds[len(before) :]
-        assert (code == 0) == (len(new) == 1), (code, new, screen)
+        decided = [kind for kind in new if kind != "PULLED"]
+        assert (code == 0) == (len(decided) == 1), (code, new, screen)
 
     @precondition(lambda self: "HALTED" in self.kinds)
     @rule(phase=st.sampled_from(["1", "1", "2"]))
@@ -82,22 +134,60 @@ class Life(RuleBasedStateMachine):
         self.decide("approve", phase)
 
     @precondition(lambda self: "HALTED" in self.kinds)
-    @rule()
-    def reject(self) -> None:
+    @rule(words=st.sampled_from([(), ("--feature", "Q-001")]))
+    def reject(self, words: tuple[str, ...]) -> None:
         if "APPROVED" not in self.kinds:  # an approved phase under a begun one is another story
-            self.decide("reject", "1", "--reason", "not yet")
+            self.decide("reject", "1", *words, "--reason", "not yet")
 
     @precondition(lambda self: "LOCKED" in self.kinds)
     @rule()
     def relock(self) -> None:
         self.decide("relock", "1", "--reason", "anew")
 
+    @precondition(lambda self: self.now.features("failed", "errored"))
+    @rule()
+    def waive(self) -> None:
+        (feature,) = self.now.features("failed", "errored")
+        number = str(self.now.open_phase["id"])
+        self.decide("approve", number, "--waive", feature, "--reason", "no such data here")
+
+    @precondition(lambda self: self.now.open_phase)
+    @rule(chance=st.randoms(use_true_random=False))
+    def change_the_plan(self, chance: random.Random) -> None:
+        change_plan(self.quick, chance)
+
+    #### what users do besides
+
     @rule()
     def commit_as_a_user(self) -> None:
-        name = f"note-{next(self.number)}.txt"
-        self.quick.write(name, "the user's\n")
-        self.quick.git("add", name)
-        self.quick.git("commit", "-q", "-m", f"my {name}", "--", name)
+        commit_file(self.quick, f"note-{next(self.number)}.txt", "the user's\n")
+
+    @precondition(lambda self: self.now.open_phase)
+    @rule(mode=st.sampled_from(MODES))
+    def break_a_feature(self, mode: str) -> None:
+        feature = self.now.open_phase["features"][0]["id"]
+        commit_file(self.quick, f"modes/{feature}", mode)
+
+    @rule()
+    def fix(self) -> None:
+        fix(self.quick)
+
+    @rule()
+    def merge(self) -> None:
+        merge_of_a_colleague(self.quick, next(self.number))
+
+    @precondition(lambda self: self.two_machines and not self.now.uncommitted_kinds())
+    @rule()
+    def change_machine(self) -> None:
+        if not any((self.quick.root / ".phases/pending").glob("*")):
+            self.machines.change()
+
+    @precondition(lambda self: self.machines.there is not None)
+    @rule()
+    def run_where_it_is_behind(self) -> None:
+        self.machines.run_where_it_is_behind()
+
+    #### tampering
 
     @precondition(lambda self: len(self.kinds) > 1)
     @rule(data=st.data(), name=st.sampled_from(["progress.txt", ".git/phases/journal"]))
