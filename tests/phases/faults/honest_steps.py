@@ -17,8 +17,8 @@ from typing import Any
 from honest_life import FalseAlarmError, Life
 from honest_plan import MODES, add_prediction, random_feature, random_name, random_phase
 from invariants import git
-from machines import adopt, copy_artifacts, merge_of_a_colleague
-from situation import DECISIONS, OUTCOMES, PLAN
+from machines import adopt, copy_artifacts, has_pending_record, merge_of_a_colleague
+from situation import PLAN, has_outcome
 
 from phases.base.failpoint import FAILPOINTS
 
@@ -267,7 +267,7 @@ def _write_note(life: Life) -> str:
 def commit_all(life: Life) -> bool:
     """Edit the code and `git commit -a`, which may take along what a killed run had begun."""
     kinds = life.look().uncommitted_kinds()
-    if {*OUTCOMES, *DECISIONS, "HALTED"} & set(kinds):
+    if has_outcome(kinds):
         return False  # only the runner commits an outcome
     life.quick.write("README.md", f"number {life.next_number()}\n")
     life.must_git("add", "README.md")
@@ -389,10 +389,11 @@ def move(life: Life) -> bool:
 
 def change_machine(life: Life) -> bool:
     """Push from this machine, clone or pull on the other one, and go on there."""
-    if not life.is_clean:
-        return False
-    life.tell("push, clone or pull on the other machine, and go on there")
-    life.machines.change()
+    kinds = life.look().uncommitted_kinds()
+    if has_pending_record(life.quick) or has_outcome(kinds):
+        return False  # a run completes it first
+    life.tell(f"push, clone or pull on the other machine, and go on there; here stays {kinds}")
+    life.change_machine()
     return True
 
 

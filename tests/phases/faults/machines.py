@@ -27,7 +27,12 @@ class Machines:
             self.here.git("init", "-q", "--bare", "-b", "main", str(self._shared))
         self.here.git("push", "-q", str(self._shared), "main")
         there = self.there or self._clone(self.here.root.with_name("second"))
+        is_dirty = bool(there.git("status", "--porcelain"))  # by a killed run, or by PULLED
+        if is_dirty:
+            there.git("stash", "-q", "-u")
         there.git("pull", "-q", "--ff-only", str(self._shared), "main")
+        if is_dirty:
+            there.git("stash", "drop", "-q")
         copy_artifacts(self.here, there)
         self.here, self.there = there, self.here
 
@@ -59,6 +64,11 @@ class Machines:
         clone.git("config", "user.name", "Second Machine")
         clone.git("config", "user.email", "second@example.org")
         return clone
+
+
+def has_pending_record(quick: Quick) -> bool:
+    """Return whether a killed run had prepared an outcome or a decision."""
+    return any((quick.root / ".phases/pending").glob("*"))
 
 
 def copy_artifacts(source: Quick, target: Quick) -> None:

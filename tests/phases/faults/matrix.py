@@ -513,11 +513,12 @@ ROWS = (
     ),
     Row(
         id="F51",
-        fault="random kills of runner and git, approvals included",
-        cause="`make soak`; a state machine",
-        outcome="no violation",
+        fault="random kills of runner and git, decisions included; commits, merges and a second machine between",
+        cause="`make soak`; a state machine; honest repositories at random",
+        outcome="no violation, no false alarm",
         tests=_in(MACHINE, "test_a_few_lives", "test_many_lives")
-        + _in(SOAK, "test_a_short_soak_finds_nothing"),
+        + _in(SOAK, "test_a_short_soak_finds_nothing")
+        + _in(HONEST, "test_no_honest_repository_meets_a_false_alarm"),
     ),
     Row(
         id="F52",

@@ -9,8 +9,13 @@ from invariants import Block, committed_entries, entries, git
 from quick import Quick
 
 PLAN = "prd/plan.json"
-OUTCOMES = ("VERIFIED", "FAILED", "ERRORED")
+OUTCOMES = ("VERIFIED", "FAILED", "ERRORED", "HALTED")
 DECISIONS = ("APPROVED", "REJECTED", "WAIVED")
+
+
+def has_outcome(kinds: list[str]) -> bool:
+    """Return whether an outcome or a decision is among these kinds."""
+    return not {*OUTCOMES, *DECISIONS}.isdisjoint(kinds)
 
 
 class Situation:
@@ -74,7 +79,7 @@ class Situation:
         """Whether the open phase's plan differs from its lock in what only a relock may change."""
         blocks = self.phase_entries
         locks = [block for block in blocks if block.kind == "LOCKED"]
-        if not locks or not any(block.kind in (*OUTCOMES, "HALTED", "WAIVED") for block in blocks):
+        if not locks or not any(block.kind in (*OUTCOMES, "WAIVED") for block in blocks):
             return False
         (commit,) = [line.split()[1] for line in locks[-1].lines if line.startswith("head ")]
         locked = json.loads(git(self.quick.root, "show", f"{commit}:{PLAN}"))

@@ -37,9 +37,9 @@ from invariants import (  # noqa: E402
     user_violations,
     violations,
 )
-from machines import Machines, merge_of_a_colleague  # noqa: E402
+from machines import Machines, has_pending_record, merge_of_a_colleague  # noqa: E402
 from quick import Quick  # noqa: E402
-from situation import Situation  # noqa: E402
+from situation import Situation, has_outcome  # noqa: E402
 from terminal_user import as_asked, at_terminal  # noqa: E402
 from users import change_plan, commit_file, decision_to_go_on, new_repository  # noqa: E402
 
@@ -142,9 +142,9 @@ class Soak:
             self.commit(machines.here)
         if code in (0, FAILED, WAITING, SPENT) and self.runs < limit:
             self.decide(machines.here, Situation(machines.here))
-        is_clean = code is not None and not Situation(machines.here).uncommitted_kinds()
-        is_pending = any((machines.here.root / ".phases/pending").glob("*"))
-        if self.two_machines and is_clean and not is_pending and self.chance.random() < 1 / 4:
+        kinds = Situation(machines.here).uncommitted_kinds()
+        is_unfinished = has_pending_record(machines.here) or has_outcome(kinds)
+        if self.two_machines and not is_unfinished and self.chance.random() < 1 / 4:
             machines.change()
             self.changes += 1
 

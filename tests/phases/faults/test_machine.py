@@ -22,10 +22,10 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from invariants import end, entries, exit_violations, leftovers, progress, violations
-from machines import Machines, merge_of_a_colleague
+from invariants import end, entries, exit_violations, git, leftovers, progress, violations
+from machines import Machines, has_pending_record, merge_of_a_colleague
 from quick import Quick
-from situation import Situation
+from situation import Situation, has_outcome
 from terminal_user import as_asked, at_terminal
 from users import change_plan, commit_file, decision_to_go_on, fix, new_repository
 
@@ -176,11 +176,12 @@ class Life(RuleBasedStateMachine):
     def merge(self) -> None:
         merge_of_a_colleague(self.quick, next(self.number))
 
-    @precondition(lambda self: self.two_machines and not self.now.uncommitted_kinds())
+    @precondition(lambda self: self.two_machines)
     @rule()
     def change_machine(self) -> None:
-        if not any((self.quick.root / ".phases/pending").glob("*")):
+        if not has_pending_record(self.quick) and not has_outcome(self.now.uncommitted_kinds()):
             self.machines.change()
+            self.before = git(self.quick.root, "show", "HEAD:progress.txt")
 
     @precondition(lambda self: self.machines.there is not None)
     @rule()
