@@ -24,6 +24,7 @@ INDEX = "faults/test_index.py"
 LIVING = "faults/test_living_locks.py"
 PENDING = "faults/test_pending.py"
 HINTS = "faults/test_hints.py"
+HONEST = "faults/test_honest.py"
 MANY = "faults/test_many_outputs.py"
 RESISTING = "faults/test_resisting_folders.py"
 MAIN = "test_main.py"
@@ -513,7 +514,10 @@ ROWS = (
     ),
     Row(
         id="F51",
-        fault="random kills of runner and git, decisions included; commits, merges and a second machine between",
+        fault=(
+            "random kills of runner and git, decisions included; commits, merges and a second "
+            "machine between"
+        ),
         cause="`make soak`; a state machine; honest repositories at random",
         outcome="no violation, no false alarm",
         tests=_in(MACHINE, "test_a_few_lives", "test_many_lives")
