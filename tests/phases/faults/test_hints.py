@@ -666,7 +666,7 @@ def test_what_a_killed_run_left_is_lost_i_54(
 ) -> None:
     quick.run("run", "--next", code=None, env=failpoint_env(name))
     loss(quick)
-    go_on(quick, hints=None)
+    go_on(quick, hints=None, without_artifacts=loss is clean_ignored_too)
     if loss is stash and quick.git("stash", "list"):
         # What comes back is older than what there is: git keeps the stash, and a hint helps.
         subprocess.run(["git", "stash", "pop"], cwd=quick.root, capture_output=True, check=False)
