@@ -1,6 +1,7 @@
 """`python -m phases`: from here on no library is a file of the current directory.
 
 And the runner is its sources: the plan lock has their digest, and says nothing of compiled files.
+In a locale without UTF-8 the program starts itself again in Python's UTF-8 mode.
 
 What ran before the first line stays as Python found it: `phases/__init__.py` and this file, which
 may come from `__pycache__`, and what `python -m` itself imports (runpy, pkgutil and theirs), which
