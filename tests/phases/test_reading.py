@@ -131,8 +131,9 @@ def test_the_log_of_a_real_run(halted: Toy) -> None:
 def test_show_has_everything_about_a_feature(halted: Toy) -> None:
     document = json.loads(halted.call("show", "TOY-001", "--json").stdout)
     assert set(document) == {
-        "id", "title", "phase", "state", "attempts", "started", "needs", "overrides", "entries",
-        "receipt", "coverage", "verdict", "predictions", "headline", "measurements", "files",
+        "id", "title", "phase", "state", "attempts", "started", "interruptions", "needs",
+        "overrides", "entries", "receipt", "coverage", "verdict", "predictions", "headline",
+        "measurements", "files",
         "problem",
     }  # fmt: skip
     assert (document["state"], document["coverage"], document["problem"]) == ("verified", 1.0, None)
