@@ -37,7 +37,6 @@ from phases.plan.schema import (
     Prediction,
 )
 from phases.record import entries
-from phases.record.approvals import FOLDER
 from phases.record.decision_record import DecisionRecord
 from phases.record.evidence import Evidence
 from phases.record.ledger import EntryKind, Ledger, chain_problems, new_header, parse_ledger
@@ -503,7 +502,7 @@ def test_types_trailers_and_names_of_records_are_documented() -> None:
     assert len(trailers) >= 7
     types = set(re.findall(r'"(phases/[a-z-]+/v\d)"', sources)) - {BUILD_TYPE}
     assert len(types) >= 4
-    for word in (*trailers, *types, STATEMENT, PROVENANCE, TEST_RESULT, FOLDER):
+    for word in (*trailers, *types, STATEMENT, PROVENANCE, TEST_RESULT, APPROVALS):
         assert word in text, word
 
 

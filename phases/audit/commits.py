@@ -22,24 +22,27 @@ def check_commits(repo: Repo, report: Report, ledger: Ledger) -> dict[int, Commi
     previous = b""
     last_recorded = 0  # by the runner
     last_committed = 0  # by anyone
-    deletion: Finding | None = None  # an error until a later commit brings the same text back
+    broken: Finding | None = None  # an error until a later commit brings the same text back
     for commit in reversed(list(repo.history(paths=["progress.txt"]))):
         # 1. progress.txt exists, and begins with the version before.
         data = repo.blob(commit.sha, "progress.txt")
         if data is None:
             deletion = Finding("ledger-deleted", "progress.txt was deleted here", commit=commit.sha)
+            broken = broken or deletion
             continue
         committed = parse_ledger(data).entries
-        if not committed:
-            previous = b""
+        if not committed and not previous:
             continue
-        if deletion is not None:
-            report.findings.append(replace(deletion, severity=Severity.WARNING))
-            deletion = None
         if not data.startswith(previous):
             message = "progress.txt does not begin with the version before"
-            report.findings.append(Finding("ledger-rewritten", message, commit=commit.sha))
-        previous = data
+            broken = broken or Finding("ledger-rewritten", message, commit=commit.sha)
+        elif broken is not None:
+            report.findings.append(replace(broken, severity=Severity.WARNING))
+            broken = None
+        if not committed:
+            continue
+        if broken is None:
+            previous = data
         report.checked["commits"] += 1
 
         # 2. Its last entries came with this commit. The runner makes no merges: one that is listed
@@ -54,8 +57,8 @@ def check_commits(repo: Repo, report: Report, ledger: Ledger) -> dict[int, Commi
             new = [entry for entry in committed if entry.seq > last_committed]
             report.findings += _untrailed_findings(commit, new)
         last_committed = max(last_committed, committed[-1].seq)
-    if deletion is not None:
-        report.findings.append(deletion)
+    if broken is not None:
+        report.findings.append(broken)
     return recorded_by
 
 

@@ -50,7 +50,16 @@ def anchor_problems(
         )
         return (Problem("journal-missing", None, message, hint),)
 
-    # 2. The ref is at the newest commit whose entries the journal has, or the next run moves it.
+    # 2. HEAD has no longer what the runner recorded in its history.
+    newest = evidence.newest
+    if newest and int(newest.trailers["Phases-Entry"]) > evidence.committed:
+        code, change = "ledger-rewritten", "lacks entries"
+        if probe.progress is None:
+            code, change = "ledger-deleted", "does not exist"
+        message = f"HEAD's progress.txt {change}; the runner's commit {newest.sha[:12]} has them"
+        return (Problem(code, None, message),)
+
+    # 3. The ref is at the newest commit whose entries the journal has, or the next run moves it.
     newest = evidence.newest_before(pulled.first) if pulled else evidence.newest
     if newest is None or log == newest.sha:
         return ()

@@ -22,6 +22,7 @@ from phases.git.record_history import (
     read_objects,
     read_record_history,
 )
+from phases.git.way_back import untrailed_way
 from phases.record import entries
 from phases.record.decision_record import DecisionRecord, DecisionResult
 from phases.record.ledger import UNFINISHED, Entry, EntryKind, Ledger, Problem
@@ -55,6 +56,8 @@ class Evidence:
     """Number of an entry -> what its valid record is about."""
     problems: tuple[Problem, ...] = ()
     """Why other decisions are not valid."""
+    committed: int = 0
+    """How many entries HEAD's progress.txt has."""
 
     def ends_commit(self, number: int) -> bool:
         """Return whether a commit of the runner's ends with this entry, as with every outcome."""
@@ -88,10 +91,10 @@ def weigh_evidence(root: Path, ledger: Ledger, committed_bytes: int) -> Evidence
     committed = _count_entries(ledger, committed_bytes)
     check = _DecisionCheck(root, ledger, commits, {})
     decisions, problems = check.run(ledger.entries[:committed])
-    untrailed = _untrailed_outcome(ledger.entries[:committed], history, commits)
+    untrailed = _untrailed_outcome(root, ledger.entries[:committed], history, commits)
     if untrailed:
         problems = [untrailed, *problems]
-    return Evidence(commits, decisions, tuple(problems))
+    return Evidence(commits, decisions, tuple(problems), committed)
 
 
 def weigh_prepared(root: Path, ledger: Ledger, files: Mapping[str, bytes], head: str) -> Evidence:
@@ -149,6 +152,7 @@ def _recording_commits(history: Sequence[RecordCommit], ledger: Ledger) -> dict[
 
 
 def _untrailed_outcome(
+    root: Path,
     committed: Iterable[Entry],
     history: Sequence[RecordCommit],
     commits: Mapping[int, RecordCommit],
@@ -163,9 +167,9 @@ def _untrailed_outcome(
         message = f"{entry.kind} came with a commit without the runner's trailers"
         hint = ""
         if bringing:
-            sha = bringing[-1].sha[:12]
-            message += f": commit {sha} was made, amended or rebased by a user"
-            hint = f"git reset --soft {sha}~1, then python -m phases run --next commits it anew"
+            sha = bringing[-1].sha
+            message += f": commit {sha[:12]} was made, amended or rebased by a user"
+            hint = f"`{untrailed_way(root, sha)}`, then python -m phases run --next commits it anew"
         return Problem("commit-untrailed", entry.seq, message, hint)
     return None
 

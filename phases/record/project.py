@@ -126,12 +126,6 @@ def load_verified(project: Project, repo: Repo) -> Snapshot:
     project = replace(project, probe=probe_repository(project.root))  # HEAD may have moved
     if project.probe.is_rewound:
         raise rewound_error(project)
-    if project.probe.log and project.probe.progress is None:
-        raise IntegrityError(
-            "ledger-deleted",
-            f"HEAD has no progress.txt; the runner's commit {project.probe.log[:12]} has it",
-            hint="git log -1 --diff-filter=D -- progress.txt names the commit; git revert it",
-        )
     reconciled = reconcile_project(project, repo)
     if reconciled.problems:
         way = ledger_way(project.root, reconciled.problems[0].code, project.plan.results)
@@ -147,7 +141,10 @@ def load_verified(project: Project, repo: Repo) -> Snapshot:
     snapshot = take_snapshot(project, reconciled)
     for problem in snapshot_problems(project, snapshot):
         entry = f"entry {problem.entry:04d}: " if problem.entry else ""
-        hint = problem.hint or "python -m phases audit lists all of it"
+        hint = problem.hint
+        if not hint and problem.entry is None:
+            hint = ledger_way(project.root, problem.code, project.plan.results)
+        hint = hint or "python -m phases audit lists all of it"
         raise IntegrityError(problem.code, f"{entry}{problem.message}", hint=hint)
     return snapshot
 

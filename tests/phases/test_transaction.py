@@ -95,7 +95,7 @@ def scene(make_toy: Callable[..., Toy]) -> Scene:
     genesis = seal_entry(ledger, "GENESIS", ("project Toy",), time=utc_now())
     begun = ledger.with_entry(genesis)
     lock = RecordedFile(durable.sha256(b"lock"), paths.plan_lock(1))
-    lines = entries.locked_lines(lock, repo.head())
+    lines = entries.locked_lines(lock, repo.head(), approval=PRESENCE.lines)
     begun = begun.with_entry(seal(begun, "LOCKED", *lines, subject=(1, "", "")))
     started = entries.STARTED.format(attempt=1, what="sh", seed=0, profile="cpu", sandbox="none")
     head = entries.HEAD.format(commit=repo.head())

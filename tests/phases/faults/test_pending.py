@@ -30,7 +30,7 @@ from phases.base.text import utc_now
 from phases.record import entries, transaction
 from phases.record.entries import RecordedFile
 from phases.record.ledger import Entry, new_header, parse_ledger, seal_entry
-from phases.record.pending import has_unfinished_record, read_pending
+from phases.record.pending import has_pending_record, read_pending
 from phases.record.transaction import RECORD, Transaction, new_txn, subject_trailers
 from tests.soak import mark_soak
 
@@ -536,7 +536,7 @@ def test_a_prepared_record_that_was_changed_is_refused_i_20(
     prepared.assert_audit_is_clean()
     assert prepared.states() == {"Q-001": "verified"}
     assert list(paths_of(prepared).bindings.iterdir()) == []
-    assert not has_unfinished_record(paths_of(prepared))
+    assert not has_pending_record(paths_of(prepared))
 
 
 def test_what_was_changed_back_is_completed(prepared: Quick, undisturbed: dict[str, Any]) -> None:
