@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from phases.audit.findings import Finding, Report, Severity
@@ -17,36 +17,23 @@ def check_commits(repo: Repo, report: Report, ledger: Ledger) -> dict[int, Commi
     Returns:
         Number of each entry -> the commit of the runner's that recorded it.
     """
+    versions = [
+        (commit, repo.blob(commit.sha, "progress.txt"))
+        for commit in reversed(list(repo.history(paths=["progress.txt"])))
+    ]
+    report.findings += _growth_findings(versions)
+
+    # The last entries of each version came with its commit. The runner makes no merges: one that is
+    # listed holds what none of its parents has.
     recorded_by: dict[int, Commit] = {}
     ledger_entries = {entry.seq: entry for entry in ledger.entries}
-    previous = b""
     last_recorded = 0  # by the runner
     last_committed = 0  # by anyone
-    broken: Finding | None = None  # an error until a later commit brings the same text back
-    for commit in reversed(list(repo.history(paths=["progress.txt"]))):
-        # 1. progress.txt exists, and begins with the version before.
-        data = repo.blob(commit.sha, "progress.txt")
-        if data is None:
-            deletion = Finding("ledger-deleted", "progress.txt was deleted here", commit=commit.sha)
-            broken = broken or deletion
-            continue
-        committed = parse_ledger(data).entries
-        if not committed and not previous:
-            continue
-        if not data.startswith(previous):
-            message = "progress.txt does not begin with the version before"
-            broken = broken or Finding("ledger-rewritten", message, commit=commit.sha)
-        elif broken is not None:
-            report.findings.append(replace(broken, severity=Severity.WARNING))
-            broken = None
+    for commit, data in versions:
+        committed = parse_ledger(data or b"").entries
         if not committed:
             continue
-        if broken is None:
-            previous = data
         report.checked["commits"] += 1
-
-        # 2. Its last entries came with this commit. The runner makes no merges: one that is listed
-        #    holds what none of its parents has.
         if "Phases-Entry" in commit.trailers and len(commit.parents) < 2:
             report.findings += _trailer_findings(commit, committed, ledger_entries)
             for entry in committed:
@@ -57,9 +44,33 @@ def check_commits(repo: Repo, report: Report, ledger: Ledger) -> dict[int, Commi
             new = [entry for entry in committed if entry.seq > last_committed]
             report.findings += _untrailed_findings(commit, new)
         last_committed = max(last_committed, committed[-1].seq)
-    if broken is not None:
-        report.findings.append(broken)
     return recorded_by
+
+
+def _growth_findings(versions: Iterable[tuple[Commit, bytes | None]]) -> Iterator[Finding]:
+    """Yield where progress.txt was deleted, or does not begin with the version before.
+
+    It is an error until a later commit brings the same text back, then a warning.
+    """
+    previous = b""
+    broken: Finding | None = None
+    for commit, data in versions:
+        if data is None:
+            deletion = Finding("ledger-deleted", "progress.txt was deleted here", commit=commit.sha)
+            broken = broken or deletion
+            continue
+        if not parse_ledger(data).entries and not previous:
+            continue
+        if not data.startswith(previous):
+            message = "progress.txt does not begin with the version before"
+            broken = broken or Finding("ledger-rewritten", message, commit=commit.sha)
+            continue
+        if broken is not None:
+            yield replace(broken, severity=Severity.WARNING)
+            broken = None
+        previous = data
+    if broken is not None:
+        yield broken
 
 
 def _untrailed_findings(commit: Commit, new: Sequence[Entry]) -> Iterator[Finding]:

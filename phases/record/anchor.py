@@ -53,11 +53,10 @@ def anchor_problems(
     # 2. HEAD has no longer what the runner recorded in its history.
     newest = evidence.newest
     if newest and int(newest.trailers["Phases-Entry"]) > evidence.committed:
-        code, change = "ledger-rewritten", "lacks entries"
+        has_them = f"the runner's commit {newest.sha[:12]} has them"
         if probe.progress is None:
-            code, change = "ledger-deleted", "does not exist"
-        message = f"HEAD's progress.txt {change}; the runner's commit {newest.sha[:12]} has them"
-        return (Problem(code, None, message),)
+            return (Problem("ledger-deleted", None, f"HEAD has no entries; {has_them}"),)
+        return (Problem("ledger-rewritten", None, f"HEAD lacks entries; {has_them}"),)
 
     # 3. The ref is at the newest commit whose entries the journal has, or the next run moves it.
     newest = evidence.newest_before(pulled.first) if pulled else evidence.newest
@@ -74,5 +73,7 @@ def anchor_problems(
             f"in commit {log[:12]}"
         )
         return (Problem("journal-lacks-commit", pulled.first, message),)
-    code = "log-ref-moved" if log else "log-ref-missing"
-    return (Problem(code, None, message, f"`git update-ref {LOG_REF} {newest.sha}`"),)
+    hint = f"`git update-ref {LOG_REF} {newest.sha}`"
+    if log is None:
+        return (Problem("log-ref-missing", None, message, hint),)
+    return (Problem("log-ref-moved", None, message, hint),)

@@ -16,6 +16,7 @@ from phases.base.text import utc_now
 from phases.errors import IntegrityError
 from phases.git.repo import Repo
 from phases.record import entries, transaction
+from phases.record.approval_rule import PRESENCE
 from phases.record.completion import complete_pending
 from phases.record.entries import RecordedFile
 from phases.record.ledger import (
