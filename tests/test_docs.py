@@ -522,3 +522,26 @@ def test_kinds_of_files_are_documented() -> None:
     mutants = section(doc("gates.md"), "## Mutants")
     assert first_cells(mutants) >= set(MutantKind)
     assert [suffix for suffix in KINDS if f"`{suffix}`" not in mutants] == []
+
+
+#### the threat model
+
+
+def named_tests(text: str) -> list[tuple[str, str]]:
+    """Return (file, function) of every test that a document names."""
+    return re.findall(r"`([\w/]+\.py)::(test_\w+)`", text)
+
+
+def test_every_refusal_and_finding_of_the_threat_model_names_tests_that_exist() -> None:
+    # 1. Each named test is a function of that file.
+    text = doc("threat-model.md")
+    for file, name in named_tests(text):
+        source = (ROOT / "tests/phases" / file).read_text()
+        assert f"\ndef {name}(" in source, f"{file}::{name}"
+
+    # 2. Each row of an attack has one, unless it says that it is not covered.
+    rows = [line for line in text.splitlines() if line.startswith("| ") and line.count(" | ") >= 2]
+    attacks = [row for row in rows if re.search(r"\b(refused|found|not covered|taken over)\b", row)]
+    assert len(attacks) > 30
+    for row in attacks:
+        assert named_tests(row) or "not covered" in row, row
