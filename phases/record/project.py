@@ -141,10 +141,9 @@ def load_verified(project: Project, repo: Repo) -> Snapshot:
     snapshot = take_snapshot(project, reconciled)
     for problem in snapshot_problems(project, snapshot):
         entry = f"entry {problem.entry:04d}: " if problem.entry else ""
-        hint = problem.hint
-        if not hint and problem.entry is None:
+        hint = problem.hint or "python -m phases audit lists all of it"
+        if not problem.hint and problem.code.startswith(("journal-", "ledger-")):
             hint = ledger_way(project.root, problem.code, project.plan.results)
-        hint = hint or "python -m phases audit lists all of it"
         raise IntegrityError(problem.code, f"{entry}{problem.message}", hint=hint)
     return snapshot
 
