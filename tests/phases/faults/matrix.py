@@ -514,10 +514,7 @@ ROWS = (
     ),
     Row(
         id="F51",
-        fault=(
-            "random kills of runner and git, decisions included; commits, merges and a second "
-            "machine between"
-        ),
+        fault="random kills of runner and git; decisions, commits and a second machine between",
         cause="`make soak`; a state machine; honest repositories at random",
         outcome="no violation, no false alarm",
         tests=_in(MACHINE, "test_a_few_lives", "test_many_lives")

@@ -55,7 +55,8 @@ def test_a_warning_of_status_is_seen(life: Life) -> None:
         life.check()
 
 
-def test_an_exit_that_nothing_explains_is_seen(life: Life) -> None:
+def test_an_exit_that_nothing_explains_is_seen(tmp_path: Path) -> None:
+    life = Life(tmp_path, random.Random(1))
     life.quick.git("switch", "-q", "--detach")
     with pytest.raises(FalseAlarmError, match="exit 2; the situation explains"):
         life.run("--next", expected=life.expected_codes())

@@ -182,7 +182,7 @@ AT_A_CHECKPOINT: dict[str, tuple[Callable[[Quick], Transaction], str]] = {
     "FAILED exit gates": (exit_failed, "phase 1 is awaiting_approval"),
     "APPROVED without its request": (
         lambda quick: decided(quick, "APPROVED"),
-        "another request than the one that waits",
+        "is not a decision record",
     ),
     "APPROVED without a record": (
         lambda quick: forged(sealed(quick, "APPROVED", request_line(quick))),
@@ -190,25 +190,25 @@ AT_A_CHECKPOINT: dict[str, tuple[Callable[[Quick], Transaction], str]] = {
     ),
     "APPROVED by a record that is none": (
         lambda quick: decided(quick, "APPROVED", request_line(quick)),
-        "is no decision record",
+        "is not a decision record",
     ),
     "APPROVED of a phase that does not wait": (
         lambda quick: decided(quick, "APPROVED", phase=2),
-        "only one that waits can be approved",
+        "is not a decision record",
     ),
     "REJECTED by a record that is none": (
         lambda quick: decided(quick, "REJECTED", request_line(quick)),
-        "is no decision record",
+        "is not a decision record",
     ),
     "REJECTED of a phase that has not begun": (
         lambda quick: decided(quick, "REJECTED", phase=2),
-        "phase 2 has not begun",
+        "is not a decision record",
     ),
     "WAIVED at a checkpoint": (
         lambda quick: decided(quick, "WAIVED", number=1),
         "phase 1 is awaiting_approval",
     ),
-    "a relock by a record that is none": (relocked, "is no decision record"),
+    "a relock by a record that is none": (relocked, "is not a decision record"),
     "a relock without a record": (
         lambda quick: forged(sealed(quick, "LOCKED", relocked(quick).entries[0].lines[0])),
         "does not name all that such an entry names",
