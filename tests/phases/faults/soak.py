@@ -142,9 +142,10 @@ class Soak:
             self.commit(machines.here)
         if code in (0, FAILED, WAITING, SPENT) and self.runs < limit:
             self.decide(machines.here, Situation(machines.here))
-        kinds = Situation(machines.here).uncommitted_kinds()
-        is_unfinished = has_pending_record(machines.here) or has_outcome(kinds)
-        if self.two_machines and not is_unfinished and self.chance.random() < 1 / 4:
+        now = Situation(machines.here)
+        stays = has_pending_record(machines.here) or has_outcome(now.uncommitted_kinds())
+        stays |= now.action == "done"  # nothing would commit what is taken over
+        if self.two_machines and not stays and self.chance.random() < 1 / 4:
             machines.change()
             self.changes += 1
 

@@ -176,7 +176,7 @@ class Life(RuleBasedStateMachine):
     def merge(self) -> None:
         merge_of_a_colleague(self.quick, next(self.number))
 
-    @precondition(lambda self: self.two_machines)
+    @precondition(lambda self: self.two_machines and self.now.action != "done")
     @rule()
     def change_machine(self) -> None:
         if not has_pending_record(self.quick) and not has_outcome(self.now.uncommitted_kinds()):
