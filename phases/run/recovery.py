@@ -25,7 +25,7 @@ from phases.record.state import FeatureState, State
 from phases.record.transaction import Transaction
 from phases.run.preflight import check_repository
 from phases.run.session import Session
-from phases.run.take_over import take_over
+from phases.run.take_over import require_pullable
 
 KILLED = "the runner was killed before it could record an outcome"
 
@@ -49,7 +49,9 @@ def recover(session: Session, reason: str = KILLED) -> None:
     sweep_staging()
     for folder in _written_folders(paths, prepared):
         durable.sweep(folder)
-    take_over(session)
+    if session.snapshot.reconciled.pulled:
+        require_pullable(session.project, session.snapshot)  # before any work
+    session.anchor_pulled()
 
     # 2. Outcomes that were prepared completely, and the ledger's two files.
     _set_orphans_aside(session, prepared)

@@ -23,6 +23,7 @@ from phases.git.tree import CommitTree
 from phases.plan.lock import runner_digest
 from phases.plan.schema import Feature, Phase, Plan
 from phases.record import completion, entries, transaction
+from phases.record.anchor import pulled_commit
 from phases.record.approval_rule import committed_rule
 from phases.record.entries import RecordedFile
 from phases.record.evidence import weigh_evidence
@@ -42,6 +43,7 @@ from phases.run.plan_locks import (
     require_plan,
 )
 from phases.run.results import FeatureResult, RunSummary
+from phases.run.take_over import keep_set_aside
 from phases.run.workspace import Workspace, open_workspace
 from phases.views.live import Stage, View
 
@@ -158,16 +160,15 @@ class Session:
         """Append RECOVERED: progress.txt had lost entries that the journal had."""
         self._append(EntryKind.RECOVERED, lines)
 
-    def pull(self, pulled: Pulled, commit: str) -> None:
-        """Append PULLED: this machine takes over what another one recorded up to a commit."""
-        self._append(EntryKind.PULLED, pulled.lines(commit))
-        reconciled = replace(self.snapshot.reconciled, pulled=None, has_journal=True)
-        self.snapshot = replace(self.snapshot, reconciled=reconciled)
+    def anchor_pulled(self) -> None:
+        """Move `refs/phases/log` to the commit up to which entries were taken over.
 
-    def anchor(self, commit: str) -> None:
-        """Move `refs/phases/log` to a commit, unless it is there."""
-        if self.repo.log_ref() != commit:
-            self.repo.move_log_ref(commit)
+        A run that was killed after PULLED had not moved it yet.
+        """
+        newest = self.snapshot.evidence.newest
+        is_pulled = newest is not None and pulled_commit(self.snapshot.ledger) == newest.sha
+        if newest and is_pulled and self.repo.log_ref() != newest.sha:
+            self.repo.move_log_ref(newest.sha)
 
     #### outcomes: entry, files and commit, recorded exactly once
 
@@ -233,7 +234,11 @@ class Session:
         ledger, messages = completion.complete_pending(
             self.project, self.repo, self.snapshot.ledger
         )
+        completed = ledger.entries[len(self.snapshot.ledger.entries) :]
         self._take(ledger, is_committed=bool(messages))
+        if any(entry.kind == EntryKind.PULLED for entry in completed):
+            reconciled = replace(self.snapshot.reconciled, pulled=None, has_journal=True)
+            self.snapshot = replace(self.snapshot, reconciled=reconciled)
         return messages
 
     #### how they are written
@@ -250,6 +255,21 @@ class Session:
         ledger = append_entry(paths.progress, paths.journal, self.snapshot.ledger, entry)
         self._take(ledger, is_committed=False)
 
+    def _take_over(self, pulled: Pulled) -> None:
+        """Append PULLED before this machine's first entry after what another one recorded.
+
+        `recover` has audited the record.
+        """
+        newest = self.snapshot.evidence.newest
+        commit = newest.sha if newest else ""
+        keep_set_aside(self.project.paths, pulled)
+        self._append(EntryKind.PULLED, pulled.lines(commit))
+        failpoint("pulled")
+        reconciled = replace(self.snapshot.reconciled, pulled=None, has_journal=True)
+        self.snapshot = replace(self.snapshot, reconciled=reconciled)
+        self.anchor_pulled()
+        self.view.message(f"took over entries {pulled.first:04d} to {pulled.last:04d}")
+
     def _seal(
         self,
         kind: EntryKind,
@@ -257,6 +277,8 @@ class Session:
         phase: Phase | None = None,
         feature: Feature | None = None,
     ) -> Entry:
+        if self.snapshot.reconciled.pulled and kind != EntryKind.PULLED:
+            self._take_over(self.snapshot.reconciled.pulled)
         return seal_entry(
             self.snapshot.ledger,
             kind,
