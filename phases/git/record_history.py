@@ -26,15 +26,27 @@ class RecordCommit:
     a merge, which is never the runner's."""
 
 
-def read_record_history(root: Path, paths: Iterable[str]) -> tuple[RecordCommit, ...]:
+def read_record_history(
+    root: Path, paths: Iterable[str], begin: str | None = None
+) -> tuple[RecordCommit, ...]:
     """Return the commits of HEAD's history that touched files of the record, oldest first.
 
     A merge is listed only if what it holds is in none of its parents.
+
+    Args:
+        root: the repository.
+        paths: the files of the record.
+        begin: a commit before the record's first one. It and those before it are not walked: a
+            repository may have a long history.
     """
     # NUL ends every field, since a message holds any other byte.
     form = f"{_COMMIT}%H%x00%T%x00%P%x00%(trailers:only,unfold)%x00"
-    options = ("--topo-order", "--reverse", "--no-renames", "--raw", "--no-abbrev", "-z")
-    answer = run_git(root, "log", *options, f"--format={form}", "HEAD", "--", *paths)
+    options = ["--topo-order", "--reverse", "--no-renames", "--raw", "--no-abbrev", "-z"]
+    revisions = ["HEAD"]
+    if begin:
+        options.append("--ignore-missing")
+        revisions.append(f"^{begin}")
+    answer = run_git(root, "log", *options, f"--format={form}", *revisions, "--", *paths)
     return tuple(_parse_commits(iter(answer.stdout.split("\0"))))
 
 

@@ -86,7 +86,7 @@ def weigh_evidence(root: Path, ledger: Ledger, committed_bytes: int) -> Evidence
     """
     if not ledger.entries:
         return Evidence()
-    history = _read_history(root)
+    history = _read_history(root, ledger)
     commits = _recording_commits(history, ledger)
     committed = _count_entries(ledger, committed_bytes)
     check = _DecisionCheck(root, ledger, commits, {})
@@ -106,7 +106,7 @@ def weigh_prepared(root: Path, ledger: Ledger, files: Mapping[str, bytes], head:
         files: path -> bytes of what comes with them.
         head: HEAD's commit.
     """
-    commits = _recording_commits(_read_history(root), ledger)
+    commits = _recording_commits(_read_history(root, ledger), ledger)
     nothing = "0" * len(head)
     blobs = {path: blob_id([data], len(data), head) for path, data in files.items()}
     trailers = {"Phases-Entry": f"{len(ledger.entries):04d}"}
@@ -117,8 +117,11 @@ def weigh_prepared(root: Path, ledger: Ledger, files: Mapping[str, bytes], head:
     return Evidence(commits, decisions, tuple(problems))
 
 
-def _read_history(root: Path) -> tuple[RecordCommit, ...]:
-    return read_record_history(root, ("progress.txt", APPROVALS))
+def _read_history(root: Path, ledger: Ledger) -> tuple[RecordCommit, ...]:
+    # The commit that the first lock names was HEAD before the runner's first commit.
+    heads = (entry.match(entries.HEAD) for entry in ledger.entries)
+    first = next((head["commit"] for head in heads if head), None)
+    return read_record_history(root, ("progress.txt", APPROVALS), first)
 
 
 def _recording_commits(history: Sequence[RecordCommit], ledger: Ledger) -> dict[int, RecordCommit]:
