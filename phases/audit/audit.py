@@ -9,6 +9,7 @@ covered here is listed as uncovered.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from phases.audit.commits import check_commits, check_genesis
 from phases.audit.decisions import check_approvals, check_phase_order
@@ -105,22 +106,23 @@ def _set_unrecorded_outcomes_aside(
 ) -> None:
     """Take out outcomes that came into the history otherwise than by their own commit.
 
-    They count for nothing, and nothing of theirs was committed that could be checked.
+    They count for nothing, and nothing of theirs was committed that could be checked. It is an
+    error unless the runner went on as if there was none: the feature was interrupted afterwards.
     """
+    newest: dict[tuple[int | None, str | None], int] = {}
+    findings = []
     for entry in snapshot.ledger.entries:
-        is_outcome = entry.kind in (*OUTCOMES, EntryKind.HALTED)
-        if is_outcome and entry.seq in recorded_by and not snapshot.evidence.ends_commit(entry.seq):
+        newest[entry.phase, entry.feature] = entry.seq
+        if entry.kind not in (*OUTCOMES, EntryKind.HALTED) or entry.seq not in recorded_by:
+            continue
+        if not snapshot.evidence.ends_commit(entry.seq):
             commit = recorded_by.pop(entry.seq)
             message = f"no commit was made for this {entry.kind} entry; it counts for nothing"
-            report.findings.append(
-                Finding(
-                    "outcome-uncommitted",
-                    message,
-                    entry.seq,
-                    commit=commit.sha,
-                    severity=Severity.WARNING,
-                )
-            )
+            findings.append(Finding("outcome-uncommitted", message, entry.seq, commit=commit.sha))
+    for finding in findings:
+        is_newest = finding.entry in newest.values()
+        severity = Severity.ERROR if is_newest else Severity.WARNING
+        report.findings.append(replace(finding, severity=severity))
 
 
 def _list_uncommitted(report: Report, ledger: Ledger, recorded_by: Mapping[int, Commit]) -> None:

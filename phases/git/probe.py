@@ -129,6 +129,8 @@ class Probe:
     """The commit of `refs/phases/log`; None before the runner's first commit."""
     progress: Blob | None
     """HEAD's progress.txt; None where HEAD has none."""
+    is_shallow: bool = False
+    """Whether the history is cut: a shallow clone."""
 
 
 @dataclass(frozen=True)
@@ -175,11 +177,12 @@ def probe_repository(root: Path) -> Probe:
     if not root.is_dir():
         message = f"{printable(str(root))} is not a folder"
         raise EnvironmentFaultError(message, hint="name an existing folder with --root")
-    options = ("--is-inside-work-tree", "--show-cdup", "--git-common-dir")
-    answer = run_git(root, "rev-parse", *options)
+    options = ("--is-inside-work-tree", "--show-cdup", "--is-shallow-repository")
+    answer = run_git(root, "rev-parse", *options, "--git-common-dir")
     if not answer.stdout.startswith("true\n\n"):
         raise _repository_error(root)
-    common_dir = answer.stdout.removeprefix("true\n\n").removesuffix("\n")
+    is_shallow, _, folder = answer.stdout.removeprefix("true\n\n").partition("\n")
+    common_dir = folder.removesuffix("\n")
 
     # 2. HEAD, the runner's last commit and HEAD's ledger, in one call.
     head_blob, log_blob, progress = _objects(
@@ -193,6 +196,7 @@ def probe_repository(root: Path) -> Probe:
         is_rewound=_is_rewound(root, head, log),
         log=log,
         progress=progress,
+        is_shallow=is_shallow == "true",
     )
 
 

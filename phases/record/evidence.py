@@ -75,7 +75,9 @@ class Evidence:
         return self.commits[max(numbers)] if numbers else None
 
 
-def weigh_evidence(root: Path, ledger: Ledger, committed_bytes: int) -> Evidence:
+def weigh_evidence(
+    root: Path, ledger: Ledger, committed_bytes: int, *, is_cut: bool = False
+) -> Evidence:
     """Return what HEAD's history says of the ledger.
 
     Args:
@@ -83,17 +85,35 @@ def weigh_evidence(root: Path, ledger: Ledger, committed_bytes: int) -> Evidence
         ledger: the ledger.
         committed_bytes: the size of HEAD's progress.txt. Entries beyond it are in no commit: they
             are no problem, and the decisions among them do not count yet.
+        is_cut: whether the history is cut, as in a shallow clone, which only views read: what is
+            committed then counts as recorded.
     """
     if not ledger.entries:
         return Evidence()
     history = _read_history(root, ledger)
     commits = _recording_commits(history, ledger)
     committed = _count_entries(ledger, committed_bytes)
+    if is_cut and history:
+        return weigh_cut(root, ledger, history[0], committed)
     check = _DecisionCheck(root, ledger, commits, {})
     decisions, problems = check.run(ledger.entries[:committed])
     untrailed = _untrailed_outcome(root, ledger.entries[:committed], history, commits)
     if untrailed:
         problems = [untrailed, *problems]
+    return Evidence(commits, decisions, tuple(problems), committed)
+
+
+def weigh_cut(root: Path, ledger: Ledger, oldest: RecordCommit, committed: int) -> Evidence:
+    """Return the evidence of a history that is cut: each committed entry by a commit of its own.
+
+    Decisions count if their records say what their entries say.
+    """
+    commits = {}
+    for entry in ledger.entries[:committed]:
+        trailers = {"Phases-Entry": f"{entry.seq:04d}"}
+        commits[entry.seq] = RecordCommit(oldest.sha, oldest.tree, (), trailers, {})
+    check = _DecisionCheck(root, ledger, commits, {}, is_cut=True)
+    decisions, problems = check.run(ledger.entries[:committed])
     return Evidence(commits, decisions, tuple(problems), committed)
 
 
@@ -214,6 +234,8 @@ class _DecisionCheck:
     commits: Mapping[int, RecordCommit]
     files: Mapping[str, bytes]
     """What is prepared and not in the work tree yet."""
+    is_cut: bool = False
+    """Whether commits are missing, so that only records and entries can be compared."""
 
     def run(self, committed: Iterable[Entry]) -> tuple[dict[int, ValidDecision], list[Problem]]:
         """Return the valid decisions among these entries, and why the others are not valid."""
@@ -243,7 +265,9 @@ class _DecisionCheck:
         # 3. Record against entry and history.
         decisions = {}
         for item in named:
-            reasons = [*self._contradictions(item), *self._base_problems(item, objects)]
+            reasons = self._contradictions(item)
+            if not self.is_cut:
+                reasons += self._base_problems(item, objects)
             for reason in reasons:
                 problems.append(Problem("approval-invalid", item.entry.seq, reason))
             if not reasons:
@@ -261,7 +285,7 @@ class _DecisionCheck:
         if commit is None:
             message = f"no commit of the runner's holds the {entry.kind} entry that names it"
             return problem("approval-missing", message)
-        if path not in commit.blobs:
+        if path not in commit.blobs and not self.is_cut:
             message = f"commit {commit.sha[:12]} did not bring this record, its entry names it"
             return problem("approval-missing", message)
 
@@ -270,8 +294,8 @@ class _DecisionCheck:
         file = self.root / path
         if not data and file.is_file():
             data = file.read_bytes()
-        is_named = durable.sha256(data) == sha256
-        if not is_named or commit.blobs[path] != blob_id([data], len(data), commit.sha):
+        blob = blob_id([data], len(data), commit.sha)
+        if durable.sha256(data) != sha256 or commit.blobs.get(path, blob) != blob:
             message = f"not the record that the {entry.kind} entry names (sha256 {sha256[:12]}…)"
             return problem("approval-missing", message)
 

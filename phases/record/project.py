@@ -76,7 +76,11 @@ def load_unverified(project: Project) -> Snapshot:
     if not problems and pulled is None:
         problems = _differences(project, ledger, journal_ledger)
     reconciled = Reconciled(
-        ledger, has_journal=journal is not None, pulled=pulled, problems=problems
+        ledger,
+        torn_journal=b"" if journal is None else journal_ledger.rest,
+        has_journal=journal is not None,
+        pulled=pulled,
+        problems=problems,
     )
     return take_snapshot(project, reconciled)
 
@@ -84,7 +88,8 @@ def load_unverified(project: Project) -> Snapshot:
 def take_snapshot(project: Project, reconciled: Reconciled) -> Snapshot:
     """Return the state that a ledger folds to, by what HEAD's history says of it."""
     committed_bytes = project.probe.progress.size if project.probe.progress else 0
-    evidence = weigh_evidence(project.root, reconciled.ledger, committed_bytes)
+    is_cut = project.probe.is_shallow
+    evidence = weigh_evidence(project.root, reconciled.ledger, committed_bytes, is_cut=is_cut)
     state = fold_state(project.plan, reconciled.ledger.entries, evidence)
     return Snapshot(reconciled, state, evidence)
 

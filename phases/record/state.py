@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -102,6 +102,8 @@ class PhaseStatus:
     exit_attempts: int = 0
     overrides: tuple[Override, ...] = ()
     """Relocks, rejections and waivers, in order."""
+    done: Mapping[str, FeatureState] = field(default_factory=dict)
+    """Id -> verified or waived, of every feature that is, also of those that left the plan."""
     approved: bool = False
 
     @property
@@ -186,6 +188,10 @@ def fold_state(plan: Plan, ledger_entries: Iterable[Entry], evidence: Evidence) 
             continue
         # A phase that the plan has no more still says what its locks ask of an approval.
         phase = phases.get(entry.phase) or PhaseStatus(entry.phase, "", ())
+        if entry.kind == EntryKind.HALTED and not _may_halt(phase, entry):
+            message = "it halts a phase whose features are not what it says, or not done"
+            problems.append(Problem("halt-contradicts", entry.seq, message))
+            continue
         reason = _decision_problem(phase, entry, evidence.decisions.get(entry.seq))
         if reason:
             problems.append(Problem("approval-invalid", entry.seq, reason))
@@ -206,6 +212,27 @@ def _counts(entry: Entry, evidence: Evidence) -> bool:
     if entry.kind in _DECISIONS or entry.match(entries.RECORD):
         return entry.seq in evidence.decisions
     return True
+
+
+def _may_halt(phase: PhaseStatus, entry: Entry) -> bool:
+    """Return whether a phase is as its HALTED says: so many verified, so many waived, none else.
+
+    By the ledger alone: the plan may have gained or lost features since.
+    """
+    if {feature.state for feature in phase.features} & _UNFINISHED:
+        return False
+    line = entry.match(entries.FEATURES) or {"counts": ""}
+    return line["counts"] == done_counts(phase.done.values())
+
+
+def done_counts(states: Collection[FeatureState]) -> str:
+    """Return `3 verified, 1 waived`, or `none`."""
+    counts = []
+    for state in (FeatureState.VERIFIED, FeatureState.WAIVED):
+        count = sum(each == state for each in states)
+        if count:
+            counts.append(f"{count} {state}")
+    return ", ".join(counts) or "none"
 
 
 def _decision_problem(
@@ -276,6 +303,7 @@ def _pending_phase(phase: Phase) -> PhaseStatus:
 
 _DECISIONS = (EntryKind.APPROVED, EntryKind.REJECTED, EntryKind.WAIVED)
 """Kinds that record a human decision; so does a LOCKED that names a record."""
+_UNFINISHED = {FeatureState.RUNNING, FeatureState.FAILED, FeatureState.ERRORED}
 _WAIVABLE = (FeatureState.FAILED, FeatureState.ERRORED, FeatureState.PENDING)
 
 BINDING_KINDS = (*OUTCOMES, EntryKind.HALTED, EntryKind.WAIVED)
@@ -312,6 +340,10 @@ def _fold_entry(phase: PhaseStatus, entry: Entry) -> PhaseStatus:
 
 def _fold_feature_entry(phase: PhaseStatus, entry: Entry) -> PhaseStatus:
     """Return the phase after an entry about one feature."""
+    done = {name: state for name, state in phase.done.items() if name != entry.feature}
+    if entry.feature and entry.kind in (EntryKind.VERIFIED, EntryKind.WAIVED):
+        done[entry.feature] = FeatureState(entry.kind.lower())
+    phase = replace(phase, done=done)
     features = []
     for feature in phase.features:
         is_meant = feature.id == entry.feature
@@ -329,6 +361,7 @@ def _lock(phase: PhaseStatus, entry: Entry) -> PhaseStatus:
     features = [replace(feature, attempts=0) for feature in _reset_features(phase, entry)]
     return replace(
         phase,
+        done=_still_done(phase, entry),
         features=tuple(features),
         lock=lock.get("sha256"),
         lock_path=lock.get("path"),
@@ -344,6 +377,7 @@ def _reject(phase: PhaseStatus, entry: Entry) -> PhaseStatus:
     features = _reset_features(phase, entry)
     return replace(
         phase,
+        done=_still_done(phase, entry),
         features=features,
         has_outcome=False,
         lock=None,
@@ -354,6 +388,12 @@ def _reject(phase: PhaseStatus, entry: Entry) -> PhaseStatus:
         exit_failed=False,
         approved=False,
     )
+
+
+def _still_done(phase: PhaseStatus, entry: Entry) -> dict[str, FeatureState]:
+    """Return what is done of a phase without what an entry resets."""
+    reset = {fields["feature"] for fields in entry.match_all(entries.RESET)}
+    return {name: state for name, state in phase.done.items() if name not in reset}
 
 
 def _reset_features(phase: PhaseStatus, entry: Entry) -> tuple[FeatureStatus, ...]:

@@ -25,7 +25,7 @@ from phases.record.review_request import (
     ReviewRequest,
     Sha256,
 )
-from phases.record.state import FeatureState, PhaseStatus
+from phases.record.state import FeatureState, PhaseStatus, done_counts
 from phases.record.statement import file_subjects
 from phases.record.transaction import new_txn
 from phases.record.verdict import PhaseVerdict, Verdict
@@ -156,13 +156,8 @@ def compose_request(
 
 def halt_lines(request: RecordedFile, status: PhaseStatus, head: str) -> tuple[str, ...]:
     """Return the lines by which a HALTED entry names what waits for the approver."""
-    counts = []
-    for state in (FeatureState.VERIFIED, FeatureState.WAIVED):
-        count = sum(feature.state == state for feature in status.features)
-        if count:
-            counts.append(f"{count} {state}")
     return (
-        entries.FEATURES.format(counts=", ".join(counts)),
+        entries.FEATURES.format(counts=done_counts(status.done.values())),
         request.line(entries.REQUEST),
         entries.HEAD.format(commit=head),
         entries.NEXT.format(command=f"python -m phases approve {status.id}"),

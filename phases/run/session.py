@@ -122,10 +122,11 @@ class Session:
         if not self.snapshot.ledger.entries:
             root_commit = self.repo.root_commit()
             self._append(EntryKind.GENESIS, entries.genesis_lines(self.plan.project, root_commit))
-        durable.write(self.project.root / file.path, lock.encode())
-        failpoint("lock_written")
         lines = entries.locked_lines(file, tree.commit, approval=rule.lines)
         self._append(EntryKind.LOCKED, lines, phase)
+        # Only now: a file that no entry names would be one that nobody recorded.
+        durable.write(self.project.root / file.path, lock.encode())
+        failpoint("lock_written")
 
     def _is_lock_of_history(self, phase: Phase, tree: CommitTree) -> bool:
         """Return whether the commit that the phase was locked on is before the one that runs."""

@@ -268,6 +268,9 @@ def record_warnings(project: Project, snapshot: Snapshot) -> list[str]:
         entry = f" (entry {problem.entry:04d})" if problem.entry else ""
         warnings.append(f"warning: {problem.code}: {problem.message}{entry}")
 
+    if project.probe.is_shallow:
+        message = "this clone is shallow: who recorded what cannot be seen here"
+        warnings.append(f"warning: {message}\nnext: git fetch --unshallow")
     for foreign in read_pending(project.paths).errors:
         warnings.append(f"warning: {foreign.code}: {foreign}\nnext: {foreign.hint}")
 

@@ -11,6 +11,7 @@ from phases.record.approval_rule import PRESENCE, ApprovalRule
 from phases.record.entries import RecordedFile
 from phases.record.evidence import Evidence, ValidDecision
 from phases.record.ledger import Entry, EntryKind, Ledger, new_header, seal_entry
+from phases.record.state import FeatureState, done_counts
 
 DIGEST = "ab" * 32
 TIME = "2026-11-23T10:12:31Z"
@@ -70,7 +71,22 @@ class Story:
     def halt(self, phase: int = 1) -> Self:
         """Append HALTED."""
         request = f"request sha256:{DIGEST} results/phase-{phase}/request.json"
-        return self.add("HALTED", phase, None, request)
+        features = entries.FEATURES.format(counts=done_counts(self._done(phase)))
+        return self.add("HALTED", phase, None, features, request)
+
+    def _done(self, phase: int) -> list[FeatureState]:
+        """Return verified or waived for each feature of a phase that is, by its newest entry."""
+        done: dict[str, FeatureState] = {}
+        for entry in self.ledger.entries:
+            if entry.phase != phase:
+                continue
+            for fields in entry.match_all(entries.RESET):
+                done.pop(fields["feature"], None)
+            if entry.feature:
+                done.pop(entry.feature, None)
+                if entry.kind in ("VERIFIED", "WAIVED"):
+                    done[entry.feature] = FeatureState(entry.kind.lower())
+        return list(done.values())
 
     def decide(self, kind: str, record: str, phase: int = 1, reset: Sequence[str] = ()) -> Self:
         """Append a decision that names a record; it counts once `records` has its digest."""

@@ -29,6 +29,7 @@ from phases.git.tree import CommitTree, Layout
 from phases.plan.load import load_plan
 from phases.plan.schema import MAX_TITLE, Feature, Plan
 from phases.record import entries
+from phases.record.approval_rule import PRESENCE
 from phases.record.entries import GateSummary, RecordedFile
 from phases.record.ledger import EntryKind, chain_problems, parse_ledger
 from phases.record.project import Project, load_unverified
@@ -383,7 +384,9 @@ def write_entries(session: Session) -> Iterator[str]:
     session._append(EntryKind.GENESIS, entries.genesis_lines(plan.project, COMMIT))
     lock = RecordedFile(DIGEST, paths.plan_lock(phase.id))
     ids = [feature.id for feature in phase.features]
-    session._append(EntryKind.LOCKED, entries.locked_lines(lock, COMMIT, ids), phase)
+    session._append(
+        EntryKind.LOCKED, entries.locked_lines(lock, COMMIT, ids, approval=PRESENCE.lines), phase
+    )
     for feature in phase.features:
         spec = spec_of(session, feature)
         session.start(spec)

@@ -142,6 +142,27 @@ def test_waived_without_its_record_counts_for_nothing() -> None:
     assert story.next == Blocked(1, "B", "A", 1)
 
 
+#### a phase halts when its features are done
+
+
+def test_a_halt_of_features_that_are_not_done_counts_for_nothing() -> None:
+    story = Story().lock().attempt("A").attempt("B")
+    story.attempt("C", "FAILED").halt()
+    assert story.next == RunFeature(1, "C")
+    assert [problem.code for problem in story.state.problems] == ["halt-contradicts"]
+    # The control: the same halt once the third one is done.
+    assert story.attempt("C").halt().next == AwaitApproval(1)
+
+
+def test_a_halt_says_how_many_features_are_done() -> None:
+    story = Story().lock().attempt("A").attempt("B").attempt("C")
+    request = f"request sha256:{DIGEST} results/phase-1/request.json"
+    story.add("HALTED", 1, None, "features: 2 verified", request)
+    assert story.next == RunExit(1)
+    story.add("HALTED", 1, None, request)
+    assert story.next == RunExit(1)
+
+
 #### attempts
 
 
@@ -284,6 +305,8 @@ def test_without_records_a_decision_changes_nothing(story: Story) -> None:
 @settings(deadline=None)
 def test_any_new_outcome_voids_the_checkpoint(story: Story, kind: str, name: str) -> None:
     assume(not story.state.phase(1).approved)
+    for feature_id in "ABC":
+        story.add_outcome("VERIFIED", 1, feature_id)
     story.halt()
     assert story.next == AwaitApproval(1)
     story.add(kind, 1, name)

@@ -90,7 +90,7 @@ def test_neither_a_lock_nor_a_rejection_forgets_interruptions_i_64() -> None:
     story = interrupted(story.lock().attempt("TOY-001", "FAILED"), 1).attempt("TOY-001").halt()
     story.records.add("a" * 64)
     story = interrupted(story.decide("REJECTED", "a" * 64, reset=["TOY-001"]).lock(), 1)
-    feature = fold_state(PLAN, story.ledger.entries, story.records).phase(1).feature("TOY-001")
+    feature = fold_state(PLAN, story.ledger.entries, story.evidence).phase(1).feature("TOY-001")
     assert feature.state == FeatureState.PENDING
     assert (feature.attempts, feature.started, feature.interruptions) == (0, 6, 4)
 
