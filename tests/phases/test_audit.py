@@ -244,7 +244,7 @@ COMMITTED = {
     "everything rewritten and committed": (
         rewrite(progress, journal, commit=True),
         "ledger-rewritten",
-        4,
+        3,
     ),
 }
 STORED = {
