@@ -151,6 +151,8 @@ class Soak:
 
     def commit(self, quick: Quick) -> None:
         """Commit a note, merge a colleague's, or break the feature that comes next."""
+        if not is_free(quick):
+            return  # git refuses what a killed run was amid; its next run makes it free
         kind = self.chance.choice(["note", "merge", "break"])
         if kind == "note":
             commit_file(quick, f"note-{self.runs}.md", "a note\n")
@@ -222,6 +224,12 @@ class Soak:
 
 
 #### the whole soak
+
+
+def is_free(quick: Quick) -> bool:
+    """Return whether a user can commit: no lock of git's, and nothing staged by a killed run."""
+    locks = list((quick.root / ".git").rglob("*.lock"))
+    return not locks and not quick.git("diff", "--cached", "--name-only")
 
 
 def is_finished(quick: Quick) -> bool:
