@@ -38,12 +38,14 @@ def require_same_history(session: Session, commit: str, branch: str | None) -> N
     Raises:
         IntegrityError: it is not, or the record is invalid.
     """
+    # A run that only halts has written nothing yet, nor taken over what was pulled before it.
+    pulled = session.snapshot.reconciled.pulled
     session.read_again()
-    if session.snapshot.reconciled.pulled:
+    if session.snapshot.reconciled.pulled != pulled:
         raise IntegrityError(
             "ledger-moved",
             "another machine's entries came while this run was at work",
-            hint="python -m phases run --next takes them over and runs the feature again",
+            hint="python -m phases run --next takes them over and goes on from there",
         )
     restore_progress(session)
     repo = session.repo

@@ -208,3 +208,52 @@ def test_a_new_clone_says_where_the_record_was_made(machines: Machines) -> None:
     second.run("run", "--feature", "Q-001", "--force")
     assert "entries 0001 to 0005 were recorded elsewhere" in second.progress
     assert_whole(second)
+
+
+def test_a_run_that_only_halts_takes_over_what_was_pulled(machines: Machines) -> None:
+    """Its first entry is HALTED: no LOCKED and no STARTED took anything over before."""
+    # 1. Where the machine has a journal.
+    first, second = machines
+    decide(second, "relock", "1", "--reason", "look again")
+    push(second)
+    pull(first)
+    first.run("run", "--next")
+    assert first.progress.count("· PULLED\n") == 2
+    assert_whole(first)
+
+    # 2. In a clone, which has none.
+    decide(first, "relock", "1", "--reason", "and again")
+    push(first)
+    third = make_machine(first.root.parents[1] / "origin.git", first.root.parents[1] / "third")
+    shutil.copytree(first.root / ".phases/artifacts", third.root / ".phases/artifacts")
+    third.run("run", "--next")
+    assert_whole(third)
+
+
+def test_entries_that_come_during_the_exit_gates_stop_the_run(tmp_path: Path) -> None:
+    """The control: the exit gates judged by a record that is no longer the newest."""
+    # 1. The first machine's exit gate fails; the second rejects the phase.
+    during = tmp_path / "during.sh"
+    during.write_text("exit 1\n")
+    document = plan()
+    gate = f"sh {during} && grep -q '14[,}}]' Q-001/result.json"
+    document["phases"][0]["exit"] = [{"shell": gate}]
+    (tmp_path / "first").mkdir()
+    first = Quick(tmp_path / "first/quick", document)
+    first.run("run", "--next", code=1)
+    first.git("clone", "-q", "--bare", ".", str(tmp_path / "origin.git"))
+    second = make_machine(tmp_path / "origin.git", tmp_path / "second")
+    decide(second, "reject", "1", "--reason", "not so")
+    push(second)
+
+    # 2. The first pulls that while its exit gate works.
+    during.write_text(f"git -C {first.root} pull -q --ff-only {tmp_path}/origin.git main\n")
+    before = first.git("rev-parse", "HEAD")
+    refused = first.run("run", "--next", code=3)
+    assert first.git("rev-parse", "HEAD~1") == before
+    assert "another machine's entries came while this run was at work" in refused.stderr
+
+    # 3. The hint works.
+    first.run("run", "--next")
+    assert "reset: Q-001" in first.progress
+    assert_whole(first)
