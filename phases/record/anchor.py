@@ -10,7 +10,7 @@ from collections.abc import Collection
 from phases.git.probe import LOG_REF, Probe
 from phases.record import entries
 from phases.record.evidence import Evidence
-from phases.record.ledger import EntryKind, Ledger, Problem
+from phases.record.ledger import EntryKind, Ledger, Problem, parse_ledger
 from phases.record.reconcile import Reconciled
 
 
@@ -63,7 +63,10 @@ def anchor_problems(
     if newest is None or log == newest.sha:
         return ()
     is_pending = newest.trailers.get("Phases-Txn") in pending
-    if is_pending or newest.sha == pulled_commit(reconciled.ledger):
+    taken_over = {pulled_commit(reconciled.ledger)}
+    if pulled:  # a run that was killed after PULLED, and was given up
+        taken_over.add(pulled_commit(parse_ledger(pulled.set_aside)))
+    if is_pending or newest.sha in taken_over:
         return ()
     actual = f"it names {log[:12]}" if log else "it does not exist"
     message = f"{LOG_REF} is not the runner's newest commit {newest.sha[:12]}: {actual}"

@@ -166,6 +166,31 @@ def test_an_unfinished_run_of_this_machine_is_set_aside(machines: Machines) -> N
     assert_whole(first)
 
 
+@pytest.mark.parametrize(("where", "name"), [("clone", "journalled"), ("origin", "entered")])
+def test_a_kill_before_the_ref_moved_and_another_pull(
+    machines: Machines, where: str, name: str
+) -> None:
+    """The PULLED that the ref did not follow is set aside: it came to no outcome."""
+    # 1. One machine is killed between PULLED and the ref; the other one goes on.
+    killed, other = machines
+    if where == "clone":
+        other, killed = machines
+    decide(other, "approve", "1")
+    push(other)
+    pull(killed)
+    killed.run("run", "--next", env={"PHASES_FAILPOINT": f"{name}:kill"}, code=-9)
+    other.run("run", "--next")
+    push(other)
+
+    # 2. The killed one gives its uncommitted entries up, and pulls.
+    killed.git("stash", "-q", "-u")
+    pull(killed)
+    assert_whole(killed)
+    shutil.copytree(other.root / ".phases", killed.root / ".phases", dirs_exist_ok=True)
+    decide(killed, "approve", "2")
+    assert_whole(killed)
+
+
 def test_what_does_not_check_out_is_not_taken_over(machines: Machines) -> None:
     first, second = machines
     decide(second, "approve", "1")
