@@ -72,7 +72,8 @@ def load_unverified(project: Project) -> Snapshot:
     problems = chain_problems(ledger)
     pulled = None
     if not problems and _is_committed(project, ledger):
-        pulled = find_pulled(journal_ledger, ledger)
+        taken_over = Ledger(ledger.header, ()) if journal is None else journal_ledger
+        pulled = find_pulled(taken_over, ledger)
     if not problems and pulled is None:
         problems = _differences(project, ledger, journal_ledger)
     reconciled = Reconciled(

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field, replace
 from phases.base.paths import is_artifact
 from phases.base.text import format_count, printable
 from phases.plan.schema import Phase
+from phases.record import entries
 from phases.record.entries import format_measurement
-from phases.record.project import Project, load_unverified
+from phases.record.ledger import EntryKind
+from phases.record.project import Project, Snapshot, load_unverified
 from phases.record.receipt import Receipt
 from phases.record.result import RESULT, ReportedMeasurements, reported_measurements
 from phases.record.state import FeatureState, FeatureStatus, PhaseStatus
@@ -87,7 +89,28 @@ def checkpoint_summary(project: Project, phase: Phase) -> str:
         if feature.state == FeatureState.VERIFIED:
             stored[feature.id] = _read_stored(project, feature.id)
     stale = find_stale(project, snapshot)
-    return checkpoint_text(status, stored, project.plan.results, stale=stale)
+    return checkpoint_text(
+        status, stored, project.plan.results, stale=stale, pulled=_pulled_lines(snapshot)
+    )
+
+
+def _pulled_lines(snapshot: Snapshot) -> list[str]:
+    """Return which entries since the last approval changed machines, and where that is recorded."""
+    lines: list[str] = []
+    for entry in snapshot.ledger.entries:
+        line = entry.match(entries.PULLED)
+        if entry.kind == EntryKind.APPROVED:
+            lines = []
+        elif entry.kind == EntryKind.PULLED and line:
+            numbers, commit = f"{line['first']} to {line['last']}", line["commit"][:12]
+            lines.append(f"  entries {numbers}, up to commit {commit} (entry {entry.seq:04d})")
+    pulled = snapshot.reconciled.pulled
+    if pulled:
+        numbers = f"{pulled.first:04d} to {pulled.last:04d}"
+        lines.append(f"  entries {numbers}; this decision takes them over")
+    if lines:
+        lines = ["", "recorded elsewhere:", *lines]
+    return lines
 
 
 def _read_stored(project: Project, feature_id: str) -> StoredFeature:
@@ -126,6 +149,7 @@ def checkpoint_text(
     results: str,
     *,
     stale: Stale = NOTHING_STALE,
+    pulled: Sequence[str] = (),
 ) -> str:
     """Return the summary of a phase. Pure.
 
@@ -134,8 +158,10 @@ def checkpoint_text(
         stored: feature id -> what its stored files say.
         results: the folder of the results.
         stale: feature id -> what changed since it was verified.
+        pulled: lines that say which entries another machine recorded.
     """
-    lines = [phase_heading(status), *override_lines(status.overrides), *_retry_lines(status), ""]
+    lines = [phase_heading(status), *override_lines(status.overrides)]
+    lines += [*_retry_lines(status), *pulled, ""]
     for feature in status.features:
         changes = stale.get(feature.id, ())
         stored_feature = stored.get(feature.id, StoredFeature())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -15,10 +16,12 @@ from terminal_user import as_asked, at_terminal
 Machines = tuple[Quick, Quick]
 
 
-def decide(quick: Quick, *words: str) -> None:
+def decide(quick: Quick, *words: str) -> str:
+    """Decide as asked; return the screen."""
     env = {"TMPDIR": str(quick.temporary)}
     code, screen = at_terminal(quick.root, *words, answer=as_asked, env=env)
     assert code == 0, screen
+    return screen
 
 
 def push(quick: Quick) -> None:
@@ -88,7 +91,9 @@ def machines(_origin: Machines, tmp_path: Path) -> Machines:
 def test_two_machines_take_turns_i_50(machines: Machines) -> None:
     first, second = machines
     # 1. The second approves what the first ran, and runs on.
-    decide(second, "approve", "1")
+    screen = decide(second, "approve", "1")
+    assert "recorded elsewhere:" in screen
+    assert "  entries 0001 to 0005; this decision takes them over" in screen
     assert "PULLED" in second.progress
     second.run("run", "--next")
     push(second)
@@ -98,7 +103,8 @@ def test_two_machines_take_turns_i_50(machines: Machines) -> None:
     pull(first)
     assert "note: entries 0006 to 0011 were recorded elsewhere" in first.call("status").stderr
     assert_whole(first)
-    decide(first, "approve", "2")
+    screen = decide(first, "approve", "2")
+    assert "  entries 0006 to 0011; this decision takes them over" in screen
     first.run("run", "--next")
     assert first.states() == {"Q-001": "verified", "Q-002": "verified", "Q-003": "verified"}
     assert_whole(first)
@@ -121,6 +127,13 @@ def test_a_run_takes_over_what_was_pulled(machines: Machines) -> None:
     lines = first.progress.partition("· PULLED\n")[2].partition("\n")[0]
     assert lines.startswith("- entries 0001 to 0005 were recorded elsewhere")
     assert_whole(first)
+
+    # The approver reads it: of what came since the last approval.
+    screen = decide(first, "approve", "2")
+    assert re.search(r"elsewhere:\r\n  entries 0006 to 0007, up to commit [0-9a-f]{12} ", screen)
+    assert "entries 0001 to 0005" not in screen
+    first.run("run", "--next")
+    assert "elsewhere" not in decide(first, "approve", "3")
 
 
 @pytest.mark.parametrize("name", ["pulled", "journalled", "entered", "recovered", "lock_written"])
