@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from forging import audit_codes, forge_commit, forge_entry
 from invariants import violations
 from quick import Quick, plan
 from terminal_user import as_asked, at_terminal
+from toy import ROOT
 
 Machines = tuple[Quick, Quick]
 
@@ -238,6 +240,64 @@ def test_a_fork_is_not_taken_over(machines: Machines) -> None:
     report = json.loads(first.call("audit", "--json", code=3).stdout)
     assert {item["code"] for item in report["findings"]} & {"history-rewound"}
     first.call("run", "--next", code=3)
+
+
+def documented(quick: Quick, *commands: str) -> None:
+    """Type commands of the section "Two machines" as they are printed there."""
+    page = (ROOT / "docs/reliability.md").read_text()
+    for command in commands:
+        assert command in page
+        typed = command.replace("lab/results", "results")  # the toy's folder
+        subprocess.run(["bash", "-ec", typed], cwd=quick.root, check=True, capture_output=True)
+
+
+def test_uncommitted_entries_are_given_up_as_documented(machines: Machines) -> None:
+    """LOCKED brought a lock.json too, which would stop the pull as well."""
+    first, second = machines
+    decide(first, "approve", "1")
+    push(first)
+    pull(second)
+    second.run("run", "--next", env={"PHASES_FAILPOINT": "started:kill"}, code=-9)
+    second.git("branch", "-q", "--set-upstream-to=origin/main")
+    first.run("run", "--next")
+    push(first)
+    with pytest.raises(subprocess.CalledProcessError):
+        pull(second)
+    stash = "git stash push -u -- progress.txt lab/results && git pull --ff-only && git stash drop"
+    documented(second, stash)
+    assert_whole(second)
+    decide(second, "approve", "2")
+    assert "set aside 3 entries of this machine" in second.progress
+    assert_whole(second)
+
+
+def test_one_of_two_records_is_given_up_as_documented(machines: Machines) -> None:
+    # 1. Both decided; the first pushed. The second goes on in a clone, with a commit of its own.
+    first, second = machines
+    decide(first, "approve", "1")
+    push(first)
+    decide(second, "reject", "1", "--reason", "no")
+    second.write("note.md", "the user's\n")
+    second.commit("a note")
+    with pytest.raises(subprocess.CalledProcessError):
+        pull(second)
+    documented(
+        second,
+        'git clone "$(git remote get-url origin)" ../fresh && cp .git/config ../fresh/.git/config',
+        "mkdir ../fresh/.phases && cp -r .phases/artifacts ../fresh/.phases/",
+    )
+    fresh = second.at(second.root.with_name("fresh"))
+    fresh.git("fetch", "-q", str(second.root))
+    fresh.git("cherry-pick", "FETCH_HEAD")
+    fresh.run("run", "--next")
+    assert_whole(fresh)
+
+    # 2. Or the second keeps its record, and the first has to give up.
+    documented(second, "git fetch && git push --force-with-lease")
+    second.run("run", "--next")
+    with pytest.raises(subprocess.CalledProcessError):
+        pull(first)
+    assert_whole(second)
 
 
 def test_a_new_clone_says_where_the_record_was_made(machines: Machines) -> None:
