@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Sequence
 
 from phases.audit.audit import audit
-from phases.audit.findings import Severity
+from phases.audit.findings import Finding, Severity
 from phases.audit.unrecorded import UnrecordedFile, unrecorded_results
 from phases.base import durable
 from phases.base.text import format_count, printable
@@ -14,12 +14,12 @@ from phases.decisions.decide import decide
 from phases.decisions.proposal import DecisionContext, Proposal, require_presence_allowed
 from phases.errors import IntegrityError, UsageError
 from phases.git.tree import CommitTree, WorkTree, changed_files
-from phases.git.way_back import reviewed_way
+from phases.git.way_back import brought_way, reviewed_way
 from phases.plan.load import find_plan
 from phases.record.approvals import Checkpoint, find_checkpoint
 from phases.record.decision_record import DecisionResult
 from phases.record.ledger import EntryKind, Ledger
-from phases.record.project import Project
+from phases.record.project import Project, load_unverified
 from phases.record.receipt import Receipt
 from phases.record.state import FeatureState, PhaseState
 from phases.run.plan_locks import committed_lock, lock_changes, lock_of
@@ -50,8 +50,19 @@ def _require_clean_audit(project: Project) -> None:
     raise IntegrityError(
         errors[0].code,
         f"the audit finds {format_count(len(errors), 'error')}; nothing was asked:{listing}",
-        hint="python -m phases audit lists all of it",
+        hint=_audit_hint(project, errors[0]),
     )
+
+
+def _audit_hint(project: Project, error: Finding) -> str:
+    """Return the command that restores the files an error is about, if they are not as recorded."""
+    way = None
+    commit = load_unverified(project).evidence.commits.get(error.entry or 0)
+    if commit is not None and error.path:
+        way = brought_way(project.root, commit.sha, error.path)
+    if way is None:
+        return "python -m phases audit lists all of it"
+    return f"`{way}` restores what was recorded; python -m phases audit lists all of it"
 
 
 def _examine(context: DecisionContext) -> Proposal:

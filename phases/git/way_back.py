@@ -12,7 +12,7 @@ from pathlib import Path
 
 from phases.git.checks import abort_in_progress, free_branch
 from phases.git.copied_record import way_of_changed_copies, way_of_copies
-from phases.git.probe import LOG_REF, run_git
+from phases.git.probe import LOG_REF, blob_id, run_git
 from phases.git.way_parts import (
     PROGRESS,
     RecordHistory,
@@ -196,6 +196,35 @@ def untrailed_way(root: Path, commit: str) -> str:
     return f"{keep_branch(history)} && {reset}"
 
 
+def brought_way(root: Path, commit: str, path: str) -> str | None:
+    """Return the command that restores what a commit brought to the folder of a file.
+
+    None if HEAD and the work tree have all of it.
+    """
+    history = RecordHistory(root, _lines(root, "rev-parse", "HEAD")[0], commit, ())
+    folder = path.rpartition("/")[0]
+    brought = history.difference(f"{commit}~1", commit, folder)
+    changed = brought & history.difference(commit, history.head, folder)
+    for line in history.names("ls-tree", "-r", "-z", commit, "--", folder):
+        description, _, name = line.partition("\t")
+        file = root / name
+        data = file.read_bytes() if file.is_file() else None
+        blob = description.rpartition(" ")[2]
+        if name in brought and (data is None or blob_id([data], len(data), blob) != blob):
+            changed.add(name)
+    return reviewed_way(root, commit, sorted(changed)) if changed else None
+
+
+def set_aside_way(root: Path, path: str) -> str:
+    """Return the command that moves a file beside the repository, and out of HEAD."""
+    command = f"mv {shlex.quote(path)} {free_folder(root, path.rpartition('/')[2])}"
+    committed = next(iter(_lines(root, "rev-parse", "--verify", "--quiet", f"HEAD:{path}")), "")
+    data = (root / path).read_bytes()
+    if committed == blob_id([data], len(data), committed):
+        command += f" && git commit -qm 'Set a file aside' -- {shlex.quote(path)}"
+    return command
+
+
 def reviewed_way(root: Path, checkpoint: str, paths: Sequence[str]) -> str:
     """Return the command that gives files the bytes that a checkpoint has, in HEAD too.
 
@@ -208,7 +237,8 @@ def reviewed_way(root: Path, checkpoint: str, paths: Sequence[str]) -> str:
     added = [path for path in paths if not _lines(root, "ls-tree", checkpoint, "--", path)]
     committed = history.difference(checkpoint, history.head)
     restored = [path for path in paths if path not in added and path in committed]
-    steps = []
+    missing = {path.rpartition("/")[0] for path in paths if not (root / path).parent.is_dir()}
+    steps = [f"mkdir -p {shlex.join(sorted(missing))}"] if missing else []
     for path in paths:
         # Flags of the index and filters hide such a change from `git checkout`.
         if path not in added and path not in committed:

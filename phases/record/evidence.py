@@ -22,7 +22,7 @@ from phases.git.record_history import (
     read_objects,
     read_record_history,
 )
-from phases.git.way_back import untrailed_way
+from phases.git.way_back import brought_way, untrailed_way
 from phases.record import entries
 from phases.record.decision_record import DecisionRecord, DecisionResult
 from phases.record.ledger import UNFINISHED, Entry, EntryKind, Ledger, Problem
@@ -277,8 +277,8 @@ class _DecisionCheck:
     def _read(self, entry: Entry, path: str, sha256: str) -> _Named | Problem:
         """Return the record that an entry names, or why there is none that could be valid."""
 
-        def problem(code: str, message: str) -> Problem:
-            return Problem(code, entry.seq, f"{path}: {message}")
+        def problem(code: str, message: str, hint: str = "") -> Problem:
+            return Problem(code, entry.seq, f"{path}: {message}", hint)
 
         # 1. One commit of the runner's brought the entry and the record.
         commit = self.commits.get(entry.seq)
@@ -297,7 +297,9 @@ class _DecisionCheck:
         blob = blob_id([data], len(data), commit.sha)
         if durable.sha256(data) != sha256 or commit.blobs.get(path, blob) != blob:
             message = f"not the record that the {entry.kind} entry names (sha256 {sha256[:12]}…)"
-            return problem("approval-missing", message)
+            way = brought_way(self.root, commit.sha, path)
+            hint = f"`{way}` restores it" if way else ""
+            return problem("approval-missing", message, hint)
 
         # 3. It is a decision record about a commit.
         try:

@@ -9,7 +9,7 @@ from phases.base.paths import Paths
 from phases.errors import IntegrityError
 from phases.git.probe import Probe, probe_repository
 from phases.git.repo import Repo
-from phases.git.way_back import ledger_way, rewound_way
+from phases.git.way_back import ledger_way, rewound_way, set_aside_way
 from phases.plan.load import load_plan
 from phases.plan.schema import Plan
 from phases.record.anchor import anchor_problems
@@ -142,7 +142,7 @@ def load_verified(project: Project, repo: Repo) -> Snapshot:
         raise IntegrityError(
             "approval-unrecorded",
             f"unrecorded approval file: no entry names {unrecorded[0]} with the digest it has",
-            hint=f"move {unrecorded[0]} out of the repository",
+            hint=f"`{set_aside_way(project.root, unrecorded[0])}` sets it aside",
         )
     snapshot = take_snapshot(project, reconciled)
     for problem in snapshot_problems(project, snapshot):

@@ -729,6 +729,80 @@ def follow_twice(quick: Quick) -> None:
     follow(quick.root, screen.replace("\r\n", "\n"))
 
 
+#### the record of an earlier phase
+
+
+@pytest.fixture(scope="session")
+def _approved(tmp_path_factory: pytest.TempPathFactory) -> Quick:
+    quick = Quick(tmp_path_factory.mktemp("approved") / "quick", plan(phases=2))
+    quick.run("run", "--next")
+    assert at_terminal(quick.root, "approve", "1", answer=as_asked)[0] == 0
+    quick.run("run", "--next")
+    return quick
+
+
+DECISION = "prd/approvals/phase-1.1.json"
+
+
+def remove_earlier_results(quick: Quick) -> None:
+    shutil.rmtree(quick.root / "results/Q-001")
+
+
+def commit_the_removal(quick: Quick) -> None:
+    remove_earlier_results(quick)
+    quick.git("commit", "-q", "-a", "-m", "tidy")
+
+
+def remove_an_earlier_lock(quick: Quick) -> None:
+    (quick.root / "results/phase-1/lock.json").unlink()
+
+
+def remove_decisions(quick: Quick) -> None:
+    shutil.rmtree(quick.root / "prd/approvals")
+
+
+def edit_a_decision(quick: Quick) -> None:
+    quick.write(DECISION, "{}\n")
+
+
+def commit_an_edited_decision(quick: Quick) -> None:
+    edit_a_decision(quick)
+    quick.git("commit", "-q", "-a", "-m", "shorter")
+
+
+def commit_a_page_beside_decisions(quick: Quick) -> None:
+    quick.write("prd/approvals/README.md", "What is here\n")
+    quick.commit("explain")
+
+
+EARLIER = [
+    commit_the_removal,
+    commit_an_edited_decision,
+    commit_a_page_beside_decisions,
+    remove_decisions,
+    remove_earlier_results,
+    remove_an_earlier_lock,
+    edit_a_decision,
+]
+
+
+@pytest.mark.parametrize("loss", mark_soak(EARLIER, short=EARLIER[:4]))
+def test_files_of_an_earlier_phase_are_restored(
+    loss: Callable[[Quick], None], _approved: Quick, tmp_path: Path
+) -> None:
+    quick = _approved.copy(tmp_path / "quick")
+    loss(quick)
+    code, screen = at_terminal(quick.root, "approve", "2", answer=as_asked)
+    for _ in range(2):
+        if code == 3:
+            follow(quick.root, screen.replace("\r\n", "\n"))
+            code, screen = at_terminal(quick.root, "approve", "2", answer=as_asked)
+    assert code == 0, screen
+    quick.assert_audit_is_clean()
+    assert violations(quick.root) == []
+    assert quick.git("status", "--porcelain") == ""
+
+
 #### a lock that was edited
 
 
