@@ -8,6 +8,8 @@ from enum import StrEnum
 from typing import Any
 
 from phases.base.text import format_count, printable
+from phases.git.checks import abort_in_progress
+from phases.git.way_back import ledger_way
 from phases.plan.schema import Plan
 from phases.record import entries
 from phases.record.overrides import Override
@@ -271,6 +273,11 @@ def record_warnings(project: Project, snapshot: Snapshot) -> list[str]:
     if project.probe.is_shallow:
         message = "this clone is shallow: who recorded what cannot be seen here"
         warnings.append(f"warning: {message}\nnext: git fetch --unshallow")
+    if problems and not project.probe.is_rewound and abort_in_progress(project.root):
+        # Two records amid a merge: what `next` says cannot be done before.
+        way = ledger_way(project.root, problems[0].code, project.plan.results)
+        warnings.append(f"next: {way}")
+
     for foreign in read_pending(project.paths).errors:
         warnings.append(f"warning: {foreign.code}: {foreign}\nnext: {foreign.hint}")
 

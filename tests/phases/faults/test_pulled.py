@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from forging import audit_codes, forge_commit, forge_entry
+from hints import follow
 from invariants import violations
 from quick import Quick, plan
 from terminal_user import as_asked, at_terminal
@@ -281,6 +282,10 @@ def test_one_of_two_records_is_given_up_as_documented(machines: Machines) -> Non
     second.commit("a note")
     with pytest.raises(subprocess.CalledProcessError):
         pull(second)
+    with pytest.raises(subprocess.CalledProcessError):
+        second.git("pull", "-q", "--no-rebase", "origin", "main")
+    follow(second.root, second.call("status").stderr)  # git merge --abort
+    assert_whole(second)
     documented(
         second,
         'git clone "$(git remote get-url origin)" ../fresh && cp .git/config ../fresh/.git/config',
