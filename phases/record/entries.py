@@ -25,7 +25,7 @@ SHOWN_REASONS = 5
 SHOWN_DIGEST_ONLY = 20
 
 _COMMIT = r"[0-9a-f]{40,64}"
-_COUNT = r"\d+"
+_COUNT = r"[0-9]{1,12}"  # `int` fails on thousands of digits
 _SHA256 = r"[0-9a-f]{64}"
 _TEXT = r".+"
 _WORD = r"\S+"

@@ -63,8 +63,8 @@ UNFINISHED = (
 """Kinds of entries that a run which did not end leaves uncommitted: no outcomes, no decisions."""
 
 _HEADING = re.compile(
-    r"### (?P<seq>\d{4,}) · (?P<time>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ) · (?P<kind>[A-Z]+)"
-    r"(?: · Phase (?P<phase>[1-9]\d*)"
+    r"### (?P<seq>[0-9]{4,12}) · (?P<time>[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z)"
+    r" · (?P<kind>[A-Z]+)(?: · Phase (?P<phase>[1-9][0-9]{0,11})"
     r"(?: · (?P<feature>[A-Za-z0-9][A-Za-z0-9._-]{0,63}) (?P<title>.+))?)?"
 )
 _CHAIN = re.compile(r"- chain prev=(?P<prev>[0-9a-f]{64}) self=(?P<self>[0-9a-f]{64})")
