@@ -15,6 +15,7 @@ from phases.record.committed_plan import committed_plan
 from phases.record.ledger import Entry, EntryKind, Ledger
 from phases.record.project import Project
 from phases.record.receipt import Receipt
+from phases.record.result import read_measurements
 from phases.record.statement import DocumentError
 from phases.record.verdict import Verdict, VerdictResult
 
@@ -27,6 +28,8 @@ class _VerifiedEntry:
     repo: Repo
     entry: Entry
     commit: Commit
+    started: Entry | None
+    """The newest STARTED of the feature before it."""
 
     @property
     def feature(self) -> str:
@@ -72,10 +75,14 @@ def check_receipts(
     for entry in ledger.entries:
         if entry.kind == EntryKind.VERIFIED:
             newest[entry.feature] = entry
+    started: dict[str | None, Entry] = {}
     for entry in ledger.entries:
+        if entry.kind == EntryKind.STARTED:
+            started[entry.feature] = entry
         if entry.kind != EntryKind.VERIFIED or entry.seq not in recorded_by:
             continue
-        verified = _VerifiedEntry(project, repo, entry, recorded_by[entry.seq])
+        commit = recorded_by[entry.seq]
+        verified = _VerifiedEntry(project, repo, entry, commit, started.get(entry.feature))
         report.findings += _receipt_findings(verified, report)
         if newest[entry.feature] is entry:
             report.findings += _work_tree_findings(verified)
@@ -135,6 +142,9 @@ def _receipt_contradictions(verified: _VerifiedEntry, receipt: Receipt) -> Itera
     if (parameters.feature, parameters.phase) != (entry.feature, entry.phase):
         message = f"the receipt is about {parameters.feature} in phase {parameters.phase}"
         yield verified.finding("receipt-foreign", message)
+    if not _is_of_started(verified, receipt):
+        message = "the receipt is not of the attempt that its STARTED entry names"
+        yield verified.finding("receipt-foreign", message)
     trailer = verified.commit.trailers.get("Phases-Receipt")
     named = entry.match(entries.RECEIPT) or {}
     if trailer is not None and trailer != f"sha256:{named.get('sha256')}":
@@ -147,6 +157,18 @@ def _receipt_contradictions(verified: _VerifiedEntry, receipt: Receipt) -> Itera
     if receipt.dependency("git").get("gitTree") != verified.repo.tree(receipt.commit):
         message = f"the receipt names another tree than commit {receipt.commit[:12]} has"
         yield verified.finding("receipt-commit", message)
+
+
+def _is_of_started(verified: _VerifiedEntry, receipt: Receipt) -> bool:
+    """Return whether a receipt is of the attempt, commit and transaction that were started."""
+    if verified.started is None:
+        return False
+    attempt = (verified.started.match(entries.STARTED) or {}).get("attempt")
+    head = (verified.started.match(entries.HEAD) or {}).get("commit")
+    txn = (verified.started.match(entries.TRANSACTION) or {}).get("txn")
+    metadata = receipt.predicate.run_details.metadata
+    stated = (str(receipt.parameters.attempt), receipt.commit, metadata.invocation_id)
+    return stated == (attempt, head, txn)
 
 
 def _verdict_contradictions(
@@ -181,9 +203,11 @@ def _prediction_findings(
 
     # 2. The same numbers give the same scores.
     result = verified.read(f"{verified.results}/result.json")
-    measurements = {}
-    if result:
-        measurements = strict_json.loads(result).get("measurements", {})
+    try:
+        measurements = read_measurements(result) if result else {}
+    except strict_json.StrictJsonError as error:
+        yield verified.finding("result-changed", f"result.json is invalid: {error}")
+        return
     recomputed = [(item.id, str(item.outcome)) for item in score_all(feature, measurements)]
     stated = [(item.id, item.outcome) for item in verdict.predicate.predictions]
     if recomputed != stated:

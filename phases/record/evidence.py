@@ -9,11 +9,14 @@ says (state.py).
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from phases.base import durable
+from phases.base.paths import is_plain
+from phases.base.text import is_printable
 from phases.git.probe import blob_id
 from phases.git.record_history import (
     GitObject,
@@ -26,7 +29,7 @@ from phases.git.way_back import brought_way, untrailed_way
 from phases.record import entries
 from phases.record.decision_record import DecisionRecord, DecisionResult
 from phases.record.ledger import UNFINISHED, Entry, EntryKind, Ledger, Problem
-from phases.record.statement import DocumentError, find_descriptor
+from phases.record.statement import DocumentError, find_descriptor, is_commit_id
 
 APPROVALS = "prd/approvals"
 """The folder of the decision records."""
@@ -62,7 +65,7 @@ class Evidence:
     def ends_commit(self, number: int) -> bool:
         """Return whether a commit of the runner's ends with this entry, as with every outcome."""
         commit = self.commits.get(number)
-        return commit is not None and int(commit.trailers["Phases-Entry"]) == number
+        return commit is not None and commit.trailers["Phases-Entry"] == f"{number:04d}"
 
     @property
     def newest(self) -> RecordCommit | None:
@@ -150,14 +153,14 @@ def _recording_commits(history: Sequence[RecordCommit], ledger: Ledger) -> dict[
     A commit records the entries since the one before, and ends with the entry that it names.
     """
     # 1. The runner's commits, by the entry that each ends with.
+    named = {f"{entry.seq:04d}": entry for entry in ledger.entries}
     ends: dict[int, RecordCommit] = {}
     for commit in history:
-        number = commit.trailers.get("Phases-Entry", "")
-        if not number.isdecimal() or not 1 <= int(number) <= len(ledger.entries):
+        entry = named.get(commit.trailers.get("Phases-Entry", ""))
+        if entry is None or "progress.txt" not in commit.blobs:
             continue
-        head = ledger.entries[int(number) - 1].self_hash
-        if commit.trailers.get("Phases-Head") == head and "progress.txt" in commit.blobs:
-            ends.setdefault(int(number), commit)
+        if commit.trailers.get("Phases-Head") == entry.self_hash:
+            ends.setdefault(entry.seq, commit)
 
     # 2. Those whose progress.txt is the ledger up to that entry, to the byte.
     commits: dict[int, RecordCommit] = {}
@@ -259,12 +262,16 @@ class _DecisionCheck:
         names = []
         for item in named:
             names += [f"{item.base}^{{tree}}", f"{item.base}:{item.request}"]
-            names.append(f"{item.base}:progress.txt")
+            names += [f"{item.base}:progress.txt", f"HEAD:{item.path}"]
         objects = read_objects(self.root, names)
 
         # 3. Record against entry and history.
         decisions = {}
         for item in named:
+            problem = None if self.is_cut else self._head_problem(item, objects)
+            if problem:
+                problems.append(problem)
+                continue
             reasons = self._contradictions(item)
             if not self.is_cut:
                 reasons += self._base_problems(item, objects)
@@ -309,6 +316,19 @@ class _DecisionCheck:
             return problem("approval-invalid", f"it is not a decision record: {error}")
         return _Named(entry, path, record, commit, base, request)
 
+    def _head_problem(
+        self, named: _Named, objects: Mapping[str, GitObject | None]
+    ) -> Problem | None:
+        """Return that HEAD has another record by now: every clone would see that one."""
+        current = objects[f"HEAD:{named.path}"]
+        expected = named.commit.blobs[named.path]
+        if named.path in self.files or (current and current.id == expected):
+            return None
+        message = f"{named.path}: HEAD has not the record that the {named.entry.kind} entry names"
+        commit = named.commit.sha[:12]
+        hint = f"`git checkout {commit} -- {shlex.quote(named.path)}` brings it back; commit it"
+        return Problem("approval-missing", named.entry.seq, message, hint)
+
     def _contradictions(self, named: _Named) -> list[str]:
         """Return where a record and the entries that name it differ."""
         entry, decision = named.entry, named.record.predicate
@@ -351,7 +371,7 @@ class _DecisionCheck:
         tree, request = objects[f"{base}^{{tree}}"], objects[f"{base}:{named.request}"]
 
         # 1. The commit is before the one that recorded the decision.
-        parent = named.commit.parents[0]
+        parent = next(iter(named.commit.parents), "")
         if base != parent and not is_ancestor(self.root, base, parent):
             return [f"it names commit {base[:12]}, which is not before {named.commit.sha[:12]}"]
 
@@ -386,10 +406,12 @@ def decided_on(record: DecisionRecord) -> tuple[str, str]:
     requests = [item.name for item in record.subject if item not in (commit, progress)]
     if commit is None or progress is None or len(requests) != 1 or requests[0] is None:
         raise DocumentError("subject: expected commit, progress.txt and one request")
-    sha = (commit.digest or {}).get("gitCommit")
+    sha = (commit.digest or {}).get("gitCommit", "")
     entry = (progress.annotations or {}).get("entry")
-    if sha is None or not isinstance(entry, int):
+    if not is_commit_id(sha) or not isinstance(entry, int):
         raise DocumentError("subject: expected a gitCommit and the number of an entry")
+    if not is_plain(requests[0]) or not is_printable(requests[0]):
+        raise DocumentError("subject: expected a request inside the repository")
     return sha, requests[0]
 
 

@@ -10,13 +10,15 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from phases.record.statement import Document, ResourceDescriptor, Statement
+from phases.record.statement import Document, ResourceDescriptor, Statement, is_commit_id
 
 PROVENANCE = "https://slsa.dev/provenance/v1"
+LONGEST_NAME = 255
+"""Bytes that the name of one file may have; a longer one fails wherever it is opened."""
 BUILD_TYPE = "phases/feature-run/v1"
 
 
@@ -93,6 +95,16 @@ class Receipt(Statement):
     predicate_type: str = Field(PROVENANCE, pattern=f"^{PROVENANCE}$")
     predicate: Provenance
 
+    @model_validator(mode="after")
+    def _names_are_file_names(self) -> Self:
+        for name in self.digests:
+            parts = name.split("/")
+            if {"", ".", ".."} & set(parts) or "\0" in name:
+                raise ValueError(f"subject: {name!r} is no path of an output")
+            if max(len(part.encode()) for part in parts) > LONGEST_NAME:
+                raise ValueError(f"subject: {name[:40]}… has a part that no file can be called by")
+        return self
+
     @property
     def parameters(self) -> ExternalParameters:
         """Phase, feature, attempt and how it was run."""
@@ -108,7 +120,8 @@ class Receipt(Statement):
     @property
     def commit(self) -> str:
         """The commit that the run was started on; empty where the receipt names none."""
-        return self.dependency("git").get("gitCommit", "")
+        commit = self.dependency("git").get("gitCommit", "")
+        return commit if is_commit_id(commit) else ""
 
 
 def describe_host() -> dict[str, Any]:

@@ -9,6 +9,7 @@ claimed. The bytes of a file are what its digest is taken over.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
@@ -95,6 +96,11 @@ class Statement(Document):
             if item.name is not None and item.digest and "sha256" in item.digest:
                 digests[item.name] = item.digest["sha256"]
         return digests
+
+
+def is_commit_id(text: str) -> bool:
+    """Return whether a text is the full id of a commit, no other name that git might resolve."""
+    return re.fullmatch("[0-9a-f]{40,64}", text) is not None
 
 
 def file_subjects(digests: Mapping[str, str]) -> tuple[ResourceDescriptor, ...]:
