@@ -37,8 +37,9 @@ from phases.plan.schema import (
     Prediction,
 )
 from phases.record import entries
+from phases.record.decision_check import APPROVALS
 from phases.record.decision_record import DecisionRecord
-from phases.record.evidence import APPROVALS, Evidence
+from phases.record.evidence import Evidence
 from phases.record.ledger import EntryKind, Ledger, chain_problems, new_header, parse_ledger
 from phases.record.project import Snapshot
 from phases.record.receipt import BUILD_TYPE, PROVENANCE, Receipt

@@ -12,10 +12,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from phases.audit.commits import check_commits, check_genesis
-from phases.audit.decisions import check_approvals, check_phase_order
+from phases.audit.decisions import check_approvals
 from phases.audit.findings import Finding, Report, Severity, Uncovered
 from phases.audit.locks import check_plan_locks
 from phases.audit.receipts import check_receipts
+from phases.audit.requests import check_requests
 from phases.audit.unrecorded import check_unrecorded
 from phases.base import durable
 from phases.git.checks import clone_problems, read_repository_state
@@ -64,8 +65,8 @@ def audit(project: Project) -> Report:
     check_receipts(project, repo, report, ledger, recorded_by)
     check_plan_locks(project, repo, report, ledger, recorded_by)
     _check_named_files(repo, report, ledger, recorded_by)
+    check_requests(repo, report, snapshot)
     check_approvals(project, repo, report, snapshot)
-    check_phase_order(report, snapshot)
     check_unrecorded(project, repo, report, ledger)
     return report
 

@@ -14,7 +14,8 @@ from phases.base import durable
 from phases.base.paths import Paths
 from phases.git.repo import Repo
 from phases.record import entries
-from phases.record.evidence import APPROVALS, Evidence
+from phases.record.decision_check import APPROVALS
+from phases.record.evidence import Evidence
 from phases.record.ledger import Ledger, parse_ledger
 from phases.record.statement import ResourceDescriptor, sha256_descriptor
 

@@ -16,7 +16,7 @@ from phases.base import durable
 from phases.base.paths import Paths, is_plain
 from phases.base.text import is_printable, printable
 from phases.record import entries
-from phases.record.evidence import APPROVALS
+from phases.record.decision_check import APPROVALS
 from phases.record.ledger import OUTCOMES, Entry, EntryKind, Ledger
 from phases.record.state import FeatureState, PhaseState, PhaseStatus, State
 from phases.record.statement import DocumentError

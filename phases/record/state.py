@@ -25,7 +25,8 @@ from phases.record.steps import (
 
 if TYPE_CHECKING:
     # evidence.py reads decision records, whose format names states of features.
-    from phases.record.evidence import Evidence, ValidDecision
+    from phases.record.decision_check import ValidDecision
+from phases.record.evidence import Evidence
 
 
 class FeatureState(StrEnum):
@@ -166,7 +167,7 @@ def fold_state(plan: Plan, ledger_entries: Iterable[Entry], evidence: Evidence) 
 
     What no commit of the runner's recorded counts for nothing, and so does a decision without a
     valid record, or one that could not be made in the state that its phase had. Those that could
-    not are the state's `problems`.
+    not are the state's `problems`; so are entries that could not follow then, which do not count.
 
     Args:
         plan: the plan.
@@ -174,6 +175,7 @@ def fold_state(plan: Plan, ledger_entries: Iterable[Entry], evidence: Evidence) 
         evidence: what the history says of them.
     """
     phases = {phase.id: _pending_phase(phase) for phase in plan.phases}
+    running: set[tuple[int, str | None]] = set()
     problems = []
     for entry in ledger_entries:
         if entry.kind in (EntryKind.REPAIRED, EntryKind.RECOVERED):
@@ -182,21 +184,19 @@ def fold_state(plan: Plan, ledger_entries: Iterable[Entry], evidence: Evidence) 
                 phases[phase_id] = replace(phase, halted=None, request=None)
         if entry.phase is None or not _counts(entry, evidence):
             continue
-        if _is_lowered(entry, phases.values()):
-            message = "a lock before it asks for more than presence, or than this lock"
-            problems.append(Problem("approval-lowered", entry.seq, message))
-            continue
         # A phase that the plan has no more still says what its locks ask of an approval.
         phase = phases.get(entry.phase) or PhaseStatus(entry.phase, "", ())
-        if entry.kind == EntryKind.HALTED and not _may_halt(phase, entry):
-            message = "it halts a phase whose features are not what it says, or not done"
-            problems.append(Problem("halt-contradicts", entry.seq, message))
-            continue
-        reason = _decision_problem(phase, entry, evidence.decisions.get(entry.seq))
-        if reason:
-            problems.append(Problem("approval-invalid", entry.seq, reason))
+        problem = (
+            _lowering_problem(entry, phases.values())
+            or _order_problem(phase, phases.get(entry.phase - 1), entry, running)
+            or _halt_problem(phase, entry)
+            or _decision_problem(phase, entry, evidence.decisions.get(entry.seq))
+        )
+        if problem:
+            problems.append(problem)
             continue
         phases[entry.phase] = _fold_entry(phase, entry)
+        _fold_running(running, entry.phase, entry)
     return State(
         phases=tuple(phases[phase.id] for phase in plan.phases),
         problems=tuple(problems),
@@ -214,15 +214,19 @@ def _counts(entry: Entry, evidence: Evidence) -> bool:
     return True
 
 
-def _may_halt(phase: PhaseStatus, entry: Entry) -> bool:
-    """Return whether a phase is as its HALTED says: so many verified, so many waived, none else.
+def _halt_problem(phase: PhaseStatus, entry: Entry) -> Problem | None:
+    """Return why a phase is not as its HALTED says: so many verified, so many waived, none else.
 
     By the ledger alone: the plan may have gained or lost features since.
     """
-    if {feature.state for feature in phase.features} & _UNFINISHED:
-        return False
+    if entry.kind != EntryKind.HALTED:
+        return None
     line = entry.match(entries.FEATURES) or {"counts": ""}
-    return line["counts"] == done_counts(phase.done.values())
+    unfinished = {feature.state for feature in phase.features} & _UNFINISHED
+    if not unfinished and line["counts"] == done_counts(phase.done.values()):
+        return None
+    message = "it halts a phase whose features are not what it says, or not done"
+    return Problem("halt-contradicts", entry.seq, message)
 
 
 def done_counts(states: Collection[FeatureState]) -> str:
@@ -235,10 +239,58 @@ def done_counts(states: Collection[FeatureState]) -> str:
     return ", ".join(counts) or "none"
 
 
+def _order_problem(
+    phase: PhaseStatus,
+    previous: PhaseStatus | None,
+    entry: Entry,
+    running: Collection[tuple[int, str | None]],
+) -> Problem | None:
+    """Return why an entry of the runner's own could not follow then; None if it could.
+
+    Judged by the entries alone: a plan may have lost a feature, and have it again.
+    """
+    is_relock = entry.kind == EntryKind.LOCKED and entry.match(entries.RECORD)
+    if entry.kind not in _OPEN_KINDS or is_relock:
+        return None
+    if phase.id > 1 and not (previous and previous.approved):
+        message = f"phase {phase.id} was not open: phase {phase.id - 1} was not approved then"
+        return Problem("phase-unapproved", entry.seq, message)
+    message = ""
+    is_running = (phase.id, entry.feature) in running
+    if phase.approved:
+        message = f"phase {phase.id} was approved, its results are final"
+    elif entry.kind == EntryKind.HALTED and phase.halted is not None:
+        message = f"phase {phase.id} waited already (entry {phase.halted:04d})"
+    elif entry.kind == EntryKind.STARTED and is_running:
+        message = f"{entry.feature} was started already and had no outcome"
+    elif entry.kind in OUTCOMES and entry.feature and not is_running:
+        message = f"{entry.feature} was not started"
+    if not message:
+        return None
+    return Problem("entry-order", entry.seq, f"this {entry.kind} could not follow: {message}")
+
+
+def _fold_running(running: set[tuple[int, str | None]], phase: int, entry: Entry) -> None:
+    """Keep the features that were started and have no outcome yet, whatever the plan has."""
+    if entry.kind == EntryKind.STARTED:
+        running.add((phase, entry.feature))
+    elif entry.kind in (*OUTCOMES, EntryKind.INTERRUPTED):
+        running.discard((phase, entry.feature))
+    for fields in entry.match_all(entries.RESET):
+        running.discard((phase, fields["feature"]))
+
+
 def _decision_problem(
     phase: PhaseStatus, entry: Entry, decision: ValidDecision | None
-) -> str | None:
+) -> Problem | None:
     """Return why an entry is no decision that could be made then; None if it could, or is none."""
+    reason = _decision_reason(phase, entry, decision)
+    return Problem("approval-invalid", entry.seq, reason) if reason else None
+
+
+def _decision_reason(
+    phase: PhaseStatus, entry: Entry, decision: ValidDecision | None
+) -> str | None:
     if decision is None:
         # The runner itself may lock a phase anew until something was judged by the lock.
         if entry.kind == EntryKind.LOCKED and phase.lock is not None and phase.has_outcome:
@@ -268,16 +320,21 @@ def _waiver_problem(phase: PhaseStatus, entry: Entry) -> str | None:
     return None
 
 
-def _is_lowered(entry: Entry, phases: Collection[PhaseStatus]) -> bool:
-    """Return whether a decision or a lock falls short of what a lock before it asks.
+def _lowering_problem(entry: Entry, phases: Collection[PhaseStatus]) -> Problem | None:
+    """Return that a decision or a lock falls short of what a lock before it asks; else None.
 
     Presence is the only assurance that this version can make and check.
     """
     if entry.kind not in (*_DECISIONS, EntryKind.LOCKED):
-        return False
+        return None
     if entry.kind == EntryKind.LOCKED and entry.match(entries.RECORD) is None:
-        return not stated_rule(entry).covers(_judged_approval(phases))
-    return not _required_approval(phases).allows_presence
+        is_lowered = not stated_rule(entry).covers(_judged_approval(phases))
+    else:
+        is_lowered = not _required_approval(phases).allows_presence
+    if not is_lowered:
+        return None
+    message = "a lock before it asks for more than presence, or than this lock"
+    return Problem("approval-lowered", entry.seq, message)
 
 
 def _judged_approval(phases: Iterable[PhaseStatus]) -> ApprovalRule:
@@ -304,6 +361,14 @@ def _pending_phase(phase: Phase) -> PhaseStatus:
 _DECISIONS = (EntryKind.APPROVED, EntryKind.REJECTED, EntryKind.WAIVED)
 """Kinds that record a human decision; so does a LOCKED that names a record."""
 _UNFINISHED = {FeatureState.RUNNING, FeatureState.FAILED, FeatureState.ERRORED}
+_OPEN_KINDS = (
+    EntryKind.LOCKED,
+    EntryKind.STARTED,
+    *OUTCOMES,
+    EntryKind.HALTED,
+    EntryKind.WAIVED,
+)
+"""Kinds that only an open phase can have: a relock alone may come at any time."""
 _WAIVABLE = (FeatureState.FAILED, FeatureState.ERRORED, FeatureState.PENDING)
 
 BINDING_KINDS = (*OUTCOMES, EntryKind.HALTED, EntryKind.WAIVED)

@@ -16,7 +16,7 @@ from phases.judge.committed_gates import gate_digest
 from phases.plan.lock import runner_digest
 from phases.plan.schema import Feature, Plan, canonical_json
 from phases.record.committed_plan import plan_path
-from phases.record.evidence import APPROVALS
+from phases.record.decision_check import APPROVALS
 from phases.run.imports import (
     PROBE,
     module_packages,

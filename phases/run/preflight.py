@@ -19,7 +19,7 @@ from phases.git.repo import Repo
 from phases.git.tree import CommitTree, changed_files
 from phases.plan.lock import gate_scope
 from phases.plan.schema import Feature, Phase, Plan
-from phases.record.evidence import APPROVALS
+from phases.record.decision_check import APPROVALS
 from phases.run.committed_code import named_by_feature, require_complete
 from phases.run.imports import Interpreter, module_packages, offered_paths
 from phases.run.programs import named_paths, path_folders, resolve_programs

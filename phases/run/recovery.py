@@ -17,7 +17,7 @@ from phases.execution.worker import sweep_staging
 from phases.git.lock_files import clear_stale_locks
 from phases.record import entries
 from phases.record.completion import require_own, started_commit
-from phases.record.evidence import APPROVALS
+from phases.record.decision_check import APPROVALS
 from phases.record.ledger import Entry, EntryKind
 from phases.record.pending import has_pending_record
 from phases.record.reconcile import Reconciled

@@ -8,8 +8,9 @@ from typing import Self
 from phases.git.record_history import RecordCommit
 from phases.record import entries
 from phases.record.approval_rule import PRESENCE, ApprovalRule
+from phases.record.decision_check import ValidDecision
 from phases.record.entries import RecordedFile
-from phases.record.evidence import Evidence, ValidDecision
+from phases.record.evidence import Evidence
 from phases.record.ledger import Entry, EntryKind, Ledger, new_header, seal_entry
 from phases.record.state import FeatureState, done_counts
 

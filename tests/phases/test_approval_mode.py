@@ -221,6 +221,7 @@ def test_a_phase_is_not_locked_with_less_than_was_judged_i_29(signed: Quick) -> 
 
 
 PLAN = parse_plan(json.dumps(toy_plan(phases=2, features=1)).encode())
+SHORTENED = parse_plan(json.dumps(toy_plan(phases=1, features=1)).encode())
 
 
 def fold(story: Story) -> State:
@@ -277,11 +278,14 @@ def test_a_lock_that_was_replaced_before_anything_was_judged_binds_nothing() -> 
 
 
 def test_a_phase_that_left_the_plan_still_asks_for_signatures() -> None:
-    story = Story().lock(7, approval=SIGNED).add("STARTED", 7).add("FAILED", 7)
-    state = fold(approve(story.lock(1).attempt("TOY-001").halt()))
+    story = approve(Story().lock().attempt("TOY-001").halt())
+    story = story.lock(2, approval=SIGNED).attempt("TOY-002", "FAILED", phase=2)
+    story.records.add("ab" * 32)
+    story.decide("REJECTED", "ab" * 32)
+    state = fold_state(SHORTENED, story.ledger.entries, story.evidence)
     assert state.judged_approval == SIGNED
-    assert state.phase(1).lock is None
-    assert state.phase(1).state != PhaseState.APPROVED
+    assert lowered(state) == [story.ledger.entries[-1].seq]
+    assert state.phase(1).state == PhaseState.APPROVED
 
 
 #### the audit

@@ -210,6 +210,7 @@ def test_a_kill_before_the_ref_moved_and_another_pull(
 def test_what_does_not_check_out_is_not_taken_over(machines: Machines) -> None:
     first, second = machines
     decide(second, "approve", "1")
+    forge_entry(second, "STARTED", ["txn 00"], phase=2, feature="Q-002")
     forged = forge_entry(second, "VERIFIED", ["measured nothing"], phase=2, feature="Q-002")
     forge_commit(second, forged)
     push(second)

@@ -1,0 +1,290 @@
+"""Decisions: each entry that records one against its record, and both against the history.
+
+One commit of the runner's brought both. The record says what the entry says, and binds what its
+commit and the ledger held.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from phases.base import durable
+from phases.base.paths import is_plain
+from phases.base.text import is_printable
+from phases.git.probe import blob_id
+from phases.git.record_history import GitObject, RecordCommit, is_ancestor, read_objects
+from phases.git.way_back import brought_way
+from phases.record import entries
+from phases.record.decision_record import DecisionRecord, DecisionResult
+from phases.record.ledger import Entry, EntryKind, Ledger, Problem
+from phases.record.statement import DocumentError, find_descriptor, is_commit_id
+
+APPROVALS = "prd/approvals"
+"""The folder of the decision records."""
+DECISIONS = (EntryKind.APPROVED, EntryKind.REJECTED, EntryKind.WAIVED)
+"""Kinds of entries that must name a record; LOCKED names one only if it is a relock."""
+
+
+@dataclass(frozen=True)
+class ValidDecision:
+    """What a valid record is about."""
+
+    checkpoint: int
+    """Number of the last entry that its commit holds."""
+    request: str
+    """SHA-256 of the file that was decided on."""
+    lock: str | None = None
+    """SHA-256 of the plan lock that a relock agreed to."""
+
+
+@dataclass(frozen=True)
+class _Named:
+    """An entry that names a record, and that record."""
+
+    entry: Entry
+    path: str
+    record: DecisionRecord
+    commit: RecordCommit
+    """The commit that brought both."""
+    base: str
+    """The commit that was decided on."""
+    request: str
+    """Path of the file that was decided on."""
+
+
+@dataclass(frozen=True)
+class DecisionCheck:
+    """Checks the decisions of a ledger against their records and the history."""
+
+    root: Path
+    ledger: Ledger
+    commits: Mapping[int, RecordCommit]
+    files: Mapping[str, bytes]
+    """What is prepared and not in the work tree yet."""
+    is_cut: bool = False
+    """Whether commits are missing, so that only records and entries can be compared."""
+
+    def run(self, committed: Iterable[Entry]) -> tuple[dict[int, ValidDecision], list[Problem]]:
+        """Return the valid decisions among these entries, and why the others are not valid."""
+        # 1. Entry, file and commit.
+        problems: list[Problem] = []
+        named: list[_Named] = []
+        for entry in committed:
+            result = self._find(entry)
+            if isinstance(result, Problem):
+                problems.append(result)
+            elif result is not None:
+                named.append(result)
+
+        # 2. What only git can tell of them, in one call.
+        names = []
+        for item in named:
+            names += [f"{item.base}^{{tree}}", f"{item.base}:{item.request}"]
+            names += [f"{item.base}:progress.txt", f"HEAD:{item.path}"]
+        objects = read_objects(self.root, names)
+
+        # 3. Record against entry and history.
+        decisions = {}
+        for item in named:
+            problem = None if self.is_cut else self._head_problem(item, objects)
+            if problem:
+                problems.append(problem)
+                continue
+            reasons = self._contradictions(item)
+            if not self.is_cut:
+                reasons += self._base_problems(item, objects)
+            for reason in reasons:
+                problems.append(Problem("approval-invalid", item.entry.seq, reason))
+            if not reasons:
+                decisions[item.entry.seq] = _valid_decision(item)
+        return decisions, sorted(problems, key=lambda problem: problem.entry or 0)
+
+    def _find(self, entry: Entry) -> _Named | Problem | None:
+        """Return the record of a decision's entry, or why there is none; None for other entries."""
+        line = entry.match(entries.RECORD)
+        if line is not None:
+            return self._read(entry, line["path"], line["sha256"])
+        if entry.kind not in DECISIONS:
+            return None
+        message = f"this {entry.kind} entry names no record"
+        return Problem("approval-missing", entry.seq, message)
+
+    def _read(self, entry: Entry, path: str, sha256: str) -> _Named | Problem:
+        """Return the record that an entry names, or why there is none that could be valid."""
+
+        def problem(code: str, message: str, hint: str = "") -> Problem:
+            return Problem(code, entry.seq, f"{path}: {message}", hint)
+
+        # 1. One commit of the runner's brought the entry and the record.
+        commit = self.commits.get(entry.seq)
+        if commit is None:
+            message = f"no commit of the runner's holds the {entry.kind} entry that names it"
+            return problem("approval-missing", message)
+        if path not in commit.blobs and not self.is_cut:
+            message = f"commit {commit.sha[:12]} did not bring this record, its entry names it"
+            return problem("approval-missing", message)
+
+        # 2. These are its bytes, in that commit and in the work tree.
+        data = self.files.get(path, b"")
+        file = self.root / path
+        if not data and file.is_file():
+            data = file.read_bytes()
+        blob = blob_id([data], len(data), commit.sha)
+        if durable.sha256(data) != sha256 or commit.blobs.get(path, blob) != blob:
+            message = f"not the record that the {entry.kind} entry names (sha256 {sha256[:12]}…)"
+            way = brought_way(self.root, commit.sha, path)
+            hint = f"`{way}` restores it" if way else ""
+            return problem("approval-missing", message, hint)
+
+        # 3. It is a decision record about a commit.
+        try:
+            record = DecisionRecord.decode(data)
+            base, request = decided_on(record)
+        except DocumentError as error:
+            return problem("approval-invalid", f"it is not a decision record: {error}")
+        return _Named(entry, path, record, commit, base, request)
+
+    def _head_problem(
+        self, named: _Named, objects: Mapping[str, GitObject | None]
+    ) -> Problem | None:
+        """Return that HEAD has another record by now: every clone would see that one."""
+        current = objects[f"HEAD:{named.path}"]
+        expected = named.commit.blobs[named.path]
+        if named.path in self.files or (current and current.id == expected):
+            return None
+        message = f"{named.path}: HEAD has not the record that the {named.entry.kind} entry names"
+        commit = named.commit.sha[:12]
+        hint = f"`git checkout {commit} -- {shlex.quote(named.path)}` brings it back; commit it"
+        return Problem("approval-missing", named.entry.seq, message, hint)
+
+    def _contradictions(self, named: _Named) -> list[str]:
+        """Return where a record and the entries that name it differ."""
+        entry, decision = named.entry, named.record.predicate
+        problems = []
+
+        # 1. The same decision.
+        if decision.result.entry_kind != entry.kind:
+            problems.append(f"it says {decision.result.value!r}, its entry says {entry.kind}")
+        if entry.phase != decision.phase.id:
+            problems.append(f"it is about phase {decision.phase.id}, its entry about {entry.phase}")
+        expected_path = f"{APPROVALS}/phase-{decision.phase.id}.{decision.decision}.json"
+        if named.path != expected_path:
+            problems.append(f"its name: got {named.path}; expected {expected_path}")
+        reset = sorted(fields["feature"] for fields in entry.match_all(entries.RESET))
+        if reset != sorted(decision.reset):
+            problems.append(f"it resets {sorted(decision.reset)}, its entry resets {reset}")
+        problems += _lock_contradictions(named)
+
+        # 2. One record, one entry; a waiver has one for each feature.
+        naming = [other for other in self.ledger.entries if _names(other, named.path)]
+        if decision.result == DecisionResult.WAIVE:
+            waived = [other.feature for other in naming]
+            if waived != list(decision.waived):
+                problems.append(f"it waives {list(decision.waived)}, its entries waive {waived}")
+        elif len(naming) > 1:
+            numbers = ", ".join(f"{other.seq:04d}" for other in naming)
+            problems.append(f"entries {numbers} name it; expected one entry for one record")
+
+        # 3. The same ledger.
+        genesis = self.ledger.entries[0]
+        root = genesis.match(entries.ROOT) or {}
+        repository = decision.repository
+        if (repository.genesis, repository.root_commit) != (genesis.self_hash, root.get("commit")):
+            problems.append("it was made for another repository or another run")
+        return problems
+
+    def _base_problems(self, named: _Named, objects: Mapping[str, GitObject | None]) -> list[str]:
+        """Return where what a record binds differs from what its commit and the ledger hold."""
+        base, record = named.base, named.record
+        tree, request = objects[f"{base}^{{tree}}"], objects[f"{base}:{named.request}"]
+
+        # 1. The commit is before the one that recorded the decision.
+        parent = next(iter(named.commit.parents), "")
+        if base != parent and not is_ancestor(self.root, base, parent):
+            return [f"it names commit {base[:12]}, which is not before {named.commit.sha[:12]}"]
+
+        # 2. Its tree, its progress.txt and the file that was decided on.
+        problems = []
+        commit = find_descriptor(record.subject, "commit")
+        digest = (commit.digest if commit else None) or {}
+        if tree is None or digest.get("gitTree") != tree.id:
+            problems.append(f"it names another tree than commit {base[:12]} has")
+        expected = record.digests.get(named.request)
+        if request is None or durable.sha256(request.data) != expected:
+            problems.append(f"it names another {named.request} than commit {base[:12]} has")
+        if record.predicate.request.digest.sha256 != expected:
+            problems.append("it names two digests of what was decided on")
+
+        # 3. That progress.txt is the ledger as it was then; an approval is about a checkpoint.
+        progress = objects[f"{base}:progress.txt"]
+        then = _bound_ledger(record, self.ledger, named.entry.seq)
+        if then is None or progress is None or progress.data != then.data:
+            problems.append(f"it binds another progress.txt than commit {base[:12]} has")
+        elif record.predicate.result == DecisionResult.PASS:
+            checkpoint = self.commits.get(then.entries[-1].seq)
+            if checkpoint is None or checkpoint.sha != base:
+                problems.append(f"commit {base[:12]}, which it names, is not the checkpoint")
+        return problems
+
+
+def decided_on(record: DecisionRecord) -> tuple[str, str]:
+    """Return commit and path of the file that a record is about; DocumentError if it names none."""
+    commit = find_descriptor(record.subject, "commit")
+    progress = find_descriptor(record.subject, "progress.txt")
+    requests = [item.name for item in record.subject if item not in (commit, progress)]
+    if commit is None or progress is None or len(requests) != 1 or requests[0] is None:
+        raise DocumentError("subject: expected commit, progress.txt and one request")
+    sha = (commit.digest or {}).get("gitCommit", "")
+    entry = (progress.annotations or {}).get("entry")
+    if not is_commit_id(sha) or not isinstance(entry, int):
+        raise DocumentError("subject: expected a gitCommit and the number of an entry")
+    if not is_plain(requests[0]) or not is_printable(requests[0]):
+        raise DocumentError("subject: expected a request inside the repository")
+    return sha, requests[0]
+
+
+def _valid_decision(named: _Named) -> ValidDecision:
+    decision = named.record.predicate
+    progress = find_descriptor(named.record.subject, "progress.txt")
+    annotations = (progress.annotations if progress else None) or {}
+    return ValidDecision(
+        checkpoint=int(annotations["entry"]),
+        request=decision.request.digest.sha256,
+        lock=decision.lock.sha256 if decision.lock else None,
+    )
+
+
+def _lock_contradictions(named: _Named) -> list[str]:
+    """Return where a relock's record and its entry name different locks."""
+    lock = named.record.predicate.lock
+    if named.entry.kind != EntryKind.LOCKED:
+        return [] if lock is None else ["it names a lock, and its entry is no relock"]
+    expected = (named.entry.match(entries.LOCK) or {}).get("sha256")
+    if lock is None or lock.sha256 != expected:
+        return ["it names another lock than its entry"]
+    return []
+
+
+def _bound_ledger(record: DecisionRecord, ledger: Ledger, before: int) -> Ledger | None:
+    """Return the ledger as a record binds it; None where it never was so before an entry."""
+    progress = find_descriptor(record.subject, "progress.txt")
+    if progress is None:
+        return None
+    annotations = progress.annotations or {}
+    count = annotations.get("entry")
+    if not isinstance(count, int) or not 0 < count < before:
+        return None
+    then = Ledger(ledger.header, ledger.entries[:count])
+    expected = {"size": len(then.data), "head": then.head, "entry": count}
+    digest = (progress.digest or {}).get("sha256")
+    if annotations != expected or digest != durable.sha256(then.data):
+        return None
+    return then
+
+
+def _names(entry: Entry, path: str) -> bool:
+    line = entry.match(entries.RECORD)
+    return line is not None and line["path"] == path
