@@ -14,10 +14,13 @@ from phases.record.ledger import EntryKind, Ledger, Problem, parse_ledger
 from phases.record.reconcile import Reconciled
 
 
-def pulled_commit(ledger: Ledger) -> str | None:
-    """Return the commit up to which this or another machine last took entries over, or None."""
+def pulled_commit(ledger: Ledger, evidence: Evidence) -> str | None:
+    """Return the commit up to which this machine has just taken entries over, or None.
+
+    Its PULLED is in no commit of the runner's yet. One that is moves no ref, whatever it names.
+    """
     commit = None
-    for entry in ledger.entries:
+    for entry in ledger.entries[max(evidence.commits, default=0) :]:
         pulled = entry.match(entries.PULLED)
         if entry.kind == EntryKind.PULLED and pulled:
             commit = pulled["commit"]
@@ -63,9 +66,9 @@ def anchor_problems(
     if newest is None or log == newest.sha:
         return ()
     is_pending = newest.trailers.get("Phases-Txn") in pending
-    taken_over = {pulled_commit(reconciled.ledger)}
+    taken_over = {pulled_commit(reconciled.ledger, evidence)}
     if pulled:  # a run that was killed after PULLED, and was given up
-        taken_over.add(pulled_commit(parse_ledger(pulled.set_aside)))
+        taken_over.add(pulled_commit(parse_ledger(pulled.set_aside), Evidence()))
     if is_pending or newest.sha in taken_over:
         return ()
     actual = f"it names {log[:12]}" if log else "it does not exist"

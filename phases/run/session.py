@@ -167,8 +167,8 @@ class Session:
         A run that was killed after PULLED had not moved it yet.
         """
         newest = self.snapshot.evidence.newest
-        is_pulled = newest is not None and pulled_commit(self.snapshot.ledger) == newest.sha
-        if newest and is_pulled and self.repo.log_ref() != newest.sha:
+        pulled = pulled_commit(self.snapshot.ledger, self.snapshot.evidence)
+        if newest and newest.sha == pulled and self.repo.log_ref() != newest.sha:
             self.repo.move_log_ref(newest.sha)
 
     #### outcomes: entry, files and commit, recorded exactly once
