@@ -19,6 +19,7 @@ from phases.plan.schema import Phase
 from phases.record.completion import pending_errors
 from phases.record.pending import has_pending_record, raise_first, read_pending
 from phases.record.project import Project, load_verified, reconcile_project
+from phases.run.preflight import check_committed_folders
 
 
 def decide(
@@ -68,8 +69,9 @@ def _read_context(project: Project, repo: Repo, phase: Phase) -> DecisionContext
 
     Raises:
         IntegrityError: what is prepared is not this runner's, or cannot be completed.
-        EnvironmentFaultError: it is, and can.
+        EnvironmentFaultError: it is, and can; or git could not hold what a decision writes.
     """
+    check_committed_folders(repo, project.paths)
     pending = read_pending(project.paths)
     reconciled = reconcile_project(project, repo)
     raise_first(pending_errors(project, repo, reconciled.ledger, pending))

@@ -62,9 +62,12 @@ def check_committed_folders(repo: Repo, paths: Paths) -> None:
         for folder in (Path(name), *Path(name).parents[:-1]):
             path = paths.root / folder
             if path.is_symlink():
+                hint = f"replace {folder} by a folder of its own"
+                if path == paths.progress:
+                    hint = "`rm progress.txt`; the next run or decision writes it again"
                 raise EnvironmentFaultError(
-                    f"{folder} is a symbolic link; results must be in the repository itself",
-                    hint=f"replace {folder} by a folder of its own",
+                    f"{folder} is a symbolic link; the record must be in the repository itself",
+                    hint=hint,
                 )
             if (path / ".git").exists():
                 raise EnvironmentFaultError(
