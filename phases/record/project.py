@@ -7,6 +7,7 @@ from pathlib import Path
 
 from phases.base.paths import Paths
 from phases.errors import IntegrityError
+from phases.git.checks import clone_problems, read_repository_state
 from phases.git.probe import Probe, probe_repository
 from phases.git.repo import Repo
 from phases.git.way_back import ledger_way, rewound_way, set_aside_way
@@ -112,9 +113,10 @@ def _differences(project: Project, ledger: Ledger, journal: Ledger) -> tuple[Pro
     if committed is not None and not committed.begins(ledger.data):
         message = "progress.txt does not begin with HEAD's progress.txt"
         return (Problem("ledger-differs", None, message),)
-    if journal.entries == ledger.entries:
+    is_same_header = journal.header == ledger.header
+    if is_same_header and journal.entries == ledger.entries:
         return ()
-    if journal.entries[:count] == ledger.entries:
+    if is_same_header and journal.entries[:count] == ledger.entries:
         missing = len(journal.entries) - count
         message = f"progress.txt lacks its last {missing} entries, which the journal has"
         if not project.probe.is_rewound:
@@ -128,6 +130,7 @@ def load_verified(project: Project, repo: Repo) -> Snapshot:
 
     Raises:
         IntegrityError: naming the first thing that is invalid.
+        EnvironmentFaultError: the clone is shallow or partial, and lacks what the record needs.
     """
     project = replace(project, probe=probe_repository(project.root))  # HEAD may have moved
     if project.probe.is_rewound:
@@ -146,6 +149,9 @@ def load_verified(project: Project, repo: Repo) -> Snapshot:
         )
     snapshot = take_snapshot(project, reconciled)
     for problem in snapshot_problems(project, snapshot):
+        # What a shallow or partial clone lacks is no fault of the record.
+        for clone_problem in clone_problems(read_repository_state(project.root, sign=False)):
+            raise clone_problem
         entry = f"entry {problem.entry:04d}: " if problem.entry else ""
         hint = problem.hint or "python -m phases audit lists all of it"
         if not problem.hint and problem.code.startswith(("journal-", "ledger-")):
