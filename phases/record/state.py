@@ -26,7 +26,7 @@ from phases.record.steps import (
 if TYPE_CHECKING:
     # evidence.py reads decision records, whose format names states of features.
     from phases.record.decision_check import ValidDecision
-from phases.record.evidence import Evidence
+    from phases.record.evidence import Evidence
 
 
 class FeatureState(StrEnum):
