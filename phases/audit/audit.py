@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from phases.audit.commits import check_commits, check_genesis
-from phases.audit.decisions import check_approvals
+from phases.audit.decisions import check_approvals, check_pulled
 from phases.audit.findings import Finding, Report, Severity, Uncovered
 from phases.audit.locks import check_plan_locks
 from phases.audit.receipts import check_receipts
@@ -67,6 +67,7 @@ def audit(project: Project) -> Report:
     _check_named_files(repo, report, ledger, recorded_by)
     check_requests(repo, report, snapshot)
     check_approvals(project, repo, report, snapshot)
+    check_pulled(report, snapshot)
     check_unrecorded(project, repo, report, ledger)
     return report
 

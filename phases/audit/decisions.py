@@ -6,6 +6,7 @@ from phases.audit.findings import Finding, Report
 from phases.git.repo import Repo
 from phases.record import approvals, entries
 from phases.record.decision_check import APPROVALS
+from phases.record.ledger import EntryKind
 from phases.record.project import Project, Snapshot
 
 
@@ -36,3 +37,16 @@ def check_approvals(project: Project, repo: Repo, report: Report, snapshot: Snap
             )
         )
     report.checked["approvals"] = len(snapshot.evidence.decisions)
+
+
+def check_pulled(report: Report, snapshot: Snapshot) -> None:
+    """Check that each PULLED names the entries before it, and the commit that ends them."""
+    for entry in snapshot.ledger.entries:
+        if entry.kind != EntryKind.PULLED:
+            continue
+        line = entry.match(entries.PULLED) or {"first": "0", "last": "0", "commit": ""}
+        newest = snapshot.evidence.newest_before(entry.seq)
+        is_range = 1 <= int(line["first"]) <= int(line["last"]) == entry.seq - 1
+        if not is_range or newest is None or newest.sha != line["commit"]:
+            message = "this PULLED entry does not name the entries before it and their last commit"
+            report.findings.append(Finding("pulled-contradicts", message, entry.seq))

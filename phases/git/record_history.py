@@ -119,3 +119,18 @@ def read_objects(root: Path, names: Iterable[str]) -> dict[str, GitObject | None
 def is_ancestor(root: Path, older: str, newer: str) -> bool:
     """Return whether `older` is `newer` or an ancestor of it; False if it does not exist."""
     return run_git(root, "merge-base", "--is-ancestor", older, newer).returncode == 0
+
+
+def is_fetched(root: Path, common_dir: Path, commit: str) -> bool:
+    """Return whether a commit came from another repository.
+
+    It did if a remote-tracking branch has it, or what was fetched last.
+    """
+    options = ("for-each-ref", "--count=1", f"--contains={commit}", "refs/remotes")
+    if run_git(root, *options).stdout:
+        return True
+    try:
+        lines = (common_dir / "FETCH_HEAD").read_text("utf-8", "replace").splitlines()
+    except FileNotFoundError:
+        return False
+    return any(is_ancestor(root, commit, line.partition("\t")[0]) for line in lines)

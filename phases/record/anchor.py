@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from phases.git.probe import LOG_REF, Probe
+from phases.git.record_history import RecordCommit
 from phases.record import entries
 from phases.record.evidence import Evidence
 from phases.record.ledger import EntryKind, Ledger, Problem, parse_ledger
-from phases.record.reconcile import Reconciled
+from phases.record.reconcile import Pulled, Reconciled
 
 
 def pulled_commit(ledger: Ledger, evidence: Evidence) -> str | None:
@@ -27,8 +28,40 @@ def pulled_commit(ledger: Ledger, evidence: Evidence) -> str | None:
     return commit
 
 
+def _unfetched_problem(pulled: Pulled, commit: str) -> Problem:
+    message = (
+        f"HEAD has entries from {pulled.first:04d} on that this machine did not record, and commit "
+        f"{commit[:12]} was fetched from no other repository"
+    )
+    hint = "`git fetch` from where it was recorded, then type the command again"
+    return Problem("journal-lacks-commit", pulled.first, message, hint)
+
+
+def _reference_problem(
+    newest: str, log: str | None, pulled: Pulled | None, recorded: Collection[str]
+) -> Problem:
+    """Return why the ref is not at the runner's newest commit; `recorded`: all of its commits."""
+    actual = f"it names {log[:12]}" if log else "it does not exist"
+    message = f"{LOG_REF} is not the runner's newest commit {newest[:12]}: {actual}"
+    if pulled and log and log in recorded:
+        message = (
+            f"the journal lacks entries from {pulled.first:04d} on, which the runner recorded here "
+            f"in commit {log[:12]}"
+        )
+        return Problem("journal-lacks-commit", pulled.first, message)
+    hint = f"`git update-ref {LOG_REF} {newest}`"
+    if log is None:
+        return Problem("log-ref-missing", None, message, hint)
+    return Problem("log-ref-moved", None, message, hint)
+
+
 def anchor_problems(
-    probe: Probe, reconciled: Reconciled, evidence: Evidence, pending: Collection[str]
+    probe: Probe,
+    reconciled: Reconciled,
+    evidence: Evidence,
+    pending: Collection[str],
+    *,
+    is_fetched: bool,
 ) -> tuple[Problem, ...]:
     """Return what is wrong with journal and ref: at most one problem.
 
@@ -37,6 +70,7 @@ def anchor_problems(
         reconciled: progress.txt, journal and HEAD, compared.
         evidence: what the history says of the ledger.
         pending: transactions that a killed run had prepared; the next run moves the ref for them.
+        is_fetched: whether the runner's newest commit came from another repository.
     """
     log, pulled = probe.log, reconciled.pulled
     # 1. A ref without a journal.
@@ -62,24 +96,23 @@ def anchor_problems(
         return (Problem("ledger-rewritten", None, f"HEAD lacks entries; {has_them}"),)
 
     # 3. The ref is at the newest commit whose entries the journal has, or the next run moves it.
-    newest = evidence.newest_before(pulled.first) if pulled else evidence.newest
-    if newest is None or log == newest.sha:
-        return ()
-    is_pending = newest.trailers.get("Phases-Txn") in pending
+    known = evidence.newest_before(pulled.first) if pulled else newest
+    if known and log != known.sha and not _is_moved_next(known, reconciled, evidence, pending):
+        recorded = {commit.sha for commit in evidence.commits.values()}
+        return (_reference_problem(known.sha, log, pulled, recorded),)
+
+    # 4. What the journal lacks came from another machine.
+    if pulled and newest and not is_fetched:
+        return (_unfetched_problem(pulled, newest.sha),)
+    return ()
+
+
+def _is_moved_next(
+    newest: RecordCommit, reconciled: Reconciled, evidence: Evidence, pending: Collection[str]
+) -> bool:
+    """Return whether the next run moves the ref to this commit: a killed run was about to."""
     taken_over = {pulled_commit(reconciled.ledger, evidence)}
-    if pulled:  # a run that was killed after PULLED, and was given up
-        taken_over.add(pulled_commit(parse_ledger(pulled.set_aside), Evidence()))
-    if is_pending or newest.sha in taken_over:
-        return ()
-    actual = f"it names {log[:12]}" if log else "it does not exist"
-    message = f"{LOG_REF} is not the runner's newest commit {newest.sha[:12]}: {actual}"
-    if pulled and log in {commit.sha for commit in evidence.commits.values()}:
-        message = (
-            f"the journal lacks entries from {pulled.first:04d} on, which the runner recorded here "
-            f"in commit {log[:12]}"
-        )
-        return (Problem("journal-lacks-commit", pulled.first, message),)
-    hint = f"`git update-ref {LOG_REF} {newest.sha}`"
-    if log is None:
-        return (Problem("log-ref-missing", None, message, hint),)
-    return (Problem("log-ref-moved", None, message, hint),)
+    if reconciled.pulled:  # a run that was killed after PULLED, and was given up
+        set_aside = parse_ledger(reconciled.pulled.set_aside)
+        taken_over.add(pulled_commit(set_aside, Evidence()))
+    return newest.trailers.get("Phases-Txn") in pending or newest.sha in taken_over

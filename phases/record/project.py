@@ -9,6 +9,7 @@ from phases.base.paths import Paths
 from phases.errors import IntegrityError
 from phases.git.checks import clone_problems, read_repository_state
 from phases.git.probe import Probe, probe_repository
+from phases.git.record_history import is_fetched
 from phases.git.repo import Repo
 from phases.git.way_back import ledger_way, rewound_way, set_aside_way
 from phases.plan.load import load_plan
@@ -171,8 +172,12 @@ def snapshot_problems(project: Project, snapshot: Snapshot) -> tuple[Problem, ..
 
 def find_anchor_problems(project: Project, snapshot: Snapshot) -> tuple[Problem, ...]:
     """Return what is wrong with the journal and `refs/phases/log` of this machine."""
+    probe, evidence = project.probe, snapshot.evidence
+    fetched = True
+    if snapshot.reconciled.pulled and evidence.newest:
+        fetched = is_fetched(project.root, probe.common_dir, evidence.newest.sha)
     pending = {path.name for path in project.paths.pending.glob("*")}
-    return anchor_problems(project.probe, snapshot.reconciled, snapshot.evidence, pending)
+    return anchor_problems(probe, snapshot.reconciled, evidence, pending, is_fetched=fetched)
 
 
 def reconcile_project(project: Project, repo: Repo) -> Reconciled:

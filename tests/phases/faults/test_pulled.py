@@ -363,3 +363,40 @@ def test_entries_that_come_during_the_exit_gates_stop_the_run(tmp_path: Path) ->
     first.run("run", "--next")
     assert "reset: Q-001" in first.progress
     assert_whole(first)
+
+
+def test_a_commit_that_was_made_here_is_no_pull(waiting: Quick, tmp_path: Path) -> None:
+    """A whole forged record passes the audit; on the machine that has the journal it stays out."""
+    # 1. Another copy of the repository approves; its commit is applied here as a patch is.
+    (tmp_path / "other").mkdir()
+    other = waiting.copy(tmp_path / "other" / "quick")
+    decide(other, "approve", "1")
+    patch = other.git("format-patch", "-1", "--stdout", "--binary")
+    (tmp_path / "patch").write_text(patch + "\n")
+    waiting.git("am", "-q", "--committer-date-is-author-date", str(tmp_path / "patch"))
+    assert "journal-lacks-commit" in audit_codes(waiting)
+    refused = waiting.call("run", "--next", code=3)
+    assert "was fetched from no other repository" in refused.stderr
+    assert waiting.status()["phases"][0]["state"] == "approved"
+
+    # 2. The control: the same commit, fetched.
+    waiting.git("reset", "-q", "--hard", "HEAD~1")
+    waiting.git("pull", "-q", "--ff-only", str(other.root), "main")
+    waiting.assert_audit_is_clean()
+    waiting.call("run", "--next")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "entries 0001 to 9999 were recorded elsewhere, up to commit {commit}",
+        "entries 0003 to 0002 were recorded elsewhere, up to commit {commit}",
+        "entries 0001 to 0005 were recorded elsewhere, up to commit " + "ab" * 20,
+        "reason none",
+    ],
+)
+def test_a_forged_pulled_is_a_finding(waiting: Quick, line: str) -> None:
+    commit = waiting.git("rev-parse", "HEAD")
+    entry = forge_entry(waiting, "PULLED", [line.format(commit=commit)], phase=None)
+    forge_commit(waiting, entry)
+    assert "pulled-contradicts" in audit_codes(waiting)
