@@ -143,7 +143,7 @@ def test_a_halt_of_features_that_did_not_run_cannot_be_approved(approved: Quick)
     path = "results/phase-2/request.json"
     approved.write(path, json.dumps(document))
     forge(approved, "HALTED", file_line(approved, "request", path), phase=2)
-    assert audit_codes(approved) == {"halt-contradicts", "request-contradicts"}
+    assert {"halt-contradicts", "request-contradicts"} <= audit_codes(approved)
     code, screen = decide(approved, "approve", "2")
     assert code == 3, screen
     assert "type exactly" not in screen
