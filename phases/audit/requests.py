@@ -12,8 +12,9 @@ from phases.record.committed_plan import committed_plan
 from phases.record.ledger import Entry, EntryKind
 from phases.record.project import Snapshot
 from phases.record.review_request import Review, ReviewRequest
-from phases.record.state import FeatureState, FeatureStatus, fold_state
+from phases.record.state import FeatureStatus, fold_state
 from phases.record.statement import DocumentError, is_commit_id
+from phases.record.states import FeatureState
 from phases.record.verdict import PhaseVerdict, VerdictResult
 
 

@@ -21,7 +21,7 @@ from phases.record.decision_record import DecisionResult
 from phases.record.ledger import EntryKind, Ledger
 from phases.record.project import Project, load_unverified
 from phases.record.receipt import Receipt
-from phases.record.state import FeatureState, PhaseState
+from phases.record.states import FeatureState, PhaseState
 from phases.run.plan_locks import committed_lock, lock_changes, lock_of
 from phases.run.preflight import runner_code
 

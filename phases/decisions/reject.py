@@ -15,7 +15,7 @@ from phases.decisions.proposal import (
 from phases.errors import UsageError
 from phases.record.decision_record import DecisionResult
 from phases.record.project import Project
-from phases.record.state import PhaseState
+from phases.record.states import PhaseState
 
 
 def reject(

@@ -16,7 +16,7 @@ from phases.plan.lock import gate_scope
 from phases.plan.schema import Feature, Plan
 from phases.record.decision_record import DecisionResult
 from phases.record.project import Project
-from phases.record.state import PhaseState
+from phases.record.states import PhaseState
 from phases.run.plan_locks import committed_lock, lock_changes, lock_diff
 from phases.run.preflight import check_work_tree
 

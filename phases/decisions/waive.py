@@ -23,7 +23,8 @@ from phases.record import entries
 from phases.record.decision_record import DecisionResult
 from phases.record.ledger import OUTCOMES, Ledger
 from phases.record.project import Project
-from phases.record.state import FeatureState, FeatureStatus, PhaseState, State, next_step
+from phases.record.state import FeatureStatus, State, next_step
+from phases.record.states import FeatureState, PhaseState
 from phases.run.plan_locks import require_lock_unchanged
 from phases.run.preflight import check_work_tree
 

@@ -19,8 +19,9 @@ from phases.errors import EnvironmentFaultError, IntegrityError
 from phases.git.tree import Layout, Tree
 from phases.plan.schema import CACHE_PREFIX, Input, Plan
 from phases.record.receipt import Receipt
-from phases.record.state import FeatureState, FeatureStatus, State
+from phases.record.state import FeatureStatus, State
 from phases.record.statement import DocumentError
+from phases.record.states import FeatureState
 
 RECEIPT = "receipt.json"
 

@@ -43,7 +43,7 @@ from phases.judge.measurement_coverage import (
 from phases.judge.measurements import Change, alter_result
 from phases.plan.schema import Exemption
 from phases.record.result import RESULT
-from phases.record.state import FeatureState
+from phases.record.states import FeatureState
 
 Progress = Callable[[int, int, str], None]
 """Gets runs done, runs in all, and what was just done; called in the thread of the caller."""

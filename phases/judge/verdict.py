@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from phases.judge.measurement_coverage import MeasurementCoverage
 from phases.judge.mutation import Judgement
 from phases.record.entries import GateSummary
-from phases.record.state import FeatureState
 from phases.record.statement import ResourceDescriptor, file_subjects
+from phases.record.states import FeatureState
 from phases.record.verdict import (
     CoverageReport,
     ExemptionReport,

@@ -18,8 +18,9 @@ from phases.base.text import is_printable, printable
 from phases.record import entries
 from phases.record.decision_check import APPROVALS
 from phases.record.ledger import OUTCOMES, Entry, EntryKind, Ledger
-from phases.record.state import FeatureState, PhaseState, PhaseStatus, State
+from phases.record.state import PhaseStatus, State
 from phases.record.statement import DocumentError
+from phases.record.states import FeatureState, PhaseState
 from phases.record.transaction import Transaction, subject_trailers
 from phases.record.verdict import AttemptRecord
 

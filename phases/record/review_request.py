@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from phases.record.state import FeatureState
 from phases.record.statement import Document, ResourceDescriptor, Statement
+from phases.record.states import FeatureState
 
 REQUEST_TYPE = "phases/review-request/v1"
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
-from typing import TYPE_CHECKING
 
 from phases.plan.schema import Phase, Plan
 from phases.record import entries
 from phases.record.approval_rule import PRESENCE, ApprovalRule, stated_rule
+from phases.record.decision_check import ValidDecision
+from phases.record.evidence import Evidence
 from phases.record.ledger import OUTCOMES, Entry, EntryKind, Problem
 from phases.record.overrides import Override, override_of
+from phases.record.states import FeatureState, PhaseState
 from phases.record.steps import (
     AttemptsSpent,
     AwaitApproval,
@@ -22,32 +23,6 @@ from phases.record.steps import (
     Step,
     Stuck,
 )
-
-if TYPE_CHECKING:
-    # evidence.py reads decision records, whose format names states of features.
-    from phases.record.decision_check import ValidDecision
-    from phases.record.evidence import Evidence
-
-
-class FeatureState(StrEnum):
-    """What a feature is."""
-
-    PENDING = "pending"
-    RUNNING = "running"
-    VERIFIED = "verified"
-    FAILED = "failed"
-    ERRORED = "errored"
-    WAIVED = "waived"
-
-
-class PhaseState(StrEnum):
-    """What a phase is."""
-
-    PENDING = "pending"
-    RUNNING = "running"
-    FAILED = "failed"
-    AWAITING_APPROVAL = "awaiting_approval"
-    APPROVED = "approved"
 
 
 @dataclass(frozen=True)

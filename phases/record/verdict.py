@@ -11,8 +11,8 @@ from enum import StrEnum
 from pydantic import Field
 
 from phases.record.receipt import Receipt
-from phases.record.state import FeatureState
 from phases.record.statement import Document, ResourceDescriptor, Statement
+from phases.record.states import FeatureState
 
 TEST_RESULT = "https://in-toto.io/attestation/test-result/v0.1"
 GATE_EXTENSION = "phases/gate/v1"

@@ -21,7 +21,7 @@ from phases.git.tree import CommitTree, Layout
 from phases.judge.gate import Judgement
 from phases.plan.schema import Feature, Phase
 from phases.record.project import Project
-from phases.record.state import FeatureState
+from phases.record.states import FeatureState
 from phases.run.committed_code import (
     code_of_copy,
     feature_code,

@@ -25,8 +25,9 @@ from phases.record.review_request import (
     ReviewRequest,
     Sha256,
 )
-from phases.record.state import FeatureState, PhaseStatus, done_counts
+from phases.record.state import PhaseStatus, done_counts
 from phases.record.statement import file_subjects
+from phases.record.states import FeatureState
 from phases.record.transaction import new_txn
 from phases.record.verdict import PhaseVerdict, Verdict
 from phases.run.workspace import Workspace

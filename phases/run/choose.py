@@ -10,7 +10,8 @@ from phases.plan.schema import Feature, Phase, Plan
 from phases.record.approvals import unrecorded_files
 from phases.record.pending import has_pending_record
 from phases.record.project import Project, Snapshot, load_unverified, snapshot_problems
-from phases.record.state import FeatureState, PhaseState, State, is_spent, next_step
+from phases.record.state import State, is_spent, next_step
+from phases.record.states import FeatureState, PhaseState
 from phases.record.steps import (
     AttemptsSpent,
     AwaitApproval,

@@ -32,8 +32,8 @@ from phases.record.receipt import (
     list_packages,
 )
 from phases.record.result import RESULT, ReportedMeasurements, reported_measurements
-from phases.record.state import FeatureState
 from phases.record.statement import ResourceDescriptor, file_subjects
+from phases.record.states import FeatureState
 from phases.record.transaction import subject_trailers
 from phases.record.verdict import AttemptRecord, ScoredPrediction, Verdict
 from phases.run.attempt import AttemptResult, AttemptSpec

@@ -21,7 +21,8 @@ from phases.record.decision_check import APPROVALS
 from phases.record.ledger import Entry, EntryKind
 from phases.record.pending import has_pending_record
 from phases.record.reconcile import Reconciled
-from phases.record.state import FeatureState, State
+from phases.record.state import State
+from phases.record.states import FeatureState
 from phases.record.transaction import Transaction
 from phases.run.preflight import check_repository
 from phases.run.session import Session

@@ -8,7 +8,7 @@ from typing import Any
 from phases.judge.gate import Judgement
 from phases.judge.verdict import failed_checks, gate_summary
 from phases.record.entries import reason_lines
-from phases.record.state import FeatureState, PhaseState
+from phases.record.states import FeatureState, PhaseState
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,8 @@ from phases.errors import EnvironmentFaultError, InterruptedRunError
 from phases.git.tree import CommitTree
 from phases.plan.schema import Phase, Plan
 from phases.record.project import Project
-from phases.record.state import FeatureState, next_step
+from phases.record.state import next_step
+from phases.record.states import FeatureState
 from phases.record.steps import Blocked, Done, RunExit, RunFeature, Step
 from phases.record.transaction import new_txn
 from phases.run.attempt import prepare_attempt, run_attempt

@@ -11,7 +11,8 @@ from phases.git.repo import Repo
 from phases.git.tree import CommitTree
 from phases.record.project import Project, load_verified
 from phases.record.receipt import Receipt
-from phases.record.state import FeatureState, FeatureStatus, State
+from phases.record.state import FeatureStatus, State
+from phases.record.states import FeatureState
 from phases.run.plan_locks import require_plan
 from phases.run.results import FeatureResult, count_checks, judgement_lines
 from phases.run.workspace import open_workspace

@@ -15,8 +15,9 @@ from phases.record.ledger import EntryKind
 from phases.record.project import Project, Snapshot, load_unverified
 from phases.record.receipt import Receipt
 from phases.record.result import RESULT, ReportedMeasurements, reported_measurements
-from phases.record.state import FeatureState, FeatureStatus, PhaseStatus
+from phases.record.state import FeatureStatus, PhaseStatus
 from phases.record.statement import DocumentError
+from phases.record.states import FeatureState
 from phases.record.verdict import ScoredPrediction, Verdict
 from phases.views.stale import NOTHING_STALE, Stale, find_stale
 from phases.views.status import (

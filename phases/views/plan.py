@@ -13,7 +13,8 @@ from typing import Any
 from phases.plan.schema import Plan
 from phases.plan.weak_gates import WeakGate, find_weak_gates
 from phases.record.project import Snapshot
-from phases.record.state import FeatureState, FeatureStatus, next_step
+from phases.record.state import FeatureStatus, next_step
+from phases.record.states import FeatureState
 from phases.record.steps import AttemptsSpent, AwaitApproval, Blocked, Done, Step
 from phases.views.stale import NOTHING_STALE, Stale
 from phases.views.status import next_action, next_lines

@@ -19,7 +19,8 @@ from phases.plan.lock import gate_scope
 from phases.plan.schema import Feature, Plan
 from phases.record.ledger import EntryKind
 from phases.record.project import Project, Snapshot
-from phases.record.state import FeatureState, FeatureStatus
+from phases.record.state import FeatureStatus
+from phases.record.states import FeatureState
 
 SHOWN_FILES = 3
 _ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")

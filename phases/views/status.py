@@ -15,7 +15,8 @@ from phases.record import entries
 from phases.record.overrides import Override
 from phases.record.pending import read_pending
 from phases.record.project import Project, Snapshot, rewound_error, snapshot_problems
-from phases.record.state import FeatureState, FeatureStatus, PhaseState, PhaseStatus, next_step
+from phases.record.state import FeatureStatus, PhaseStatus, next_step
+from phases.record.states import FeatureState, PhaseState
 from phases.record.steps import (
     AttemptsSpent,
     AwaitApproval,

@@ -10,7 +10,8 @@ from phases.plan.schema import Feature, Phase, Plan
 from phases.record import entries
 from phases.record.ledger import OUTCOMES, EntryKind
 from phases.record.project import Snapshot
-from phases.record.state import FeatureState, FeatureStatus, PhaseState, PhaseStatus, next_step
+from phases.record.state import FeatureStatus, PhaseStatus, next_step
+from phases.record.states import FeatureState, PhaseState
 from phases.record.steps import (
     AttemptsSpent,
     AwaitApproval,

@@ -12,7 +12,8 @@ from phases.record.decision_check import ValidDecision
 from phases.record.entries import RecordedFile
 from phases.record.evidence import Evidence
 from phases.record.ledger import Entry, EntryKind, Ledger, new_header, seal_entry
-from phases.record.state import FeatureState, done_counts
+from phases.record.state import done_counts
+from phases.record.states import FeatureState
 
 DIGEST = "ab" * 32
 TIME = "2026-11-23T10:12:31Z"

@@ -28,7 +28,8 @@ from phases.record.approval_rule import ApprovalRule
 from phases.record.ledger import EntryKind, Ledger, new_header, seal_entry
 from phases.record.project import Snapshot, load_verified, open_project
 from phases.record.reconcile import Reconciled
-from phases.record.state import PhaseState, PhaseStatus, State, fold_state
+from phases.record.state import PhaseStatus, State, fold_state
+from phases.record.states import PhaseState
 from phases.run.plan_locks import require_lock_unchanged
 
 SIGNERS = "prd/allowed_signers"

@@ -17,8 +17,8 @@ from phases.judge.gate import judge_phase, run_entry_gate
 from phases.judge.gate_run import GateKind, GateSpec
 from phases.judge.verdict import verdict_of
 from phases.plan.schema import Exemption
-from phases.record.state import FeatureState
 from phases.record.statement import ResourceDescriptor
+from phases.record.states import FeatureState
 from phases.record.verdict import Verdict
 
 INTEGRITY = """

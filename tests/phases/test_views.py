@@ -19,7 +19,8 @@ from phases.record.ledger import new_header, parse_ledger
 from phases.record.project import Snapshot
 from phases.record.reconcile import Reconciled
 from phases.record.result import reported_measurements
-from phases.record.state import FeatureState, PhaseState, fold_state
+from phases.record.state import fold_state
+from phases.record.states import FeatureState, PhaseState
 from phases.record.verdict import ScoredPrediction
 from phases.views.checkpoint import StoredFeature, VerdictDetails, checkpoint_text
 from phases.views.log import log_json, log_raw, log_text, select_entries

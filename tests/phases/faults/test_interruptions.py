@@ -17,7 +17,8 @@ from terminal_user import at_terminal
 from toy import toy_plan
 
 from phases.plan.load import parse_plan
-from phases.record.state import FeatureState, fold_state
+from phases.record.state import fold_state
+from phases.record.states import FeatureState
 
 PLAN = parse_plan(json.dumps(toy_plan(features=1)).encode())
 

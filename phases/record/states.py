@@ -1,0 +1,26 @@
+"""What a feature and a phase can be, each in one word."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class FeatureState(StrEnum):
+    """What a feature is."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    VERIFIED = "verified"
+    FAILED = "failed"
+    ERRORED = "errored"
+    WAIVED = "waived"
+
+
+class PhaseState(StrEnum):
+    """What a phase is."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    FAILED = "failed"
+    AWAITING_APPROVAL = "awaiting_approval"
+    APPROVED = "approved"
