@@ -237,8 +237,9 @@ def test_a_git_process_of_our_repository_owns_what_worktrees_share_i_60(
         for lock in ("HEAD.lock", "packed-refs.lock", "refs/heads/main.lock"):
             assert killed.is_refused(lock)
         # A worktree has an index of its own, and the lock of one is no lock of the other.
-        assert killed.is_refused(INDEX) == (start != "tree")
-        assert killed.is_refused(INDEX, folder=killed.tree) == (start == "tree")
+        own, other = (killed.tree, killed.root) if start == "tree" else (killed.root, killed.tree)
+        assert killed.is_refused(INDEX, folder=own)
+        assert killed.is_cleared(INDEX, folder=other)
 
 
 @pytest.mark.parametrize(
