@@ -19,6 +19,7 @@ from phases.git.way_parts import (
     begin_anew,
     free_folder,
     fresh_clone,
+    git_lines,
     keep_branch,
     kept_aside,
     with_clean_files,
@@ -157,11 +158,11 @@ def ledger_way(root: Path, code: str, results: str) -> str:
         )
 
     # 3. The text in HEAD is not what the runner committed.
-    head = next(iter(_lines(root, "rev-parse", "--verify", "--quiet", "HEAD")), "")
-    log = next(iter(_lines(root, "rev-parse", "--verify", "--quiet", LOG_REF)), "")
+    head = next(iter(git_lines(root, "rev-parse", "--verify", "--quiet", "HEAD")), "")
+    log = next(iter(git_lines(root, "rev-parse", "--verify", "--quiet", LOG_REF)), "")
     if not log:  # a clone
         recorded = ("rev-list", "--max-count=1", f"--grep={TRAILER}", "HEAD")
-        log = next(iter(_lines(root, *recorded)), "")
+        log = next(iter(git_lines(root, *recorded)), "")
     history = RecordHistory(root, head, log, (PROGRESS, "prd/approvals", results))
     if log and history.difference(log, head, PROGRESS):
         return way_of_changed_copies(history)
@@ -172,7 +173,7 @@ def ledger_way(root: Path, code: str, results: str) -> str:
         )
 
     # 4. Only the work tree's text differs.
-    if _lines(root, "ls-tree", "HEAD", "--", PROGRESS):
+    if git_lines(root, "ls-tree", "HEAD", "--", PROGRESS):
         return (
             "`git cat-file blob HEAD:progress.txt > progress.txt` throws away what was changed in "
             "progress.txt; the next run restores its newest entries from the journal"
@@ -183,13 +184,9 @@ def ledger_way(root: Path, code: str, results: str) -> str:
     )
 
 
-def _lines(root: Path, *arguments: str) -> list[str]:
-    return run_git(root, *arguments).stdout.splitlines()
-
-
 def untrailed_way(root: Path, commit: str) -> str:
     """Return the command that takes back a commit of the runner's that lost its trailers."""
-    history = RecordHistory(root, _lines(root, "rev-parse", "HEAD")[0], commit, ())
+    history = RecordHistory(root, git_lines(root, "rev-parse", "HEAD")[0], commit, ())
     reset = f"git reset --soft {commit[:12]}~1"
     if history.head == commit:
         return reset
@@ -201,7 +198,7 @@ def brought_way(root: Path, commit: str, path: str) -> str | None:
 
     None if HEAD and the work tree have all of it.
     """
-    history = RecordHistory(root, _lines(root, "rev-parse", "HEAD")[0], commit, ())
+    history = RecordHistory(root, git_lines(root, "rev-parse", "HEAD")[0], commit, ())
     folder = path.rpartition("/")[0]
     brought = history.difference(f"{commit}~1", commit, folder)
     changed = brought & history.difference(commit, history.head, folder)
@@ -218,7 +215,7 @@ def brought_way(root: Path, commit: str, path: str) -> str | None:
 def set_aside_way(root: Path, path: str) -> str:
     """Return the command that moves a file beside the repository, and out of HEAD."""
     command = f"mv {shlex.quote(path)} {free_folder(root, path.rpartition('/')[2])}"
-    committed = next(iter(_lines(root, "rev-parse", "--verify", "--quiet", f"HEAD:{path}")), "")
+    committed = next(iter(git_lines(root, "rev-parse", "--verify", "--quiet", f"HEAD:{path}")), "")
     data = (root / path).read_bytes()
     if committed == blob_id([data], len(data), committed):
         command += f" && git commit -qm 'Set a file aside' -- {shlex.quote(path)}"
@@ -233,8 +230,8 @@ def reviewed_way(root: Path, checkpoint: str, paths: Sequence[str]) -> str:
         checkpoint: the commit that was to be reviewed.
         paths: the files that differ from it.
     """
-    history = RecordHistory(root, _lines(root, "rev-parse", "HEAD")[0], checkpoint, ())
-    added = [path for path in paths if not _lines(root, "ls-tree", checkpoint, "--", path)]
+    history = RecordHistory(root, git_lines(root, "rev-parse", "HEAD")[0], checkpoint, ())
+    added = [path for path in paths if not git_lines(root, "ls-tree", checkpoint, "--", path)]
     committed = history.difference(checkpoint, history.head)
     restored = [path for path in paths if path not in added and path in committed]
     missing = {path.rpartition("/")[0] for path in paths if not (root / path).parent.is_dir()}

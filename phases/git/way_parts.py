@@ -18,6 +18,11 @@ MAX_NAMED_FILES = 5
 """More files than these are stashed without naming each."""
 
 
+def git_lines(root: Path, *arguments: str) -> list[str]:
+    """Return the lines that a git command prints; none where it fails."""
+    return run_git(root, *arguments).stdout.splitlines()
+
+
 @dataclass(frozen=True)
 class RecordHistory:
     """Where the history and the runner's record are."""
@@ -35,7 +40,7 @@ class RecordHistory:
 
     def lines(self, *arguments: str) -> list[str]:
         """Return the lines that a git command prints; none where it fails."""
-        return run_git(self.root, *arguments).stdout.splitlines()
+        return git_lines(self.root, *arguments)
 
     def difference(self, one: str, other: str, *paths: str) -> set[str]:
         """Return the paths that differ between two commits."""
@@ -95,9 +100,7 @@ def fresh_clone(root: Path) -> str:
     A clone has no journal: it goes on from what is committed.
     """
     target = free_folder(root, "clone")
-    steps = [f"git clone -q . {target}"]
-    if (root / ".git").is_dir():
-        steps.append(f"cp .git/config {target}/.git/config")
+    steps = _clone_steps(root, target)
     if (root / ".phases/artifacts").is_dir():
         steps += [f"mkdir {target}/.phases", f"cp -r .phases/artifacts {target}/.phases/"]
     return " && ".join([*steps, f"cd {target}"])
@@ -106,9 +109,7 @@ def fresh_clone(root: Path) -> str:
 def begin_anew(root: Path, record: Sequence[str]) -> str:
     """Return the command that makes a clone beside the repository whose history has no record."""
     target = free_folder(root, "anew")
-    steps = [f"git clone -q . {target}"]
-    if (root / ".git").is_dir():
-        steps.append(f"cp .git/config {target}/.git/config")
+    steps = _clone_steps(root, target)
     remove = f"git rm -rq --cached --ignore-unmatch -- {shlex.join(record)}"
     steps += [
         f"cd {target}",
@@ -116,6 +117,14 @@ def begin_anew(root: Path, record: Sequence[str]) -> str:
         f"{shlex.quote(remove)}",
     ]
     return " && ".join(steps)
+
+
+def _clone_steps(root: Path, target: str) -> list[str]:
+    """Return the commands that clone the repository to a folder, with its settings."""
+    steps = [f"git clone -q . {target}"]
+    if (root / ".git").is_dir():
+        steps.append(f"cp .git/config {target}/.git/config")
+    return steps
 
 
 def free_folder(root: Path, suffix: str) -> str:

@@ -10,8 +10,8 @@ from phases.git.repo import Repo
 from phases.record import entries
 from phases.record.committed_plan import committed_plan
 from phases.record.evidence import weigh_evidence, weigh_prepared
-from phases.record.foreign import DECISIONS, Claim, foreign_reasons
-from phases.record.ledger import EntryKind, Ledger, chain_problems
+from phases.record.foreign import Claim, foreign_reasons
+from phases.record.ledger import LOCKS_AND_DECISIONS, EntryKind, Ledger, chain_problems
 from phases.record.pending import TXN, Pending, foreign_error, raise_first, read_pending
 from phases.record.project import Project
 from phases.record.state import fold_state
@@ -123,7 +123,7 @@ def _reasons(project: Project, repo: Repo, before: Ledger, transaction: Transact
         published=_published(repo, before, transaction),
     )
     reasons = foreign_reasons(claim)
-    if not reasons and claim.last.kind in DECISIONS:
+    if not reasons and claim.last.kind in LOCKS_AND_DECISIONS:
         reasons = _decision_reasons(project, repo, after, transaction)
 
     # 3. Nothing on the way to its files leads elsewhere.

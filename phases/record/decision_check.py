@@ -19,13 +19,11 @@ from phases.git.record_history import GitObject, RecordCommit, is_ancestor, read
 from phases.git.way_back import brought_way
 from phases.record import entries
 from phases.record.decision_record import DecisionRecord, DecisionResult
-from phases.record.ledger import Entry, EntryKind, Ledger, Problem
+from phases.record.ledger import DECISIONS, Entry, EntryKind, Ledger, Problem
 from phases.record.statement import DocumentError, find_descriptor, is_commit_id
 
 APPROVALS = "prd/approvals"
 """The folder of the decision records."""
-DECISIONS = (EntryKind.APPROVED, EntryKind.REJECTED, EntryKind.WAIVED)
-"""Kinds of entries that must name a record; LOCKED names one only if it is a relock."""
 
 
 @dataclass(frozen=True)

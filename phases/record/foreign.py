@@ -17,14 +17,13 @@ from phases.base.paths import Paths, is_plain
 from phases.base.text import is_printable, printable
 from phases.record import entries
 from phases.record.decision_check import APPROVALS
-from phases.record.ledger import OUTCOMES, Entry, EntryKind, Ledger
+from phases.record.ledger import LOCKS_AND_DECISIONS, OUTCOMES, Entry, EntryKind, Ledger
 from phases.record.state import PhaseStatus, State
 from phases.record.statement import DocumentError
 from phases.record.states import FeatureState, PhaseState
 from phases.record.transaction import Transaction, subject_trailers
 from phases.record.verdict import AttemptRecord
 
-DECISIONS = (EntryKind.APPROVED, EntryKind.REJECTED, EntryKind.WAIVED, EntryKind.LOCKED)
 _LOCK_NAME = re.compile(r"(?P<results>.+)/phase-\d+/lock\.json")
 
 
@@ -45,7 +44,7 @@ class Claim:
     def own_entries(self) -> tuple[Entry, ...]:
         """Its entries, but for the PULLED by which a decision first takes entries over."""
         own = self.transaction.entries
-        if own[0].kind == EntryKind.PULLED and own[-1].kind in DECISIONS:
+        if own[0].kind == EntryKind.PULLED and own[-1].kind in LOCKS_AND_DECISIONS:
             return own[1:]
         return own
 
@@ -140,7 +139,7 @@ def _subject_reasons(claim: Claim) -> list[str]:
         return [f"the plan has no phase {claim.phase}"]
     if claim.last.kind in (EntryKind.HALTED, EntryKind.FAILED) and not claim.last.feature:
         return _exit_reasons(claim, claim.status)
-    if claim.last.kind in DECISIONS:
+    if claim.last.kind in LOCKS_AND_DECISIONS:
         return _decision_reasons(claim, claim.status)
     return [f"{claim.last.kind} is no outcome and no decision"]
 
@@ -254,7 +253,7 @@ def _own_files(claim: Claim) -> set[str]:
         own.update(claim.published)
     elif kind in OUTCOMES and feature:
         own.add(f"{claim.results}/{feature}/attempts/{_attempt(claim)}.json")
-    elif kind in DECISIONS:
+    elif kind in LOCKS_AND_DECISIONS:
         own.update(_record_paths(claim))
     else:
         for line_format, name in ((entries.VERDICT, "verdict"), (entries.REQUEST, "request")):

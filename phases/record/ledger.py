@@ -51,6 +51,10 @@ class EntryKind(StrEnum):
 
 OUTCOMES = (EntryKind.VERIFIED, EntryKind.FAILED, EntryKind.ERRORED)
 """What an attempt ends in; an interruption is no outcome."""
+DECISIONS = (EntryKind.APPROVED, EntryKind.REJECTED, EntryKind.WAIVED)
+"""Kinds of entries that must name a decision record."""
+LOCKS_AND_DECISIONS = (*DECISIONS, EntryKind.LOCKED)
+"""Kinds of entries that can name a decision record; LOCKED names one only if it is a relock."""
 UNFINISHED = (
     EntryKind.GENESIS,
     EntryKind.LOCKED,

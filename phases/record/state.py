@@ -10,7 +10,14 @@ from phases.record import entries
 from phases.record.approval_rule import PRESENCE, ApprovalRule, stated_rule
 from phases.record.decision_check import ValidDecision
 from phases.record.evidence import Evidence
-from phases.record.ledger import OUTCOMES, Entry, EntryKind, Problem
+from phases.record.ledger import (
+    DECISIONS,
+    LOCKS_AND_DECISIONS,
+    OUTCOMES,
+    Entry,
+    EntryKind,
+    Problem,
+)
 from phases.record.overrides import Override, override_of
 from phases.record.states import FeatureState, PhaseState
 from phases.record.steps import (
@@ -187,7 +194,7 @@ def _counts(entry: Entry, evidence: Evidence) -> bool:
     """Return whether the history has what an entry needs: its commit, or its record."""
     if entry.kind in (*OUTCOMES, EntryKind.HALTED):
         return evidence.ends_commit(entry.seq)
-    if entry.kind in _DECISIONS or entry.match(entries.RECORD):
+    if entry.kind in DECISIONS or entry.match(entries.RECORD):
         return entry.seq in evidence.decisions
     return True
 
@@ -303,7 +310,7 @@ def _lowering_problem(entry: Entry, phases: Collection[PhaseStatus]) -> Problem 
 
     Presence is the only assurance that this version can make and check.
     """
-    if entry.kind not in (*_DECISIONS, EntryKind.LOCKED):
+    if entry.kind not in LOCKS_AND_DECISIONS:
         return None
     if entry.kind == EntryKind.LOCKED and entry.match(entries.RECORD) is None:
         is_lowered = not stated_rule(entry).covers(_judged_approval(phases))
@@ -336,8 +343,6 @@ def _pending_phase(phase: Phase) -> PhaseStatus:
     return PhaseStatus(phase.id, phase.name, tuple(features))
 
 
-_DECISIONS = (EntryKind.APPROVED, EntryKind.REJECTED, EntryKind.WAIVED)
-"""Kinds that record a human decision; so does a LOCKED that names a record."""
 _UNFINISHED = {FeatureState.RUNNING, FeatureState.FAILED, FeatureState.ERRORED}
 _OPEN_KINDS = (
     EntryKind.LOCKED,
