@@ -20,7 +20,12 @@ from phases.git.way_back import brought_way
 from phases.record import entries
 from phases.record.decision_record import DecisionRecord, DecisionResult
 from phases.record.ledger import DECISIONS, Entry, EntryKind, Ledger, Problem
-from phases.record.statement import DocumentError, find_descriptor, is_commit_id
+from phases.record.statement import (
+    DocumentError,
+    ResourceDescriptor,
+    find_descriptor,
+    is_commit_id,
+)
 
 APPROVALS = "prd/approvals"
 """The folder of the decision records."""
@@ -39,18 +44,30 @@ class ValidDecision:
 
 
 @dataclass(frozen=True)
+class _Subject:
+    """What a record says was decided on."""
+
+    commit: str
+    tree: str | None
+    """The tree that it says the commit has."""
+    request: str
+    """Path of the file that was decided on."""
+    entries: int
+    """How many entries the ledger had."""
+    progress: ResourceDescriptor
+    """progress.txt with those entries."""
+
+
+@dataclass(frozen=True)
 class _Named:
     """An entry that names a record, and that record."""
 
     entry: Entry
     path: str
     record: DecisionRecord
+    subject: _Subject
     commit: RecordCommit
     """The commit that brought both."""
-    base: str
-    """The commit that was decided on."""
-    request: str
-    """Path of the file that was decided on."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +97,9 @@ class DecisionCheck:
         # 2. What only git can tell of them, in one call.
         names = []
         for item in named:
-            names += [f"{item.base}^{{tree}}", f"{item.base}:{item.request}"]
-            names += [f"{item.base}:progress.txt", f"HEAD:{item.path}"]
+            base, request = item.subject.commit, item.subject.request
+            names += [f"{base}^{{tree}}", f"{base}:{request}"]
+            names += [f"{base}:progress.txt", f"HEAD:{item.path}"]
         objects = read_objects(self.root, names)
 
         # 3. Record against entry and history.
@@ -140,10 +158,10 @@ class DecisionCheck:
         # 3. It is a decision record about a commit.
         try:
             record = DecisionRecord.decode(data)
-            base, request = decided_on(record)
+            subject = _decided_on(record)
         except DocumentError as error:
             return problem("approval-invalid", f"it is not a decision record: {error}")
-        return _Named(entry, path, record, commit, base, request)
+        return _Named(entry, path, record, subject, commit)
 
     def _head_problem(
         self, named: _Named, objects: Mapping[str, GitObject | None]
@@ -196,8 +214,9 @@ class DecisionCheck:
 
     def _base_problems(self, named: _Named, objects: Mapping[str, GitObject | None]) -> list[str]:
         """Return where what a record binds differs from what its commit and the ledger hold."""
-        base, record = named.base, named.record
-        tree, request = objects[f"{base}^{{tree}}"], objects[f"{base}:{named.request}"]
+        record, subject = named.record, named.subject
+        base = subject.commit
+        tree, request = objects[f"{base}^{{tree}}"], objects[f"{base}:{subject.request}"]
 
         # 1. The commit is before the one that recorded the decision.
         parent = next(iter(named.commit.parents), "")
@@ -206,19 +225,17 @@ class DecisionCheck:
 
         # 2. Its tree, its progress.txt and the file that was decided on.
         problems = []
-        commit = find_descriptor(record.subject, "commit")
-        digest = (commit.digest if commit else None) or {}
-        if tree is None or digest.get("gitTree") != tree.id:
+        if tree is None or tree.id != subject.tree:
             problems.append(f"it names another tree than commit {base[:12]} has")
-        expected = record.digests.get(named.request)
+        expected = record.digests.get(subject.request)
         if request is None or durable.sha256(request.data) != expected:
-            problems.append(f"it names another {named.request} than commit {base[:12]} has")
+            problems.append(f"it names another {subject.request} than commit {base[:12]} has")
         if record.predicate.request.digest.sha256 != expected:
             problems.append("it names two digests of what was decided on")
 
         # 3. That progress.txt is the ledger as it was then; an approval is about a checkpoint.
         progress = objects[f"{base}:progress.txt"]
-        then = _bound_ledger(record, self.ledger, named.entry.seq)
+        then = _bound_ledger(named, self.ledger)
         if then is None or progress is None or progress.data != then.data:
             problems.append(f"it binds another progress.txt than commit {base[:12]} has")
         elif record.predicate.result == DecisionResult.PASS:
@@ -228,28 +245,27 @@ class DecisionCheck:
         return problems
 
 
-def decided_on(record: DecisionRecord) -> tuple[str, str]:
-    """Return commit and path of the file that a record is about; DocumentError if it names none."""
+def _decided_on(record: DecisionRecord) -> _Subject:
+    """Return what a record is about; DocumentError if it does not say."""
     commit = find_descriptor(record.subject, "commit")
     progress = find_descriptor(record.subject, "progress.txt")
     requests = [item.name for item in record.subject if item not in (commit, progress)]
     if commit is None or progress is None or len(requests) != 1 or requests[0] is None:
         raise DocumentError("subject: expected commit, progress.txt and one request")
-    sha = (commit.digest or {}).get("gitCommit", "")
-    entry = (progress.annotations or {}).get("entry")
-    if not is_commit_id(sha) or not isinstance(entry, int):
+    digest = commit.digest or {}
+    sha = digest.get("gitCommit", "")
+    count = (progress.annotations or {}).get("entry")
+    if not is_commit_id(sha) or not isinstance(count, int):
         raise DocumentError("subject: expected a gitCommit and the number of an entry")
     if not is_plain(requests[0]) or not is_printable(requests[0]):
         raise DocumentError("subject: expected a request inside the repository")
-    return sha, requests[0]
+    return _Subject(sha, digest.get("gitTree"), requests[0], count, progress)
 
 
 def _valid_decision(named: _Named) -> ValidDecision:
     decision = named.record.predicate
-    progress = find_descriptor(named.record.subject, "progress.txt")
-    annotations = (progress.annotations if progress else None) or {}
     return ValidDecision(
-        checkpoint=int(annotations["entry"]),
+        checkpoint=named.subject.entries,
         request=decision.request.digest.sha256,
         lock=decision.lock.sha256 if decision.lock else None,
     )
@@ -266,19 +282,15 @@ def _lock_contradictions(named: _Named) -> list[str]:
     return []
 
 
-def _bound_ledger(record: DecisionRecord, ledger: Ledger, before: int) -> Ledger | None:
-    """Return the ledger as a record binds it; None where it never was so before an entry."""
-    progress = find_descriptor(record.subject, "progress.txt")
-    if progress is None:
-        return None
-    annotations = progress.annotations or {}
-    count = annotations.get("entry")
-    if not isinstance(count, int) or not 0 < count < before:
+def _bound_ledger(named: _Named, ledger: Ledger) -> Ledger | None:
+    """Return the ledger as a record binds it; None where it never was so before its entry."""
+    count, progress = named.subject.entries, named.subject.progress
+    if not 0 < count < named.entry.seq:
         return None
     then = Ledger(ledger.header, ledger.entries[:count])
     expected = {"size": len(then.data), "head": then.head, "entry": count}
     digest = (progress.digest or {}).get("sha256")
-    if annotations != expected or digest != durable.sha256(then.data):
+    if progress.annotations != expected or digest != durable.sha256(then.data):
         return None
     return then
 

@@ -20,7 +20,7 @@ from phases.record.decision_check import APPROVALS
 from phases.record.ledger import LOCKS_AND_DECISIONS, OUTCOMES, Entry, EntryKind, Ledger
 from phases.record.state import PhaseStatus, State
 from phases.record.statement import DocumentError
-from phases.record.states import FeatureState, PhaseState
+from phases.record.states import UNFINISHED_STATES, FeatureState, PhaseState
 from phases.record.transaction import Transaction, subject_trailers
 from phases.record.verdict import AttemptRecord
 
@@ -173,9 +173,8 @@ def _exit_reasons(claim: Claim, status: PhaseStatus) -> list[str]:
     reason = _not_open_reason(claim, status)
     if reason:
         return [reason]
-    unfinished = (FeatureState.RUNNING, FeatureState.FAILED, FeatureState.ERRORED)
     for feature in status.features:
-        if feature.state in unfinished:
+        if feature.state in UNFINISHED_STATES:
             return [f"{feature.id} of phase {status.id} is {feature.state}"]
     return []
 

@@ -19,7 +19,7 @@ from phases.record.ledger import (
     Problem,
 )
 from phases.record.overrides import Override, override_of
-from phases.record.states import FeatureState, PhaseState
+from phases.record.states import UNFINISHED_STATES, FeatureState, PhaseState
 from phases.record.steps import (
     AttemptsSpent,
     AwaitApproval,
@@ -117,8 +117,7 @@ class State:
 
     phases: tuple[PhaseStatus, ...]
     problems: tuple[Problem, ...] = ()
-    """Decisions and locks that could not be made when their entries say they were; they do not
-    count."""
+    """Entries that could not be made when the ledger says they were; they do not count."""
     judged_approval: ApprovalRule = PRESENCE
     """What the locks of all phases ask of an approval under which something was judged."""
     approval: ApprovalRule = PRESENCE
@@ -207,7 +206,7 @@ def _halt_problem(phase: PhaseStatus, entry: Entry) -> Problem | None:
     if entry.kind != EntryKind.HALTED:
         return None
     line = entry.match(entries.FEATURES) or {"counts": ""}
-    unfinished = {feature.state for feature in phase.features} & _UNFINISHED
+    unfinished = [feature for feature in phase.features if feature.state in UNFINISHED_STATES]
     if not unfinished and line["counts"] == done_counts(phase.done.values()):
         return None
     message = "it halts a phase whose features are not what it says, or not done"
@@ -343,7 +342,6 @@ def _pending_phase(phase: Phase) -> PhaseStatus:
     return PhaseStatus(phase.id, phase.name, tuple(features))
 
 
-_UNFINISHED = {FeatureState.RUNNING, FeatureState.FAILED, FeatureState.ERRORED}
 _OPEN_KINDS = (
     EntryKind.LOCKED,
     EntryKind.STARTED,

@@ -16,6 +16,10 @@ class FeatureState(StrEnum):
     WAIVED = "waived"
 
 
+UNFINISHED_STATES = (FeatureState.RUNNING, FeatureState.FAILED, FeatureState.ERRORED)
+"""A feature was started, and is neither verified nor waived: its phase cannot halt."""
+
+
 class PhaseState(StrEnum):
     """What a phase is."""
 

@@ -235,11 +235,7 @@ class Session:
         ledger, messages = completion.complete_pending(
             self.project, self.repo, self.snapshot.ledger
         )
-        completed = ledger.entries[len(self.snapshot.ledger.entries) :]
         self._take(ledger, is_committed=bool(messages))
-        if any(entry.kind == EntryKind.PULLED for entry in completed):
-            reconciled = replace(self.snapshot.reconciled, pulled=None, has_journal=True)
-            self.snapshot = replace(self.snapshot, reconciled=reconciled)
         return messages
 
     #### how they are written
@@ -266,8 +262,6 @@ class Session:
         keep_set_aside(self.project.paths, pulled)
         self._append(EntryKind.PULLED, pulled.lines(commit))
         failpoint("pulled")
-        reconciled = replace(self.snapshot.reconciled, pulled=None, has_journal=True)
-        self.snapshot = replace(self.snapshot, reconciled=reconciled)
         self.anchor_pulled()
         self.view.message(f"took over entries {pulled.first:04d} to {pulled.last:04d}")
 
@@ -314,5 +308,8 @@ class Session:
         if is_committed:
             evidence = weigh_evidence(self.project.root, ledger, len(ledger.data))
         reconciled = replace(self.snapshot.reconciled, ledger=ledger)
+        added = ledger.entries[len(self.snapshot.ledger.entries) :]
+        if any(entry.kind == EntryKind.PULLED for entry in added):
+            reconciled = replace(reconciled, pulled=None, has_journal=True)
         state = fold_state(self.plan, ledger.entries, evidence)
         self.snapshot = Snapshot(reconciled, state, evidence)
