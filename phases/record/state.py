@@ -76,7 +76,7 @@ class PhaseStatus:
     judged_approval: ApprovalRule = PRESENCE
     """What the locks ask under which something was judged; no rejection forgets them."""
     request: str | None = None
-    """SHA-256 of the review request that waits for an answer."""
+    """SHA-256 of the review request that waits for an answer, or that was approved."""
     halted: int | None = None
     """Number of the HALTED entry that waits for an answer."""
     has_outcome: bool = False
