@@ -234,21 +234,24 @@ def _order_problem(
     Judged by the entries alone: a plan may have lost a feature, and have it again.
     """
     is_relock = entry.kind == EntryKind.LOCKED and entry.match(entries.RECORD)
-    if entry.kind not in _OPEN_KINDS or is_relock:
+    is_running = (phase.id, entry.feature) in running
+    ends_attempt = entry.feature and entry.kind in (*OUTCOMES, EntryKind.INTERRUPTED)
+    message = ""
+    if ends_attempt and not is_running:
+        message = f"{entry.feature} was not started"
+    elif entry.kind not in _OPEN_KINDS or is_relock:
         return None
-    if phase.id > 1 and not (previous and previous.approved):
+    elif phase.id > 1 and not (previous and previous.approved):
         message = f"phase {phase.id} was not open: phase {phase.id - 1} was not approved then"
         return Problem("phase-unapproved", entry.seq, message)
-    message = ""
-    is_running = (phase.id, entry.feature) in running
-    if phase.approved:
+    elif phase.approved:
         message = f"phase {phase.id} was approved, its results are final"
-    elif entry.kind == EntryKind.HALTED and phase.halted is not None:
-        message = f"phase {phase.id} waited already (entry {phase.halted:04d})"
+    elif phase.halted is not None and entry.kind != EntryKind.LOCKED:
+        message = f"phase {phase.id} waited for its approval (entry {phase.halted:04d})"
     elif entry.kind == EntryKind.STARTED and is_running:
         message = f"{entry.feature} was started already and had no outcome"
-    elif entry.kind in OUTCOMES and entry.feature and not is_running:
-        message = f"{entry.feature} was not started"
+    elif entry.kind == EntryKind.STARTED and entry.feature in phase.done:
+        message = f"{entry.feature} was {phase.done[entry.feature]}, and nobody had reset it"
     if not message:
         return None
     return Problem("entry-order", entry.seq, f"this {entry.kind} could not follow: {message}")
@@ -296,8 +299,6 @@ def _decision_reason(
 
 
 def _waiver_problem(phase: PhaseStatus, entry: Entry) -> str | None:
-    if phase.halted is not None or phase.approved:
-        return "the phase was not open"
     for feature in phase.features:
         if feature.id == entry.feature and feature.state not in _WAIVABLE:
             return f"{feature.id} was {feature.state}"
@@ -395,9 +396,8 @@ def _fold_feature_entry(phase: PhaseStatus, entry: Entry) -> PhaseStatus:
         is_meant = feature.id == entry.feature
         features.append(_fold_feature(feature, entry) if is_meant else feature)
     phase = replace(phase, features=tuple(features))
-    # An outcome voids a request that waits: what was reviewed is no longer what there is.
     if entry.feature and entry.kind in (*OUTCOMES, EntryKind.STARTED, EntryKind.WAIVED):
-        phase = replace(phase, halted=None, request=None, exit_failed=False)
+        phase = replace(phase, exit_failed=False)
     return phase
 
 

@@ -54,7 +54,12 @@ def approved(_approved: Quick, tmp_path: Path) -> Quick:
 
 
 def forge(
-    quick: Quick, kind: str, *lines: str, phase: int = 1, feature: str | None = None, **files: str
+    quick: Quick,
+    kind: str,
+    *lines: str,
+    phase: int | None = 1,
+    feature: str | None = None,
+    **files: str,
 ) -> None:
     """Commit an entry as the runner would, and leave journal and ref as they are."""
     journal = quick.root / ".git/phases/journal"
@@ -106,10 +111,28 @@ def test_no_phase_begins_before_the_one_before_it_is_approved(halted: Quick) -> 
     assert halted.status()["phases"][1]["state"] == "pending"
 
 
-def test_a_phase_that_waits_does_not_halt_once_more(halted: Quick) -> None:
-    request = file_line(halted, "request", "results/phase-1/request.json")
-    forge(halted, "HALTED", request)
+@pytest.mark.parametrize("kind", ["HALTED", "FAILED"])
+def test_nothing_follows_a_checkpoint_that_waits_but_a_decision(halted: Quick, kind: str) -> None:
+    path = "results/phase-1/request.json"
+    forge(halted, kind, "features: 1 verified", file_line(halted, "request", path))
     assert_seen_everywhere(halted, "entry-order")
+    assert halted.status()["phases"][0]["state"] == "awaiting_approval"
+
+
+@pytest.mark.parametrize("kinds", [["STARTED"], ["INTERRUPTED"], ["INTERRUPTED", "STARTED"]])
+def test_what_is_verified_is_not_drawn_again(
+    make_quick: Callable[..., Quick], kinds: list[str]
+) -> None:
+    """Else it ran until its result was a better one; only a human's decision resets it."""
+    document = plan()
+    failing = dict(document["phases"][0]["features"][0], id="Q-009", gate={"shell": "false"})
+    document["phases"][0]["features"].append(failing)
+    quick = make_quick(document)
+    quick.run("run", "--next", code=1)
+    for kind in kinds:
+        forge(quick, kind, STARTED, feature="Q-001")
+    assert_seen_everywhere(quick, "entry-order")
+    assert quick.states() == {"Q-001": "verified", "Q-009": "failed"}
 
 
 def test_a_failed_attempt_is_not_forgotten_by_a_commit_that_holds_more(
@@ -163,10 +186,9 @@ def test_a_request_says_what_the_ledger_says(halted: Quick, old: str, new: str) 
     path = "results/phase-1/request.json"
     text = (halted.root / path).read_text()
     assert old in text
-    forge(halted, "INTERRUPTED", "reason none", feature="Q-001")
-    forge(halted, "REPAIRED", "reason none", phase=1)
+    forge(halted, "REPAIRED", "reason none", phase=None)  # so that the phase can halt once more
     halted.write(path, text.replace(old, new))
-    forge(halted, "HALTED", file_line(halted, "request", path))
+    forge(halted, "HALTED", "features: 1 verified", file_line(halted, "request", path))
     assert "request-contradicts" in audit_codes(halted)
 
 
