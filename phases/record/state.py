@@ -251,7 +251,7 @@ def _order_problem(
     elif entry.kind == EntryKind.STARTED and is_running:
         message = f"{entry.feature} was started already and had no outcome"
     elif entry.kind == EntryKind.STARTED and entry.feature in phase.done:
-        message = f"{entry.feature} was {phase.done[entry.feature]}, and nobody had reset it"
+        message = f"{entry.feature} was done already, and nobody had reset it"
     if not message:
         return None
     return Problem("entry-order", entry.seq, f"this {entry.kind} could not follow: {message}")
