@@ -236,6 +236,7 @@ def _order_problem(
     is_relock = entry.kind == EntryKind.LOCKED and entry.match(entries.RECORD)
     is_running = (phase.id, entry.feature) in running
     ends_attempt = entry.feature and entry.kind in (*OUTCOMES, EntryKind.INTERRUPTED)
+    is_exit = not entry.feature and entry.kind in (EntryKind.HALTED, EntryKind.FAILED)
     message = ""
     if ends_attempt and not is_running:
         message = f"{entry.feature} was not started"
@@ -246,12 +247,10 @@ def _order_problem(
         return Problem("phase-unapproved", entry.seq, message)
     elif phase.approved:
         message = f"phase {phase.id} was approved, its results are final"
-    elif phase.halted is not None and entry.kind != EntryKind.LOCKED:
-        message = f"phase {phase.id} waited for its approval (entry {phase.halted:04d})"
+    elif phase.halted is not None and is_exit:
+        message = f"phase {phase.id} waited already (entry {phase.halted:04d})"
     elif entry.kind == EntryKind.STARTED and is_running:
         message = f"{entry.feature} was started already and had no outcome"
-    elif entry.kind == EntryKind.STARTED and entry.feature in phase.done:
-        message = f"{entry.feature} was done already, and nobody had reset it"
     if not message:
         return None
     return Problem("entry-order", entry.seq, f"this {entry.kind} could not follow: {message}")
@@ -299,6 +298,8 @@ def _decision_reason(
 
 
 def _waiver_problem(phase: PhaseStatus, entry: Entry) -> str | None:
+    if phase.halted is not None:
+        return "the phase was not open"
     for feature in phase.features:
         if feature.id == entry.feature and feature.state not in _WAIVABLE:
             return f"{feature.id} was {feature.state}"
@@ -396,8 +397,9 @@ def _fold_feature_entry(phase: PhaseStatus, entry: Entry) -> PhaseStatus:
         is_meant = feature.id == entry.feature
         features.append(_fold_feature(feature, entry) if is_meant else feature)
     phase = replace(phase, features=tuple(features))
+    # A new attempt (`--force`) voids a request that waits: what was reviewed is not what there is.
     if entry.feature and entry.kind in (*OUTCOMES, EntryKind.STARTED, EntryKind.WAIVED):
-        phase = replace(phase, exit_failed=False)
+        phase = replace(phase, halted=None, request=None, exit_failed=False)
     return phase
 
 
