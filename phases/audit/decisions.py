@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from phases.audit.findings import Finding, Report
+from phases.base import durable
 from phases.git.repo import Repo
 from phases.record import approvals, entries
 from phases.record.decision_check import APPROVALS
@@ -19,7 +22,7 @@ def check_approvals(project: Project, repo: Repo, report: Report, snapshot: Snap
         report.findings.append(Finding("approval-unrecorded", message, path=path))
     named = approvals.named_records(ledger)
     for path in repo.files("HEAD", APPROVALS):
-        if path not in named:
+        if path not in named and not durable.is_temporary(Path(path)):
             message = "unrecorded approval file: it is committed, and no entry names it"
             report.findings.append(Finding("approval-unrecorded", message, path=path))
 

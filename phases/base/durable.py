@@ -141,8 +141,13 @@ def sweep(folder: Path) -> None:
     if not folder.is_dir():
         return
     for path in folder.glob(".*.tmp"):
-        if _TEMPORARY.fullmatch(path.name) and path.is_file() and not path.is_symlink():
+        if is_temporary(path) and path.is_file() and not path.is_symlink():
             remove(path)
+
+
+def is_temporary(path: Path) -> bool:
+    """Return whether a file is called as `write` and `copy` call theirs until they are whole."""
+    return _TEMPORARY.fullmatch(path.name) is not None
 
 
 #### SHA-256

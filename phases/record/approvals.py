@@ -87,10 +87,13 @@ def read_checkpoint(
 
 
 def record_files(root: Path) -> dict[str, str]:
-    """Return every file below `prd/approvals/` in the work tree -> SHA-256."""
+    """Return every file below `prd/approvals/` in the work tree -> SHA-256.
+
+    What a killed write left there is none: the next run sweeps it.
+    """
     digests = {}
     for path in sorted((root / APPROVALS).rglob("*")):
-        if path.is_file():
+        if path.is_file() and not durable.is_temporary(path):
             digests[path.relative_to(root).as_posix()] = durable.sha256_file(path)
     return digests
 

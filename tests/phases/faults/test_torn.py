@@ -124,6 +124,7 @@ LEFTOVERS = [
     ".phases/.writable.77.tmp",
     ".git/phases/.journal.77.tmp",
     ".progress.txt.77.tmp",
+    "prd/approvals/.phase-1.1.json.77.tmp",
 ]
 """Temporary files, named as the runner names them."""
 
@@ -133,6 +134,7 @@ def test_temporary_files_of_a_killed_runner_are_swept(halfway: Quick) -> None:
         halfway.write(name, "half")
     users = ".notes.tmp"  # the runner names its own otherwise
     halfway.write(users, "text")
+    assert "approval-unrecorded" not in halfway.call("audit", code=None).stdout
     halfway.run("run", "--next")
     assert [name for name in LEFTOVERS if (halfway.root / name).exists()] == []
     assert (halfway.root / users).read_text() == "text"
