@@ -63,7 +63,7 @@ def audit(project: Project) -> Report:
     check_genesis(repo, report, ledger)
     _list_uncommitted(report, ledger, recorded_by)
     check_receipts(project, repo, report, ledger, recorded_by)
-    check_plan_locks(project, repo, report, ledger, recorded_by)
+    check_plan_locks(project, repo, report, snapshot, recorded_by)
     _check_named_files(repo, report, ledger, recorded_by)
     check_requests(repo, report, snapshot)
     check_approvals(project, repo, report, snapshot)

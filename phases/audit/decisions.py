@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from phases.audit.findings import Finding, Report
+from phases.audit.findings import Finding, Report, Severity
 from phases.base import durable
 from phases.git.repo import Repo
 from phases.record import approvals, entries
@@ -39,6 +39,10 @@ def check_approvals(project: Project, repo: Repo, report: Report, snapshot: Snap
                 path=line["path"] if line else None,
             )
         )
+    for number in sorted(snapshot.evidence.lost):
+        kind = ledger.entries[number - 1].kind
+        message = f"this {kind} was lost before it was committed; it counts for nothing"
+        report.findings.append(Finding("decision-lost", message, number, severity=Severity.WARNING))
     report.checked["approvals"] = len(snapshot.evidence.decisions)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from phases.audit.findings import Finding, Report, Uncovered
 from phases.base import durable
@@ -18,8 +18,8 @@ from phases.plan.lock import (
 from phases.record import entries
 from phases.record.approval_rule import ApprovalRule, committed_rule
 from phases.record.committed_plan import committed_plan
-from phases.record.ledger import Entry, EntryKind, Ledger
-from phases.record.project import Project
+from phases.record.ledger import Entry, EntryKind
+from phases.record.project import Project, Snapshot
 from phases.record.state import BINDING_KINDS
 
 
@@ -27,7 +27,7 @@ def check_plan_locks(
     project: Project,
     repo: Repo,
     report: Report,
-    ledger: Ledger,
+    snapshot: Snapshot,
     recorded_by: Mapping[int, Commit],
 ) -> None:
     """Check every lock in the commit that recorded it; a phase's newest one also in the work tree.
@@ -36,16 +36,18 @@ def check_plan_locks(
         project: the project.
         repo: its repository.
         report: the findings are added to it.
-        ledger: the ledger.
+        snapshot: the ledger, and what the history says of it.
         recorded_by: number of an entry -> the commit that recorded it.
     """
+    lost = snapshot.evidence.lost
+    counted = [entry for entry in snapshot.ledger.entries if entry.seq not in lost]
     # A relock replaces the phase's lock file: only the newest one is still in the work tree.
     newest: dict[int | None, Entry] = {}
-    for entry in ledger.entries:
+    for entry in counted:
         if entry.kind == EntryKind.LOCKED:
             newest[entry.phase] = entry
-    replaced = _replaced_locks(ledger)
-    for entry in ledger.entries:
+    replaced = _replaced_locks(counted)
+    for entry in counted:
         if entry.kind != EntryKind.LOCKED or entry.seq not in recorded_by:
             continue
         if entry.seq in replaced:
@@ -55,14 +57,14 @@ def check_plan_locks(
         _check_commit(repo, report, entry, recorded_by[entry.seq].sha)
 
 
-def _replaced_locks(ledger: Ledger) -> set[int]:
+def _replaced_locks(counted: Iterable[Entry]) -> set[int]:
     """Return the LOCKED entries that another one replaced before anything was judged by them.
 
     Their commits need not be in the history any more, and bind nothing.
     """
     replaced = set()
     unused: dict[int | None, int] = {}
-    for entry in ledger.entries:
+    for entry in counted:
         if entry.kind in BINDING_KINDS:
             unused.pop(entry.phase, None)
         elif entry.kind == EntryKind.LOCKED:

@@ -15,7 +15,7 @@ from phases.record.decision_record import DecisionResult
 from phases.record.ledger import EntryKind
 from phases.record.project import Project, Snapshot
 from phases.record.state import PhaseStatus
-from phases.run.plan_locks import locked_commit, require_plan
+from phases.run.plan_locks import require_plan
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def _presence_hint(context: DecisionContext) -> str:
             "a later version may sign. A project without this record: "
             f"git clone . ../anew && git -C ../anew reset --hard {first}; there {change}"
         )
-    locked = locked_commit(context.snapshot.ledger, context.phase.id)
+    locked = context.status.lock_commit
     if context.status.has_outcome and locked:
         # The phase is locked with presence, and the plan asks for more since.
         show = f"git diff {locked[:12]} -- prd shows what changed"

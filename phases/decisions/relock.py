@@ -45,7 +45,7 @@ def _examine(context: DecisionContext, *, reason: str) -> Proposal:
     reset = _reset_features(context, set(changes))
     effect = "attempts are counted anew\nnothing differs"
     if changes:
-        diff = lock_diff(repo, context.snapshot.ledger, phase.id, changes)
+        diff = lock_diff(repo, context.status.lock_commit, changes)
         effect = f"{', '.join(changes)}{diff}"
     question = (
         f"Relock phase {phase.id}: {effect}\nreset: {', '.join(reset) or 'none'}\nReason: {reason}"

@@ -59,7 +59,7 @@ def anchor_problems(
     probe: Probe,
     reconciled: Reconciled,
     evidence: Evidence,
-    pending: Collection[str],
+    prepared: Collection[str],
     *,
     is_fetched: bool,
 ) -> tuple[Problem, ...]:
@@ -69,7 +69,7 @@ def anchor_problems(
         probe: the repository.
         reconciled: progress.txt, journal and HEAD, compared.
         evidence: what the history says of the ledger.
-        pending: transactions that a killed run had prepared; the next run moves the ref for them.
+        prepared: transactions that a killed run had prepared; the next run moves the ref for them.
         is_fetched: whether the runner's newest commit came from another repository.
     """
     log, pulled = probe.log, reconciled.pulled
@@ -97,7 +97,7 @@ def anchor_problems(
 
     # 3. The ref is at the newest commit whose entries the journal has, or the next run moves it.
     known = evidence.newest_before(pulled.first) if pulled else newest
-    if known and log != known.sha and not _is_moved_next(known, reconciled, evidence, pending):
+    if known and log != known.sha and not _is_moved_next(known, reconciled, evidence, prepared):
         recorded = {commit.sha for commit in evidence.commits.values()}
         return (_reference_problem(known.sha, log, pulled, recorded),)
 
@@ -108,11 +108,11 @@ def anchor_problems(
 
 
 def _is_moved_next(
-    newest: RecordCommit, reconciled: Reconciled, evidence: Evidence, pending: Collection[str]
+    newest: RecordCommit, reconciled: Reconciled, evidence: Evidence, prepared: Collection[str]
 ) -> bool:
     """Return whether the next run moves the ref to this commit: a killed run was about to."""
     taken_over = {pulled_commit(reconciled.ledger, evidence)}
     if reconciled.pulled:  # a run that was killed after PULLED, and was given up
         set_aside = parse_ledger(reconciled.pulled.set_aside)
         taken_over.add(pulled_commit(set_aside, Evidence()))
-    return newest.trailers.get("Phases-Txn") in pending or newest.sha in taken_over
+    return newest.trailers.get("Phases-Txn") in prepared or newest.sha in taken_over

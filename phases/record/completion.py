@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
+
 from phases.base import durable
 from phases.base.paths import Paths, link_above
 from phases.errors import IntegrityError
-from phases.git.probe import work_trees
 from phases.git.repo import Repo
 from phases.record import entries
 from phases.record.committed_plan import committed_plan
 from phases.record.evidence import weigh_evidence, weigh_prepared
 from phases.record.foreign import Claim, foreign_reasons
 from phases.record.ledger import LOCKS_AND_DECISIONS, EntryKind, Ledger, chain_problems
-from phases.record.pending import TXN, Pending, foreign_error, raise_first, read_pending
+from phases.record.pending import Pending, bound_folders, foreign_error, raise_first, read_pending
 from phases.record.project import Project
 from phases.record.state import fold_state
 from phases.record.transaction import RECORD, Transaction, apply, stale_error
@@ -22,11 +23,26 @@ def require_own(project: Project, repo: Repo, ledger: Ledger) -> Pending:
     """Return what the pending folder holds, if this runner prepared it and can complete it.
 
     Raises:
-        IntegrityError: `pending-foreign` or `pending-stale`; nothing was changed.
+        IntegrityError: `pending-foreign`, `pending-stale`, or `pending-elsewhere`: it is prepared
+            in another work tree; nothing was changed.
     """
+    _require_none_elsewhere(project.paths)
     pending = read_pending(project.paths)
     raise_first(pending_errors(project, repo, ledger, pending))
     return pending
+
+
+def _require_none_elsewhere(paths: Paths) -> None:
+    """Refuse while a killed run's record waits in another work tree: journal and ref are shared."""
+    for own_folder, *others in bound_folders(paths).values():
+        waiting = [folder for folder in others if (folder / RECORD).is_file()]
+        if waiting and not own_folder.exists():
+            tree = waiting[0].parents[2]
+            raise IntegrityError(
+                "pending-elsewhere",
+                f"a run was killed in another work tree, where its record waits: {waiting[0]}",
+                hint=f"`cd {shlex.quote(str(tree))} && python -m phases run --next` completes it",
+            )
 
 
 def complete_pending(project: Project, repo: Repo, ledger: Ledger) -> tuple[Ledger, list[str]]:
@@ -51,16 +67,9 @@ def complete_pending(project: Project, repo: Repo, ledger: Ledger) -> tuple[Ledg
 def _sweep_bindings(paths: Paths) -> None:
     """Remove the bindings whose folder is gone, in every work tree: they share the bindings."""
     durable.sweep(paths.bindings)
-    if not paths.bindings.is_dir():
-        return
-    bindings = [path for path in paths.bindings.iterdir() if TXN.fullmatch(path.name)]
-    if not bindings:
-        return
-    trees = work_trees(paths.root)
-    for binding in bindings:
-        folders = [tree / ".phases" / "pending" / binding.name for tree in trees]
+    for txn, folders in bound_folders(paths).items():
         if not any(folder.exists() for folder in folders):
-            durable.remove(binding)
+            durable.remove(paths.binding(txn))
 
 
 #### judged
@@ -120,6 +129,7 @@ def _reasons(project: Project, repo: Repo, before: Ledger, transaction: Transact
         before=before,
         state=fold_state(project.plan, before.entries, evidence),
         paths=project.paths,
+        lost=evidence.lost,
         published=_published(repo, before, transaction),
     )
     reasons = foreign_reasons(claim)

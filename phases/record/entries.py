@@ -148,6 +148,9 @@ SET_ASIDE = LineFormat(
     sha256=_SHA256,
 )
 
+# LOST: a decision that no commit had and that nothing can complete any more.
+LOST = LineFormat("lost: {kind} of entry {entry}; it counts for nothing", kind=_WORD, entry=_COUNT)
+
 FOR_READERS = (
     MEASURED,
     PREDICTIONS,
@@ -164,6 +167,7 @@ FOR_READERS = (
     RESET,
     PULLED,
     SET_ASIDE,
+    LOST,
 )
 """Lines that tell a reader what happened; the others are digests, commits and transactions."""
 

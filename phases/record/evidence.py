@@ -4,12 +4,12 @@
 commit whose trailers name it and whose progress.txt ends with it. A decision is valid if one commit
 brought both its record and the entries that name it, and if the record says what they say and binds
 what its commit holds. Whether it could be made in the state that the project had then, the fold
-says (state.py).
+says (state.py). A decision that was lost before it was committed counts for nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from phases.git.record_history import (
 from phases.git.way_back import untrailed_way
 from phases.record import entries
 from phases.record.decision_check import APPROVALS, DecisionCheck, ValidDecision
-from phases.record.ledger import UNFINISHED, Entry, Ledger, Problem
+from phases.record.ledger import UNFINISHED, Entry, EntryKind, Ledger, Problem
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,8 @@ class Evidence:
     """Why other decisions are not valid."""
     committed: int = 0
     """How many entries HEAD's progress.txt has."""
+    lost: frozenset[int] = frozenset()
+    """Numbers of the decisions that were lost before a commit had them, as the runner recorded."""
 
     def ends_commit(self, number: int) -> bool:
         """Return whether a commit of the runner's ends with this entry, as with every outcome."""
@@ -73,12 +75,13 @@ def weigh_evidence(
     committed = _count_entries(ledger, committed_bytes)
     if is_cut and history:
         return weigh_cut(root, ledger, history[0], committed)
+    lost = lost_decisions(ledger, commits)
     check = DecisionCheck(root, ledger, commits, {})
-    decisions, problems = check.run(ledger.entries[:committed])
+    decisions, problems = check.run(_without(ledger.entries[:committed], lost))
     untrailed = _untrailed_outcome(root, ledger.entries[:committed], history, commits)
     if untrailed:
         problems = [untrailed, *problems]
-    return Evidence(commits, decisions, tuple(problems), committed)
+    return Evidence(commits, decisions, tuple(problems), committed, lost)
 
 
 def weigh_cut(root: Path, ledger: Ledger, oldest: RecordCommit, committed: int) -> Evidence:
@@ -90,9 +93,10 @@ def weigh_cut(root: Path, ledger: Ledger, oldest: RecordCommit, committed: int) 
     for entry in ledger.entries[:committed]:
         trailers = {"Phases-Entry": f"{entry.seq:04d}"}
         commits[entry.seq] = RecordCommit(oldest.sha, oldest.tree, (), trailers, {})
+    lost = lost_decisions(ledger, commits)
     check = DecisionCheck(root, ledger, commits, {}, is_cut=True)
-    decisions, problems = check.run(ledger.entries[:committed])
-    return Evidence(commits, decisions, tuple(problems), committed)
+    decisions, problems = check.run(_without(ledger.entries[:committed], lost))
+    return Evidence(commits, decisions, tuple(problems), committed, lost)
 
 
 def weigh_prepared(root: Path, ledger: Ledger, files: Mapping[str, bytes], head: str) -> Evidence:
@@ -111,8 +115,32 @@ def weigh_prepared(root: Path, ledger: Ledger, files: Mapping[str, bytes], head:
     coming = RecordCommit(nothing, nothing, (head,), trailers, blobs)
     for entry in ledger.entries:
         commits.setdefault(entry.seq, coming)
-    decisions, problems = DecisionCheck(root, ledger, commits, files).run(ledger.entries)
-    return Evidence(commits, decisions, tuple(problems))
+    lost = lost_decisions(ledger, commits)
+    check = DecisionCheck(root, ledger, commits, files)
+    decisions, problems = check.run(_without(ledger.entries, lost))
+    return Evidence(commits, decisions, tuple(problems), lost=lost)
+
+
+def lost_decisions(ledger: Ledger, commits: Mapping[int, RecordCommit]) -> frozenset[int]:
+    """Return the numbers of the decisions that a LOST entry names.
+
+    Both came with the same commit, or with none yet: what has a commit of its own was not lost.
+    """
+    lost = set()
+    for entry in ledger.entries:
+        if entry.kind != EntryKind.LOST:
+            continue
+        for fields in entry.match_all(entries.LOST):
+            number = int(fields["entry"])
+            brought, gave_up = commits.get(number), commits.get(entry.seq)
+            is_together = (brought and brought.sha) == (gave_up and gave_up.sha)
+            if is_together and number < entry.seq:
+                lost.add(number)
+    return frozenset(lost)
+
+
+def _without(ledger_entries: Iterable[Entry], numbers: Collection[int]) -> list[Entry]:
+    return [entry for entry in ledger_entries if entry.seq not in numbers]
 
 
 def _read_history(root: Path, ledger: Ledger) -> tuple[RecordCommit, ...]:

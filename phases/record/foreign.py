@@ -37,6 +37,8 @@ class Claim:
     state: State
     """What that ledger folds to."""
     paths: Paths
+    lost: Collection[int]
+    """Numbers of the decisions that were lost before."""
     published: Collection[str]
     """What the feature publishes by the plan of the commit that its STARTED names."""
 
@@ -71,7 +73,8 @@ class Claim:
         """Digest and path of the phase's newest lock, the transaction's own included; or {}."""
         newest: dict[str, str] = {}
         for entry in (*self.before.entries, *self.own_entries):
-            if entry.kind == EntryKind.LOCKED and entry.phase == self.phase:
+            is_lock = entry.kind == EntryKind.LOCKED and entry.seq not in self.lost
+            if is_lock and entry.phase == self.phase:
                 newest = entry.match(entries.LOCK) or {}
         return newest
 

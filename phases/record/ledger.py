@@ -47,6 +47,7 @@ class EntryKind(StrEnum):
     RECOVERED = "RECOVERED"
     REPAIRED = "REPAIRED"
     PULLED = "PULLED"
+    LOST = "LOST"
 
 
 OUTCOMES = (EntryKind.VERIFIED, EntryKind.FAILED, EntryKind.ERRORED)
@@ -63,6 +64,7 @@ UNFINISHED = (
     EntryKind.RECOVERED,
     EntryKind.REPAIRED,
     EntryKind.PULLED,
+    EntryKind.LOST,
 )
 """Kinds of entries that a run which did not end leaves uncommitted: no outcomes, no decisions."""
 

@@ -22,6 +22,7 @@ from phases.base import durable
 from phases.base.paths import Paths
 from phases.base.text import printable
 from phases.errors import IntegrityError
+from phases.git.probe import work_trees
 from phases.record.ledger import parse_ledger
 from phases.record.statement import DocumentError
 from phases.record.transaction import RECORD, PendingRecord, Transaction, move_command
@@ -66,6 +67,21 @@ def read_pending(paths: Paths) -> Pending:
         else:
             prepared.append(transaction)
     return Pending(tuple(prepared), tuple(unfinished), tuple(errors))
+
+
+def bound_folders(paths: Paths) -> dict[str, list[Path]]:
+    """Return id -> folder in this work tree, then in all, of each transaction that is bound.
+
+    The work trees share the bindings; a folder may be gone, or not be there yet.
+    """
+    if not paths.bindings.is_dir():
+        return {}
+    bound = [path.name for path in paths.bindings.iterdir() if TXN.fullmatch(path.name)]
+    if not bound:
+        return {}
+    name = paths.pending.relative_to(paths.root)
+    trees = work_trees(paths.root)
+    return {txn: [tree / name / txn for tree in trees] for txn in bound}
 
 
 def foreign_error(paths: Paths, path: Path, reason: str) -> IntegrityError:

@@ -18,8 +18,10 @@ from phases.record.anchor import anchor_problems
 from phases.record.approvals import unrecorded_files
 from phases.record.evidence import Evidence, weigh_evidence
 from phases.record.ledger import Ledger, Problem, chain_problems, new_header, parse_ledger
+from phases.record.pending import bound_folders
 from phases.record.reconcile import Reconciled, find_pulled, raise_first_problem, reconcile
 from phases.record.state import State, fold_state
+from phases.record.transaction import RECORD
 
 
 @dataclass(frozen=True)
@@ -176,8 +178,11 @@ def find_anchor_problems(project: Project, snapshot: Snapshot) -> tuple[Problem,
     fetched = True
     if snapshot.reconciled.pulled and evidence.newest:
         fetched = is_fetched(project.root, probe.common_dir, evidence.newest.sha)
-    pending = {path.name for path in project.paths.pending.glob("*")}
-    return anchor_problems(probe, snapshot.reconciled, evidence, pending, is_fetched=fetched)
+    prepared = set()
+    for txn, folders in bound_folders(project.paths).items():
+        if any((folder / RECORD).is_file() for folder in folders):
+            prepared.add(txn)
+    return anchor_problems(probe, snapshot.reconciled, evidence, prepared, is_fetched=fetched)
 
 
 def reconcile_project(project: Project, repo: Repo) -> Reconciled:

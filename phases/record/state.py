@@ -71,6 +71,8 @@ class PhaseStatus:
     lock: str | None = None
     """SHA-256 of the plan lock that is in force."""
     lock_path: str | None = None
+    lock_commit: str | None = None
+    """The commit that the lock was made from."""
     approval: ApprovalRule = PRESENCE
     """What the lock in force asks of an approval."""
     judged_approval: ApprovalRule = PRESENCE
@@ -413,6 +415,7 @@ def _lock(phase: PhaseStatus, entry: Entry) -> PhaseStatus:
         features=tuple(features),
         lock=lock.get("sha256"),
         lock_path=lock.get("path"),
+        lock_commit=(entry.match(entries.HEAD) or {}).get("commit"),
         approval=stated_rule(entry),
         halted=None,
         request=None,
@@ -430,6 +433,7 @@ def _reject(phase: PhaseStatus, entry: Entry) -> PhaseStatus:
         has_outcome=False,
         lock=None,
         lock_path=None,
+        lock_commit=None,
         approval=PRESENCE,
         halted=None,
         request=None,

@@ -18,10 +18,8 @@ from phases.plan.lock import (
     runner_digest,
 )
 from phases.plan.schema import Phase, Plan
-from phases.record import entries
 from phases.record.approval_rule import SIGNERS, committed_rule
 from phases.record.committed_plan import committed_plan
-from phases.record.ledger import EntryKind, Ledger
 from phases.record.project import Project, Snapshot
 
 DIFF_LINES = 60
@@ -90,14 +88,14 @@ def read_lock(project: Project, repo: Repo, snapshot: Snapshot, phase_id: int) -
 
 def _composed_lock(repo: Repo, snapshot: Snapshot, phase_id: int) -> PlanLock | None:
     """Return the lock as the commit that its entry names gives it; None if that is another one."""
-    commit = locked_commit(snapshot.ledger, phase_id)
-    if commit is None:
+    status = snapshot.state.phase(phase_id)
+    if status.lock_commit is None:
         return None
     try:
-        lock = committed_lock(CommitTree(repo, commit), phase_id)
+        lock = committed_lock(CommitTree(repo, status.lock_commit), phase_id)
     except IntegrityError:
         return None
-    if lock.digest != snapshot.state.phase(phase_id).lock:
+    if lock.digest != status.lock:
         return None
     return lock
 
@@ -148,7 +146,7 @@ def require_lock_unchanged(
         return
     changes = lock_changes(project, tree.repo, snapshot, committed_lock(tree, phase.id))
     if changes:
-        diff = lock_diff(tree.repo, snapshot.ledger, phase.id, changes)
+        diff = lock_diff(tree.repo, status.lock_commit, changes)
         raise IntegrityError(
             "plan-changed",
             f"the plan of phase {phase.id} differs from what was locked at its start: "
@@ -170,20 +168,9 @@ def _require_approval_kept(tree: CommitTree, snapshot: Snapshot, phase: Phase) -
         )
 
 
-def locked_commit(ledger: Ledger, phase: int) -> str | None:
-    """Return the commit that the newest LOCKED entry of a phase names, or None."""
-    commit = None
-    for entry in ledger.entries:
-        head = entry.match(entries.HEAD)
-        if entry.kind == EntryKind.LOCKED and entry.phase == phase and head:
-            commit = head["commit"]
-    return commit
-
-
-def lock_diff(repo: Repo, ledger: Ledger, phase: int, changes: Sequence[str]) -> str:
-    """Return what changed since the phase was locked, as a diff of at most 60 lines."""
-    # 1. The commit of the newest lock.
-    commit = locked_commit(ledger, phase)
+def lock_diff(repo: Repo, commit: str | None, changes: Sequence[str]) -> str:
+    """Return what changed since the commit that a lock was made from, in at most 60 lines."""
+    # 1. The commit may have left the history.
     if commit is None or not repo.is_ancestor(commit, "HEAD"):
         return ""
 

@@ -38,7 +38,6 @@ from phases.run.outcome import Outcome
 from phases.run.plan_locks import (
     committed_lock,
     lock_file,
-    locked_commit,
     require_lock_unchanged,
     require_plan,
 )
@@ -130,7 +129,7 @@ class Session:
 
     def _is_lock_of_history(self, phase: Phase, tree: CommitTree) -> bool:
         """Return whether the commit that the phase was locked on is before the one that runs."""
-        commit = locked_commit(self.snapshot.ledger, phase.id)
+        commit = self.state.phase(phase.id).lock_commit
         return commit is not None and self.repo.is_ancestor(commit, tree.commit)
 
     def start(self, spec: AttemptSpec) -> None:
@@ -160,6 +159,14 @@ class Session:
     def restore(self, lines: Sequence[str]) -> None:
         """Append RECOVERED: progress.txt had lost entries that the journal had."""
         self._append(EntryKind.RECOVERED, lines)
+
+    def give_up_decision(self, decision: Entry) -> None:
+        """Append LOST: a decision has no commit and is prepared nowhere any more."""
+        reason = "what a killed command had prepared was removed before a run could commit it"
+        lost = entries.LOST.format(kind=decision.kind, entry=f"{decision.seq:04d}")
+        self.view.message(f"the {decision.kind} of entry {decision.seq:04d} was lost: {reason}")
+        lines = (lost, *entries.reason_lines([reason]))
+        self._append(EntryKind.LOST, lines)
 
     def anchor_pulled(self) -> None:
         """Move `refs/phases/log` to the commit up to which entries were taken over.

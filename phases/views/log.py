@@ -70,6 +70,7 @@ def entry_sentence(entry: Entry) -> str:
 
     # 2. The others. A field that an entry lacks is empty.
     pulled = entry.match(entries.PULLED) or {"first": "", "last": ""}
+    lost = entry.match(entries.LOST) or {"kind": "decision", "entry": ""}
     project = (entry.match(entries.PROJECT) or {}).get("name", "")
     attempt = (entry.match(entries.STARTED) or {}).get("attempt", "")
     approver = (entry.match(entries.DECIDED_BY) or {}).get("who", "")
@@ -83,6 +84,8 @@ def entry_sentence(entry: Entry) -> str:
         EntryKind.INTERRUPTED: f"{subject} was interrupted; it does not count as an attempt.",
         EntryKind.RECOVERED: "progress.txt had lost its end; it was restored from the journal.",
         EntryKind.REPAIRED: "The journal had a truncated tail; it was set aside.",
+        EntryKind.LOST: f"The {lost['kind']} of entry {lost['entry']} was lost before it was "
+        "committed; it counts for nothing.",
         EntryKind.PULLED: f"Entries {pulled['first']} to {pulled['last']}, which were recorded "
         "elsewhere, were taken over.",
     }

@@ -1,0 +1,135 @@
+"""A decision is killed before its commit, and what it had prepared is gone, or in another work tree.
+
+`git clean`, `git stash` and `rm` reach `.phases`, and never the journal.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from forging import audit_codes, forge_commit, forge_entry
+from hints import follow
+from quick import Quick, plan
+from terminal_user import as_asked, at_terminal
+
+from phases.record.ledger import parse_ledger
+
+APPROVE = ("approve", "1")
+REJECT = ("reject", "1", "--reason", "look again")
+RELOCK = ("relock", "1", "--reason", "a new plan")
+WAIVE = ("approve", "1", "--waive", "Q-001", "--reason", "no such data")
+CLEAN = "git clean -fdxq"
+
+
+def kill(quick: Quick, decision: tuple[str, ...], point: str) -> None:
+    """Decide, and kill the command at a failpoint."""
+    env = {"PHASES_FAILPOINT": f"{point}:kill"}
+    code, screen = at_terminal(quick.root, *decision, answer=as_asked, env=env)
+    assert code is None, screen
+
+
+def remove(quick: Quick, command: str) -> None:
+    subprocess.run(["sh", "-c", command], cwd=quick.root, check=True)
+
+
+def kinds(quick: Quick) -> list[str]:
+    return [entry.kind for entry in parse_ledger(quick.progress.encode()).entries]
+
+
+def assert_decided_anew(quick: Quick) -> None:
+    """Check that the record is whole, that audit names what was lost, and that phase 1 goes on."""
+    assert audit_codes(quick, code=0) == set()
+    assert "decision-lost" in quick.run("audit").stdout
+    code, screen = at_terminal(quick.root, *APPROVE, answer=as_asked)
+    assert code == 0, screen
+    assert quick.status()["phases"][0]["state"] == "approved"
+    assert audit_codes(quick, code=0) == set()
+
+
+@pytest.mark.parametrize(
+    ("decision", "point", "removal"),
+    [
+        (APPROVE, "entered", CLEAN),
+        (APPROVE, "entered", "git stash -q -u -a"),
+        (APPROVE, "entered", "rm -rf .phases"),
+        (APPROVE, "files", CLEAN),
+        (APPROVE, "files", "rm -rf .phases"),
+        (REJECT, "entered", CLEAN),
+        (REJECT, "files", CLEAN),
+        (RELOCK, "entered", CLEAN),
+        (RELOCK, "files", CLEAN),
+    ],
+)
+def test_a_lost_decision_counts_for_nothing_and_is_asked_for_again(
+    waiting: Quick, decision: tuple[str, ...], point: str, removal: str
+) -> None:
+    kill(waiting, decision, point)
+    remove(waiting, removal)
+    process = waiting.run("run", "--next")
+    assert "was lost" in process.stdout
+    assert kinds(waiting)[-2:] == ["LOST", "HALTED"]
+    assert_decided_anew(waiting)
+
+
+def test_a_lost_waiver_waives_nothing(make_quick: Callable[..., Quick]) -> None:
+    document = plan()
+    document["phases"][0]["features"][0]["gate"] = {"shell": "test ! -s result.json"}
+    quick = make_quick(document)
+    quick.run("run", "--next", code=1)
+    kill(quick, WAIVE, "entered")
+    remove(quick, CLEAN)
+    quick.run("run", "--next", code=1)
+    assert quick.states() == {"Q-001": "failed"}
+    assert audit_codes(quick, code=0) == set()
+    code, screen = at_terminal(quick.root, *WAIVE, answer=as_asked)
+    assert code == 0, screen
+    assert quick.states() == {"Q-001": "waived"}
+    assert audit_codes(quick, code=0) == set()
+
+
+def test_a_run_that_is_killed_while_it_gives_a_decision_up_goes_on(waiting: Quick) -> None:
+    kill(waiting, APPROVE, "entered")
+    remove(waiting, CLEAN)
+    waiting.run("run", "--next", code=-9, env={"PHASES_FAILPOINT": "recovered:kill"})
+    waiting.run("run", "--next")
+    assert kinds(waiting).count("LOST") == 1
+    assert_decided_anew(waiting)
+
+
+@pytest.mark.parametrize("point", ["entered", "files", "committed"])
+def test_what_waits_in_another_work_tree_is_completed_there(
+    waiting: Quick, tmp_path: Path, point: str
+) -> None:
+    kill(waiting, APPROVE, point)
+    waiting.git("worktree", "add", "-q", "-b", "second", str(tmp_path / "second work tree"))
+    second = waiting.at(tmp_path / "second work tree")
+    stderr = second.run("run", "--next", code=3).stderr
+    assert "in another work tree" in stderr
+    assert follow(second.root, stderr) == waiting.root
+    assert waiting.status()["phases"][0]["state"] == "approved"
+    assert audit_codes(waiting, code=0) == set()
+
+
+#### LOST, slipped in
+
+
+def test_what_a_commit_of_its_own_brought_is_not_lost(waiting: Quick) -> None:
+    """Neither a decision that counts, nor one that never had a record."""
+    code, screen = at_terminal(waiting.root, *APPROVE, answer=as_asked)
+    assert code == 0, screen
+    number = len(kinds(waiting))
+    lost = f"lost: APPROVED of entry {number:04d}; it counts for nothing"
+    forge_commit(waiting, forge_entry(waiting, "LOST", [lost], phase=None))
+    assert waiting.status()["phases"][0]["state"] == "approved"
+    assert audit_codes(waiting, code=0) == set()
+
+
+def test_a_forged_approval_is_found_although_it_is_called_lost(waiting: Quick) -> None:
+    forge_commit(waiting, forge_entry(waiting, "APPROVED", ["by nobody, assurance presence"]))
+    number = len(kinds(waiting))
+    lost = f"lost: APPROVED of entry {number:04d}; it counts for nothing"
+    forge_commit(waiting, forge_entry(waiting, "LOST", [lost], phase=None))
+    assert "approval-missing" in audit_codes(waiting)
