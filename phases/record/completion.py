@@ -41,7 +41,7 @@ def _require_none_elsewhere(paths: Paths) -> None:
             raise IntegrityError(
                 "pending-elsewhere",
                 f"a run was killed in another work tree, where its record waits: {waiting[0]}",
-                hint=f"`cd {shlex.quote(str(tree))} && python -m phases run --next` completes it",
+                hint=f"`cd {shlex.quote(str(tree))}`, then python -m phases run --next completes it",
             )
 
 

@@ -1,4 +1,4 @@
-"""A decision is killed before its commit, and what it had prepared is gone, or in another work tree.
+"""A decision is killed before its commit, and what it prepared is gone, or in another work tree.
 
 `git clean`, `git stash` and `rm` reach `.phases`, and never the journal.
 """
@@ -69,7 +69,7 @@ def test_a_lost_decision_counts_for_nothing_and_is_asked_for_again(
     kill(waiting, decision, point)
     remove(waiting, removal)
     process = waiting.run("run", "--next")
-    assert "was lost" in process.stdout
+    assert "was lost" in process.stderr
     assert kinds(waiting)[-2:] == ["LOST", "HALTED"]
     assert_decided_anew(waiting)
 
@@ -109,6 +109,7 @@ def test_what_waits_in_another_work_tree_is_completed_there(
     stderr = second.run("run", "--next", code=3).stderr
     assert "in another work tree" in stderr
     assert follow(second.root, stderr) == waiting.root
+    waiting.run("run", "--next")
     assert waiting.status()["phases"][0]["state"] == "approved"
     assert audit_codes(waiting, code=0) == set()
 
