@@ -37,11 +37,11 @@ def _require_none_elsewhere(paths: Paths) -> None:
     for own_folder, *others in bound_folders(paths).values():
         waiting = [folder for folder in others if (folder / RECORD).is_file()]
         if waiting and not own_folder.exists():
-            tree = waiting[0].parents[2]
+            command = f"cd {shlex.quote(str(waiting[0].parents[2]))}"
             raise IntegrityError(
                 "pending-elsewhere",
                 f"a run was killed in another work tree, where its record waits: {waiting[0]}",
-                hint=f"`cd {shlex.quote(str(tree))}`, then python -m phases run --next completes it",
+                hint=f"`{command}`, then python -m phases run --next completes it",
             )
 
 

@@ -223,8 +223,12 @@ def test_a_ref_without_a_journal_is_named_i_27(waiting: Quick) -> None:
     assert_refused(waiting, "journal-missing")
 
 
-def test_a_journal_without_a_ref_is_named_i_27(waiting: Quick) -> None:
+@pytest.mark.parametrize("planted", [False, True])
+def test_a_journal_without_a_ref_is_named_i_27(waiting: Quick, *, planted: bool) -> None:
     waiting.git("update-ref", "-d", "refs/phases/log")
+    if planted:  # as if a killed run was about to move the ref
+        txn = waiting.git("log", "-1", "--format=%(trailers:key=Phases-Txn,valueonly)").strip()
+        waiting.write(f".phases/pending/{txn}/record.json", "{}")
     assert_refused(waiting, "log-ref-missing")
 
 
