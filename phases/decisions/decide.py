@@ -7,18 +7,20 @@ would be recorded. A decision starts nothing.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from phases.decisions.proposal import DecisionContext, Proposal
 from phases.decisions.record import record_decision
 from phases.decisions.terminal import challenge
 from phases.errors import EnvironmentFaultError, IntegrityError, UsageError
 from phases.git.one_runner import one_runner
+from phases.git.probe import probe_repository
 from phases.git.repo import Repo
 from phases.git.tree import CommitTree
 from phases.plan.schema import Phase
 from phases.record.completion import pending_errors
 from phases.record.pending import has_pending_record, raise_first, read_pending
-from phases.record.project import Project, load_verified, reconcile_project
+from phases.record.project import Project, load_verified, reconcile_project, rewound_error
 from phases.run.preflight import check_committed_folders
 
 
@@ -68,10 +70,14 @@ def _read_context(project: Project, repo: Repo, phase: Phase) -> DecisionContext
     """Read the project; what a killed run left has to be completed before it can be decided on.
 
     Raises:
-        IntegrityError: what is prepared is not this runner's, or cannot be completed.
+        IntegrityError: HEAD is not at or after the runner's last commit; what is prepared is not
+            this runner's, or cannot be completed.
         EnvironmentFaultError: it is, and can; or git could not hold what a decision writes.
     """
     check_committed_folders(repo, project.paths)
+    project = replace(project, probe=probe_repository(project.root))
+    if project.probe.is_rewound:
+        raise rewound_error(project)  # no run could complete anything before
     pending = read_pending(project.paths)
     reconciled = reconcile_project(project, repo)
     raise_first(pending_errors(project, repo, reconciled.ledger, pending))

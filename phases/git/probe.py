@@ -44,6 +44,7 @@ _SETTINGS = (
     "core.fsync=all",
     "core.quotePath=false",
     "core.commitGraph=false",
+    "diff.orderFile=/dev/null",
     "gc.auto=0",
     "protocol.allow=never",
     "log.showSignature=false",

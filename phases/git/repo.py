@@ -125,7 +125,8 @@ class Repo:
 
     def root_commit(self) -> str:
         """Return the first commit of the history; it names the project across clones."""
-        return self._text("rev-list", "--max-parents=0", "--first-parent", "HEAD").splitlines()[-1]
+        options = ("--max-parents=0", "--first-parent")
+        return self._text("rev-list", *options, "HEAD", "--").splitlines()[-1]
 
     def tree(self, commit: str) -> str:
         """Return the id of a commit's tree."""
@@ -156,7 +157,7 @@ class Repo:
 
     def commits_since(self, older: str) -> list[str]:
         """Return one line per commit after `older`, for the approver to read."""
-        text = self._text("log", "-z", "--format=%h %s", "HEAD", f"^{older}")
+        text = self._text("log", "-z", "--format=%h %s", "HEAD", f"^{older}", "--")
         return [printable(line) for line in text.split("\0") if line]
 
     #### files of a commit

@@ -161,7 +161,7 @@ def ledger_way(root: Path, code: str, results: str) -> str:
     head = next(iter(git_lines(root, "rev-parse", "--verify", "--quiet", "HEAD")), "")
     log = next(iter(git_lines(root, "rev-parse", "--verify", "--quiet", LOG_REF)), "")
     if not log:  # a clone
-        recorded = ("rev-list", "--max-count=1", f"--grep={TRAILER}", "HEAD")
+        recorded = ("rev-list", "--max-count=1", f"--grep={TRAILER}", "HEAD", "--")
         log = next(iter(git_lines(root, *recorded)), "")
     history = RecordHistory(root, head, log, (PROGRESS, "prd/approvals", results))
     if log and history.difference(log, head, PROGRESS):

@@ -134,3 +134,16 @@ def test_a_forged_approval_is_found_although_it_is_called_lost(waiting: Quick) -
     lost = f"lost: APPROVED of entry {number:04d}; it counts for nothing"
     forge_commit(waiting, forge_entry(waiting, "LOST", [lost], phase=None))
     assert "approval-missing" in audit_codes(waiting)
+
+
+#### a decision after a reset
+
+
+def test_a_decision_after_a_reset_names_the_way_back(waiting: Quick) -> None:
+    """The journal is ahead of HEAD as after a kill, but no run could complete anything."""
+    waiting.git("reset", "-q", "--hard", "HEAD~1")
+    code, screen = at_terminal(waiting.root, *APPROVE, answer=as_asked)
+    assert code == 3, screen
+    follow(waiting.root, screen.replace("\r\n", "\n"))
+    code, screen = at_terminal(waiting.root, *APPROVE, answer=as_asked)
+    assert code == 0, screen

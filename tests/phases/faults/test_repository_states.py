@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from invariants import shape, violations
 from quick import GATE, WORKER, Quick, plan
+from terminal_user import as_asked, at_terminal
 
 from phases.git import checks
 from phases.git.checks import read_repository_state, repository_problems
@@ -549,6 +550,23 @@ def test_a_repository_of_another_user_is_refused(mid_phase: Quick) -> None:
     assert "dubious ownership" in result.stderr
     command = f"git config --global --add safe.directory {mid_phase.root}"
     assert f"next: if you trust it: {command}" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "echo x > HEAD && git add HEAD && git commit -qm HEAD",
+        "git config diff.orderFile /nonexistent",
+    ],
+    ids=["a file called HEAD", "diff.orderFile"],
+)
+def test_names_and_settings_that_git_could_take_for_others(quick: Quick, change: str) -> None:
+    subprocess.run(["sh", "-c", change], cwd=quick.root, check=True)
+    quick.run("run", "--next")
+    quick.assert_audit_is_clean()
+    code, screen = at_terminal(quick.root, "approve", "1", answer=as_asked)
+    assert code == 0, screen
+    quick.assert_audit_is_clean()
 
 
 def test_git_missing_or_too_old_is_reported(mid_phase: Quick, tmp_path: Path) -> None:
