@@ -147,3 +147,14 @@ def test_a_decision_after_a_reset_names_the_way_back(waiting: Quick) -> None:
     follow(waiting.root, screen.replace("\r\n", "\n"))
     code, screen = at_terminal(waiting.root, *APPROVE, answer=as_asked)
     assert code == 0, screen
+
+
+def test_a_reset_past_a_decision_behind_a_deleted_ref_is_named(waiting: Quick) -> None:
+    code, screen = at_terminal(waiting.root, *REJECT, answer=as_asked)
+    assert code == 0, screen
+    waiting.git("update-ref", "-d", "refs/phases/log")
+    waiting.git("reset", "-q", "--hard", "HEAD~1")
+    follow(waiting.root, waiting.run("run", "--next", code=3).stderr)
+    waiting.run("run", "--next")
+    assert kinds(waiting)[-4:] == ["REJECTED", "RECOVERED", "LOST", "HALTED"]
+    assert "decision-lost" in waiting.run("audit").stdout
