@@ -24,6 +24,7 @@ INDEX = "faults/test_index.py"
 LIVING = "faults/test_living_locks.py"
 PENDING = "faults/test_pending.py"
 HINTS = "faults/test_hints.py"
+LOST = "faults/test_lost_decisions.py"
 HONEST = "faults/test_honest.py"
 MANY = "faults/test_many_outputs.py"
 RESISTING = "faults/test_resisting_folders.py"
@@ -761,6 +762,20 @@ ROWS = (
             "test_what_a_phase_that_waits_has_is_lost_i_54",
             "test_a_lock_that_was_edited_i_54",
             "test_a_lock_is_lost_and_the_runner_is_a_newer_one_i_54",
+        ),
+    ),
+    Row(
+        id="F72",
+        fault="a decision is killed, then what it had prepared is cleaned away, or the next run is "
+        "in another work tree",
+        cause="failpoints `entered`, `files`, `committed`; git clean, stash, rm; git worktree",
+        outcome="LOST: it counts for nothing and is asked for again; in another work tree exit 3 "
+        "names the folder where it waits",
+        tests=_in(
+            LOST,
+            "test_a_lost_decision_counts_for_nothing_and_is_asked_for_again",
+            "test_a_lost_waiver_waives_nothing",
+            "test_what_waits_in_another_work_tree_is_completed_there",
         ),
     ),
 )
