@@ -18,6 +18,7 @@ from phases.plan.lock import (
     runner_digest,
 )
 from phases.plan.schema import Phase, Plan
+from phases.record import entries
 from phases.record.approval_rule import SIGNERS, committed_rule
 from phases.record.committed_plan import committed_plan
 from phases.record.project import Project, Snapshot
@@ -62,14 +63,13 @@ def require_plan(tree: CommitTree) -> Plan:
 def read_lock(project: Project, repo: Repo, snapshot: Snapshot, phase_id: int) -> PlanLock:
     """Return the lock that the ledger names; IntegrityError if its file is another one.
 
-    Where the file is gone (git clean, git stash), it is composed again from the commit that its
-    entry names.
+    Where git took the file away, it is composed again from the commit that its entry names.
     """
     status = snapshot.state.phase(phase_id)
     name = status.lock_path or project.paths.plan_lock(phase_id)
     path = project.root / name
     composed = None
-    if not path.is_file():
+    if _is_taken_away(name, repo, snapshot, status.lock):
         composed = _composed_lock(repo, snapshot, phase_id)
     if composed is not None:
         return composed
@@ -84,6 +84,22 @@ def read_lock(project: Project, repo: Repo, snapshot: Snapshot, phase_id: int) -
         f"{path} is not the plan lock that the ledger names (sha256 {(status.lock or '')[:12]}…)",
         hint=_way_to_lock(repo, name, status.lock or ""),
     )
+
+
+def _is_taken_away(name: str, repo: Repo, snapshot: Snapshot, digest: str | None) -> bool:
+    """Return whether git took a lock's file away: it is gone (git clean), or HEAD's (git stash).
+
+    HEAD has an older lock in its place while no commit has the entry that names the newer one.
+    """
+    path = repo.root / name
+    if not path.is_file():
+        return True
+    for entry in snapshot.ledger.entries[snapshot.evidence.committed :]:
+        lock = entry.match(entries.LOCK)
+        if lock and lock["sha256"] == digest:
+            data = path.read_bytes()
+            return durable.sha256(data) != digest and data == repo.blob("HEAD", name)
+    return False
 
 
 def _composed_lock(repo: Repo, snapshot: Snapshot, phase_id: int) -> PlanLock | None:
@@ -119,7 +135,7 @@ def lock_file(project: Project, repo: Repo, snapshot: Snapshot, phase_id: int) -
     status = snapshot.state.phase(phase_id)
     if status.lock is None or status.lock_path is None:
         return {}
-    is_gone = not (project.root / status.lock_path).is_file()
+    is_gone = _is_taken_away(status.lock_path, repo, snapshot, status.lock)
     if is_gone and not status.has_outcome and _composed_lock(repo, snapshot, phase_id) is None:
         return {}
     return {status.lock_path: read_lock(project, repo, snapshot, phase_id).encode()}

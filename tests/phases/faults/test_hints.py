@@ -21,6 +21,7 @@ from invariants import violations
 from quick import Quick, plan
 from terminal_user import as_asked, at_terminal
 from toy import ROOT as SOURCE
+from users import commit_file
 
 from tests.soak import mark_soak
 
@@ -811,6 +812,23 @@ def test_a_lock_that_was_edited_i_54(name: str, quick: Quick) -> None:
     quick.run("run", "--next", code=None, env=failpoint_env(name))
     quick.write("results/phase-1/lock.json", "{}\n")
     go_on(quick)
+
+
+def test_a_newer_lock_is_stashed_away_and_the_older_one_is_back(quick: Quick) -> None:
+    # 1. The first lock is committed with an interruption, a second one is not.
+    quick.run("run", "--next", code=None, env=failpoint_env("started"))
+    quick.run("run", "--next", code=None, env=failpoint_env("recovered"))
+    document = plan()
+    document["phases"][0]["features"][0]["expect"]["minutes"] = 0.2
+    commit_file(quick, "prd/plan.json", json.dumps(document))
+    quick.run("run", "--next", code=None, env=failpoint_env("started"))
+    changed = quick.git("diff", "--name-only").split()
+    assert changed == ["progress.txt", "results/phase-1/lock.json"]
+
+    # 2. The file is the first lock again, and the journal has the second one.
+    quick.git("stash", "-q")
+    go_on(quick, hints=0)
+    assert quick.progress.count("· LOCKED ·") == 2
 
 
 def test_a_lock_is_lost_and_the_runner_is_a_newer_one_i_54(quick: Quick) -> None:
