@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -11,6 +12,16 @@ from phases.git.probe import GIT_TIMEOUT_S, git_environment, git_options, run_gi
 
 _COMMIT = "\x01"
 """Begins a commit in git's answer; a change of a file begins with a colon."""
+
+_FETCHED = re.compile(r"^([0-9a-f]{40,64})\t", re.MULTILINE)
+"""A line of FETCH_HEAD."""
+_BROUGHT = re.compile(
+    r"(fetch|pull)\b.*"
+    r"(: storing head|: forced-update|: [Ff]ast-forward| \(start\): checkout [0-9a-f]+)"
+)
+"""A line of a reflog that went to a commit of another repository."""
+_MERGED = re.compile(r"pull\b.*: Merge made by ")
+"""A line of a reflog that merged one."""
 
 
 @dataclass(frozen=True)
@@ -124,13 +135,30 @@ def is_ancestor(root: Path, older: str, newer: str) -> bool:
 def is_fetched(root: Path, common_dir: Path, commit: str) -> bool:
     """Return whether a commit came from another repository.
 
-    It did if a remote-tracking branch has it, or what was fetched last.
+    It did if a remote-tracking branch has it, or what was fetched or pulled, by FETCH_HEAD of any
+    work tree or by the reflogs: the next fetch replaces FETCH_HEAD, and prunes branches.
     """
-    options = ("for-each-ref", "--count=1", f"--contains={commit}", "refs/remotes")
-    if run_git(root, *options).stdout:
-        return True
-    try:
-        lines = (common_dir / "FETCH_HEAD").read_text("utf-8", "replace").splitlines()
-    except FileNotFoundError:
-        return False
-    return any(is_ancestor(root, commit, line.partition("\t")[0]) for line in lines)
+    tips = _pulled_tips(root)
+    for file in (common_dir / "FETCH_HEAD", *common_dir.glob("worktrees/*/FETCH_HEAD")):
+        if file.is_file():
+            tips |= set(_FETCHED.findall(file.read_text("utf-8", "replace")))
+    excluded = "".join(f"^{tip}\n" for tip in sorted(tips))
+    options = ("--max-count=1", "--ignore-missing", "--stdin", commit, "--not", "--remotes")
+    answer = run_git(root, "rev-list", *options, stdin=excluded)
+    return answer.returncode == 0 and not answer.stdout
+
+
+def _pulled_tips(root: Path) -> set[str]:
+    """Return the commits that fetches and pulls brought, by the reflogs of all work trees.
+
+    What a merge of a branch, a commit, a reset or the picks of a rebase brought was made here.
+    """
+    tips = set()
+    options = ("--walk-reflogs", "--all", "--format=%H%x09%P%x09%gs")
+    for line in run_git(root, "log", *options).stdout.splitlines():
+        commit, parents, message = line.split("\t", 2)
+        if _BROUGHT.fullmatch(message):
+            tips.add(commit)
+        elif _MERGED.match(message):
+            tips.update(parents.split()[1:])
+    return tips

@@ -33,7 +33,10 @@ def _unfetched_problem(pulled: Pulled, commit: str) -> Problem:
         f"HEAD has entries from {pulled.first:04d} on that this machine did not record, and commit "
         f"{commit[:12]} was fetched from no other repository"
     )
-    hint = "`git fetch` from where it was recorded, then type the command again"
+    hint = (
+        "`git fetch FROM BRANCH`, with the repository and the branch where it was recorded, then "
+        "type the command again"
+    )
     return Problem("journal-lacks-commit", pulled.first, message, hint)
 
 

@@ -6,17 +6,21 @@ import json
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from forging import audit_codes, forge_commit, forge_entry
 from hints import follow
 from invariants import violations
+from machines import copy_artifacts
 from quick import Quick, plan
 from terminal_user import as_asked, at_terminal
 from toy import ROOT
 
 Machines = tuple[Quick, Quick]
+Pull = Callable[[Quick, Quick], Quick]
+"""Pulls from the other repository; returns the one to go on in."""
 
 
 def decide(quick: Quick, *words: str) -> str:
@@ -365,25 +369,153 @@ def test_entries_that_come_during_the_exit_gates_stop_the_run(tmp_path: Path) ->
     assert_whole(first)
 
 
-def test_a_commit_that_was_made_here_is_no_pull(waiting: Quick, tmp_path: Path) -> None:
-    """A whole forged record passes the audit; on the machine that has the journal it stays out."""
-    # 1. Another copy of the repository approves; its commit is applied here as a patch is.
+@pytest.fixture
+def elsewhere(waiting: Quick, tmp_path: Path) -> Quick:
+    """Return another copy of the repository that waits, in which phase 1 was approved."""
     (tmp_path / "other").mkdir()
     other = waiting.copy(tmp_path / "other" / "quick")
     decide(other, "approve", "1")
-    patch = other.git("format-patch", "-1", "--stdout", "--binary")
-    (tmp_path / "patch").write_text(patch + "\n")
-    waiting.git("am", "-q", "--committer-date-is-author-date", str(tmp_path / "patch"))
+    return other
+
+
+def assert_taken_over(quick: Quick) -> None:
+    quick.assert_audit_is_clean()
+    quick.call("run", "--next")
+    assert_whole(quick)
+
+
+def pull_in_another_work_tree(quick: Quick, other: Quick) -> Quick:
+    quick.git("worktree", "add", "-q", "-b", "work", "../tree")
+    tree = quick.at(quick.root.with_name("tree"))
+    copy_artifacts(quick, tree)
+    tree.git("pull", "-q", "--ff-only", str(other.root), "main")
+    return tree
+
+
+def pull_in_another_work_tree_without_reflogs(quick: Quick, other: Quick) -> Quick:
+    quick.git("config", "core.logAllRefUpdates", "false")
+    return pull_in_another_work_tree(quick, other)
+
+
+def pull_and_fetch_something_else(quick: Quick, other: Quick) -> Quick:
+    quick.git("clone", "-q", "--bare", ".", "../origin.git")
+    quick.git("remote", "add", "origin", "../origin.git")
+    quick.git("pull", "-q", "--ff-only", str(other.root), "main")
+    quick.git("fetch", "-q", "origin")
+    return quick
+
+
+def pull_a_branch_that_is_pruned(quick: Quick, other: Quick) -> Quick:
+    quick.git("clone", "-q", "--bare", ".", "../origin.git")
+    quick.git("remote", "add", "origin", "../origin.git")
+    other.git("push", "-q", str(quick.root.with_name("origin.git")), "main:work")
+    quick.git("pull", "-q", "--ff-only", "origin", "work")
+    quick.git("push", "-q", str(quick.root.with_name("origin.git")), "--delete", "work")
+    quick.git("fetch", "-q", "--prune", "origin")
+    return quick
+
+
+def pull_onto_an_own_commit(option: str) -> Pull:
+    def pull(quick: Quick, other: Quick) -> Quick:
+        quick.write("note.md", "the user's\n")
+        quick.commit("a note")
+        quick.git("pull", "-q", option, "--no-edit", str(other.root), "main")
+        quick.git("fetch", "-q", ".", "refs/phases/log")
+        return quick
+
+    return pull
+
+
+def fetch_a_branch_and_merge_it(quick: Quick, other: Quick) -> Quick:
+    quick.git("fetch", "-q", str(other.root), "main:theirs")
+    quick.git("merge", "-q", "theirs")
+    quick.git("fetch", "-q", ".", "refs/phases/log")
+    return quick
+
+
+PULLS = {
+    "in a linked work tree": pull_in_another_work_tree,
+    "in a linked work tree, no reflogs": pull_in_another_work_tree_without_reflogs,
+    "by path, then another fetch": pull_and_fetch_something_else,
+    "of a branch that was deleted": pull_a_branch_that_is_pruned,
+    "by a merge": pull_onto_an_own_commit("--no-rebase"),
+    "by a rebase": pull_onto_an_own_commit("--rebase"),
+    "by fetch of a branch": fetch_a_branch_and_merge_it,
+}
+
+
+@pytest.mark.parametrize("name", PULLS)
+def test_a_pull_is_one_after_other_fetches_too(name: str, waiting: Quick, elsewhere: Quick) -> None:
+    assert_taken_over(PULLS[name](waiting, elsewhere))
+
+
+def test_the_hint_of_a_merge_of_what_was_fetched_works(waiting: Quick, elsewhere: Quick) -> None:
+    """Its line in the reflog is that of a branch of here."""
+    waiting.git("fetch", "-q", str(elsewhere.root), "main")
+    waiting.git("merge", "-q", "FETCH_HEAD")
+    waiting.git("fetch", "-q", ".", "refs/phases/log")
+    refused = waiting.call("run", "--next", code=3)
+    assert "was fetched from no other repository" in refused.stderr
+    follow(waiting.root, refused.stderr.replace("FROM BRANCH", f"{elsewhere.root} main"))
+    assert_taken_over(waiting)
+
+
+def apply_as_a_patch(quick: Quick, other: Quick) -> None:
+    patch = quick.root.with_name("patch")
+    patch.write_text(other.git("format-patch", "-1", "--stdout", "--binary") + "\n")
+    quick.git("am", "-q", "--committer-date-is-author-date", str(patch))
+
+
+def bring_from_a_branch_of_here(*command: str) -> Callable[[Quick, Quick], None]:
+    def bring(quick: Quick, other: Quick) -> None:
+        quick.git("switch", "-q", "-c", "side")
+        apply_as_a_patch(quick, other)
+        quick.git("switch", "-q", "main")
+        quick.git(*command)
+        quick.git("reset", "-q", "--hard")
+
+    return bring
+
+
+def pull_under_it(quick: Quick, other: Quick) -> None:
+    """Let `git pull --rebase` pick it onto a colleague's commit."""
+    quick.git("clone", "-q", ".", "../colleague")
+    colleague = quick.at(quick.root.with_name("colleague"))
+    colleague.git("config", "user.name", "A Colleague")
+    colleague.git("config", "user.email", "colleague@example.org")
+    colleague.write("theirs.md", "a colleague's\n")
+    colleague.commit("theirs")
+    apply_as_a_patch(quick, other)
+    quick.git("pull", "-q", "--rebase", str(colleague.root), "main")
+
+
+MADE_HERE = {
+    "git am": apply_as_a_patch,
+    "git merge": bring_from_a_branch_of_here("merge", "-q", "side"),
+    "git reset": bring_from_a_branch_of_here("reset", "-q", "--hard", "side"),
+    "git update-ref": bring_from_a_branch_of_here("update-ref", "HEAD", "side"),
+    "git rebase": bring_from_a_branch_of_here("rebase", "-q", "side"),
+    "git pull --rebase": pull_under_it,
+}
+
+
+@pytest.mark.parametrize("name", MADE_HERE)
+def test_a_commit_that_was_made_here_is_no_pull(
+    name: str, waiting: Quick, elsewhere: Quick
+) -> None:
+    """A whole forged record passes the audit; on the machine that has the journal it stays out."""
+    # 1. A commit of another copy of the repository is applied here as a patch is.
+    before = waiting.git("rev-parse", "HEAD")
+    MADE_HERE[name](waiting, elsewhere)
     assert "journal-lacks-commit" in audit_codes(waiting)
     refused = waiting.call("run", "--next", code=3)
     assert "was fetched from no other repository" in refused.stderr
     assert waiting.status()["phases"][0]["state"] == "approved"
 
     # 2. The control: the same commit, fetched.
-    waiting.git("reset", "-q", "--hard", "HEAD~1")
-    waiting.git("pull", "-q", "--ff-only", str(other.root), "main")
-    waiting.assert_audit_is_clean()
-    waiting.call("run", "--next")
+    waiting.git("reset", "-q", "--hard", before)
+    waiting.git("pull", "-q", "--ff-only", str(elsewhere.root), "main")
+    assert_taken_over(waiting)
 
 
 @pytest.mark.parametrize(
