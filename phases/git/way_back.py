@@ -127,7 +127,7 @@ def _joined(history: RecordHistory, base: str | None) -> str:
     both = history.difference(base, history.head) & history.difference(base, history.log)
     if both:
         return kept_aside(history)
-    command = f"git merge --no-edit {history.log[:12]}"
+    command = f"git merge --ff --no-edit {history.log[:12]}"
     return with_clean_files(history, command, history.log)
 
 

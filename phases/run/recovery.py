@@ -113,7 +113,7 @@ def _set_orphans_aside(session: Session, prepared: Sequence[Transaction]) -> Non
                 "head-moved",
                 f"a killed run had begun to record `{transaction.message}`, which ran on commit "
                 f"{commit[:12]}; that commit is no longer in the history of HEAD",
-                hint=f"`git merge --no-edit {commit[:12]}`, then python -m phases run --next",
+                hint=f"`git merge --ff --no-edit {commit[:12]}`, then python -m phases run --next",
             )
         folder = paths.private / "quarantine" / ".orphans" / transaction.txn
         durable.make_folder(folder.parent)

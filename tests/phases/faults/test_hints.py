@@ -241,6 +241,11 @@ def reset_and_add(quick: Quick) -> None:
     quick.write("new.txt", "untracked\n")
 
 
+def reset_and_add_where_merges_go_forward_only(quick: Quick) -> None:
+    quick.git("config", "merge.ff", "only")
+    reset_and_add(quick)
+
+
 def reset_and_add_the_same(quick: Quick) -> None:
     quick.git("reset", "-q", "--hard", "HEAD~4")
     add(quick, "between", "otherwise\n")
@@ -316,6 +321,7 @@ MOVED = [
     reset_mixed,
     reset_before_the_record,
     reset_and_add,
+    reset_and_add_where_merges_go_forward_only,
     reset_and_add_the_same,
     switch_to_an_older_branch,
     switch_to_an_older_branch_and_add,
@@ -393,7 +399,12 @@ def test_a_history_that_was_rewritten_i_55(move: Callable[[Quick], None], worked
     assert len(set(recorded)) == 4  # no commit of the runner's is there twice
 
 
-MOVED_SHORT = [reset_hard_and_edit, reset_mixed, switch_to_an_older_branch_and_add]
+MOVED_SHORT = [
+    reset_hard_and_edit,
+    reset_mixed,
+    reset_and_add_where_merges_go_forward_only,
+    switch_to_an_older_branch_and_add,
+]
 
 
 @pytest.mark.parametrize("move", mark_soak(MOVED, short=MOVED_SHORT))
@@ -404,6 +415,18 @@ def test_a_history_that_was_moved_i_55(move: Callable[[Quick], None], worked: Qu
     after = kept_anywhere(worked)
     assert before.files <= after.files
     assert before.commits <= after.commits
+
+
+@pytest.mark.parametrize("own", mark_soak(["another", ""], short=["another"]))
+def test_a_prepared_outcome_of_a_commit_that_left_the_history(own: str, worked: Quick) -> None:
+    worked.git("config", "merge.ff", "only")
+    add(worked, "ran")
+    worked.run("run", "--next", code=None, env=failpoint_env("files"))
+    worked.git("reset", "-q", "--keep", "HEAD~1")
+    if own:
+        add(worked, own)
+    go_on(worked)
+    assert "add ran" in subjects(worked)
 
 
 #### a ledger that was changed
