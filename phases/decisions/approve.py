@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 
 from phases.audit.audit import audit
@@ -14,15 +13,14 @@ from phases.decisions.decide import decide
 from phases.decisions.proposal import DecisionContext, Proposal, require_presence_allowed
 from phases.errors import IntegrityError, UsageError
 from phases.git.tree import CommitTree, WorkTree, changed_files
-from phases.git.way_back import brought_way, reviewed_way
-from phases.plan.load import find_plan
+from phases.git.way_back import brought_way
 from phases.record.approvals import Checkpoint, find_checkpoint
 from phases.record.decision_record import DecisionResult
 from phases.record.ledger import EntryKind, Ledger
 from phases.record.project import Project, load_unverified
 from phases.record.receipt import Receipt
 from phases.record.states import FeatureState, PhaseState
-from phases.run.plan_locks import committed_lock, lock_changes, lock_of
+from phases.run.plan_locks import committed_lock, lock_changes, lock_of, restore_hint
 from phases.run.preflight import runner_code
 
 SHOWN_ERRORS = 3
@@ -137,7 +135,7 @@ def waiting_checkpoint(context: DecisionContext) -> Checkpoint:
         raise IntegrityError(
             "checkpoint-stale",
             f"differs from what was reviewed (commit {commit}): {names}",
-            hint=f"{_restore_hint(context, checkpoint.commit, changed)}; "
+            hint=f"{restore_hint(context.project.root, checkpoint.commit, changed)}; "
             f"or python -m phases reject {phase.id} --reason '…'",
         )
     return checkpoint
@@ -149,16 +147,6 @@ def _ends_at(ledger: Ledger, checkpoint: Checkpoint) -> bool:
     since = ledger.entries[checkpoint.entry :]
     is_same = durable.sha256(then.data) == checkpoint.progress_sha256
     return is_same and all(entry.kind == EntryKind.PULLED for entry in since)
-
-
-def _restore_hint(context: DecisionContext, commit: str, names: Sequence[str]) -> str:
-    """Return how changed files, or parts of the plan, are as reviewed again."""
-    root = context.project.root
-    if any(name.startswith(("plan: ", "input: ")) for name in names):
-        plan = find_plan(root).relative_to(root).as_posix()
-        return f"`git diff {commit[:12]} -- {shlex.quote(plan)}` shows it; restore it by a commit"
-    way = reviewed_way(root, commit, list(dict.fromkeys(names)))
-    return f"`{way}` restores them and throws away what was changed in them"
 
 
 def _plan_changes(context: DecisionContext) -> list[str]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 
 from phases.base import durable
 from phases.errors import IntegrityError
 from phases.git.probe import LOG_REF
 from phases.git.repo import Repo
 from phases.git.tree import CommitTree, Tree
+from phases.git.way_back import reviewed_way
 from phases.plan.lock import (
     PlanLock,
     PlanLockError,
@@ -163,11 +165,15 @@ def require_lock_unchanged(
     changes = lock_changes(project, tree.repo, snapshot, committed_lock(tree, phase.id))
     if changes:
         diff = lock_diff(tree.repo, status.lock_commit, changes)
+        rule = snapshot.state.approval | committed_rule(require_plan(tree), tree.entries)
+        hint = f"restore it, or python -m phases relock {phase.id} --reason '…'"
+        if status.lock_commit and not rule.allows_presence:  # nobody could confirm a relock
+            hint = restore_hint(project.root, status.lock_commit, changes)
         raise IntegrityError(
             "plan-changed",
             f"the plan of phase {phase.id} differs from what was locked at its start: "
             f"{', '.join(changes)}{diff}",
-            hint=f"restore it, or python -m phases relock {phase.id} --reason '…'",
+            hint=hint,
         )
 
 
@@ -190,7 +196,28 @@ def lock_diff(repo: Repo, commit: str | None, changes: Sequence[str]) -> str:
     if commit is None or not repo.is_ancestor(commit, "HEAD"):
         return ""
 
-    # 2. The paths of the changed parts.
+    # 2. Their diff, cut where it is long.
+    paths = _changed_paths(changes)
+    lines = repo.diff(commit, paths).splitlines()
+    hidden = len(lines) - DIFF_LINES
+    if hidden > 0:
+        command = f"git diff {commit[:12]} -- {' '.join(paths)}"
+        lines = [*lines[:DIFF_LINES], f"… {hidden} more lines: {command}"]
+    return "".join(f"\n{line}" for line in lines)
+
+
+def restore_hint(root: Path, commit: str, changes: Sequence[str]) -> str:
+    """Return how changed files, or parts of the plan, are again as a commit has them."""
+    paths = _changed_paths(changes)
+    if set(changes) - set(paths):  # parts of files that have others too
+        command = f"git diff {commit[:12]} -- {shlex.join(paths)}"
+        return f"`{command}` shows it; restore it by a commit"
+    way = reviewed_way(root, commit, paths)
+    return f"`{way}` restores them and throws away what was changed in them"
+
+
+def _changed_paths(changes: Sequence[str]) -> list[str]:
+    """Return the paths of changed parts of a lock."""
     paths = set()
     for name in changes:
         if name.startswith(("plan: ", "input: ")):
@@ -199,11 +226,4 @@ def lock_diff(repo: Repo, commit: str | None, changes: Sequence[str]) -> str:
             paths.add("phases")
         else:
             paths.add(name)
-
-    # 3. Their diff, cut where it is long.
-    lines = repo.diff(commit, sorted(paths)).splitlines()
-    hidden = len(lines) - DIFF_LINES
-    if hidden > 0:
-        command = f"git diff {commit[:12]} -- {' '.join(sorted(paths))}"
-        lines = [*lines[:DIFF_LINES], f"… {hidden} more lines: {command}"]
-    return "".join(f"\n{line}" for line in lines)
+    return sorted(paths)

@@ -16,6 +16,7 @@ from terminal_user import as_asked, at_terminal
 from toy import toy_plan
 
 sys.path.insert(0, str(Path(__file__).parent / "faults"))
+from hints import follow
 from quick import Quick, plan
 
 from phases.audit.decisions import check_approvals
@@ -330,3 +331,30 @@ def test_the_audit_compares_a_lock_with_its_commits_plan_i_29(
     assert [finding.code for finding in report.findings] == ["lock-contradicts"]
     assert "asks `approval signed`" in report.findings[0].message
     signed.assert_audit_is_clean()
+
+
+def commit_keys(quick: Quick) -> None:
+    quick.write(SIGNERS, "user@example.org ssh-ed25519 AAAA\n")
+    quick.commit("the keys of the approvers")
+
+
+def ask_for_signatures(quick: Quick) -> None:
+    set_approval(quick, mode="signed")
+    quick.commit("signatures")
+
+
+@pytest.mark.parametrize("change", [commit_keys, ask_for_signatures])
+def test_no_relock_is_named_where_nobody_could_confirm_it(
+    change: Callable[[Quick], None], tmp_path: Path
+) -> None:
+    quick = Quick(tmp_path / "quick", plan(features=2))
+    quick.run("run", "--feature", "Q-001")
+    change(quick)
+    refused = quick.call("run", "--next", code=3)
+    assert "differs from what was locked" in refused.stderr
+    assert "relock" not in refused.stderr
+    follow(quick.root, refused.stderr)
+    if change is ask_for_signatures:  # the command shows what to restore
+        quick.git("revert", "--no-edit", "HEAD")
+    quick.run("run", "--next")
+    quick.assert_audit_is_clean()
