@@ -114,10 +114,10 @@ def _trailer_findings(
 
 
 def check_genesis(repo: Repo, report: Report, ledger: Ledger) -> None:
-    """Check that the first entry names this history's first commit."""
+    """Check that the first entry names a first commit of this history."""
     if not ledger.entries:
         return
     root = ledger.entries[0].match(entries.ROOT)
-    if root is None or root["commit"] != repo.root_commit():
+    if root is None or root["commit"] not in repo.root_commits():
         message = "the first entry names the first commit of another history"
         report.findings.append(Finding("genesis-foreign", message, entry=1))

@@ -133,6 +133,8 @@ def _decision_record(
     number: int,
     lock: RecordedFile | None,
 ) -> DecisionRecord:
+    genesis = context.snapshot.ledger.entries[0]
+    root = genesis.match(entries.ROOT) or {}
     presence = Presence(
         user=_user_name(),
         uid=os.getuid(),
@@ -144,10 +146,7 @@ def _decision_record(
         result=proposal.result,
         phase=PhaseName(id=context.phase.id, name=context.phase.name),
         decision=number,
-        repository=Repository(
-            root_commit=context.repo.root_commit(),
-            genesis=context.snapshot.ledger.entries[0].self_hash,
-        ),
+        repository=Repository(root_commit=root.get("commit", ""), genesis=genesis.self_hash),
         request=RequestDigest(digest=Sha256(sha256=checkpoint.request_sha256)),
         reason=proposal.reason,
         reset=proposal.reset,

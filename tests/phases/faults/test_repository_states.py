@@ -782,3 +782,27 @@ def test_a_ledger_checked_out_with_other_line_ends_is_named(
 ) -> None:
     other = clone(mid_phase, tmp_path / "windows", "-c", "core.autocrlf=true")
     assert_refused(other, 3, "line ends")
+
+
+#### several first commits
+
+
+@pytest.mark.parametrize("first", ["ours", "theirs"])
+def test_a_history_that_was_merged_with_an_unrelated_one(mid_phase: Quick, first: str) -> None:
+    """The record's first commit stays in the history, also where it is no longer the first."""
+    mid_phase.git("switch", "-q", "--orphan", "unrelated")
+    mid_phase.write("unrelated.md", "of another project\n")
+    mid_phase.git("add", "unrelated.md")
+    mid_phase.git("commit", "-q", "-m", "unrelated")
+    other = "main"
+    if first == "ours":
+        mid_phase.git("switch", "-q", "main")
+        other = "unrelated"
+    mid_phase.git("merge", "-q", "--no-edit", "--allow-unrelated-histories", other)
+    mid_phase.assert_audit_is_clean()
+    mid_phase.run("run", "--next")
+    code, screen = at_terminal(mid_phase.root, "approve", "1", answer=as_asked)
+    assert code == 0, screen
+    mid_phase.assert_audit_is_clean()
+    mid_phase.call("run", "--next")
+    assert violations(mid_phase.root) == []
