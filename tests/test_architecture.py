@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "docs" / "architecture.md").read_text("utf-8")
 DOORS = {
     "judge": {"gate", "verdict", "committed_gates", "predictions"},
-    "audit": {"audit", "findings", "unrecorded"},
+    "audit": {"audit", "clean", "findings", "unrecorded"},
 }
 """Packages that others enter through a few modules only."""
 

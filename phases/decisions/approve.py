@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import partial
 
-from phases.audit.audit import audit
-from phases.audit.findings import Finding, Severity
+from phases.audit.clean import require_clean_audit
 from phases.audit.unrecorded import UnrecordedFile, unrecorded_results
 from phases.base import durable
-from phases.base.text import format_count, printable
+from phases.base.text import printable
 from phases.decisions.decide import decide
 from phases.decisions.proposal import DecisionContext, Proposal, require_presence_allowed
 from phases.errors import IntegrityError, UsageError
 from phases.git.tree import CommitTree, WorkTree, changed_files
-from phases.git.way_back import brought_way
+from phases.git.way_back import left_out_way
 from phases.record.approvals import Checkpoint, find_checkpoint
 from phases.record.decision_record import DecisionResult
 from phases.record.ledger import EntryKind, Ledger
-from phases.record.project import Project, load_unverified
+from phases.record.project import Project
 from phases.record.receipt import Receipt
 from phases.record.states import FeatureState, PhaseState
 from phases.run.plan_locks import committed_lock, lock_changes, lock_of, restore_hint
 from phases.run.preflight import runner_code
 
-SHOWN_ERRORS = 3
 SHOWN_FILES = 20
 
 
@@ -35,32 +33,8 @@ def approve(project: Project, phase_id: int, summary: str) -> str:
         UsageError: the phase does not wait for an approval.
         IntegrityError: what was reviewed differs from what there is.
     """
-    return decide(project, phase_id, summary, _examine, prove=_require_clean_audit)
-
-
-def _require_clean_audit(project: Project) -> None:
-    """Refuse a record that `audit` calls invalid, whatever part of it."""
-    report = audit(project)
-    if report.ok:
-        return
-    errors = [finding for finding in report.findings if finding.severity == Severity.ERROR]
-    listing = "".join(f"\n  {finding.text}" for finding in errors[:SHOWN_ERRORS])
-    raise IntegrityError(
-        errors[0].code,
-        f"the audit finds {format_count(len(errors), 'error')}; nothing was asked:{listing}",
-        hint=_audit_hint(project, errors[0]),
-    )
-
-
-def _audit_hint(project: Project, error: Finding) -> str:
-    """Return the command that restores the files an error is about, if they are not as recorded."""
-    way = None
-    commit = load_unverified(project).evidence.commits.get(error.entry or 0)
-    if commit is not None and error.path:
-        way = brought_way(project.root, commit.sha, error.path)
-    if way is None:
-        return "python -m phases audit lists all of it"
-    return f"`{way}` restores what was recorded; python -m phases audit lists all of it"
+    prove = partial(require_clean_audit, consequence="nothing was asked")
+    return decide(project, phase_id, summary, _examine, prove=prove)
 
 
 def _examine(context: DecisionContext) -> Proposal:
@@ -132,11 +106,13 @@ def waiting_checkpoint(context: DecisionContext) -> Checkpoint:
     changed = [*_file_changes(context, checkpoint.commit), *_plan_changes(context)]
     if changed:
         names = ", ".join(printable(name) for name in changed[:5])
+        root = context.project.root
+        way = left_out_way(root, (paths.results_name,))
+        way = way or restore_hint(root, checkpoint.commit, changed)
         raise IntegrityError(
             "checkpoint-stale",
             f"differs from what was reviewed (commit {commit}): {names}",
-            hint=f"{restore_hint(context.project.root, checkpoint.commit, changed)}; "
-            f"or python -m phases reject {phase.id} --reason '…'",
+            hint=f"{way}; or python -m phases reject {phase.id} --reason '…'",
         )
     return checkpoint
 

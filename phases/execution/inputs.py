@@ -17,6 +17,7 @@ from phases.base import durable
 from phases.base.paths import Paths, cache_dir, is_artifact
 from phases.errors import EnvironmentFaultError, IntegrityError
 from phases.git.tree import Layout, Tree
+from phases.git.way_back import result_way
 from phases.plan.schema import CACHE_PREFIX, Input, Plan
 from phases.record.receipt import Receipt
 from phases.record.state import FeatureStatus, State
@@ -189,7 +190,7 @@ def copy_outputs(
     data = receipt_path.read_bytes() if receipt_path.is_file() else b""
     if receipt_sha256 is None or durable.sha256(data) != receipt_sha256:
         message = f"{receipt_path} is not the receipt that the ledger names"
-        raise IntegrityError("receipt-changed", message)
+        raise _result_error(paths, feature, "receipt-changed", message)
     try:
         outputs = Receipt.decode(data).digests
     except DocumentError as error:
@@ -200,21 +201,29 @@ def copy_outputs(
     for name, digest in outputs.items():
         source = paths.artifact(digest) if is_artifact(name) else results / name
         if not source.is_file():
-            raise _missing_output(feature, name, digest, source)
+            raise _missing_output(paths, feature, name, digest)
         durable.make_folder((target / name).parent)
         (target / name).write_bytes(source.read_bytes())
         if durable.sha256_file(target / name) != digest:
             message = f"{source} is not what the receipt names (sha256 {digest[:12]}…)"
-            raise IntegrityError("result-changed", message)
+            raise _result_error(paths, feature, "result-changed", message)
     return outputs
 
 
 def _missing_output(
-    feature: str, name: str, digest: str, source: Path
+    paths: Paths, feature: str, name: str, digest: str
 ) -> EnvironmentFaultError | IntegrityError:
     if is_artifact(name):
         return EnvironmentFaultError(
             f"{feature}: artifact {name} (sha256 {digest[:12]}…) is not on this machine",
             hint="copy .phases/artifacts/ from the machine that has it",
         )
-    return IntegrityError("result-missing", f"{source} is gone; the receipt names it")
+    message = f"{paths.root / paths.results(feature) / name} is gone; the receipt names it"
+    return _result_error(paths, feature, "result-missing", message)
+
+
+def _result_error(paths: Paths, feature: str, code: str, message: str) -> IntegrityError:
+    """Return the error for a feature's results, with the command that restores them."""
+    way = result_way(paths.root, paths.results_name, f"{paths.results(feature)}/{RECEIPT}")
+    hint = f"{way}; python -m phases audit lists all of it" if way else "python -m phases audit"
+    return IntegrityError(code, message, hint=hint)

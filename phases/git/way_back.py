@@ -212,6 +212,36 @@ def brought_way(root: Path, commit: str, path: str) -> str | None:
     return reviewed_way(root, commit, sorted(changed)) if changed else None
 
 
+def left_out_way(root: Path, folders: Sequence[str]) -> str:
+    """Return the command that brings folders into a sparse checkout, for a hint.
+
+    Empty where no file of them is left out.
+    """
+    setting = git_lines(root, "config", "--type=bool", "core.sparseCheckout")
+    listing = run_git(root, "ls-files", "-t", "-z", "--", *folders).stdout
+    left_out = [line[2:] for line in listing.split("\0") if line.startswith("S ")]
+    if setting != ["true"] or all((root / path).exists() for path in left_out):
+        return ""
+    command = f"git sparse-checkout add {shlex.join(folders)}"
+    return f"`{command}` checks out what this sparse checkout leaves out"
+
+
+def result_way(root: Path, results: str, path: str) -> str:
+    """Return the command that restores the folder of a result as the runner committed it last.
+
+    It is for a hint, and empty if HEAD and the work tree have all of it.
+    """
+    left_out = left_out_way(root, (results,))
+    if left_out:
+        return left_out
+    newest = ("rev-list", "--max-count=1", f"--grep={TRAILER}", "HEAD", "--", path)
+    for commit in git_lines(root, *newest):
+        way = brought_way(root, commit, path)
+        if way:
+            return f"`{way}` restores what was recorded"
+    return ""
+
+
 def set_aside_way(root: Path, path: str) -> str:
     """Return the command that moves a file beside the repository, and out of HEAD."""
     command = f"mv {shlex.quote(path)} {free_folder(root, path.rpartition('/')[2])}"

@@ -16,7 +16,7 @@ from phases.base.paths import is_plain
 from phases.base.text import is_printable
 from phases.git.probe import blob_id
 from phases.git.record_history import GitObject, RecordCommit, is_ancestor, read_objects
-from phases.git.way_back import brought_way
+from phases.git.way_back import brought_way, left_out_way
 from phases.record import entries
 from phases.record.decision_record import DecisionRecord, DecisionResult
 from phases.record.ledger import DECISIONS, Entry, EntryKind, Ledger, Problem
@@ -151,8 +151,10 @@ class DecisionCheck:
         blob = blob_id([data], len(data), commit.sha)
         if durable.sha256(data) != sha256 or commit.blobs.get(path, blob) != blob:
             message = f"not the record that the {entry.kind} entry names (sha256 {sha256[:12]}…)"
+            hint = left_out_way(self.root, (APPROVALS,))
             way = brought_way(self.root, commit.sha, path)
-            hint = f"`{way}` restores it" if way else ""
+            if way and not hint:
+                hint = f"`{way}` restores it"
             return problem("approval-missing", message, hint)
 
         # 3. It is a decision record about a commit.

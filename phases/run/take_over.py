@@ -8,8 +8,7 @@ It comes with the next entry of this machine's: a run that records nothing leave
 
 from __future__ import annotations
 
-from phases.audit.audit import audit
-from phases.audit.findings import Severity
+from phases.audit.clean import require_clean_audit
 from phases.base import durable
 from phases.base.paths import Paths
 from phases.errors import IntegrityError
@@ -23,14 +22,8 @@ def require_pullable(project: Project, snapshot: Snapshot) -> str:
     Raises:
         IntegrityError: the record does not pass the audit.
     """
-    errors = [item for item in audit(project).findings if item.severity == Severity.ERROR]
+    require_clean_audit(project, "the record was made elsewhere, and is not taken over")
     newest = snapshot.evidence.newest
-    if errors:
-        raise IntegrityError(
-            errors[0].code,
-            "the record was made elsewhere and does not pass the audit, so it is not taken over: "
-            f"{errors[0].message}",
-        )
     if newest is None:
         message = "progress.txt has entries, and no commit of the runner's holds them"
         raise IntegrityError("entry-unknown", message)

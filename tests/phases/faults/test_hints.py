@@ -18,6 +18,7 @@ import pytest
 from converging import failpoint_env
 from hints import command_of, follow, go_on
 from invariants import violations
+from machines import copy_artifacts
 from quick import Quick, plan
 from terminal_user import as_asked, at_terminal
 from toy import ROOT as SOURCE
@@ -825,6 +826,139 @@ def test_files_of_an_earlier_phase_are_restored(
     quick.assert_audit_is_clean()
     assert violations(quick.root) == []
     assert quick.git("status", "--porcelain") == ""
+
+
+#### a checkout that lacks files of the record, or has others
+
+
+SPARSE = {
+    "decisions": ("--no-cone", "/*", "!/prd/approvals/"),
+    "results": ("--no-cone", "/*", "!/results/"),
+    "both": ("--no-cone", "/*", "!/prd/approvals/", "!/results/"),
+    "results, by folders": ("--cone", "prd"),
+}
+
+
+@pytest.mark.parametrize("left_out", mark_soak(SPARSE, short=["both", "results, by folders"]))
+def test_what_a_sparse_checkout_leaves_out_comes_back_at_once(
+    left_out: str, _approved: Quick, tmp_path: Path
+) -> None:
+    quick = _approved.copy(tmp_path / "quick")
+    quick.git("status")  # the copied files are those of the index
+    quick.git("sparse-checkout", "set", *SPARSE[left_out])
+    missing = quick.git("ls-files", "-t").count("S ")
+    assert missing
+
+    # 1. A run needs the decisions, an approval the results too. One hint for each is enough.
+    has_decisions = (quick.root / DECISION).exists()
+    process = quick.run("run", "--next", code=4 if has_decisions else 3)
+    if not has_decisions:
+        follow(quick.root, process.stderr)
+        quick.run("run", "--next", code=4)
+    code, screen = at_terminal(quick.root, "approve", "2", answer=as_asked)
+    if left_out != "decisions":
+        assert code == 3, screen
+        follow(quick.root, screen.replace("\r\n", "\n"))
+        code, screen = at_terminal(quick.root, "approve", "2", answer=as_asked)
+    assert code == 0, screen
+
+    # 2. The user's sparse checkout is one still, and nothing is changed.
+    assert quick.git("config", "core.sparseCheckout") == "true"
+    assert quick.git("status", "--porcelain") == ""
+    quick.assert_audit_is_clean()
+    assert violations(quick.root) == []
+
+
+def leave_results_out(quick: Quick) -> None:
+    quick.git("status")
+    quick.git("sparse-checkout", "set", *SPARSE["results"])
+
+
+def remove_a_receipt(quick: Quick) -> None:
+    (quick.root / "results/Q-001/receipt.json").unlink()
+
+
+def remove_a_result(quick: Quick) -> None:
+    (quick.root / "results/Q-001/result.json").unlink()
+
+
+def commit_other_results(quick: Quick) -> None:
+    edit_a_result(quick)
+    quick.git("commit", "-q", "-a", "-m", "edit a result")
+
+
+NEEDED = [leave_results_out, remove_a_receipt, remove_a_result, edit_a_result, commit_other_results]
+
+
+@pytest.fixture(scope="session")
+def _needed(tmp_path_factory: pytest.TempPathFactory) -> Quick:
+    document = plan(features=2)
+    document["phases"][0]["features"][1]["needs"] = ["Q-001"]
+    quick = Quick(tmp_path_factory.mktemp("needed") / "quick", document)
+    quick.run("run", "--feature", "Q-001")
+    return quick
+
+
+@pytest.mark.parametrize("loss", mark_soak(NEEDED, short=[leave_results_out, remove_a_result]))
+def test_results_that_a_feature_needs_are_restored(
+    loss: Callable[[Quick], None], _needed: Quick, tmp_path: Path
+) -> None:
+    quick = _needed.copy(tmp_path / "quick")
+    loss(quick)
+    go_on(quick)
+
+
+@pytest.fixture(scope="session")
+def _opened(tmp_path_factory: pytest.TempPathFactory) -> Quick:
+    """Return a repository whose first phase is approved and whose second one did not begin."""
+    quick = Quick(tmp_path_factory.mktemp("opened") / "quick", plan(phases=2, features=2))
+    quick.run("run", "--next")
+    assert at_terminal(quick.root, "approve", "1", answer=as_asked)[0] == 0
+    return quick
+
+
+def clone_sparsely(*patterns: str) -> Callable[[Quick], None]:
+    def check_out(clone: Quick) -> None:
+        clone.git("sparse-checkout", "set", *patterns)
+        clone.git("checkout", "-q", "main")
+
+    return check_out
+
+
+def clone_with_other_line_ends(clone: Quick) -> None:
+    clone.git("config", "core.autocrlf", "true")
+    clone.git("checkout", "-q", "main")
+
+
+def clone_and_remove_results(clone: Quick) -> None:
+    clone.git("checkout", "-q", "main")
+    shutil.rmtree(clone.root / "results")
+
+
+CLONES = {
+    "no decisions": (clone_sparsely(*SPARSE["decisions"]), 1),
+    "no results": (clone_sparsely(*SPARSE["results"]), 1),
+    "neither": (clone_sparsely(*SPARSE["both"]), 2),
+    "no results, by folders": (clone_sparsely(*SPARSE["results, by folders"]), 1),
+    # progress.txt, the decision set aside and restored, all results
+    "CRLF": (clone_with_other_line_ends, 4),
+    "removed": (clone_and_remove_results, 1),
+}
+
+
+@pytest.mark.parametrize("name", mark_soak(CLONES, short=["neither", "CRLF", "removed"]))
+def test_a_clone_that_lacks_the_record_in_its_files_goes_on(
+    name: str, _opened: Quick, tmp_path: Path
+) -> None:
+    (tmp_path / "clone").mkdir()
+    clone = _opened.at(tmp_path / "clone")
+    clone.git("clone", "-q", "--no-checkout", str(_opened.root), ".")
+    clone.git("config", "user.name", "Another Person")
+    clone.git("config", "user.email", "another@example.org")
+    copy_artifacts(_opened, clone)
+    check_out, hints = CLONES[name]
+    check_out(clone)
+    go_on(clone, hints=hints)
 
 
 #### a lock that was edited
