@@ -130,7 +130,7 @@ class Repo:
 
     def root_commits(self) -> list[str]:
         """Return the first commits of all histories that were merged into HEAD's."""
-        return self._text("rev-list", "--max-parents=0", "HEAD").splitlines()
+        return self._text("rev-list", "--max-parents=0", "HEAD", "--").splitlines()
 
     def tree(self, commit: str) -> str:
         """Return the id of a commit's tree."""
