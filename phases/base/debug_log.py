@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
+from phases.base.regular_file import path_problem
 from phases.base.text import printable
 
 MAX_BYTES = 1_000_000
@@ -25,6 +26,8 @@ _LOGGER = logging.getLogger("phases")
 def log_to_file(path: Path) -> None:
     """Write the debug log to `path` too; where that is impossible, do without it."""
     try:
+        if path_problem(path):
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         handler = _CappedFile(
             path, maxBytes=MAX_BYTES, backupCount=1, encoding="utf-8", errors="backslashreplace"

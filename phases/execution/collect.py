@@ -21,6 +21,7 @@ from typing import NamedTuple
 from phases.base import strict_json
 from phases.base.durable import sha256_stream
 from phases.base.paths import is_artifact
+from phases.base.regular_file import mode_problem
 from phases.base.text import printable
 from phases.errors import PhasesError
 
@@ -262,14 +263,6 @@ def result_problems(data: bytes) -> list[str]:
 
 _OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
-_KINDS = {
-    stat.S_IFLNK: "a symbolic link",
-    stat.S_IFIFO: "a FIFO",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a character device",
-    stat.S_IFBLK: "a block device",
-}
-
 
 class _OutputEntry(NamedTuple):
     """One entry of the walk: a file or a folder, and why it cannot be taken."""
@@ -332,12 +325,10 @@ def _walk_folder(descriptor: int, prefix: str, depth: int) -> Iterator[_OutputEn
 
 def _kind_problem(status: os.stat_result) -> str:
     """Return why an entry is no regular file of its own; empty if it is one."""
-    if not stat.S_ISREG(status.st_mode):
-        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "a special file")
-        return f"got {kind}; expected a regular file"
-    if status.st_nlink > 1:
-        return f"got a file with {status.st_nlink} hard links; expected a file of its own"
-    return ""
+    problem = mode_problem(status.st_mode)
+    if not problem and status.st_nlink > 1:
+        problem = f"got a file with {status.st_nlink} hard links; expected a file of its own"
+    return problem
 
 
 def _read(path: Path, size: int) -> Output:

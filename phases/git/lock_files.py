@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from phases.base import durable
+from phases.base.regular_file import read_regular
 from phases.errors import EnvironmentFaultError
 from phases.git.processes import GitProcess, git_processes
 
@@ -78,11 +79,11 @@ def clear_stale_locks(common_dir: Path) -> None:
     """
     # 1. The locks that the note proves; a note that cannot be read proves nothing.
     try:
-        note = _LockNote.decode(_note_path(common_dir).read_bytes())
+        note = _LockNote.decode(read_regular(_note_path(common_dir)))
         stale_locks = note.stale_locks()
     except FileNotFoundError:
         return
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, EnvironmentFaultError):
         stale_locks = []
 
     # 2. A git process of the user may have taken the same lock since.

@@ -17,8 +17,9 @@ from contextlib import contextmanager
 
 from phases.base import durable
 from phases.base.paths import Paths
+from phases.base.regular_file import read_regular
 from phases.base.text import printable, utc_now
-from phases.errors import LockedError
+from phases.errors import EnvironmentFaultError, LockedError
 from phases.git.repo import Repo
 
 
@@ -62,6 +63,6 @@ def _holder(paths: Paths) -> str:
     """Return who holds the lock, as far as lock.json can be read."""
     form = "pid {pid} on {host} since {since}: {command}"
     try:
-        return printable(form.format(**json.loads(paths.runner_lock_holder.read_bytes())))
-    except (OSError, ValueError, KeyError, TypeError):
+        return printable(form.format(**json.loads(read_regular(paths.runner_lock_holder))))
+    except (OSError, ValueError, KeyError, TypeError, EnvironmentFaultError):
         return f"unknown; {paths.runner_lock_holder} cannot be read"

@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from phases.base.regular_file import path_problem
 from phases.git.checks import abort_in_progress, free_branch
 from phases.git.copied_record import way_of_changed_copies, way_of_copies
 from phases.git.probe import LOG_REF, blob_id, run_git
@@ -246,6 +247,8 @@ def set_aside_way(root: Path, path: str) -> str:
     """Return the command that moves a file beside the repository, and out of HEAD."""
     command = f"mv {shlex.quote(path)} {free_folder(root, path.rpartition('/')[2])}"
     committed = next(iter(git_lines(root, "rev-parse", "--verify", "--quiet", f"HEAD:{path}")), "")
+    if not (root / path).is_file():
+        return command
     data = (root / path).read_bytes()
     if committed == blob_id([data], len(data), committed):
         command += f" && git commit -qm 'Set a file aside' -- {shlex.quote(path)}"
@@ -270,6 +273,8 @@ def reviewed_way(root: Path, checkpoint: str, paths: Sequence[str]) -> str:
         # Flags of the index and filters hide such a change from `git checkout`.
         if path not in added and path not in committed:
             name = shlex.quote(path)
+            if path_problem(root / path):
+                steps.append(f"mv {name} {free_folder(root, path.rpartition('/')[2])}")
             steps.append(f"git cat-file blob {checkpoint[:12]}:{name} > {name}")
     if restored:
         # By a flag or by its times git may take a changed file for the same.

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from phases.base import strict_json
+from phases.base.regular_file import path_problem, read_regular
 from phases.base.text import line_problem, printable
 from phases.errors import InvalidPlanError
 from phases.plan.schema import CACHE_PREFIX, MAX_BYTES, Feature, Gate, Input, Phase, Plan
@@ -68,8 +69,11 @@ def load_plan(root: Path) -> Plan:
     path = find_plan(root)
     name = path.relative_to(root).as_posix()
     # 1. The document alone.
+    problem = path_problem(path)
+    if problem:
+        raise InvalidPlanError(name, [problem])
     try:
-        plan = parse_plan(path.read_bytes())
+        plan = parse_plan(read_regular(path))
     except ValidationError as error:
         raise InvalidPlanError(name, _schema_problems(error)) from None
     except strict_json.StrictJsonError as error:

@@ -7,6 +7,7 @@ file per decision in `prd/approvals/`, named with its digest by an entry of the 
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,14 +88,21 @@ def read_checkpoint(
 
 
 def record_files(root: Path) -> dict[str, str]:
-    """Return every file below `prd/approvals/` in the work tree -> SHA-256.
+    """Return what is below `prd/approvals/` in the work tree and is no folder -> SHA-256.
 
-    What a killed write left there is none: the next run sweeps it.
+    The digest is empty for what has no bytes: a FIFO, a socket, a link that leads to no file; so
+    for `prd/approvals` itself if it is no folder. What a killed write left there is left out: the
+    next run sweeps it.
     """
     digests = {}
-    for path in sorted((root / APPROVALS).rglob("*")):
-        if path.is_file() and not durable.is_temporary(path):
-            digests[path.relative_to(root).as_posix()] = durable.sha256_file(path)
+    folder = root / APPROVALS
+    for path in (folder, *sorted(folder.rglob("*"))):
+        is_plain = path.is_file()
+        if (is_plain and durable.is_temporary(path)) or not os.path.lexists(path):
+            continue
+        if is_plain or path.is_symlink() or not path.is_dir():
+            digest = durable.sha256_file(path) if is_plain else ""
+            digests[path.relative_to(root).as_posix()] = digest
     return digests
 
 

@@ -25,6 +25,7 @@ from pathlib import Path
 
 from phases.base import durable
 from phases.base.failpoint import failpoint
+from phases.base.regular_file import read_regular
 from phases.base.text import is_printable
 from phases.errors import IntegrityError
 from phases.record.entries import LineFormat
@@ -315,7 +316,7 @@ def append_entry(progress: Path, journal: Path, ledger: Ledger, entry: Entry) ->
     for path, failpoint_name in ((journal, "journalled"), (progress, "entered")):
         if not path.exists():
             durable.write(path, before)
-        data = path.read_bytes()
+        data = read_regular(path)
         if data == before:
             durable.append(path, entry.block)
         elif path == journal and entry.kind == EntryKind.PULLED:

@@ -20,6 +20,7 @@ from stat import S_ISDIR, S_ISREG
 
 from phases.base import durable
 from phases.base.paths import Paths
+from phases.base.regular_file import read_regular
 from phases.base.text import printable
 from phases.errors import IntegrityError
 from phases.git.probe import work_trees
@@ -112,7 +113,7 @@ def _contents(paths: Paths) -> Iterator[Path]:
 
 
 def _is_foreign_root(paths: Paths) -> bool:
-    return paths.pending.is_symlink() or paths.pending.is_file()
+    return paths.pending.is_symlink() or (paths.pending.exists() and not paths.pending.is_dir())
 
 
 def _read_folder(paths: Paths, folder: Path) -> Transaction | None:
@@ -155,7 +156,7 @@ def _require_only(others: Iterator[str]) -> None:
 
 def _read_record(paths: Paths, folder: Path, names: set[str]) -> Transaction:
     # 1. The record is the one that was bound.
-    data = (folder / RECORD).read_bytes()
+    data = read_regular(folder / RECORD)
     bound = _bound_digest(paths, folder.name)
     if bound is None:
         raise _ForeignError(f"{paths.binding(folder.name)}, which would bind it, does not exist")
@@ -175,7 +176,7 @@ def _read_record(paths: Paths, folder: Path, names: set[str]) -> Transaction:
     for number, (path, digest) in enumerate(record.files.items()):
         if str(number) not in names:
             raise _ForeignError(f"file {number} ({printable(path)}) is missing")
-        files[path] = (folder / str(number)).read_bytes()
+        files[path] = read_regular(folder / str(number))
         if durable.sha256(files[path]) != digest:
             raise _ForeignError(f"file {number} ({printable(path)}) has not the bytes it names")
 
@@ -196,6 +197,6 @@ def _read_record(paths: Paths, folder: Path, names: set[str]) -> Transaction:
 def _bound_digest(paths: Paths, txn: str) -> str | None:
     """Return the digest of the record that this runner prepared under this id, or None."""
     try:
-        return paths.binding(txn).read_text("ascii", "replace").strip()
+        return read_regular(paths.binding(txn)).decode("ascii", "replace").strip()
     except FileNotFoundError:
         return None

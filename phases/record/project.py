@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from phases.base.paths import Paths
+from phases.base.regular_file import read_regular
 from phases.errors import IntegrityError
 from phases.git.checks import clone_problems, read_repository_state
 from phases.git.probe import Probe, probe_repository
@@ -69,8 +70,8 @@ def load_unverified(project: Project) -> Snapshot:
 
     Commits and decision records are judged as in `load_verified`.
     """
-    progress = _read(project.paths.progress) or new_header(project.plan.project)
-    journal = _read(project.paths.journal)
+    progress = read_ledger_file(project.paths.progress) or new_header(project.plan.project)
+    journal = read_ledger_file(project.paths.journal)
     ledger = parse_ledger(progress)
     journal_ledger = ledger if journal is None else parse_ledger(journal)
     problems = chain_problems(ledger)
@@ -188,12 +189,12 @@ def find_anchor_problems(project: Project, snapshot: Snapshot) -> tuple[Problem,
 def reconcile_project(project: Project, repo: Repo) -> Reconciled:
     """Compare progress.txt with the journal and with HEAD's version."""
     committed = repo.blob("HEAD", "progress.txt")
-    progress = _read(project.paths.progress)
+    progress = read_ledger_file(project.paths.progress)
     if progress is None:
         progress = committed
     if progress is None:
         progress = new_header(project.plan.project)
-    return reconcile(progress, _read(project.paths.journal), committed)
+    return reconcile(progress, read_ledger_file(project.paths.journal), committed)
 
 
 def rewound_error(project: Project) -> IntegrityError:
@@ -212,8 +213,13 @@ def rewound_error(project: Project) -> IntegrityError:
     )
 
 
-def _read(path: Path) -> bytes | None:
+def read_ledger_file(path: Path) -> bytes | None:
+    """Return the bytes of progress.txt or of its journal; None where there is none.
+
+    Raises:
+        EnvironmentFaultError: it is no regular file.
+    """
     try:
-        return path.read_bytes()
+        return read_regular(path)
     except FileNotFoundError:
         return None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from phases.base import durable
+from phases.base.regular_file import read_regular
 from phases.errors import IntegrityError
 from phases.git.probe import LOG_REF
 from phases.git.repo import Repo
@@ -63,19 +65,25 @@ def require_plan(tree: CommitTree) -> Plan:
 
 
 def read_lock(project: Project, repo: Repo, snapshot: Snapshot, phase_id: int) -> PlanLock:
-    """Return the lock that the ledger names; IntegrityError if its file is another one.
+    """Return the lock that the ledger names.
 
-    Where git took the file away, it is composed again from the commit that its entry names.
+    Where git took its file away, it is composed again from the commit that its entry names.
+
+    Raises:
+        IntegrityError: the file is another one.
+        EnvironmentFaultError: it is no regular file.
     """
     status = snapshot.state.phase(phase_id)
     name = status.lock_path or project.paths.plan_lock(phase_id)
     path = project.root / name
-    composed = None
     if _is_taken_away(name, repo, snapshot, status.lock):
         composed = _composed_lock(repo, snapshot, phase_id)
-    if composed is not None:
-        return composed
-    data = path.read_bytes() if path.is_file() else b""
+        if composed is not None:
+            return composed
+    try:
+        data = read_regular(path)
+    except FileNotFoundError:
+        data = b""
     if durable.sha256(data) == status.lock:
         try:
             return PlanLock.decode(data)
@@ -94,12 +102,12 @@ def _is_taken_away(name: str, repo: Repo, snapshot: Snapshot, digest: str | None
     HEAD has an older lock in its place while no commit has the entry that names the newer one.
     """
     path = repo.root / name
-    if not path.is_file():
+    if not os.path.lexists(path):
         return True
     for entry in snapshot.ledger.entries[snapshot.evidence.committed :]:
         lock = entry.match(entries.LOCK)
         if lock and lock["sha256"] == digest:
-            data = path.read_bytes()
+            data = read_regular(path)
             return durable.sha256(data) != digest and data == repo.blob("HEAD", name)
     return False
 

@@ -318,7 +318,8 @@ def check_machine(paths: Paths) -> None:
             f"expected at least {durable.MIN_FREE_BYTES / 1e9:.1f} GB",
             hint="free disk space there, then run again",
         )
-    for folder in (paths.private, paths.journal.parent, paths.root / paths.results_name):
+    results = paths.root / paths.results_name
+    for folder in (paths.private, paths.journal.parent, paths.bindings, results):
         probe = folder / ".writable"
         durable.write(probe, b"")
         durable.remove(probe)

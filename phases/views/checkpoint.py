@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from phases.base.paths import is_artifact
+from phases.base.regular_file import read_regular
 from phases.base.text import format_count, printable
 from phases.plan.schema import Phase
 from phases.record import entries
@@ -124,15 +125,15 @@ def _read_stored(project: Project, feature_id: str) -> StoredFeature:
     predictions: tuple[ScoredPrediction, ...] = ()
     reported = ReportedMeasurements()
     with contextlib.suppress(FileNotFoundError, DocumentError):
-        verdict = Verdict.decode((folder / "verdict.json").read_bytes())
+        verdict = Verdict.decode(read_regular(folder / "verdict.json"))
         details = verdict_details(verdict)
         predictions = verdict.predicate.predictions
     with contextlib.suppress(FileNotFoundError):
-        reported = reported_measurements((folder / RESULT).read_bytes())
+        reported = reported_measurements(read_regular(folder / RESULT))
     # Only what the receipt names: any other file beside it is no result.
     outputs: list[str] = []
     with contextlib.suppress(FileNotFoundError, DocumentError):
-        outputs = sorted(Receipt.decode((folder / "receipt.json").read_bytes()).digests)
+        outputs = sorted(Receipt.decode(read_regular(folder / "receipt.json")).digests)
     pages = [name for name in outputs if name.endswith(".md") and "/" not in name]
     images = [name for name in outputs if name.endswith(".png") and not is_artifact(name)]
     return StoredFeature(

@@ -171,7 +171,7 @@ def _check_runner_lock(paths: Paths) -> MachineCheck:
     """Check whether a runner is at work: take its lock, and release it."""
     if not paths.runner_lock.exists():
         return MachineCheck("runner lock", CheckState.OK, "never taken")
-    descriptor = os.open(paths.runner_lock, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = os.open(paths.runner_lock, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         # Shared, so that two doctors at the same time do not take each other for a runner.
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from phases.base import durable
+from phases.base.regular_file import read_regular
 from phases.base.text import printable
 from phases.plan.schema import Feature, Phase
 from phases.record.entries import RECEIPT, VERDICT, format_measurement
@@ -99,7 +100,7 @@ def _read_stored_results(
     problem = None
     try:
         # 1. The receipt is the one that the ledger names.
-        receipt_data = (folder / "receipt.json").read_bytes()
+        receipt_data = read_regular(folder / "receipt.json")
         if durable.sha256(receipt_data) != status.receipt:
             expected = f"the receipt that the ledger names, sha256 {status.receipt[:12]}…"
             problem = f"{folder / 'receipt.json'} differs from {expected}"
@@ -108,13 +109,13 @@ def _read_stored_results(
         digests = Receipt.decode(receipt_data).digests
         reported = ReportedMeasurements()
         if RESULT in digests:
-            result_data = (folder / RESULT).read_bytes()
+            result_data = read_regular(folder / RESULT)
             if durable.sha256(result_data) != digests[RESULT]:
                 problem = f"{folder / RESULT} differs from what the receipt names"
                 return _StoredResults(None, ReportedMeasurements(), problem)
             reported = reported_measurements(result_data)
         # 3. The verdict is the one that the receipt's entry names.
-        verdict_data = (folder / "verdict.json").read_bytes()
+        verdict_data = read_regular(folder / "verdict.json")
         if durable.sha256(verdict_data) != _named_verdict(status, feature_entries):
             problem = f"{folder / 'verdict.json'} differs from the verdict that the ledger names"
             return _StoredResults(None, ReportedMeasurements(), problem)

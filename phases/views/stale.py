@@ -13,7 +13,9 @@ from pathlib import PurePosixPath
 from types import MappingProxyType
 
 from phases.base import durable, strict_json
+from phases.base.regular_file import read_regular
 from phases.base.text import format_count, printable
+from phases.errors import EnvironmentFaultError
 from phases.git.probe import changed_paths
 from phases.plan.lock import gate_scope
 from phases.plan.schema import Feature, Plan
@@ -71,8 +73,8 @@ def _read_materials(project: Project, status: FeatureStatus) -> Materials:
     """Return what the receipt names; {} where it is not the one that the ledger names."""
     path = project.root / project.paths.results(status.id) / "receipt.json"
     try:
-        data = path.read_bytes()
-    except OSError:
+        data = read_regular(path)
+    except (OSError, EnvironmentFaultError):
         return {}
     if durable.sha256(data) != status.receipt:
         return {}

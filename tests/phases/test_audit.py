@@ -7,6 +7,7 @@ without their start-up.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -467,6 +468,29 @@ APPROVALS = {
     ),
     "a record that no entry names": (
         lambda toy: toy.write("prd/approvals/phase-1.2.json", "{}"),
+        "approval-unrecorded",
+        3,
+    ),
+    "a FIFO that no entry names": (
+        lambda toy: os.mkfifo(toy.root / "prd/approvals/phase-1.2.json"),
+        "approval-unrecorded",
+        3,
+    ),
+    "a link to nothing that no entry names": (
+        lambda toy: (toy.root / "prd/approvals/phase-1.2.json").symlink_to("nothing"),
+        "approval-unrecorded",
+        3,
+    ),
+    "a loop that no entry names": (
+        lambda toy: (toy.root / "prd/approvals/loop").symlink_to("loop"),
+        "approval-unrecorded",
+        3,
+    ),
+    "a FIFO in the place of the folder": (
+        lambda toy: (
+            (toy.root / "prd/approvals").rename(toy.root.with_name("approvals")),
+            os.mkfifo(toy.root / "prd/approvals"),
+        ),
         "approval-unrecorded",
         3,
     ),

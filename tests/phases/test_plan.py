@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterable
+import os
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -287,6 +288,24 @@ def test_a_module_may_be_a_package_that_can_be_run(root: Path) -> None:
 )
 def test_what_is_no_plan_at_all(root: Path, text: str, detail: str) -> None:
     assert any(detail in line for line in problems(root, text))
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [
+        (os.mkfifo, "a FIFO"),
+        (Path.mkdir, "a folder"),
+        (lambda path: path.symlink_to(path.name), "a link that leads to no file"),
+        (lambda path: path.symlink_to("nothing"), "a link that leads to no file"),
+    ],
+)
+def test_a_plan_that_is_no_regular_file(
+    root: Path, make: Callable[[Path], None], kind: str
+) -> None:
+    make(root / "prd/plan.json")
+    with pytest.raises(InvalidPlanError, match=f"got {kind}; expected a regular file"):
+        load_plan(root)
 
 
 def test_not_utf8_and_no_or_two_plans(root: Path) -> None:

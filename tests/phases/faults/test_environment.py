@@ -7,16 +7,18 @@ import itertools
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from converging import converges
+from hints import follow
 from invariants import entries, exit_violations, leftovers, progress, violations
-from quick import Quick
+from quick import Quick, plan
 from test_git_faults import needs_strace
 
 from tests.soak import mark_soak
@@ -209,3 +211,100 @@ def test_a_stopped_runner_keeps_its_lock(quick: Quick) -> None:
         child.communicate(timeout=60)
     assert child.returncode == 0
     assert violations(quick.root) == []
+
+
+#### something else in the place of a file: a reader of a FIFO would wait for ever
+
+
+def make_socket(path: Path) -> None:
+    """Bind a socket; the path of one is short, so it is bound from its folder."""
+    with contextlib.chdir(path.parent), socket.socket(socket.AF_UNIX) as server:
+        server.bind(path.name)
+
+
+KINDS: dict[str, tuple[Callable[[Path], None], str]] = {
+    "FIFO": (os.mkfifo, "a FIFO"),
+    "folder": (Path.mkdir, "a folder"),
+    "socket": (make_socket, "a socket"),
+    "dangling link": (lambda path: path.symlink_to("nothing"), "a link that leads to no file"),
+    "loop": (lambda path: path.symlink_to(path.name), "a link that leads to no file"),
+}
+IN_PLACE_OF_A_LEDGER = [
+    *(("progress.txt", kind) for kind in KINDS),
+    *((".git/phases/journal", kind) for kind in ("FIFO", "folder", "socket")),
+]
+
+
+@pytest.fixture(scope="session")
+def _begun(tmp_path_factory: pytest.TempPathFactory) -> Quick:
+    quick = Quick(tmp_path_factory.mktemp("begun") / "quick", plan(features=2))
+    quick.run("run", "--feature", "Q-001")
+    return quick
+
+
+@pytest.fixture
+def begun(_begun: Quick, tmp_path: Path) -> Quick:
+    """Return a repository in which the first of two features is verified."""
+    return _begun.copy(tmp_path / "quick")
+
+
+def replace(quick: Quick, name: str, kind: str) -> None:
+    """Put something else in the place of a file, or where there is none."""
+    path = quick.root / name
+    path.unlink(missing_ok=True)
+    KINDS[kind][0](path)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(("name", "kind"), IN_PLACE_OF_A_LEDGER)
+def test_what_is_no_ledger_is_refused_at_once(begun: Quick, name: str, kind: str) -> None:
+    replace(begun, name, kind)
+    for arguments in (["status"], ["audit"], ["plan"], ["log"], ["run", "--next"]):
+        refused = begun.run(*arguments, code=7)
+        reason = f"{begun.root / name}: got {KINDS[kind][1]}; expected a regular file"
+        assert refused.stderr.startswith(f"error: {reason}\nnext: `mv ")
+    follow(begun.root, refused.stderr)
+    begun.run("status")
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("kind", ["FIFO", "folder"])
+def test_what_is_no_plan_lock_is_refused_before_any_work(begun: Quick, kind: str) -> None:
+    replace(begun, "results/phase-1/lock.json", kind)
+    before = begun.record_contents()
+    assert "lock-changed" in begun.run("audit", code=3).stdout
+    refused = begun.run("run", "--next", code=7)
+    assert f"lock.json: got {KINDS[kind][1]}; expected a regular file" in refused.stderr
+    assert begun.record_contents() == before
+    follow(begun.root, refused.stderr)
+    begun.run("run", "--next")
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("kind", ["FIFO", "folder"])
+def test_what_is_no_receipt_is_named(begun: Quick, kind: str) -> None:
+    replace(begun, "results/Q-001/receipt.json", kind)
+    begun.run("status")
+    assert "receipt-changed" in begun.run("audit", code=3).stdout
+    assert f"got {KINDS[kind][1]}" in begun.run("show", "Q-001", code=7).stderr
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("name", [".phases/logs/runner.log", ".git/phases/git-locks.json"])
+def test_what_is_no_file_of_the_runners_own_stops_nothing(begun: Quick, name: str) -> None:
+    replace(begun, name, "FIFO")
+    begun.run("audit")
+    begun.run("run", "--next")
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("name", [".git/phases/prepared", ".phases"])
+def test_what_is_no_folder_of_the_runners_is_refused_before_any_work(
+    begun: Quick, name: str
+) -> None:
+    shutil.rmtree(begun.root / name)
+    os.mkfifo(begun.root / name)
+    before = begun.record_contents()
+    refused = begun.run("run", "--next", code=7)
+    assert f"{name}/.writable: Not a directory" in refused.stderr
+    assert begun.record_contents() == before

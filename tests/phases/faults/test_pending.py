@@ -8,6 +8,7 @@ writes `.git/phases`: then the rules refuse it that every record of the runner's
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -19,6 +20,7 @@ from typing import Any
 
 import pytest
 from converging import converges, failpoint_env
+from hints import follow
 from invariants import entries as blocks
 from invariants import leftovers, progress, violations
 from quick import Quick, feature, plan
@@ -581,6 +583,21 @@ def test_an_experiment_that_plants_a_record_gets_nothing_i_20(
     assert "VERIFIED" not in quick.progress
     assert_refused(quick, "which would bind it")
     assert quick.git("log", "--format=%s") == "the quick project"
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, Path.touch, lambda path: path.symlink_to(path.name)])
+def test_a_pending_folder_that_is_none_is_refused_before_any_work_i_20(
+    quick: Quick, make: Callable[[Path], None]
+) -> None:
+    (quick.root / ".phases").mkdir()
+    make(quick.root / ".phases/pending")
+    assert "pending-foreign" in quick.run("status").stderr
+    assert "pending-foreign" in quick.run("audit", code=3).stdout
+    refused = quick.run("run", "--next", code=3)
+    assert "Q-001" not in refused.stderr
+    assert not (quick.root / "progress.txt").exists()
+    follow(quick.root, refused.stderr)
+    quick.run("run", "--next")
 
 
 def test_a_reader_sees_nothing_foreign_while_a_runner_is_at_work(running: Quick) -> None:
