@@ -112,12 +112,19 @@ def _open(context: click.Context) -> Project:
 
 def _read(context: click.Context) -> tuple[Project, Snapshot]:
     """Return the project and its state, for a command that shows; warn of an invalid record."""
+    from phases.record.at_rest import MOVED, read_at_rest
     from phases.record.project import load_unverified, open_project
     from phases.views.status import record_warnings
 
-    project = open_project(context.obj)
-    snapshot = load_unverified(project)
-    for warning in record_warnings(project, snapshot):
+    def read(project: Project) -> tuple[tuple[Project, Snapshot, list[str]], bool]:
+        snapshot = load_unverified(project)
+        warnings = record_warnings(project, snapshot)
+        return (project, snapshot, warnings), bool(warnings)
+
+    (project, snapshot, warnings), has_moved = read_at_rest(open_project(context.obj), read)
+    if has_moved:
+        warnings.append(f"note: {MOVED}")
+    for warning in warnings:
         _echo(warning, err=True)
     return project, snapshot
 
@@ -389,10 +396,10 @@ def verify_command(context: click.Context, feature_ids: tuple[str, ...], *, as_j
 @click.pass_context
 def audit_command(context: click.Context, *, as_json: bool) -> None:
     """Prove ledger, journal, commits, receipts, approvals and artifacts, offline."""
-    from phases.audit.audit import audit
+    from phases.audit.audit import audit_at_rest
     from phases.audit.findings import audit_json, audit_text
 
-    report = audit(_open(context))
+    report = audit_at_rest(_open(context))
     if as_json:
         _print_json(audit_json(report))
     else:

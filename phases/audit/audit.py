@@ -22,6 +22,7 @@ from phases.base import durable
 from phases.git.checks import clone_problems, read_repository_state
 from phases.git.repo import Commit, Repo
 from phases.record import entries
+from phases.record.at_rest import MOVED, read_at_rest
 from phases.record.completion import pending_errors
 from phases.record.ledger import OUTCOMES, EntryKind, Ledger
 from phases.record.pending import read_pending
@@ -37,6 +38,19 @@ from phases.record.reconcile import Reconciled
 
 NAMED_FILES = (entries.VERDICT, entries.REQUEST, entries.ATTEMPT_RECORD)
 """Lines of a halt or a failure that name a file by digest."""
+
+
+def audit_at_rest(project: Project) -> Report:
+    """Return the report of `audit` while a runner may be at work."""
+
+    def read(current: Project) -> tuple[Report, bool]:
+        report = audit(current)
+        return report, bool(report.findings)
+
+    report, has_moved = read_at_rest(project, read)
+    if has_moved:
+        report.uncovered.append(Uncovered("record-moved", MOVED))
+    return report
 
 
 def audit(project: Project) -> Report:

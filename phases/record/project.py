@@ -75,14 +75,16 @@ def load_unverified(project: Project) -> Snapshot:
     ledger = parse_ledger(progress)
     journal_ledger = ledger if journal is None else parse_ledger(journal)
     problems = chain_problems(ledger)
-    pulled = None
+    pulled, restored = None, 0
     if not problems and _is_committed(project, ledger):
         taken_over = Ledger(ledger.header, ()) if journal is None else journal_ledger
         pulled = find_pulled(taken_over, ledger)
     if not problems and pulled is None:
         problems = _differences(project, ledger, journal_ledger)
+        restored = len(journal_ledger.entries) - len(ledger.entries)
     reconciled = Reconciled(
         ledger,
+        restored=0 if problems else restored,
         torn_journal=b"" if journal is None else journal_ledger.rest,
         has_journal=journal is not None,
         pulled=pulled,
@@ -111,17 +113,19 @@ def _is_committed(project: Project, ledger: Ledger) -> bool:
 
 
 def _differences(project: Project, ledger: Ledger, journal: Ledger) -> tuple[Problem, ...]:
-    """Return where progress.txt differs from HEAD's progress.txt or from the journal."""
+    """Return where progress.txt differs from HEAD's progress.txt or from the journal.
+
+    It may lack the journal's last entry.
+    """
     count = len(ledger.entries)
     committed = project.probe.progress
     if committed is not None and not committed.begins(ledger.data):
         message = "progress.txt does not begin with HEAD's progress.txt"
         return (Problem("ledger-differs", None, message),)
-    is_same_header = journal.header == ledger.header
-    if is_same_header and journal.entries == ledger.entries:
-        return ()
-    if is_same_header and journal.entries[:count] == ledger.entries:
+    if journal.header == ledger.header and journal.entries[:count] == ledger.entries:
         missing = len(journal.entries) - count
+        if missing <= 1:
+            return ()  # the runner writes each entry to the journal first
         message = f"progress.txt lacks its last {missing} entries, which the journal has"
         if not project.probe.is_rewound:
             message += "; the next run restores them"

@@ -44,7 +44,8 @@ class Reconciled:
     """What progress.txt, journal and HEAD say together."""
 
     ledger: Ledger
-    """The ledger that counts; equals progress.txt unless `restored` or a torn end was set aside."""
+    """The ledger that counts; equals progress.txt unless `restored` or a torn end was set aside.
+    Views show progress.txt as it is."""
     restored: int = 0
     """Entries that progress.txt lacked and the journal had."""
     torn_journal: bytes = b""

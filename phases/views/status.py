@@ -283,6 +283,9 @@ def record_warnings(project: Project, snapshot: Snapshot) -> list[str]:
         warnings.append(f"warning: {foreign.code}: {foreign}\nnext: {foreign.hint}")
 
     # 2. What is as it should be, and not obvious.
+    if snapshot.reconciled.restored and not project.probe.is_rewound:
+        message = "progress.txt lacks its last entry, which the journal has"
+        warnings.append(f"note: {message}: a runner writes it now, or the next run restores it")
     pulled = snapshot.reconciled.pulled
     if pulled and snapshot.reconciled.has_journal:
         entries_text = f"entries {pulled.first:04d} to {pulled.last:04d} were recorded elsewhere"
