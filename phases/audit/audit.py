@@ -80,7 +80,7 @@ def audit(project: Project) -> Report:
     check_plan_locks(project, repo, report, snapshot, recorded_by)
     _check_named_files(repo, report, ledger, recorded_by)
     check_requests(repo, report, snapshot)
-    check_approvals(project, repo, report, snapshot)
+    check_approvals(project, report, snapshot)
     check_pulled(report, snapshot)
     check_unrecorded(project, repo, report, ledger)
     return report

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from phases.audit.findings import Finding, Report, Severity
-from phases.base import durable
-from phases.git.repo import Repo
-from phases.record import approvals, entries
-from phases.record.decision_check import APPROVALS
+from phases.record import entries
+from phases.record.approvals import unrecorded_files
 from phases.record.ledger import EntryKind
 from phases.record.project import Project, Snapshot
 
 
-def check_approvals(project: Project, repo: Repo, report: Report, snapshot: Snapshot) -> None:
+def check_approvals(project: Project, report: Report, snapshot: Snapshot) -> None:
     """Check every decision's entry against its record, and every record for its entry."""
     # 1. Files that no entry names.
     ledger = snapshot.ledger
-    for path in approvals.unrecorded_files(project.root, ledger):
-        message = "unrecorded approval file: no entry names it with the digest it has"
+    for path, reason in unrecorded_files(project.root, ledger).items():
+        message = f"unrecorded approval file: {reason}"
         report.findings.append(Finding("approval-unrecorded", message, path=path))
-    named = approvals.named_records(ledger)
-    for path in repo.files("HEAD", APPROVALS):
-        if path not in named and not durable.is_temporary(Path(path)):
-            message = "unrecorded approval file: it is committed, and no entry names it"
-            report.findings.append(Finding("approval-unrecorded", message, path=path))
 
     # 2. Decisions that do not count, and entries that could not follow.
     for problem in (*snapshot.evidence.problems, *snapshot.state.problems):

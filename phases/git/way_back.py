@@ -6,11 +6,13 @@ is lost by it.
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from phases.base.regular_file import path_problem
+from phases.base.text import is_printable
 from phases.git.checks import abort_in_progress, free_branch
 from phases.git.copied_record import way_of_changed_copies, way_of_copies
 from phases.git.probe import LOG_REF, blob_id, run_git
@@ -23,6 +25,7 @@ from phases.git.way_parts import (
     git_lines,
     keep_branch,
     kept_aside,
+    shell_word,
     with_clean_files,
 )
 
@@ -245,14 +248,14 @@ def result_way(root: Path, results: str, path: str) -> str:
 
 def set_aside_way(root: Path, path: str) -> str:
     """Return the command that moves a file beside the repository, and out of HEAD."""
-    command = f"mv {shlex.quote(path)} {free_folder(root, path.rpartition('/')[2])}"
-    committed = next(iter(git_lines(root, "rev-parse", "--verify", "--quiet", f"HEAD:{path}")), "")
-    if not (root / path).is_file():
-        return command
-    data = (root / path).read_bytes()
-    if committed == blob_id([data], len(data), committed):
-        command += f" && git commit -qm 'Set a file aside' -- {shlex.quote(path)}"
-    return command
+    name = path.rpartition("/")[2]
+    word = shell_word(path)
+    steps = []
+    if os.path.lexists(root / path):
+        steps.append(f"mv {word} {free_folder(root, name if is_printable(name) else 'set-aside')}")
+    if git_lines(root, "rev-parse", "--verify", "--quiet", f"HEAD:{path}"):
+        steps.append(f"git commit -qm 'Set a file aside' -- {word}")
+    return " && ".join(steps)
 
 
 def reviewed_way(root: Path, checkpoint: str, paths: Sequence[str]) -> str:

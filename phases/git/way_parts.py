@@ -5,11 +5,13 @@ A hint is put together of these. Plain calls of git: `status` prints hints too.
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from phases.base.text import is_printable
 from phases.git.checks import free_branch
 from phases.git.probe import run_git
 
@@ -125,6 +127,14 @@ def _clone_steps(root: Path, target: str) -> list[str]:
     if (root / ".git").is_dir():
         steps.append(f"cp .git/config {target}/.git/config")
     return steps
+
+
+def shell_word(path: str) -> str:
+    """Return a path as one word for a shell, whatever bytes it has."""
+    if is_printable(path):
+        return shlex.quote(path)
+    octal = "".join(f"\\{byte:03o}" for byte in os.fsencode(path))
+    return f"\"$(printf '{octal}')\""
 
 
 def free_folder(root: Path, suffix: str) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from phases.base import durable
 from phases.base.paths import Paths
+from phases.git.probe import run_git
 from phases.git.repo import Repo
 from phases.record import entries
 from phases.record.decision_check import APPROVALS
@@ -116,10 +117,21 @@ def named_records(ledger: Ledger) -> dict[str, str]:
     return digests
 
 
-def unrecorded_files(root: Path, ledger: Ledger) -> list[str]:
-    """Return the files below `prd/approvals/` that no entry names with the digest they have."""
+def unrecorded_files(root: Path, ledger: Ledger) -> dict[str, str]:
+    """Return each file below `prd/approvals/` that nobody recorded -> why not.
+
+    It is in the work tree, or in HEAD, or in both.
+    """
     named = named_records(ledger)
-    return [path for path, digest in record_files(root).items() if named.get(path) != digest]
+    reasons = {}
+    for path, digest in record_files(root).items():
+        if named.get(path) != digest:
+            reasons[path] = "no entry names it with the digest it has"
+    listing = run_git(root, "ls-tree", "-r", "-z", "--name-only", "HEAD", "--", APPROVALS).stdout
+    for path in filter(None, listing.split("\0")):
+        if path not in named and not durable.is_temporary(Path(path)):
+            reasons[path] = "it is committed, and no entry names it"
+    return reasons
 
 
 def next_record_path(paths: Paths, ledger: Ledger, phase: int) -> tuple[str, int]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from phases.base.paths import Paths
 from phases.base.regular_file import read_regular
+from phases.base.text import printable
 from phases.errors import IntegrityError
 from phases.git.checks import clone_problems, read_repository_state
 from phases.git.probe import Probe, probe_repository
@@ -147,14 +149,6 @@ def load_verified(project: Project, repo: Repo) -> Snapshot:
     if reconciled.problems:
         way = ledger_way(project.root, reconciled.problems[0].code, project.plan.results)
         raise_first_problem(reconciled.problems, way)
-    ledger = reconciled.ledger
-    unrecorded = unrecorded_files(project.root, ledger)
-    if unrecorded:
-        raise IntegrityError(
-            "approval-unrecorded",
-            f"unrecorded approval file: no entry names {unrecorded[0]} with the digest it has",
-            hint=f"`{set_aside_way(project.root, unrecorded[0])}` sets it aside",
-        )
     snapshot = take_snapshot(project, reconciled)
     for problem in snapshot_problems(project, snapshot):
         # What a shallow or partial clone lacks is no fault of the record.
@@ -169,12 +163,20 @@ def load_verified(project: Project, repo: Repo) -> Snapshot:
 
 
 def snapshot_problems(project: Project, snapshot: Snapshot) -> tuple[Problem, ...]:
-    """Return what is invalid in the anchors of a ledger and in its decisions."""
+    """Return what is invalid in the anchors of a ledger, in its decisions and beside them."""
     return (
         *find_anchor_problems(project, snapshot),
         *snapshot.evidence.problems,
         *snapshot.state.problems,
+        *_unrecorded_problems(project, snapshot.ledger),
     )
+
+
+def _unrecorded_problems(project: Project, ledger: Ledger) -> Iterator[Problem]:
+    for path, reason in unrecorded_files(project.root, ledger).items():
+        message = f"unrecorded approval file {printable(path)}: {reason}"
+        hint = f"`{set_aside_way(project.root, path)}` sets it aside"
+        yield Problem("approval-unrecorded", None, message, hint)
 
 
 def find_anchor_problems(project: Project, snapshot: Snapshot) -> tuple[Problem, ...]:

@@ -27,7 +27,7 @@ from phases.git.tree import CommitTree
 from phases.plan.load import parse_plan
 from phases.record.approval_rule import ApprovalRule
 from phases.record.ledger import EntryKind, Ledger, new_header, seal_entry
-from phases.record.project import Snapshot, load_verified, open_project
+from phases.record.project import Snapshot, load_verified, open_project, take_snapshot
 from phases.record.reconcile import Reconciled
 from phases.record.state import PhaseStatus, State, fold_state
 from phases.record.states import PhaseState
@@ -299,7 +299,7 @@ def test_the_audit_names_decisions_and_locks_that_ask_for_less_i_29(tmp_path: Pa
     report = Report()
     approve(story.lock(2), 1)
     snapshot = Snapshot(Reconciled(story.ledger), fold(story), story.evidence)
-    check_approvals(project, project.repo(), report, snapshot)
+    check_approvals(project, report, snapshot)
     findings = [(finding.code, finding.entry) for finding in report.findings]
     assert findings == [("approval-lowered", 5), ("approval-lowered", 6)]
     assert not report.ok
@@ -327,7 +327,8 @@ def test_the_audit_compares_a_lock_with_its_commits_plan_i_29(
     # 2. The commit of the lock asks for signatures.
     report = Report()
     recorded_by = {entry.seq: next(repo.history()) for entry in ledger.entries}
-    check_plan_locks(project, repo, report, ledger, recorded_by)
+    snapshot = take_snapshot(project, Reconciled(ledger))
+    check_plan_locks(project, repo, report, snapshot, recorded_by)
     assert [finding.code for finding in report.findings] == ["lock-contradicts"]
     assert "asks `approval signed`" in report.findings[0].message
     signed.assert_audit_is_clean()

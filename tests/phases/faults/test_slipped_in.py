@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from forging import audit_codes, forge_commit, forge_entry
+from hints import follow
 from quick import Quick, plan
 from terminal_user import as_asked, at_terminal
 
@@ -214,10 +216,7 @@ def test_heads_record_is_a_file(approved: Quick, way: str) -> None:
 
 def follow_hint(quick: Quick) -> None:
     """Type the command that a refused run names."""
-    hint = quick.call("run", "--next", code=3).stderr.rpartition("next: ")[2]
-    command = re.search("`git ([^`]*)`", hint)
-    assert command, hint
-    quick.git(*command[1].split())
+    follow(quick.root, quick.call("run", "--next", code=3).stderr)
 
 
 @pytest.mark.parametrize(
@@ -413,3 +412,37 @@ def test_status_warns_of_a_journal_with_another_header(approved: Quick) -> None:
     journal.write_text(journal.read_text().replace("# progress", "# other", 1))
     assert "journal-chain-prev" in audit_codes(approved)
     assert "warning: ledger-differs" in approved.call("status").stderr
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "cp $RECORD $EXTRA",
+        "cp $RECORD $EXTRA && git add -A && git commit -qm extra",
+        "cp $RECORD $EXTRA && git add -A && git commit -qm extra && rm $EXTRA",
+        "cp $RECORD $EXTRA && git add -A && git commit -qm extra && echo more >> $EXTRA",
+        "ln -s nowhere $EXTRA && git add -A && git commit -qm extra && rm $EXTRA",
+        "mkfifo $EXTRA",
+        'echo > "prd/approvals/$(printf "\\351\\033")"',
+    ],
+    ids=["new", "committed", "deleted", "edited", "link", "FIFO", "no text"],
+)
+def test_a_file_beside_the_decisions_is_seen_everywhere(approved: Quick, change: str) -> None:
+    """In the work tree or in HEAD; one hint sets it aside."""
+    variables = f"RECORD={RECORD} EXTRA=prd/approvals/phase-1.9.json; "
+    subprocess.run(["sh", "-c", variables + change], cwd=approved.root, check=True)
+    assert_seen_everywhere(approved, "approval-unrecorded")
+    follow_hint(approved)
+    approved.assert_audit_is_clean()
+    approved.run("run", "--next")
+
+
+def test_a_decision_that_was_edited_and_committed_is_restored_at_once(approved: Quick) -> None:
+    text = (approved.root / RECORD).read_text()
+    approved.write(RECORD, text.replace('"pass"', '"fail"'))
+    approved.commit("another decision")
+    assert_seen_everywhere(approved, "approval-missing")
+    follow_hint(approved)
+    approved.assert_audit_is_clean()
+    assert (approved.root / RECORD).read_text() == text
+    approved.run("run", "--next")
