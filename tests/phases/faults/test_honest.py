@@ -33,8 +33,8 @@ def life(tmp_path: Path) -> Life:
 
 
 def test_a_finding_of_audit_is_seen(life: Life) -> None:
-    life.quick.write("prd/approvals/phase-1.9.json", "{}\n")
-    with pytest.raises(FalseAlarmError, match="error approval-unrecorded"):
+    life.quick.write("results/phase-1/lock.json", "{}\n")
+    with pytest.raises(FalseAlarmError, match="error lock-changed"):
         life.check()
 
 
