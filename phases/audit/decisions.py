@@ -13,7 +13,9 @@ def check_approvals(project: Project, report: Report, snapshot: Snapshot) -> Non
     """Check every decision's entry against its record, and every record for its entry."""
     # 1. Files that no entry names.
     ledger = snapshot.ledger
-    for path, reason in unrecorded_files(project.root, ledger).items():
+    is_committed = project.probe.has_approvals
+    unrecorded = unrecorded_files(project.root, ledger, is_committed=is_committed)
+    for path, reason in unrecorded.items():
         message = f"unrecorded approval file: {reason}"
         report.findings.append(Finding("approval-unrecorded", message, path=path))
 

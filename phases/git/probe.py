@@ -130,6 +130,8 @@ class Probe:
     """The commit of `refs/phases/log`; None before the runner's first commit."""
     progress: Blob | None
     """HEAD's progress.txt; None where HEAD has none."""
+    has_approvals: bool = False
+    """Whether HEAD has files in prd/approvals."""
     is_shallow: bool = False
     """Whether the history is cut: a shallow clone."""
 
@@ -185,10 +187,9 @@ def probe_repository(root: Path) -> Probe:
     is_shallow, _, folder = answer.stdout.removeprefix("true\n\n").partition("\n")
     common_dir = folder.removesuffix("\n")
 
-    # 2. HEAD, the runner's last commit and HEAD's ledger, in one call.
-    head_blob, log_blob, progress = _objects(
-        root, "HEAD^{commit}", LOG_REF + "^{commit}", "HEAD:progress.txt"
-    )
+    # 2. HEAD, the runner's last commit, HEAD's ledger and decisions, in one call.
+    names = ("HEAD^{commit}", LOG_REF + "^{commit}", "HEAD:progress.txt", "HEAD:prd/approvals")
+    head_blob, log_blob, progress, approvals = _objects(root, *names)
     head = head_blob.id if head_blob else None
     log = log_blob.id if log_blob else None
     return Probe(
@@ -197,6 +198,7 @@ def probe_repository(root: Path) -> Probe:
         is_rewound=_is_rewound(root, head, log),
         log=log,
         progress=progress,
+        has_approvals=approvals is not None,
         is_shallow=is_shallow == "true",
     )
 

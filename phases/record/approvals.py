@@ -117,16 +117,21 @@ def named_records(ledger: Ledger) -> dict[str, str]:
     return digests
 
 
-def unrecorded_files(root: Path, ledger: Ledger) -> dict[str, str]:
+def unrecorded_files(root: Path, ledger: Ledger, *, is_committed: bool) -> dict[str, str]:
     """Return each file below `prd/approvals/` that nobody recorded -> why not.
 
-    It is in the work tree, or in HEAD, or in both.
+    Args:
+        root: the repository.
+        ledger: the ledger.
+        is_committed: whether HEAD has files there: then those of HEAD are looked at too.
     """
     named = named_records(ledger)
     reasons = {}
     for path, digest in record_files(root).items():
         if named.get(path) != digest:
             reasons[path] = "no entry names it with the digest it has"
+    if not is_committed:
+        return reasons
     listing = run_git(root, "ls-tree", "-r", "-z", "--name-only", "HEAD", "--", APPROVALS).stdout
     for path in filter(None, listing.split("\0")):
         if path not in named and not durable.is_temporary(Path(path)):

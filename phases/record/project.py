@@ -83,10 +83,12 @@ def load_unverified(project: Project) -> Snapshot:
         pulled = find_pulled(taken_over, ledger)
     if not problems and pulled is None:
         problems = _differences(project, ledger, journal_ledger)
-        restored = len(journal_ledger.entries) - len(ledger.entries)
+        if not problems:  # the runner writes each entry to the journal first
+            restored = len(journal_ledger.entries) - len(ledger.entries)
+            ledger = journal_ledger
     reconciled = Reconciled(
         ledger,
-        restored=0 if problems else restored,
+        restored=restored,
         torn_journal=b"" if journal is None else journal_ledger.rest,
         has_journal=journal is not None,
         pulled=pulled,
@@ -126,8 +128,8 @@ def _differences(project: Project, ledger: Ledger, journal: Ledger) -> tuple[Pro
         return (Problem("ledger-differs", None, message),)
     if journal.header == ledger.header and journal.entries[:count] == ledger.entries:
         missing = len(journal.entries) - count
-        if missing <= 1:
-            return ()  # the runner writes each entry to the journal first
+        if missing <= 1 and not chain_problems(journal):
+            return ()
         message = f"progress.txt lacks its last {missing} entries, which the journal has"
         if not project.probe.is_rewound:
             message += "; the next run restores them"
@@ -173,7 +175,9 @@ def snapshot_problems(project: Project, snapshot: Snapshot) -> tuple[Problem, ..
 
 
 def _unrecorded_problems(project: Project, ledger: Ledger) -> Iterator[Problem]:
-    for path, reason in unrecorded_files(project.root, ledger).items():
+    is_committed = project.probe.has_approvals
+    unrecorded = unrecorded_files(project.root, ledger, is_committed=is_committed)
+    for path, reason in unrecorded.items():
         message = f"unrecorded approval file {printable(path)}: {reason}"
         hint = f"`{set_aside_way(project.root, path)}` sets it aside"
         yield Problem("approval-unrecorded", None, message, hint)

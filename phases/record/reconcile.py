@@ -45,7 +45,7 @@ class Reconciled:
 
     ledger: Ledger
     """The ledger that counts; equals progress.txt unless `restored` or a torn end was set aside.
-    Views show progress.txt as it is."""
+    Views show progress.txt as it is, or with the one entry that only the journal has yet."""
     restored: int = 0
     """Entries that progress.txt lacked and the journal had."""
     torn_journal: bytes = b""

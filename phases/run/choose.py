@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from phases.base.failpoint import failpoint
 from phases.errors import LimitReachedError, UsageError, WaitingForHumanError
 from phases.plan.schema import Feature, Phase, Plan
-from phases.record.approvals import unrecorded_files
 from phases.record.pending import has_pending_record
 from phases.record.project import Project, Snapshot, load_unverified, snapshot_problems
 from phases.record.state import State, is_spent, next_step
@@ -47,7 +46,6 @@ def refuse_early(project: Project, request: RunRequest) -> None:
         project.probe.is_rewound
         or snapshot.reconciled.problems
         or snapshot_problems(project, snapshot)
-        or unrecorded_files(project.root, snapshot.ledger)
     )
     if not is_doubtful:
         refuse_waiting(project, snapshot, request)

@@ -940,8 +940,8 @@ CLONES = {
     "no results": (clone_sparsely(*SPARSE["results"]), 1),
     "neither": (clone_sparsely(*SPARSE["both"]), 2),
     "no results, by folders": (clone_sparsely(*SPARSE["results, by folders"]), 1),
-    # progress.txt, the decision set aside and restored, all results
-    "CRLF": (clone_with_other_line_ends, 4),
+    # progress.txt, the decision, all results
+    "CRLF": (clone_with_other_line_ends, 3),
     "removed": (clone_and_remove_results, 1),
 }
 
