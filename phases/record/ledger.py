@@ -315,7 +315,8 @@ def append_entry(progress: Path, journal: Path, ledger: Ledger, entry: Entry) ->
     before = ledger.header + b"".join(past.block for past in ledger.entries)
     for path, failpoint_name in ((journal, "journalled"), (progress, "entered")):
         if not path.exists():
-            durable.write(path, before)
+            # At once: a journal without its first entry, PULLED, looks as if its ref was deleted.
+            durable.write(path, before + entry.block)
         data = read_regular(path)
         if data == before:
             durable.append(path, entry.block)

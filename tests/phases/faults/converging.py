@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -96,3 +97,27 @@ def converges(
     assert leftovers(quick.root, quick.temporary) == []
     assert user_violations(quick.root, users) == []
     assert shape(quick.root) == end
+
+
+def run_traced(quick: Quick, injection: str) -> subprocess.CompletedProcess[str]:
+    """Run with a fault in the runner's own system calls; its children are not traced."""
+    call = injection.split(":", maxsplit=1)[0]
+    strace = [
+        "strace",
+        "-qq",
+        "-o",
+        "/dev/null",
+        "-e",
+        f"trace={call}",
+        "-e",
+        f"inject={injection}",
+    ]
+    return subprocess.run(
+        [*strace, sys.executable, "-m", "phases", "run", "--next"],
+        cwd=quick.root,
+        env=quick.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        start_new_session=True,
+    )

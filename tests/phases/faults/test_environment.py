@@ -15,38 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from converging import converges
+from converging import converges, run_traced
 from hints import follow
 from invariants import entries, exit_violations, leftovers, progress, violations
 from quick import Quick, plan
 from test_git_faults import needs_strace
 
 from tests.soak import mark_soak
-
-
-def run_traced(quick: Quick, injection: str) -> subprocess.CompletedProcess[str]:
-    """Run with a fault in the runner's own system calls; its children are not traced."""
-    call = injection.split(":", maxsplit=1)[0]
-    strace = [
-        "strace",
-        "-qq",
-        "-o",
-        "/dev/null",
-        "-e",
-        f"trace={call}",
-        "-e",
-        f"inject={injection}",
-    ]
-    return subprocess.run(
-        [*strace, sys.executable, "-m", "phases", "run", "--next"],
-        cwd=quick.root,
-        env=quick.environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-        start_new_session=True,
-    )
-
 
 ERRORS = (
     ("fsync", "EIO"),

@@ -10,12 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from converging import run_traced
 from forging import audit_codes, forge_commit, forge_entry
 from hints import follow
 from invariants import violations
 from machines import copy_artifacts
 from quick import Quick, plan
 from terminal_user import as_asked, at_terminal
+from test_git_faults import needs_strace
 from toy import ROOT
 
 Machines = tuple[Quick, Quick]
@@ -123,6 +125,28 @@ def test_two_machines_take_turns_i_50(machines: Machines) -> None:
     second.run("run", "--next")
     assert_whole(second)
     assert second.progress.count("· PULLED\n") == 3
+
+
+@needs_strace
+def test_a_clone_is_killed_inside_each_write_until_its_journal_has_pulled(
+    machines: Machines, tmp_path: Path
+) -> None:
+    """A journal without PULLED would look like one whose ref was deleted: exit 3 for good."""
+    first, second = machines
+    decide(first, "approve", "1")
+    push(first)
+    pull(second)
+    for number in range(12, 40):  # the first dozen are probes of folders
+        (tmp_path / str(number)).mkdir()
+        clone = second.copy(tmp_path / str(number) / "quick")
+        run_traced(clone, f"fsync:signal=SIGKILL:when={number}")
+        journal = clone.root / ".git/phases/journal"
+        has_pulled = journal.exists() and "PULLED" in journal.read_text()
+        clone.run("run", "--next")
+        assert_whole(clone)
+        if has_pulled:
+            return
+    raise AssertionError("no run took over what was pulled")
 
 
 def test_a_run_takes_over_what_was_pulled(machines: Machines) -> None:
