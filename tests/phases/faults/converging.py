@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -112,8 +113,13 @@ def run_traced(quick: Quick, injection: str) -> subprocess.CompletedProcess[str]
         "-e",
         f"inject={injection}",
     ]
+    return run_behind(quick, [*strace, sys.executable, "-m", "phases", "run", "--next"])
+
+
+def run_behind(quick: Quick, command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """Run a command that starts the runner, in a session of its own."""
     return subprocess.run(
-        [*strace, sys.executable, "-m", "phases", "run", "--next"],
+        command,
         cwd=quick.root,
         env=quick.environment(),
         capture_output=True,

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from converging import converges, run_traced
+from converging import converges, run_behind, run_traced
 from hints import follow
 from invariants import entries, exit_violations, leftovers, progress, violations
 from quick import Quick, plan
@@ -75,15 +75,8 @@ def test_an_interrupted_call_is_repeated(quick: Quick, undisturbed: dict[str, An
 
 @pytest.mark.parametrize("limit", ["ulimit -f 2", "ulimit -n 24"], ids=["file size", "open files"])
 def test_limits_are_named(limit: str, quick: Quick, undisturbed: dict[str, Any]) -> None:
-    result = subprocess.run(
-        ["sh", "-c", f"{limit}; exec {sys.executable} -m phases run --next"],
-        cwd=quick.root,
-        env=quick.environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-        start_new_session=True,
-    )
+    command = f"{limit}; exec {sys.executable} -m phases run --next"
+    result = run_behind(quick, ["sh", "-c", command])
     codes = {0, 7}
     if "-f" in limit:
         codes = {7}
