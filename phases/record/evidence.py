@@ -9,7 +9,7 @@ says (state.py). A decision that was lost before it was committed counts for not
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -75,9 +75,8 @@ def weigh_evidence(
     committed = _count_entries(ledger, committed_bytes)
     if is_cut and history:
         return weigh_cut(root, ledger, history[0], committed)
-    lost = lost_decisions(ledger, commits)
     check = DecisionCheck(root, ledger, commits, {})
-    decisions, problems = check.run(_without(ledger.entries[:committed], lost))
+    decisions, problems, lost = _check_decisions(check, ledger.entries[:committed])
     untrailed = _untrailed_outcome(root, ledger.entries[:committed], history, commits)
     if untrailed:
         problems = [untrailed, *problems]
@@ -93,9 +92,8 @@ def weigh_cut(root: Path, ledger: Ledger, oldest: RecordCommit, committed: int) 
     for entry in ledger.entries[:committed]:
         trailers = {"Phases-Entry": f"{entry.seq:04d}"}
         commits[entry.seq] = RecordCommit(oldest.sha, oldest.tree, (), trailers, {})
-    lost = lost_decisions(ledger, commits)
     check = DecisionCheck(root, ledger, commits, {}, is_cut=True)
-    decisions, problems = check.run(_without(ledger.entries[:committed], lost))
+    decisions, problems, lost = _check_decisions(check, ledger.entries[:committed])
     return Evidence(commits, decisions, tuple(problems), committed, lost)
 
 
@@ -115,13 +113,21 @@ def weigh_prepared(root: Path, ledger: Ledger, files: Mapping[str, bytes], head:
     coming = RecordCommit(nothing, nothing, (head,), trailers, blobs)
     for entry in ledger.entries:
         commits.setdefault(entry.seq, coming)
-    lost = lost_decisions(ledger, commits)
     check = DecisionCheck(root, ledger, commits, files)
-    decisions, problems = check.run(_without(ledger.entries, lost))
+    decisions, problems, lost = _check_decisions(check, ledger.entries)
     return Evidence(commits, decisions, tuple(problems), lost=lost)
 
 
-def lost_decisions(ledger: Ledger, commits: Mapping[int, RecordCommit]) -> frozenset[int]:
+def _check_decisions(
+    check: DecisionCheck, committed: Iterable[Entry]
+) -> tuple[dict[int, ValidDecision], list[Problem], frozenset[int]]:
+    """Return valid decisions, why others are not valid, and the numbers of those that were lost."""
+    lost = _lost_decisions(check.ledger, check.commits)
+    decisions, problems = check.run(entry for entry in committed if entry.seq not in lost)
+    return decisions, problems, lost
+
+
+def _lost_decisions(ledger: Ledger, commits: Mapping[int, RecordCommit]) -> frozenset[int]:
     """Return the numbers of the decisions that a LOST entry names.
 
     Both came with the same commit, or with none yet: what has a commit of its own was not lost.
@@ -137,10 +143,6 @@ def lost_decisions(ledger: Ledger, commits: Mapping[int, RecordCommit]) -> froze
             if is_together and number < entry.seq:
                 lost.add(number)
     return frozenset(lost)
-
-
-def _without(ledger_entries: Iterable[Entry], numbers: Collection[int]) -> list[Entry]:
-    return [entry for entry in ledger_entries if entry.seq not in numbers]
 
 
 def _read_history(root: Path, ledger: Ledger) -> tuple[RecordCommit, ...]:
