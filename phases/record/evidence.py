@@ -128,7 +128,7 @@ def _check_decisions(
 
 
 def _lost_decisions(ledger: Ledger, commits: Mapping[int, RecordCommit]) -> frozenset[int]:
-    """Return the numbers of the decisions that a LOST entry names.
+    """Return the numbers of the decisions, each with its record, that a LOST entry names.
 
     Both came with the same commit, or with none yet: what has a commit of its own was not lost.
     """
@@ -140,7 +140,9 @@ def _lost_decisions(ledger: Ledger, commits: Mapping[int, RecordCommit]) -> froz
             number = int(fields["entry"])
             brought, gave_up = commits.get(number), commits.get(entry.seq)
             is_together = (brought and brought.sha) == (gave_up and gave_up.sha)
-            if is_together and number < entry.seq:
+            if not is_together or not 0 < number < entry.seq:
+                continue
+            if ledger.entries[number - 1].match(entries.RECORD):
                 lost.add(number)
     return frozenset(lost)
 

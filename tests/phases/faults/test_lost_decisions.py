@@ -136,6 +136,14 @@ def test_a_forged_approval_is_found_although_it_is_called_lost(waiting: Quick) -
     assert "approval-missing" in audit_codes(waiting)
 
 
+def test_what_names_no_record_is_no_lost_decision(waiting: Quick) -> None:
+    """One commit brings an approval without a record, and LOST that names it."""
+    forge_entry(waiting, "APPROVED", ["by nobody, assurance presence"])
+    lost = f"lost: APPROVED of entry {len(kinds(waiting)):04d}; it counts for nothing"
+    forge_commit(waiting, forge_entry(waiting, "LOST", [lost], phase=None))
+    assert "approval-missing" in audit_codes(waiting)
+
+
 #### a decision after a reset
 
 
