@@ -415,31 +415,37 @@ def audit_command(context: click.Context, *, as_json: bool) -> None:
 @click.argument("phase_id", type=int, metavar="PHASE")
 @click.option(
     "--waive",
-    "feature",
+    "features",
+    multiple=True,
     metavar="ID",
     help="Do not approve: let the phase go on without this feature, which failed.",
 )
 @click.option("--reason", help=f"With --waive: {REASON_HELP.lower()}")
 @click.pass_context
 def approve_command(
-    context: click.Context, phase_id: int, feature: str | None, reason: str | None
+    context: click.Context, phase_id: int, features: tuple[str, ...], reason: str | None
 ) -> None:
     """Approve a phase that waits, by words typed at the controlling terminal; starts nothing."""
     from phases.decisions.approve import approve
     from phases.decisions.waive import waive
 
-    if (feature is None) != (reason is None):
+    if len(features) > 1:
+        raise UsageError(
+            f"--waive: got {', '.join(features)}; expected one feature for one decision",
+            hint=f"python -m phases approve {phase_id} --waive {features[0]} --reason '…'",
+        )
+    if bool(features) != (reason is not None):
         raise UsageError(
             "--waive ID and --reason TEXT go together; approving a phase takes neither",
             hint=f"python -m phases approve {phase_id} --waive ID --reason '…'",
         )
-    if feature is None or reason is None:
+    if reason is None:
         path = _decide(context, phase_id, approve)
         _report_decision(f"Phase {phase_id} is approved", path)
     else:
         line = _require_one_line(reason)
-        path = _decide(context, phase_id, waive, feature=feature, reason=line)
-        _report_decision(f"{feature} is waived", path)
+        path = _decide(context, phase_id, waive, feature=features[0], reason=line)
+        _report_decision(f"{features[0]} is waived", path)
 
 
 @cli.command("reject")

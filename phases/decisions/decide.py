@@ -18,7 +18,7 @@ from phases.git.probe import probe_repository
 from phases.git.repo import Repo
 from phases.git.tree import CommitTree
 from phases.plan.schema import Phase
-from phases.record.completion import pending_errors
+from phases.record.completion import pending_errors, require_none_elsewhere
 from phases.record.pending import has_pending_record, raise_first, read_pending
 from phases.record.project import Project, load_verified, reconcile_project, rewound_error
 from phases.run.preflight import check_committed_folders
@@ -71,13 +71,14 @@ def _read_context(project: Project, repo: Repo, phase: Phase) -> DecisionContext
 
     Raises:
         IntegrityError: HEAD is not at or after the runner's last commit; what is prepared is not
-            this runner's, or cannot be completed.
+            this runner's, or cannot be completed, or waits in another work tree.
         EnvironmentFaultError: it is, and can; or git could not hold what a decision writes.
     """
     check_committed_folders(repo, project.paths)
     project = replace(project, probe=probe_repository(project.root))
     if project.probe.is_rewound:
         raise rewound_error(project)  # no run could complete anything before
+    require_none_elsewhere(project.paths)
     pending = read_pending(project.paths)
     reconciled = reconcile_project(project, repo)
     raise_first(pending_errors(project, repo, reconciled.ledger, pending))
@@ -86,8 +87,14 @@ def _read_context(project: Project, repo: Repo, phase: Phase) -> DecisionContext
             "a run is at work here, or was killed and left a pending record",
             hint="python -m phases run --next completes it; then decide",
         )
-    tree = CommitTree(repo, repo.head())
-    return DecisionContext(project, tree, load_verified(project, repo), phase)
+    snapshot = load_verified(project, repo)
+    for entry in snapshot.uncommitted_decisions:
+        raise EnvironmentFaultError(
+            f"{entry.kind} of entry {entry.seq:04d} has no commit: what a killed command had "
+            "prepared for it was removed",
+            hint="python -m phases run --next gives it up; then decide",
+        )
+    return DecisionContext(project, CommitTree(repo, repo.head()), snapshot, phase)
 
 
 def _require_unchanged(proposal: Proposal, actual: Proposal) -> None:

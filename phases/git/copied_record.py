@@ -13,6 +13,7 @@ from phases.git.way_parts import (
     colliding_files,
     fresh_clone,
     keep_branch,
+    keep_reset,
     kept_aside,
     stash_command,
 )
@@ -69,7 +70,7 @@ def way_of_copies(history: RecordHistory) -> str:
 
     # 4. The commits above, and uncommitted changes of what these changed.
     if later:
-        steps = [f"git reset --keep {target}", *_replay(history, later, newest)]
+        steps = [keep_reset(history, target), *_replay(history, later, newest)]
         collisions = colliding_files(history, newest.id)
         if collisions:
             steps = [stash_command(collisions), *steps, "git stash pop"]

@@ -247,6 +247,14 @@ def _is_rewound(root: Path, head: str | None, log: str | None) -> bool:
     return run_git(root, "merge-base", "--is-ancestor", log, head).returncode != 0
 
 
+def common_dir_of(folder: Path) -> Path | None:
+    """Return the git directory, shared by its work trees, that a folder belongs to, or None."""
+    answer = run_git(folder, "rev-parse", "--git-common-dir")
+    if answer.returncode:
+        return None
+    return (folder / answer.stdout.removesuffix("\n")).resolve()
+
+
 def work_trees(root: Path) -> list[Path]:
     """Return the absolute paths of `root` and of the repository's other work trees."""
     trees = [root.absolute()]

@@ -38,7 +38,7 @@ class RecordCommit:
 
 
 def read_record_history(
-    root: Path, paths: Iterable[str], begin: str | None = None
+    root: Path, paths: Iterable[str], begin: str | None = None, *, is_full: bool = False
 ) -> tuple[RecordCommit, ...]:
     """Return the commits of HEAD's history that touched files of the record, oldest first.
 
@@ -49,11 +49,15 @@ def read_record_history(
         paths: the files of the record.
         begin: a commit before the record's first one. It and those before it are not walked: a
             repository may have a long history.
+        is_full: whether to walk every parent of every merge; else only the first one that has the
+            files as the merge has them, which hides what the merge left out.
     """
     # NUL ends every field, since a message holds any other byte.
     form = f"{_COMMIT}%H%x00%T%x00%P%x00%(trailers:only,unfold)%x00"
     options = ["--topo-order", "--reverse", "--no-renames", "--raw", "--no-abbrev", "-z"]
     revisions = ["HEAD"]
+    if is_full:
+        options.append("--full-history")
     if begin:
         options.append("--ignore-missing")
         revisions.append(f"^{begin}")

@@ -24,6 +24,7 @@ from phases.git.way_parts import (
     fresh_clone,
     git_lines,
     keep_branch,
+    keep_reset,
     kept_aside,
     shell_word,
     with_clean_files,
@@ -113,7 +114,7 @@ def _forward(history: RecordHistory) -> str:
     path = history.root / PROGRESS
     if path.is_file() and path.read_text("utf-8", "surrogateescape").startswith(text):
         return f"git reset {log}"  # only the index went back with HEAD
-    return with_clean_files(history, f"git reset --keep {log}", history.log)
+    return with_clean_files(history, keep_reset(history, log), history.log)
 
 
 def _switch(history: RecordHistory, branch: str) -> str:
@@ -185,6 +186,35 @@ def ledger_way(root: Path, code: str, results: str) -> str:
     return (
         f"`mv progress.txt {free_folder(root, 'progress.txt')}` sets it aside; the next run "
         "restores its entries from the journal"
+    )
+
+
+def left_out_entry_way(root: Path, commit: str, results: str) -> str:
+    """Return the command that goes back to before the merge that left a commit's entries out.
+
+    Args:
+        root: the repository.
+        commit: the runner's commit, in HEAD's history, whose entries HEAD's progress.txt lacks.
+        results: the folder of results.
+    """
+    # 1. This machine's own record has them.
+    abort = abort_in_progress(root)
+    if abort:
+        return f"`{abort}` gives up what is in progress, or finish it"
+    head = git_lines(root, "rev-parse", "HEAD")[0]
+    log = next(iter(git_lines(root, "rev-parse", "--verify", "--quiet", LOG_REF)), "")
+    history = RecordHistory(root, head, log, (PROGRESS, "prd/approvals", results))
+    if log and history.difference(log, head, PROGRESS):
+        return way_of_changed_copies(history)
+
+    # 2. HEAD's line up to the merge.
+    after = set(git_lines(root, "rev-list", "--ancestry-path", f"{commit}..HEAD"))
+    line = git_lines(root, "rev-list", "--first-parent", "HEAD")
+    before = next((each for each in line if each not in after), commit)
+    way = kept_aside(RecordHistory(root, head, before, ()))
+    return (
+        f"`{way}` goes back to before the merge and keeps this history as a branch; of two records "
+        "that went on apart one must be given up: go on in one clone, and clone the other one anew"
     )
 
 

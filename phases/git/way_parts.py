@@ -62,8 +62,18 @@ class RecordHistory:
 
 def kept_aside(history: RecordHistory) -> str:
     """Return the command that goes to the record and keeps HEAD as a branch."""
-    command = f"{keep_branch(history)} && git reset --keep {history.log[:12]}"
+    command = f"{keep_branch(history)} && {keep_reset(history, history.log[:12])}"
     return with_clean_files(history, command, history.log)
+
+
+def keep_reset(history: RecordHistory, target: str) -> str:
+    """Return the command that goes to a commit and keeps what is not committed.
+
+    git takes a file for changed whose times alone changed, as in a copy, until `status` read it.
+    """
+    command = f"git reset --keep {target}"
+    touched = history.names("diff-files", "--name-only", "-z")
+    return f"git status -s && {command}" if touched else command
 
 
 def keep_branch(history: RecordHistory) -> str:

@@ -65,6 +65,7 @@ def anchor_problems(
     prepared: Collection[str],
     *,
     is_fetched: bool,
+    left_out: Problem | None,
 ) -> tuple[Problem, ...]:
     """Return what is wrong with journal and ref: at most one problem.
 
@@ -73,10 +74,21 @@ def anchor_problems(
         reconciled: progress.txt, journal and HEAD, compared.
         evidence: what the history says of the ledger.
         prepared: transactions that a killed run had prepared; the next run moves the ref for them.
-        is_fetched: whether the runner's newest commit came from another repository.
+        is_fetched: whether the ledger's committed end came from another repository.
+        left_out: that HEAD's ledger lacks an entry which a commit in its history recorded.
     """
     log, pulled = probe.log, reconciled.pulled
-    # 1. A ref without a journal.
+    # 1. HEAD has no longer what the runner recorded in its history.
+    newest = evidence.newest
+    if newest and int(newest.trailers["Phases-Entry"]) > evidence.committed:
+        has_them = f"the runner's commit {newest.sha[:12]} has them"
+        if probe.progress is None:
+            return (Problem("ledger-deleted", None, f"HEAD has no entries; {has_them}"),)
+        return (Problem("ledger-rewritten", None, f"HEAD lacks entries; {has_them}"),)
+    if left_out:
+        return (left_out,)
+
+    # 2. A ref without a journal.
     if not reconciled.has_journal:
         if log is None:
             return ()
@@ -89,14 +101,6 @@ def anchor_problems(
             f"`git update-ref -d {LOG_REF}`"
         )
         return (Problem("journal-missing", None, message, hint),)
-
-    # 2. HEAD has no longer what the runner recorded in its history.
-    newest = evidence.newest
-    if newest and int(newest.trailers["Phases-Entry"]) > evidence.committed:
-        has_them = f"the runner's commit {newest.sha[:12]} has them"
-        if probe.progress is None:
-            return (Problem("ledger-deleted", None, f"HEAD has no entries; {has_them}"),)
-        return (Problem("ledger-rewritten", None, f"HEAD lacks entries; {has_them}"),)
 
     # 3. The ref is at the newest commit whose entries the journal has, or the next run moves it.
     known = evidence.newest_before(pulled.first) if pulled else newest

@@ -13,7 +13,14 @@ from phases.record.committed_plan import committed_plan
 from phases.record.evidence import weigh_evidence, weigh_prepared
 from phases.record.foreign import Claim, foreign_reasons
 from phases.record.ledger import LOCKS_AND_DECISIONS, EntryKind, Ledger, chain_problems
-from phases.record.pending import Pending, bound_folders, foreign_error, raise_first, read_pending
+from phases.record.pending import (
+    Pending,
+    bound_folders,
+    folders_elsewhere,
+    foreign_error,
+    raise_first,
+    read_pending,
+)
 from phases.record.project import Project
 from phases.record.state import fold_state
 from phases.record.transaction import RECORD, Transaction, apply, stale_error
@@ -26,23 +33,21 @@ def require_own(project: Project, repo: Repo, ledger: Ledger) -> Pending:
         IntegrityError: `pending-foreign`, `pending-stale`, or `pending-elsewhere`: it is prepared
             in another work tree; nothing was changed.
     """
-    _require_none_elsewhere(project.paths)
+    require_none_elsewhere(project.paths)
     pending = read_pending(project.paths)
     raise_first(pending_errors(project, repo, ledger, pending))
     return pending
 
 
-def _require_none_elsewhere(paths: Paths) -> None:
+def require_none_elsewhere(paths: Paths) -> None:
     """Refuse while a killed run's record waits in another work tree: journal and ref are shared."""
-    for own_folder, *others in bound_folders(paths).values():
-        waiting = [folder for folder in others if (folder / RECORD).is_file()]
-        if waiting and not own_folder.exists():
-            command = f"cd {shlex.quote(str(waiting[0].parents[2]))}"
-            raise IntegrityError(
-                "pending-elsewhere",
-                f"a run was killed in another work tree, where its record waits: {waiting[0]}",
-                hint=f"`{command}`, then python -m phases run --next completes it",
-            )
+    for folder in folders_elsewhere(paths):
+        command = f"cd {shlex.quote(str(folder.parents[2]))}"
+        raise IntegrityError(
+            "pending-elsewhere",
+            f"a run was killed in another work tree, where its record waits: {folder}",
+            hint=f"`{command}`, then python -m phases run --next completes it",
+        )
 
 
 def complete_pending(project: Project, repo: Repo, ledger: Ledger) -> tuple[Ledger, list[str]]:

@@ -16,12 +16,14 @@ from pathlib import Path
 from phases.git.probe import blob_id
 from phases.git.record_history import (
     RecordCommit,
+    is_ancestor,
+    read_objects,
     read_record_history,
 )
 from phases.git.way_back import untrailed_way
 from phases.record import entries
 from phases.record.decision_check import APPROVALS, DecisionCheck, ValidDecision
-from phases.record.ledger import UNFINISHED, Entry, EntryKind, Ledger, Problem
+from phases.record.ledger import UNFINISHED, Entry, EntryKind, Ledger, Problem, parse_ledger
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ class Evidence:
     """How many entries HEAD's progress.txt has."""
     lost: frozenset[int] = frozenset()
     """Numbers of the decisions that were lost before a commit had them, as the runner recorded."""
+    brought_by: tuple[str, ...] = ()
+    """The commits that brought HEAD's progress.txt as it is."""
 
     def ends_commit(self, number: int) -> bool:
         """Return whether a commit of the runner's ends with this entry, as with every outcome."""
@@ -80,7 +84,46 @@ def weigh_evidence(
     untrailed = _untrailed_outcome(root, ledger.entries[:committed], history, commits)
     if untrailed:
         problems = [untrailed, *problems]
-    return Evidence(commits, decisions, tuple(problems), committed, lost)
+    data = ledger.data[:committed_bytes]
+    blob = blob_id([data], len(data), history[0].sha) if history else ""
+    brought_by = tuple(each.sha for each in history if each.blobs.get("progress.txt") == blob)
+    return Evidence(commits, decisions, tuple(problems), committed, lost, brought_by)
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """An entry that HEAD's ledger lacks, though a commit in HEAD's history recorded it."""
+
+    entry: Entry
+    commit: str
+
+
+def find_left_out(root: Path, ledger: Ledger, committed: int) -> LeftOut | None:
+    """Return the first entry that a merge left out: it kept the other side's progress.txt.
+
+    Every parent of every merge is read for it. None if nothing was left out.
+
+    Args:
+        root: the repository.
+        ledger: the ledger.
+        committed: how many of its entries HEAD's progress.txt has.
+    """
+    if not ledger.entries:
+        return None
+    heads = {entry.self_hash for entry in ledger.entries[:committed]}
+    genesis = ledger.entries[0].block
+    for commit in _read_history(root, ledger, is_full=True):
+        if "progress.txt" not in commit.blobs or "Phases-Entry" not in commit.trailers:
+            continue
+        if commit.trailers.get("Phases-Head") in heads:
+            continue
+        name = f"{commit.sha}:progress.txt"
+        text = read_objects(root, [name])[name]
+        recorded = parse_ledger(text.data).entries if text else ()
+        # A project that was merged may have a record of its own.
+        if recorded and recorded[0].block == genesis and recorded[-1].self_hash not in heads:
+            return LeftOut(recorded[-1], commit.sha)
+    return None
 
 
 def weigh_cut(root: Path, ledger: Ledger, oldest: RecordCommit, committed: int) -> Evidence:
@@ -122,15 +165,18 @@ def _check_decisions(
     check: DecisionCheck, committed: Iterable[Entry]
 ) -> tuple[dict[int, ValidDecision], list[Problem], frozenset[int]]:
     """Return valid decisions, why others are not valid, and the numbers of those that were lost."""
-    lost = _lost_decisions(check.ledger, check.commits)
+    lost = _lost_decisions(check.root, check.ledger, check.commits)
     decisions, problems = check.run(entry for entry in committed if entry.seq not in lost)
     return decisions, problems, lost
 
 
-def _lost_decisions(ledger: Ledger, commits: Mapping[int, RecordCommit]) -> frozenset[int]:
+def _lost_decisions(
+    root: Path, ledger: Ledger, commits: Mapping[int, RecordCommit]
+) -> frozenset[int]:
     """Return the numbers of the decisions, each with its record, that a LOST entry names.
 
-    Both came with the same commit, or with none yet: what has a commit of its own was not lost.
+    What had a commit of its own before that entry's commit was not lost. A commit that was merged
+    later changes nothing: it was given up when there was none in the history.
     """
     lost = set()
     for entry in ledger.entries:
@@ -138,20 +184,28 @@ def _lost_decisions(ledger: Ledger, commits: Mapping[int, RecordCommit]) -> froz
             continue
         for fields in entry.match_all(entries.LOST):
             number = int(fields["entry"])
-            brought, gave_up = commits.get(number), commits.get(entry.seq)
-            is_together = (brought and brought.sha) == (gave_up and gave_up.sha)
-            if not is_together or not 0 < number < entry.seq:
+            if not 0 < number < entry.seq or not ledger.entries[number - 1].match(entries.RECORD):
                 continue
-            if ledger.entries[number - 1].match(entries.RECORD):
+            if not _was_committed(root, commits.get(number), commits.get(entry.seq)):
                 lost.add(number)
     return frozenset(lost)
 
 
-def _read_history(root: Path, ledger: Ledger) -> tuple[RecordCommit, ...]:
+def _was_committed(root: Path, brought: RecordCommit | None, gave_up: RecordCommit | None) -> bool:
+    """Return whether a decision had its commit before the commit that gave it up, if that is."""
+    if brought is None or gave_up is None:
+        return brought is not None
+    if brought.sha == gave_up.sha:
+        return False
+    parent = next(iter(gave_up.parents), "")
+    return brought.sha == parent or is_ancestor(root, brought.sha, parent)
+
+
+def _read_history(root: Path, ledger: Ledger, *, is_full: bool = False) -> tuple[RecordCommit, ...]:
     # The commit that the first lock names was HEAD before the runner's first commit.
     heads = (entry.match(entries.HEAD) for entry in ledger.entries)
     first = next((head["commit"] for head in heads if head), None)
-    return read_record_history(root, ("progress.txt", APPROVALS), first)
+    return read_record_history(root, ("progress.txt", APPROVALS), first, is_full=is_full)
 
 
 def _recording_commits(history: Sequence[RecordCommit], ledger: Ledger) -> dict[int, RecordCommit]:

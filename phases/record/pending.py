@@ -23,7 +23,7 @@ from phases.base.paths import Paths
 from phases.base.regular_file import read_regular
 from phases.base.text import printable
 from phases.errors import IntegrityError
-from phases.git.probe import work_trees
+from phases.git.probe import common_dir_of, work_trees
 from phases.record.ledger import parse_ledger
 from phases.record.statement import DocumentError
 from phases.record.transaction import RECORD, PendingRecord, Transaction, move_command
@@ -71,9 +71,10 @@ def read_pending(paths: Paths) -> Pending:
 
 
 def bound_folders(paths: Paths) -> dict[str, list[Path]]:
-    """Return id -> folder in this work tree, then in all, of each transaction that is bound.
+    """Return id -> folder in this work tree, then elsewhere, of each transaction that is bound.
 
-    The work trees share the bindings; a folder may be gone, or not be there yet.
+    The work trees share the bindings; a folder may be gone, or not be there yet. git does not list
+    the main work tree of a submodule or of a separate git directory, so a binding names its folder.
     """
     if not paths.bindings.is_dir():
         return {}
@@ -82,7 +83,24 @@ def bound_folders(paths: Paths) -> dict[str, list[Path]]:
         return {}
     name = paths.pending.relative_to(paths.root)
     trees = work_trees(paths.root)
-    return {txn: [tree / name / txn for tree in trees] for txn in bound}
+    folders = {}
+    for txn in bound:
+        folders[txn] = [tree / name / txn for tree in trees]
+        for named in _read_binding(paths, txn)[1:]:
+            folder = Path(os.fsdecode(named))
+            # A copy of the repository has bindings that name the folders of the original.
+            if folder.is_dir() and common_dir_of(folder) == paths.common_dir:
+                folders[txn].append(folder)
+    return folders
+
+
+def folders_elsewhere(paths: Paths) -> list[Path]:
+    """Return the folders in other work trees in which a record waits that a runner prepared."""
+    waiting = []
+    for own_folder, *others in bound_folders(paths).values():
+        if not own_folder.exists():
+            waiting += [folder for folder in others if (folder / RECORD).is_file()]
+    return waiting
 
 
 def foreign_error(paths: Paths, path: Path, reason: str) -> IntegrityError:
@@ -196,7 +214,14 @@ def _read_record(paths: Paths, folder: Path, names: set[str]) -> Transaction:
 
 def _bound_digest(paths: Paths, txn: str) -> str | None:
     """Return the digest of the record that this runner prepared under this id, or None."""
+    for line in _read_binding(paths, txn)[:1]:
+        return line.decode("ascii", "replace")
+    return None
+
+
+def _read_binding(paths: Paths, txn: str) -> list[bytes]:
+    """Return what a binding holds: the digest and the folder; nothing where there is none."""
     try:
-        return read_regular(paths.binding(txn)).decode("ascii", "replace").strip()
+        return read_regular(paths.binding(txn)).removesuffix(b"\n").split(b"\n", 1)
     except FileNotFoundError:
-        return None
+        return []

@@ -14,13 +14,21 @@ from phases.git.checks import clone_problems, read_repository_state
 from phases.git.probe import Probe, probe_repository
 from phases.git.record_history import is_fetched
 from phases.git.repo import Repo
-from phases.git.way_back import ledger_way, rewound_way, set_aside_way
+from phases.git.way_back import ledger_way, left_out_entry_way, rewound_way, set_aside_way
 from phases.plan.load import load_plan
 from phases.plan.schema import Plan
+from phases.record import entries
 from phases.record.anchor import anchor_problems
 from phases.record.approvals import unrecorded_files
-from phases.record.evidence import Evidence, weigh_evidence
-from phases.record.ledger import Ledger, Problem, chain_problems, new_header, parse_ledger
+from phases.record.evidence import Evidence, find_left_out, weigh_evidence
+from phases.record.ledger import (
+    Entry,
+    Ledger,
+    Problem,
+    chain_problems,
+    new_header,
+    parse_ledger,
+)
 from phases.record.pending import bound_folders
 from phases.record.reconcile import Reconciled, find_pulled, raise_first_problem, reconcile
 from phases.record.state import State, fold_state
@@ -57,6 +65,16 @@ class Snapshot:
     def ledger(self) -> Ledger:
         """The ledger that counts."""
         return self.reconciled.ledger
+
+    @property
+    def uncommitted_decisions(self) -> tuple[Entry, ...]:
+        """Decisions that no commit has and that were not given up: a killed command's."""
+        uncommitted = self.ledger.entries[self.evidence.committed :]
+        return tuple(
+            entry
+            for entry in uncommitted
+            if entry.match(entries.RECORD) and entry.seq not in self.evidence.lost
+        )
 
 
 def open_project(root: Path) -> Project:
@@ -188,12 +206,33 @@ def find_anchor_problems(project: Project, snapshot: Snapshot) -> tuple[Problem,
     probe, evidence = project.probe, snapshot.evidence
     fetched = True
     if snapshot.reconciled.pulled and evidence.newest:
-        fetched = is_fetched(project.root, probe.common_dir, evidence.newest.sha)
+        tips = evidence.brought_by or (evidence.newest.sha,)
+        fetched = any(is_fetched(project.root, probe.common_dir, commit) for commit in tips)
     prepared = set()
     for txn, folders in bound_folders(project.paths).items():
         if any((folder / RECORD).is_file() for folder in folders):
             prepared.add(txn)
-    return anchor_problems(probe, snapshot.reconciled, evidence, prepared, is_fetched=fetched)
+    return anchor_problems(
+        probe,
+        snapshot.reconciled,
+        evidence,
+        prepared,
+        is_fetched=fetched,
+        left_out=None if probe.is_shallow else _left_out_problem(project, snapshot),
+    )
+
+
+def _left_out_problem(project: Project, snapshot: Snapshot) -> Problem | None:
+    left_out = find_left_out(project.root, snapshot.ledger, snapshot.evidence.committed)
+    if left_out is None:
+        return None
+    entry = left_out.entry
+    message = (
+        f"commit {left_out.commit[:12]}, which is in HEAD's history, recorded {entry.kind} as "
+        f"entry {entry.seq:04d}, and HEAD lacks it: a merge left it out"
+    )
+    way = left_out_entry_way(project.root, left_out.commit, project.plan.results)
+    return Problem("ledger-lacks-commit", entry.seq, message, way)
 
 
 def reconcile_project(project: Project, repo: Repo) -> Reconciled:

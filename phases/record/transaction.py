@@ -100,7 +100,8 @@ def prepare(paths: Paths, transaction: Transaction) -> None:
         durable.write(folder / str(number), data)
     failpoint("copied")
 
-    # 2. The binding, before the record: a record without it is no record of this runner's.
+    # 2. The binding, before the record: a record without it is no record of this runner's. It
+    #    names the folder too, for runs in other work trees.
     record = PendingRecord(
         txn=transaction.txn,
         message=transaction.message,
@@ -109,7 +110,8 @@ def prepare(paths: Paths, transaction: Transaction) -> None:
         removed=transaction.removed,
         blocks=tuple(entry.block.decode() for entry in transaction.entries),
     ).encode()
-    durable.write(paths.binding(transaction.txn), f"{durable.sha256(record)}\n".encode())
+    binding = durable.sha256(record).encode() + b"\n" + os.fsencode(folder) + b"\n"
+    durable.write(paths.binding(transaction.txn), binding)
     failpoint("bound")
 
     # 3. The record, from which on the outcome will be completed.

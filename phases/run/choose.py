@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from phases.base.failpoint import failpoint
 from phases.errors import LimitReachedError, UsageError, WaitingForHumanError
 from phases.plan.schema import Feature, Phase, Plan
-from phases.record.pending import has_pending_record
+from phases.record.pending import folders_elsewhere, has_pending_record
 from phases.record.project import Project, Snapshot, load_unverified, snapshot_problems
 from phases.record.state import State, is_spent, next_step
 from phases.record.states import FeatureState, PhaseState
@@ -53,7 +53,9 @@ def refuse_early(project: Project, request: RunRequest) -> None:
 
 def refuse_waiting(project: Project, snapshot: Snapshot, request: RunRequest) -> None:
     """Turn away a run at a checkpoint, unless a killed run left something to complete."""
-    if not has_pending_record(project.paths) and not snapshot.reconciled.needs_repair:
+    paths = project.paths
+    has_record = has_pending_record(paths) or folders_elsewhere(paths)
+    if not has_record and not snapshot.reconciled.needs_repair:
         _require_not_waiting(project.plan, next_step(project.plan, snapshot.state), request)
 
 

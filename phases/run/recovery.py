@@ -86,10 +86,8 @@ def restore_progress(session: Session) -> None:
         session.restore(entries.reason_lines([reason]))
 
     # 3. Decisions that no commit has and that are prepared nowhere: they count for nothing.
-    evidence = session.snapshot.evidence
-    for entry in session.snapshot.ledger.entries[evidence.committed :]:
-        if entry.match(entries.RECORD) and entry.seq not in evidence.lost:
-            session.give_up_decision(entry)
+    for entry in session.snapshot.uncommitted_decisions:
+        session.give_up_decision(entry)
 
 
 def _prepared(session: Session) -> tuple[Transaction, ...]:
