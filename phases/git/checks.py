@@ -95,7 +95,7 @@ def _way_to_branch(root: Path) -> str:
     """Return the command that switches to a branch at HEAD's commit, or makes one."""
     form = "--format=%(refname:lstrip=2)%09%(worktreepath)"
     branches = run_git(root, "for-each-ref", "--points-at=HEAD", form, "refs/heads")
-    for line in branches.stdout.splitlines():
+    for line in branches.stdout.split("\n")[:-1]:
         name, _, work_tree = line.partition("\t")
         if not work_tree:
             return f"git switch {shlex.quote(name)}"
@@ -105,7 +105,7 @@ def _way_to_branch(root: Path) -> str:
 def free_branch(root: Path, name: str) -> str:
     """Return that name, or that name with a number, so that no branch has it."""
     form = "--format=%(refname:lstrip=2)"
-    taken = set(run_git(root, "for-each-ref", form, "refs/heads").stdout.splitlines())
+    taken = set(run_git(root, "for-each-ref", form, "refs/heads").stdout.split("\n"))
     number, free = 1, name
     while free in taken:
         number += 1

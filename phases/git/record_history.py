@@ -159,7 +159,8 @@ def _pulled_tips(root: Path) -> set[str]:
     """
     tips = set()
     options = ("--walk-reflogs", "--all", "--format=%H%x09%P%x09%gs")
-    for line in run_git(root, "log", *options).stdout.splitlines():
+    # Not `splitlines`: a subject may hold what Python takes for the end of a line.
+    for line in filter(None, run_git(root, "log", *options).stdout.split("\n")):
         commit, parents, message = line.split("\t", 2)
         if _BROUGHT.fullmatch(message):
             tips.add(commit)

@@ -21,8 +21,9 @@ MAX_NAMED_FILES = 5
 
 
 def git_lines(root: Path, *arguments: str) -> list[str]:
-    """Return the lines that a git command prints; none where it fails."""
-    return run_git(root, *arguments).stdout.splitlines()
+    """Return the lines that a git command prints, without empty ones; none where it fails."""
+    # Not `splitlines`: a name may hold what Python takes for the end of a line.
+    return list(filter(None, run_git(root, *arguments).stdout.split("\n")))
 
 
 @dataclass(frozen=True)

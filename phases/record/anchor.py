@@ -28,15 +28,21 @@ def pulled_commit(ledger: Ledger, evidence: Evidence) -> str | None:
     return commit
 
 
-def _unfetched_problem(pulled: Pulled, commit: str) -> Problem:
+def _unfetched_problem(pulled: Pulled, commit: str, log: str | None) -> Problem:
     message = (
         f"HEAD has entries from {pulled.first:04d} on that this machine did not record, and commit "
-        f"{commit[:12]} was fetched from no other repository"
+        f"{commit[:12]}, which brought them, was fetched from no other repository"
     )
     hint = (
         "`git fetch FROM BRANCH`, with the repository and the branch where it was recorded, then "
         "type the command again"
     )
+    if log:
+        keep = "git branch -f kept-$(git rev-parse --short HEAD)"
+        hint += (
+            f"; if they were made or picked here: `{keep} && git reset --keep {log[:12]}` goes back "
+            "to what this machine recorded and keeps this history as a branch"
+        )
     return Problem("journal-lacks-commit", pulled.first, message, hint)
 
 
@@ -110,7 +116,8 @@ def anchor_problems(
 
     # 4. What the journal lacks came from another machine.
     if pulled and newest and not is_fetched:
-        return (_unfetched_problem(pulled, newest.sha),)
+        brought_by = evidence.brought_by[0] if evidence.brought_by else newest.sha
+        return (_unfetched_problem(pulled, brought_by, log),)
     return ()
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from forging import audit_codes, forge_commit, forge_entry
 from hints import follow
+from machines import copy_artifacts
 from quick import Quick, plan
 from terminal_user import as_asked, at_terminal
 
@@ -114,7 +115,105 @@ def test_what_waits_in_another_work_tree_is_completed_there(
     assert audit_codes(waiting, code=0) == set()
 
 
+def with_separate_git_dir(quick: Quick, tmp_path: Path) -> Quick:
+    quick.git("init", "-q", f"--separate-git-dir={tmp_path / 'store'}")
+    return quick
+
+
+def in_submodule(quick: Quick, tmp_path: Path) -> Quick:
+    outer = tmp_path / "outer"
+    quick.git("init", "-q", str(outer))
+    allow = ("-C", str(outer), "-c", "protocol.file.allow=always")
+    quick.git(*allow, "submodule", "add", "-q", str(quick.root), "inner")
+    inner = quick.at(outer / "inner")
+    inner.git("config", "user.name", "Quick Person")
+    inner.git("config", "user.email", "quick@example.org")
+    copy_artifacts(quick.root, inner.root)
+    return inner
+
+
+@pytest.mark.parametrize("layout", [with_separate_git_dir, in_submodule])
+def test_a_main_work_tree_that_git_does_not_list_is_found(
+    waiting: Quick, tmp_path: Path, layout: Callable[[Quick, Path], Quick]
+) -> None:
+    main = layout(waiting, tmp_path)
+    kill(main, REJECT, "entered")
+    main.git("worktree", "add", "-q", "-b", "second", str(tmp_path / "linked"))
+    linked = main.at(tmp_path / "linked")
+    stderr = linked.run("run", "--next", code=3).stderr
+    assert follow(linked.root, stderr) == main.root
+    main.run("run", "--next")
+    assert "REJECTED" in kinds(main)
+    assert "LOST" not in kinds(main)
+    assert audit_codes(main, code=0) == set()
+
+
+@pytest.mark.parametrize("point", ["prepared", "entered"])
+def test_no_decision_is_made_while_one_waits_in_another_work_tree(
+    waiting: Quick, tmp_path: Path, point: str
+) -> None:
+    waiting.git("worktree", "add", "-q", "-b", "second", str(tmp_path / "second"))
+    second = waiting.at(tmp_path / "second")
+    copy_artifacts(waiting.root, second.root)
+    kill(waiting, REJECT, point)
+    for decision in (APPROVE, RELOCK):
+        code, screen = at_terminal(second.root, *decision, answer=as_asked)
+        assert code == 3, screen
+        assert "in another work tree" in screen
+    assert "in another work tree" in second.run("run", "--next", code=3).stderr
+    waiting.run("run", "--next")
+    assert "REJECTED" in kinds(waiting)
+
+
+def test_a_copy_of_the_repository_does_not_wait_for_the_original(waiting: Quick) -> None:
+    """Its bindings name the folders of the original."""
+    kill(waiting, APPROVE, "entered")
+    copy = waiting.copy(waiting.root.with_name("copy"))
+    remove(copy, CLEAN)
+    copy.run("run", "--next")
+    assert kinds(copy)[-2:] == ["LOST", "HALTED"]
+
+
+@pytest.mark.parametrize("second", [REJECT, RELOCK])
+def test_a_decision_waits_until_a_run_gave_a_lost_one_up(
+    waiting: Quick, second: tuple[str, ...]
+) -> None:
+    """Its commit would hold the entry of the lost one, whose record no commit has."""
+    kill(waiting, APPROVE, "entered")
+    remove(waiting, CLEAN)
+    code, screen = at_terminal(waiting.root, *second, answer=as_asked)
+    assert code == 7, screen
+    assert "APPROVED of entry 0006 has no commit" in screen
+    waiting.run("run", "--next")
+    code, screen = at_terminal(waiting.root, *second, answer=as_asked)
+    assert code == 0, screen
+    assert audit_codes(waiting, code=0) == set()
+
+
 #### LOST, slipped in
+
+
+def test_what_was_given_up_does_not_come_back_by_a_merge(make_quick: Callable[..., Quick]) -> None:
+    """The human was told that it counts for nothing, and decided otherwise."""
+    document = plan()
+    document["phases"][0]["features"][0]["gate"] = {"shell": "test ! -s result.json"}
+    quick = make_quick(document)
+    quick.run("run", "--next", code=1)
+    kill(quick, WAIVE, "committed")
+    commit = quick.git("rev-parse", "HEAD")
+    remove(quick, f"git reset -q --hard HEAD~1 && {CLEAN}")
+    quick.run("run", "--next", code=1)
+    code, screen = at_terminal(quick.root, *RELOCK, answer=as_asked)
+    assert code == 0, screen
+    remove(quick, f"git merge -q -s ours --no-edit {commit}")
+    assert audit_codes(quick, code=0) == set()
+    remove(quick, f"git reset -q --hard HEAD~1; git merge -q {commit}")
+    quick.git("checkout", "--ours", "progress.txt")
+    quick.git("add", "-A")
+    quick.git("commit", "-q", "-m", "merge")
+    assert quick.states() == {"Q-001": "failed"}
+    assert "decision-lost" in quick.run("audit").stdout
+    quick.run("run", "--next", code=1)
 
 
 def test_what_a_commit_of_its_own_brought_is_not_lost(waiting: Quick) -> None:

@@ -479,7 +479,7 @@ def test_the_hint_of_a_merge_of_what_was_fetched_works(waiting: Quick, elsewhere
     waiting.git("merge", "-q", "FETCH_HEAD")
     waiting.git("fetch", "-q", ".", "refs/phases/log")
     refused = waiting.call("run", "--next", code=3)
-    assert "was fetched from no other repository" in refused.stderr
+    assert "fetched from no other repository" in refused.stderr
     follow(waiting.root, refused.stderr.replace("FROM BRANCH", f"{elsewhere.root} main"))
     assert_taken_over(waiting)
 
@@ -533,7 +533,7 @@ def test_a_commit_that_was_made_here_is_no_pull(
     MADE_HERE[name](waiting, elsewhere)
     assert "journal-lacks-commit" in audit_codes(waiting)
     refused = waiting.call("run", "--next", code=3)
-    assert "was fetched from no other repository" in refused.stderr
+    assert "fetched from no other repository" in refused.stderr
     assert waiting.status()["phases"][0]["state"] == "approved"
 
     # 2. The control: the same commit, fetched.
@@ -556,3 +556,31 @@ def test_a_forged_pulled_is_a_finding(waiting: Quick, line: str) -> None:
     entry = forge_entry(waiting, "PULLED", [line.format(commit=commit)], phase=None)
     forge_commit(waiting, entry)
     assert "pulled-contradicts" in audit_codes(waiting)
+
+
+@pytest.mark.parametrize("option", ["commit", "cherry-pick"])
+def test_entries_that_came_with_no_fetch_are_not_pulled(
+    waiting: Quick, elsewhere: Quick, option: str
+) -> None:
+    """The runner's newest commit was fetched; what was committed or picked on top was not."""
+    waiting.git("clone", "-q", "--bare", ".", "../origin.git")
+    waiting.git("remote", "add", "origin", "../origin.git")
+    waiting.git("fetch", "-q", "origin")
+    if option == "commit":
+        journal = waiting.root / ".git/phases/journal"
+        before = journal.read_bytes()
+        forge_entry(waiting, "REPAIRED", ["reason whatever one likes to have in the record"], None)
+        journal.write_bytes(before)
+        waiting.git("commit", "-q", "-a", "-m", "work in progress")
+    else:
+        waiting.write("note.md", "the user's\n")
+        waiting.commit("a note")
+        waiting.git("fetch", "-q", str(elsewhere.root), "main:refs/tags/theirs")
+        waiting.git("cherry-pick", "refs/tags/theirs")
+    refused = waiting.call("run", "--next", code=3)
+    assert "fetched from no other repository" in refused.stderr
+    assert "journal-lacks-commit" in audit_codes(waiting)
+    _, _, way = refused.stderr.partition("; if they were made or picked here: ")
+    follow(waiting.root, f"next: {way}")
+    waiting.git("pull", "-q", "--ff-only", str(elsewhere.root), "main")
+    assert_taken_over(waiting)
