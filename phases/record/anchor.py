@@ -40,8 +40,8 @@ def _unfetched_problem(pulled: Pulled, commit: str, log: str | None) -> Problem:
     if log:
         keep = "git branch -f kept-$(git rev-parse --short HEAD)"
         hint += (
-            f"; if they were made or picked here: `{keep} && git reset --keep {log[:12]}` goes back "
-            "to what this machine recorded and keeps this history as a branch"
+            f"; if they were made or picked here: `{keep} && git reset --keep {log[:12]}` goes "
+            "back to what this machine recorded and keeps this history as a branch"
         )
     return Problem("journal-lacks-commit", pulled.first, message, hint)
 

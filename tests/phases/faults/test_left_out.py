@@ -37,7 +37,7 @@ def clone(quick: Quick, folder: Path, source: str | None = None) -> Quick:
     other = quick.at(folder)
     other.git("config", "user.name", "Another Person")
     other.git("config", "user.email", "another@example.org")
-    copy_artifacts(quick.root, other.root)
+    copy_artifacts(quick, other)
     return other
 
 

@@ -128,7 +128,7 @@ def in_submodule(quick: Quick, tmp_path: Path) -> Quick:
     inner = quick.at(outer / "inner")
     inner.git("config", "user.name", "Quick Person")
     inner.git("config", "user.email", "quick@example.org")
-    copy_artifacts(quick.root, inner.root)
+    copy_artifacts(quick, inner)
     return inner
 
 
@@ -154,7 +154,7 @@ def test_no_decision_is_made_while_one_waits_in_another_work_tree(
 ) -> None:
     waiting.git("worktree", "add", "-q", "-b", "second", str(tmp_path / "second"))
     second = waiting.at(tmp_path / "second")
-    copy_artifacts(waiting.root, second.root)
+    copy_artifacts(waiting, second)
     kill(waiting, REJECT, point)
     for decision in (APPROVE, RELOCK):
         code, screen = at_terminal(second.root, *decision, answer=as_asked)
@@ -207,7 +207,7 @@ def test_what_was_given_up_does_not_come_back_by_a_merge(make_quick: Callable[..
     assert code == 0, screen
     remove(quick, f"git merge -q -s ours --no-edit {commit}")
     assert audit_codes(quick, code=0) == set()
-    remove(quick, f"git reset -q --hard HEAD~1; git merge -q {commit}")
+    remove(quick, f"git reset -q --hard HEAD~1; git merge -q {commit} || true")
     quick.git("checkout", "--ours", "progress.txt")
     quick.git("add", "-A")
     quick.git("commit", "-q", "-m", "merge")
