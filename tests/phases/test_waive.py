@@ -116,6 +116,10 @@ REFUSALS = {
         "it has TOY-001, TOY-002, TOY-003",
     ),
     "no reason": (("approve", "1", "--waive", "TOY-001"), TOGETHER),
+    "two features": (
+        ("approve", "1", "--waive", "TOY-001", "--waive", "TOY-002", "--reason", "x"),
+        "--waive: got TOY-001, TOY-002; expected one feature for one decision",
+    ),
     "a reason alone": (("approve", "1", "--reason", "x"), TOGETHER),
     "two lines": (
         ("approve", "1", "--waive", "TOY-001", "--reason", "a\nb"),

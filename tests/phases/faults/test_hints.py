@@ -7,6 +7,7 @@ goes on, the audit is clean, and nothing of the user's is lost.
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -398,6 +399,13 @@ def test_a_history_that_was_rewritten_i_55(move: Callable[[Quick], None], worked
     recorded = [line for line in subjects(worked) if line.startswith(("Q-", "Phase "))]
     assert len(recorded) == 4
     assert len(set(recorded)) == 4  # no commit of the runner's is there twice
+
+
+def test_a_history_that_was_moved_under_a_touched_file(worked: Quick) -> None:
+    """git takes progress.txt for changed by its times, as in a copy, and `--keep` stops there."""
+    worked.git("reset", "-q", "--hard", "HEAD~1")
+    os.utime(worked.root / "progress.txt", (1, 1))
+    go_on(worked)
 
 
 MOVED_SHORT = [

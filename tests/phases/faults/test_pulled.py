@@ -457,7 +457,16 @@ def fetch_a_branch_and_merge_it(quick: Quick, other: Quick) -> Quick:
     return quick
 
 
+def pull_after_a_subject_of_any_bytes(quick: Quick, other: Quick) -> Quick:
+    """Its line in the reflog holds what Python takes for the end of a line."""
+    quick.git("commit", "-q", "--allow-empty", "-m", "\x1e\x1frecords\x1e\u2028 \x85")
+    quick.git("pull", "-q", "--no-rebase", "--no-edit", str(other.root), "main")
+    quick.git("fetch", "-q", ".", "refs/phases/log")
+    return quick
+
+
 PULLS = {
+    "after a subject of any bytes": pull_after_a_subject_of_any_bytes,
     "in a linked work tree": pull_in_another_work_tree,
     "in a linked work tree, no reflogs": pull_in_another_work_tree_without_reflogs,
     "by path, then another fetch": pull_and_fetch_something_else,
