@@ -189,7 +189,7 @@ def ledger_way(root: Path, code: str, results: str) -> str:
     )
 
 
-def left_out_entry_way(root: Path, commit: str, results: str) -> str:
+def before_merge_way(root: Path, commit: str, results: str) -> str:
     """Return the command that goes back to before the merge that left a commit's entries out.
 
     Args:

@@ -14,7 +14,7 @@ from phases.git.checks import clone_problems, read_repository_state
 from phases.git.probe import Probe, probe_repository
 from phases.git.record_history import is_fetched
 from phases.git.repo import Repo
-from phases.git.way_back import ledger_way, left_out_entry_way, rewound_way, set_aside_way
+from phases.git.way_back import before_merge_way, ledger_way, rewound_way, set_aside_way
 from phases.plan.load import load_plan
 from phases.plan.schema import Plan
 from phases.record import entries
@@ -231,7 +231,7 @@ def _left_out_problem(project: Project, snapshot: Snapshot) -> Problem | None:
         f"commit {left_out.commit[:12]}, which is in HEAD's history, recorded {entry.kind} as "
         f"entry {entry.seq:04d}, and HEAD lacks it: a merge left it out"
     )
-    way = left_out_entry_way(project.root, left_out.commit, project.plan.results)
+    way = before_merge_way(project.root, left_out.commit, project.plan.results)
     return Problem("ledger-lacks-commit", entry.seq, message, way)
 
 

@@ -25,6 +25,7 @@ LIVING = "faults/test_living_locks.py"
 PENDING = "faults/test_pending.py"
 HINTS = "faults/test_hints.py"
 LOST = "faults/test_lost_decisions.py"
+LEFT_OUT = "faults/test_left_out.py"
 HONEST = "faults/test_honest.py"
 MANY = "faults/test_many_outputs.py"
 RESISTING = "faults/test_resisting_folders.py"
@@ -776,6 +777,21 @@ ROWS = (
             "test_a_lost_decision_counts_for_nothing_and_is_asked_for_again",
             "test_a_lost_waiver_waives_nothing",
             "test_what_waits_in_another_work_tree_is_completed_there",
+            "test_a_main_work_tree_that_git_does_not_list_is_found",
+            "test_a_decision_waits_until_a_run_gave_a_lost_one_up",
+        ),
+    ),
+    Row(
+        id="F73",
+        fault="a merge keeps the progress.txt of before a commit of the runner's that it joins",
+        cause="git merge -s ours, git commit-tree; one machine or two, with and without a journal",
+        outcome="exit 3 names the entry and the commit; the hint's command goes back to before "
+        "the merge",
+        tests=_in(
+            LEFT_OUT,
+            "test_a_rejection_is_not_undone_by_a_merge",
+            "test_a_failed_attempt_is_not_forgotten_by_a_merge",
+            "test_a_rejection_of_another_machine_is_not_merged_away",
         ),
     ),
 )
