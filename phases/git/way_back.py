@@ -16,6 +16,7 @@ from phases.base.text import is_printable
 from phases.git.checks import abort_in_progress, free_branch
 from phases.git.copied_record import way_of_changed_copies, way_of_copies
 from phases.git.probe import LOG_REF, blob_id, run_git
+from phases.git.record_history import is_ancestor
 from phases.git.way_parts import (
     PROGRESS,
     RecordHistory,
@@ -190,7 +191,7 @@ def ledger_way(root: Path, code: str, results: str) -> str:
 
 
 def before_merge_way(root: Path, commit: str, results: str) -> str:
-    """Return the command that goes back to before the merge that left a commit's entries out.
+    """Return the command that goes back to before a merge left a commit's entries out.
 
     Args:
         root: the repository.
@@ -211,11 +212,37 @@ def before_merge_way(root: Path, commit: str, results: str) -> str:
     after = set(git_lines(root, "rev-list", "--ancestry-path", f"{commit}..HEAD"))
     line = git_lines(root, "rev-list", "--first-parent", "HEAD")
     before = next((each for each in line if each not in after), commit)
+    if log and log not in after and not is_ancestor(root, log, before):
+        before = log  # the merge's first parent is the other record
     way = kept_aside(RecordHistory(root, head, before, ()))
     return (
-        f"`{way}` goes back to before the merge and keeps this history as a branch; of two records "
-        "that went on apart one must be given up: go on in one clone, and clone the other one anew"
+        f"`{way}` goes back to before that and keeps this history as a branch; of two records that "
+        "went on apart one must be given up: go on in one clone, and clone the other one anew"
     )
+
+
+def unfetched_way(root: Path, head: str, log: str | None) -> str:
+    """Return what to do about entries that came with no fetch, for a hint.
+
+    Args:
+        root: the repository.
+        head: HEAD's commit.
+        log: the runner's last commit on this machine, if there is one.
+    """
+    abort = abort_in_progress(root)
+    if abort:
+        return f"`{abort}` gives up what is in progress, or finish it"
+    way = (
+        "`git fetch FROM BRANCH`, with the repository and the branch where it was recorded, then "
+        "type the command again"
+    )
+    if log:
+        command = kept_aside(RecordHistory(root, head, log, ()))
+        way += (
+            f"; if they were made or picked here: `{command}` goes back to what this machine "
+            "recorded and keeps this history as a branch"
+        )
+    return way
 
 
 def untrailed_way(root: Path, commit: str) -> str:

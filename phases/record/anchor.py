@@ -28,24 +28,6 @@ def pulled_commit(ledger: Ledger, evidence: Evidence) -> str | None:
     return commit
 
 
-def _unfetched_problem(pulled: Pulled, commit: str, log: str | None) -> Problem:
-    message = (
-        f"HEAD has entries from {pulled.first:04d} on that this machine did not record, and commit "
-        f"{commit[:12]}, which brought them, was fetched from no other repository"
-    )
-    hint = (
-        "`git fetch FROM BRANCH`, with the repository and the branch where it was recorded, then "
-        "type the command again"
-    )
-    if log:
-        keep = "git branch -f kept-$(git rev-parse --short HEAD)"
-        hint += (
-            f"; if they were made or picked here: `{keep} && git reset --keep {log[:12]}` goes "
-            "back to what this machine recorded and keeps this history as a branch"
-        )
-    return Problem("journal-lacks-commit", pulled.first, message, hint)
-
-
 def _reference_problem(
     newest: str, log: str | None, pulled: Pulled | None, recorded: Collection[str]
 ) -> Problem:
@@ -70,8 +52,8 @@ def anchor_problems(
     evidence: Evidence,
     prepared: Collection[str],
     *,
-    is_fetched: bool,
     left_out: Problem | None,
+    unfetched: Problem | None,
 ) -> tuple[Problem, ...]:
     """Return what is wrong with journal and ref: at most one problem.
 
@@ -80,8 +62,8 @@ def anchor_problems(
         reconciled: progress.txt, journal and HEAD, compared.
         evidence: what the history says of the ledger.
         prepared: transactions that a killed run had prepared; the next run moves the ref for them.
-        is_fetched: whether the ledger's committed end came from another repository.
-        left_out: that HEAD's ledger lacks an entry which a commit in its history recorded.
+        left_out: that HEAD's history has an entry which HEAD's progress.txt lacks.
+        unfetched: that what the journal lacks came from no other repository.
     """
     log, pulled = probe.log, reconciled.pulled
     # 1. HEAD has no longer what the runner recorded in its history.
@@ -115,9 +97,8 @@ def anchor_problems(
         return (_reference_problem(known.sha, log, pulled, recorded),)
 
     # 4. What the journal lacks came from another machine.
-    if pulled and newest and not is_fetched:
-        brought_by = evidence.brought_by[0] if evidence.brought_by else newest.sha
-        return (_unfetched_problem(pulled, brought_by, log),)
+    if newest and unfetched:
+        return (unfetched,)
     return ()
 
 

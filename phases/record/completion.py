@@ -18,6 +18,7 @@ from phases.record.pending import (
     bound_folders,
     folders_elsewhere,
     foreign_error,
+    is_there,
     raise_first,
     read_pending,
 )
@@ -73,7 +74,7 @@ def _sweep_bindings(paths: Paths) -> None:
     """Remove the bindings whose folder is gone, in every work tree: they share the bindings."""
     durable.sweep(paths.bindings)
     for txn, folders in bound_folders(paths).items():
-        if not any(folder.exists() for folder in folders):
+        if not any(is_there(folder) for folder in folders):
             durable.remove(paths.binding(txn))
 
 

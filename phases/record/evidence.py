@@ -23,7 +23,7 @@ from phases.git.record_history import (
 from phases.git.way_back import untrailed_way
 from phases.record import entries
 from phases.record.decision_check import APPROVALS, DecisionCheck, ValidDecision
-from phases.record.ledger import UNFINISHED, Entry, EntryKind, Ledger, Problem, parse_ledger
+from phases.record.ledger import UNFINISHED, Entry, EntryKind, Ledger, Problem
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def weigh_evidence(
     """
     if not ledger.entries:
         return Evidence()
-    history = _read_history(root, ledger)
+    history = read_history(root, ledger)
     commits = _recording_commits(history, ledger)
     committed = _count_entries(ledger, committed_bytes)
     if is_cut and history:
@@ -84,46 +84,8 @@ def weigh_evidence(
     untrailed = _untrailed_outcome(root, ledger.entries[:committed], history, commits)
     if untrailed:
         problems = [untrailed, *problems]
-    data = ledger.data[:committed_bytes]
-    blob = blob_id([data], len(data), history[0].sha) if history else ""
-    brought_by = tuple(each.sha for each in history if each.blobs.get("progress.txt") == blob)
+    brought_by = _bringing_commits(root, history, ledger.data[:committed_bytes])
     return Evidence(commits, decisions, tuple(problems), committed, lost, brought_by)
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """An entry that HEAD's ledger lacks, though a commit in HEAD's history recorded it."""
-
-    entry: Entry
-    commit: str
-
-
-def find_left_out(root: Path, ledger: Ledger, committed: int) -> LeftOut | None:
-    """Return the first entry that a merge left out: it kept the other side's progress.txt.
-
-    Every parent of every merge is read for it. None if nothing was left out.
-
-    Args:
-        root: the repository.
-        ledger: the ledger.
-        committed: how many of its entries HEAD's progress.txt has.
-    """
-    if not ledger.entries:
-        return None
-    heads = {entry.self_hash for entry in ledger.entries[:committed]}
-    genesis = ledger.entries[0].block
-    for commit in _read_history(root, ledger, is_full=True):
-        if "progress.txt" not in commit.blobs or "Phases-Entry" not in commit.trailers:
-            continue
-        if commit.trailers.get("Phases-Head") in heads:
-            continue
-        name = f"{commit.sha}:progress.txt"
-        text = read_objects(root, [name])[name]
-        recorded = parse_ledger(text.data).entries if text else ()
-        # A project that was merged may have a record of its own.
-        if recorded and recorded[0].block == genesis and recorded[-1].self_hash not in heads:
-            return LeftOut(recorded[-1], commit.sha)
-    return None
 
 
 def weigh_cut(root: Path, ledger: Ledger, oldest: RecordCommit, committed: int) -> Evidence:
@@ -149,7 +111,7 @@ def weigh_prepared(root: Path, ledger: Ledger, files: Mapping[str, bytes], head:
         files: path -> bytes of what comes with them.
         head: HEAD's commit.
     """
-    commits = _recording_commits(_read_history(root, ledger), ledger)
+    commits = _recording_commits(read_history(root, ledger), ledger)
     nothing = "0" * len(head)
     blobs = {path: blob_id([data], len(data), head) for path, data in files.items()}
     trailers = {"Phases-Entry": f"{len(ledger.entries):04d}"}
@@ -159,6 +121,21 @@ def weigh_prepared(root: Path, ledger: Ledger, files: Mapping[str, bytes], head:
     check = DecisionCheck(root, ledger, commits, files)
     decisions, problems, lost = _check_decisions(check, ledger.entries)
     return Evidence(commits, decisions, tuple(problems), lost=lost)
+
+
+def _bringing_commits(
+    root: Path, history: Sequence[RecordCommit], committed: bytes
+) -> tuple[str, ...]:
+    """Return the commits that brought HEAD's progress.txt, among them merges that changed it."""
+    merges = [commit.sha for commit in history if len(commit.parents) > 1]
+    objects = read_objects(root, [f"{sha}:progress.txt" for sha in merges])
+    shas = []
+    for commit in history:
+        version = objects.get(f"{commit.sha}:progress.txt")
+        blob = blob_id([committed], len(committed), commit.sha)
+        if blob in (commit.blobs.get("progress.txt"), version and version.id):
+            shas.append(commit.sha)
+    return tuple(shas)
 
 
 def _check_decisions(
@@ -201,7 +178,11 @@ def _was_committed(root: Path, brought: RecordCommit | None, gave_up: RecordComm
     return brought.sha == parent or is_ancestor(root, brought.sha, parent)
 
 
-def _read_history(root: Path, ledger: Ledger, *, is_full: bool = False) -> tuple[RecordCommit, ...]:
+def read_history(root: Path, ledger: Ledger, *, is_full: bool = False) -> tuple[RecordCommit, ...]:
+    """Return the commits that touched the ledger or a decision, oldest first.
+
+    `is_full`: also those that git's simplified history hides behind merges.
+    """
     # The commit that the first lock names was HEAD before the runner's first commit.
     heads = (entry.match(entries.HEAD) for entry in ledger.entries)
     first = next((head["commit"] for head in heads if head), None)

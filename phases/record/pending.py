@@ -89,9 +89,19 @@ def bound_folders(paths: Paths) -> dict[str, list[Path]]:
         for named in _read_binding(paths, txn)[1:]:
             folder = Path(os.fsdecode(named))
             # A copy of the repository has bindings that name the folders of the original.
-            if folder.is_dir() and common_dir_of(folder) == paths.common_dir:
+            is_readable = os.access(folder, os.R_OK | os.X_OK)
+            is_foreign = is_readable and common_dir_of(folder) != paths.common_dir
+            if is_there(folder) and not is_foreign:
                 folders[txn].append(folder)
     return folders
+
+
+def is_there(path: Path) -> bool:
+    """Return whether a path exists, or may: in a folder where this user must not look."""
+    try:
+        return path.exists()
+    except PermissionError:
+        return True
 
 
 def folders_elsewhere(paths: Paths) -> list[Path]:
@@ -99,7 +109,7 @@ def folders_elsewhere(paths: Paths) -> list[Path]:
     waiting = []
     for own_folder, *others in bound_folders(paths).values():
         if not own_folder.exists():
-            waiting += [folder for folder in others if (folder / RECORD).is_file()]
+            waiting += [folder for folder in others if is_there(folder / RECORD)]
     return waiting
 
 

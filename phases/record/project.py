@@ -14,13 +14,13 @@ from phases.git.checks import clone_problems, read_repository_state
 from phases.git.probe import Probe, probe_repository
 from phases.git.record_history import is_fetched
 from phases.git.repo import Repo
-from phases.git.way_back import before_merge_way, ledger_way, rewound_way, set_aside_way
+from phases.git.way_back import ledger_way, rewound_way, set_aside_way, unfetched_way
 from phases.plan.load import load_plan
 from phases.plan.schema import Plan
 from phases.record import entries
 from phases.record.anchor import anchor_problems
 from phases.record.approvals import unrecorded_files
-from phases.record.evidence import Evidence, find_left_out, weigh_evidence
+from phases.record.evidence import Evidence, weigh_evidence
 from phases.record.ledger import (
     Entry,
     Ledger,
@@ -29,7 +29,8 @@ from phases.record.ledger import (
     new_header,
     parse_ledger,
 )
-from phases.record.pending import bound_folders
+from phases.record.left_out import left_out_problem
+from phases.record.pending import bound_folders, is_there
 from phases.record.reconcile import Reconciled, find_pulled, raise_first_problem, reconcile
 from phases.record.state import State, fold_state
 from phases.record.transaction import RECORD
@@ -204,35 +205,38 @@ def _unrecorded_problems(project: Project, ledger: Ledger) -> Iterator[Problem]:
 def find_anchor_problems(project: Project, snapshot: Snapshot) -> tuple[Problem, ...]:
     """Return what is wrong with the journal and `refs/phases/log` of this machine."""
     probe, evidence = project.probe, snapshot.evidence
-    fetched = True
-    if snapshot.reconciled.pulled and evidence.newest:
-        tips = evidence.brought_by or (evidence.newest.sha,)
-        fetched = any(is_fetched(project.root, probe.common_dir, commit) for commit in tips)
+    left_out = None
+    if not probe.is_shallow:
+        results = project.plan.results
+        left_out = left_out_problem(project.root, snapshot.ledger, evidence.committed, results)
     prepared = set()
     for txn, folders in bound_folders(project.paths).items():
-        if any((folder / RECORD).is_file() for folder in folders):
+        if any(is_there(folder / RECORD) for folder in folders):
             prepared.add(txn)
     return anchor_problems(
         probe,
         snapshot.reconciled,
         evidence,
         prepared,
-        is_fetched=fetched,
-        left_out=None if probe.is_shallow else _left_out_problem(project, snapshot),
+        left_out=left_out,
+        unfetched=_unfetched_problem(project, snapshot),
     )
 
 
-def _left_out_problem(project: Project, snapshot: Snapshot) -> Problem | None:
-    left_out = find_left_out(project.root, snapshot.ledger, snapshot.evidence.committed)
-    if left_out is None:
+def _unfetched_problem(project: Project, snapshot: Snapshot) -> Problem | None:
+    """Return that what the journal lacks came from no other repository; None if it did."""
+    probe, pulled = project.probe, snapshot.reconciled.pulled
+    if pulled is None or probe.head is None:
         return None
-    entry = left_out.entry
+    brought_by = snapshot.evidence.brought_by or (probe.head,)
+    if any(is_fetched(project.root, probe.common_dir, commit) for commit in brought_by):
+        return None
     message = (
-        f"commit {left_out.commit[:12]}, which is in HEAD's history, recorded {entry.kind} as "
-        f"entry {entry.seq:04d}, and HEAD lacks it: a merge left it out"
+        f"HEAD has entries from {pulled.first:04d} on that this machine did not record, and commit "
+        f"{brought_by[0][:12]}, which brought them, was fetched from no other repository"
     )
-    way = before_merge_way(project.root, left_out.commit, project.plan.results)
-    return Problem("ledger-lacks-commit", entry.seq, message, way)
+    way = unfetched_way(project.root, probe.head, probe.log)
+    return Problem("journal-lacks-commit", pulled.first, message, way)
 
 
 def reconcile_project(project: Project, repo: Repo) -> Reconciled:

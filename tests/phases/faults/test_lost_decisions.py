@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +25,10 @@ REJECT = ("reject", "1", "--reason", "look again")
 RELOCK = ("relock", "1", "--reason", "a new plan")
 WAIVE = ("approve", "1", "--waive", "Q-001", "--reason", "no such data")
 CLEAN = "git clean -fdxq"
+
+POWERS = "-dac_override,-dac_read_search"
+WITHOUT_POWERS = ("setpriv", f"--bounding-set={POWERS}", f"--inh-caps={POWERS}")
+"""Begins a command that reads only what its user may read, though that is root."""
 
 
 def kill(quick: Quick, decision: tuple[str, ...], point: str) -> None:
@@ -146,6 +152,34 @@ def test_a_main_work_tree_that_git_does_not_list_is_found(
     assert "REJECTED" in kinds(main)
     assert "LOST" not in kinds(main)
     assert audit_codes(main, code=0) == set()
+
+
+def test_a_main_work_tree_where_this_user_may_not_look(waiting: Quick, tmp_path: Path) -> None:
+    """Views go on; a run does not take for lost what it cannot see."""
+    main = with_separate_git_dir(waiting, tmp_path)
+    main.git("worktree", "add", "-q", "-b", "second", str(tmp_path / "linked"))
+    linked = main.at(tmp_path / "linked")
+    kill(main, REJECT, "entered")
+    private = tmp_path / "private"
+    private.mkdir()
+    main.root.rename(private / "quick")
+    binding = next((tmp_path / "store/phases/prepared").iterdir())
+    binding.write_text(binding.read_text().replace(str(main.root), str(private / "quick")))
+    private.chmod(0)
+    if os.geteuid() == 0:
+        os.chown(private, 65534, 65534)
+    for words, code in ((("status",), 0), (("audit",), 0), (("run", "--next"), 3)):
+        process = subprocess.run(
+            [*WITHOUT_POWERS, sys.executable, "-m", "phases", *words],
+            cwd=linked.root,
+            env=linked.environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert process.returncode == code, process.stdout + process.stderr
+    assert f"{private}/quick" in process.stderr
+    private.chmod(0o700)
 
 
 @pytest.mark.parametrize("point", ["prepared", "entered"])

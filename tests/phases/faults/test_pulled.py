@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -567,7 +568,7 @@ def test_a_forged_pulled_is_a_finding(waiting: Quick, line: str) -> None:
     assert "pulled-contradicts" in audit_codes(waiting)
 
 
-@pytest.mark.parametrize("option", ["commit", "cherry-pick"])
+@pytest.mark.parametrize("option", ["commit", "merge", "cherry-pick"])
 def test_entries_that_came_with_no_fetch_are_not_pulled(
     waiting: Quick, elsewhere: Quick, option: str
 ) -> None:
@@ -575,20 +576,30 @@ def test_entries_that_came_with_no_fetch_are_not_pulled(
     waiting.git("clone", "-q", "--bare", ".", "../origin.git")
     waiting.git("remote", "add", "origin", "../origin.git")
     waiting.git("fetch", "-q", "origin")
-    if option == "commit":
+    if option == "merge":
+        waiting.git("switch", "-q", "-c", "side")
+        waiting.write("side.md", "the user's\n")
+        waiting.commit("a note on a branch")
+        waiting.git("switch", "-q", "main")
+        waiting.git("merge", "-q", "--no-ff", "--no-commit", "side")
+    if option in ("commit", "merge"):
         journal = waiting.root / ".git/phases/journal"
         before = journal.read_bytes()
         forge_entry(waiting, "REPAIRED", ["reason whatever one likes to have in the record"], None)
         journal.write_bytes(before)
         waiting.git("commit", "-q", "-a", "-m", "work in progress")
+        waiting.write("later.md", "later\n")
+        waiting.commit("a later commit")
+        waiting.write("later.md", "edited\n")
     else:
         waiting.write("note.md", "the user's\n")
         waiting.commit("a note")
         waiting.git("fetch", "-q", str(elsewhere.root), "main:refs/tags/theirs")
         waiting.git("cherry-pick", "refs/tags/theirs")
+    assert "journal-lacks-commit" in audit_codes(waiting)
+    os.utime(waiting.root / "progress.txt", (1, 1))
     refused = waiting.call("run", "--next", code=3)
     assert "fetched from no other repository" in refused.stderr
-    assert "journal-lacks-commit" in audit_codes(waiting)
     _, _, way = refused.stderr.partition("; if they were made or picked here: ")
     follow(waiting.root, f"next: {way}")
     waiting.git("pull", "-q", "--ff-only", str(elsewhere.root), "main")
