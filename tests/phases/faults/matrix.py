@@ -792,6 +792,7 @@ ROWS = (
             "test_a_rejection_is_not_undone_by_a_merge",
             "test_a_failed_attempt_is_not_forgotten_by_a_merge",
             "test_a_rejection_of_another_machine_is_not_merged_away",
+            "test_a_whole_record_is_not_left_out",
         ),
     ),
 )
