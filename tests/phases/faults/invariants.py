@@ -198,7 +198,9 @@ def _commit_violations(root: Path) -> Iterator[str]:
 
 
 def _evidence_violations(root: Path) -> Iterator[str]:
-    # 1. Number of an entry -> the oldest commit whose trailer names it.
+    # 1. Number of an entry -> the oldest commit whose trailer names it. HEAD is read before it: git
+    #    may still commit for a runner that was killed.
+    count = len(committed_entries(root))
     commits = {}
     template = "--format=%H %(trailers:key=Phases-Entry,valueonly,separator=%x2C)"
     for line in git(root, "log", template).decode().splitlines():
@@ -207,7 +209,6 @@ def _evidence_violations(root: Path) -> Iterator[str]:
 
     # 2. The evidence of each committed VERIFIED. What is not committed yet is a pending outcome;
     #    the end of the recovery shows it committed.
-    count = len(committed_entries(root))
     for block in entries(root):
         if block.kind != "VERIFIED" or block.seq > count:
             continue
@@ -382,6 +383,7 @@ def is_binding(block: Block) -> bool:
 
 def _origin_violations(root: Path) -> Iterator[str]:
     """Yield I14 where an outcome or a decision did not come in one commit of its own."""
+    committed = committed_entries(root)  # before the commits: git may still make one
     commits_of: dict[str, int] = {}
     for commit in recording_commits(root):
         # 1. Its trailers state what it holds.
@@ -405,7 +407,7 @@ def _origin_violations(root: Path) -> Iterator[str]:
                 yield f"I14 entry {block.seq} came without the record that it names"
             elif any(git(root, "ls-tree", parent, "--", path) for parent in commit.parents):
                 yield f"I14 entry {block.seq} names a record that was there before it"
-    for block in committed_entries(root):
+    for block in committed:
         count = commits_of.get(block.self_hash, 0)
         if is_binding(block) and count != 1:
             yield f"I14 {count} commits brought entry {block.seq}"
