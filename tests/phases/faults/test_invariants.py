@@ -13,6 +13,7 @@ import pytest
 from invariants import (
     entries,
     exit_violations,
+    git,
     leftovers,
     progress,
     sha256,
@@ -296,3 +297,28 @@ def test_the_shape_differs_where_the_end_does(waiting: Quick, tmp_path: Path) ->
     assert shape(other.root) == shape(waiting.root)
     commit_twice(other)
     assert shape(other.root) != shape(waiting.root)
+
+
+def test_what_git_commits_meanwhile_is_no_violation(
+    quick: Quick, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A runner is killed alone, and its git goes on while the record is checked."""
+    quick.run("run", "--next", code=-9, env={"PHASES_FAILPOINT": "files:kill"})
+    calls = 0
+    commit_at = None
+    checked = quick
+
+    def git_beside(root: Path, *words: str) -> bytes:
+        nonlocal calls
+        calls += 1
+        if calls == commit_at:
+            checked.run("run", "--next", code=-9, env={"PHASES_FAILPOINT": "committed:kill"})
+        return git(root, *words)
+
+    monkeypatch.setattr("invariants.git", git_beside)
+    assert violations(quick.root) == []
+    for number in range(1, calls + 1):
+        checked = quick.copy(tmp_path / f"copy-{number}" / "quick")
+        calls, commit_at = 0, number
+        assert violations(checked.root) == []
+        assert calls >= number
