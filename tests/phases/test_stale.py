@@ -335,8 +335,8 @@ def test_it_costs_two_calls_of_git_and_none_where_nothing_is_verified(
             toy.call("status")
         return sum("git " in record.getMessage() for record in caplog.records)
 
-    assert calls(make_toy(name="pending")) == 2
-    assert calls(verified) == 5  # one is for the history of the record
+    assert calls(make_toy(name="pending")) == 3  # one is for what merges left out
+    assert calls(verified) == 6  # one more is for the history of the record
 
 
 def test_all_pairs_of_trees_are_compared_at_once(verified: Toy) -> None:

@@ -63,6 +63,7 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Quick:
         ("status", "files", "log"),  # ledger-rewritten
         ("status", "committed", "merge-base"),  # ledger-rewritten
         ("status", "committed", "log"),  # log-ref-moved
+        ("status", "files", "--full-history"),  # ledger-lacks-commit
         ("audit", "record", "log"),  # commit-entry, results-unrecorded
         ("audit", "committed", "log"),  # commit-entry, log-ref-moved
     ],
@@ -108,7 +109,8 @@ def test_a_true_finding_is_not_hidden_by_a_record_that_never_rests(
 def test_a_true_finding_of_a_record_at_rest_is_read_once(begun: Quick, tmp_path: Path) -> None:
     quick = begun.copy(tmp_path / "quick")
     quick.git("update-ref", "-d", "refs/phases/log")
-    result = look(quick, "status", "log", "true", often=True)
+    once_a_reading = "--full-history"
+    result = look(quick, "status", once_a_reading, "true", often=True)
     assert "log-ref-missing" in result.stderr
     assert "readings" not in result.stderr
     assert (tmp_path / "git-of-the-view" / "done").read_text() == "once\n"
