@@ -40,8 +40,6 @@ class Evidence:
     """How many entries HEAD's progress.txt has."""
     lost: frozenset[int] = frozenset()
     """Numbers of the decisions that were lost before a commit had them, as the runner recorded."""
-    brought_by: tuple[str, ...] = ()
-    """The commits that brought HEAD's progress.txt as it is."""
 
     def ends_commit(self, number: int) -> bool:
         """Return whether a commit of the runner's ends with this entry, as with every outcome."""
@@ -84,8 +82,7 @@ def weigh_evidence(
     untrailed = _untrailed_outcome(root, ledger.entries[:committed], history, commits)
     if untrailed:
         problems = [untrailed, *problems]
-    brought_by = _bringing_commits(root, history, ledger.data[:committed_bytes])
-    return Evidence(commits, decisions, tuple(problems), committed, lost, brought_by)
+    return Evidence(commits, decisions, tuple(problems), committed, lost)
 
 
 def weigh_cut(root: Path, ledger: Ledger, oldest: RecordCommit, committed: int) -> Evidence:
@@ -123,19 +120,27 @@ def weigh_prepared(root: Path, ledger: Ledger, files: Mapping[str, bytes], head:
     return Evidence(commits, decisions, tuple(problems), lost=lost)
 
 
-def _bringing_commits(
-    root: Path, history: Sequence[RecordCommit], committed: bytes
-) -> tuple[str, ...]:
-    """Return the commits that brought HEAD's progress.txt, among them merges that changed it."""
+def bringing_commits(root: Path, ledger: Ledger, committed: int) -> list[str]:
+    """Return the commits that brought HEAD's progress.txt, among them merges that changed it.
+
+    Args:
+        root: the repository.
+        ledger: the ledger.
+        committed: how many of its entries HEAD's progress.txt has.
+    """
+    history = read_history(root, ledger)
+    if not history:
+        return []
     merges = [commit.sha for commit in history if len(commit.parents) > 1]
-    objects = read_objects(root, [f"{sha}:progress.txt" for sha in merges])
+    versions = read_objects(root, [f"{sha}:progress.txt" for sha in merges])
+    data = Ledger(ledger.header, ledger.entries[:committed]).data
+    blob = blob_id([data], len(data), history[0].sha)
     shas = []
     for commit in history:
-        version = objects.get(f"{commit.sha}:progress.txt")
-        blob = blob_id([committed], len(committed), commit.sha)
+        version = versions.get(f"{commit.sha}:progress.txt")
         if blob in (commit.blobs.get("progress.txt"), version and version.id):
             shas.append(commit.sha)
-    return tuple(shas)
+    return shas
 
 
 def _check_decisions(

@@ -13,12 +13,10 @@ from pathlib import Path
 from phases.git.probe import DAMAGED_OBJECT_WAY, blob_id
 from phases.git.record_history import GitObject, RecordCommit, read_objects
 from phases.git.way_back import before_merge_way
-from phases.git.way_parts import git_lines
+from phases.git.way_parts import PROGRESS, git_lines
 from phases.record import entries
 from phases.record.evidence import read_history
 from phases.record.ledger import Ledger, Problem, parse_ledger
-
-PROGRESS = "progress.txt"
 
 
 def left_out_problem(root: Path, ledger: Ledger, committed: int, results: str) -> Problem | None:

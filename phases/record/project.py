@@ -20,7 +20,7 @@ from phases.plan.schema import Plan
 from phases.record import entries
 from phases.record.anchor import anchor_problems
 from phases.record.approvals import unrecorded_files
-from phases.record.evidence import Evidence, weigh_evidence
+from phases.record.evidence import Evidence, bringing_commits, weigh_evidence
 from phases.record.ledger import (
     Entry,
     Ledger,
@@ -228,7 +228,8 @@ def _unfetched_problem(project: Project, snapshot: Snapshot) -> Problem | None:
     probe, pulled = project.probe, snapshot.reconciled.pulled
     if pulled is None or probe.head is None:
         return None
-    brought_by = snapshot.evidence.brought_by or (probe.head,)
+    committed = snapshot.evidence.committed
+    brought_by = bringing_commits(project.root, snapshot.ledger, committed) or [probe.head]
     if any(is_fetched(project.root, probe.common_dir, commit) for commit in brought_by):
         return None
     message = (

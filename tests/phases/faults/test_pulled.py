@@ -489,7 +489,7 @@ def test_the_hint_of_a_merge_of_what_was_fetched_works(waiting: Quick, elsewhere
     waiting.git("merge", "-q", "FETCH_HEAD")
     waiting.git("fetch", "-q", ".", "refs/phases/log")
     refused = waiting.call("run", "--next", code=3)
-    assert "fetched from no other repository" in refused.stderr
+    assert "was fetched from no other repository" in refused.stderr
     follow(waiting.root, refused.stderr.replace("FROM BRANCH", f"{elsewhere.root} main"))
     assert_taken_over(waiting)
 
@@ -543,7 +543,7 @@ def test_a_commit_that_was_made_here_is_no_pull(
     MADE_HERE[name](waiting, elsewhere)
     assert "journal-lacks-commit" in audit_codes(waiting)
     refused = waiting.call("run", "--next", code=3)
-    assert "fetched from no other repository" in refused.stderr
+    assert "was fetched from no other repository" in refused.stderr
     assert waiting.status()["phases"][0]["state"] == "approved"
 
     # 2. The control: the same commit, fetched.
@@ -599,7 +599,7 @@ def test_entries_that_came_with_no_fetch_are_not_pulled(
     assert "journal-lacks-commit" in audit_codes(waiting)
     os.utime(waiting.root / "progress.txt", (1, 1))
     refused = waiting.call("run", "--next", code=3)
-    assert "fetched from no other repository" in refused.stderr
+    assert "was fetched from no other repository" in refused.stderr
     _, _, way = refused.stderr.partition("; if they were made or picked here: ")
     follow(waiting.root, f"next: {way}")
     waiting.git("pull", "-q", "--ff-only", str(elsewhere.root), "main")
