@@ -105,25 +105,39 @@ class DecisionCheck:
         objects = read_objects(self.root, requests)
 
         # 3. Record against entry and history.
+        naming = self._entries_by_record()
+        decisions = {}
+        for item in named:
+            found = self._problems(item, naming[item.path], ids, objects)
+            problems += found
+            if not found:
+                decisions[item.entry.seq] = _valid_decision(item)
+        return decisions, sorted(problems, key=lambda problem: problem.entry or 0)
+
+    def _entries_by_record(self) -> dict[str, list[Entry]]:
+        """Return path of a record -> the entries that name it."""
         naming: dict[str, list[Entry]] = {}
         for entry in self.ledger.entries:
             line = entry.match(entries.RECORD)
             if line is not None:
                 naming.setdefault(line["path"], []).append(entry)
-        decisions = {}
-        for item in named:
-            problem = None if self.is_cut else self._head_problem(item, ids)
+        return naming
+
+    def _problems(
+        self,
+        named: _Named,
+        naming: Sequence[Entry],
+        ids: Mapping[str, str | None],
+        objects: Mapping[str, GitObject | None],
+    ) -> list[Problem]:
+        """Return why a record is not valid."""
+        reasons = self._contradictions(named, naming)
+        if not self.is_cut:
+            problem = self._head_problem(named, ids)
             if problem:
-                problems.append(problem)
-                continue
-            reasons = self._contradictions(item, naming[item.path])
-            if not self.is_cut:
-                reasons += self._base_problems(item, ids, objects)
-            for reason in reasons:
-                problems.append(Problem("approval-invalid", item.entry.seq, reason))
-            if not reasons:
-                decisions[item.entry.seq] = _valid_decision(item)
-        return decisions, sorted(problems, key=lambda problem: problem.entry or 0)
+                return [problem]
+            reasons += self._base_problems(named, ids, objects)
+        return [Problem("approval-invalid", named.entry.seq, reason) for reason in reasons]
 
     def _find(self, entry: Entry) -> _Named | Problem | None:
         """Return the record of a decision's entry, or why there is none; None for other entries."""
