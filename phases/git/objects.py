@@ -22,6 +22,10 @@ _AT_ONCE_BYTES = 30_000
 64 KB, and git reads no more of them while nobody reads its answers."""
 
 
+FOLDER = "40000"
+"""The mode of a folder in a tree object."""
+
+
 @dataclass(frozen=True)
 class GitObject:
     """An object of git."""
@@ -48,7 +52,11 @@ class TreeItem:
     @property
     def is_folder(self) -> bool:
         """Whether it is a tree itself."""
-        return self.mode == "40000"
+        return self.mode == FOLDER
+
+    def is_file_named(self, ending: str) -> bool:
+        """Return whether it is a regular file with this end of its name."""
+        return self.mode.startswith("100") and self.name.endswith(ending)
 
 
 class ObjectReader:
