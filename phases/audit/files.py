@@ -99,13 +99,11 @@ def _newest_named(record: Record) -> Iterator[NamedFile]:
     for entry in record.ledger.entries:
         if entry.seq not in record.commits or entry.seq in record.evidence.lost:
             continue
+        if entry.kind in (EntryKind.APPROVED, EntryKind.REJECTED):
+            continue  # they name the request that HALTED names
         for line_format, code in NAMING.items():
-            if line_format == entries.VERDICT and entry.feature is None:
-                code = "named-file-changed"
             for named in entry.match_all(line_format):
-                file = NamedFile(named["path"], named["sha256"], entry, code)
-                if entry.kind not in (EntryKind.APPROVED, EntryKind.REJECTED):
-                    files[file.path] = file
+                files[named["path"]] = NamedFile(named["path"], named["sha256"], entry, code)
     yield from files.values()
 
 

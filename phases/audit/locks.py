@@ -83,7 +83,7 @@ def _lock_findings(record: Record, entry: Entry) -> Iterator[Finding | Uncovered
 
     # 3. The same lock, and the same entry, must come out.
     assert plan is not None
-    for item in _contradictions(record, entry, plan, head, lock, recomputed):
+    for item in _contradictions(record, entry, plan, lock, recomputed):
         if isinstance(item, str):
             yield Finding("lock-contradicts", item, entry.seq, commit=head, path=path)
         else:
@@ -104,7 +104,7 @@ def _compose(
 
 
 def _contradictions(
-    record: Record, entry: Entry, plan: Plan, head: str, lock: PlanLock, recomputed: PlanLock
+    record: Record, entry: Entry, plan: Plan, lock: PlanLock, recomputed: PlanLock
 ) -> Iterator[str | Uncovered]:
     """Yield where lock and entry differ from what the commit gives.
 
@@ -112,6 +112,7 @@ def _contradictions(
     version are listed as unproved. Files (gates, configs, keys) are plain SHA-256 in every version.
     """
     # 1. The lock.
+    head = (entry.match(entries.HEAD) or {}).get("commit", "")
     if lock.phase != entry.phase:
         yield f"the lock is about phase {lock.phase}"
     different = lock_differences(lock.components, recomputed)

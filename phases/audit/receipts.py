@@ -12,7 +12,6 @@ from phases.base.paths import is_artifact
 from phases.base.text import printable
 from phases.execution.collect import matches
 from phases.execution.command_line import COMMAND_WORD, command_line
-from phases.judge.committed_gates import gate_digest
 from phases.plan.lock import PlanLock, PlanLockError
 from phases.plan.schema import Feature
 from phases.record import entries
@@ -159,7 +158,7 @@ def _expected_dependencies(record: Record, attempt: Attempt) -> Iterator[tuple[s
     yield "runner", {"sha256": _locked_runner(record, attempt)}
     if feature.config:
         yield feature.config, {"sha256": record.file_digest(tree, feature.config) or ""}
-    yield feature.gate.name, {"sha256": gate_digest(tree, plan, feature.gate)}
+    yield feature.gate.name, record.gate(source, feature.gate).digest or {}
 
     # 2. The code.
     for uri, paths in feature_code(tree, plan, feature).items():

@@ -18,14 +18,16 @@ from phases.git.objects import FOLDER, GitObject, ObjectReader
 from phases.git.record_history import RecordCommit, is_ancestor
 from phases.git.repo import Repo, TreeEntry
 from phases.git.tree import BYTECODE, CommitTree
+from phases.judge.committed_gates import gate_descriptor
 from phases.plan.load import parse_plan
-from phases.plan.schema import Plan
+from phases.plan.schema import Gate, Plan
 from phases.record.decision_check import APPROVALS
 from phases.record.evidence import Evidence
 from phases.record.ledger import Entry, Ledger
 from phases.record.pending import Pending
 from phases.record.project import Project, Snapshot
 from phases.record.state import State, StateFold
+from phases.record.statement import ResourceDescriptor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +108,10 @@ class Record:
     """SHA-256 of the receipts whose result.json has measurements."""
     _digests: dict[str, str] = field(default_factory=dict)
     _plans: dict[str, Plan | str] = field(default_factory=dict)
+    """Blob, and commit, of a plan -> the plan, or why it cannot be read."""
+    _tree_ids: dict[str, str | None] = field(default_factory=dict)
+    _sources: dict[str, SourceTree] = field(default_factory=dict)
+    _gates: dict[tuple[int, int, str], ResourceDescriptor] = field(default_factory=dict)
     _trees: dict[tuple[TreeEntry, ...], SourceTree] = field(default_factory=dict)
     _folds: dict[int, tuple[Plan, StateFold, int]] = field(default_factory=dict)
     _ancestry: dict[tuple[str, str], bool] = field(default_factory=dict)
@@ -149,11 +155,12 @@ class Record:
 
     def tree_id(self, commit: str) -> str | None:
         """Return the id of a commit's tree."""
-        found = self.objects.read(f"{commit}^{{tree}}")
-        return found.id if found else None
+        if commit not in self._tree_ids:
+            self._tree_ids[commit] = self.object_id(commit, "")
+        return self._tree_ids[commit]
 
     def object_id(self, commit: str, path: str) -> str | None:
-        """Return the id of a file or folder in a commit."""
+        """Return the id of a file or folder in a commit; of "" that of its tree."""
         found = self.objects.read(f"{commit}:{path}")
         return found.id if found else None
 
@@ -180,27 +187,43 @@ class Record:
 
     def plan(self, commit: str) -> Plan:
         """Return the plan that a commit holds; ValueError where it holds none that can be read."""
-        found = self._blob(f"{commit}:{self.plan_path(commit)}")
-        blob = found.id if found else ""
-        if blob not in self._plans:
-            try:
-                self._plans[blob] = parse_plan(found.data if found else b"")
-            except ValueError as error:
-                self._plans[blob] = str(error)
-        plan = self._plans[blob]
+        if commit not in self._plans:
+            self._plans[commit] = self._read_plan(commit)
+        plan = self._plans[commit]
         if isinstance(plan, str):
-            raise ValueError(plan)
+            reason = plan
+            raise ValueError(reason)  # noqa: TRY004
         return plan
+
+    def _read_plan(self, commit: str) -> Plan | str:
+        """Return the plan of a commit, or why it cannot be read; one blob is parsed once."""
+        try:
+            found = self._blob(f"{commit}:{self.plan_path(commit)}")
+            blob = found.id if found else ""
+            if blob not in self._plans:
+                self._plans[blob] = parse_plan(found.data if found else b"")
+        except ValueError as error:
+            return str(error)
+        return self._plans[blob]
 
     def sources(self, commit: str) -> SourceTree:
         """Return the tree of a commit without results, decisions and progress.txt."""
-        root = TreeEntry("", FOLDER, self.tree_id(commit) or "", 0)
-        record = (f"{self.plan(commit).results}/", f"{APPROVALS}/", "progress.txt")
-        top = tuple(self._top_items(root, record))
-        if top not in self._trees:
-            tree = SourceTree(self.repo, commit, objects=self.objects, top=top)
-            self._trees[top] = tree
-        return self._trees[top]
+        if commit not in self._sources:
+            root = TreeEntry("", FOLDER, self.tree_id(commit) or "", 0)
+            record = (f"{self.plan(commit).results}/", f"{APPROVALS}/", PROGRESS)
+            top = tuple(self._top_items(root, record))
+            if top not in self._trees:
+                self._trees[top] = SourceTree(self.repo, commit, objects=self.objects, top=top)
+            self._sources[commit] = self._trees[top]
+        return self._sources[commit]
+
+    def gate(self, commit: str, gate: Gate) -> ResourceDescriptor:
+        """Return a gate's name and digest in a commit."""
+        tree, plan = self.sources(commit), self.plan(commit)
+        key = (id(tree), id(plan), gate.name)
+        if key not in self._gates:
+            self._gates[key] = gate_descriptor(tree, plan, gate)
+        return self._gates[key]
 
     def _top_items(self, folder: TreeEntry, record: tuple[str, ...]) -> Iterator[TreeEntry]:
         """Yield what is in a folder; of a folder that holds a part of the record what is in it."""

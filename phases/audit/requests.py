@@ -18,7 +18,6 @@ from phases.audit.verdicts import (
 from phases.base import durable
 from phases.git.record_history import RecordCommit
 from phases.git.way_parts import git_lines
-from phases.judge.committed_gates import gate_descriptor
 from phases.judge.gate_run import GateOutcome
 from phases.judge.mutation import MutantKind
 from phases.plan.schema import Phase, Plan
@@ -92,7 +91,7 @@ def _halt_findings(record: Record, entry: Entry) -> Iterator[Finding]:
 
 
 def _candidates(record: Record, entry: Entry) -> list[str]:
-    """Return the commits that exit gates can have judged: the runner's newest one and later ones."""
+    """Return what exit gates can have judged: the runner's newest commit, and those after it."""
     parent = next(iter(record.commits[entry.seq].parents), "")
     before = record.evidence.newest_before(entry.seq)
     if before is None or before.sha == parent:
@@ -159,14 +158,13 @@ def _request_findings(
         if not item.is_done:
             message = f"{item.id} was {item.state} when the phase halted"
             yield halt.finding("request-contradicts", message, "request.json")
-    tree = halt.record.sources(halt.judged)
     review = request.predicate
     expected = compose_request(
         halt.phase,
         halt.status,
         halt.record.ledger.entries[: halt.entry.seq - 1],
         commit=halt.judged,
-        gates=[gate_descriptor(tree, halt.plan, gate) for gate in reviewed_gates(halt.phase)],
+        gates=[halt.record.gate(halt.judged, gate) for gate in reviewed_gates(halt.phase)],
         exit_verdict=durable.sha256(verdict.encode()) if verdict else None,
         requested_on=review.requested_on,
         txn=review.txn,
@@ -259,7 +257,6 @@ def _verdict_contradictions(halt: _Halt, verdict: PhaseVerdict) -> Iterator[str]
     mutants.append((str(MutantKind.EMPTY), ""))
 
     # 2. Each gate's verdict.
-    tree = halt.record.sources(halt.judged)
     states = []
     for gate, each in zip(halt.phase.exit, verdict.verdicts, strict=True):
         states.append(each.gate.state)
@@ -267,7 +264,7 @@ def _verdict_contradictions(halt: _Halt, verdict: PhaseVerdict) -> Iterator[str]
             yield f"the verdict of {gate.name} is about other outputs than the phase has"
         yield from state_contradictions(each, each.gate.state)
         yield from check_contradictions(each)
-        yield from configuration_contradictions(each, gate_descriptor(tree, halt.plan, gate))
+        yield from configuration_contradictions(each, halt.record.gate(halt.judged, gate))
         yield from _phase_gate_contradictions(each)
         if each.gate.outcome == GateOutcome.PASSED:
             yield from mutant_contradictions(each, mutants)

@@ -11,7 +11,6 @@ from phases.audit.record import Record
 from phases.base.strict_json import StrictJsonError
 from phases.base.text import printable
 from phases.execution.collect import matches
-from phases.judge.committed_gates import gate_descriptor
 from phases.judge.copies import Output
 from phases.judge.gate_run import GateOutcome
 from phases.judge.mutation import MutantKind, Mutation, mutation_order
@@ -31,7 +30,7 @@ def check_verdict(record: Record, attempt: Attempt) -> Iterator[Finding]:
     if verdict.digests != attempt.receipt.digests or verdict.subject != attempt.receipt.subject:
         message = "the verdict is about other outputs than the receipt"
         yield outcome.finding("verdict-foreign", message, attempt.verdict_path)
-    gate = gate_descriptor(record.sources(attempt.source), attempt.plan, attempt.feature.gate)
+    gate = record.gate(attempt.source, attempt.feature.gate)
     result = _read_result(record, attempt)
     for message in (
         *state_contradictions(verdict, outcome.entry.kind.lower()),

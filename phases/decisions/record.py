@@ -66,7 +66,9 @@ def record_decision(context: DecisionContext, proposal: Proposal, tty: str) -> s
         lines = relocked_lines(record, record_file, lock=lock, head=head, approval=approval)
         draft.add(EntryKind.LOCKED, lines)
     elif proposal.result == DecisionResult.WAIVE:
-        _draft_waivers(context, proposal, draft, files, record, record_file)
+        if context.status.lock is None:  # after a rejection
+            _draft_lock(context, draft, files)
+        _draft_waivers(context, proposal, draft, record, record_file)
     else:
         request = None
         if context.status.halted is not None:
@@ -170,20 +172,21 @@ def _draft_pulled(context: DecisionContext, draft: _Draft) -> None:
         draft.add(EntryKind.PULLED, pulled.lines(commit))
 
 
+def _draft_lock(context: DecisionContext, draft: _Draft, files: dict[str, bytes]) -> None:
+    lock = _new_lock(context, files)
+    head = context.tree.commit
+    draft.add(EntryKind.LOCKED, entries.locked_lines(lock, head, approval=_approval_lines(context)))
+
+
 def _draft_waivers(
     context: DecisionContext,
     proposal: Proposal,
     draft: _Draft,
-    files: dict[str, bytes],
     record: DecisionRecord,
     record_file: RecordedFile,
 ) -> None:
-    """Draft one WAIVED per feature; after a rejection the phase is locked first."""
+    """Draft one WAIVED per feature."""
     head = context.tree.commit
-    if context.status.lock is None:
-        lock = _new_lock(context, files)
-        lines = entries.locked_lines(lock, head, approval=_approval_lines(context))
-        draft.add(EntryKind.LOCKED, lines)
     for feature_id, previous_state in proposal.waived.items():
         lines = waived_lines(record, record_file, previous_state=previous_state, head=head)
         _, feature = context.project.plan.feature(feature_id)
