@@ -14,14 +14,11 @@ from typing import Any, NamedTuple
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent / "faults"))
-from eventful import make_eventful
-from forged_record import Edit, LastRecord, audit_report, describe, forge, rewind, unchanged
+from eventful import eventful_plan
+from forged_record import Edit, LastRecord, Place, audit_report, describe, forge, unchanged
 from quick import Quick
 
 from phases.base import durable
-
-Place = tuple[str, str | None, int]
-"""Kind and feature of the entry whose commit is forged, and which of them."""
 
 COMMAND: Place = ("VERIFIED", "Q-001", 0)
 """Of a command, with config, input, predictions, published copy and exempt file."""
@@ -63,34 +60,6 @@ PARAMETERS = ("predicate", "buildDefinition", "externalParameters")
 INTERNAL = ("predicate", "buildDefinition", "internalParameters")
 DEPENDENCIES = ("predicate", "buildDefinition", "resolvedDependencies")
 DETAILS = ("predicate", "runDetails")
-
-
-@pytest.fixture(scope="session")
-def _eventful(tmp_path_factory: pytest.TempPathFactory) -> Quick:
-    return make_eventful(tmp_path_factory.mktemp("eventful") / "quick")
-
-
-@pytest.fixture(scope="session")
-def _rewound(
-    _eventful: Quick, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[Place], Quick]:
-    """Return a function that returns a repository whose last record is the one of a place."""
-    made: dict[Place, Quick] = {}
-
-    def rewound(place: Place) -> Quick:
-        if place not in made:
-            made[place] = _eventful.copy(tmp_path_factory.mktemp("rewound") / "quick")
-            kind, feature, number = place
-            rewind(made[place], kind, feature, number=number)
-        return made[place]
-
-    return rewound
-
-
-@pytest.fixture
-def at(_rewound: Callable[[Place], Quick], tmp_path: Path) -> Callable[[Place], Quick]:
-    """Return a function that returns a copy of it."""
-    return lambda place: _rewound(place).copy(tmp_path / "quick")
 
 
 class Case(NamedTuple):
@@ -186,10 +155,14 @@ def dependency_twice(uri: str) -> Edit:
     return edit
 
 
+def git_dependency(record: LastRecord) -> Any:
+    """Return the digest set of the commit that a receipt names."""
+    dependencies = value_at(record.receipt, DEPENDENCIES)
+    return next(item["digest"] for item in dependencies if item["uri"] == "git")
+
+
 def gate_of(place: Place) -> str:
     """Return the name of a feature's gate, as receipt and verdict name it."""
-    from eventful import eventful_plan
-
     for phase in eventful_plan()["phases"]:
         for feature in phase["features"]:
             if feature["id"] == place[1]:
@@ -198,12 +171,29 @@ def gate_of(place: Place) -> str:
     raise AssertionError(place)
 
 
-def subject(name: str, sha256: str = OTHER) -> Edit:
-    """Return the addition of an output to receipt and verdict."""
+def undeclared_output(name: str) -> Edit:
+    """Return the addition of an output to receipt, verdict and commit."""
+
+    def edit(record: LastRecord) -> None:
+        data = b"more\n"
+        record.files[f"results/{record.last.entry.feature}/{name}"] = data
+        for document in (record.receipt, record.verdict):
+            item = {"name": name, "digest": {"sha256": durable.sha256(data)}}
+            document["subject"].append(item)
+            document["subject"].sort(key=lambda each: str(each["name"]))
+        mutants = record.gate["mutants"]
+        tampered = next(item for item in mutants if item["kind"] == "tamper")
+        mutants.insert(mutants.index(tampered), {**tampered, "target": name})
+
+    return edit
+
+
+def output_twice(name: str) -> Edit:
+    """Return a change by which receipt and verdict name an output twice, first otherwise."""
 
     def edit(record: LastRecord) -> None:
         for document in (record.receipt, record.verdict):
-            document["subject"].append({"name": name, "digest": {"sha256": sha256}})
+            document["subject"].insert(0, {"name": name, "digest": {"sha256": OTHER}})
 
     return edit
 
@@ -216,6 +206,7 @@ def without_subject(name: str) -> Edit:
             kept = [item for item in document["subject"] if item["name"] != name]
             assert len(kept) == len(document["subject"]) - 1
             document["subject"][:] = kept
+        record.remove(f"results/{record.last.entry.feature}/{name}")
 
     return edit
 
@@ -407,7 +398,11 @@ def assert_named(quick: Quick, record: LastRecord, codes: Collection[str]) -> No
     found = {item["code"] for item in findings if item["severity"] == "error"}
     assert found & set(codes), describe(findings)
     numbers = {draft.entry.seq for draft in record.drafts}
-    others = [item for item in findings if item["entry"] not in numbers]
+    others = [
+        item
+        for item in findings
+        if item["entry"] not in numbers and item["path"] not in record.files
+    ]
     assert not others, f"about something else: {describe(others)}"
 
 
@@ -442,16 +437,12 @@ RECEIPTS = {
     "another git tree": case(
         COMMAND,
         "receipt-commit",
-        lambda record: next(
-            item for item in value_at(record.receipt, DEPENDENCIES) if item["uri"] == "git"
-        )["digest"].update(gitTree="ab" * 20),
+        lambda record: git_dependency(record).update(gitTree="ab" * 20),
     ),
     "another git digest besides": case(
         COMMAND,
         RECEIPT,
-        lambda record: next(
-            item for item in value_at(record.receipt, DEPENDENCIES) if item["uri"] == "git"
-        )["digest"].update(sha256=OTHER),
+        lambda record: git_dependency(record).update(sha256=OTHER),
     ),
     "no plan": case(COMMAND, RECEIPT, without_dependency("prd/plan.json")),
     "no runner": case(COMMAND, RECEIPT, without_dependency("runner")),
@@ -461,6 +452,16 @@ RECEIPTS = {
     "no config": case(COMMAND, RECEIPT, without_dependency("settings.yaml")),
     "no input": case(COMMAND, RECEIPT, without_dependency("input:words")),
     "no needed feature": case(MODULE, RECEIPT, without_dependency("feature:Q-001")),
+    "no code that the module imports": case(MODULE, RECEIPT, without_dependency("code:tools")),
+    "another digest of a pinned file": case(
+        COMMAND, RECEIPT, dependency("input:big", {"sha256:pinned.txt": OTHER})
+    ),
+    "no digest of a pinned file": case(
+        COMMAND, RECEIPT, dependency("input:big", {"sha256:more.txt": OTHER})
+    ),
+    "a program that its command does not name": case(
+        REPEATED, RECEIPT, dependency("program:bin/walk")
+    ),
     "an invented input": case(COMMAND, RECEIPT, dependency("input:extra")),
     "an invented feature": case(COMMAND, RECEIPT, dependency("feature:Q-002")),
     "an invented package": case(MODULE, RECEIPT, dependency("code:numpy")),
@@ -483,7 +484,9 @@ RECEIPTS = {
         line("profile cpu", "profile large"),
         line("profile cpu", "profile large", "STARTED"),
     ),
-    "other words of a command": case(COMMAND, RECEIPT, parameter("argv", ["/bin/sh", "-c", "true"])),
+    "other words of a command": case(
+        COMMAND, RECEIPT, parameter("argv", ["/bin/sh", "-c", "true"])
+    ),
     "another module": case(MODULE, RECEIPT, receipt(*PARAMETERS, "argv", 2, to="exp.other")),
     "another option of a module": case(MODULE, RECEIPT, receipt(*PARAMETERS, "argv", 8, to="1")),
     "another tier": case(
@@ -513,9 +516,9 @@ RECEIPTS = {
         COMMAND, "receipt-foreign", receipt(*DETAILS, "metadata", "invocationId", to="ab" * 8)
     ),
     "an output that the plan does not declare": case(
-        COMMAND, RECEIPT, subject("artifacts.md"), lines_follow
+        COMMAND, RECEIPT, undeclared_output("another.md"), lines_follow
     ),
-    "an output twice": case(COMMAND, RECEIPT, subject("note.md")),
+    "an output twice": case(COMMAND, RECEIPT, output_twice("note.md")),
     "a declared output is missing": case(
         COMMAND,
         RECEIPT,
@@ -525,7 +528,6 @@ RECEIPTS = {
         lines_follow,
     ),
 }
-EXTRA_OUTPUT = "an output that the plan does not declare"
 
 
 @pytest.mark.parametrize("name", RECEIPTS)
@@ -547,9 +549,7 @@ ATTEMPTS = {
     "another tree": case(
         FAILED,
         "receipt-commit",
-        lambda record: next(
-            item for item in value_at(record.receipt, DEPENDENCIES) if item["uri"] == "git"
-        )["digest"].update(gitTree="ab" * 20),
+        lambda record: git_dependency(record).update(gitTree="ab" * 20),
     ),
     "an exit code of 0 that ended with exit 1": case(ERRORED, ATTEMPT, process(exitCode=0)),
     "an exit code that was judged all the same": case(FAILED, ATTEMPT, process(exitCode=1)),
@@ -760,3 +760,479 @@ VERDICTS = {
 @pytest.mark.parametrize("name", VERDICTS)
 def test_what_a_verdict_states_is_recomputed_i_35(at: Callable[[Place], Quick], name: str) -> None:
     check(at, VERDICTS[name])
+
+
+#### the entry
+
+ENTRY = "entry-contradicts"
+ENTRIES = {
+    "measured 999": case(COMMAND, ENTRY, line("measured total 14", "measured total 999")),
+    "measured nothing": case(COMMAND, ENTRY, without_line("measured ")),
+    "measured twice": case(COMMAND, ENTRY, line_twice("measured ")),
+    "9 checks": case(COMMAND, ENTRY, line("1 passed, 0 failed", "9 passed, 0 failed")),
+    "1 check failed": case(COMMAND, ENTRY, line("1 passed, 0 failed", "1 passed, 1 failed")),
+    "another gate": case(
+        FAILED, ENTRY, line("gate gates/test_small.py", "gate gates/test_strict.py")
+    ),
+    "9 predictions held": case(COMMAND, ENTRY, line("1 held, 1 missed", "9 held")),
+    "no predictions": case(COMMAND, ENTRY, without_line("predictions: ")),
+    "no predictions of a repeated attempt": case(REPEATED, ENTRY, without_line("predictions: ")),
+    "a first attempt that is repeated": case(
+        COMMAND, ENTRY, line("1 held, 1 missed", "1 held, 1 missed (a repeated attempt)")
+    ),
+    "a repeated attempt that is the first": case(
+        REPEATED, ENTRY, line(" (a repeated attempt)", "")
+    ),
+    "a repeated attempt that a rejection made the first": case(
+        RESTARTED, ENTRY, line(" (a repeated attempt)", "")
+    ),
+    "better coverage": case(
+        COMMAND, ENTRY, line("measurement coverage 1 + 0 of 2", "measurement coverage 2 + 0 of 2")
+    ),
+    "no coverage": case(COMMAND, ENTRY, without_line("measurement coverage ")),
+    "more mutants killed": case(COMMAND, ENTRY, line("mutants 4/5", "mutants 5/5")),
+    "more mutants": case(COMMAND, ENTRY, line("mutants 4/5", "mutants 44/45")),
+    "no mutants": case(COMMAND, ENTRY, without_line("mutants ")),
+    "exempt nothing": case(COMMAND, ENTRY, without_line("exempt by the plan: ")),
+    "exempt more": case(COMMAND, ENTRY, extra_line("exempt by the plan: a: b", "receipt ")),
+    "protected by digest only": case(
+        COMMAND, ENTRY, extra_line("protected by digest only: note.md", "exempt ")
+    ),
+    "999 seconds": case(COMMAND, ENTRY, line("for 1 s", "for 999 s")),
+    "another seed": case(COMMAND, ENTRY, line("seed 3", "seed 4")),
+    "another profile": case(COMMAND, ENTRY, line("profile small", "profile large")),
+    "another sandbox": case(COMMAND, ENTRY, line("sandbox none", "sandbox bwrap")),
+    "another attempt": case(COMMAND, ENTRY, line("attempt 1,", "attempt 2,")),
+    "another program": case(COMMAND, ENTRY, line("ran sh worker.sh", "ran sh other.sh")),
+    "ran nothing": case(COMMAND, ENTRY, without_line("ran ")),
+    "ran twice": case(COMMAND, ENTRY, line_twice("ran ")),
+    "a line of no known form": case(COMMAND, ENTRY, extra_line("reviewed by an expert")),
+    "a failed check": case(COMMAND, ENTRY, extra_line("failing test_x: no", "receipt ")),
+    "a reason": case(COMMAND, ENTRY, extra_line("reason it is so", "receipt ")),
+    "a reset": case(COMMAND, ENTRY, extra_line("reset: Q-002")),
+    "another order": case(COMMAND, ENTRY, line_moved("measured ", 0)),
+    "a discarded file at the end": case(COMMAND, ENTRY, line_moved("discarded ", 5)),
+    "the receipt twice": case(COMMAND, ENTRY, line_twice("receipt ")),
+    "the verdict before the receipt": case(COMMAND, ENTRY, line_moved("verdict ", 8)),
+    "another title": case(COMMAND, ENTRY, title("Count everything")),
+    "another title than the plan's everywhere": case(
+        COMMAND, ENTRY, title("Count everything", "STARTED", "VERIFIED")
+    ),
+    "another receipt file": case(COMMAND, ENTRY, elsewhere("receipt", "results/Q-001/r.json")),
+    "another verdict file": case(COMMAND, ENTRY, elsewhere("verdict", "results/Q-001/v.json")),
+    "FAILED: more checks passed": case(
+        FAILED, ENTRY, line("1 passed, 1 failed", "99 passed, 1 failed")
+    ),
+    "FAILED: another message": case(FAILED, ENTRY, line("much too large", "a bit large")),
+    "FAILED: another check": case(FAILED, ENTRY, line("failing test_small", "failing test_big")),
+    "FAILED: no failed check": case(FAILED, ENTRY, without_line("failing ")),
+    "FAILED: another reason": case(FAILED, ENTRY, line("1 of 2 checks", "1 of 99 checks")),
+    "FAILED: no reason": case(FAILED, ENTRY, without_line("reason ")),
+    "FAILED: predictions": case(FAILED, ENTRY, extra_line("predictions: 1 held", "gate ")),
+    "FAILED: a receipt": case(
+        FAILED, ENTRY, extra_line(f"receipt sha256:{OTHER} results/Q-003/receipt.json")
+    ),
+    "FAILED: 999 seconds": case(FAILED, ENTRY, line("for 1 s", "for 999 s")),
+    "FAILED: another title": case(FAILED, ENTRY, title("Count everything")),
+    "FAILED: measured twice": case(FAILED, ENTRY, line_twice("measured ")),
+    "FAILED: mutants": case(FAILED, ENTRY, extra_line("mutants 3/3 killed", "failing ")),
+    "FAILED: another record file": case(
+        FAILED, ENTRY, elsewhere("attempt-record", "results/Q-003/attempts/7.json")
+    ),
+    "ERRORED: another reason": case(ERRORED, ENTRY, line("ended with exit 1", "ran out of luck")),
+    "ERRORED: measured": case(ERRORED, ENTRY, extra_line("measured total 14", "reason ")),
+    "ERRORED: a gate": case(
+        ERRORED, ENTRY, extra_line("gate x: 9 passed, 0 failed", "attempt-record ")
+    ),
+    "the record says verified": case(
+        FAILED, ENTRY, in_document("attempt-record", "state", to="verified")
+    ),
+    "the record says errored": case(
+        FAILED, ENTRY, in_document("attempt-record", "state", to="errored")
+    ),
+    "the record says failed": case(
+        ERRORED, ENTRY, in_document("attempt-record", "state", to="failed")
+    ),
+    "the record has other reasons": case(
+        FAILED, ENTRY, in_document("attempt-record", "reasons", to=["bad luck"])
+    ),
+    "record and entry have other reasons than the verdict": case(
+        FAILED,
+        f"{ENTRY}|{VERDICT}",
+        both("attempt-record", "1 of 2 checks", "1 of 99 checks"),
+        lambda record: record.gate.update(reasons=["1 of 2 checks failed"]),
+    ),
+    "the record is of another attempt": case(
+        FAILED, ENTRY, in_document("attempt-record", "attempt", to=2)
+    ),
+    "the record is of another feature": case(
+        FAILED, ENTRY, in_document("attempt-record", "feature", to="Q-004")
+    ),
+    "the record has no verdict": case(
+        FAILED, ENTRY, in_document("attempt-record", "verdict", to=None)
+    ),
+    "STARTED: another title": case(COMMAND, ENTRY, title("Count everything", "STARTED")),
+    "STARTED: another seed": case(COMMAND, ENTRY, line("seed 3", "seed 4", "STARTED")),
+    "STARTED: another profile": case(
+        COMMAND, ENTRY, line("profile small", "profile large", "STARTED")
+    ),
+    "STARTED: another program": case(
+        COMMAND, ENTRY, line("sh worker.sh", "sh other.sh", "STARTED")
+    ),
+    "STARTED: another sandbox": case(
+        COMMAND, ENTRY, line("sandbox none", "sandbox bwrap", "STARTED")
+    ),
+    "STARTED: one line more": case(COMMAND, ENTRY, extra_line("measured 9", kind="STARTED")),
+    "STARTED: no transaction": case(
+        COMMAND, f"{ENTRY}|receipt-foreign", without_line("txn ", "STARTED")
+    ),
+    "INTERRUPTED: it measured": case(INTERRUPTED, ENTRY, extra_line("measured total 14")),
+    "INTERRUPTED: no reason": case(INTERRUPTED, ENTRY, without_line("reason ")),
+    "INTERRUPTED: another title": case(INTERRUPTED, ENTRY, title("Count everything")),
+}
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_the_lines_of_an_entry_follow_i_35(at: Callable[[Place], Quick], name: str) -> None:
+    check(at, ENTRIES[name])
+
+
+def attempt_of_everything(number: int) -> Edit:
+    """Return another number of the attempt in entries, documents and trailers."""
+
+    def edit(record: LastRecord) -> None:
+        for kind in ("STARTED", record.last.entry.kind):
+            record.draft(kind).replace("attempt 1,", f"attempt {number},")
+        parameter("attempt", number)(record)
+        record.trailers["Phases-Attempt"] = str(number)
+
+    return edit
+
+
+def test_an_attempt_has_the_next_number_i_35(at: Callable[[Place], Quick]) -> None:
+    """Attempts 1 to 6 are not mentioned."""
+    check(at, case(COMMAND, ENTRY, attempt_of_everything(7)))
+
+
+@pytest.mark.parametrize("place", [RESTARTED, REPEATED], ids=str)
+def test_an_attempt_runs_on_a_commit_that_has_the_entries_before_i_35(
+    at: Callable[[Place], Quick], place: Place
+) -> None:
+    """Not on an older one, with which code or gate had agreed."""
+
+    def edit(record: LastRecord) -> None:
+        started = record.draft("STARTED")
+        head = started.lines[started.index("head ")].split(" ")[1]
+        older = record.toy.git("rev-parse", f"{head}~1")
+        started.replace(head, older)
+        tree = record.toy.git("rev-parse", f"{older}^{{tree}}")
+        git_dependency(record).update(gitCommit=older, gitTree=tree)
+
+    check(at, case(place, f"{ENTRY}|{RECEIPT}|receipt-commit|receipt-foreign", edit))
+
+
+#### the commit
+
+TRAILERS = {
+    "another attempt": case(COMMAND, "commit-trailers", trailer("Phases-Attempt", "2")),
+    "no attempt": case(COMMAND, "commit-trailers", trailer("Phases-Attempt", None)),
+    "another phase": case(COMMAND, "commit-trailers", trailer("Phases-Phase", "2")),
+    "no phase": case(COMMAND, "commit-trailers", trailer("Phases-Phase", None)),
+    "another feature": case(COMMAND, "commit-trailers", trailer("Phases-Feature", "Q-002")),
+    "no feature": case(COMMAND, "commit-trailers", trailer("Phases-Feature", None)),
+    "another receipt": case(
+        COMMAND, "commit-trailers", trailer("Phases-Receipt", f"sha256:{OTHER}")
+    ),
+    "no receipt": case(COMMAND, "commit-trailers", trailer("Phases-Receipt", None)),
+    "another transaction": case(COMMAND, "commit-trailers", trailer("Phases-Txn", "ab" * 8)),
+    "no transaction": case(COMMAND, "commit-trailers", trailer("Phases-Txn", None)),
+    "garbage": case(COMMAND, "commit-trailers", trailer("Phases-Attempt", "9" * 5000)),
+    "another receipt of a failed attempt": case(
+        FAILED, "commit-trailers", trailer("Phases-Receipt", f"sha256:{OTHER}")
+    ),
+    "no receipt of a failed attempt": case(
+        ERRORED, "commit-trailers", trailer("Phases-Receipt", None)
+    ),
+    "a feature of a phase": case(HALTED, "commit-trailers", trailer("Phases-Feature", "Q-001")),
+    "a receipt of a phase": case(
+        HALTED, "commit-trailers", trailer("Phases-Receipt", f"sha256:{OTHER}")
+    ),
+    "another transaction of a halt": case(
+        HALTED, "commit-trailers|request-contradicts", trailer("Phases-Txn", "ab" * 8)
+    ),
+    "another phase of a decision": case(APPROVED, "commit-trailers", trailer("Phases-Phase", "2")),
+    "another feature of a waiver": case(
+        WAIVED, "commit-trailers", trailer("Phases-Feature", "Q-004")
+    ),
+    "another feature of an interruption": case(
+        INTERRUPTED, "commit-trailers", trailer("Phases-Feature", "Q-001")
+    ),
+    "its subject: 999 checks": case(
+        COMMAND, "commit-trailers", commit_subject("(1 checks)", "(999 checks)")
+    ),
+    "its subject: verified": case(
+        FAILED, "commit-trailers", commit_subject("failed (1 of 2", "verified (2 of 2")
+    ),
+    "its subject: another title": case(
+        COMMAND, "commit-trailers", commit_subject("Count 1", "Count 2")
+    ),
+    "its subject: approved": case(
+        HALTED, "commit-trailers", commit_subject("awaiting approval", "approved")
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TRAILERS)
+def test_what_a_commit_says_of_its_entry_follows_i_35(
+    at: Callable[[Place], Quick], name: str
+) -> None:
+    check(at, TRAILERS[name])
+
+
+#### locks, halts, decisions
+
+LOCK = "lock-contradicts"
+REQUEST = "request-contradicts"
+DECISION = f"approval-invalid|{ENTRY}"
+PHASES = {
+    "GENESIS: another project": case(
+        COMMAND, ENTRY, line("project Eventful", "project Uneventful", "GENESIS")
+    ),
+    "GENESIS: another history": case(
+        COMMAND,
+        "genesis-foreign",
+        lambda record: record.draft("GENESIS").lines.__setitem__(1, "root " + "ab" * 20),
+    ),
+    "GENESIS: one line more": case(COMMAND, ENTRY, extra_line("approved by me", kind="GENESIS")),
+    "LOCKED: it asks for a signature": case(
+        COMMAND, f"{LOCK}|approval-lowered", line("approval presence", "approval signed", "LOCKED")
+    ),
+    "LOCKED: another approver": case(
+        COMMAND, LOCK, extra_line("approver another-user", "head ", "LOCKED")
+    ),
+    "LOCKED: nothing of approvals": case(COMMAND, LOCK, without_line("approval ", "LOCKED")),
+    "LOCKED: a line more": case(
+        COMMAND, f"{LOCK}|{ENTRY}", extra_line("reset: Q-001", kind="LOCKED")
+    ),
+    "LOCKED: another part": case(
+        COMMAND, LOCK, in_document("lock", "components", "plan: Q-001", to=OTHER)
+    ),
+    "LOCKED: another gate": case(
+        COMMAND, LOCK, in_document("lock", "components", "gates/test_small.py", to=OTHER)
+    ),
+    "LOCKED: an invented part": case(
+        COMMAND, LOCK, in_document("lock", "components", "gates/more.py", to=OTHER)
+    ),
+    "LOCKED: a part less": case(
+        COMMAND, LOCK, lambda record: record.document("lock")["components"].pop("settings.yaml")
+    ),
+    "LOCKED: another phase": case(COMMAND, LOCK, in_document("lock", "phase", to=2)),
+    "HALTED: more checks": case(HALTED, ENTRY, line("1 passed", "9 passed")),
+    "HALTED: more mutants": case(HALTED, ENTRY, line("mutants 3/3", "mutants 9/9")),
+    "HALTED: no gate": case(HALTED, ENTRY, without_line("gate ")),
+    "HALTED: another gate": case(HALTED, ENTRY, line("Q-001/result.json &&", "Q-001/x.json &&")),
+    "HALTED: a failed check": case(HALTED, ENTRY, extra_line("failing x: no", "verdict ")),
+    "HALTED: other counts": case(
+        HALTED, f"{ENTRY}|halt-contradicts", line("2 verified", "1 verified, 1 waived")
+    ),
+    "HALTED: another next command": case(HALTED, ENTRY, line("approve 1", "approve 2")),
+    "HALTED: no next command": case(HALTED, ENTRY, without_line("next: ")),
+    "HALTED: no commit": case(HALTED, f"{ENTRY}|{REQUEST}", without_line("head ")),
+    "HALTED: another commit": case(
+        HALTED,
+        f"{ENTRY}|{REQUEST}",
+        lambda record: record.last.replace(
+            record.last.lines[record.last.index("head ")],
+            "head " + record.toy.git("rev-parse", "HEAD~3"),
+        ),
+    ),
+    "HALTED: a line more": case(HALTED, ENTRY, extra_line("measured total 14")),
+    "HALTED: no verdict": case(HALTED, f"{ENTRY}|{REQUEST}", without_line("verdict ")),
+    "HALTED: another request file": case(
+        HALTED, f"{ENTRY}|{REQUEST}", elsewhere("request", "results/phase-1/r.json")
+    ),
+    "request: another title": case(
+        HALTED, REQUEST, in_document("request", "predicate", "features", 0, "title", to="Count all")
+    ),
+    "request: fewer attempts": case(
+        HALTED, REQUEST, in_document("request", "predicate", "features", 1, "attempts", to=1)
+    ),
+    "request: better coverage": case(
+        HALTED,
+        REQUEST,
+        in_document("request", "predicate", "features", 0, "measurementCoverage", to=[2, 0, 2]),
+    ),
+    "request: another state": case(
+        HALTED_WAIVED,
+        REQUEST,
+        in_document("request", "predicate", "features", 0, "state", to="verified"),
+    ),
+    "request: another receipt": case(
+        HALTED, REQUEST, in_document("request", "predicate", "features", 0, "receipt", to=OTHER)
+    ),
+    "request: a feature less": case(
+        HALTED,
+        REQUEST,
+        lambda record: record.document("request")["predicate"]["features"].pop(),
+    ),
+    "request: another subject": case(
+        HALTED, REQUEST, in_document("request", "subject", 0, "digest", to={"sha256": OTHER})
+    ),
+    "request: no subject": case(HALTED, REQUEST, in_document("request", "subject", to=[])),
+    "request: another phase": case(
+        HALTED, REQUEST, in_document("request", "predicate", "phase", "id", to=2)
+    ),
+    "request: another name": case(
+        HALTED, REQUEST, in_document("request", "predicate", "phase", "name", to="Guessing")
+    ),
+    "request: another attempt": case(
+        HALTED, REQUEST, in_document("request", "predicate", "attempt", to=2)
+    ),
+    "request: another lock": case(
+        HALTED, REQUEST, in_document("request", "predicate", "lock", to={"sha256": OTHER})
+    ),
+    "request: another gate": case(
+        HALTED,
+        REQUEST,
+        in_document("request", "predicate", "gates", 0, "digest", to={"sha256": OTHER}),
+    ),
+    "request: a gate less": case(
+        HALTED, REQUEST, lambda record: record.document("request")["predicate"]["gates"].pop()
+    ),
+    "request: another exit verdict": case(
+        HALTED, REQUEST, in_document("request", "predicate", "exitVerdict", to={"sha256": OTHER})
+    ),
+    "request: no exit verdict": case(
+        HALTED, REQUEST, in_document("request", "predicate", "exitVerdict", to=None)
+    ),
+    "request: another transaction": case(
+        HALTED,
+        f"{REQUEST}|commit-trailers",
+        in_document("request", "predicate", "txn", to="ab" * 8),
+    ),
+    "request: an older commit": case(
+        HALTED,
+        REQUEST,
+        lambda record: record.document("request")["predicate"]["commit"].update(
+            gitCommit=record.toy.git("rev-parse", "HEAD~3")
+        ),
+    ),
+    "exit gates: another phase": case(HALTED, VERDICT, in_document("verdict", "phase", to=2)),
+    "exit gates: a mutant survived": case(
+        HALTED, f"{VERDICT}|{REQUEST}", mutant("measurements", "Q-001", **SURVIVED), lines_follow
+    ),
+    "exit gates: no mutant of a feature": case(
+        HALTED, VERDICT, without_mutant("measurements", "Q-001"), lines_follow
+    ),
+    "exit gates: no empty mutant": case(HALTED, VERDICT, without_mutant("empty", ""), lines_follow),
+    "exit gates: another gate": case(
+        HALTED, VERDICT, verdict("predicate", "configuration", 0, "digest", to={"sha256": OTHER})
+    ),
+    "exit gates: other outputs": case(
+        HALTED, f"{VERDICT}|verdict-foreign", verdict("subject", 0, "digest", to={"sha256": OTHER})
+    ),
+    "exit gates: an output less": case(
+        HALTED, f"{VERDICT}|verdict-foreign", lambda record: record.verdict["subject"].pop()
+    ),
+    "exit gates: no verdict": case(
+        HALTED, f"{VERDICT}|{REQUEST}|{ENTRY}", in_document("verdict", "verdicts", to=[])
+    ),
+    "exit gates: two verdicts of one": case(
+        HALTED,
+        f"{VERDICT}|{REQUEST}|{ENTRY}",
+        lambda record: record.document("verdict")["verdicts"].append(record.verdict),
+    ),
+    "exit gates: exempt": case(
+        HALTED,
+        VERDICT,
+        judged("exempt", to=[{"files": "*", "reason": "why not"}]),
+        lines_follow,
+    ),
+    "exit gates: exit code 1": case(HALTED, VERDICT, judged("exitCode", to=1)),
+    "exit gates: state failed": case(HALTED, f"{VERDICT}|{REQUEST}", judged("state", to="failed")),
+    "exit gates failed: nothing failed": case(
+        EXIT_FAILED, f"{VERDICT}|{ENTRY}", predicate("result", "PASSED")
+    ),
+    "exit gates failed: more checks": case(EXIT_FAILED, ENTRY, line("0 passed", "9 passed")),
+    "exit gates failed: another reason": case(
+        EXIT_FAILED, ENTRY, line("reason exit 1", "reason bad luck")
+    ),
+    "exit gates failed: no failed check": case(EXIT_FAILED, ENTRY, without_line("failing ")),
+    "exit gates failed: another gate": case(
+        EXIT_FAILED,
+        VERDICT,
+        verdict("predicate", "configuration", 0, "digest", to={"sha256": OTHER}),
+    ),
+    "APPROVED: by another user": case(APPROVED, DECISION, line("by ", "by nobody but ")),
+    "APPROVED: another assurance": case(
+        APPROVED, DECISION, line("assurance presence", "assurance signed")
+    ),
+    "APPROVED: another checkpoint": case(
+        APPROVED,
+        DECISION,
+        lambda record: record.last.lines.__setitem__(
+            record.last.index("checkpoint "), "checkpoint " + record.toy.git("rev-parse", "HEAD~2")
+        ),
+    ),
+    "APPROVED: another commit": case(
+        APPROVED,
+        DECISION,
+        lambda record: record.last.lines.__setitem__(
+            record.last.index("head "), "head " + record.toy.git("rev-parse", "HEAD~4")
+        ),
+    ),
+    "APPROVED: another request": case(
+        APPROVED,
+        DECISION,
+        lambda record: record.last.lines.__setitem__(
+            record.last.index("request "), f"request sha256:{OTHER} results/phase-1/request.json"
+        ),
+    ),
+    "APPROVED: a reason": case(APPROVED, DECISION, extra_line("reason excellent work", "request ")),
+    "APPROVED: a line more": case(APPROVED, DECISION, extra_line("measured total 14")),
+    "APPROVED: no name": case(APPROVED, DECISION, without_line("by ")),
+    "record: by another user": case(
+        APPROVED, DECISION, in_document("record", "predicate", "by", "user", to="somebody")
+    ),
+    "record: at another terminal": case(
+        APPROVED, DECISION, in_document("record", "predicate", "by", "tty", to="/dev/pts/99")
+    ),
+    "record: another reason": case(
+        REJECTED, DECISION, in_document("record", "predicate", "reason", to="it is ugly")
+    ),
+    "record: another name of the phase": case(
+        APPROVED, DECISION, in_document("record", "predicate", "phase", "name", to="Guessing")
+    ),
+    "record: another text of what is not proved": case(
+        APPROVED, DECISION, in_document("record", "predicate", "notProved", to="All is proved.")
+    ),
+    "record: another request": case(
+        APPROVED,
+        DECISION,
+        in_document("record", "predicate", "request", "digest", to={"sha256": OTHER}),
+    ),
+    "REJECTED: another reason": case(REJECTED, DECISION, line("count once more", "well done")),
+    "REJECTED: no reason": case(REJECTED, DECISION, without_line("reason ")),
+    "WAIVED: another state before": case(
+        WAIVED, DECISION, line("no attempt under this lock", "9 attempts under this lock")
+    ),
+    "WAIVED: no state before": case(WAIVED, DECISION, without_line("previous state: ")),
+    "WAIVED: another reason": case(WAIVED, DECISION, line("no such number", "it is fine")),
+    "WAIVED: another title": case(WAIVED, DECISION, title("Count everything")),
+    "RELOCKED: another reason": case(RELOCKED, DECISION, line("a better title", "a typo")),
+    "RELOCKED: by another user": case(
+        RELOCKED, DECISION, line("relocked by ", "relocked by nobody but ")
+    ),
+    "RELOCKED: another commit": case(
+        RELOCKED,
+        f"{DECISION}|{LOCK}",
+        lambda record: record.last.lines.__setitem__(
+            record.last.index("head "), "head " + record.toy.git("rev-parse", "HEAD~2")
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PHASES)
+def test_locks_halts_and_decisions_follow_i_35(at: Callable[[Place], Quick], name: str) -> None:
+    check(at, PHASES[name])

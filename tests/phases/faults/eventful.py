@@ -1,13 +1,14 @@
 """A repository in which everything happened that a record can state, by honest users.
 
-Phase 1: Q-001 is a command with config, input, published copy, exempt file and predictions; Q-002
-is a module that needs it, and was ERRORED and FAILED before. Phase 2: Q-003 fails by a pytest gate
-and is waived with Q-005, which needs it; the exit gates fail, Q-004 is run again; the phase is
-rejected, run again, relocked, approved.
+Phase 1: Q-001 is a command with config, inputs (tracked and cached), published copy, exempt file and
+predictions; Q-002 is a module that needs it, and was ERRORED and FAILED before. Phase 2: Q-003 fails
+by a pytest gate and is waived with Q-005, which needs it; the exit gates fail, Q-004, which starts a
+program that git ignores, is run again; the phase is rejected, run again, relocked.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ echo touched >> experiment.log
 MODULE = """
 import json, os, pathlib
 from tools import help
+from namespace import names
 
 out = pathlib.Path(os.environ["PHASES_OUT"])
 mode = pathlib.Path(__file__).with_name("mode").read_text().strip()
@@ -54,6 +56,9 @@ FILES = {
     "exp/mode": "crash\n",
     "tools/__init__.py": "",
     "tools/help.py": "",
+    "namespace/names.py": "",
+    "gates/helper.py": "LIMIT = 10\n",
+    ".gitignore": ".phases/\nbin/\n",
     "settings.yaml": "rate: 1\n",
     "data/words.txt": "three short words\n",
     "gates/test_small.py": """
@@ -70,6 +75,9 @@ def test_number():
     assert total() == 15
 """,
 }
+BIG = "pinned\n"
+BIG_SHA256 = hashlib.sha256(BIG.encode()).hexdigest()
+"""Of the file of the cached input that the plan names; the cache has another one besides."""
 GATE = " && ".join(
     (
         "test \"$(cat artifacts/numbers.json)\" = '[14]'",
@@ -78,7 +86,7 @@ GATE = " && ".join(
     )
 )
 SAME_TOTAL = (
-    'test -s result.json && test "$(tr -d \'[] \\n\' < numbers.json)" = '
+    "test -s result.json && test \"$(tr -d '[] \\n' < numbers.json)\" = "
     '"$(sed -E \'s/.*"value": ?([-0-9.]+)[,}].*/\\1/\' result.json)"'
 )
 FOURTEEN = "grep -Eq '\"value\": ?14[,}]'"
@@ -99,7 +107,7 @@ def eventful_plan() -> dict[str, Any]:
     first = feature(
         1,
         config="settings.yaml",
-        inputs=["words"],
+        inputs=["words", "big"],
         outputs=["result.json", "artifacts/**", "note.md", "extra.txt"],
         publish={"note.md": "docs/note.md"},
         exempt=[{"files": "extra.txt", "reason": "drawn at random"}],
@@ -118,7 +126,7 @@ def eventful_plan() -> dict[str, Any]:
         gate={"shell": GATE.partition(" && ")[0].replace("artifacts/", "") + " && " + SAME_TOTAL},
     )
     del second["command"]
-    shell = {"command": "sh second.sh", "outputs": outputs}
+    shell = {"command": "bin/run second.sh", "outputs": outputs}
     small = {"pytest": "gates/test_small.py"}
     second_phase = [
         feature(3, **shell, gate=small),
@@ -135,7 +143,10 @@ def eventful_plan() -> dict[str, Any]:
             "attempts": 9,
             "env": {"FLAVOUR": "plain"},
         },
-        "inputs": [{"name": "words", "path": "data"}],
+        "inputs": [
+            {"name": "words", "path": "data"},
+            {"name": "big", "path": "$PHASES_CACHE/big", "sha256": {"pinned.txt": BIG_SHA256}},
+        ],
         "phases": [
             {
                 "id": 1,
@@ -160,11 +171,22 @@ def change(quick: Quick, path: str, text: str) -> None:
     quick.git("commit", "-q", "-m", f"{path} changes", "--", path)
 
 
+def environment_of(quick: Quick) -> dict[str, str]:
+    """Return the variables of every command of the repository's user."""
+    cache = quick.root.with_name("cache")
+    variables = {"TMPDIR": str(quick.temporary), "COVERAGE_PROCESS_START": ""}
+    return {**variables, "PHASES_CACHE": str(cache)}
+
+
 def decide(quick: Quick, *words: str) -> None:
     """Decide at a terminal."""
-    env = {"TMPDIR": str(quick.temporary), "COVERAGE_PROCESS_START": ""}
-    code, screen = at_terminal(quick.root, *words, answer=as_asked, env=env)
+    code, screen = at_terminal(quick.root, *words, answer=as_asked, env=environment_of(quick))
     assert code == 0, screen
+
+
+def run(quick: Quick, *words: str, code: int = 0, **env: str) -> None:
+    """Run `run`."""
+    quick.run("run", *words, code=code, env={**environment_of(quick), **env})
 
 
 def make_eventful(root: Path) -> Quick:
@@ -173,26 +195,32 @@ def make_eventful(root: Path) -> Quick:
     for path, text in FILES.items():
         quick.write(path, text)
     quick.commit("its code")
+    quick.write("bin/run", '#!/bin/sh\nexec sh "$@"\n')
+    (root / "bin/run").chmod(0o755)
+    for name in ("pinned.txt", "more.txt"):
+        file = root.with_name("cache") / "big" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(BIG)
 
     # 1. Phase 1: ERRORED, FAILED, VERIFIED, HALTED, APPROVED.
-    quick.run("run", "--next", code=1)
+    run(quick, "--next", code=1)
     change(quick, "exp/mode", "wrong\n")
-    quick.run("run", "--next", code=1)
+    run(quick, "--next", code=1)
     change(quick, "exp/mode", "good\n")
-    quick.run("run", "--next")
+    run(quick, "--next")
     decide(quick, "approve", "1")
 
     # 2. Phase 2: FAILED, WAIVED, exit gates that fail, a repeated attempt, HALTED.
-    quick.run("run", "--next", code=1)
+    run(quick, "--next", code=1)
     decide(quick, "approve", "2", "--waive", "Q-003", "--reason", "no such number")
-    quick.run("run", "--next", code=1)
+    run(quick, "--next", code=1)
     change(quick, "total", "14\n")
-    quick.run("run", "--feature", "Q-004", "--force")
+    run(quick, "--feature", "Q-004", "--force")
 
     # 3. Rejected, run again, interrupted on the way; relocked.
     decide(quick, "reject", "2", "--feature", "Q-004", "--reason", "count once more")
-    quick.run("run", "--next", env={"PHASES_FAILPOINT": "started:kill"}, code=-9)
-    quick.run("run", "--next")
+    run(quick, "--next", code=-9, PHASES_FAILPOINT="started:kill")
+    run(quick, "--next")
     document = json.loads((quick.root / "prd/plan.json").read_text())
     document["phases"][1]["features"][1]["title"] = "Count 4 again"
     change(quick, "prd/plan.json", json.dumps(document, indent=1))

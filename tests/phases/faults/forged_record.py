@@ -75,6 +75,9 @@ class LastRecord:
             if path != "progress.txt"
         }
         self.files = dict(self._original)
+        self.removed: list[str] = []
+        self.parent = toy.git("rev-parse", "HEAD~1")
+        """The commit that the record is committed on."""
         self._documents: dict[str, Any] = {}
 
     @property
@@ -144,6 +147,11 @@ class LastRecord:
         self.last.lines[number : number + 1] = lines
         return self
 
+    def remove(self, path: str) -> None:
+        """Leave a file out of the commit."""
+        del self.files[path]
+        self.removed.append(path)
+
     #### put together again
 
     def commit(self) -> None:
@@ -178,11 +186,13 @@ class LastRecord:
         for path, data in self.files.items():
             (toy.root / path).parent.mkdir(parents=True, exist_ok=True)
             (toy.root / path).write_bytes(data)
+        for path in self.removed:
+            (toy.root / path).unlink()
         (toy.root / "progress.txt").write_bytes(ledger.data)
         (toy.root / ".git/phases/journal").write_bytes(ledger.data)
         trailers = "".join(f"{name}: {value}\n" for name, value in self.trailers.items())
-        toy.git("reset", "-q", "--soft", "HEAD~1")
-        toy.git("add", "-A", "-f", "--", "progress.txt", *self.files)
+        toy.git("reset", "-q", "--soft", self.parent)
+        toy.git("add", "-A", "-f", "--", "progress.txt", *self.files, *self.removed)
         toy.git("commit", "-q", "-m", f"{self.subject}\n\n{trailers}")
         toy.git("update-ref", "refs/phases/log", "HEAD")
 
@@ -205,7 +215,7 @@ class LastRecord:
                 nested = encode(json.loads(self.files[path])["receipt"])
             except (ValueError, TypeError, KeyError):
                 continue
-            old = encode(json.loads(self._original[path])["receipt"])
+            old = encode(json.loads(self._original.get(path, b"{}")).get("receipt"))
             self._replace_everywhere(durable.sha256(old), durable.sha256(nested))
 
     def _replace_everywhere(self, old: str, new: str) -> None:
@@ -219,6 +229,8 @@ class LastRecord:
             self.trailers[name] = value.replace(old, new)
 
 
+Place = tuple[str, str | None, int]
+"""Kind and feature of the entry whose commit is forged, and which of them."""
 Edit = Callable[[LastRecord], object]
 """What an adversary changes."""
 
