@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent / "faults")]
+sys.path.insert(0, str(Path(__file__).parent / "faults"))
+sys.path.insert(0, str(Path(__file__).parent))
 from eventful import make_eventful
 from forged_record import Place, rewind
 from quick import Quick
@@ -46,7 +47,9 @@ def halted(_halted: Toy, tmp_path: Path) -> Toy:
 
 @pytest.fixture(scope="session")
 def _eventful(tmp_path_factory: pytest.TempPathFactory) -> Quick:
-    return make_eventful(tmp_path_factory.mktemp("eventful") / "quick")
+    quick = make_eventful(tmp_path_factory.mktemp("eventful") / "quick")
+    quick.git("gc", "-q", "--prune=now")  # few files to copy
+    return quick
 
 
 @pytest.fixture
@@ -67,7 +70,6 @@ def _rewound(
             kind, feature, number = place
             made[place] = _eventful.copy(tmp_path_factory.mktemp("rewound") / "quick")
             rewind(made[place], kind, feature, number=number)
-            made[place].git("gc", "-q", "--prune=now")  # few files to copy
         return made[place]
 
     return rewound

@@ -1,9 +1,9 @@
 """A repository in which everything happened that a record can state, by honest users.
 
-Phase 1: Q-001 is a command with config, inputs (tracked and cached), published copy, exempt file and
-predictions; Q-002 is a module that needs it, and was ERRORED and FAILED before. Phase 2: Q-003 fails
-by a pytest gate and is waived with Q-005, which needs it; the exit gates fail, Q-004, which starts a
-program that git ignores, is run again; the phase is rejected, run again, relocked.
+Phase 1: Q-001 is a command with config, inputs (tracked and cached), published copy, exempt file
+and predictions; Q-002 is a module that needs it, and was ERRORED and FAILED before. Phase 2: Q-003
+fails by a pytest gate and is waived with Q-005, which needs it; the exit gates fail; Q-004, which
+starts a program that git ignores, is run again; the phase is rejected, run again, relocked.
 """
 
 from __future__ import annotations

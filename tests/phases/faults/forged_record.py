@@ -147,6 +147,17 @@ class LastRecord:
         self.last.lines[number : number + 1] = lines
         return self
 
+    def forget(self, word: str) -> None:
+        """Commit the bytes of a document as they are in `files`, whatever was changed in it."""
+        del self._documents[self.path(word)]
+
+    def replace(self, old: str, new: str) -> None:
+        """Replace a text in all documents and trailers."""
+        for path, document in self._documents.items():
+            self.files[path] = encode(document)
+        self._documents.clear()
+        self._replace_everywhere(old, new)
+
     def remove(self, path: str) -> None:
         """Leave a file out of the commit."""
         del self.files[path]
