@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from faults.forging import audit_codes
 from long_record import write_long_record
-from terminal_user import at_terminal
+from terminal_user import as_asked, at_terminal
 from toy import Toy
 
 from phases.record.ledger import EntryKind
@@ -44,7 +44,7 @@ def test_it_has_what_a_life_of_a_project_has(long: Toy) -> None:
 
 def test_the_runner_goes_on_from_there(long: Toy) -> None:
     assert long.call("run", "--next", code=4).stdout == ""
-    assert at_terminal(long.root, "approve", "3", answer=lambda phrase: phrase)[0] == 0
+    assert at_terminal(long.root, "approve", "3", answer=as_asked)[0] == 0
     long.run("run", "--feature", "LONG-004-00")
     assert long.states()["LONG-004-00"] == "verified"
     long.assert_audit_is_clean()
