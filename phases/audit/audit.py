@@ -21,6 +21,7 @@ from phases.audit.commits import (
 from phases.audit.decisions import (
     check_decision_entries,
     check_decisions,
+    check_interruptions,
     check_own_lines,
     check_pulled,
     check_unrecorded_decisions,
@@ -192,6 +193,7 @@ CHECKS: tuple[Check, ...] = (
     check_uncommitted_outcomes,
     check_genesis,
     check_own_lines,
+    check_interruptions,
     check_attempts,
     check_plan_locks,
     check_named_files,

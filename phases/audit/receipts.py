@@ -34,10 +34,14 @@ def check_receipt(record: Record, attempt: Attempt) -> Iterator[Finding]:
         yield outcome.finding("receipt-foreign", message, attempt.path)
 
     # 2. That commit is before the one that recorded it, with the tree that the receipt names.
-    if not record.is_ancestor(attempt.source, outcome.commit):
+    if not record.is_before(attempt.source, outcome.commit):
         message = "the receipt names a commit that is not before the one that recorded it"
         yield outcome.finding("receipt-commit", message, attempt.path)
         return
+    started = outcome.started.seq if outcome.started else outcome.entry.seq
+    if not record.has_entries_before(attempt.source, started):
+        message = "the receipt names a commit that lacks entries which were recorded before"
+        yield outcome.finding("receipt-commit", message, attempt.path)
     if receipt.dependency("git").get("gitTree") != record.tree_id(attempt.source):
         message = f"the receipt names another tree than commit {attempt.source[:12]} has"
         yield outcome.finding("receipt-commit", message, attempt.path)

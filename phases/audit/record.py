@@ -164,14 +164,22 @@ class Record:
         found = self.objects.read(f"{commit}:{path}")
         return found.id if found else None
 
-    def is_ancestor(self, older: str, newer: RecordCommit) -> bool:
+    def is_before(self, older: str, newer: RecordCommit) -> bool:
         """Return whether a commit is before the one that recorded something."""
-        if older in newer.parents:
+        return older in newer.parents or self.is_ancestor(older, newer.sha)
+
+    def is_ancestor(self, older: str, newer: str) -> bool:
+        """Return whether a commit is another one, or before it."""
+        if older == newer:
             return True
-        key = (older, newer.sha)
-        if key not in self._ancestry:
-            self._ancestry[key] = is_ancestor(self.project.root, older, newer.sha)
-        return self._ancestry[key]
+        if (older, newer) not in self._ancestry:
+            self._ancestry[older, newer] = is_ancestor(self.project.root, older, newer)
+        return self._ancestry[older, newer]
+
+    def has_entries_before(self, commit: str, number: int) -> bool:
+        """Return whether a commit is at or after the runner's newest one before an entry."""
+        newest = self.evidence.newest_before(number)
+        return newest is None or self.is_ancestor(newest.sha, commit)
 
     #### what a commit decides
 

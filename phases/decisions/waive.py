@@ -23,7 +23,7 @@ from phases.record import entries
 from phases.record.decision_record import DecisionResult
 from phases.record.ledger import OUTCOMES, Ledger
 from phases.record.project import Project
-from phases.record.state import FeatureStatus, State, next_step
+from phases.record.state import State, describe_state, next_step
 from phases.record.states import FeatureState, PhaseState
 from phases.run.plan_locks import require_lock_unchanged
 from phases.run.preflight import check_work_tree
@@ -106,26 +106,15 @@ def waivable_features(plan: Plan, state: State, phase: Phase, feature_id: str) -
         )
 
     # 3. With it everything of the phase that needs it and is not done.
-    waived = {feature_id: _describe_state(item)}
+    waived = {feature_id: describe_state(item)}
     if waived_needs:
         waived[feature_id] = f"{item.state}; it needs {', '.join(waived_needs)}, which was waived"
     for name in dependants(phase.features, {feature_id}):
         dependant = status.feature(name)
         if name != feature_id and not dependant.is_done:
-            description = _describe_state(dependant)
+            description = describe_state(dependant)
             waived[name] = f"{description}; it needs {feature_id} and is waived with it"
     return waived
-
-
-def _describe_state(item: FeatureStatus) -> str:
-    """Return `failed, 3 attempts under this lock`."""
-    if item.attempts == 0:
-        attempts = "no attempt"
-    elif item.attempts == 1:
-        attempts = "1 attempt"
-    else:
-        attempts = f"{item.attempts} attempts"
-    return f"{item.state}, {attempts} under this lock"
 
 
 def _newest_reasons(ledger: Ledger, feature_id: str) -> list[str]:

@@ -399,9 +399,9 @@ def _describe_abnormal_end(result: ProcessResult, spec: GateSpec, tail: str) -> 
     return ""
 
 
-def shell_check_id(spec: GateSpec) -> str:
+def shell_check_id(command: str) -> str:
     """Return the id of a shell gate's only check: the command."""
-    return printable(spec.target, 120)
+    return printable(command, 120)
 
 
 def _judge_shell(spec: GateSpec, result: ProcessResult, tail: str) -> GateRun:
@@ -417,11 +417,11 @@ def _judge_shell(spec: GateSpec, result: ProcessResult, tail: str) -> GateRun:
         reason = f"the command could not be run or died by a signal (exit {code}): {last_line}"
         return GateRun(GateOutcome.ERRORED, reason=reason)
     if code == 0:
-        return GateRun(GateOutcome.PASSED, (CheckResult(shell_check_id(spec), passed=True),))
+        return GateRun(GateOutcome.PASSED, (CheckResult(shell_check_id(spec.target), passed=True),))
     message = f"exit {code}"
     if last_line.strip():
         message += f": {last_line}"
-    check = CheckResult(shell_check_id(spec), passed=False, message=message)
+    check = CheckResult(shell_check_id(spec.target), passed=False, message=message)
     return GateRun(GateOutcome.FAILED, (check,), message)
 
 

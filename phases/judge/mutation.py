@@ -315,7 +315,7 @@ def _collect(gate_context: GateContext, copies: CopyPool) -> _Checks | GateRun:
     """Return the checks, before there is anything to judge; an errored run if none are found."""
     spec = gate_context.spec
     if spec.kind == GateKind.SHELL:
-        return _Checks(frozenset({shell_check_id(spec)}), is_shell=True)
+        return _Checks(frozenset({shell_check_id(spec.target)}), is_shell=True)
     with copies.empty() as folder:
         collected = collect_checks(gate_context, folder)
         if isinstance(collected, GateRun):

@@ -27,10 +27,11 @@ from long_project import FEATURES, LongProject, output_files
 from pytest import MonkeyPatch
 
 from phases.base import durable
+from phases.base.text import utc_now
 from phases.decisions.proposal import dependants
 from phases.git.tree import CommitTree
 from phases.judge.committed_gates import gate_descriptor
-from phases.judge.verdict import gate_summary, verdict_of
+from phases.judge.verdict import verdict_of
 from phases.plan.schema import Feature, Phase
 from phases.record import entries
 from phases.record.approval_rule import committed_rule
@@ -38,12 +39,13 @@ from phases.record.decision_record import (
     DecisionResult,
 )
 from phases.record.entries import RecordedFile
+from phases.record.halts import compose_request, exit_lines, halt_lines, reviewed_gates
 from phases.record.ledger import EntryKind
 from phases.record.project import open_project
 from phases.record.states import FeatureState
 from phases.record.transaction import new_txn, subject_trailers
 from phases.record.verdict import PhaseVerdict
-from phases.run.checkpoint import ExitGateResult, compose_request, halt_lines
+from phases.run.checkpoint import ExitGateResult
 from phases.run.outcome import record_of
 from phases.run.plan_locks import committed_lock
 
@@ -204,7 +206,16 @@ class _Life(History):
         # The commit is in no pack yet, and its sources are those of the block's first commit.
         tree.__dict__["entries"] = self._examples.tree.entries
         result = self._exit_result(tree)
-        data = compose_request(tree, self._plan, self.snapshot(), phase, result).encode()
+        data = compose_request(
+            phase,
+            self.status,
+            self.ledger.entries,
+            commit=tree.commit,
+            gates=[gate_descriptor(tree, self._plan, gate) for gate in reviewed_gates(phase)],
+            exit_verdict=result.verdict,
+            requested_on=utc_now(),
+            txn=result.txn,
+        ).encode()
         request = RecordedFile(durable.sha256(data), paths.review_request(phase.id))
         lines = halt_lines(request, self.status, self.head)
         self.add_of_phase(EntryKind.HALTED, (*result.lines, *lines))
@@ -226,10 +237,11 @@ class _Life(History):
         judgement = self._examples.exit_judgement(verified)
         descriptor = gate_descriptor(tree, self._plan, gate)
         verdict = verdict_of(judgement, outputs=subjects, configuration=[descriptor])
-        data = PhaseVerdict(phase=self.phase.id, verdicts=(verdict,)).encode()
+        phase_verdict = PhaseVerdict(phase=self.phase.id, verdicts=(verdict,))
+        data = phase_verdict.encode()
         folder = self._examples.project.paths.phase_results(self.phase.id)
         file = RecordedFile(durable.sha256(data), f"{folder}/verdict.json")
-        lines = (*gate_summary(gate.name, judgement).lines, file.line(entries.VERDICT))
+        lines = exit_lines(self.phase, phase_verdict, file)
         return ExitGateResult(new_txn(), lines, (), (), {file.path: data}, file.sha256)
 
     #### decisions
