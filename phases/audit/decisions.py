@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 from phases.audit.attempt_entries import commit_contradictions, line_contradictions
@@ -18,9 +19,9 @@ from phases.record.decision_lines import decided_lines, relocked_lines, waived_l
 from phases.record.decision_record import NOT_PROVED, DecisionRecord, DecisionResult
 from phases.record.entries import RecordedFile
 from phases.record.ledger import Entry, EntryKind
-from phases.record.state import describe_state
 from phases.record.statement import DocumentError, find_descriptor
 from phases.record.transaction import subject_trailers
+from phases.record.waivers import states_before_waiver
 
 
 def check_unrecorded_decisions(record: Record) -> Iterator[Finding]:
@@ -159,7 +160,7 @@ def _plan_contradictions(decision: _Decision) -> Iterator[str]:
     previous = (entry.match(entries.PREVIOUS_STATE) or {"text": ""})["text"]
     states = _states_before(decision)
     if previous not in states:
-        yield f"it says {printable(previous)}; the feature was {states[-1]}"
+        yield f"it says {printable(previous)}; expected {' or '.join(states)}"
 
 
 def _titles(plan: Plan, feature_id: str | None) -> list[str]:
@@ -185,10 +186,13 @@ def _states_before(decision: _Decision) -> list[str]:
         numbers = [first - 1, first]
     states = []
     for number in numbers:
-        features = record.state_before(decision.plan, number).features
-        status = features.get(entry.feature or "")
-        states.append(describe_state(status) if status else "")
-    return states
+        state = record.state_before(decision.plan, number)
+        with suppress(KeyError):  # what it waives is not in the plan
+            phase = decision.plan.phase(entry.phase or 0)
+            first_waived = decision.document.predicate.waived[0]
+            waived = states_before_waiver(decision.plan, state, phase, first_waived)
+            states.append(waived[entry.feature or ""])
+    return states or ["that the plan has it"]
 
 
 def _names_file(entry: Entry, file: RecordedFile) -> bool:

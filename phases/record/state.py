@@ -514,17 +514,6 @@ def _coverage_counts(fields: dict[str, str]) -> tuple[int, int, int]:
     return int(fields["recomputed"]), int(fields["bounded"]), int(fields["total"])
 
 
-def describe_state(item: FeatureStatus) -> str:
-    """Return `failed, 3 attempts under this lock`."""
-    if item.attempts == 0:
-        attempts = "no attempt"
-    elif item.attempts == 1:
-        attempts = "1 attempt"
-    else:
-        attempts = f"{item.attempts} attempts"
-    return f"{item.state}, {attempts} under this lock"
-
-
 #### what comes next
 
 

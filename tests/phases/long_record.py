@@ -28,7 +28,6 @@ from pytest import MonkeyPatch
 
 from phases.base import durable
 from phases.base.text import utc_now
-from phases.decisions.proposal import dependants
 from phases.git.tree import CommitTree
 from phases.judge.committed_gates import gate_descriptor
 from phases.judge.verdict import verdict_of
@@ -45,6 +44,7 @@ from phases.record.project import open_project
 from phases.record.states import FeatureState
 from phases.record.transaction import new_txn, subject_trailers
 from phases.record.verdict import PhaseVerdict
+from phases.record.waivers import dependants
 from phases.run.checkpoint import ExitGateResult
 from phases.run.outcome import record_of
 from phases.run.plan_locks import committed_lock
