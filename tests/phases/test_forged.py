@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent / "faults"))
-from eventful import eventful_plan
+from eventful import BIG_SHA256, eventful_plan
 from forged_record import Edit, LastRecord, Place, audit_report, describe, forge, unchanged
 from quick import Quick
 
@@ -60,6 +60,7 @@ PARAMETERS = ("predicate", "buildDefinition", "externalParameters")
 INTERNAL = ("predicate", "buildDefinition", "internalParameters")
 DEPENDENCIES = ("predicate", "buildDefinition", "resolvedDependencies")
 DETAILS = ("predicate", "runDetails")
+ENV = (*INTERNAL, "env")
 
 
 class Case(NamedTuple):
@@ -386,6 +387,72 @@ def test_control_a_record_that_is_put_together_unchanged_is_valid(
     before = quick.progress
     forge(quick, unchanged)
     assert quick.progress == before
+    code, report = audit_report(quick)
+    assert (code, report["findings"]) == (0, []), describe(report["findings"])
+
+
+def test_control_everything_that_happened_is_valid(eventful: Quick) -> None:
+    """Failed and repeated attempts, waivers, rejections, relocks, interruptions, exemptions."""
+    code, report = audit_report(eventful)
+    assert (code, report["findings"], report["uncovered"]) == (0, [], []), report
+
+
+def other_version(record: LastRecord) -> None:
+    """Make lock and receipt those of another version of the runner, as after an upgrade."""
+    record.document("lock")["components"]["runner"] = OTHER
+    dependency("runner")(record)
+    record.receipt["predicate"]["runDetails"]["builder"]["version"]["phases"] = "0.0.9"
+
+
+def lasted(seconds: float, shown: int) -> Edit:
+    """Return how long a process took, as receipt (three digits) and entry (seconds) state it."""
+
+    def edit(record: LastRecord) -> None:
+        process(seconds=seconds)(record)
+        if shown != 1:
+            record.last.replace("for 1 s", f"for {shown} s")
+
+    return edit
+
+
+HONEST: dict[str, tuple[Place, Edit]] = {
+    "another version of the runner": (COMMAND, other_version),
+    "1.4996 s": (COMMAND, lasted(1.5, 1)),
+    "1.5 s": (COMMAND, lasted(1.5, 2)),
+    "2.5 s": (COMMAND, lasted(2.5, 2)),
+    "2.5003 s": (COMMAND, lasted(2.5, 3)),
+    "0.0001 s": (COMMAND, lasted(0.0, 1)),
+    "a clock that went back": (
+        COMMAND,
+        receipt(*DETAILS, "metadata", "finishedOn", to="2001-01-01T00:00:00Z"),
+    ),
+    "a library in the place of a folder without __init__.py": (
+        MODULE,
+        without_dependency("code:namespace"),
+    ),
+    "nothing else in a cached input": (
+        COMMAND,
+        dependency("input:big", {"sha256:pinned.txt": BIG_SHA256}),
+    ),
+    "a file more in a cached input": (
+        COMMAND,
+        dependency("input:big", {"sha256:pinned.txt": BIG_SHA256, "sha256:x.txt": OTHER}),
+    ),
+    "another program": (REPEATED, dependency("program:bin/run")),
+    "one more variable": (COMMAND, lambda record: value_at(record.receipt, ENV).append("ZONE")),
+    "nothing discarded": (COMMAND, without_line("discarded ")),
+    "more discarded": (COMMAND, extra_line("discarded from its copy: … and 3 more", "measured ")),
+}
+"""What an honest run states too: it cannot be recomputed, or not to the last digit."""
+
+
+@pytest.mark.parametrize("name", HONEST)
+def test_control_what_an_honest_run_may_state_is_no_finding(
+    at: Callable[[Place], Quick], name: str
+) -> None:
+    place, edit = HONEST[name]
+    quick = at(place)
+    forge(quick, edit)
     code, report = audit_report(quick)
     assert (code, report["findings"]) == (0, []), describe(report["findings"])
 

@@ -224,7 +224,7 @@ class LastRecord:
         for path in self._named("attempt-record"):
             try:
                 nested = encode(json.loads(self.files[path])["receipt"])
-            except (ValueError, TypeError, KeyError):
+            except (ValueError, TypeError, KeyError, RecursionError):
                 continue
             old = encode(json.loads(self._original.get(path, b"{}")).get("receipt"))
             self._replace_everywhere(durable.sha256(old), durable.sha256(nested))
