@@ -1063,7 +1063,9 @@ REQUEST = "request-contradicts"
 DECISION = f"approval-invalid|{ENTRY}"
 PHASES = {
     "GENESIS: another project": case(
-        COMMAND, ENTRY, line("project Eventful", "project Uneventful", "GENESIS")
+        COMMAND,
+        f"{ENTRY}|genesis-foreign",
+        line("project Eventful", "project Uneventful", "GENESIS"),
     ),
     "GENESIS: another history": case(
         COMMAND,
@@ -1182,6 +1184,9 @@ PHASES = {
         REQUEST,
         lambda record: record.document("request")["predicate"]["commit"].update(
             gitCommit=record.toy.git("rev-parse", "HEAD~3")
+        ),
+        lambda record: record.last.lines.__setitem__(
+            record.last.index("head "), "head " + record.toy.git("rev-parse", "HEAD~3")
         ),
     ),
     "exit gates: another phase": case(HALTED, VERDICT, in_document("verdict", "phase", to=2)),

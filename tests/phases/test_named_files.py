@@ -31,10 +31,10 @@ DOCUMENTS = {
     "results/Q-004/verdict.json": "verdict-changed",
     "results/phase-1/lock.json": "lock-changed",
     "results/phase-1/request.json": "named-file-changed",
-    "results/phase-1/verdict.json": "named-file-changed",
+    "results/phase-1/verdict.json": "verdict-changed",
     "results/phase-2/lock.json": "lock-changed",
     "results/phase-2/request.json": "named-file-changed",
-    "results/phase-2/verdict.json": "named-file-changed",
+    "results/phase-2/verdict.json": "verdict-changed",
 }
 OUTPUTS = {
     "results/Q-001/extra.txt": "result-changed",
