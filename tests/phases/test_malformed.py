@@ -13,6 +13,7 @@ from forged_record import LastRecord, Place, audit_report, describe, encode, for
 from quick import Quick
 
 from phases.base import durable
+from tests.soak import mark_soak
 
 CONTENTS = {
     "an object": b"{}",
@@ -104,7 +105,11 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("word", "place", "content"), CASES, ids=str)
+@pytest.mark.parametrize(
+    ("word", "place", "content"),
+    mark_soak(CASES, short=[item for item in CASES if item[2] in COMMON]),
+    ids=str,
+)
 def test_a_document_that_is_none_is_a_finding_i_36(
     at: Callable[[Place], Quick], word: str, place: Place, content: str
 ) -> None:
@@ -255,7 +260,28 @@ VALUES: dict[str, tuple[str, Place, tuple[str | int, ...], Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", VALUES)
+RARE = (
+    "a huge attempt",
+    "a path as a feature",
+    "no dependencies",
+    "a dependency without a digest",
+    "no byproducts",
+    "seconds that are a list",
+    "huge seconds",
+    "no subject",
+    "a digest with a NUL",
+    "no configuration",
+    "a part outside",
+    "no parts",
+    "another schema",
+    "a commit with a NUL",
+    "a huge phase",
+    "no record of a phase",
+    "a huge attempt of a record",
+)
+
+
+@pytest.mark.parametrize("name", mark_soak(VALUES, short=VALUES.keys() - {*RARE}))
 def test_a_value_that_is_none_is_a_finding_i_36(at: Callable[[Place], Quick], name: str) -> None:
     word, place, keys, value = VALUES[name]
 

@@ -131,7 +131,7 @@ class LastRecord:
         return self.document(word)
 
     def follow_verdict(self) -> None:
-        """Write the entry's lines, and the commit's subject, anew as they follow from the verdict."""
+        """Write anew the entry's lines and the commit's subject that follow from the verdict."""
         lines = list(_judgement_lines(self.verdict, is_feature=self.last.entry.feature is not None))
         kept = [line for line in self.last.lines if not _follows(line)]
         start = self.last.index("gate ")
