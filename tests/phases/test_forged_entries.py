@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from eventful import change, environment_of, run
 from forged_edits import (
     APPROVED,
     COMMAND,
@@ -19,6 +20,7 @@ from forged_edits import (
     RESTARTED,
     VERDICT,
     WAIVED,
+    assert_named,
     both,
     case,
     check,
@@ -37,7 +39,7 @@ from forged_edits import (
     trailer,
     without_line,
 )
-from forged_record import Edit, LastRecord, Place
+from forged_record import Edit, LastRecord, Place, forge
 from quick import Quick
 
 #### the entry
@@ -264,3 +266,22 @@ def test_what_a_commit_says_of_its_entry_follows_i_35(
     at: Callable[[Place], Quick], name: str
 ) -> None:
     check(at, TRAILERS[name])
+
+
+#### what comes after a forged record
+
+
+def test_a_forged_record_is_named_after_honest_ones_and_in_a_clone_i_35(
+    at: Callable[[Place], Quick],
+) -> None:
+    quick = at(COMMAND)
+    record = forge(quick, line("measured total 14", "measured total 999"))
+    change(quick, "exp/mode", "good\n")
+    run(quick, "--next")
+    assert "HALTED" in quick.progress
+    assert_named(quick, record, [ENTRY])
+    refused = quick.run("approve", "1", code=3, env=environment_of(quick))
+    assert "entry-contradicts" in refused.stderr
+    root = quick.root.with_name("clone")
+    quick.git("clone", "-q", str(quick.root), str(root))
+    assert_named(quick.at(root), record, [ENTRY])
