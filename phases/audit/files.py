@@ -11,7 +11,6 @@ from phases.audit.receipts import committed_outputs
 from phases.audit.record import Record
 from phases.base import durable
 from phases.base.paths import is_artifact
-from phases.git.tree import CommitTree
 from phases.record import entries
 from phases.record.ledger import Entry, EntryKind
 
@@ -82,7 +81,7 @@ class NamedFile:
 
 def check_newest_files(record: Record) -> Iterator[Finding]:
     """Yield the files that HEAD or the work tree has not as their newest entry names them."""
-    head = CommitTree(record.repo, record.repo.head()).entries
+    head = record.head.entries
     newer = _uncommitted_digests(record)
     for file in (*_newest_named(record), *_newest_outputs(record)):
         item = head.get(file.path)

@@ -94,7 +94,9 @@ def _process_contradictions(attempt: Attempt) -> Iterator[str]:
     if not process:
         yield "the receipt does not say how the process ended"
         return
-    exit_code = process.get("exitCode")
+    exit_code, seconds = process.get("exitCode"), process.get("seconds")
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds < 0:
+        yield f"the receipt states {printable(str(seconds), 40)} as the seconds that it took"
     if attempt.verdict is not None and (exit_code != 0 or isinstance(exit_code, bool)):
         yield f"the receipt states exit code {exit_code} of an attempt that was judged"
     for reason in attempt.record.reasons if attempt.record else ():

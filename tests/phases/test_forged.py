@@ -87,10 +87,8 @@ def lasted(seconds: float, shown: int) -> Edit:
 
 HONEST: dict[str, tuple[Place, Edit]] = {
     "another version of the runner": (COMMAND, other_version),
-    "1.4996 s": (COMMAND, lasted(1.5, 1)),
     "1.5 s": (COMMAND, lasted(1.5, 2)),
     "2.5 s": (COMMAND, lasted(2.5, 2)),
-    "2.5003 s": (COMMAND, lasted(2.5, 3)),
     "0.0001 s": (COMMAND, lasted(0.0, 1)),
     "a clock that went back": (
         COMMAND,
