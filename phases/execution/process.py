@@ -275,7 +275,7 @@ class _SupervisedJob:
         self._report = b""
         self.begin = time.monotonic()
         self._peak_bytes = 0
-        self._next_sample = 0.0
+        self._next_sample = self.begin + _SAMPLE_S
         self._server = server
         self.is_finished = False
         # 1. Three pipes: output and report come from the supervisor, control goes to it.
