@@ -37,7 +37,7 @@ from phases.execution.supervisor import list_descendants, list_processes
 _TICK_S = 0.1  # between two calls of on_tick
 _DRAIN_S = 1.0  # granted to output that is still in the pipe when the tree is dead
 _SAMPLE_S = 0.25  # at least, between two samples of memory
-_SAMPLE_SHARE = 200  # samples take at most this part of one CPU's time
+_SAMPLE_SHARE = 300  # samples take at most a 300th of one CPU's time
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _TERMINATE, _KILL = b"T", b"K"  # commands to the supervisor
 
@@ -68,7 +68,7 @@ class ProcessResult:
     SIGCHLD is missing."""
     peak_memory_bytes: int
     """Peak of the sum of resident sizes over the tree, sampled every quarter second, or more rarely
-    where so many processes run that this would take 0.5 % of a CPU; at least the kernel's own peak
+    where so many processes run that this would take 0.3 % of a CPU; at least the kernel's own peak
     of the largest process (the interpreter that the job is forked from included, some 12 MB), which
     is all that is known off Linux. A page shared by two processes counts twice."""
     log_bytes: int
