@@ -64,6 +64,7 @@ def serve(descriptor: int, job: Job) -> None:
     connection = socket.socket(fileno=descriptor)
     # What a killed supervisor leaves becomes this process's.
     _adopt_orphans()
+    gc.collect()
     gc.freeze()
     supervisors: set[int] = set()
     while True:

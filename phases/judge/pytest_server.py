@@ -7,17 +7,21 @@ run, which blocks imports (import_block.py) before it starts pytest.
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import io
 import os
 import runpy
 import signal
 import sys
+import threading
 import time
 
 import pytest
 
 
 def run_pytest(argv: list[str], env: dict[str, str]) -> None:
-    """Become a run of pytest; end as Python ends: wait for threads, call what waits for the end.
+    """Become a run of pytest, and end.
 
     Args:
         argv: the program that blocks imports, in the place of pytest, and pytest's arguments.
@@ -38,12 +42,22 @@ def run_pytest(argv: list[str], env: dict[str, str]) -> None:
     # 2. The import block; a process that multiprocessing spawns runs the main file again.
     runpy.run_path(argv[0])
     vars(sys.modules["__main__"])["__file__"] = argv[0]
-    sys.exit(pytest.main(argv[1:]))
+    code = pytest.main(argv[1:])
+
+    # 3. The end, as of a process that multiprocessing has forked: threads are waited for, what is
+    #    registered for the end is called. To take apart what the server has loaded takes long.
+    sys.stdout.flush()
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":
     supervisor_file, connection = sys.argv[1:]
     supervisor = runpy.run_path(supervisor_file)
-    # A first call of pytest loads the plugins that it has by itself.
-    pytest.main(["--version", "-c", os.devnull, "--noconftest"])
+    # A first call of pytest loads the plugins that it has by itself; this one writes no file.
+    with contextlib.redirect_stdout(io.StringIO()):
+        pytest.main(["--markers", "--capture=no", "-c", os.devnull, "--noconftest"])
     supervisor["serve"](int(connection), run_pytest)
