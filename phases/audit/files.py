@@ -14,12 +14,13 @@ from phases.base.paths import is_artifact
 from phases.record import entries
 from phases.record.ledger import Entry, EntryKind
 
+PHASE_FILE = "named-file-changed"
 NAMING = {
     entries.RECEIPT: "receipt-changed",
     entries.VERDICT: "verdict-changed",
     entries.LOCK: "lock-changed",
-    entries.REQUEST: "named-file-changed",
-    entries.ATTEMPT_RECORD: "named-file-changed",
+    entries.REQUEST: PHASE_FILE,
+    entries.ATTEMPT_RECORD: PHASE_FILE,
 }
 """Lines by which an entry names a file of the results -> the code where it is another one. Records
 of decisions are compared where decisions are."""
@@ -55,7 +56,7 @@ def check_named_files(record: Record) -> Iterator[Finding]:
             for named in entry.match_all(line_format):
                 if _digest(record.read(commit.sha, named["path"])) != named["sha256"]:
                     yield Finding(
-                        "named-file-changed",
+                        PHASE_FILE,
                         f"a file in the commit differs from what this {entry.kind} entry names",
                         entry.seq,
                         commit=commit.sha,
@@ -101,8 +102,10 @@ def _newest_named(record: Record) -> Iterator[NamedFile]:
         if entry.kind in (EntryKind.APPROVED, EntryKind.REJECTED):
             continue  # they name the request that HALTED names
         for line_format, code in NAMING.items():
+            is_of_phase = line_format == entries.VERDICT and entry.feature is None
             for named in entry.match_all(line_format):
-                files[named["path"]] = NamedFile(named["path"], named["sha256"], entry, code)
+                file = NamedFile(named["path"], named["sha256"], entry, code)
+                files[file.path] = replace(file, code=PHASE_FILE) if is_of_phase else file
     yield from files.values()
 
 
