@@ -73,7 +73,7 @@ class NamedFile:
     entry: Entry
     code: str
 
-    def finding(self, where: str) -> Finding:
+    def difference(self, where: str) -> Finding:
         """Return that it is another one in HEAD, or in the work tree."""
         feature = f"{self.entry.feature}: " if self.entry.feature else ""
         message = f"{feature}{where} has not the file that this {self.entry.kind} entry names"
@@ -87,10 +87,10 @@ def check_newest_files(record: Record) -> Iterator[Finding]:
     for file in (*_newest_named(record), *_newest_outputs(record)):
         item = head.get(file.path)
         if item is None or not item.is_file or record.digest(item.id) != file.sha256:
-            yield file.finding("HEAD")
+            yield file.difference("HEAD")
         actual = record.work_tree_digest(file.path)
         if actual != file.sha256 and (actual is None or actual not in newer.get(file.path, ())):
-            yield file.finding("the work tree")
+            yield file.difference("the work tree")
 
 
 def _newest_named(record: Record) -> Iterator[NamedFile]:

@@ -18,8 +18,8 @@ from phases.audit.verdicts import (
 from phases.base import durable
 from phases.git.record_history import RecordCommit
 from phases.git.way_parts import git_lines
-from phases.judge.gate_run import GateOutcome
-from phases.judge.mutation import MutantKind
+from phases.judge.gate import GateOutcome
+from phases.judge.mutations import MutantKind
 from phases.plan.schema import Phase, Plan
 from phases.record import entries
 from phases.record.entries import RecordedFile

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 
 from phases.audit.attempts import Attempt
 from phases.audit.findings import Finding
@@ -11,16 +10,14 @@ from phases.audit.record import Record
 from phases.base.strict_json import StrictJsonError
 from phases.base.text import printable
 from phases.execution.collect import matches
-from phases.judge.copies import Output
-from phases.judge.gate_run import GateOutcome, shell_check_id
-from phases.judge.mutation import MutantKind, Mutation, mutation_order
-from phases.judge.mutations import feature_mutations
+from phases.judge.gate import GateOutcome
+from phases.judge.mutations import MutantKind, Mutation, expected_mutations
 from phases.judge.predictions import score_all
 from phases.plan.schema import Gate
 from phases.record.result import RESULT, read_measurements
 from phases.record.statement import ResourceDescriptor
 from phases.record.states import FeatureState
-from phases.record.verdict import MutantReport, Verdict, VerdictResult
+from phases.record.verdict import MutantReport, Verdict, VerdictResult, shell_check_id
 
 
 def check_verdict(record: Record, attempt: Attempt) -> Iterator[Finding]:
@@ -178,23 +175,17 @@ def _result_contradictions(
     if not attempt.is_verified and RESULT in attempt.receipt.digests:
         return  # what its result.json had is not committed
     try:
-        mutations = _expected_mutations(attempt, verdict, result)
+        mutations = expected_mutations(
+            attempt.receipt.digests, attempt.feature.outputs, gate.nonce, result
+        )
         names = list(read_measurements(result)) if result is not None else []
     except StrictJsonError:
         return  # a finding of the outputs
-    order = [(str(item.kind), item.target) for item in mutation_order(mutations)]
-    yield from mutant_contradictions(verdict, order)
+    expected = [(str(item.kind), item.target) for item in mutations]
+    yield from mutant_contradictions(verdict, expected)
     yield from _coverage_contradictions(verdict, names)
     if list(gate.digest_only) != _digest_only(verdict, mutations):
         yield "the verdict states other outputs as protected by digest only than its mutants say"
-
-
-def _expected_mutations(attempt: Attempt, verdict: Verdict, result: bytes | None) -> list[Mutation]:
-    outputs = {}
-    for name, sha256 in attempt.receipt.digests.items():
-        outputs[name] = Output(name, Path(name), sha256)
-    patterns = attempt.feature.outputs
-    return list(feature_mutations(outputs, patterns, verdict.gate.nonce, result))
 
 
 def _digest_only(verdict: Verdict, mutations: Iterable[Mutation]) -> list[str]:

@@ -26,6 +26,7 @@ from phases.execution.fork_server import BARE_SERVER, SUPERVISOR, ForkServer, sh
 from phases.execution.process import ProcessResult
 from phases.execution.sandbox import Sandbox
 from phases.judge.junit import MAX_MESSAGE, CheckResult, ReportError, check_id, read_report
+from phases.record.verdict import shell_check_id
 
 TAIL_BYTES = 8_000
 TAIL_LINE = 500  # characters
@@ -384,11 +385,6 @@ def _describe_abnormal_end(result: ProcessResult, spec: GateSpec, tail: str) -> 
     if result.exit_code is None:
         return f"killed by signal {result.signal}{_last_error(tail)}"
     return ""
-
-
-def shell_check_id(command: str) -> str:
-    """Return the id of a shell gate's only check: the command."""
-    return printable(command, 120)
 
 
 def _judge_shell(spec: GateSpec, result: ProcessResult, tail: str) -> GateRun:

@@ -32,7 +32,6 @@ from phases.judge.gate_run import (
     collect_checks,
     list_ids,
     run_gate,
-    shell_check_id,
 )
 from phases.judge.measurement_coverage import (
     CoverageLevel,
@@ -44,6 +43,7 @@ from phases.judge.measurements import Change, alter_result
 from phases.plan.schema import Exemption
 from phases.record.result import RESULT
 from phases.record.states import FeatureState
+from phases.record.verdict import shell_check_id
 
 Progress = Callable[[int, int, str], None]
 """Gets runs done, runs in all, and what was just done; called in the thread of the caller."""
