@@ -34,9 +34,7 @@ from phases.judge.verdict import verdict_of
 from phases.plan.schema import Feature, Phase
 from phases.record import entries
 from phases.record.approval_rule import committed_rule
-from phases.record.decision_record import (
-    DecisionResult,
-)
+from phases.record.decision_record import DecisionResult
 from phases.record.entries import RecordedFile
 from phases.record.halts import compose_request, exit_lines, halt_lines, reviewed_gates
 from phases.record.ledger import EntryKind
@@ -49,8 +47,8 @@ from phases.run.checkpoint import ExitGateResult
 from phases.run.outcome import record_of
 from phases.run.plan_locks import committed_lock
 
-BLOCK = 10
-"""Phases that the plan gets at once: each block begins with a commit of the user's."""
+FIRST_BLOCK, BLOCK = 2, 10
+"""Phases that the plan has first, and that it gets at once by a commit of the user's."""
 GIVEN_UP = (0, 4, 0, 3, 3, 4)
 """How often a feature is given up before it comes to an outcome, by its place."""
 FAILS, IS_KILLED = 2, 4
@@ -62,7 +60,7 @@ DECIDED_BY = entries.DECIDED_BY.format(who="toy at /dev/pts/0 on machine", assur
 
 def write_long_record(root: Path, count: int) -> LongProject:
     """Make a repository whose record has at least so many entries, up to a checkpoint."""
-    toy = LongProject(root, BLOCK)
+    toy = LongProject(root, FIRST_BLOCK)
     with MonkeyPatch.context() as patch:
         # Each receipt lists the packages: they are the same all the time.
         from phases.run import outcome
@@ -91,10 +89,10 @@ class _Life(History):
         self._finish()
 
     def _run_block(self, examples: Examples, count: int) -> bool:
-        """Run the last phases of the plan; return whether the record is long enough."""
+        """Run the phases that the plan got; return whether the record is long enough."""
         self._examples, self._plan = examples, examples.project.plan
         with FastImport(self._toy.root) as self.stream:
-            for phase in self._plan.phases[-BLOCK:]:
+            for phase in self._plan.phases[self.status.id :]:
                 self._run_phase(phase)
                 if len(self.ledger.entries) >= count:
                     return True
