@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -209,6 +210,27 @@ class Repo:
                 size = "0"
             yield TreeEntry(path, mode, object_id, int(size))
 
+    def entries_of(self, commit: str, paths: Sequence[str]) -> dict[str, TreeEntry]:
+        """Return those of exactly these paths that a commit has; their sizes are not read."""
+        folders = {"": self._objects.entries(f"{commit}^{{tree}}")}
+        entries = {}
+        for path in paths:
+            folder, _, name = path.rpartition("/")
+            mode, object_id = self._folder(folders, folder).get(name, ("", ""))
+            if mode not in ("", FOLDER):
+                entries[path] = TreeEntry(path, mode, object_id, size=0)
+        return entries
+
+    def _folder(
+        self, folders: dict[str, dict[str, tuple[str, str]]], folder: str
+    ) -> Mapping[str, tuple[str, str]]:
+        """Return what a folder of a commit holds; `folders` has those that were read."""
+        if folder not in folders:
+            parent, _, name = folder.rpartition("/")
+            mode, tree = self._folder(folders, parent).get(name, ("", ""))
+            folders[folder] = self._objects.entries(tree) if mode == FOLDER else {}
+        return folders[folder]
+
     def branch(self) -> str | None:
         """Return the full name of HEAD's branch; None where HEAD is detached."""
         # Its bytes matter: it is looked up again.
@@ -230,14 +252,18 @@ class Repo:
 
     #### the work tree
 
-    def untracked(self) -> list[str]:
+    def untracked(self, *, without: str = "") -> list[str]:
         """Return the files of the work tree that git does not ignore, whatever the index says.
 
-        Files of the commit are among them; repositories inside this one are not.
+        Files of the commit are among them; repositories inside this one are not, nor what is in
+        the folder `without`.
         """
+        options = ["--others", "--exclude-standard", "-z"]
+        if without:
+            options.append(f"--exclude=/{_escaped(without)}/")
         # An index that does not exist: no flag of an entry can hide a file.
         variables = {"GIT_INDEX_FILE": str(self.common_dir / "phases" / "no-index")}
-        raw = self._run("ls-files", "--others", "--exclude-standard", "-z", variables=variables)
+        raw = self._run("ls-files", *options, variables=variables)
         return [name for name in _sorted_names(raw) if not name.endswith("/")]
 
     def stored_ids(self, paths: Sequence[str]) -> dict[str, str]:
@@ -275,7 +301,7 @@ class Repo:
 
     def unstage(self, paths: Sequence[str]) -> None:
         """Set the index to HEAD's version of these paths."""
-        entries = self._entries_of("HEAD", paths)
+        entries = self.entries_of("HEAD", paths)
         with self.writing():
             self._run(*_SET_ENTRIES, stdin=_index_lines(paths, entries), exact=True)
             self._status("update-index", "-q", "--refresh")
@@ -294,7 +320,7 @@ class Repo:
         #    of a removed file for a submodule; the files in it replace that file without its name.
         existing_paths = self._existing(paths)
         stored_ids = self._store_exactly(existing_paths)
-        entries = self._entries_of("HEAD", paths)
+        entries = self.entries_of("HEAD", paths)
         new_entries = {}
         for path, stored_id in stored_ids.items():
             if path not in entries:
@@ -333,7 +359,7 @@ class Repo:
         for path in self._existing(paths):
             data = (self.root / path).read_bytes()
             blobs[path] = blob_id([data], len(data), tree)
-        entries = self._entries_of(commit, paths)
+        entries = self.entries_of(commit, paths)
         committed_blobs = {path: entry.id for path, entry in entries.items() if entry.is_file}
         for path in paths:
             expected = blobs.get(path, "no file")
@@ -350,27 +376,6 @@ class Repo:
 
     def _existing(self, paths: Iterable[str]) -> list[str]:
         return [path for path in paths if (self.root / path).is_file()]
-
-    def _entries_of(self, commit: str, paths: Sequence[str]) -> dict[str, TreeEntry]:
-        """Return those of exactly these paths that a commit has; their sizes are not read."""
-        folders = {"": self._objects.entries(f"{commit}^{{tree}}")}
-        entries = {}
-        for path in paths:
-            folder, _, name = path.rpartition("/")
-            mode, object_id = self._folder(folders, folder).get(name, ("", ""))
-            if mode not in ("", FOLDER):
-                entries[path] = TreeEntry(path, mode, object_id, size=0)
-        return entries
-
-    def _folder(
-        self, folders: dict[str, dict[str, tuple[str, str]]], folder: str
-    ) -> Mapping[str, tuple[str, str]]:
-        """Return what a folder of a commit holds; `folders` has those that were read."""
-        if folder not in folders:
-            parent, _, name = folder.rpartition("/")
-            mode, tree = self._folder(folders, parent).get(name, ("", ""))
-            folders[folder] = self._objects.entries(tree) if mode == FOLDER else {}
-        return folders[folder]
 
     def _store_exactly(self, paths: Sequence[str]) -> dict[str, str]:
         """Store files as git's objects; return path -> id.
@@ -546,6 +551,11 @@ def _index_lines(paths: Iterable[str], entries: Mapping[str, TreeEntry]) -> byte
             line = f"{entries[path].mode} {entries[path].id}\t{path}"
         lines.append(line)
     return _nul_ended(lines)
+
+
+def _escaped(path: str) -> str:
+    """Return a pattern of .gitignore that means this very path."""
+    return re.sub(r"([\\*?\[\]!# ])", r"\\\1", path)
 
 
 def _nul_ended(names: Iterable[str]) -> bytes:

@@ -124,6 +124,10 @@ class State:
     """What the locks of all phases ask of an approval under which something was judged."""
     approval: ApprovalRule = PRESENCE
     """The same, and what the locks in force ask."""
+    removed: tuple[PhaseStatus, ...] = ()
+    """Phases that the plan has no more: what their locks ask of an approval counts."""
+    running: frozenset[tuple[int, str | None]] = frozenset()
+    """Phase and feature of each STARTED without an end, whatever the plan has."""
 
     def phase(self, phase_id: int) -> PhaseStatus:
         """Return the phase with this number; KeyError if there is none."""
@@ -157,9 +161,15 @@ def fold_state(plan: Plan, ledger_entries: Iterable[Entry], evidence: Evidence) 
         ledger_entries: the ledger's entries, in order.
         evidence: what the history says of them.
     """
-    phases = {phase.id: _pending_phase(phase) for phase in plan.phases}
-    running: set[tuple[int, str | None]] = set()
-    problems = []
+    pending = State(tuple(_pending_phase(phase) for phase in plan.phases))
+    return extend_state(pending, ledger_entries, evidence)
+
+
+def extend_state(state: State, ledger_entries: Iterable[Entry], evidence: Evidence) -> State:
+    """Return the state after more entries; what counted before must still count. Pure."""
+    phases = {phase.id: phase for phase in (*state.phases, *state.removed)}
+    running = set(state.running)
+    problems = list(state.problems)
     for entry in ledger_entries:
         is_counted = entry.phase is not None and _counts(entry, evidence)
         if entry.kind != EntryKind.PULLED:
@@ -183,11 +193,16 @@ def fold_state(plan: Plan, ledger_entries: Iterable[Entry], evidence: Evidence) 
             continue
         phases[entry.phase] = _fold_entry(phase, entry)
         _fold_running(running, entry.phase, entry)
+    judged_approval = _judged_approval(phases.values())
+    approval = _required_approval(phases.values())
+    planned = [phase.id for phase in state.phases]
     return State(
-        phases=tuple(phases[phase.id] for phase in plan.phases),
+        phases=tuple(phases.pop(phase_id) for phase_id in planned),
         problems=tuple(problems),
-        judged_approval=_judged_approval(phases.values()),
-        approval=_required_approval(phases.values()),
+        judged_approval=judged_approval,
+        approval=approval,
+        removed=tuple(phases.values()),
+        running=frozenset(running),
     )
 
 
@@ -390,15 +405,16 @@ def _fold_entry(phase: PhaseStatus, entry: Entry) -> PhaseStatus:
 
 def _fold_feature_entry(phase: PhaseStatus, entry: Entry) -> PhaseStatus:
     """Return the phase after an entry about one feature."""
-    done = {name: state for name, state in phase.done.items() if name != entry.feature}
+    done = {**phase.done}
+    done.pop(entry.feature or "", None)
     if entry.feature and entry.kind in (EntryKind.VERIFIED, EntryKind.WAIVED):
         done[entry.feature] = FeatureState(entry.kind.lower())
-    phase = replace(phase, done=done)
-    features = []
-    for feature in phase.features:
-        is_meant = feature.id == entry.feature
-        features.append(_fold_feature(feature, entry) if is_meant else feature)
-    phase = replace(phase, features=tuple(features))
+    features = list(phase.features)
+    for index, feature in enumerate(features):
+        if feature.id == entry.feature:
+            features[index] = _fold_feature(feature, entry)
+            break
+    phase = replace(phase, done=done, features=tuple(features))
     # A new attempt (`--force`) voids a request that waits: what was reviewed is not what there is.
     if entry.feature and entry.kind in (*OUTCOMES, EntryKind.STARTED, EntryKind.WAIVED):
         phase = replace(phase, halted=None, request=None, exit_failed=False)
