@@ -13,8 +13,8 @@ from phases.base.text import printable
 from phases.errors import IntegrityError
 from phases.git.probe import DAMAGED_OBJECT_WAY, git_environment, git_options
 
-READER_PIDS: set[int] = set()
-"""The processes of git by which this process reads objects."""
+READERS: dict[int, subprocess.Popen[bytes]] = {}
+"""The processes of git by which this process reads objects, by their ids."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class ObjectReader:
 
     def _pipes(self) -> tuple[IO[bytes], IO[bytes]]:
         """Return the pipes to and from the process, which is started where none runs."""
-        if self._process is None:
+        if self._process is None or self._process.poll() is not None:
             # It only reads, so it does not inherit the runner's lock.
             self._process = subprocess.Popen(
                 ["git", *git_options(), "cat-file", "--batch"],
@@ -105,13 +105,19 @@ class ObjectReader:
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,  # Ctrl-C is for the runner, which reads on
             )
-            READER_PIDS.add(self._process.pid)
+            READERS[self._process.pid] = self._process
             weakref.finalize(self, _end, self._process)
             log_command(["git", "cat-file", "--batch"], status="started", seconds=0.0)
         requests, answers = self._process.stdin, self._process.stdout
         assert requests is not None
         assert answers is not None
         return requests, answers
+
+
+def end_readers() -> None:
+    """End every process by which this one reads objects, as at the end of a command."""
+    for process in list(READERS.values()):
+        _end(process)
 
 
 def _damaged(name: str) -> IntegrityError:
@@ -123,4 +129,4 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     """Let the process end, as it does at the end of what it reads."""
     with process:
         pass
-    READER_PIDS.discard(process.pid)
+    READERS.pop(process.pid, None)

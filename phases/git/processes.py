@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from phases.base.text import printable
-from phases.git.objects import READER_PIDS
+from phases.git.objects import READERS
 from phases.git.probe import git_environment, git_options
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def git_processes() -> list[GitProcess]:
     candidates = []
     for process in psutil.process_iter(["name"]):
         is_git = str(process.info["name"] or "").startswith("git")
-        if is_git and process.pid not in READER_PIDS:
+        if is_git and process.pid not in READERS:
             candidates.append(process)
     processes = []
     for process in candidates:
