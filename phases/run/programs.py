@@ -164,5 +164,9 @@ def _search_path() -> list[str]:
 
 
 def _path_in_repository(entry: str, tree: CommitTree) -> str | None:
-    folder, root = Path(entry).resolve(), tree.repo.root.resolve()
+    return tree.derive(("PATH", entry), lambda: _resolve_folder(entry, tree.repo.root))
+
+
+def _resolve_folder(entry: str, root: Path) -> str | None:
+    folder, root = Path(entry).resolve(), root.resolve()
     return folder.relative_to(root).as_posix() if folder.is_relative_to(root) else None
