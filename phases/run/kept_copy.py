@@ -95,7 +95,13 @@ def _stamps(folder: Path, paths: Iterable[str]) -> dict[str, tuple[int, ...]]:
     stamps: dict[str, tuple[int, ...]] = {}
     for path in paths:
         status = os.lstat(f"{folder}/{path}")  # with thousands, objects take their time
-        stamps[path] = (status.st_mode, status.st_ino, status.st_ctime_ns)
+        stamps[path] = (
+            status.st_mode,
+            status.st_ino,
+            status.st_nlink,
+            status.st_mtime_ns,
+            status.st_ctime_ns,
+        )
     return stamps
 
 

@@ -68,8 +68,8 @@ NOT_COVERED_PARTS = (
     ),
     Gap(
         ("commit-trailers",),
-        "it reads what identifies an entry",
-        r".*(the commit's subject|of Phases-(Attempt|Txn))",
+        "it reads what identifies an outcome",
+        r"(of Phases-|.*(the commit's subject|of Phases-(Attempt|Txn)))",
     ),
     Gap(("receipt-foreign",), "it does not read STARTED", r"\S+ the receipt is not of the attempt"),
     Gap(("receipt-changed", "verdict-changed"), SCHEMA, r"\S+ the (receipt|verdict) is invalid"),
