@@ -12,6 +12,7 @@ from phases.base.paths import is_artifact
 from phases.base.text import printable
 from phases.execution.collect import matches
 from phases.execution.command_line import COMMAND_WORD, command_line
+from phases.git.tree import CommitTree
 from phases.plan.lock import PlanLock, PlanLockError
 from phases.plan.schema import Feature
 from phases.record import entries
@@ -185,7 +186,8 @@ def _tracked_identity(record: Record, tree: SourceTree, commit: str, path: str) 
     """Return the digest set of a tracked input: git's id, and those of what its links lead to."""
     identity = {"gitObject": record.object_id(commit, path) or ""}
     if tree.has_links(path):
-        for entry in tree.select([path]):
+        # They may lead to the record, which `tree` is without.
+        for entry in CommitTree(record.repo, commit).select([path]):
             if not entry.path.startswith(f"{path}/"):
                 identity[f"gitObject:{printable(entry.path)}"] = entry.id
     return identity

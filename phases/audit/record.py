@@ -22,8 +22,8 @@ from phases.judge.committed_gates import gate_descriptor
 from phases.plan.load import parse_plan
 from phases.plan.schema import Gate, Plan
 from phases.record.committed_plan import plan_path
-from phases.record.decision_check import APPROVALS
 from phases.record.evidence import Evidence
+from phases.record.feature_code import record_paths
 from phases.record.ledger import Entry, Ledger
 from phases.record.pending import Pending
 from phases.record.project import Project, Snapshot
@@ -220,7 +220,7 @@ class Record:
         """Return the tree of a commit without results, decisions and progress.txt."""
         if commit not in self._sources:
             root = TreeEntry("", FOLDER, self.tree_id(commit) or "", 0)
-            record = (f"{self.plan(commit).results}/", f"{APPROVALS}/", PROGRESS)
+            record = record_paths(self.plan(commit).results)
             top = tuple(self._top_items(root, record))
             if top not in self._trees:
                 self._trees[top] = SourceTree(self.repo, commit, objects=self.objects, top=top)

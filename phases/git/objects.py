@@ -240,4 +240,5 @@ def _parse_tree(tree: GitObject) -> Iterator[TreeItem]:
         mode, _, name = data[position:end].partition(b" ")
         position = end + 1 + size
         text = name.decode("utf-8", "surrogateescape")
-        yield TreeItem(mode.decode(), text, data[end + 1 : position].hex())
+        # Some old tools wrote `040000`; git reads it as the same mode.
+        yield TreeItem(mode.decode().lstrip("0"), text, data[end + 1 : position].hex())

@@ -24,8 +24,13 @@ def feature_code(tree: CommitTree, plan: Plan, feature: Feature) -> Code:
     if feature.module:
         packages = module_packages(tree, feature.module, plan.results)
         return {f"code:{name}": files for name, files in packages.items()}
-    record = (f"{plan.results}/", f"{APPROVALS}/", "progress.txt")
+    record = record_paths(plan.results)
     return {"code": [path for path in tree.entries if not path.startswith(record)]}
+
+
+def record_paths(results: str) -> tuple[str, ...]:
+    """Return what the paths of the record begin with: it is no code, whatever leads to it."""
+    return (f"{results}/", f"{APPROVALS}/", "progress.txt")
 
 
 def code_digest(paths: Iterable[str], contents: Mapping[str, str]) -> str:
@@ -57,10 +62,11 @@ def module_packages(
     Of `others`, names that the commit does not have, those that it imports have no files.
 
     Imports are read from the sources, directly or through each other; one that a program composes
-    at run time is not seen. Results are left out.
+    at run time is not seen. The record is left out, also where a link leads to it.
     """
     candidates: dict[str, list[str]] = {name: [] for name in others}
     candidates |= top_packages(tree, results)
+    record = record_paths(results)
     packages: dict[str, list[str]] = {}
     waiting = [module.split(".", 1)[0]]
     while waiting:
@@ -69,7 +75,8 @@ def module_packages(
             continue
         packages[name] = candidates[name]
         if tree.has_links(name):
-            packages[name] = sorted(entry.path for entry in tree.select([name]))
+            linked = (entry.path for entry in tree.select([name]))
+            packages[name] = sorted(path for path in linked if not path.startswith(record))
         sources = [path for path in packages[name] if _is_source(tree, path)]
         for data in tree.read_files(sources).values():
             waiting += _imported_names(data, candidates.keys() - packages.keys())

@@ -15,8 +15,7 @@ from phases.judge.committed_gates import gate_digest
 from phases.plan.lock import runner_digest
 from phases.plan.schema import Feature, Plan
 from phases.record.committed_plan import plan_path
-from phases.record.decision_check import APPROVALS
-from phases.record.feature_code import Code, code_digest, module_packages
+from phases.record.feature_code import Code, code_digest, module_packages, record_paths
 from phases.run.imports import PROBE, package_origins
 from phases.run.workspace import Workspace
 
@@ -24,12 +23,12 @@ PROBE_S = 60.0
 """Seconds that Python may take to say where it would import packages from."""
 
 
-def record_paths(plan: Plan) -> tuple[str, ...]:
+def left_out_paths(plan: Plan) -> tuple[str, ...]:
     """Return how the paths of the record begin, which no copy of the commit needs to have.
 
     They are empty where a feature names a file of the record: then it is in the copy.
     """
-    record = (f"{plan.results}/", f"{APPROVALS}/", "progress.txt")
+    record = record_paths(plan.results)
     for phase in plan.phases:
         for feature in phase.features:
             paths = [*named_by_feature(plan, feature), (feature.module or "/").replace(".", "/")]

@@ -37,7 +37,7 @@ from phases.record.state import State, extend_state, fold_state
 from phases.record.transaction import Transaction, new_txn, subject_trailers
 from phases.run.attempt import AttemptSpec
 from phases.run.checkpoint import ExitGateResult
-from phases.run.committed_code import record_paths
+from phases.run.committed_code import left_out_paths
 from phases.run.outcome import Outcome
 from phases.run.plan_locks import (
     committed_lock,
@@ -119,7 +119,7 @@ class Session:
         """Return HEAD's tree without the record, unless the plan names a file of the record."""
         head = self.repo.head()
         if self._tree is None or self._tree.commit != head:
-            self._tree = CommitTree(self.repo, head, record_paths(self.plan))
+            self._tree = CommitTree(self.repo, head, left_out_paths(self.plan))
         return self._tree
 
     #### entries that are committed with the outcome that they lead to
