@@ -1,0 +1,214 @@
+"""Runs the tests of mutants: `python -m tests.mutation.judge JOBS`, in a copy of the repository.
+
+The tests are collected once. For each mutant a process is forked where the changed function takes
+the place of the original, and the file of the copy is changed too, so that the processes that tests
+start, `python -m phases`, are mutants as well. A mutant of what an import runs gets a fresh Python.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+import types
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.mutation import plugin
+from tests.mutation.mutants import Mutant
+
+_CANNOT_REPLACE = 71
+_LATE = 124
+_TIMEOUTS = (_LATE, -signal.SIGXCPU, -signal.SIGKILL)
+"""Exit codes of tests that were ended: by this program, or by the limit of processor time."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A mutant and its tests, the quickest first."""
+
+    mutant: Mutant
+    tests: tuple[str, ...]
+    seconds: float
+    """What they take on the original, fixtures included."""
+
+    @property
+    def limit(self) -> float:
+        """Seconds after which its tests count as hanging, also on a busy machine."""
+        return 60 + 10 * self.seconds
+
+    @property
+    def processor_limit(self) -> int:
+        """Seconds of processor time that they may take."""
+        return 10 + int(2 * self.seconds)
+
+
+class Judge:
+    """The plugin of pytest that tests mutants in the place of the tests that were collected."""
+
+    def __init__(self, jobs: Sequence[Job], verdicts: Path):
+        self._jobs = jobs
+        self._verdicts = verdicts
+        self._killers: dict[str, list[str]] = {}
+        """File -> the tests that killed mutants of it, the latest first."""
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool | None:
+        """Judge every mutant; a forked process goes on with its tests."""
+        for job in self._jobs:
+            mutant = job.mutant
+            killers = self._killers.setdefault(mutant.path, [])
+            first = [test for test in killers if test in job.tests]
+            tests = [*first, *(test for test in job.tests if test not in first)]
+            failed = plugin.ROOT / plugin.FAILED
+            failed.unlink(missing_ok=True)
+            code = 0
+            with _changed_file(mutant):
+                if tests and mutant.function is not None:
+                    pid = os.fork()
+                    if pid == 0:
+                        # A loop without an end costs the time that it takes on a quiet machine.
+                        resource.setrlimit(resource.RLIMIT_CPU, (job.processor_limit,) * 2)
+                        if not _replace_function(mutant):
+                            os._exit(_CANNOT_REPLACE)
+                        plugin.choose(session.items, tests)
+                        return None
+                    code = _wait(pid, job.limit)
+                if tests and (mutant.function is None or code == _CANNOT_REPLACE):
+                    code = _test_in_fresh_python(tests, job.limit)
+            killer = failed.read_text() if failed.exists() else ""
+            if killer:
+                killers[:] = [killer, *(test for test in killers if test != killer)]
+            self._note(job, code, killer)
+        return True
+
+    def _note(self, job: Job, code: int, killer: str) -> None:
+        state = "killed"
+        if code == 0:
+            state = "survived"
+        elif code in _TIMEOUTS:
+            state = "timeout"
+        mutant = job.mutant
+        verdict = {"path": mutant.path, "number": mutant.number, "state": state, "killer": killer}
+        with self._verdicts.open("a") as file:
+            file.write(json.dumps({**verdict, "exit": code, "tests": len(job.tests)}) + "\n")
+
+
+@contextmanager
+def _changed_file(mutant: Mutant) -> Iterator[None]:
+    path = plugin.ROOT / mutant.path
+    original = path.read_text("utf-8")
+    path.write_text(mutant.code, "utf-8")
+    # Two mutants of one size and one second look alike to Python: no compiled file may stay.
+    for compiled in path.parent.glob(f"__pycache__/{path.stem}.*.pyc"):
+        compiled.unlink()
+    try:
+        yield
+    finally:
+        path.write_text(original, "utf-8")
+
+
+def _replace_function(mutant: Mutant) -> bool:
+    """Let the function that this process has loaded do as the mutant; False if that cannot be."""
+    assert mutant.function
+    name = mutant.path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+    module = importlib.import_module(name)
+    other = types.ModuleType(name)
+    other.__file__ = module.__file__
+    try:
+        sys.modules[name] = other  # dataclasses look their module up
+        exec(compile(mutant.code, str(module.__file__), "exec"), other.__dict__)
+    finally:
+        sys.modules[name] = module
+    loaded, changed = _function(module, mutant.function), _function(other, mutant.function)
+    if loaded is None or changed is None:
+        return False
+    if len(loaded.__code__.co_freevars) != len(changed.__code__.co_freevars):
+        return False
+    loaded.__code__ = changed.__code__
+    if repr(loaded.__defaults__) != repr(changed.__defaults__):
+        loaded.__defaults__ = changed.__defaults__
+    if repr(loaded.__kwdefaults__) != repr(changed.__kwdefaults__):
+        loaded.__kwdefaults__ = changed.__kwdefaults__
+    return True
+
+
+def _function(module: types.ModuleType, name: str) -> types.FunctionType | None:
+    """Return the function below a property, a method or a cache; None where there is none."""
+    found: object = module
+    for part in name.split("."):
+        found = inspect.getattr_static(found, part)
+    if isinstance(found, property):
+        found = found.fget
+    if isinstance(found, functools.cached_property):
+        found = found.func
+    if isinstance(found, staticmethod | classmethod):
+        found = found.__func__
+    if callable(found):
+        found = inspect.unwrap(found)
+    return found if isinstance(found, types.FunctionType) else None
+
+
+def _test_in_fresh_python(tests: Sequence[str], limit: float) -> int:
+    (plugin.ROOT / plugin.CHOSEN).write_text(json.dumps(tests))
+    files = sorted({test.partition("::")[0] for test in tests})
+    options = ("-x", "-p", plugin.__name__, f"--basetemp={plugin.ROOT.parent / 'tmp'}")
+    command = [sys.executable, "-m", "pytest", *plugin.OPTIONS, *options, *files]
+    process = subprocess.Popen(command)
+    code = _wait(process.pid, limit)
+    process.returncode = code
+    (plugin.ROOT / plugin.CHOSEN).unlink()
+    return code
+
+
+def _wait(pid: int, limit: float) -> int:
+    """Return the exit code of a child; one that is late is killed with all that it started."""
+    deadline = time.monotonic() + limit
+    while time.monotonic() < deadline:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.005)
+    child = psutil.Process(pid)
+    for process in [*child.children(recursive=True), child]:
+        process.kill()
+    os.waitpid(pid, 0)
+    return _LATE
+
+
+def read_jobs(path: Path) -> list[Job]:
+    """Return the jobs of a file."""
+    jobs = []
+    for document in json.loads(path.read_text()):
+        mutant = Mutant(**document["mutant"])
+        jobs.append(Job(mutant, tuple(document["tests"]), document["seconds"]))
+    return jobs
+
+
+def main() -> None:
+    """Judge the mutants of a file of jobs."""
+    jobs = read_jobs(Path(sys.argv[1]))
+    tests = {test.partition("::")[0] for job in jobs for test in job.tests}
+    options = ("-x", f"--basetemp={plugin.ROOT.parent / 'tmp'}")
+    parent = os.getpid()
+    judge = Judge(jobs, Path(sys.argv[2]))
+    code = pytest.main([*plugin.OPTIONS, *options, *sorted(tests)], plugins=[plugin, judge])
+    sys.stdout.flush()
+    if os.getpid() != parent:
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    main()
