@@ -1,43 +1,61 @@
 """audit: replay the whole record offline and list everything that is invalid.
 
-In order: journal and chain; every commit of the runner's against the entries it holds; every
-receipt and verdict in the commit that recorded it; recomputed predictions; plan locks; approvals;
-the order of the phases; and what is stored on this machine. It changes no record. What cannot be
-covered here is listed as uncovered.
+`CHECKS` is the list. Each check gets the record, which was read once, and yields findings and what
+it could not cover; none depends on what another one found. It changes no record.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 
-from phases.audit.commits import check_commits, check_genesis
-from phases.audit.decisions import check_approvals, check_pulled
-from phases.audit.findings import Finding, Report, Severity, Uncovered
-from phases.audit.locks import check_plan_locks
-from phases.audit.receipts import check_receipts
-from phases.audit.requests import check_requests
+from phases.audit.attempt_entries import check_attempt_commit, check_attempt_entry
+from phases.audit.attempts import Attempt, read_attempt, read_outcomes
+from phases.audit.commits import (
+    check_commits,
+    check_genesis,
+    check_uncommitted_outcomes,
+    read_versions,
+    recording_commits,
+    set_outcomes_aside,
+)
+from phases.audit.decisions import (
+    check_decision_entries,
+    check_decisions,
+    check_own_lines,
+    check_pulled,
+    check_unrecorded_decisions,
+)
+from phases.audit.files import (
+    check_artifacts,
+    check_named_files,
+    check_newest_files,
+    check_outputs,
+    check_published,
+)
+from phases.audit.findings import Finding, Report, Uncovered
+from phases.audit.locks import check_approved_phases, check_plan_locks
+from phases.audit.receipts import check_receipt
+from phases.audit.record import Record
+from phases.audit.requests import check_halts
 from phases.audit.unrecorded import check_unrecorded
-from phases.base import durable
+from phases.audit.verdicts import check_verdict
+from phases.base.text import printable
 from phases.git.checks import clone_problems, read_repository_state
-from phases.git.repo import Commit, Repo
-from phases.record import entries
+from phases.git.objects import ObjectReader, open_objects
 from phases.record.at_rest import MOVED, read_at_rest
 from phases.record.completion import pending_errors
-from phases.record.ledger import OUTCOMES, EntryKind, Ledger
 from phases.record.pending import read_pending
 from phases.record.project import (
     Project,
-    Snapshot,
     find_anchor_problems,
     reconcile_project,
     rewound_error,
     take_snapshot,
 )
-from phases.record.reconcile import Reconciled
 
-NAMED_FILES = (entries.VERDICT, entries.REQUEST, entries.ATTEMPT_RECORD)
-"""Lines of a halt or a failure that name a file by digest."""
+Findings = Iterator[Finding | Uncovered]
+Check = Callable[[Record], Findings]
+AttemptCheck = Callable[[Record, Attempt], Iterator[Finding]]
 
 
 def audit_at_rest(project: Project) -> Report:
@@ -55,57 +73,61 @@ def audit_at_rest(project: Project) -> Report:
 
 def audit(project: Project) -> Report:
     """Return the report on the whole record; raise only where the repository cannot be read."""
-    # 1. The repository: what is not here at all cannot be audited.
+    # What is not here at all cannot be audited.
     for problem in clone_problems(read_repository_state(project.root, sign=False)):
         raise problem
-    repo = project.repo()
     report = Report()
-    if project.probe.is_rewound:
-        error = rewound_error(project)
-        report.findings.append(Finding(error.code, str(error)))
-
-    # 2. progress.txt, its journal, HEAD's version and what anchors them; before, what is prepared.
-    pending = read_pending(project.paths)
-    snapshot = _check_ledger(project, repo, report)
-    ledger = snapshot.ledger
-    for pending_error in pending_errors(project, repo, ledger, pending):
-        report.findings.append(Finding(pending_error.code, str(pending_error)))
-
-    # 3. Everything that the entries name.
-    recorded_by = check_commits(repo, report, ledger)
-    _set_unrecorded_outcomes_aside(report, snapshot, recorded_by)
-    check_genesis(repo, report, ledger)
-    _list_uncommitted(report, ledger, recorded_by)
-    check_receipts(project, repo, report, ledger, recorded_by)
-    check_plan_locks(project, repo, report, snapshot, recorded_by)
-    _check_named_files(repo, report, ledger, recorded_by)
-    check_requests(repo, report, snapshot)
-    check_approvals(project, report, snapshot)
-    check_pulled(report, snapshot)
-    check_unrecorded(project, repo, report, ledger)
+    with open_objects(project.root) as objects:
+        record = read_record(project, objects)
+        for check in CHECKS:
+            for item in check(record):
+                report.add(item)
+        report.checked = record.checked
     return report
 
 
-def _check_ledger(project: Project, repo: Repo, report: Report) -> Snapshot:
-    """Return the ledger that the other checks are about, and what the history says of it."""
-    reconciled = reconcile_project(project, repo)
-    snapshot = take_snapshot(project, reconciled)
-    problems = reconciled.problems
+def read_record(project: Project, objects: ObjectReader) -> Record:
+    """Return the record: what is prepared first, then ledger, history, and who recorded what."""
+    repo = project.repo()
+    pending = read_pending(project.paths)
+    snapshot = take_snapshot(project, reconcile_project(project, repo))
+    record = Record(project, repo, snapshot, objects, pending)
+    record.versions = read_versions(record)
+    recorded_by = recording_commits(record.versions)
+    record.commits, record.set_aside = set_outcomes_aside(record, recorded_by)
+    record.checked["entries"] = len(record.ledger.entries)
+    return record
+
+
+#### the ledger's anchors
+
+
+def check_anchors(record: Record) -> Iterator[Finding]:
+    """Yield what is wrong with progress.txt, its journal, HEAD's version and the runner's ref."""
+    project, snapshot = record.project, record.snapshot
+    if project.probe.is_rewound:
+        error = rewound_error(project)
+        yield Finding(error.code, str(error))
+    problems = snapshot.reconciled.problems
     if not problems and not project.probe.is_rewound:
         problems = find_anchor_problems(project, snapshot)
     for problem in problems:
-        if problem.code in ("ledger-rewritten", "ledger-deleted"):
-            continue  # found again where the commits are checked
-        report.findings.append(Finding(problem.code, problem.message, problem.entry))
-    report.checked["entries"] = len(snapshot.ledger.entries)
-    report.uncovered += _uncovered(reconciled)
-    return snapshot
+        if problem.code not in ("ledger-rewritten", "ledger-deleted"):  # found at the commits
+            yield Finding(problem.code, problem.message, problem.entry)
 
 
-def _uncovered(reconciled: Reconciled) -> Iterator[Uncovered]:
-    """Yield what this machine has not recorded itself, or not completely."""
+def check_prepared(record: Record) -> Iterator[Finding]:
+    """Yield what is prepared and was not, or not so, prepared by this runner."""
+    errors = pending_errors(record.project, record.repo, record.ledger, record.pending)
+    for error in errors:
+        yield Finding(error.code, str(error))
+
+
+def list_uncovered(record: Record) -> Iterator[Uncovered]:
+    """Yield what this machine has not recorded itself, not completely, or not committed yet."""
+    reconciled = record.snapshot.reconciled
     pulled = reconciled.pulled
-    if not reconciled.has_journal and reconciled.ledger.entries:
+    if not reconciled.has_journal and record.ledger.entries:
         message = "a clone has no journal: a cut at the end that was committed cannot be seen here"
         yield Uncovered("no-journal", message)
     elif pulled:
@@ -115,62 +137,73 @@ def _uncovered(reconciled: Reconciled) -> Iterator[Uncovered]:
         missing = f"progress.txt lacks its last {reconciled.restored} entries"
         message = f"{missing}; the journal has them, the next run restores them"
         yield Uncovered("uncommitted-end", message)
-
-
-def _set_unrecorded_outcomes_aside(
-    report: Report, snapshot: Snapshot, recorded_by: dict[int, Commit]
-) -> None:
-    """Take out outcomes that came into the history otherwise than by their own commit.
-
-    They count for nothing, and nothing of theirs was committed that could be checked. It is an
-    error unless the runner went on as if there was none: the feature was interrupted afterwards.
-    """
-    newest: dict[tuple[int | None, str | None], int] = {}
-    findings = []
-    for entry in snapshot.ledger.entries:
-        newest[entry.phase, entry.feature] = entry.seq
-        if entry.kind not in (*OUTCOMES, EntryKind.HALTED) or entry.seq not in recorded_by:
-            continue
-        if not snapshot.evidence.ends_commit(entry.seq):
-            commit = recorded_by.pop(entry.seq)
-            message = f"no commit was made for this {entry.kind} entry; it counts for nothing"
-            findings.append(Finding("outcome-uncommitted", message, entry.seq, commit=commit.sha))
-    for finding in findings:
-        is_newest = finding.entry in newest.values()
-        severity = Severity.ERROR if is_newest else Severity.WARNING
-        report.findings.append(replace(finding, severity=severity))
-
-
-def _list_uncommitted(report: Report, ledger: Ledger, recorded_by: Mapping[int, Commit]) -> None:
-    """List the entries at the end that no commit of the runner's has yet."""
-    last = max(recorded_by, default=0)
-    if ledger.entries and ledger.entries[-1].seq > last:
-        count = ledger.entries[-1].seq - last
+    last = max((*record.commits, *record.set_aside), default=0)
+    count = len(record.ledger.entries) - last
+    if count > 0:
         message = f"{count} entries after {last:04d} are in no commit yet"
-        report.uncovered.append(
-            Uncovered("uncommitted-entries", f"{message}; the next run commits them")
-        )
+        yield Uncovered("uncommitted-entries", f"{message}; the next run commits them")
 
 
-def _check_named_files(
-    repo: Repo, report: Report, ledger: Ledger, recorded_by: Mapping[int, Commit]
-) -> None:
-    """Check that what a halt or a failure names by digest is in the commit that recorded it."""
-    for entry in ledger.entries:
-        commit = recorded_by.get(entry.seq)
-        kinds = (EntryKind.HALTED, EntryKind.FAILED, EntryKind.ERRORED)
-        if commit is None or entry.kind not in kinds:
+#### attempts, one at a time
+
+
+def check_attempts(record: Record) -> Iterator[Finding]:
+    """Yield what is wrong with the attempts; keep of each what later checks are about."""
+    for outcome in read_outcomes(record):
+        attempt, findings = read_attempt(record, outcome)
+        yield from findings
+        if attempt is None:
             continue
-        for line_format in NAMED_FILES:
-            for named in entry.match_all(line_format):
-                data = repo.blob(commit.sha, named["path"])
-                if data is None or durable.sha256(data) != named["sha256"]:
-                    report.findings.append(
-                        Finding(
-                            "named-file-changed",
-                            f"a file in the commit differs from what this {entry.kind} entry names",
-                            entry.seq,
-                            commit=commit.sha,
-                            path=named["path"],
-                        )
-                    )
+        _keep(record, attempt)
+        for check in ATTEMPT_CHECKS:
+            yield from check(record, attempt)
+
+
+def _keep(record: Record, attempt: Attempt) -> None:
+    """Keep the outputs of a verified attempt: its documents are dropped."""
+    if attempt.verdict is None or not attempt.is_verified:
+        return
+    record.checked["receipts"] += 1
+    record.outputs[attempt.receipt_sha256] = attempt.receipt.digests
+    coverage = attempt.verdict.gate.measurement_coverage
+    if coverage and (coverage.recomputed or coverage.bounded or coverage.claimed):
+        record.measured.add(attempt.receipt_sha256)
+
+
+def check_objects(record: Record) -> Iterator[Finding]:
+    """Yield the objects at which git ended: they are damaged."""
+    for name in record.objects.damaged:
+        yield Finding("git-object", f"git cannot read {printable(name)}; it is damaged")
+
+
+ATTEMPT_CHECKS: tuple[AttemptCheck, ...] = (
+    check_receipt,
+    check_verdict,
+    check_outputs,
+    check_attempt_entry,
+    check_attempt_commit,
+)
+
+CHECKS: tuple[Check, ...] = (
+    check_anchors,
+    check_prepared,
+    list_uncovered,
+    check_commits,
+    check_uncommitted_outcomes,
+    check_genesis,
+    check_own_lines,
+    check_attempts,
+    check_plan_locks,
+    check_named_files,
+    check_halts,
+    check_unrecorded_decisions,
+    check_decisions,
+    check_decision_entries,
+    check_pulled,
+    check_newest_files,
+    check_published,
+    check_artifacts,
+    check_approved_phases,
+    check_unrecorded,
+    check_objects,
+)

@@ -44,7 +44,8 @@ class Uncovered:
     message: str
 
 
-def _no_counts() -> dict[str, int]:
+def no_counts() -> dict[str, int]:
+    """Return that nothing was checked yet."""
     return dict.fromkeys(("entries", "commits", "receipts", "approvals", "artifacts"), 0)
 
 
@@ -52,10 +53,17 @@ def _no_counts() -> dict[str, int]:
 class Report:
     """What was checked, what is invalid, and what could not be checked."""
 
-    checked: dict[str, int] = field(default_factory=_no_counts)
+    checked: dict[str, int] = field(default_factory=no_counts)
     """Kind of thing -> how many of them."""
     findings: list[Finding] = field(default_factory=list)
     uncovered: list[Uncovered] = field(default_factory=list)
+
+    def add(self, item: Finding | Uncovered) -> None:
+        """Add what a check yields."""
+        if isinstance(item, Finding):
+            self.findings.append(item)
+        else:
+            self.uncovered.append(item)
 
     @property
     def ok(self) -> bool:

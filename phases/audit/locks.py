@@ -1,13 +1,14 @@
-"""Plan locks: each is the file that its entry names, and lists what that entry's commit holds."""
+"""Plan locks: each lists what the commit that it names holds, and its entry says what it says."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 
-from phases.audit.findings import Finding, Report, Uncovered
+from phases.audit.attempt_entries import line_contradictions
+from phases.audit.findings import Finding, Severity, Uncovered
+from phases.audit.record import Record
 from phases.base import durable
-from phases.git.repo import Commit, Repo
-from phases.git.tree import CommitTree
 from phases.plan.lock import (
     PlanLock,
     PlanLockError,
@@ -15,46 +16,25 @@ from phases.plan.lock import (
     lock_differences,
     runner_digest,
 )
+from phases.plan.schema import Plan
 from phases.record import entries
-from phases.record.approval_rule import ApprovalRule, committed_rule
-from phases.record.committed_plan import committed_plan
+from phases.record.approval_rule import committed_rule
+from phases.record.entries import RecordedFile
 from phases.record.ledger import Entry, EntryKind
-from phases.record.project import Project, Snapshot
 from phases.record.state import BINDING_KINDS
+from phases.record.statement import is_commit_id
+from phases.record.states import PhaseState
 
 
-def check_plan_locks(
-    project: Project,
-    repo: Repo,
-    report: Report,
-    snapshot: Snapshot,
-    recorded_by: Mapping[int, Commit],
-) -> None:
-    """Check every lock in the commit that recorded it; a phase's newest one also in the work tree.
-
-    Args:
-        project: the project.
-        repo: its repository.
-        report: the findings are added to it.
-        snapshot: the ledger, and what the history says of it.
-        recorded_by: number of an entry -> the commit that recorded it.
-    """
-    lost = snapshot.evidence.lost
-    counted = [entry for entry in snapshot.ledger.entries if entry.seq not in lost]
-    # A relock replaces the phase's lock file: only the newest one is still in the work tree.
-    newest: dict[int | None, Entry] = {}
-    for entry in counted:
-        if entry.kind == EntryKind.LOCKED:
-            newest[entry.phase] = entry
+def check_plan_locks(record: Record) -> Iterator[Finding | Uncovered]:
+    """Yield where a lock is not the one that its entry names, or not what its commit gives."""
+    lost = record.evidence.lost
+    counted = [entry for entry in record.ledger.entries if entry.seq not in lost]
     replaced = _replaced_locks(counted)
     for entry in counted:
-        if entry.kind != EntryKind.LOCKED or entry.seq not in recorded_by:
-            continue
-        if entry.seq in replaced:
-            continue
-        if newest[entry.phase] is entry:
-            _check_work_tree(project, report, entry)
-        _check_commit(repo, report, entry, recorded_by[entry.seq].sha)
+        is_lock = entry.kind == EntryKind.LOCKED and entry.seq in record.commits
+        if is_lock and entry.seq not in replaced:
+            yield from _lock_findings(record, entry)
 
 
 def _replaced_locks(counted: Iterable[Entry]) -> set[int]:
@@ -74,90 +54,135 @@ def _replaced_locks(counted: Iterable[Entry]) -> set[int]:
     return replaced
 
 
-def _check_work_tree(project: Project, report: Report, entry: Entry) -> None:
-    lock = entry.match(entries.LOCK)
-    if lock is None:
-        return
-    path = project.root / lock["path"]
-    if not path.is_file() or durable.sha256_file(path) != lock["sha256"]:
-        message = "the plan lock in the work tree differs from the one that the entry names"
-        report.findings.append(Finding("lock-changed", message, entry.seq, path=lock["path"]))
+def _lock_findings(record: Record, entry: Entry) -> Iterator[Finding | Uncovered]:
+    commit = record.commits[entry.seq].sha
+    named = entry.match(entries.LOCK) or {"path": "", "sha256": ""}
+    path = named["path"]
 
-
-def _check_commit(repo: Repo, report: Report, entry: Entry, commit: str) -> None:
-    lock = entry.match(entries.LOCK) or {"path": "", "sha256": ""}
-    path = lock["path"]
-    data = repo.blob(commit, path) or b""
-    if durable.sha256(data) != lock["sha256"]:
+    # 1. The file that the entry names.
+    data = (record.read(commit, path) if path else None) or b""
+    if durable.sha256(data) != named["sha256"]:
         message = "the commit's plan lock differs from the one that the entry names"
-        report.findings.append(
-            Finding("lock-changed", message, entry.seq, commit=commit, path=path or None)
-        )
+        yield Finding("lock-changed", message, entry.seq, commit=commit, path=path or None)
         return
     try:
-        components = PlanLock.decode(data).components
+        lock = PlanLock.decode(data)
     except PlanLockError as error:
-        finding = Finding("lock-changed", str(error), entry.seq, commit=commit, path=path)
-        report.findings.append(finding)
+        yield Finding("lock-changed", str(error), entry.seq, commit=commit, path=path)
         return
-    _check_components(repo, report, entry, components)
+
+    # 2. The plan of the commit that was locked.
+    head = (entry.match(entries.HEAD) or {}).get("commit", "")
+    try:
+        plan = record.plan(head) if is_commit_id(head) else None
+        recomputed = _compose(record, plan, head, entry.phase, lock.components.get("runner", ""))
+    except (ValueError, KeyError) as error:
+        message = f"the plan in commit {head[:12]}, which the lock names, cannot be read: {error}"
+        yield Finding("plan-missing", message, entry.seq, commit=head or None, path=path)
+        return
+
+    # 3. The same lock, and the same entry, must come out.
+    assert plan is not None
+    for item in _contradictions(record, entry, plan, lock, recomputed):
+        if isinstance(item, str):
+            yield Finding("lock-contradicts", item, entry.seq, commit=head, path=path)
+        else:
+            yield item
 
 
-def _check_approval(report: Report, entry: Entry, rule: ApprovalRule, commit: str) -> None:
-    """Compare what the entry states of approvals with what its commit asks."""
-    stated = []
-    for line in entry.lines:
-        if entries.APPROVAL.parse(line) or entries.APPROVER.parse(line):
-            stated.append(line)
-    if tuple(stated) != rule.lines:
-        actual = "; ".join(stated) or "nothing"
-        message = f"of approvals the entry states {actual}, commit {commit[:12]} asks `{rule}`"
-        report.findings.append(Finding("lock-contradicts", message, entry.seq, commit=commit))
+def _compose(
+    record: Record, plan: Plan | None, commit: str, phase: int | None, runner: str
+) -> PlanLock:
+    """Return the lock of a phase as a commit gives it; ValueError, KeyError where it gives none."""
+    if plan is None:
+        message = "it is no id of a commit"
+        raise ValueError(message)
+    tree = record.sources(commit)
+    gate_files = tree.files("gates")
+    tree.read_files(gate_files)  # at once
+    return compose_lock(plan, plan.phase(phase or 0), tree.read, gate_files, runner)
 
 
-def _check_components(
-    repo: Repo, report: Report, entry: Entry, components: Mapping[str, str]
-) -> None:
-    """Compose the lock anew from the commit that the entry names, and compare.
+def _contradictions(
+    record: Record, entry: Entry, plan: Plan, lock: PlanLock, recomputed: PlanLock
+) -> Iterator[str | Uncovered]:
+    """Yield where lock and entry differ from what the commit gives.
 
     How the plan's own parts are digested depends on the version of the runner; those of another
     version are listed as unproved. Files (gates, configs, keys) are plain SHA-256 in every version.
     """
-    # 1. The plan and the files of the commit that was locked.
-    path = (entry.match(entries.LOCK) or {}).get("path")
-    commit = (entry.match(entries.HEAD) or {}).get("commit", "")
-    try:
-        plan = committed_plan(repo, commit)
-        phase = plan.phase(entry.phase or 0)
-    except (ValueError, KeyError) as error:
-        message = f"the plan in commit {commit[:12]}, which the lock names, cannot be read: {error}"
-        finding = Finding("plan-missing", message, entry.seq, commit=commit or None, path=path)
-        report.findings.append(finding)
-        return
-
-    # 2. The same lock must come out.
-    runner = components.get("runner", "")
-    recomputed = compose_lock(
-        plan=plan,
-        phase=phase,
-        read=lambda name: repo.blob(commit, name),
-        gate_files=CommitTree(repo, commit).files("gates"),
-        runner=runner,
-    )
-    different = lock_differences(components, recomputed)
-    _check_approval(report, entry, committed_rule(plan, CommitTree(repo, commit).entries), commit)
-
-    # 3. What only this version of the runner digests this way is no error of another version.
-    if runner != runner_digest():
+    # 1. The lock.
+    head = (entry.match(entries.HEAD) or {}).get("commit", "")
+    if lock.phase != entry.phase:
+        yield f"the lock is about phase {lock.phase}"
+    different = lock_differences(lock.components, recomputed)
+    if lock.components.get("runner") != runner_digest():
         unproved = [name for name in different if name.startswith(("plan: ", "input: "))]
         different = [name for name in different if name not in unproved]
         if unproved:
-            names = ", ".join(unproved)
-            message = (
-                f"another version of the runner made the lock of entry {entry.seq:04d}: {names}"
-            )
-            report.uncovered.append(Uncovered("lock-unproved", message))
+            number = f"{entry.seq:04d}"
+            message = f"another version of the runner made the lock of entry {number}"
+            yield Uncovered("lock-unproved", f"{message}: {', '.join(unproved)}")
     for name in different:
-        message = f"the locked {name} differs from commit {commit[:12]}"
-        finding = Finding("lock-contradicts", message, entry.seq, commit=commit, path=path)
-        report.findings.append(finding)
+        yield f"the locked {name} differs from commit {head[:12]}"
+
+    # 2. The entry. A relock's first lines say who decided: they are compared with its record.
+    named = entry.match(entries.LOCK) or {"sha256": ""}
+    file = RecordedFile(named["sha256"], f"{plan.results}/phase-{entry.phase}/lock.json")
+    rule = committed_rule(plan, record.sources(head).entries)
+    stated = [line for line in entry.lines if _is_approval(line)]
+    if tuple(stated) != rule.lines:
+        actual = "; ".join(stated) or "nothing"
+        yield f"of approvals the entry states {actual}, commit {head[:12]} asks `{rule}`"
+    elif entry.match(entries.RECORD) is None:
+        lines = entries.locked_lines(file, head, approval=rule.lines)
+        yield from line_contradictions(entry, lines)
+
+
+def _is_approval(line: str) -> bool:
+    return bool(entries.APPROVAL.parse(line) or entries.APPROVER.parse(line))
+
+
+#### an approved phase, as HEAD has it now
+
+
+def check_approved_phases(record: Record) -> Iterator[Finding]:
+    """Yield what of an approved phase was changed since: a warning, as its results are final.
+
+    HEAD is compared with the commit that was locked, both composed by this version of the runner.
+    """
+    locks = _locks_in_force(record)
+    head = record.repo.head()
+    for status in record.snapshot.state.phases:
+        entry = locks.get(status.lock or "")
+        if status.state != PhaseState.APPROVED or entry is None or status.lock_commit is None:
+            continue
+        try:
+            locked = _compose_at(record, status.lock_commit, status.id)
+            current = _compose_at(record, head, status.id)
+        except (ValueError, KeyError):
+            message = f"HEAD's plan has no phase {status.id} any more, which was approved"
+            yield _warning(entry, message, None)
+            continue
+        for name in lock_differences(locked.components, current):
+            message = f"{name} of phase {status.id} differs from what the phase was approved under"
+            is_file = name in current.components and not name.startswith(("plan: ", "input: "))
+            yield _warning(entry, message, name if is_file else None)
+
+
+def _locks_in_force(record: Record) -> Mapping[str, Entry]:
+    locks = {}
+    for entry in record.ledger.entries:
+        named = entry.match(entries.LOCK) if entry.kind == EntryKind.LOCKED else None
+        if named:
+            locks[named["sha256"]] = entry
+    return locks
+
+
+def _compose_at(record: Record, commit: str, phase: int) -> PlanLock:
+    return _compose(record, record.plan(commit), commit, phase, runner="")
+
+
+def _warning(entry: Entry, message: str, path: str | None) -> Finding:
+    finding = Finding("locked-changed", message, entry.seq, path=path)
+    return replace(finding, severity=Severity.WARNING)

@@ -1,282 +1,228 @@
-"""Receipts, verdicts, predictions, artifacts: each is what its VERIFIED entry names."""
+"""What a receipt states, recomputed from the commit that ran and from the ledger."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
 
-from phases.audit.findings import Finding, Report, Severity, Uncovered
-from phases.base import durable, strict_json
+from phases.audit.attempts import Attempt
+from phases.audit.findings import Finding
+from phases.audit.record import Record, SourceTree
+from phases.base import durable
 from phases.base.paths import is_artifact
-from phases.git.repo import Commit, Repo
-from phases.judge.predictions import score_all
+from phases.base.text import printable
+from phases.execution.collect import matches
+from phases.execution.command_line import COMMAND_WORD, command_line
+from phases.plan.lock import PlanLock, PlanLockError
+from phases.plan.schema import Feature
 from phases.record import entries
-from phases.record.committed_plan import committed_plan
-from phases.record.ledger import Entry, EntryKind, Ledger
-from phases.record.project import Project
-from phases.record.receipt import Receipt
-from phases.record.result import read_measurements
-from phases.record.statement import DocumentError
-from phases.record.verdict import Verdict, VerdictResult
+from phases.record.feature_code import code_digest, feature_code
+
+Digests = Mapping[str, str]
+"""A digest set: algorithm, or `sha256:FILE`, -> digest."""
 
 
-@dataclass(frozen=True)
-class _VerifiedEntry:
-    """A VERIFIED entry and the commit that recorded it."""
-
-    project: Project
-    repo: Repo
-    entry: Entry
-    commit: Commit
-    started: Entry | None
-    """The newest STARTED of the feature before it."""
-
-    @property
-    def feature(self) -> str:
-        return self.entry.feature or ""
-
-    @property
-    def results(self) -> str:
-        """The folder of the feature's results, relative to the repository."""
-        return self.project.paths.results(self.feature)
-
-    def read(self, path: str) -> bytes | None:
-        """Return a file of the commit."""
-        return self.repo.blob(self.commit.sha, path)
-
-    def finding(self, code: str, message: str, path: str | None = None) -> Finding:
-        """Return a finding about the commit."""
-        text = f"{self.feature}: {message}"
-        return Finding(code, text, self.entry.seq, commit=self.commit.sha, path=path)
-
-    def work_tree_finding(self, code: str, message: str, path: str) -> Finding:
-        """Return a finding about a file on this machine."""
-        return Finding(code, f"{self.feature}: {message}", self.entry.seq, path=path)
-
-
-def check_receipts(
-    project: Project,
-    repo: Repo,
-    report: Report,
-    ledger: Ledger,
-    recorded_by: Mapping[int, Commit],
-) -> None:
-    """Check every receipt and verdict in its commit; a feature's newest also on this machine.
-
-    Args:
-        project: the project.
-        repo: its repository.
-        report: the findings are added to it.
-        ledger: the ledger.
-        recorded_by: number of an entry -> the commit that recorded it.
-    """
-    # A new attempt replaces the results: only the newest ones are still in the work tree.
-    newest: dict[str | None, Entry] = {}
-    for entry in ledger.entries:
-        if entry.kind == EntryKind.VERIFIED:
-            newest[entry.feature] = entry
-    started: dict[str | None, Entry] = {}
-    for entry in ledger.entries:
-        if entry.kind == EntryKind.STARTED:
-            started[entry.feature] = entry
-        if entry.kind != EntryKind.VERIFIED or entry.seq not in recorded_by:
-            continue
-        commit = recorded_by[entry.seq]
-        verified = _VerifiedEntry(project, repo, entry, commit, started.get(entry.feature))
-        report.findings += _receipt_findings(verified, report)
-        if newest[entry.feature] is entry:
-            report.findings += _work_tree_findings(verified)
-            _check_artifacts(verified, report)
-
-
-#### in the commit
-
-
-def _receipt_findings(verified: _VerifiedEntry, report: Report) -> Iterator[Finding]:
-    """Yield what is invalid in receipt, verdict, outputs and predictions of one commit."""
-    # 1. Receipt and verdict are the files that the entry names.
-    documents = {}
-    for word, line_format in (("receipt", entries.RECEIPT), ("verdict", entries.VERDICT)):
-        named = verified.entry.match(line_format) or {"path": "", "sha256": ""}
-        data = verified.read(named["path"])
-        path = named["path"] or None
-        if data is None:
-            yield verified.finding(f"{word}-missing", f"the commit has no such {word}", path)
-            return
-        if durable.sha256(data) != named["sha256"]:
-            message = f"the commit's {word} differs from the one that the entry names"
-            yield verified.finding(f"{word}-changed", message, path)
-            return
-        documents[word] = data
-    try:
-        receipt = Receipt.decode(documents["receipt"])
-    except DocumentError as error:
-        yield verified.finding("receipt-changed", f"the receipt is invalid: {error}")
-        return
-    try:
-        verdict = Verdict.decode(documents["verdict"])
-    except DocumentError as error:
-        yield verified.finding("verdict-changed", f"the verdict is invalid: {error}")
-        return
-    report.checked["receipts"] += 1
-
-    # 2. They are about this feature, and agree with each other and with git.
-    yield from _receipt_contradictions(verified, receipt)
-    yield from _verdict_contradictions(verified, receipt, verdict)
-
-    # 3. The committed outputs are the ones that the receipt names.
-    for name, digest in receipt.digests.items():
-        if is_artifact(name):
-            continue
-        path = f"{verified.results}/{name}"
-        data = verified.read(path)
-        if data is None or durable.sha256(data) != digest:
-            message = "an output in the commit differs from what the receipt names"
-            yield verified.finding("result-changed", message, path)
-    yield from _prediction_findings(verified, receipt, verdict)
-
-
-def _receipt_contradictions(verified: _VerifiedEntry, receipt: Receipt) -> Iterator[Finding]:
+def check_receipt(record: Record, attempt: Attempt) -> Iterator[Finding]:
+    """Yield where a receipt is of another attempt, or contradicts commit, plan or lock."""
+    # 1. It is of the attempt that its STARTED names.
+    outcome, receipt = attempt.outcome, attempt.receipt
     parameters = receipt.parameters
-    entry = verified.entry
-    if (parameters.feature, parameters.phase) != (entry.feature, entry.phase):
+    if (parameters.feature, parameters.phase) != (outcome.feature, outcome.entry.phase):
         message = f"the receipt is about {parameters.feature} in phase {parameters.phase}"
-        yield verified.finding("receipt-foreign", message)
-    if not _is_of_started(verified, receipt):
+        yield outcome.finding("receipt-foreign", message, attempt.path)
+    if not _is_of_started(attempt):
         message = "the receipt is not of the attempt that its STARTED entry names"
-        yield verified.finding("receipt-foreign", message)
-    trailer = verified.commit.trailers.get("Phases-Receipt")
-    named = entry.match(entries.RECEIPT) or {}
-    if trailer is not None and trailer != f"sha256:{named.get('sha256')}":
-        message = "the trailer names another receipt than the entry"
-        yield verified.finding("commit-trailers", message)
-    if not verified.repo.is_ancestor(receipt.commit, verified.commit.sha):
+        yield outcome.finding("receipt-foreign", message, attempt.path)
+
+    # 2. That commit is before the one that recorded it, with the tree that the receipt names.
+    if not record.is_ancestor(attempt.source, outcome.commit):
         message = "the receipt names a commit that is not before the one that recorded it"
-        yield verified.finding("receipt-commit", message)
+        yield outcome.finding("receipt-commit", message, attempt.path)
         return
-    if receipt.dependency("git").get("gitTree") != verified.repo.tree(receipt.commit):
-        message = f"the receipt names another tree than commit {receipt.commit[:12]} has"
-        yield verified.finding("receipt-commit", message)
+    if receipt.dependency("git").get("gitTree") != record.tree_id(attempt.source):
+        message = f"the receipt names another tree than commit {attempt.source[:12]} has"
+        yield outcome.finding("receipt-commit", message, attempt.path)
+
+    # 3. What follows from plan, commit, lock and the receipts before.
+    for message in (
+        *_parameter_contradictions(attempt),
+        *_process_contradictions(attempt),
+        *_subject_contradictions(attempt),
+        *_dependency_contradictions(record, attempt),
+    ):
+        yield outcome.finding("receipt-contradicts", message, attempt.path)
 
 
-def _is_of_started(verified: _VerifiedEntry, receipt: Receipt) -> bool:
+def _is_of_started(attempt: Attempt) -> bool:
     """Return whether a receipt is of the attempt, commit and transaction that were started."""
-    if verified.started is None:
-        return False
-    attempt = (verified.started.match(entries.STARTED) or {}).get("attempt")
-    head = (verified.started.match(entries.HEAD) or {}).get("commit")
-    txn = (verified.started.match(entries.TRANSACTION) or {}).get("txn")
+    outcome, receipt = attempt.outcome, attempt.receipt
+    line = (outcome.started.match(entries.STARTED) if outcome.started else None) or {}
     metadata = receipt.predicate.run_details.metadata
     stated = (str(receipt.parameters.attempt), receipt.commit, metadata.invocation_id)
-    return stated == (attempt, head, txn)
+    return stated == (line.get("attempt"), outcome.head, outcome.txn)
 
 
-def _verdict_contradictions(
-    verified: _VerifiedEntry, receipt: Receipt, verdict: Verdict
-) -> Iterator[Finding]:
-    if verdict.digests != receipt.digests:
-        message = "the verdict is about other outputs than the receipt"
-        yield verified.finding("verdict-foreign", message)
-    if verdict.predicate.result != VerdictResult.PASSED or verdict.predicate.failed_tests:
-        message = "the entry says VERIFIED, the verdict does not say PASSED"
-        yield verified.finding("verdict-contradicts", message)
+def _parameter_contradictions(attempt: Attempt) -> Iterator[str]:
+    """Yield what a receipt states otherwise than plan and STARTED decide."""
+    plan, feature, receipt = attempt.plan, attempt.feature, attempt.receipt
+    parameters, definition = receipt.parameters, receipt.predicate.build_definition
+    profile, seed = plan.profile_of(feature), plan.seed_of(feature)
+    line = attempt.outcome.started.match(entries.STARTED) if attempt.outcome.started else None
+    tier = (line or {}).get("sandbox")
+    pairs = {
+        "profile": (parameters.profile, profile),
+        "seed": (parameters.seed, seed),
+        "argv": (parameters.argv, command_line(feature, profile, seed)),
+        "sandbox": (receipt.tier, tier),
+        "builder": (receipt.predicate.run_details.builder.id, f"phases/{tier}"),
+    }
+    for name, (stated, expected) in pairs.items():
+        if stated != expected:
+            got = printable(str(stated), 200)
+            yield f"of {name} the receipt states {got}; expected {printable(str(expected), 200)}"
+    missing = sorted(set(plan.defaults.env) - set(definition.internal_parameters.env))
+    if missing:
+        yield f"the receipt lacks the plan's variables {', '.join(missing)}"
 
 
-def _prediction_findings(
-    verified: _VerifiedEntry, receipt: Receipt, verdict: Verdict
-) -> Iterator[Finding]:
-    """Yield where published copies or predictions differ, by the plan that the run had."""
-    commit = receipt.commit or verified.commit.sha
-    try:
-        _, feature = committed_plan(verified.repo, commit).feature(verified.feature)
-    except (ValueError, KeyError) as error:
-        message = f"the plan in commit {commit[:12]} cannot be read: {error}"
-        yield verified.finding("plan-missing", message)
+def _process_contradictions(attempt: Attempt) -> Iterator[str]:
+    """Yield where the process of a receipt did not end as the outcome says."""
+    process = attempt.receipt.process
+    if not process:
+        yield "the receipt does not say how the process ended"
         return
+    exit_code = process.get("exitCode")
+    if attempt.verdict is not None and (exit_code != 0 or isinstance(exit_code, bool)):
+        yield f"the receipt states exit code {exit_code} of an attempt that was judged"
+    for reason in attempt.record.reasons if attempt.record else ():
+        if reason.startswith("the experiment ended with exit ") and reason.split()[-1] != str(
+            exit_code
+        ):
+            yield f"the receipt states exit code {exit_code}; its reason is: {printable(reason)}"
 
-    # 1. Published copies are committed with the results.
-    for output, path in feature.publish.items():
-        data = verified.read(path)
-        if data is None or durable.sha256(data) != receipt.digests.get(output):
-            message = f"the published copy of {output} differs from what the receipt names"
-            yield verified.finding("published-changed", message, path)
 
-    # 2. The same numbers give the same scores.
-    result = verified.read(f"{verified.results}/result.json")
-    try:
-        measurements = read_measurements(result) if result else {}
-    except strict_json.StrictJsonError as error:
-        yield verified.finding("result-changed", f"result.json is invalid: {error}")
+def _subject_contradictions(attempt: Attempt) -> Iterator[str]:
+    """Yield where a receipt's outputs are not those that the plan declares."""
+    receipt, feature = attempt.receipt, attempt.feature
+    if len(receipt.digests) != len(receipt.subject):
+        yield "the receipt names an output twice, or without its SHA-256"
+    declared = (*feature.outputs, *feature.publish)
+    for name in receipt.digests:
+        if not any(matches(pattern, name) for pattern in declared):
+            yield f"the receipt names {printable(name)}, which the plan does not declare"
+    if attempt.verdict is None:
         return
-    recomputed = [(item.id, str(item.outcome)) for item in score_all(feature, measurements)]
-    stated = [(item.id, item.outcome) for item in verdict.predicate.predictions]
-    if recomputed != stated:
-        message = f"the recomputed predictions are {recomputed}, the verdict states {stated}"
-        yield verified.finding("prediction-score", message)
+    for pattern in declared:
+        if not any(matches(pattern, name) for name in receipt.digests):
+            yield f"the receipt names no output {printable(pattern)}, which the plan declares"
 
 
-#### on this machine
+#### what went in
 
 
-def _work_tree_findings(verified: _VerifiedEntry) -> Iterator[Finding]:
-    """Yield where the newest results in the work tree differ from what their receipt names."""
-    receipt_path = f"{verified.results}/receipt.json"
-    named = verified.entry.match(entries.RECEIPT)
-    if named is None or not _has_digest(verified.project, receipt_path, named["sha256"]):
-        message = "the work tree's receipt differs from the one that the entry names"
-        yield verified.work_tree_finding("receipt-changed", message, receipt_path)
-        return
+def _dependency_contradictions(record: Record, attempt: Attempt) -> Iterator[str]:
+    """Yield where a receipt names other things that went in, or other digests of them."""
+    # 1. Each thing once.
+    resolved = attempt.receipt.predicate.build_definition.resolved_dependencies
+    stated: dict[str, Digests] = {}
+    for item in resolved:
+        if item.uri is None or item.uri in stated:
+            yield f"the receipt names {printable(str(item.uri))} twice, or nothing by name"
+        stated[item.uri or ""] = item.digest or {}
+
+    # 2. Those that plan, commit, lock and ledger decide.
+    expected = dict(_expected_dependencies(record, attempt))
+    for uri, digests in expected.items():
+        if uri not in stated:
+            if not _may_be_left_out(record, attempt, uri):
+                yield f"the receipt does not name {printable(uri)}, which went in"
+        elif not _agree(attempt, uri, stated[uri], digests):
+            yield f"the receipt states another digest of {printable(uri)} than what went in"
+
+    # 3. Nothing else, but for programs: what they were is not in the commit.
+    words = COMMAND_WORD.findall(attempt.feature.command or "")
+    for uri in stated:
+        is_program = uri.startswith("program:") and uri.removeprefix("program:") in words
+        if uri not in expected and not is_program:
+            yield f"the receipt names {printable(uri)}, which did not go in"
+
+
+def _expected_dependencies(record: Record, attempt: Attempt) -> Iterator[tuple[str, Digests]]:
+    """Yield the URI and digest set of everything that goes into an attempt, but for programs."""
+    plan, feature, source = attempt.plan, attempt.feature, attempt.source
+    tree = record.sources(source)
+
+    # 1. Commit, plan, runner, config, gate.
+    yield "git", {"gitCommit": source, "gitTree": record.tree_id(source) or ""}
+    plan_path = record.plan_path(source)
+    yield plan_path, {"sha256": record.file_digest(tree, plan_path) or ""}
+    yield "runner", {"sha256": _locked_runner(record, attempt)}
+    if feature.config:
+        yield feature.config, {"sha256": record.file_digest(tree, feature.config) or ""}
+    yield feature.gate.name, record.gate(source, feature.gate).digest or {}
+
+    # 2. The code.
+    for uri, paths in feature_code(tree, plan, feature).items():
+        yield uri, {"sha256": code_digest(paths, record.contents(tree, paths))}
+
+    # 3. The inputs, and the features whose outputs are inputs.
+    for name in feature.inputs:
+        item = plan.input(name)
+        if item.is_cached:
+            yield f"input:{name}", {f"sha256:{file}": sha for file, sha in item.sha256.items()}
+        else:
+            yield f"input:{name}", _tracked_identity(record, tree, source, item.tracked_path)
+    for need in feature.needs:
+        yield f"feature:{need}", {"sha256": attempt.outcome.receipts.get(need, "")}
+
+
+def _tracked_identity(record: Record, tree: SourceTree, commit: str, path: str) -> Digests:
+    """Return the digest set of a tracked input: git's id, and those of what its links lead to."""
+    identity = {"gitObject": record.object_id(commit, path) or ""}
+    if tree.has_links(path):
+        for entry in tree.select([path]):
+            if not entry.path.startswith(f"{path}/"):
+                identity[f"gitObject:{printable(entry.path)}"] = entry.id
+    return identity
+
+
+def _locked_runner(record: Record, attempt: Attempt) -> str:
+    """Return the digest of the runner that the lock in force names."""
+    lock = attempt.outcome.lock
+    line = lock.match(entries.LOCK) if lock else None
+    if line is None:
+        return ""
+    data = record.read(attempt.outcome.commit.sha, line["path"]) or b""
+    if durable.sha256(data) != line["sha256"]:
+        return ""
     try:
-        receipt = Receipt.decode((verified.project.root / receipt_path).read_bytes())
-    except DocumentError:
-        return  # the commit has the same bytes, and a finding
-    yield from _published_findings(verified, receipt)
-    for name, digest in receipt.digests.items():
-        path = f"{verified.results}/{name}"
-        if not is_artifact(name) and not _has_digest(verified.project, path, digest):
-            message = "an output in the work tree differs from what the receipt names"
-            yield verified.work_tree_finding("result-changed", message, path)
+        return PlanLock.decode(data).components.get("runner", "")
+    except PlanLockError:
+        return ""
 
 
-def _published_findings(verified: _VerifiedEntry, receipt: Receipt) -> Iterator[Finding]:
-    """Yield the published copies that are no longer the result: the user may edit them."""
-    try:
-        _, feature = verified.project.plan.feature(verified.feature)
-    except KeyError:
-        return
-    for output, path in feature.publish.items():
-        digest = receipt.digests.get(output)
-        if digest is not None and not _has_digest(verified.project, path, digest):
-            message = f"the published copy of {output} was changed since it was recorded"
-            finding = verified.work_tree_finding("published-changed", message, path)
-            yield replace(finding, severity=Severity.WARNING)
+def _agree(attempt: Attempt, uri: str, stated: Digests, expected: Digests) -> bool:
+    """Return whether two digest sets are the same; in a cached folder may be more files."""
+    name = uri.removeprefix("input:")
+    if name in attempt.feature.inputs and attempt.plan.input(name).is_cached:
+        return expected.items() <= stated.items()
+    return dict(stated) == dict(expected)
 
 
-def _check_artifacts(verified: _VerifiedEntry, report: Report) -> None:
-    """Check the stored bytes of every artifact that the committed receipt names."""
-    data = verified.read(f"{verified.results}/receipt.json")
-    if data is None:
-        return
-    try:
-        receipt = Receipt.decode(data)
-    except DocumentError:
-        return  # a finding already
-    for name, digest in receipt.digests.items():
-        if not is_artifact(name):
-            continue
-        path = verified.project.paths.artifact(digest)
-        if not path.is_file():
-            absent = f"{verified.feature} {name}: sha256 {digest[:12]}… is not on this machine"
-            report.uncovered.append(Uncovered("artifact-absent", absent))
-            continue
-        report.checked["artifacts"] += 1
-        if durable.sha256_file(path) != digest:
-            message = f"{name} in the store differs from what the receipt names"
-            finding = verified.work_tree_finding("artifact-changed", message, str(path))
-            report.findings.append(finding)
+def _may_be_left_out(record: Record, attempt: Attempt, uri: str) -> bool:
+    """Return whether it is a folder that Python may not import: a library can have its name."""
+    name = uri.removeprefix("code:")
+    if name == uri or name == _top_package(attempt.feature):
+        return False
+    tree = record.sources(attempt.source)
+    return f"{name}/__init__.py" not in tree.entries and f"{name}.py" not in tree.entries
 
 
-def _has_digest(project: Project, path: str, digest: str) -> bool:
-    """Return whether a file of the work tree exists and has this SHA-256."""
-    file = project.root / path
-    return file.is_file() and durable.sha256_file(file) == digest
+def _top_package(feature: Feature) -> str:
+    return (feature.module or "").partition(".")[0]
+
+
+def committed_outputs(attempt: Attempt) -> dict[str, str]:
+    """Return path -> SHA-256 of the outputs that are committed."""
+    folder = attempt.path.rpartition("/")[0]
+    digests = attempt.receipt.digests
+    return {f"{folder}/{name}": sha for name, sha in digests.items() if not is_artifact(name)}

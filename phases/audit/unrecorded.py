@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from phases.audit.findings import Finding, Report, Severity
+from phases.audit.findings import Finding, Severity
+from phases.audit.record import Record
 from phases.base import durable
 from phases.base.text import printable
-from phases.git.repo import Repo
 from phases.git.tree import CommitTree
 from phases.record import entries
 from phases.record.entries import RecordedFile
@@ -42,16 +42,14 @@ class UnrecordedFile:
         return f"{printable(self.path)} ({location})"
 
 
-def check_unrecorded(project: Project, repo: Repo, report: Report, ledger: Ledger) -> None:
-    """List what is below the results and in no record; a warning, as it changes no state."""
-    tree = CommitTree(repo, repo.head())
-    for file in unrecorded_results(project, tree, ledger):
+def check_unrecorded(record: Record) -> Iterator[Finding]:
+    """Yield what is below the results and in no record; a warning, as it changes no state."""
+    tree = CommitTree(record.repo, record.repo.head())
+    for file in unrecorded_results(record.project, tree, record.ledger):
         location = "HEAD has" if file.is_committed else "the work tree has"
         message = f"no entry names this file, which {location} among the results"
         path = printable(file.path, 1000)
-        report.findings.append(
-            Finding("results-unrecorded", message, path=path, severity=Severity.WARNING)
-        )
+        yield Finding("results-unrecorded", message, path=path, severity=Severity.WARNING)
 
 
 def unrecorded_results(project: Project, tree: CommitTree, ledger: Ledger) -> list[UnrecordedFile]:

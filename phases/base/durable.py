@@ -153,7 +153,7 @@ def is_temporary(path: Path) -> bool:
 #### SHA-256
 
 
-def sha256(data: bytes) -> str:
+def sha256(data: bytes | memoryview) -> str:
     """Return the SHA-256 of bytes as 64 hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()
 

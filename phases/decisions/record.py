@@ -22,6 +22,7 @@ from phases.record.approvals import (
     next_record_path,
     read_checkpoint,
 )
+from phases.record.decision_lines import decided_lines, relocked_lines, waived_lines
 from phases.record.decision_record import (
     Decision,
     DecisionRecord,
@@ -38,8 +39,6 @@ from phases.run.plan_locks import committed_lock, require_plan
 from phases.run.preflight import check_repository
 from phases.run.take_over import keep_set_aside, require_pullable
 
-ASSURANCE = "presence"
-
 
 def record_decision(context: DecisionContext, proposal: Proposal, tty: str) -> str:
     """Write record, entries and commit; return the record's path."""
@@ -53,28 +52,34 @@ def record_decision(context: DecisionContext, proposal: Proposal, tty: str) -> s
     lock = None
     if proposal.result == DecisionResult.RELOCK:
         lock = _new_lock(context, files)
-    data = _decision_record(
-        context, proposal, checkpoint, tty=tty, number=number, lock=lock
-    ).encode()
+    record = _decision_record(context, proposal, checkpoint, tty=tty, number=number, lock=lock)
+    data = record.encode()
     files[path] = data
 
     # 2. Its entries. Each names the record, who decided and why.
-    record = RecordedFile(durable.sha256(data), path)
-    who = printable(f"{_user_name()} at {tty} on {socket.gethostname()}")
-    reasons = entries.reason_lines([proposal.reason]) if proposal.reason else ()
+    record_file = RecordedFile(durable.sha256(data), path)
     draft = _Draft(context.snapshot.ledger, context.phase)
     _draft_pulled(context, draft)
     if lock is not None:
-        decided_by = entries.RELOCKED_BY.format(who=who, assurance=ASSURANCE)
-        decision = (decided_by, *reasons, record.line(entries.RECORD))
-        lines = entries.locked_lines(
-            lock, context.repo.head(), proposal.reset, decision, approval=_approval_lines(context)
-        )
+        approval = _approval_lines(context)
+        head = context.repo.head()
+        lines = relocked_lines(record, record_file, lock=lock, head=head, approval=approval)
         draft.add(EntryKind.LOCKED, lines)
     elif proposal.result == DecisionResult.WAIVE:
-        _draft_waivers(context, proposal, draft, files, who=who, record=record)
+        if context.status.lock is None:  # after a rejection
+            _draft_lock(context, draft, files)
+        _draft_waivers(context, proposal, draft, record, record_file)
     else:
-        lines = _decided_lines(context, proposal, checkpoint, who=who, record=record)
+        request = None
+        if context.status.halted is not None:
+            request = RecordedFile(checkpoint.request_sha256, checkpoint.request_path)
+        lines = decided_lines(
+            record,
+            record_file,
+            request=request,
+            checkpoint=checkpoint.commit,
+            head=context.tree.commit,
+        )
         draft.add(proposal.result.entry_kind, lines)
     failpoint("decided")
 
@@ -167,55 +172,25 @@ def _draft_pulled(context: DecisionContext, draft: _Draft) -> None:
         draft.add(EntryKind.PULLED, pulled.lines(commit))
 
 
+def _draft_lock(context: DecisionContext, draft: _Draft, files: dict[str, bytes]) -> None:
+    lock = _new_lock(context, files)
+    head = context.tree.commit
+    draft.add(EntryKind.LOCKED, entries.locked_lines(lock, head, approval=_approval_lines(context)))
+
+
 def _draft_waivers(
     context: DecisionContext,
     proposal: Proposal,
     draft: _Draft,
-    files: dict[str, bytes],
-    *,
-    who: str,
-    record: RecordedFile,
+    record: DecisionRecord,
+    record_file: RecordedFile,
 ) -> None:
-    """Draft one WAIVED per feature; after a rejection the phase is locked first."""
+    """Draft one WAIVED per feature."""
     head = context.tree.commit
-    if context.status.lock is None:
-        lock = _new_lock(context, files)
-        lines = entries.locked_lines(lock, head, approval=_approval_lines(context))
-        draft.add(EntryKind.LOCKED, lines)
     for feature_id, previous_state in proposal.waived.items():
-        lines = (
-            entries.DECIDED_BY.format(who=who, assurance=ASSURANCE),
-            *entries.reason_lines([proposal.reason]),
-            entries.PREVIOUS_STATE.format(text=previous_state),
-            entries.HEAD.format(commit=head),
-            record.line(entries.RECORD),
-        )
+        lines = waived_lines(record, record_file, previous_state=previous_state, head=head)
         _, feature = context.project.plan.feature(feature_id)
         draft.add(EntryKind.WAIVED, lines, feature)
-
-
-def _decided_lines(
-    context: DecisionContext,
-    proposal: Proposal,
-    checkpoint: Checkpoint,
-    *,
-    who: str,
-    record: RecordedFile,
-) -> tuple[str, ...]:
-    """Return the lines of APPROVED and REJECTED."""
-    lines = [entries.DECIDED_BY.format(who=who, assurance=ASSURANCE)]
-    if proposal.reason:
-        lines += entries.reason_lines([proposal.reason])
-    if context.status.halted is not None:
-        request = RecordedFile(checkpoint.request_sha256, checkpoint.request_path)
-        lines.append(request.line(entries.REQUEST))
-    lines += [
-        entries.CHECKPOINT.format(commit=checkpoint.commit),
-        entries.HEAD.format(commit=context.tree.commit),
-        record.line(entries.RECORD),
-        *entries.reset_lines(proposal.reset),
-    ]
-    return tuple(lines)
 
 
 def _approval_lines(context: DecisionContext) -> tuple[str, ...]:

@@ -149,7 +149,7 @@ class Blob:
         return blob_id([head], len(head), self.id) == self.id
 
 
-def blob_id(chunks: Iterable[bytes], size: int, like: str) -> str:
+def blob_id(chunks: Iterable[bytes | memoryview], size: int, like: str) -> str:
     """Return the name that git gives to a file of `size` bytes.
 
     `like` is any name of this repository: by its length git's hash is SHA-1 or SHA-256.

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from phases.git.probe import GIT_TIMEOUT_S, git_environment, git_options, run_git
+from phases.git.objects import GitObject, open_objects
+from phases.git.probe import run_git
 
 _COMMIT = "\x01"
 """Begins a commit in git's answer; a change of a file begins with a colon."""
@@ -96,39 +96,29 @@ def parse_trailers(text: str) -> dict[str, str]:
     return trailers
 
 
-@dataclass(frozen=True)
-class GitObject:
-    """An object of git."""
-
-    id: str
-    data: bytes
-
-
 def read_objects(root: Path, names: Iterable[str]) -> dict[str, GitObject | None]:
-    """Return name (such as `COMMIT:PATH`) -> its object, by one call of git; None for no object."""
+    """Return name (such as `COMMIT:PATH`) -> its object, or None; for few and small objects."""
     objects: dict[str, GitObject | None] = dict.fromkeys(names)
-    asked = [name for name in objects if "\n" not in name]  # git reads one name a line
-    if not asked:
-        return objects
-    process = subprocess.run(
-        ["git", *git_options(), "cat-file", "--batch"],
-        cwd=root,
-        env=git_environment(),
-        input="".join(f"{name}\n" for name in asked).encode("utf-8", "surrogateescape"),
-        capture_output=True,
-        timeout=GIT_TIMEOUT_S,
-        check=False,
-    )
-    rest = process.stdout
-    for name in asked:
-        header, _, rest = rest.partition(b"\n")
-        fields = header.decode("utf-8", "surrogateescape").rsplit(" ", 2)
-        if len(fields) != 3 or not fields[2].isdecimal():
-            continue  # git answered `NAME missing`
-        size = int(fields[2])
-        objects[name] = GitObject(fields[0], rest[:size])
-        rest = rest[size + 1 :]
+    if objects:
+        with open_objects(root) as reader:
+            objects = dict(zip(objects, reader.read_many(objects), strict=True))
     return objects
+
+
+def read_ids(root: Path, names: Iterable[str]) -> dict[str, str | None]:
+    """Return name (such as `COMMIT:PATH`) -> id of its object, or None, by one call of git."""
+    ids: dict[str, str | None] = dict.fromkeys(names)
+    asked = [name for name in ids if "\n" not in name]  # git reads one name a line
+    if not asked:
+        return ids
+    questions = "".join(f"{name}\n" for name in asked)
+    # git answers a name that it does not know with the name itself, and `missing`.
+    answer = run_git(root, "cat-file", "--batch-check=%(objectname) %(objecttype)", stdin=questions)
+    for name, line in zip(asked, answer.stdout.split("\n"), strict=False):
+        object_id, _, kind = line.rpartition(" ")
+        if kind in ("blob", "tree", "commit", "tag"):
+            ids[name] = object_id
+    return ids
 
 
 def is_ancestor(root: Path, older: str, newer: str) -> bool:

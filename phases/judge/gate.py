@@ -16,17 +16,14 @@ gate_spec()       turns the plan's gate into what the others run
 
 from __future__ import annotations
 
-import random
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from phases.base.strict_json import StrictJsonError
 from phases.base.trees import remove_tree
-from phases.execution.collect import matches
 from phases.execution.process import forward_signals
 from phases.execution.sandbox import Sandbox
 from phases.git.probe import work_trees
@@ -41,18 +38,14 @@ from phases.judge.gate_run import (
     run_gate,
     write_import_block,
 )
-from phases.judge.measurements import Change, alter_result
-from phases.judge.mutants import DAMAGES, alter_file, damage_file, kind_of
 from phases.judge.mutation import (
     Judgement,
-    MutantKind,
-    Mutation,
     MutationContext,
     Progress,
     conclude,
     run_mutation_testing,
 )
-from phases.judge.tables_and_sentences import alter_other_numbers, alter_sentences, alter_tables
+from phases.judge.mutations import feature_mutations, measurements_mutation
 from phases.plan.schema import Exemption, Gate
 from phases.record.result import RESULT, read_measurements
 
@@ -119,10 +112,9 @@ def judge_feature(
             gate_context, files, exempt=tuple(exempt), on_progress=on_progress
         )
         try:
-            names = _measurement_names(files.get(RESULT))
-            mutations = _list_mutations(
-                files, patterns, gate_context.nonce, has_measurements=bool(names)
-            )
+            result = files[RESULT].read() if RESULT in files else None
+            names = tuple(read_measurements(result)) if result is not None else ()
+            mutations = feature_mutations(files, patterns, gate_context.nonce, result)
             context = replace(context, mutations=tuple(mutations), measurement_names=names)
         except StrictJsonError as error:
             return _conclude_unreadable(context, error)
@@ -178,8 +170,8 @@ def judge_phase(
         try:
             for feature_id in features:
                 result = files.get(f"{feature_id}/{RESULT}")
-                if result and _measurement_names(result):
-                    mutations.append(_mutate_measurements(result, feature_id))
+                if result and read_measurements(result.read()):
+                    mutations.append(measurements_mutation(result, feature_id))
         except StrictJsonError as error:
             return _conclude_unreadable(context, error)
         return run_mutation_testing(replace(context, mutations=tuple(mutations)))
@@ -250,64 +242,3 @@ def _conclude_unreadable(context: MutationContext, error: StrictJsonError) -> Ju
     """Return an errored judgement: without readable measurements there is no mutation testing."""
     reason = f"{RESULT} cannot be judged: {error.problems[0]}"
     return conclude(context, GateRun(GateOutcome.ERRORED, reason=reason))
-
-
-def _measurement_names(result: Output | None) -> tuple[str, ...]:
-    """Return the names of the measurements; StrictJsonError if result.json cannot be read."""
-    if result is None:
-        return ()
-    return tuple(read_measurements(result.read()))
-
-
-#### the mutations of a feature
-
-
-def _list_mutations(
-    outputs: Mapping[str, Output], patterns: Sequence[str], nonce: str, *, has_measurements: bool
-) -> Iterator[Mutation]:
-    """Yield all mutations but `empty`."""
-    # 1. What every gate must notice: measurements, and the damage of any file. The measurements
-    #    stand for the damage of result.json.
-    files = dict(outputs)
-    if has_measurements:
-        yield _mutate_measurements(files.pop(RESULT), RESULT)
-    for path, output in sorted(files.items()):
-        make = partial(_damage, output)
-        yield Mutation(MutantKind.TAMPER, path, make, path, DAMAGES[kind_of(path)])
-
-    # 2. What a reader wants to know: was it judged, or only sealed?
-    for pattern in patterns:
-        candidates = sorted(path for path in files if matches(pattern, path))
-        if candidates:
-            rng = random.Random(f"{nonce}:{pattern}")
-            path = rng.choice(candidates)
-            yield Mutation(MutantKind.CONTENT, pattern, partial(_alter, files[path], rng), path)
-    if RESULT in outputs:
-        data = outputs[RESULT].read()
-        parts: dict[str, Callable[[bytes], bytes]] = {
-            f"tables of {RESULT}": alter_tables,
-            f"sentences of {RESULT}": alter_sentences,
-            f"other numbers of {RESULT}": alter_other_numbers,
-        }
-        for part, alter in parts.items():
-            altered = alter(data)
-            if altered != data:
-                make = partial(dict, {RESULT: altered})
-                yield Mutation(MutantKind.CONTENT, part, make, RESULT)
-
-
-def _mutate_measurements(result: Output, target: str) -> Mutation:
-    """Return the mutation that changes all measurements of a result.json at once."""
-
-    def make() -> dict[str, bytes]:
-        return {result.path: alter_result(result.read(), Change.LARGE)}
-
-    return Mutation(MutantKind.MEASUREMENTS, target, make)
-
-
-def _damage(output: Output) -> dict[str, bytes]:
-    return {output.path: damage_file(output.path, output.read())}
-
-
-def _alter(output: Output, rng: random.Random) -> dict[str, bytes]:
-    return {output.path: alter_file(output.path, output.read(), rng)}

@@ -1,4 +1,4 @@
-"""From a judgement to its verdict, and to what an entry says of it."""
+"""From a judgement to its verdict."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 
 from phases.judge.measurement_coverage import MeasurementCoverage
 from phases.judge.mutation import Judgement
-from phases.record.entries import GateSummary
 from phases.record.statement import ResourceDescriptor, file_subjects
 from phases.record.states import FeatureState
 from phases.record.verdict import (
@@ -86,33 +85,3 @@ def _coverage_report(coverage: MeasurementCoverage | None) -> CoverageReport | N
         bounded=coverage.bounded,
         claimed=coverage.claimed,
     )
-
-
-def gate_summary(name: str, judgement: Judgement) -> GateSummary:
-    """Return what an entry says of the judgement."""
-    checks = judgement.true_run.checks
-    passed = sum(check.passed for check in checks)
-    return GateSummary(
-        name=name,
-        passed=passed,
-        failed=len(checks) - passed,
-        coverage=_coverage_counts(judgement.coverage),
-        killed=sum(mutant.killed for mutant in judgement.required_mutants),
-        mutants=len(judgement.required_mutants),
-        digest_only=judgement.digest_only,
-        exempt=tuple(map(str, judgement.exempt)),
-    )
-
-
-def _coverage_counts(coverage: MeasurementCoverage | None) -> tuple[int, int, int] | None:
-    """Return measurements (recomputed, bounded, all), or None where there are none."""
-    if coverage is None:
-        return None
-    recomputed, bounded = len(coverage.recomputed), len(coverage.bounded)
-    total = recomputed + bounded + len(coverage.claimed)
-    return (recomputed, bounded, total) if total else None
-
-
-def failed_checks(judgement: Judgement) -> list[tuple[str, str]]:
-    """Return (id, message) of every failed check of the run on the true outputs."""
-    return [(check.id, check.message) for check in judgement.true_run.checks if not check.passed]

@@ -183,6 +183,11 @@ class Feature(_StrictModel):
             raise ValueError(message)
         return self
 
+    @property
+    def program(self) -> str:
+        """The module or command that is run, for readers."""
+        return self.module or self.command or ""
+
 
 class Phase(_StrictModel):
     """A group of features that the approver opens and closes."""
@@ -259,6 +264,14 @@ class Plan(_StrictModel):
                 if feature.module:
                     packages.add(feature.module.split(".", 1)[0])
         return tuple(sorted(packages))
+
+    def profile_of(self, feature: Feature) -> str:
+        """Return the profile that a feature runs with."""
+        return feature.profile or self.defaults.profile
+
+    def seed_of(self, feature: Feature) -> int:
+        """Return the seed that a feature runs with."""
+        return self.defaults.seed if feature.seed is None else feature.seed
 
     def phase(self, phase_id: int) -> Phase:
         """Return the phase with this number; KeyError if there is none."""

@@ -7,15 +7,16 @@ commit and the ledger held.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from phases.base import durable
 from phases.base.paths import is_plain
 from phases.base.text import is_printable
+from phases.git.objects import GitObject
 from phases.git.probe import blob_id
-from phases.git.record_history import GitObject, RecordCommit, is_ancestor, read_objects
+from phases.git.record_history import RecordCommit, is_ancestor, read_ids, read_objects
 from phases.git.way_back import brought_way, left_out_way
 from phases.record import entries
 from phases.record.decision_record import DecisionRecord, DecisionResult
@@ -94,29 +95,49 @@ class DecisionCheck:
             elif result is not None:
                 named.append(result)
 
-        # 2. What only git can tell of them, in one call.
-        names = []
+        # 2. What only git can tell of them. Only the requests are read: progress.txt is large.
+        names, requests = [], []
         for item in named:
             base, request = item.subject.commit, item.subject.request
-            names += [f"{base}^{{tree}}", f"{base}:{request}"]
-            names += [f"{base}:progress.txt", f"HEAD:{item.path}"]
-        objects = read_objects(self.root, names)
+            names += [f"{base}^{{tree}}", f"{base}:progress.txt", f"HEAD:{item.path}"]
+            requests.append(f"{base}:{request}")
+        ids = read_ids(self.root, names)
+        objects = read_objects(self.root, requests)
 
         # 3. Record against entry and history.
+        naming = self._entries_by_record()
         decisions = {}
         for item in named:
-            problem = None if self.is_cut else self._head_problem(item, objects)
-            if problem:
-                problems.append(problem)
-                continue
-            reasons = self._contradictions(item)
-            if not self.is_cut:
-                reasons += self._base_problems(item, objects)
-            for reason in reasons:
-                problems.append(Problem("approval-invalid", item.entry.seq, reason))
-            if not reasons:
+            found = self._problems(item, naming[item.path], ids, objects)
+            problems += found
+            if not found:
                 decisions[item.entry.seq] = _valid_decision(item)
         return decisions, sorted(problems, key=lambda problem: problem.entry or 0)
+
+    def _entries_by_record(self) -> dict[str, list[Entry]]:
+        """Return path of a record -> the entries that name it."""
+        naming: dict[str, list[Entry]] = {}
+        for entry in self.ledger.entries:
+            line = entry.match(entries.RECORD)
+            if line is not None:
+                naming.setdefault(line["path"], []).append(entry)
+        return naming
+
+    def _problems(
+        self,
+        named: _Named,
+        naming: Sequence[Entry],
+        ids: Mapping[str, str | None],
+        objects: Mapping[str, GitObject | None],
+    ) -> list[Problem]:
+        """Return why a record is not valid."""
+        reasons = self._contradictions(named, naming)
+        if not self.is_cut:
+            problem = self._head_problem(named, ids)
+            if problem:
+                return [problem]
+            reasons += self._base_problems(named, ids, objects)
+        return [Problem("approval-invalid", named.entry.seq, reason) for reason in reasons]
 
     def _find(self, entry: Entry) -> _Named | Problem | None:
         """Return the record of a decision's entry, or why there is none; None for other entries."""
@@ -165,20 +186,17 @@ class DecisionCheck:
             return problem("approval-invalid", f"it is not a decision record: {error}")
         return _Named(entry, path, record, subject, commit)
 
-    def _head_problem(
-        self, named: _Named, objects: Mapping[str, GitObject | None]
-    ) -> Problem | None:
+    def _head_problem(self, named: _Named, ids: Mapping[str, str | None]) -> Problem | None:
         """Return that HEAD has another record by now: every clone would see that one."""
-        current = objects[f"HEAD:{named.path}"]
         expected = named.commit.blobs[named.path]
-        if named.path in self.files or (current and current.id == expected):
+        if named.path in self.files or ids[f"HEAD:{named.path}"] == expected:
             return None
         message = f"{named.path}: HEAD has not the record that the {named.entry.kind} entry names"
         commit = named.commit.sha[:12]
         hint = f"`git checkout {commit} -- {shlex.quote(named.path)}` brings it back; commit it"
         return Problem("approval-missing", named.entry.seq, message, hint)
 
-    def _contradictions(self, named: _Named) -> list[str]:
+    def _contradictions(self, named: _Named, naming: Sequence[Entry]) -> list[str]:
         """Return where a record and the entries that name it differ."""
         entry, decision = named.entry, named.record.predicate
         problems = []
@@ -197,7 +215,6 @@ class DecisionCheck:
         problems += _lock_contradictions(named)
 
         # 2. One record, one entry; a waiver has one for each feature.
-        naming = [other for other in self.ledger.entries if _names(other, named.path)]
         if decision.result == DecisionResult.WAIVE:
             waived = [other.feature for other in naming]
             if waived != list(decision.waived):
@@ -214,11 +231,16 @@ class DecisionCheck:
             problems.append("it was made for another repository or another run")
         return problems
 
-    def _base_problems(self, named: _Named, objects: Mapping[str, GitObject | None]) -> list[str]:
+    def _base_problems(
+        self,
+        named: _Named,
+        ids: Mapping[str, str | None],
+        objects: Mapping[str, GitObject | None],
+    ) -> list[str]:
         """Return where what a record binds differs from what its commit and the ledger hold."""
         record, subject = named.record, named.subject
         base = subject.commit
-        tree, request = objects[f"{base}^{{tree}}"], objects[f"{base}:{subject.request}"]
+        request = objects[f"{base}:{subject.request}"]
 
         # 1. The commit is before the one that recorded the decision.
         parent = next(iter(named.commit.parents), "")
@@ -227,7 +249,7 @@ class DecisionCheck:
 
         # 2. Its tree, its progress.txt and the file that was decided on.
         problems = []
-        if tree is None or tree.id != subject.tree:
+        if subject.tree is None or ids[f"{base}^{{tree}}"] != subject.tree:
             problems.append(f"it names another tree than commit {base[:12]} has")
         expected = record.digests.get(subject.request)
         if request is None or durable.sha256(request.data) != expected:
@@ -236,12 +258,12 @@ class DecisionCheck:
             problems.append("it names two digests of what was decided on")
 
         # 3. That progress.txt is the ledger as it was then; an approval is about a checkpoint.
-        progress = objects[f"{base}:progress.txt"]
-        then = _bound_ledger(named, self.ledger)
-        if then is None or progress is None or progress.data != then.data:
+        count = subject.entries
+        blob = ids[f"{base}:progress.txt"]
+        if not _is_bound(named, self.ledger) or blob != ledger_blob_id(self.ledger, count, base):
             problems.append(f"it binds another progress.txt than commit {base[:12]} has")
         elif record.predicate.result == DecisionResult.PASS:
-            checkpoint = self.commits.get(then.entries[-1].seq)
+            checkpoint = self.commits.get(self.ledger.entries[count - 1].seq)
             if checkpoint is None or checkpoint.sha != base:
                 problems.append(f"commit {base[:12]}, which it names, is not the checkpoint")
         return problems
@@ -284,19 +306,18 @@ def _lock_contradictions(named: _Named) -> list[str]:
     return []
 
 
-def _bound_ledger(named: _Named, ledger: Ledger) -> Ledger | None:
-    """Return the ledger as a record binds it; None where it never was so before its entry."""
+def _is_bound(named: _Named, ledger: Ledger) -> bool:
+    """Return whether the ledger once was as a record binds it, before the record's entry."""
     count, progress = named.subject.entries, named.subject.progress
-    if not 0 < count < named.entry.seq:
-        return None
-    then = Ledger(ledger.header, ledger.entries[:count])
-    expected = {"size": len(then.data), "head": then.head, "entry": count}
+    if not 0 < count < named.entry.seq or count > len(ledger.entries):
+        return False
+    then = ledger.prefix(count)
+    head = ledger.entries[count - 1].self_hash
+    expected = {"size": len(then), "head": head, "entry": count}
     digest = (progress.digest or {}).get("sha256")
-    if progress.annotations != expected or digest != durable.sha256(then.data):
-        return None
-    return then
+    return progress.annotations == expected and digest == durable.sha256(then)
 
 
-def _names(entry: Entry, path: str) -> bool:
-    line = entry.match(entries.RECORD)
-    return line is not None and line["path"] == path
+def ledger_blob_id(ledger: Ledger, count: int, like: str) -> str:
+    """Return git's id of progress.txt up to an entry; `like` is any id of the repository."""
+    return blob_id([ledger.prefix(count)], ledger.ends[count], like)

@@ -9,20 +9,27 @@ says (state.py). A decision that was lost before it was committed counts for not
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from phases.git.probe import blob_id
 from phases.git.record_history import (
     RecordCommit,
     is_ancestor,
-    read_objects,
+    read_ids,
     read_record_history,
 )
 from phases.git.way_back import untrailed_way
 from phases.record import entries
-from phases.record.decision_check import APPROVALS, DecisionCheck, ValidDecision
+from phases.record.decision_check import (
+    APPROVALS,
+    DecisionCheck,
+    ValidDecision,
+    ledger_blob_id,
+)
 from phases.record.ledger import UNFINISHED, Entry, EntryKind, Ledger, Problem
 
 
@@ -46,6 +53,11 @@ class Evidence:
         commit = self.commits.get(number)
         return commit is not None and commit.trailers["Phases-Entry"] == f"{number:04d}"
 
+    @cached_property
+    def ends(self) -> tuple[int, ...]:
+        """The numbers of the entries with which commits of the runner's end, in order."""
+        return tuple(sorted(filter(self.ends_commit, self.commits)))
+
     @property
     def newest(self) -> RecordCommit | None:
         """The runner's newest commit in HEAD's history."""
@@ -53,8 +65,8 @@ class Evidence:
 
     def newest_before(self, number: int) -> RecordCommit | None:
         """Return the runner's newest commit that ends before an entry."""
-        numbers = [seq for seq in self.commits if seq < number and self.ends_commit(seq)]
-        return self.commits[max(numbers)] if numbers else None
+        position = bisect_left(self.ends, number)
+        return self.commits[self.ends[position - 1]] if position else None
 
 
 def weigh_evidence(
@@ -132,13 +144,11 @@ def bringing_commits(root: Path, ledger: Ledger, committed: int) -> list[str]:
     if not history:
         return []
     merges = [commit.sha for commit in history if len(commit.parents) > 1]
-    versions = read_objects(root, [f"{sha}:progress.txt" for sha in merges])
-    data = Ledger(ledger.header, ledger.entries[:committed]).data
-    blob = blob_id([data], len(data), history[0].sha)
+    versions = read_ids(root, [f"{sha}:progress.txt" for sha in merges])
+    blob = ledger_blob_id(ledger, committed, history[0].sha)
     shas = []
     for commit in history:
-        version = versions.get(f"{commit.sha}:progress.txt")
-        if blob in (commit.blobs.get("progress.txt"), version and version.id):
+        if blob in (commit.blobs.get("progress.txt"), versions.get(f"{commit.sha}:progress.txt")):
             shas.append(commit.sha)
     return shas
 
@@ -199,28 +209,26 @@ def _recording_commits(history: Sequence[RecordCommit], ledger: Ledger) -> dict[
 
     A commit records the entries since the one before, and ends with the entry that it names.
     """
-    # 1. The runner's commits, by the entry that each ends with.
-    named = {f"{entry.seq:04d}": entry for entry in ledger.entries}
+    # 1. The runner's commits, by how many entries each ends after.
+    counts = {}
+    for count, entry in enumerate(ledger.entries, start=1):
+        counts[f"{entry.seq:04d}", entry.self_hash] = count
     ends: dict[int, RecordCommit] = {}
     for commit in history:
-        entry = named.get(commit.trailers.get("Phases-Entry", ""))
-        if entry is None or "progress.txt" not in commit.blobs:
-            continue
-        if commit.trailers.get("Phases-Head") == entry.self_hash:
-            ends.setdefault(entry.seq, commit)
+        named = (commit.trailers.get("Phases-Entry", ""), commit.trailers.get("Phases-Head", ""))
+        if named in counts and "progress.txt" in commit.blobs:
+            ends.setdefault(counts[named], commit)
 
     # 2. Those whose progress.txt is the ledger up to that entry, to the byte.
     commits: dict[int, RecordCommit] = {}
-    data = ledger.header
     recorded = 0
-    for entry in ledger.entries:
-        data += entry.block
-        end = ends.get(entry.seq)
-        if end is None or end.blobs["progress.txt"] != blob_id([data], len(data), end.sha):
+    for count in sorted(ends):
+        end = ends[count]
+        if end.blobs["progress.txt"] != ledger_blob_id(ledger, count, end.sha):
             continue
-        for seq in range(recorded + 1, entry.seq + 1):
-            commits[seq] = end
-        recorded = entry.seq
+        for entry in ledger.entries[recorded:count]:
+            commits[entry.seq] = end
+        recorded = count
     return commits
 
 
@@ -249,9 +257,4 @@ def _untrailed_outcome(
 
 def _count_entries(ledger: Ledger, size: int) -> int:
     """Return how many entries the first `size` bytes hold."""
-    position = len(ledger.header)
-    for count, entry in enumerate(ledger.entries):
-        position += len(entry.block)
-        if position > size:
-            return count
-    return len(ledger.entries)
+    return max(0, bisect_right(ledger.ends, size) - 1)

@@ -21,6 +21,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 
 from phases.base import durable
@@ -107,7 +109,7 @@ class Entry:
         body = "".join(f"- {line}\n" for line in self.lines)
         return f"{heading}\n{body}- chain prev={self.prev}".encode()
 
-    @property
+    @cached_property
     def block(self) -> bytes:
         """What is appended: an empty line, then the entry."""
         return b"\n" + self.sealed + f" self={self.self_hash}\n".encode()
@@ -146,10 +148,20 @@ class Ledger:
     rest: bytes = b""
     """What follows the last entry that could be read; empty in a valid ledger."""
 
-    @property
+    @cached_property
     def data(self) -> bytes:
         """The file's bytes."""
         return self.header + b"".join(entry.block for entry in self.entries) + self.rest
+
+    @cached_property
+    def ends(self) -> tuple[int, ...]:
+        """How many bytes the file has up to each entry, the header's first."""
+        sizes = (len(entry.block) for entry in self.entries)
+        return tuple(accumulate(sizes, initial=len(self.header)))
+
+    def prefix(self, count: int) -> memoryview:
+        """Return the file's bytes up to an entry, without a copy."""
+        return memoryview(self.data)[: self.ends[count]]
 
     @property
     def head(self) -> str:

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from phases.git.probe import DAMAGED_OBJECT_WAY, blob_id
-from phases.git.record_history import GitObject, RecordCommit, read_objects
+from phases.git.objects import GitObject, open_objects
+from phases.git.probe import DAMAGED_OBJECT_WAY
+from phases.git.record_history import RecordCommit
 from phases.git.way_back import before_merge_way
 from phases.git.way_parts import PROGRESS, git_lines
 from phases.record import entries
@@ -63,15 +64,13 @@ def _versions(
     root: Path, commits: Sequence[RecordCommit]
 ) -> Iterator[tuple[RecordCommit, GitObject | None]]:
     """Yield commits with their progress.txt; None where git has not the bytes that it names."""
-    objects = read_objects(root, [f"{commit.sha}:{PROGRESS}" for commit in commits])
-    for commit in commits:
-        blob = commit.blobs[PROGRESS]
-        text = objects[f"{commit.sha}:{PROGRESS}"]
-        if set(blob) == {"0"}:  # it deleted the file, whatever its trailers say
-            continue
-        if text and blob_id([text.data], len(text.data), blob) != blob:
-            text = None
-        yield commit, text
+    with open_objects(root) as reader:
+        for commit in commits:
+            blob = commit.blobs[PROGRESS]
+            if set(blob) == {"0"}:  # it deleted the file, whatever its trailers say
+                continue
+            text = reader.read(blob)
+            yield commit, text if text and text.is_intact else None
 
 
 def _root_of(ledger: Ledger) -> str | None:

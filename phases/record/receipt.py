@@ -14,7 +14,13 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
-from phases.record.statement import Document, ResourceDescriptor, Statement, is_commit_id
+from phases.record.statement import (
+    Document,
+    ResourceDescriptor,
+    Statement,
+    find_descriptor,
+    is_commit_id,
+)
 
 PROVENANCE = "https://slsa.dev/provenance/v1"
 LONGEST_NAME = 255
@@ -109,6 +115,17 @@ class Receipt(Statement):
     def parameters(self) -> ExternalParameters:
         """Phase, feature, attempt and how it was run."""
         return self.predicate.build_definition.external_parameters
+
+    @property
+    def tier(self) -> str:
+        """The tier of isolation that the run had."""
+        return self.predicate.build_definition.internal_parameters.sandbox.tier
+
+    @property
+    def process(self) -> Mapping[str, Any]:
+        """How the process ended and what it used; {} where the receipt does not say."""
+        descriptor = find_descriptor(self.predicate.run_details.byproducts, "process")
+        return (descriptor.content or {}) if descriptor else {}
 
     def dependency(self, uri: str) -> Mapping[str, str]:
         """Return the digest set of one thing that went in; {} where the receipt names none."""

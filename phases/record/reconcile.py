@@ -77,7 +77,7 @@ def reconcile(progress: bytes, journal: bytes | None, committed: bytes | None) -
         return _reconcile_clone(ledger, progress, committed)
 
     # 1. The journal without its truncated tail must be valid and start with HEAD's version.
-    journal_ledger = parse_ledger(journal)
+    journal_ledger = ledger if journal == progress else parse_ledger(journal)
     torn_journal = b""
     if journal_ledger.rest and START not in journal_ledger.rest[1:]:
         torn_journal = journal_ledger.rest

@@ -157,11 +157,36 @@ def fold_state(plan: Plan, ledger_entries: Iterable[Entry], evidence: Evidence) 
         ledger_entries: the ledger's entries, in order.
         evidence: what the history says of them.
     """
-    phases = {phase.id: _pending_phase(phase) for phase in plan.phases}
-    running: set[tuple[int, str | None]] = set()
-    problems = []
+    fold = StateFold(plan, evidence)
     for entry in ledger_entries:
-        is_counted = entry.phase is not None and _counts(entry, evidence)
+        fold.add(entry)
+    return fold.state
+
+
+class StateFold:
+    """The fold under way: entries are added one by one, and the state can be asked in between."""
+
+    def __init__(self, plan: Plan, evidence: Evidence):
+        self._plan = plan
+        self._evidence = evidence
+        self._phases = {phase.id: _pending_phase(phase) for phase in plan.phases}
+        self._running: set[tuple[int, str | None]] = set()
+        self._problems: list[Problem] = []
+
+    @property
+    def state(self) -> State:
+        """The state after the entries that were added."""
+        return State(
+            phases=tuple(self._phases[phase.id] for phase in self._plan.phases),
+            problems=tuple(self._problems),
+            judged_approval=_judged_approval(self._phases.values()),
+            approval=_required_approval(self._phases.values()),
+        )
+
+    def add(self, entry: Entry) -> None:
+        """Add the next entry of the ledger."""
+        phases = self._phases
+        is_counted = entry.phase is not None and _counts(entry, self._evidence)
         if entry.kind != EntryKind.PULLED:
             # An approval binds progress.txt as it was at the checkpoint: what comes after it voids
             # the halt, but for decisions on it, and for what says where entries were recorded.
@@ -169,26 +194,20 @@ def fold_state(plan: Plan, ledger_entries: Iterable[Entry], evidence: Evidence) 
                 if phase.halted is not None and not (is_counted and phase_id == entry.phase):
                     phases[phase_id] = replace(phase, halted=None, request=None)
         if entry.phase is None or not is_counted:
-            continue
+            return
         # A phase that the plan has no more still says what its locks ask of an approval.
         phase = phases.get(entry.phase) or PhaseStatus(entry.phase, "", ())
         problem = (
             _lowering_problem(entry, phases.values())
-            or _order_problem(phase, phases.get(entry.phase - 1), entry, running)
+            or _order_problem(phase, phases.get(entry.phase - 1), entry, self._running)
             or _halt_problem(phase, entry)
-            or _decision_problem(phase, entry, evidence.decisions.get(entry.seq))
+            or _decision_problem(phase, entry, self._evidence.decisions.get(entry.seq))
         )
         if problem:
-            problems.append(problem)
-            continue
+            self._problems.append(problem)
+            return
         phases[entry.phase] = _fold_entry(phase, entry)
-        _fold_running(running, entry.phase, entry)
-    return State(
-        phases=tuple(phases[phase.id] for phase in plan.phases),
-        problems=tuple(problems),
-        judged_approval=_judged_approval(phases.values()),
-        approval=_required_approval(phases.values()),
-    )
+        _fold_running(self._running, entry.phase, entry)
 
 
 def _counts(entry: Entry, evidence: Evidence) -> bool:

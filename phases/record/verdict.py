@@ -121,6 +121,16 @@ class Verdict(Statement):
         """The gate's own part."""
         return self.predicate.gate
 
+    @property
+    def passed_tests(self) -> tuple[str, ...]:
+        """Ids of the checks that passed on the outputs."""
+        return self.predicate.passed_tests
+
+    @property
+    def failed_tests(self) -> tuple[str, ...]:
+        """Ids of the checks that failed on the outputs."""
+        return self.predicate.failed_tests
+
 
 class PhaseVerdict(Document):
     """`verdict.json` of a phase: one verdict per exit gate."""

@@ -15,19 +15,17 @@ from phases.base import durable
 from phases.base.failpoint import failpoint
 from phases.base.text import utc_now
 from phases.execution.collect import Output, OutputsError, collect_outputs
+from phases.execution.command_line import command_line, shell_command
 from phases.execution.process import ProcessResult
-from phases.execution.worker import Job, Staging, run_experiment
+from phases.execution.worker import Job, run_experiment
 from phases.git.tree import CommitTree, Layout
 from phases.judge.gate import Judgement
 from phases.plan.schema import Feature, Phase
+from phases.record.feature_code import feature_code
 from phases.record.project import Project
 from phases.record.states import FeatureState
-from phases.run.committed_code import (
-    code_of_copy,
-    feature_code,
-    resolve_materials,
-)
-from phases.run.programs import resolve_programs, shell_command
+from phases.run.committed_code import code_of_copy, resolve_materials
+from phases.run.programs import resolve_programs
 from phases.run.workspace import Workspace
 from phases.views.live import Stage, View
 
@@ -60,7 +58,7 @@ class AttemptSpec:
     @property
     def program(self) -> str:
         """The module or command that is run, for readers."""
-        return self.feature.module or self.feature.command or ""
+        return self.feature.program
 
     @property
     def commit(self) -> str:
@@ -138,12 +136,18 @@ def prepare_attempt(
     inputs = workspace.resolve_inputs(tree, layout, feature.inputs, feature.needs, staging.folder)
 
     # 2. What the plan decides.
-    defaults = workspace.plan.defaults
     number = workspace.state.phase(phase.id).feature(feature.id).started + 1
-    profile = scratch_profile or feature.profile or defaults.profile
-    seed = defaults.seed if feature.seed is None else feature.seed
+    profile = scratch_profile or workspace.plan.profile_of(feature)
+    seed = workspace.plan.seed_of(feature)
     command = resolve_programs(feature.command or "", tree)
-    argv = command_line(feature, profile, seed, staging)
+    argv = command_line(
+        feature,
+        profile,
+        seed,
+        python=sys.executable,
+        inputs=str(staging.inputs_file),
+        out=str(staging.out),
+    )
     if feature.command:
         argv = shell_command(command.text)
     env = {
@@ -185,23 +189,6 @@ def prepare_attempt(
         programs=command.programs,
         log=log,
     )
-
-
-def command_line(feature: Feature, profile: str, seed: int, staging: Staging) -> tuple[str, ...]:
-    """Return the command that runs a feature; anyone can type the same one by hand."""
-    if feature.command is not None:
-        return shell_command(feature.command)
-    options = {
-        "--config": feature.config,
-        "--profile": profile,
-        "--seed": seed,
-        "--inputs": staging.inputs_file,
-        "--out": staging.out,
-    }
-    argv = [sys.executable, "-m", str(feature.module)]
-    for option, value in options.items():
-        argv += [option, str(value)]
-    return tuple(argv)
 
 
 #### the run

@@ -2,47 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from phases.base import durable
 from phases.errors import EnvironmentFaultError
 from phases.execution import process
+from phases.execution.command_line import named_paths
 from phases.execution.inputs import ResolvedInput
 from phases.git.tree import CommitTree, Layout
 from phases.judge.committed_gates import gate_digest
 from phases.plan.lock import runner_digest
-from phases.plan.schema import Feature, Plan, canonical_json
+from phases.plan.schema import Feature, Plan
 from phases.record.committed_plan import plan_path
-from phases.record.decision_check import APPROVALS
-from phases.run.imports import (
-    PROBE,
-    module_packages,
-    package_origins,
-)
-from phases.run.programs import named_paths
+from phases.record.feature_code import Code, code_digest, module_packages
+from phases.run.imports import PROBE, package_origins
 from phases.run.workspace import Workspace
 
 PROBE_S = 60.0
 """Seconds that Python may take to say where it would import packages from."""
-
-Code = Mapping[str, Sequence[str]]
-"""URI of each part of the code, `code:PACKAGE` or `code` -> its files."""
-
-
-def feature_code(tree: CommitTree, plan: Plan, feature: Feature) -> Code:
-    """Return the code of a feature in a commit.
-
-    Of a module these are its top packages, those that it imports included. A command may read
-    every file, so its code is the whole commit. Results, progress.txt and decisions are left out.
-    """
-    if feature.module:
-        packages = module_packages(tree, feature.module, plan.results)
-        return {f"code:{name}": files for name, files in packages.items()}
-    record = (f"{plan.results}/", f"{APPROVALS}/", "progress.txt")
-    return {"code": [path for path in tree.entries if not path.startswith(record)]}
 
 
 def named_by_feature(plan: Plan, feature: Feature) -> list[str]:
@@ -170,8 +148,7 @@ def resolve_materials(
         config = PurePosixPath(feature.config).as_posix()
         materials[feature.config] = {"sha256": contents[config]}
     for uri, paths in code.items():
-        part = {_utf8(path): contents[path] for path in paths if path in contents}
-        materials[uri] = {"sha256": durable.sha256(canonical_json(part))}
+        materials[uri] = {"sha256": code_digest(paths, contents)}
     gate = feature.gate
     materials[gate.name] = {"sha256": gate_digest(tree, workspace.plan, gate)}
 
@@ -179,8 +156,3 @@ def resolve_materials(
     for item in inputs:
         materials[f"{item.kind}:{item.name}"] = item.identity
     return materials
-
-
-def _utf8(path: str) -> str:
-    """Return a path in which bytes that are no UTF-8 are written out: JSON has no other bytes."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")

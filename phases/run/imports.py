@@ -6,7 +6,6 @@ the runner starts. In a copy of a commit they must come from the copy.
 
 from __future__ import annotations
 
-import ast
 import json
 import re
 import subprocess
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from phases.git.tree import CommitTree
+from phases.record.feature_code import top_packages
 from phases.run import import_copy
 from phases.run.import_copy import offered_packages
 
@@ -23,76 +23,6 @@ ASK_S = 60.0
 """Seconds that another Python may take to say what it offers."""
 _PYTHON = re.compile(r"python[\d.]*")
 _IMPORT_COPY = Path(import_copy.__file__).resolve()
-
-
-#### the packages of a module
-
-
-def module_packages(
-    tree: CommitTree, module: str, results: str, others: Collection[str] = ()
-) -> dict[str, list[str]]:
-    """Return top package -> its files, of a module and of all that it imports in the commit.
-
-    What links in a package lead to is among its files.
-
-    Of `others`, names that the commit does not have, those that it imports have no files.
-
-    Imports are read from the sources, directly or through each other; one that a program composes
-    at run time is not seen. Results are left out.
-    """
-    candidates: dict[str, list[str]] = {name: [] for name in others}
-    candidates |= top_packages(tree, results)
-    packages: dict[str, list[str]] = {}
-    waiting = [module.split(".", 1)[0]]
-    while waiting:
-        name = waiting.pop()
-        if name in packages or name not in candidates:
-            continue
-        packages[name] = candidates[name]
-        if tree.has_links(name):
-            packages[name] = sorted(entry.path for entry in tree.select([name]))
-        sources = [path for path in packages[name] if _is_source(tree, path)]
-        for data in tree.read_files(sources).values():
-            waiting += _imported_names(data, candidates.keys() - packages.keys())
-    return packages
-
-
-def _is_source(tree: CommitTree, path: str) -> bool:
-    return path.endswith(".py") and tree.entries[path].is_file
-
-
-def top_packages(tree: CommitTree, results: str) -> dict[str, list[str]]:
-    """Return every name at the top of the commit that Python can import -> its files."""
-    files: dict[str, list[str]] = {}
-    for path, entry in sorted(tree.entries.items()):
-        if not entry.is_file or path.startswith(f"{results}/"):
-            continue
-        top, slash, _rest = path.partition("/")
-        if slash or top.endswith(".py"):
-            files.setdefault(top.removesuffix(".py"), []).append(path)
-    return {
-        name: paths
-        for name, paths in files.items()
-        if name.isidentifier() and any(path.endswith(".py") for path in paths)
-    }
-
-
-def _imported_names(source: bytes, names: set[str]) -> list[str]:
-    """Return which of the names a source file imports."""
-    # Parsing is slow; most files do not even contain one of the names.
-    if not any(name.encode() in source for name in names):
-        return []
-    try:
-        module = ast.parse(source)
-    except (SyntaxError, ValueError):
-        return []
-    imported: set[str] = set()
-    for node in ast.walk(module):
-        if isinstance(node, ast.Import):
-            imported.update(alias.name.split(".", 1)[0] for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            imported.add(node.module.split(".", 1)[0])
-    return sorted(names & imported)
 
 
 #### where a Python would find it

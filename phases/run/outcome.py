@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +11,18 @@ from phases.base import durable
 from phases.base.paths import Paths, is_artifact
 from phases.base.text import printable
 from phases.errors import IntegrityError
+from phases.execution.command_line import command_line
 from phases.judge.predictions import score_all
-from phases.judge.verdict import failed_checks, gate_summary, verdict_of
+from phases.judge.verdict import verdict_of
 from phases.record import entries
 from phases.record.entries import RecordedFile
 from phases.record.ledger import EntryKind
+from phases.record.outcome_lines import (
+    attempt_lines,
+    feature_subject,
+    verified_lines,
+    whole_seconds,
+)
 from phases.record.project import Snapshot
 from phases.record.receipt import (
     BuildDefinition,
@@ -37,7 +43,6 @@ from phases.record.states import FeatureState
 from phases.record.transaction import subject_trailers
 from phases.record.verdict import AttemptRecord, ScoredPrediction, Verdict
 from phases.run.attempt import AttemptResult, AttemptSpec
-from phases.run.programs import shell_command
 from phases.run.quarantine import quarantine
 from phases.run.results import FeatureResult, count_checks
 
@@ -61,11 +66,12 @@ class Outcome:
 
 @dataclass(frozen=True)
 class _RecordedFiles:
-    """Files of an outcome: what is committed, what is removed, what the entry names."""
+    """Files of an outcome: what is committed, and what is removed."""
 
     files: dict[str, bytes]
     removed: tuple[str, ...]
-    lines: tuple[str, ...]
+    named: tuple[RecordedFile, ...]
+    """Those that the entry names."""
 
 
 def record_of(spec: AttemptSpec, result: AttemptResult, snapshot: Snapshot) -> Outcome:
@@ -86,27 +92,36 @@ def record_of(spec: AttemptSpec, result: AttemptResult, snapshot: Snapshot) -> O
     receipt_data = receipt.encode()
     receipt_sha256 = durable.sha256(receipt_data)
 
-    # 3. Files.
+    # 3. Files, and the entry's lines.
+    discarded = entries.discarded_lines(result.discarded)
     if is_verified and verdict is not None:
         recorded = _result_files(spec, result, receipt_data, verdict.encode())
+        is_first = snapshot.state.phase(spec.phase.id).feature(spec.feature.id).receipt is None
+        lines = verified_lines(
+            spec.feature,
+            receipt,
+            verdict,
+            reported,
+            discarded=discarded,
+            is_first=is_first,
+            receipt_file=recorded.named[0],
+            verdict_file=recorded.named[1],
+        )
     else:
-        recorded = _attempt_files(spec, result, receipt, verdict)
+        record = _attempt_record(spec, result, receipt, verdict)
+        recorded = _attempt_files(spec, record)
         quarantine(spec)
-
-    # 4. The entry's lines.
-    is_first = snapshot.state.phase(spec.phase.id).feature(spec.feature.id).receipt is None
-    lines = (
-        ran_line(spec, result),
-        *entries.discarded_lines(result.discarded),
-        *entries.measured_lines(reported),
-        *_prediction_lines(predictions, is_first=is_first),
-        *_judgement_lines(spec, result),
-        *recorded.lines,
-    )
+        lines = attempt_lines(
+            spec.feature,
+            record,
+            entries.measured_lines(reported),
+            discarded=discarded,
+            record_file=recorded.named[0],
+        )
     passed, failing = count_checks(result.judgement)
     return Outcome(
         kind=EntryKind(result.state.upper()),
-        message=_subject(spec, result),
+        message=feature_subject(spec.feature, result.state, verdict, result.reasons),
         trailers=subject_trailers(
             spec.phase.id, spec.feature.id, attempt=spec.number, receipt=receipt_sha256
         ),
@@ -115,7 +130,7 @@ def record_of(spec: AttemptSpec, result: AttemptResult, snapshot: Snapshot) -> O
         result=FeatureResult(
             id=spec.feature.id,
             state=result.state,
-            seconds=max(1, round(result.process.seconds)),
+            seconds=whole_seconds(result.process.seconds),
             lines=lines,
             passed=passed,
             failing=failing,
@@ -123,52 +138,6 @@ def record_of(spec: AttemptSpec, result: AttemptResult, snapshot: Snapshot) -> O
             timed_out=result.process.timed_out,
         ),
     )
-
-
-#### the entry
-
-
-def ran_line(spec: AttemptSpec, result: AttemptResult) -> str:
-    """Return the line on what was run, and for how long."""
-    return entries.RAN.format(
-        what=printable(spec.program, 120),
-        seconds=max(1, round(result.process.seconds)),
-        attempt=spec.number,
-        seed=spec.seed,
-        profile=spec.profile,
-        sandbox=spec.workspace.sandbox.tier,
-    )
-
-
-def _prediction_lines(
-    predictions: Sequence[ScoredPrediction], *, is_first: bool
-) -> tuple[str, ...]:
-    lines = entries.prediction_lines([prediction.outcome for prediction in predictions])
-    if is_first:
-        return lines
-    return tuple(f"{line} (a repeated attempt)" for line in lines)
-
-
-def _judgement_lines(spec: AttemptSpec, result: AttemptResult) -> tuple[str, ...]:
-    """Return the lines on the judgement, or on why there is none."""
-    if result.judgement is None:
-        return entries.reason_lines(result.errors)
-    lines = (
-        *gate_summary(spec.feature.gate.name, result.judgement).lines,
-        *entries.failing_lines(failed_checks(result.judgement)),
-    )
-    if result.state == FeatureState.VERIFIED:
-        return lines
-    return (*lines, *entries.reason_lines(result.judgement.reasons))
-
-
-def _subject(spec: AttemptSpec, result: AttemptResult) -> str:
-    """Return the commit's first line."""
-    passed, _ = count_checks(result.judgement)
-    detail = f"{passed} checks"
-    if result.state != FeatureState.VERIFIED:
-        detail = result.reasons[0]
-    return printable(f"{spec.feature.id} {spec.feature.title}: {result.state} ({detail})", 120)
 
 
 #### the documents
@@ -181,7 +150,7 @@ def _receipt(spec: AttemptSpec, result: AttemptResult) -> Receipt:
             phase=spec.phase.id,
             feature=spec.feature.id,
             attempt=spec.number,
-            argv=_portable_argv(spec),
+            argv=command_line(spec.feature, spec.profile, spec.seed),
             profile=spec.profile,
             seed=spec.seed,
         ),
@@ -207,19 +176,6 @@ def _receipt(spec: AttemptSpec, result: AttemptResult) -> Receipt:
         subject=file_subjects(result.digests),
         predicate=Provenance(build_definition=definition, run_details=details),
     )
-
-
-def _portable_argv(spec: AttemptSpec) -> tuple[str, ...]:
-    """Return the command without this machine's folders."""
-    if spec.feature.command is not None:
-        return shell_command(spec.feature.command)
-    staging = spec.workspace.staging
-    names = {
-        sys.executable: "python",
-        str(staging.inputs_file): "INPUTS",
-        str(staging.out): "OUT",
-    }
-    return tuple(names.get(word, word) for word in spec.argv)
 
 
 def _byproducts(spec: AttemptSpec, result: AttemptResult) -> tuple[ResourceDescriptor, ...]:
@@ -292,16 +248,15 @@ def _result_files(
         is_attempt_record = name.startswith(f"{folder}/attempts/")
         if old.is_file() and name not in files and not is_attempt_record:
             removed.append(name)
-    lines = (receipt_file.line(entries.RECEIPT), verdict_file.line(entries.VERDICT))
-    return _RecordedFiles(files, tuple(removed), lines)
+    return _RecordedFiles(files, tuple(removed), (receipt_file, verdict_file))
 
 
-def _attempt_files(
+def _attempt_record(
     spec: AttemptSpec, result: AttemptResult, receipt: Receipt, verdict: Verdict | None
-) -> _RecordedFiles:
+) -> AttemptRecord:
     """Return what a failed attempt leaves in the repository: its documents and its log's tail."""
     tail = _read_log(spec)[-LOG_TAIL:].decode("utf-8", "replace").splitlines()[-LOG_LINES:]
-    record = AttemptRecord(
+    return AttemptRecord(
         feature=spec.feature.id,
         attempt=spec.number,
         state=result.state,
@@ -310,10 +265,12 @@ def _attempt_files(
         verdict=verdict,
         log_tail=tuple(printable(line, 500) for line in tail),
     )
+
+
+def _attempt_files(spec: AttemptSpec, record: AttemptRecord) -> _RecordedFiles:
     data = record.encode()
     path = f"{spec.project.paths.results(spec.feature.id)}/attempts/{spec.number}.json"
-    line = RecordedFile(durable.sha256(data), path).line(entries.ATTEMPT_RECORD)
-    return _RecordedFiles({path: data}, (), (line,))
+    return _RecordedFiles({path: data}, (), (RecordedFile(durable.sha256(data), path),))
 
 
 def _read_exactly(source: Path, sha256: str) -> bytes:

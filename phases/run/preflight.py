@@ -14,15 +14,17 @@ from phases.base import durable
 from phases.base.paths import Paths
 from phases.base.text import printable
 from phases.errors import EnvironmentFaultError
+from phases.execution.command_line import named_paths
 from phases.git.checks import read_repository_state, repository_problems
 from phases.git.repo import Repo
 from phases.git.tree import CommitTree, changed_files
 from phases.plan.lock import gate_scope
 from phases.plan.schema import Feature, Phase, Plan
 from phases.record.decision_check import APPROVALS
+from phases.record.feature_code import module_packages
 from phases.run.committed_code import named_by_feature, require_complete
-from phases.run.imports import Interpreter, module_packages, offered_paths
-from phases.run.programs import named_paths, path_folders, resolve_programs
+from phases.run.imports import Interpreter, offered_paths
+from phases.run.programs import path_folders, resolve_programs
 
 LOCK_WAIT_S = 3.0
 SOURCES = (".py", ".pyi", ".pyx", ".so", ".yaml", ".yml", ".json", ".toml", ".ini", ".cfg")

@@ -17,11 +17,9 @@ from pathlib import Path
 
 from phases.base import durable
 from phases.errors import EnvironmentFaultError
+from phases.execution.command_line import COMMAND_WORD
 from phases.git.tree import CommitTree, Tree
 from phases.run.imports import OWN_INTERPRETER, Interpreter, other_interpreter
-
-_WORD = re.compile(r"""(?<![^\s;&|()'"=`])[^\s;&|()<>'"=`$*?\\]+(?![^\s;&|()<>'"`])""")
-"""A word of a shell command that is written out: no variable, no wildcard, no escape."""
 
 
 @dataclass(frozen=True)
@@ -38,21 +36,6 @@ class ResolvedCommand:
     def materials(self) -> dict[str, Mapping[str, str]]:
         """URI of each program -> digest set, for the receipt."""
         return {f"program:{path}": {"sha256": digest} for path, digest in self.programs.items()}
-
-
-def shell_command(command: str) -> tuple[str, ...]:
-    """Return how a command of the plan is run."""
-    return ("/bin/sh", "-c", command)
-
-
-def named_paths(command: str) -> list[str]:
-    """Return the words of a shell command that could be paths of the repository."""
-    paths = []
-    for word in _WORD.findall(command):
-        path = os.path.normpath(word)
-        if path != "." and not path.startswith(("/", "..", "-")):
-            paths.append(path)
-    return paths
 
 
 def resolve_programs(command: str, tree: Tree) -> ResolvedCommand:
@@ -83,7 +66,7 @@ def resolve_programs(command: str, tree: Tree) -> ResolvedCommand:
         programs[word] = durable.sha256_file(file)
         return _quoted(str(file), is_in_quotes=_ends_in_quotes(command[: match.start()]))
 
-    text = _WORD.sub(resolve, command)
+    text = COMMAND_WORD.sub(resolve, command)
     return ResolvedCommand(text, programs, tuple(interpreters.values()))
 
 

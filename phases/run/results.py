@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from phases.judge.gate import Judgement
-from phases.judge.verdict import failed_checks, gate_summary
+from phases.judge.verdict import verdict_of
 from phases.record.entries import reason_lines
+from phases.record.outcome_lines import gate_summary
 from phases.record.states import FeatureState, PhaseState
 
 
@@ -72,9 +73,10 @@ def count_checks(judgement: Judgement | None) -> tuple[int, tuple[str, ...]]:
 
 def judgement_lines(gate: str, judgement: Judgement) -> tuple[str, ...]:
     """Return what a judgement that is not recorded found, for readers."""
-    lines = [*gate_summary(gate, judgement).lines]
+    lines = [*gate_summary(gate, verdict_of(judgement, outputs={}, configuration=[])).lines]
     if judgement.coverage and judgement.coverage.claimed:
         lines.append(f"only claimed: {', '.join(judgement.coverage.claimed)}")
-    failed = [f"{name}: {message}" for name, message in failed_checks(judgement)]
+    checks = judgement.true_run.checks
+    failed = [f"{check.id}: {check.message}" for check in checks if not check.passed]
     lines += reason_lines([*judgement.reasons, *failed])
     return tuple(lines)

@@ -10,10 +10,10 @@ from phases.execution.process import log_tail
 from phases.execution.sandbox import choose_sandbox
 from phases.git.tree import WorkTree
 from phases.record import entries
+from phases.record.outcome_lines import ran_line, whole_seconds
 from phases.record.project import Project, load_unverified
 from phases.record.transaction import new_txn
 from phases.run.attempt import prepare_attempt, run_attempt
-from phases.run.outcome import ran_line
 from phases.run.results import FeatureResult, count_checks, judgement_lines
 from phases.run.setup import run_setup
 from phases.run.workspace import SCRATCH_MARK, open_workspace
@@ -50,7 +50,16 @@ def run_scratch(
         result = run_attempt(spec, view)
 
         # 2. What happened; of a run without outputs also the end of its log.
-        lines = [ran_line(spec, result)]
+        lines = [
+            ran_line(
+                spec.program,
+                result.process.seconds,
+                attempt=spec.number,
+                seed=spec.seed,
+                profile=spec.profile,
+                sandbox=spec.workspace.sandbox.tier,
+            )
+        ]
         if not result.outputs:
             lines += log_tail(spec.log).splitlines()[-LOG_LINES:]
     if result.judgement is None:
@@ -61,7 +70,7 @@ def run_scratch(
     summary = FeatureResult(
         id=feature.id,
         state=result.state,
-        seconds=max(1, round(result.process.seconds)),
+        seconds=whole_seconds(result.process.seconds),
         lines=tuple(f"{SCRATCH_MARK} {line}" for line in lines),
         passed=passed,
         failing=failing,

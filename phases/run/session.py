@@ -20,6 +20,7 @@ from phases.git.one_runner import one_runner
 from phases.git.probe import probe_repository
 from phases.git.repo import Repo
 from phases.git.tree import CommitTree
+from phases.judge.committed_gates import gate_descriptor
 from phases.plan.lock import runner_digest
 from phases.plan.schema import Feature, Phase, Plan
 from phases.record import completion, entries, transaction
@@ -27,13 +28,14 @@ from phases.record.anchor import pulled_commit
 from phases.record.approval_rule import committed_rule
 from phases.record.entries import RecordedFile
 from phases.record.evidence import weigh_evidence
+from phases.record.halts import compose_request, halt_lines, reviewed_gates
 from phases.record.ledger import Entry, EntryKind, Ledger, append_entry, seal_entry
 from phases.record.project import Project, Snapshot, load_verified
 from phases.record.reconcile import Pulled
 from phases.record.state import State, fold_state
 from phases.record.transaction import Transaction, new_txn, subject_trailers
 from phases.run.attempt import AttemptSpec
-from phases.run.checkpoint import ExitGateResult, compose_request, halt_lines
+from phases.run.checkpoint import ExitGateResult
 from phases.run.outcome import Outcome
 from phases.run.plan_locks import (
     committed_lock,
@@ -215,7 +217,17 @@ class Session:
 
     def halt(self, phase: Phase, tree: CommitTree, plan: Plan, exit_result: ExitGateResult) -> None:
         """Record HALTED with the review request: commit C of this checkpoint."""
-        data = compose_request(tree, plan, self.snapshot, phase, exit_result).encode()
+        gates = [gate_descriptor(tree, plan, gate) for gate in reviewed_gates(phase)]
+        data = compose_request(
+            phase,
+            self.state.phase(phase.id),
+            self.snapshot.ledger.entries,
+            commit=tree.commit,
+            gates=gates,
+            exit_verdict=exit_result.verdict,
+            requested_on=utc_now(),
+            txn=exit_result.txn,
+        ).encode()
         request = RecordedFile(durable.sha256(data), self.project.paths.review_request(phase.id))
         lines = halt_lines(request, self.state.phase(phase.id), tree.commit)
         self._commit(

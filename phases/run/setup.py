@@ -15,12 +15,13 @@ from pathlib import Path
 from phases.base.paths import cache_dir
 from phases.errors import EnvironmentFaultError, GateFailedError
 from phases.execution import process
+from phases.execution.command_line import shell_command
 from phases.execution.inputs import cached_input, check_inputs
 from phases.execution.process import clean_environment, log_tail
 from phases.git.tree import Layout
 from phases.judge.gate import GateOutcome, gate_spec, run_entry_gate
 from phases.plan.schema import Phase
-from phases.run.programs import resolve_programs, shell_command
+from phases.run.programs import resolve_programs
 from phases.run.workspace import Workspace
 from phases.views.live import View
 

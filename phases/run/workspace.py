@@ -21,9 +21,10 @@ from phases.git.tree import CommitTree, Layout, Tree
 from phases.judge.committed_gates import write_gate_files
 from phases.judge.gate import Judgement, gate_spec, judge_feature, judge_phase
 from phases.plan.schema import Feature, Gate, Plan
+from phases.record.feature_code import top_packages
 from phases.record.project import Project
 from phases.record.state import State
-from phases.run.imports import top_packages, write_sitecustomize
+from phases.run.imports import write_sitecustomize
 from phases.run.programs import path_in_copy, path_without_commit
 from phases.views.live import View
 

@@ -10,7 +10,11 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+sys.path.insert(0, str(Path(__file__).parent / "faults"))
 sys.path.insert(0, str(Path(__file__).parent))
+from eventful import make_eventful
+from forged_record import Place, rewind
+from quick import Quick
 from toy import Toy
 
 # How long it takes to draw an example says how busy the machine is, and nothing of the test.
@@ -39,3 +43,39 @@ def _halted(tmp_path_factory: pytest.TempPathFactory) -> Toy:
 def halted(_halted: Toy, tmp_path: Path) -> Toy:
     """Return a toy repository whose only phase was run and awaits approval."""
     return _halted.copy(tmp_path / "toy")
+
+
+@pytest.fixture(scope="session")
+def _eventful(tmp_path_factory: pytest.TempPathFactory) -> Quick:
+    quick = make_eventful(tmp_path_factory.mktemp("eventful") / "quick")
+    quick.git("gc", "-q", "--prune=now")  # few files to copy
+    return quick
+
+
+@pytest.fixture
+def eventful(_eventful: Quick, tmp_path: Path) -> Quick:
+    """Return a repository in which everything happened that a record can state."""
+    return _eventful.copy(tmp_path / "quick")
+
+
+@pytest.fixture(scope="session")
+def _rewound(
+    _eventful: Quick, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[Place], Quick]:
+    """Return a function that returns that repository as it was after one of its records."""
+    made: dict[Place, Quick] = {}
+
+    def rewound(place: Place) -> Quick:
+        if place not in made:
+            kind, feature, number = place
+            made[place] = _eventful.copy(tmp_path_factory.mktemp("rewound") / "quick")
+            rewind(made[place], kind, feature, number=number)
+        return made[place]
+
+    return rewound
+
+
+@pytest.fixture
+def at(_rewound: Callable[[Place], Quick], tmp_path: Path) -> Callable[[Place], Quick]:
+    """Return a function that returns a copy of it."""
+    return lambda place: _rewound(place).copy(tmp_path / "quick")

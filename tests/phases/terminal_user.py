@@ -19,6 +19,7 @@ def at_terminal(
     early: str = "",
     env: dict[str, str] | None = None,
     encoding: str = "utf-8",
+    timeout_s: float = 60,
 ) -> tuple[int | None, str]:
     """Run `python -m phases …` at a terminal of its own; return exit code and screen.
 
@@ -32,13 +33,14 @@ def at_terminal(
         early: typed before the question.
         env: further environment variables.
         encoding: what the terminal shows and sends.
+        timeout_s: how long the question, and then the end, may take.
     """
     child = pexpect.spawn(
         sys.executable,
         ["-m", "phases", *arguments],
         cwd=str(root),
         encoding=encoding,
-        timeout=60,
+        timeout=timeout_s,
         env={**environment(), **(env or {})},
     )
     if early:

@@ -19,10 +19,12 @@ sys.path.insert(0, str(Path(__file__).parent / "faults"))
 from hints import follow
 from quick import Quick, plan
 
-from phases.audit.decisions import check_approvals
-from phases.audit.findings import Report
+from phases.audit.decisions import check_decisions
+from phases.audit.findings import Severity
 from phases.audit.locks import check_plan_locks
+from phases.audit.record import Record
 from phases.errors import IntegrityError
+from phases.git.objects import open_objects
 from phases.git.tree import CommitTree
 from phases.plan.load import parse_plan
 from phases.plan.schema import Plan
@@ -33,6 +35,7 @@ from phases.record.approval_rule import (
     work_tree_rule,
 )
 from phases.record.ledger import EntryKind, Ledger, new_header, seal_entry
+from phases.record.pending import read_pending
 from phases.record.project import Snapshot, load_verified, open_project, take_snapshot
 from phases.record.reconcile import Reconciled
 from phases.record.state import PhaseStatus, State, fold_state
@@ -302,13 +305,16 @@ def test_a_phase_that_left_the_plan_still_asks_for_signatures() -> None:
 def test_the_audit_names_decisions_and_locks_that_ask_for_less_i_29(tmp_path: Path) -> None:
     project = open_project(Quick(tmp_path / "quick").root)
     story = Story().lock(approval=SIGNED).attempt("Q-001").halt()
-    report = Report()
     approve(story.lock(2), 1)
     snapshot = Snapshot(Reconciled(story.ledger), fold(story), story.evidence)
-    check_approvals(project, report, snapshot)
-    findings = [(finding.code, finding.entry) for finding in report.findings]
-    assert findings == [("approval-lowered", 5), ("approval-lowered", 6)]
-    assert not report.ok
+    with open_objects(project.root) as objects:
+        record = Record(project, project.repo(), snapshot, objects, read_pending(project.paths))
+        findings = list(check_decisions(record))
+    assert [(finding.code, finding.entry) for finding in findings] == [
+        ("approval-lowered", 5),
+        ("approval-lowered", 6),
+    ]
+    assert {finding.severity for finding in findings} == {Severity.ERROR}
 
 
 @pytest.mark.parametrize("lines", [(), ("approval presence",)], ids=["nothing", "presence"])
@@ -331,12 +337,15 @@ def test_the_audit_compares_a_lock_with_its_commits_plan_i_29(
         ledger = ledger.with_entry(forged)
 
     # 2. The commit of the lock asks for signatures.
-    report = Report()
-    recorded_by = {entry.seq: next(repo.history()) for entry in ledger.entries}
     snapshot = take_snapshot(project, Reconciled(ledger))
-    check_plan_locks(project, repo, report, snapshot, recorded_by)
-    assert [finding.code for finding in report.findings] == ["lock-contradicts"]
-    assert "asks `approval signed`" in report.findings[0].message
+    newest = load_verified(project, repo).evidence.newest
+    assert newest is not None
+    with open_objects(project.root) as objects:
+        record = Record(project, repo, snapshot, objects, read_pending(project.paths))
+        record.commits = dict.fromkeys(range(1, len(ledger.entries) + 1), newest)
+        [finding] = check_plan_locks(record)
+    assert finding.code == "lock-contradicts"
+    assert "asks `approval signed`" in finding.message
     signed.assert_audit_is_clean()
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,8 +13,8 @@ from hypothesis import strategies as st
 from phases.record import entries
 from phases.record.entries import GateSummary, LineFormat
 from phases.record.ledger import Ledger, new_header, seal_entry
+from phases.record.outcome_lines import ran_line
 from phases.record.result import ReportedMeasurements, reported_measurements
-from phases.run.outcome import ran_line
 
 
 def format_table() -> dict[str, LineFormat]:
@@ -121,15 +120,7 @@ def test_two_formats_that_can_be_confused_are_seen() -> None:
 
 @pytest.mark.parametrize(("seconds", "expected"), [(412.4, "412"), (0.2, "1"), (1.6, "2")])
 def test_the_line_on_a_run_has_whole_seconds(seconds: float, expected: str) -> None:
-    sandbox = SimpleNamespace(tier="none")
-    spec = SimpleNamespace(
-        program="lab.x",
-        number=1,
-        seed=0,
-        profile="cpu",
-        workspace=SimpleNamespace(sandbox=sandbox),
-    )
-    line = ran_line(spec, SimpleNamespace(process=SimpleNamespace(seconds=seconds)))
+    line = ran_line("lab.x", seconds, attempt=1, seed=0, profile="cpu", sandbox="none")
     assert line == f"ran lab.x for {expected} s: attempt 1, seed 0, profile cpu, sandbox none"
     assert entries.RAN.parse(line)["seconds"] == expected
 

@@ -20,7 +20,6 @@ from phases.base.paths import Paths
 from phases.base.text import line_problem
 from phases.decisions.record import _Draft
 from phases.errors import InvalidPlanError
-from phases.execution.process import ProcessResult
 from phases.execution.sandbox import choose_sandbox
 from phases.execution.worker import Staging
 from phases.git.probe import probe_repository
@@ -31,11 +30,11 @@ from phases.plan.schema import MAX_TITLE, Feature, Plan
 from phases.record import entries
 from phases.record.approval_rule import PRESENCE
 from phases.record.entries import GateSummary, RecordedFile
+from phases.record.halts import halt_lines
 from phases.record.ledger import EntryKind, chain_problems, parse_ledger
+from phases.record.outcome_lines import feature_subject, ran_line
 from phases.record.project import Project, load_unverified
-from phases.run.attempt import AttemptResult, AttemptSpec
-from phases.run.checkpoint import halt_lines
-from phases.run.outcome import _subject, ran_line
+from phases.run.attempt import AttemptSpec
 from phases.run.session import Session
 from phases.run.workspace import Workspace
 from phases.views.live import SilentView
@@ -358,25 +357,6 @@ def spec_of(session: Session, feature: Feature) -> AttemptSpec:
     )
 
 
-RESULT = AttemptResult(
-    started_on="",
-    finished_on="",
-    process=ProcessResult(
-        exit_code=1,
-        signal=None,
-        timed_out=False,
-        seconds=1.0,
-        cpu_seconds=1.0,
-        peak_memory_bytes=1,
-        log_bytes=0,
-        log_truncated=False,
-    ),
-    outputs={},
-    judgement=None,
-    errors=("ended with exit 1",),
-)
-
-
 def write_entries(session: Session) -> Iterator[str]:
     """Write entries of every kind that has text of the plan; yield subjects of commits."""
     plan, paths = session.plan, session.project.paths
@@ -401,9 +381,12 @@ def write_entries(session: Session) -> Iterator[str]:
             exempt=tuple(map(str, feature.exempt)),
         )
         receipt = RecordedFile(DIGEST, f"{paths.results(feature.id)}/receipt.json")
-        lines = (ran_line(spec, RESULT), *summary.lines, receipt.line(entries.RECEIPT))
+        ran = ran_line(
+            feature.program, 1.0, attempt=1, seed=0, profile=spec.profile, sandbox="none"
+        )
+        lines = (ran, *summary.lines, receipt.line(entries.RECEIPT))
         session._append(EntryKind.VERIFIED, lines, phase, feature)
-        yield _subject(spec, RESULT)
+        yield feature_subject(feature, "errored", None, ["ended with exit 1"])
         yield f"{feature.id} {feature.title}: interrupted"
     yield f"Phase {phase.id} {phase.name}: awaiting approval"
     request = RecordedFile(DIGEST, paths.review_request(phase.id))

@@ -1,0 +1,180 @@
+"""Every file that an entry names, or a receipt: in its commit, in HEAD, in the work tree."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from phases.audit.attempts import Attempt
+from phases.audit.findings import Finding, Severity, Uncovered
+from phases.audit.receipts import committed_outputs
+from phases.audit.record import Record
+from phases.base import durable
+from phases.base.paths import is_artifact
+from phases.git.tree import CommitTree
+from phases.record import entries
+from phases.record.ledger import Entry, EntryKind
+
+NAMING = {
+    entries.RECEIPT: "receipt-changed",
+    entries.VERDICT: "verdict-changed",
+    entries.LOCK: "lock-changed",
+    entries.REQUEST: "named-file-changed",
+    entries.ATTEMPT_RECORD: "named-file-changed",
+}
+"""Lines by which an entry names a file of the results -> the code where it is another one. Records
+of decisions are compared where decisions are."""
+
+
+def check_outputs(record: Record, attempt: Attempt) -> Iterator[Finding]:
+    """Yield the outputs and published copies that the commit has not as the receipt names them."""
+    if not attempt.is_verified:
+        return
+    outcome, commit = attempt.outcome, attempt.outcome.commit.sha
+    for path, digest in committed_outputs(attempt).items():
+        if _digest(record.read(commit, path)) != digest:
+            message = "an output in the commit differs from what the receipt names"
+            yield outcome.finding("result-changed", message, path)
+    for output, path in attempt.feature.publish.items():
+        if _digest(record.read(commit, path)) != attempt.receipt.digests.get(output):
+            message = f"the published copy of {output} differs from what the receipt names"
+            yield outcome.finding("published-changed", message, path)
+
+
+def check_named_files(record: Record) -> Iterator[Finding]:
+    """Yield the files that an entry names and its commit has not so.
+
+    Receipts, verdicts of features, records of attempts and locks are read, and compared, elsewhere.
+    """
+    for entry in record.ledger.entries:
+        commit = record.commits.get(entry.seq)
+        if commit is None or entry.kind not in (EntryKind.HALTED, EntryKind.FAILED):
+            continue
+        if entry.feature is not None:
+            continue
+        for line_format in (entries.REQUEST, entries.VERDICT):
+            for named in entry.match_all(line_format):
+                if _digest(record.read(commit.sha, named["path"])) != named["sha256"]:
+                    yield Finding(
+                        "named-file-changed",
+                        f"a file in the commit differs from what this {entry.kind} entry names",
+                        entry.seq,
+                        commit=commit.sha,
+                        path=named["path"],
+                    )
+
+
+@dataclass(frozen=True)
+class NamedFile:
+    """A file by its newest entry."""
+
+    path: str
+    sha256: str
+    entry: Entry
+    code: str
+
+    def finding(self, where: str) -> Finding:
+        """Return that it is another one in HEAD, or in the work tree."""
+        feature = f"{self.entry.feature}: " if self.entry.feature else ""
+        message = f"{feature}{where} has not the file that this {self.entry.kind} entry names"
+        return Finding(self.code, message, self.entry.seq, path=self.path)
+
+
+def check_newest_files(record: Record) -> Iterator[Finding]:
+    """Yield the files that HEAD or the work tree has not as their newest entry names them."""
+    head = CommitTree(record.repo, record.repo.head()).entries
+    newer = _uncommitted_digests(record)
+    for file in (*_newest_named(record), *_newest_outputs(record)):
+        item = head.get(file.path)
+        if item is None or not item.is_file or record.digest(item.id) != file.sha256:
+            yield file.finding("HEAD")
+        actual = record.work_tree_digest(file.path)
+        if actual != file.sha256 and (actual is None or actual not in newer.get(file.path, ())):
+            yield file.finding("the work tree")
+
+
+def _newest_named(record: Record) -> Iterator[NamedFile]:
+    """Yield the newest file of each path that committed entries name."""
+    files: dict[str, NamedFile] = {}
+    for entry in record.ledger.entries:
+        if entry.seq not in record.commits or entry.seq in record.evidence.lost:
+            continue
+        if entry.kind in (EntryKind.APPROVED, EntryKind.REJECTED):
+            continue  # they name the request that HALTED names
+        for line_format, code in NAMING.items():
+            for named in entry.match_all(line_format):
+                files[named["path"]] = NamedFile(named["path"], named["sha256"], entry, code)
+    yield from files.values()
+
+
+def _newest_outputs(record: Record) -> Iterator[NamedFile]:
+    """Yield the outputs that the newest receipt of each feature names."""
+    for entry, outputs in _newest_verified(record):
+        named = entry.match(entries.RECEIPT) or {"path": ""}
+        folder = named["path"].rpartition("/")[0]
+        for name, digest in outputs.items():
+            if not is_artifact(name):
+                yield NamedFile(f"{folder}/{name}", digest, entry, "result-changed")
+
+
+def _newest_verified(record: Record) -> Iterator[tuple[Entry, dict[str, str]]]:
+    """Yield the newest VERIFIED of each feature, with the outputs that its receipt names."""
+    newest: dict[str | None, Entry] = {}
+    for entry in record.ledger.entries:
+        if entry.kind == EntryKind.VERIFIED and entry.seq in record.commits:
+            newest[entry.feature] = entry
+    for entry in newest.values():
+        named = entry.match(entries.RECEIPT) or {"sha256": ""}
+        yield entry, record.outputs.get(named["sha256"], {})
+
+
+def _uncommitted_digests(record: Record) -> dict[str, set[str]]:
+    """Return path -> digests that entries name which a killed run has not committed yet."""
+    digests: dict[str, set[str]] = {}
+    for entry in record.ledger.entries:
+        if entry.seq in record.commits:
+            continue
+        for line_format in NAMING:
+            for named in entry.match_all(line_format):
+                digests.setdefault(named["path"], set()).add(named["sha256"])
+    return digests
+
+
+#### what git does not have, or the user may change
+
+
+def check_artifacts(record: Record) -> Iterator[Finding | Uncovered]:
+    """Yield the artifacts of each feature's newest receipt that are missing here, or changed."""
+    for entry, outputs in _newest_verified(record):
+        for name, digest in outputs.items():
+            if not is_artifact(name):
+                continue
+            path = record.project.paths.artifact(digest)
+            if not path.is_file():
+                absent = f"{entry.feature} {name}: sha256 {digest[:12]}… is not on this machine"
+                yield Uncovered("artifact-absent", absent)
+                continue
+            record.checked["artifacts"] += 1
+            if durable.sha256_file(path) != digest:
+                message = f"{name} in the store differs from what the receipt names"
+                text = f"{entry.feature}: {message}"
+                yield Finding("artifact-changed", text, entry.seq, path=str(path))
+
+
+def check_published(record: Record) -> Iterator[Finding]:
+    """Yield the published copies that are no longer the result: the user may edit them."""
+    for entry, outputs in _newest_verified(record):
+        try:
+            _, feature = record.project.plan.feature(entry.feature or "")
+        except KeyError:
+            continue
+        for output, path in feature.publish.items():
+            digest = outputs.get(output)
+            if digest is not None and record.work_tree_digest(path) != digest:
+                message = f"the published copy of {output} was changed since it was recorded"
+                finding = Finding("published-changed", f"{entry.feature}: {message}", entry.seq)
+                yield replace(finding, path=path, severity=Severity.WARNING)
+
+
+def _digest(data: bytes | None) -> str | None:
+    return None if data is None else durable.sha256(data)

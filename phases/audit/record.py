@@ -1,0 +1,278 @@
+"""The whole record, read once: what every check of the audit is about.
+
+Git's objects come from one process, each plan is parsed once, each blob hashed once. Documents are
+read one attempt at a time: a long record does not fit into memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import PurePosixPath
+
+from phases.audit.findings import no_counts
+from phases.base import durable
+from phases.base.paths import link_above
+from phases.git.objects import FOLDER, GitObject, ObjectReader
+from phases.git.record_history import RecordCommit, is_ancestor
+from phases.git.repo import Repo, TreeEntry
+from phases.git.tree import BYTECODE, CommitTree
+from phases.judge.committed_gates import gate_descriptor
+from phases.plan.load import parse_plan
+from phases.plan.schema import Gate, Plan
+from phases.record.decision_check import APPROVALS
+from phases.record.evidence import Evidence
+from phases.record.ledger import Entry, Ledger
+from phases.record.pending import Pending
+from phases.record.project import Project, Snapshot
+from phases.record.state import State, StateFold
+from phases.record.statement import ResourceDescriptor
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceTree(CommitTree):
+    """The tree of a commit without the record: many commits have the same one."""
+
+    objects: ObjectReader
+    top: tuple[TreeEntry, ...]
+    """Its files and folders, as far up as possible."""
+
+    @cached_property
+    def entries(self) -> dict[str, TreeEntry]:
+        """Every file, link and submodule by its path; their sizes are not read."""
+        return {entry.path: entry for entry in self._walk(self.top)}
+
+    def _walk(self, items: Iterable[TreeEntry]) -> Iterator[TreeEntry]:
+        for item in items:
+            if item.mode == FOLDER:
+                yield from self._walk(_children(self.objects, item))
+            else:
+                yield item
+
+    def read_files(self, paths: Iterable[str]) -> dict[str, bytes]:
+        """Return path -> bytes; what git does not have is empty, and a finding of its own."""
+        paths = list(paths)
+        missing = [path for path in paths if path not in self._read]
+        found = self.objects.read_many(self.entries[path].id for path in missing)
+        for path, blob in zip(missing, found, strict=True):
+            self._read[path] = blob.data if blob else b""
+        return {path: self._read[path] for path in paths}
+
+
+def _children(objects: ObjectReader, folder: TreeEntry) -> Iterator[TreeEntry]:
+    for item in objects.tree_items(folder.id):
+        yield TreeEntry(f"{folder.path}/{item.name}", item.mode, item.id, 0)
+
+
+PROGRESS = "progress.txt"
+
+
+@dataclass(frozen=True)
+class Version:
+    """progress.txt in a commit that changed it."""
+
+    commit: RecordCommit
+    data: memoryview | None
+    """None where the commit deleted it."""
+    entries: tuple[Entry, ...]
+
+    @property
+    def is_runners(self) -> bool:
+        """Whether the commit has trailers. The runner makes no merges."""
+        return "Phases-Entry" in self.commit.trailers and len(self.commit.parents) < 2
+
+
+@dataclass
+class Record:
+    """Ledger, history and objects of one audit."""
+
+    project: Project
+    repo: Repo
+    snapshot: Snapshot
+    objects: ObjectReader
+    pending: Pending
+    """What is prepared, read before the ledger."""
+    versions: Sequence[Version] = ()
+    """Every version of progress.txt in HEAD's history."""
+    set_aside: Mapping[int, RecordCommit] = field(default_factory=dict)
+    """Number of an outcome that counts for nothing -> the commit that brought it."""
+    commits: Mapping[int, RecordCommit] = field(default_factory=dict)
+    """Number of an entry -> the commit of the runner's that recorded it, without the outcomes that
+    count for nothing."""
+    outputs: dict[str, dict[str, str]] = field(default_factory=dict)
+    """SHA-256 of a receipt -> its outputs by digest; of the attempts that were checked."""
+    checked: dict[str, int] = field(default_factory=no_counts)
+    """Kind of thing -> how many of them were checked."""
+    measured: set[str] = field(default_factory=set)
+    """SHA-256 of the receipts whose result.json has measurements."""
+    _digests: dict[str, str] = field(default_factory=dict)
+    _plans: dict[str, Plan | str] = field(default_factory=dict)
+    """Blob, and commit, of a plan -> the plan, or why it cannot be read."""
+    _tree_ids: dict[str, str | None] = field(default_factory=dict)
+    _sources: dict[str, SourceTree] = field(default_factory=dict)
+    _gates: dict[tuple[int, int, str], ResourceDescriptor] = field(default_factory=dict)
+    _trees: dict[tuple[TreeEntry, ...], SourceTree] = field(default_factory=dict)
+    _folds: dict[int, tuple[Plan, StateFold, int]] = field(default_factory=dict)
+    _ancestry: dict[tuple[str, str], bool] = field(default_factory=dict)
+
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger that counts."""
+        return self.snapshot.ledger
+
+    @property
+    def evidence(self) -> Evidence:
+        """What the history says of the ledger."""
+        return self.snapshot.evidence
+
+    #### objects
+
+    def read(self, commit: str, path: str) -> bytes | None:
+        """Return a file's bytes in a commit; None where it has no such file."""
+        found = self._blob(f"{commit}:{path}")
+        return found.data if found else None
+
+    def digest(self, blob: str) -> str | None:
+        """Return the SHA-256 of a blob by its id; None where git cannot read it."""
+        if blob not in self._digests:
+            self._blob(blob)
+        return self._digests.get(blob)
+
+    def _blob(self, name: str) -> GitObject | None:
+        found = self.objects.read(name)
+        if found is None or found.kind != "blob":
+            return None
+        if found.id not in self._digests:
+            self._digests[found.id] = durable.sha256(found.data)
+        return found
+
+    def message(self, commit: str) -> str:
+        """Return the message of a commit."""
+        found = self.objects.read(commit)
+        _, _, message = (found.data if found else b"").partition(b"\n\n")
+        return message.decode("utf-8", "backslashreplace")
+
+    def tree_id(self, commit: str) -> str | None:
+        """Return the id of a commit's tree."""
+        if commit not in self._tree_ids:
+            self._tree_ids[commit] = self.object_id(commit, "")
+        return self._tree_ids[commit]
+
+    def object_id(self, commit: str, path: str) -> str | None:
+        """Return the id of a file or folder in a commit; of "" that of its tree."""
+        found = self.objects.read(f"{commit}:{path}")
+        return found.id if found else None
+
+    def is_ancestor(self, older: str, newer: RecordCommit) -> bool:
+        """Return whether a commit is before the one that recorded something."""
+        if older in newer.parents:
+            return True
+        key = (older, newer.sha)
+        if key not in self._ancestry:
+            self._ancestry[key] = is_ancestor(self.project.root, older, newer.sha)
+        return self._ancestry[key]
+
+    #### what a commit decides
+
+    def plan_path(self, commit: str) -> str:
+        """Return the path of a commit's plan; ValueError where it holds none, or more than one."""
+        folder = self.objects.read(f"{commit}:prd")
+        items = self.objects.tree_items(folder.id) if folder and folder.kind == "tree" else ()
+        paths = [f"prd/{item.name}" for item in items if item.is_file_named(".json")]
+        if len(paths) != 1:
+            message = f"got {len(paths)} plans; expected 1"
+            raise ValueError(message)
+        return paths[0]
+
+    def plan(self, commit: str) -> Plan:
+        """Return the plan that a commit holds; ValueError where it holds none that can be read."""
+        if commit not in self._plans:
+            self._plans[commit] = self._read_plan(commit)
+        plan = self._plans[commit]
+        if isinstance(plan, str):
+            reason = plan
+            raise ValueError(reason)  # noqa: TRY004
+        return plan
+
+    def _read_plan(self, commit: str) -> Plan | str:
+        """Return the plan of a commit, or why it cannot be read; one blob is parsed once."""
+        try:
+            found = self._blob(f"{commit}:{self.plan_path(commit)}")
+            blob = found.id if found else ""
+            if blob not in self._plans:
+                self._plans[blob] = parse_plan(found.data if found else b"")
+        except ValueError as error:
+            return str(error)
+        return self._plans[blob]
+
+    def sources(self, commit: str) -> SourceTree:
+        """Return the tree of a commit without results, decisions and progress.txt."""
+        if commit not in self._sources:
+            root = TreeEntry("", FOLDER, self.tree_id(commit) or "", 0)
+            record = (f"{self.plan(commit).results}/", f"{APPROVALS}/", PROGRESS)
+            top = tuple(self._top_items(root, record))
+            if top not in self._trees:
+                self._trees[top] = SourceTree(self.repo, commit, objects=self.objects, top=top)
+            self._sources[commit] = self._trees[top]
+        return self._sources[commit]
+
+    def gate(self, commit: str, gate: Gate) -> ResourceDescriptor:
+        """Return a gate's name and digest in a commit."""
+        tree, plan = self.sources(commit), self.plan(commit)
+        key = (id(tree), id(plan), gate.name)
+        if key not in self._gates:
+            self._gates[key] = gate_descriptor(tree, plan, gate)
+        return self._gates[key]
+
+    def _top_items(self, folder: TreeEntry, record: tuple[str, ...]) -> Iterator[TreeEntry]:
+        """Yield what is in a folder; of a folder that holds a part of the record what is in it."""
+        for item in _children(self.objects, folder):
+            entry = TreeEntry(item.path.removeprefix("/"), item.mode, item.id, 0)
+            is_folder = entry.mode == FOLDER
+            if is_folder and any(part.startswith(f"{entry.path}/") for part in record):
+                if f"{entry.path}/" not in record:
+                    yield from self._top_items(entry, record)
+            elif not entry.path.startswith(record):
+                yield entry
+
+    def contents(self, tree: SourceTree, paths: Iterable[str]) -> dict[str, str]:
+        """Return path -> SHA-256 of the files and links that a layout of these has."""
+        contents = {}
+        for path in paths:
+            entry = tree.entries.get(path)
+            if entry is None or BYTECODE in path.split("/"):
+                continue
+            digest = self.digest(entry.id)
+            if digest:
+                contents[path] = digest
+        return contents
+
+    def file_digest(self, tree: SourceTree, path: str) -> str | None:
+        """Return the SHA-256 of a file of a tree, whose path the plan may begin with `./`."""
+        entry = tree.entries.get(PurePosixPath(path).as_posix())
+        return self.digest(entry.id) if entry and entry.is_file else None
+
+    def state_before(self, plan: Plan, number: int) -> State:
+        """Return the state by a plan before an entry; numbers are asked in order."""
+        _, fold, count = self._folds.get(id(plan), (plan, StateFold(plan, self.evidence), 0))
+        entries = self.ledger.entries
+        if count > number - 1:
+            fold, count = StateFold(plan, self.evidence), 0
+        for entry in entries[count : number - 1]:
+            fold.add(entry)
+        self._folds[id(plan)] = (plan, fold, number - 1)
+        return fold.state
+
+    #### the work tree
+
+    def work_tree_digest(self, path: str) -> str | None:
+        """Return the SHA-256 of a regular file of the work tree; None where there is none."""
+        root = self.project.root
+        file = root / path
+        try:
+            if file.is_symlink() or not file.is_file() or link_above(root, path):
+                return None
+            return durable.sha256_file(file)
+        except (OSError, ValueError):
+            return None
