@@ -3,6 +3,8 @@
 The tests are collected once. For each mutant a process is forked where the changed function takes
 the place of the original, and the file of the copy is changed too, so that the processes that tests
 start, `python -m phases`, are mutants as well. A mutant of what an import runs gets a fresh Python.
+
+The repositories that tests of the whole session share are made once, by the original.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import inspect
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,13 +25,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import psutil
 import pytest
+from _pytest.runner import runtestprotocol
 
 from tests.mutation import plugin
 from tests.mutation.mutants import Mutant
 
+_TEMPORARY = plugin.ROOT.parent / "tmp"
 _CANNOT_REPLACE = 71
 _LATE = 124
 _TIMEOUTS = (_LATE, -signal.SIGXCPU, -signal.SIGKILL)
@@ -67,6 +73,8 @@ class Judge:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool | None:
         """Judge every mutant; a forked process goes on with its tests."""
+        _make_shared_fixtures(session)
+        folders = set(_TEMPORARY.iterdir()) if _TEMPORARY.exists() else set()
         for job in self._jobs:
             mutant = job.mutant
             killers = self._killers.setdefault(mutant.path, [])
@@ -92,6 +100,8 @@ class Judge:
             if killer:
                 killers[:] = [killer, *(test for test in killers if test != killer)]
             self._note(job, code, killer)
+            for folder in set(_TEMPORARY.iterdir()) - folders:
+                shutil.rmtree(folder, ignore_errors=True)
         return True
 
     def _note(self, job: Job, code: int, killer: str) -> None:
@@ -104,6 +114,28 @@ class Judge:
         verdict = {"path": mutant.path, "number": mutant.number, "state": state, "killer": killer}
         with self._verdicts.open("a") as file:
             file.write(json.dumps({**verdict, "exit": code, "tests": len(job.tests)}) + "\n")
+
+
+class _NoItem:
+    """Stands for the test after one: what is of the whole session stays set up."""
+
+    def __init__(self, session: pytest.Session):
+        self._session = session
+
+    def listchain(self) -> list[pytest.Session]:
+        return [self._session]
+
+
+def _make_shared_fixtures(session: pytest.Session) -> None:
+    """Run one test for each fixture of the whole session, on the original: forks share them."""
+    made = set()
+    for item in session.items:
+        assert isinstance(item, pytest.Function)
+        fixtures = item._fixtureinfo.name2fixturedefs
+        shared = {name for name, found in fixtures.items() if found[-1].scope == "session"}
+        if not shared <= made:
+            made |= shared
+            runtestprotocol(item, nextitem=cast("pytest.Item", _NoItem(session)), log=False)
 
 
 @contextmanager
@@ -164,7 +196,7 @@ def _function(module: types.ModuleType, name: str) -> types.FunctionType | None:
 def _test_in_fresh_python(tests: Sequence[str], limit: float) -> int:
     (plugin.ROOT / plugin.CHOSEN).write_text(json.dumps(tests))
     files = sorted({test.partition("::")[0] for test in tests})
-    options = ("-x", "-p", plugin.__name__, f"--basetemp={plugin.ROOT.parent / 'tmp'}")
+    options = ("-x", "-p", plugin.__name__, f"--basetemp={_TEMPORARY}-fresh")
     command = [sys.executable, "-m", "pytest", *plugin.OPTIONS, *options, *files]
     process = subprocess.Popen(command)
     code = _wait(process.pid, limit)
@@ -201,7 +233,7 @@ def main() -> None:
     """Judge the mutants of a file of jobs."""
     jobs = read_jobs(Path(sys.argv[1]))
     tests = {test.partition("::")[0] for job in jobs for test in job.tests}
-    options = ("-x", f"--basetemp={plugin.ROOT.parent / 'tmp'}")
+    options = ("-x", f"--basetemp={_TEMPORARY}")
     parent = os.getpid()
     judge = Judge(jobs, Path(sys.argv[2]))
     code = pytest.main([*plugin.OPTIONS, *options, *sorted(tests)], plugins=[plugin, judge])

@@ -142,6 +142,7 @@ def quick_toy(tmp_path: Path) -> Toy:
         (["phase-1.1.json"], [], 2),
         (["phase-1.1.json", "phase-1.2.json"], [], 3),
         (["phase-1.1.json"], ["phase-1.2.json", "phase-1.3.json"], 4),
+        (["phase-1.1.json"], ["phase-1.2.json"], 3),
         ([], ["phase-1.2.json"], 1),
         (["phase-11.1.json", "phase-2.1.json", "phase-1x.json"], ["phase-2.1.json"], 1),
     ],
