@@ -217,6 +217,7 @@ def test_an_interruption_is_no_attempt() -> None:
         story.attempt("A", "INTERRUPTED")
     status = story.state.phase(1).feature("A")
     assert (status.attempts, status.started, status.state) == (0, ATTEMPTS + 2, "pending")
+    assert status.interruptions == ATTEMPTS + 2
     assert story.next == RunFeature(1, "A")
 
 

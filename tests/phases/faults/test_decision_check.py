@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hints import follow
 from quick import Quick
 
 from phases.base import durable
 from phases.git.record_history import RecordCommit
 from phases.record import entries
 from phases.record.approvals import Checkpoint, read_checkpoint
-from phases.record.decision_check import ValidDecision
+from phases.record.decision_check import DecisionCheck, ValidDecision
 from phases.record.decision_record import (
     Decision,
     DecisionRecord,
@@ -30,7 +31,7 @@ from phases.record.decision_record import (
 )
 from phases.record.entries import RecordedFile
 from phases.record.evidence import Evidence, weigh_cut, weigh_prepared
-from phases.record.ledger import Ledger, seal_entry
+from phases.record.ledger import Ledger, Problem, seal_entry
 from phases.record.project import load_verified, open_project
 from phases.record.review_request import PhaseName, Sha256
 
@@ -148,6 +149,7 @@ def refusals(evidence: Evidence, code: str = "approval-invalid") -> str:
     for problem in evidence.problems:
         assert problem.code == code
         assert len(problem.message.split()) > 3
+        assert isinstance(problem.hint, str)
     return "\n".join(problem.message for problem in evidence.problems)
 
 
@@ -169,6 +171,12 @@ def test_a_decision_whose_record_says_the_same_counts(
     )
     numbers = range(count + 1, count + 1 + len(case.features))
     assert evidence.decisions == dict.fromkeys(numbers, expected)
+
+
+def test_the_order_of_the_subjects_means_nothing(here: Waiting) -> None:
+    case = approval(here)
+    case.document["subject"].reverse()
+    assert case.weigh(here).problems == ()
 
 
 def test_a_decision_may_come_after_entries_that_are_no_decisions(here: Waiting) -> None:
@@ -488,3 +496,81 @@ def test_bytes_that_the_entry_does_not_name_are_no_record(here: Waiting) -> None
     # A commit that brings the entry brings the record.
     evidence = weigh_prepared(here.root, ledger, {}, head)
     assert PATH in refusals(evidence, "approval-missing")
+
+
+#### what git has of a record that was recorded
+
+
+@pytest.fixture
+def recorded(here: Waiting, quick_copy: Quick) -> DecisionCheck:
+    """Return the check of a project where an approval was recorded."""
+    case = approval(here)
+    data = json.dumps(case.document).encode()
+    line = RecordedFile(durable.sha256(data), PATH).line(entries.RECORD)
+    entry = seal_entry(here.ledger, "APPROVED", (line,), time=TIME, phase=1)
+    ledger = here.ledger.with_entry(entry)
+    quick_copy.write(PATH, data.decode())
+    (quick_copy.root / "progress.txt").write_bytes(ledger.data)
+    quick_copy.commit("approved")
+    commit = RecordCommit(
+        sha=quick_copy.git("rev-parse", "HEAD"),
+        tree=quick_copy.git("rev-parse", "HEAD^{tree}"),
+        parents=(here.checkpoint.commit,),
+        trailers={"Phases-Entry": f"{entry.seq:04d}"},
+        blobs={PATH: quick_copy.git("rev-parse", f"HEAD:{PATH}")},
+    )
+    commits = {**case.weigh(here).commits, entry.seq: commit}
+    check = DecisionCheck(quick_copy.root, ledger, commits, {})
+    assert len(check.run(ledger.entries)[0]) == 1  # the control
+    return check
+
+
+def only_problem(check: DecisionCheck) -> Problem:
+    """Return why the only decision does not count."""
+    decisions, problems = check.run(check.ledger.entries)
+    assert decisions == {}
+    [problem] = problems
+    assert (problem.code, problem.entry) == ("approval-missing", check.ledger.entries[-1].seq)
+    assert PATH in problem.message
+    assert "APPROVED" in problem.message or "commit" in problem.message
+    return problem
+
+
+def test_a_decision_is_recorded_by_a_commit_of_the_runners(recorded: DecisionCheck) -> None:
+    last = recorded.ledger.entries[-1].seq
+    without = {number: commit for number, commit in recorded.commits.items() if number != last}
+    assert "APPROVED" in only_problem(replace(recorded, commits=without)).message
+    # That commit brings the record, too.
+    bare = replace(recorded.commits[last], blobs={})
+    problem = only_problem(replace(recorded, commits={**recorded.commits, last: bare}))
+    assert bare.sha[:12] in problem.message
+
+
+@pytest.mark.parametrize("way", ["edited", "removed"])
+def test_the_hint_restores_a_record_of_the_work_tree(recorded: DecisionCheck, way: str) -> None:
+    path = recorded.root / PATH
+    if way == "edited":
+        path.write_text(path.read_text() + " ")
+    else:
+        path.unlink()
+    follow(recorded.root, only_problem(recorded).hint)
+    assert len(recorded.run(recorded.ledger.entries)[0]) == 1
+
+
+def test_the_hint_restores_a_record_of_head(recorded: DecisionCheck, quick_copy: Quick) -> None:
+    text = (recorded.root / PATH).read_text()
+    quick_copy.write(PATH, text + " ")
+    quick_copy.commit("another record")
+    quick_copy.write(PATH, text)
+    problem = only_problem(recorded)
+    assert "HEAD" in problem.message
+    follow(recorded.root, problem.hint)
+    quick_copy.commit("as it was")
+    assert len(recorded.run(recorded.ledger.entries)[0]) == 1
+
+
+def test_a_record_is_the_blob_of_its_commit(recorded: DecisionCheck) -> None:
+    """The entry names these bytes, and its commit brought others."""
+    last = recorded.ledger.entries[-1].seq
+    other = replace(recorded.commits[last], blobs={PATH: "0" * 40})
+    only_problem(replace(recorded, commits={**recorded.commits, last: other}))
