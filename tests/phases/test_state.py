@@ -766,6 +766,7 @@ def test_overrides_are_kept_in_order() -> None:
         ("rejected", 1, None, 6),
     ]
     assert {item.time for item in overrides} == {story.TIME}
+    assert [item.reason for item in overrides] == ["it is good enough", "", "once more"]
     assert [item.sentence for item in overrides] == [
         "A waived (failed, 1 attempt under this lock): it is good enough (entry 0004)",
         "phase 1 relocked: no reason given (entry 0005)",
