@@ -10,7 +10,7 @@ from tests.style import import_circles, import_graph, reached_modules, read_modu
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "docs" / "architecture.md").read_text("utf-8")
 DOORS = {
-    "judge": {"gate", "verdict", "committed_gates", "predictions"},
+    "judge": {"gate", "verdict", "committed_gates", "predictions", "mutations"},
     "audit": {"audit", "clean", "findings", "unrecorded"},
 }
 """Packages that others enter through a few modules only."""

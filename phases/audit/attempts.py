@@ -122,7 +122,7 @@ def read_attempt(record: Record, outcome: Outcome) -> tuple[Attempt | None, list
         documents = _read_documents(record, outcome)
         plan = record.plan(outcome.head) if is_commit_id(outcome.head) else None
     except _UnreadableError as error:
-        return None, [outcome.finding(error.code, error.message, error.path)]
+        return None, [error.finding]
     except ValueError as error:
         return None, [_plan_finding(outcome, str(error))]
     if plan is None:
@@ -158,11 +158,9 @@ def _plan_finding(outcome: Outcome, reason: str) -> Finding:
 class _UnreadableError(Exception):
     """A document is missing, is not the one that the entry names, or is malformed."""
 
-    def __init__(self, code: str, message: str, path: str | None):
-        super().__init__(message)
-        self.code = code
-        self.message = message
-        self.path = path
+    def __init__(self, finding: Finding):
+        super().__init__(finding.message)
+        self.finding = finding
 
 
 @dataclass(frozen=True)
@@ -184,12 +182,12 @@ def _read_documents(record: Record, outcome: Outcome) -> _Documents:
         receipt = Receipt.decode(data)
     except DocumentError as error:
         message = f"the receipt is invalid: {error}"
-        raise _UnreadableError("receipt-changed", message, receipt_path) from None
+        raise _UnreadableError(outcome.finding("receipt-changed", message, receipt_path)) from None
     try:
         verdict = Verdict.decode(verdict_data)
     except DocumentError as error:
         message = f"the verdict is invalid: {error}"
-        raise _UnreadableError("verdict-changed", message, verdict_path) from None
+        raise _UnreadableError(outcome.finding("verdict-changed", message, verdict_path)) from None
     sha256 = durable.sha256(data)
     return _Documents(receipt_path, receipt, sha256, verdict_path, verdict, None)
 
@@ -201,12 +199,12 @@ def _read_attempt_record(record: Record, outcome: Outcome) -> _Documents:
     data = record.read(outcome.commit.sha, path) if path else None
     if line is None or data is None or durable.sha256(data) != line["sha256"]:
         message = f"a file in the commit differs from what this {outcome.entry.kind} entry names"
-        raise _UnreadableError("named-file-changed", message, path)
+        raise _UnreadableError(outcome.finding("named-file-changed", message, path))
     try:
         document = AttemptRecord.decode(data)
     except DocumentError as error:
         message = f"the {name} is invalid: {error}"
-        raise _UnreadableError("entry-contradicts", message, path) from None
+        raise _UnreadableError(outcome.finding("entry-contradicts", message, path)) from None
     sha256 = durable.sha256(document.receipt.encode())
     path = line["path"]
     return _Documents(path, document.receipt, sha256, path, document.verdict, document)
@@ -220,8 +218,10 @@ def _read_named(
     path = line["path"] if line else None
     data = record.read(outcome.commit.sha, path) if path else None
     if line is None or data is None:
-        raise _UnreadableError(f"{word}-missing", f"the commit has no such {word}", path)
+        raise _UnreadableError(
+            outcome.finding(f"{word}-missing", f"the commit has no such {word}", path)
+        )
     if durable.sha256(data) != line["sha256"]:
         message = f"the commit's {word} differs from the one that the entry names"
-        raise _UnreadableError(f"{word}-changed", message, path)
+        raise _UnreadableError(outcome.finding(f"{word}-changed", message, path))
     return line["path"], data

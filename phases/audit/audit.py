@@ -21,6 +21,7 @@ from phases.audit.commits import (
 from phases.audit.decisions import (
     check_decision_entries,
     check_decisions,
+    check_interruptions,
     check_own_lines,
     check_pulled,
     check_unrecorded_decisions,
@@ -40,6 +41,7 @@ from phases.audit.requests import check_halts
 from phases.audit.unrecorded import check_unrecorded
 from phases.audit.verdicts import check_verdict
 from phases.base.text import printable
+from phases.errors import IntegrityError
 from phases.git.checks import clone_problems, read_repository_state
 from phases.git.objects import ObjectReader, open_objects
 from phases.record.at_rest import MOVED, read_at_rest
@@ -80,8 +82,11 @@ def audit(project: Project) -> Report:
     with open_objects(project.root) as objects:
         record = read_record(project, objects)
         for check in CHECKS:
-            for item in check(record):
-                report.add(item)
+            try:
+                for item in check(record):
+                    report.add(item)
+            except IntegrityError as error:  # the other checks go on
+                report.add(Finding(error.code, str(error)))
         report.checked = record.checked
     return report
 
@@ -171,9 +176,9 @@ def _keep(record: Record, attempt: Attempt) -> None:
 
 
 def check_objects(record: Record) -> Iterator[Finding]:
-    """Yield the objects at which git ended: they are damaged."""
-    for name in record.objects.damaged:
-        yield Finding("git-object", f"git cannot read {printable(name)}; it is damaged")
+    """Yield the objects that are damaged or missing."""
+    for name in dict.fromkeys(record.objects.damaged):
+        yield Finding("git-object", f"git cannot read {printable(name)}: it is damaged or missing")
 
 
 ATTEMPT_CHECKS: tuple[AttemptCheck, ...] = (
@@ -192,6 +197,7 @@ CHECKS: tuple[Check, ...] = (
     check_uncommitted_outcomes,
     check_genesis,
     check_own_lines,
+    check_interruptions,
     check_attempts,
     check_plan_locks,
     check_named_files,

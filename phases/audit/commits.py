@@ -169,7 +169,7 @@ def check_genesis(record: Record) -> Iterator[Finding]:
         return  # a finding of the lock, unless another one replaced it
     if project != expected:
         message = f"the first entry is about project {project}; the plan's is {expected}"
-        yield Finding("genesis-foreign", message, entry=1)
+        yield Finding("entry-contradicts", message, entry=1)
 
 
 def check_uncommitted_outcomes(record: Record) -> Iterator[Finding]:

@@ -11,16 +11,16 @@ from phases.audit.receipts import committed_outputs
 from phases.audit.record import Record
 from phases.base import durable
 from phases.base.paths import is_artifact
-from phases.git.tree import CommitTree
 from phases.record import entries
 from phases.record.ledger import Entry, EntryKind
 
+PHASE_FILE = "named-file-changed"
 NAMING = {
     entries.RECEIPT: "receipt-changed",
     entries.VERDICT: "verdict-changed",
     entries.LOCK: "lock-changed",
-    entries.REQUEST: "named-file-changed",
-    entries.ATTEMPT_RECORD: "named-file-changed",
+    entries.REQUEST: PHASE_FILE,
+    entries.ATTEMPT_RECORD: PHASE_FILE,
 }
 """Lines by which an entry names a file of the results -> the code where it is another one. Records
 of decisions are compared where decisions are."""
@@ -56,7 +56,7 @@ def check_named_files(record: Record) -> Iterator[Finding]:
             for named in entry.match_all(line_format):
                 if _digest(record.read(commit.sha, named["path"])) != named["sha256"]:
                     yield Finding(
-                        "named-file-changed",
+                        PHASE_FILE,
                         f"a file in the commit differs from what this {entry.kind} entry names",
                         entry.seq,
                         commit=commit.sha,
@@ -73,7 +73,7 @@ class NamedFile:
     entry: Entry
     code: str
 
-    def finding(self, where: str) -> Finding:
+    def difference(self, where: str) -> Finding:
         """Return that it is another one in HEAD, or in the work tree."""
         feature = f"{self.entry.feature}: " if self.entry.feature else ""
         message = f"{feature}{where} has not the file that this {self.entry.kind} entry names"
@@ -82,15 +82,15 @@ class NamedFile:
 
 def check_newest_files(record: Record) -> Iterator[Finding]:
     """Yield the files that HEAD or the work tree has not as their newest entry names them."""
-    head = CommitTree(record.repo, record.repo.head()).entries
+    head = record.head.entries
     newer = _uncommitted_digests(record)
     for file in (*_newest_named(record), *_newest_outputs(record)):
         item = head.get(file.path)
         if item is None or not item.is_file or record.digest(item.id) != file.sha256:
-            yield file.finding("HEAD")
+            yield file.difference("HEAD")
         actual = record.work_tree_digest(file.path)
         if actual != file.sha256 and (actual is None or actual not in newer.get(file.path, ())):
-            yield file.finding("the work tree")
+            yield file.difference("the work tree")
 
 
 def _newest_named(record: Record) -> Iterator[NamedFile]:
@@ -102,8 +102,10 @@ def _newest_named(record: Record) -> Iterator[NamedFile]:
         if entry.kind in (EntryKind.APPROVED, EntryKind.REJECTED):
             continue  # they name the request that HALTED names
         for line_format, code in NAMING.items():
+            is_of_phase = line_format == entries.VERDICT and entry.feature is None
             for named in entry.match_all(line_format):
-                files[named["path"]] = NamedFile(named["path"], named["sha256"], entry, code)
+                file = NamedFile(named["path"], named["sha256"], entry, code)
+                files[file.path] = replace(file, code=PHASE_FILE) if is_of_phase else file
     yield from files.values()
 
 

@@ -152,7 +152,7 @@ def check_approved_phases(record: Record) -> Iterator[Finding]:
     HEAD is compared with the commit that was locked, both composed by this version of the runner.
     """
     locks = _locks_in_force(record)
-    head = record.repo.head()
+    head = record.head.commit
     for status in record.snapshot.state.phases:
         entry = locks.get(status.lock or "")
         if status.state != PhaseState.APPROVED or entry is None or status.lock_commit is None:

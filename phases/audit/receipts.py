@@ -34,10 +34,14 @@ def check_receipt(record: Record, attempt: Attempt) -> Iterator[Finding]:
         yield outcome.finding("receipt-foreign", message, attempt.path)
 
     # 2. That commit is before the one that recorded it, with the tree that the receipt names.
-    if not record.is_ancestor(attempt.source, outcome.commit):
+    if not record.is_before(attempt.source, outcome.commit):
         message = "the receipt names a commit that is not before the one that recorded it"
         yield outcome.finding("receipt-commit", message, attempt.path)
         return
+    started = outcome.started.seq if outcome.started else outcome.entry.seq
+    if not record.has_entries_before(attempt.source, started):
+        message = "the receipt names a commit that lacks entries which were recorded before"
+        yield outcome.finding("receipt-commit", message, attempt.path)
     if receipt.dependency("git").get("gitTree") != record.tree_id(attempt.source):
         message = f"the receipt names another tree than commit {attempt.source[:12]} has"
         yield outcome.finding("receipt-commit", message, attempt.path)
@@ -90,7 +94,9 @@ def _process_contradictions(attempt: Attempt) -> Iterator[str]:
     if not process:
         yield "the receipt does not say how the process ended"
         return
-    exit_code = process.get("exitCode")
+    exit_code, seconds = process.get("exitCode"), process.get("seconds")
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds < 0:
+        yield f"the receipt states {printable(str(seconds), 40)} as the seconds that it took"
     if attempt.verdict is not None and (exit_code != 0 or isinstance(exit_code, bool)):
         yield f"the receipt states exit code {exit_code} of an attempt that was judged"
     for reason in attempt.record.reasons if attempt.record else ():

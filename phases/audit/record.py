@@ -61,8 +61,9 @@ class SourceTree(CommitTree):
 
 
 def _children(objects: ObjectReader, folder: TreeEntry) -> Iterator[TreeEntry]:
+    prefix = f"{folder.path}/" if folder.path else ""
     for item in objects.tree_items(folder.id):
-        yield TreeEntry(f"{folder.path}/{item.name}", item.mode, item.id, 0)
+        yield TreeEntry(f"{prefix}{item.name}", item.mode, item.id, 0)
 
 
 PROGRESS = "progress.txt"
@@ -134,9 +135,9 @@ class Record:
         return found.data if found else None
 
     def digest(self, blob: str) -> str | None:
-        """Return the SHA-256 of a blob by its id; None where git cannot read it."""
-        if blob not in self._digests:
-            self._blob(blob)
+        """Return the SHA-256 of a blob that a tree names; None where git cannot read it."""
+        if blob not in self._digests and self._blob(blob) is None:
+            self.objects.damaged.append(blob)
         return self._digests.get(blob)
 
     def _blob(self, name: str) -> GitObject | None:
@@ -164,14 +165,22 @@ class Record:
         found = self.objects.read(f"{commit}:{path}")
         return found.id if found else None
 
-    def is_ancestor(self, older: str, newer: RecordCommit) -> bool:
+    def is_before(self, older: str, newer: RecordCommit) -> bool:
         """Return whether a commit is before the one that recorded something."""
-        if older in newer.parents:
+        return older in newer.parents or self.is_ancestor(older, newer.sha)
+
+    def is_ancestor(self, older: str, newer: str) -> bool:
+        """Return whether a commit is another one, or before it."""
+        if older == newer:
             return True
-        key = (older, newer.sha)
-        if key not in self._ancestry:
-            self._ancestry[key] = is_ancestor(self.project.root, older, newer.sha)
-        return self._ancestry[key]
+        if (older, newer) not in self._ancestry:
+            self._ancestry[older, newer] = is_ancestor(self.project.root, older, newer)
+        return self._ancestry[older, newer]
+
+    def has_entries_before(self, commit: str, number: int) -> bool:
+        """Return whether a commit is at or after the runner's newest one before an entry."""
+        newest = self.evidence.newest_before(number)
+        return newest is None or self.is_ancestor(newest.sha, commit)
 
     #### what a commit decides
 
@@ -197,6 +206,9 @@ class Record:
 
     def _read_plan(self, commit: str) -> Plan | str:
         """Return the plan of a commit, or why it cannot be read; one blob is parsed once."""
+        named = self.objects.read(commit)
+        if named is None or named.kind != "commit":
+            return "git has no such commit"
         try:
             found = self._blob(f"{commit}:{self.plan_path(commit)}")
             blob = found.id if found else ""
@@ -217,6 +229,14 @@ class Record:
             self._sources[commit] = self._trees[top]
         return self._sources[commit]
 
+    @cached_property
+    def head(self) -> SourceTree:
+        """HEAD's tree, with the record."""
+        commit = self.repo.head()
+        root = TreeEntry("", FOLDER, self.tree_id(commit) or "", 0)
+        top = tuple(_children(self.objects, root))
+        return SourceTree(self.repo, commit, objects=self.objects, top=top)
+
     def gate(self, commit: str, gate: Gate) -> ResourceDescriptor:
         """Return a gate's name and digest in a commit."""
         tree, plan = self.sources(commit), self.plan(commit)
@@ -227,8 +247,7 @@ class Record:
 
     def _top_items(self, folder: TreeEntry, record: tuple[str, ...]) -> Iterator[TreeEntry]:
         """Yield what is in a folder; of a folder that holds a part of the record what is in it."""
-        for item in _children(self.objects, folder):
-            entry = TreeEntry(item.path.removeprefix("/"), item.mode, item.id, 0)
+        for entry in _children(self.objects, folder):
             is_folder = entry.mode == FOLDER
             if is_folder and any(part.startswith(f"{entry.path}/") for part in record):
                 if f"{entry.path}/" not in record:

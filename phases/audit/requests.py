@@ -18,8 +18,8 @@ from phases.audit.verdicts import (
 from phases.base import durable
 from phases.git.record_history import RecordCommit
 from phases.git.way_parts import git_lines
-from phases.judge.gate_run import GateOutcome
-from phases.judge.mutation import MutantKind
+from phases.judge.gate import GateOutcome
+from phases.judge.mutations import MutantKind
 from phases.plan.schema import Phase, Plan
 from phases.record import entries
 from phases.record.entries import RecordedFile
@@ -105,8 +105,12 @@ def _judged_findings(
 ) -> Iterator[Finding]:
     """Yield what is wrong with a halt that was judged by the plan and gates of a commit."""
     commit = record.commits[entry.seq]
-    if not is_commit_id(judged) or not record.is_ancestor(judged, commit):
+    if not is_commit_id(judged) or not record.is_before(judged, commit):
         message = "the review request names a commit that is not before the one that recorded it"
+        yield _contradiction(entry, commit, message)
+        return
+    if not record.has_entries_before(judged, entry.seq):
+        message = "the review request names a commit that lacks entries recorded before"
         yield _contradiction(entry, commit, message)
         return
     try:
@@ -263,7 +267,7 @@ def _verdict_contradictions(halt: _Halt, verdict: PhaseVerdict) -> Iterator[str]
         if each.subject != file_subjects(subjects):
             yield f"the verdict of {gate.name} is about other outputs than the phase has"
         yield from state_contradictions(each, each.gate.state)
-        yield from check_contradictions(each)
+        yield from check_contradictions(each, gate)
         yield from configuration_contradictions(each, halt.record.gate(halt.judged, gate))
         yield from _phase_gate_contradictions(each)
         if each.gate.outcome == GateOutcome.PASSED:

@@ -44,8 +44,7 @@ class UnrecordedFile:
 
 def check_unrecorded(record: Record) -> Iterator[Finding]:
     """Yield what is below the results and in no record; a warning, as it changes no state."""
-    tree = CommitTree(record.repo, record.repo.head())
-    for file in unrecorded_results(record.project, tree, record.ledger):
+    for file in unrecorded_results(record.project, record.head, record.ledger):
         location = "HEAD has" if file.is_committed else "the work tree has"
         message = f"no entry names this file, which {location} among the results"
         path = printable(file.path, 1000)

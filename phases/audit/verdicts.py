@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 
 from phases.audit.attempts import Attempt
 from phases.audit.findings import Finding
@@ -11,15 +10,14 @@ from phases.audit.record import Record
 from phases.base.strict_json import StrictJsonError
 from phases.base.text import printable
 from phases.execution.collect import matches
-from phases.judge.copies import Output
-from phases.judge.gate_run import GateOutcome
-from phases.judge.mutation import MutantKind, Mutation, mutation_order
-from phases.judge.mutations import feature_mutations
+from phases.judge.gate import GateOutcome
+from phases.judge.mutations import MutantKind, Mutation, expected_mutations
 from phases.judge.predictions import score_all
+from phases.plan.schema import Gate
 from phases.record.result import RESULT, read_measurements
 from phases.record.statement import ResourceDescriptor
 from phases.record.states import FeatureState
-from phases.record.verdict import MutantReport, Verdict, VerdictResult
+from phases.record.verdict import MutantReport, Verdict, VerdictResult, shell_check_id
 
 
 def check_verdict(record: Record, attempt: Attempt) -> Iterator[Finding]:
@@ -30,13 +28,13 @@ def check_verdict(record: Record, attempt: Attempt) -> Iterator[Finding]:
     if verdict.digests != attempt.receipt.digests or verdict.subject != attempt.receipt.subject:
         message = "the verdict is about other outputs than the receipt"
         yield outcome.finding("verdict-foreign", message, attempt.verdict_path)
-    gate = record.gate(attempt.source, attempt.feature.gate)
+    descriptor = record.gate(attempt.source, attempt.feature.gate)
     result = _read_result(record, attempt)
     for message in (
         *state_contradictions(verdict, outcome.entry.kind.lower()),
-        *check_contradictions(verdict),
+        *check_contradictions(verdict, attempt.feature.gate),
         *_exemption_contradictions(attempt, verdict),
-        *configuration_contradictions(verdict, gate),
+        *configuration_contradictions(verdict, descriptor),
         *_result_contradictions(attempt, verdict, result),
     ):
         yield outcome.finding("verdict-contradicts", message, attempt.verdict_path)
@@ -75,25 +73,35 @@ def state_contradictions(verdict: Verdict, state: str) -> Iterator[str]:
         yield f"the verdict is {gate.state} for {len(gate.reasons)} reasons"
 
 
-def check_contradictions(verdict: Verdict) -> Iterator[str]:
-    """Yield where checks, exit code and mutants of a verdict contradict each other."""
-    # 1. The checks on the outputs.
-    predicate, gate = verdict.predicate, verdict.gate
+def check_contradictions(verdict: Verdict, gate: Gate) -> Iterator[str]:
+    """Yield where checks, exit code and mutants of a verdict contradict each other.
+
+    Args:
+        verdict: the verdict.
+        gate: the gate, by the plan that judged.
+    """
+    # 1. The checks on the outputs. A shell gate is one check.
+    predicate, report = verdict.predicate, verdict.gate
     checks = [*predicate.passed_tests, *predicate.failed_tests]
+    if gate.shell and set(checks) - {shell_check_id(gate.shell)}:
+        yield "the verdict of a shell gate names other checks than its command"
     if len(set(checks)) != len(checks) or predicate.warned_tests:
         yield "the verdict names a check twice, or one that only warned"
-    if set(gate.messages) != set(predicate.failed_tests):
+    if set(report.messages) != set(predicate.failed_tests):
         yield "the verdict has messages of other checks than those that failed"
     has_passed = bool(predicate.passed_tests) and not predicate.failed_tests
-    is_clean = gate.exit_code == 0 and gate.signal is None
-    if gate.outcome == GateOutcome.PASSED and not (has_passed and is_clean):
+    is_clean = report.exit_code == 0 and report.signal is None
+    if report.outcome == GateOutcome.PASSED and not (has_passed and is_clean):
         yield (
             f"the gate passed with {len(predicate.passed_tests)} checks passed, "
-            f"{len(predicate.failed_tests)} failed and exit code {gate.exit_code}"
+            f"{len(predicate.failed_tests)} failed and exit code {report.exit_code}"
         )
 
+    elif report.outcome == GateOutcome.FAILED and is_clean:
+        yield "the gate failed with exit code 0"
+
     # 2. Each mutant.
-    for mutant in gate.mutants:
+    for mutant in report.mutants:
         is_killed = bool(mutant.killed_by)
         if mutant.killed != is_killed or (is_killed and mutant.outcome != GateOutcome.FAILED):
             yield f"of mutant {_name(mutant)} it says killed {mutant.killed}, {mutant.outcome}"
@@ -164,26 +172,20 @@ def _result_contradictions(
         if gate.mutants and gate.outcome == GateOutcome.FAILED:
             yield "the gate failed on the outputs, and the verdict has mutants"
         return
-    if not attempt.is_verified and RESULT in verdict.digests:
+    if not attempt.is_verified and RESULT in attempt.receipt.digests:
         return  # what its result.json had is not committed
     try:
-        mutations = _expected_mutations(attempt, verdict, result)
+        mutations = expected_mutations(
+            attempt.receipt.digests, attempt.feature.outputs, gate.nonce, result
+        )
         names = list(read_measurements(result)) if result is not None else []
     except StrictJsonError:
         return  # a finding of the outputs
-    order = [(str(item.kind), item.target) for item in mutation_order(mutations)]
-    yield from mutant_contradictions(verdict, order)
+    expected = [(str(item.kind), item.target) for item in mutations]
+    yield from mutant_contradictions(verdict, expected)
     yield from _coverage_contradictions(verdict, names)
     if list(gate.digest_only) != _digest_only(verdict, mutations):
         yield "the verdict states other outputs as protected by digest only than its mutants say"
-
-
-def _expected_mutations(attempt: Attempt, verdict: Verdict, result: bytes | None) -> list[Mutation]:
-    outputs = {}
-    for name, sha256 in verdict.digests.items():
-        outputs[name] = Output(name, Path(name), sha256)
-    patterns = attempt.feature.outputs
-    return list(feature_mutations(outputs, patterns, verdict.gate.nonce, result))
 
 
 def _digest_only(verdict: Verdict, mutations: Iterable[Mutation]) -> list[str]:

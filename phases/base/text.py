@@ -31,7 +31,10 @@ def printable(text: str, limit: int = 300) -> str:
     Controls become `\\xNN`; longer text ends in `…`.
     """
     # One character more than the limit shows whether the text is longer; a flood is not read.
-    line = "".join(_escape(char) for char in text[: limit + 1])
+    line = text[: limit + 1]
+    # Most lines are: Python's `isprintable` is at least as strict, and fast.
+    if not line.isprintable():
+        line = "".join(map(_escape, line))
     if len(line) <= limit:
         return line
     return line[: limit - 1] + "…"
@@ -39,7 +42,7 @@ def printable(text: str, limit: int = 300) -> str:
 
 def is_printable(text: str) -> bool:
     """Return whether the text is one line that `printable` keeps as it is, whatever its length."""
-    return all(unicodedata.category(char) not in _UNSAFE for char in text)
+    return text.isprintable() or all(unicodedata.category(char) not in _UNSAFE for char in text)
 
 
 def line_problem(text: str) -> str:

@@ -81,6 +81,7 @@ def empty_folder(folder: Path, *, keep: str = "") -> bool:
     except OSError:
         return not os.path.lexists(folder)
     try:
+        mount = _mount_id(top)
         pending = [(name, False) for name in _names(top) if name != keep]
         while pending:
             path, is_emptied = pending.pop()
@@ -91,18 +92,20 @@ def empty_folder(folder: Path, *, keep: str = "") -> bool:
                     os.unlink(path, dir_fd=top)
                 else:
                     pending.append((path, True))
-                    pending += [(child, False) for child in _list_to_remove(path, top)]
+                    pending += [(child, False) for child in _list_to_remove(path, top, mount)]
         return set(_names(top)) <= {keep}
     finally:
         os.close(top)
 
 
-def _list_to_remove(path: str, top: int) -> list[str]:
+def _list_to_remove(path: str, top: int, mount: bytes) -> list[str]:
     """Return the paths of what is in a folder; OSError where it must not be emptied.
+
+    It must be of the same mount as the folder `top`.
 
     Where they become too long, folders in it are moved to the top first.
     """
-    _make_writable(path, top, top)
+    _make_writable(path, top, mount)
     children = []
     descriptor = os.open(path, _OPEN_FOLDER, dir_fd=top)
     try:
@@ -111,7 +114,7 @@ def _list_to_remove(path: str, top: int) -> list[str]:
             with suppress(OSError):
                 if len(os.fsencode(child)) > _MAX_PATH and _is_folder(name, descriptor):
                     child = secrets.token_hex(8)
-                    _make_writable(name, descriptor, top)
+                    _make_writable(name, descriptor, mount)
                     os.rename(name, child, src_dir_fd=descriptor, dst_dir_fd=top)
                 children.append(child)
     finally:
@@ -119,12 +122,12 @@ def _list_to_remove(path: str, top: int) -> list[str]:
     return children
 
 
-def _make_writable(name: str, parent: int, top: int) -> None:
-    """Give a folder its owner's permissions; OSError if it is a mount point."""
+def _make_writable(name: str, parent: int, mount: bytes) -> None:
+    """Give a folder its owner's permissions; OSError if it is a mount point: not of `mount`."""
     # 1. What is mounted there is somewhere else. `O_PATH` needs no permission.
     descriptor = os.open(name, _NAME_FOLDER, dir_fd=parent)
     try:
-        if _mount_id(descriptor) != _mount_id(top):
+        if _mount_id(descriptor) != mount:
             raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), name)
     finally:
         os.close(descriptor)
@@ -143,10 +146,11 @@ def _is_folder(path: str, top: int) -> bool:
     return stat.S_ISDIR(os.stat(path, dir_fd=top, follow_symlinks=False).st_mode)
 
 
-def _mount_id(descriptor: int) -> str:
+def _mount_id(descriptor: int) -> bytes:
     """Return what differs between two mounts, also between two of one file system."""
     try:
-        text = Path(f"/proc/self/fdinfo/{descriptor}").read_text()
+        with open(f"/proc/self/fdinfo/{descriptor}", "rb", buffering=0) as file:  # noqa: PTH123
+            text = file.read()
     except OSError:
-        return str(os.fstat(descriptor).st_dev)
-    return next(line for line in text.splitlines() if line.startswith("mnt_id:"))
+        return b"%d" % os.fstat(descriptor).st_dev
+    return next(line for line in text.splitlines() if line.startswith(b"mnt_id:"))

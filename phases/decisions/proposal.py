@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from phases.errors import EnvironmentFaultError, UsageError
 from phases.git.repo import Repo
 from phases.git.tree import CommitTree
-from phases.plan.schema import Feature, Phase
+from phases.plan.schema import Phase
 from phases.record import entries
 from phases.record.approval_rule import SIGNERS, committed_rule, work_tree_rule
 from phases.record.decision_record import DecisionResult
@@ -127,13 +127,3 @@ def require_feature(phase: Phase, feature_id: str) -> None:
     if feature_id not in ids:
         message = f"phase {phase.id} has no feature {feature_id!r}; it has {', '.join(ids)}"
         raise UsageError(message, hint="python -m phases status")
-
-
-def dependants(features: Sequence[Feature], chosen: set[str]) -> list[str]:
-    """Return the chosen features and everything that needs one of them, in the plan's order."""
-    grown = set(chosen)
-    while True:
-        more = {feature.id for feature in features if grown & set(feature.needs)} - grown
-        if not more:
-            return [feature.id for feature in features if feature.id in grown]
-        grown |= more

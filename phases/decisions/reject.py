@@ -8,7 +8,6 @@ from phases.decisions.decide import decide
 from phases.decisions.proposal import (
     DecisionContext,
     Proposal,
-    dependants,
     require_feature,
     require_presence_allowed,
 )
@@ -16,6 +15,7 @@ from phases.errors import UsageError
 from phases.record.decision_record import DecisionResult
 from phases.record.project import Project
 from phases.record.states import PhaseState
+from phases.record.waivers import dependants
 
 
 def reject(

@@ -8,7 +8,6 @@ from phases.decisions.decide import decide
 from phases.decisions.proposal import (
     DecisionContext,
     Proposal,
-    dependants,
     require_presence_allowed,
 )
 from phases.errors import UsageError
@@ -17,6 +16,7 @@ from phases.plan.schema import Feature, Plan
 from phases.record.decision_record import DecisionResult
 from phases.record.project import Project
 from phases.record.states import PhaseState
+from phases.record.waivers import dependants
 from phases.run.plan_locks import committed_lock, lock_changes, lock_diff
 from phases.run.preflight import check_work_tree
 

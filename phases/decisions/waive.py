@@ -13,7 +13,6 @@ from phases.decisions.decide import decide
 from phases.decisions.proposal import (
     DecisionContext,
     Proposal,
-    dependants,
     require_feature,
     require_presence_allowed,
 )
@@ -23,8 +22,9 @@ from phases.record import entries
 from phases.record.decision_record import DecisionResult
 from phases.record.ledger import OUTCOMES, Ledger
 from phases.record.project import Project
-from phases.record.state import FeatureStatus, State, next_step
+from phases.record.state import State, next_step
 from phases.record.states import FeatureState, PhaseState
+from phases.record.waivers import states_before_waiver, waived_needs
 from phases.run.plan_locks import require_lock_unchanged
 from phases.run.preflight import check_work_tree
 
@@ -93,39 +93,14 @@ def waivable_features(plan: Plan, state: State, phase: Phase, feature_id: str) -
 
     # 2. The feature failed, or cannot run because of an earlier waiver.
     item = status.feature(feature_id)
-    _, feature = plan.feature(feature_id)
-    waived_needs = [
-        need for need in feature.needs if state.features[need].state == FeatureState.WAIVED
-    ]
     has_failed = item.state in (FeatureState.FAILED, FeatureState.ERRORED)
-    cannot_run = item.state == FeatureState.PENDING and waived_needs
+    cannot_run = item.state == FeatureState.PENDING and waived_needs(plan, state, feature_id)
     if not has_failed and not cannot_run:
         raise UsageError(
             f"{feature_id} is {item.state}; only a feature that failed or errored can be waived",
             hint=f"python -m phases why {feature_id}",
         )
-
-    # 3. With it everything of the phase that needs it and is not done.
-    waived = {feature_id: _describe_state(item)}
-    if waived_needs:
-        waived[feature_id] = f"{item.state}; it needs {', '.join(waived_needs)}, which was waived"
-    for name in dependants(phase.features, {feature_id}):
-        dependant = status.feature(name)
-        if name != feature_id and not dependant.is_done:
-            description = _describe_state(dependant)
-            waived[name] = f"{description}; it needs {feature_id} and is waived with it"
-    return waived
-
-
-def _describe_state(item: FeatureStatus) -> str:
-    """Return `failed, 3 attempts under this lock`."""
-    if item.attempts == 0:
-        attempts = "no attempt"
-    elif item.attempts == 1:
-        attempts = "1 attempt"
-    else:
-        attempts = f"{item.attempts} attempts"
-    return f"{item.state}, {attempts} under this lock"
+    return states_before_waiver(plan, state, phase, feature_id)
 
 
 def _newest_reasons(ledger: Ledger, feature_id: str) -> list[str]:

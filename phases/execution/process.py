@@ -1,15 +1,16 @@
 """Run one child process with a limit, a capped log and nothing left behind.
 
 Every experiment and every gate runs through `run`. Between the runner and the job is a small
-supervisor (supervisor.py), an interpreter of its own. It is the "child subreaper" of the job, so a
-descendant that leaves the process group by `setsid` or by a double fork becomes its child and dies
-with the rest. It reads commands from a control pipe, whose end tells it that the runner itself was
-killed. And what it has reaped sums up to the CPU time of the whole tree.
+supervisor (supervisor.py), forked from a server for that purpose (fork_server.py). It is the "child
+subreaper" of the job, so a descendant that leaves the process group by `setsid` or by a double fork
+becomes its child and dies with the rest. It reads commands from a control pipe, whose end tells it
+that the runner itself was killed. And what it has reaped sums up to the CPU time of the whole tree.
+If a job kills its supervisor, its descendants become the server's, which kills them.
 
 What remains possible without a PID namespace (sandbox tier `none`): a job of the same user that
-kills its supervisor on purpose can leave behind a process that was started since the last sample; a
-process in uninterruptible sleep cannot be killed at all (the log then says so); off Linux there is
-no subreaper, only the process group.
+kills both its supervisor and the server on purpose can leave behind a process outside of its
+session; a process in uninterruptible sleep cannot be killed at all (the log then says so); off
+Linux there is no subreaper, only the process group.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ import contextlib
 import os
 import selectors
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -26,20 +26,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Protocol
-
-import psutil
 
 from phases.base.command_log import log_command
 from phases.base.paths import find_cache_dir
 from phases.errors import InterruptedRunError
 from phases.execution.capped_log import CappedLog
+from phases.execution.fork_server import BARE_SERVER, ForkServer, SupervisorPipes
+from phases.execution.supervisor import list_descendants, list_processes
 
-SUPERVISOR = Path(__file__).absolute().with_name("supervisor.py")
 _TICK_S = 0.1  # between two calls of on_tick
 _DRAIN_S = 1.0  # granted to output that is still in the pipe when the tree is dead
 _SAMPLE_S = 0.25  # at least, between two samples of memory
-_SAMPLE_SHARE = 20  # a sample takes at most a twentieth of one CPU's time
+_SAMPLE_SHARE = 300  # samples take at most a 300th of one CPU's time
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _TERMINATE, _KILL = b"T", b"K"  # commands to the supervisor
 
@@ -69,9 +67,10 @@ class ProcessResult:
     """User and system time of the whole tree; what a parent inside it threw away by ignoring
     SIGCHLD is missing."""
     peak_memory_bytes: int
-    """Peak of the sum of resident sizes over the tree, sampled every quarter second or more rarely;
-    at least the kernel's own peak of the largest process (the bare interpreter that starts the job
-    included, some 9 MB). A page shared by two processes counts twice."""
+    """Peak of the sum of resident sizes over the tree, sampled every quarter second, or more rarely
+    where so many processes run that this would take 0.3 % of a CPU; at least the kernel's own peak
+    of the largest process (the interpreter that the job is forked from included, some 12 MB), which
+    is all that is known off Linux. A page shared by two processes counts twice."""
     log_bytes: int
     """Bytes that the process wrote, before the cap."""
     log_truncated: bool
@@ -154,36 +153,6 @@ def _count_signal(_number: int, _frame: FrameType | None) -> None:
 #### the run
 
 
-@dataclass(frozen=True)
-class SupervisorPipes:
-    """The ends that a supervisor gets: descriptors of this process, which closes them."""
-
-    output: int
-    """Gets stdout and stderr of the job."""
-    control: int
-    report: int
-
-
-class Supervisor(Protocol):
-    """The process between the runner and a job."""
-
-    @property
-    def pid(self) -> int:
-        """Its process id."""
-
-    def wait(self) -> object:
-        """Wait until the kernel has forgotten it."""
-
-
-class Starter(Protocol):
-    """Another way to start a command under a supervisor than a bare interpreter."""
-
-    def __call__(
-        self, argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], pipes: SupervisorPipes
-    ) -> Supervisor:
-        """Start the command."""
-
-
 def run(
     argv: Sequence[str],
     *,
@@ -193,7 +162,7 @@ def run(
     timeout_s: float,
     grace_s: float = 10.0,
     on_tick: Callable[[], None] | None = None,
-    start: Starter | None = None,
+    server: ForkServer = BARE_SERVER,
 ) -> ProcessResult:
     """Run `argv` in a session of its own until nothing of it is left.
 
@@ -211,15 +180,14 @@ def run(
         grace_s: seconds between SIGTERM and SIGKILL.
         on_tick: called ten times a second from the calling thread; if it raises, the tree is killed
             and the exception passes on.
-        start: what starts the command; by default a supervisor of its own.
+        server: what the job is forked from; by default what executes any command.
     """
     with forward_signals():
         if _Signals.count:
             message = f"interrupted before {argv[0]} was started"
             raise InterruptedRunError(message)
         with CappedLog(log) as capped_log:
-            starter = start or _start_supervisor
-            with _SupervisedJob(starter, argv, cwd=cwd, env=env, log=capped_log) as job:
+            with _SupervisedJob(server, argv, cwd=cwd, env=env, log=capped_log) as job:
                 timed_out = _follow(job, _Limits(timeout_s, grace_s), on_tick)
             if _Signals.count:
                 seconds = time.monotonic() - job.begin
@@ -288,24 +256,6 @@ class _Limits:
         return b""
 
 
-def _start_supervisor(
-    argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], pipes: SupervisorPipes
-) -> Supervisor:
-    """Start a bare interpreter that is the job's supervisor."""
-    supervisor = [sys.executable, "-I", "-S", str(SUPERVISOR)]
-    return subprocess.Popen(
-        [*supervisor, str(pipes.control), str(pipes.report), *argv],
-        stdin=subprocess.DEVNULL,
-        stdout=pipes.output,
-        stderr=pipes.output,
-        cwd=cwd,
-        env=dict(env),
-        pass_fds=(pipes.control, pipes.report),
-        # A signal to the runner's whole group must leave it to end the job.
-        start_new_session=True,
-    )
-
-
 class _SupervisedJob:
     """The supervisor's process, the pipes to it, and what was measured.
 
@@ -314,7 +264,7 @@ class _SupervisedJob:
 
     def __init__(
         self,
-        start: Starter,
+        server: ForkServer,
         argv: Sequence[str],
         *,
         cwd: Path,
@@ -325,8 +275,8 @@ class _SupervisedJob:
         self._report = b""
         self.begin = time.monotonic()
         self._peak_bytes = 0
-        self._next_sample = 0.0
-        self._tree: list[psutil.Process] = []
+        self._next_sample = self.begin + _SAMPLE_S
+        self._server = server
         self.is_finished = False
         # 1. Three pipes: output and report come from the supervisor, control goes to it.
         output, output_w = os.pipe()
@@ -335,7 +285,7 @@ class _SupervisedJob:
         # 2. The supervisor, with its ends; whatever happens, this process closes those.
         pipes = SupervisorPipes(output=output_w, control=control, report=report_w)
         try:
-            self._process = start(argv, cwd=cwd, env=env, pipes=pipes)
+            self._supervisor = server.start(argv, cwd=cwd, env=env, pipes=pipes)
         except BaseException:
             for descriptor in (output, report, control_w):
                 os.close(descriptor)
@@ -358,7 +308,7 @@ class _SupervisedJob:
         os.close(self._control)
         while not self.is_finished:
             self._read_report()
-        self._process.wait()
+        self._server.wait(self._supervisor)
         if not self.has_reported:
             self._kill_without_supervisor()
         # All writers are dead, so output ends at once; but a process that cannot be killed must not
@@ -393,15 +343,12 @@ class _SupervisedJob:
         now = time.monotonic()
         if now < self._next_sample:
             return
-        total = 0
-        # A process may end at any moment; then the last list of the tree serves.
-        with contextlib.suppress(psutil.Error):
-            self._tree = psutil.Process(self._process.pid).children(recursive=True)
-        for process in self._tree:
-            with contextlib.suppress(psutil.Error):
-                total += process.memory_info().rss
+        begin = time.thread_time()
+        processes = list_processes()
+        tree = list_descendants(processes, self._supervisor)
+        total = sum(processes[pid][2] for pid in tree)
         self._peak_bytes = max(self._peak_bytes, total)
-        cost = time.monotonic() - now
+        cost = time.thread_time() - begin
         self._next_sample = now + max(_SAMPLE_S, _SAMPLE_SHARE * cost)
 
     def result(self, *, timed_out: bool) -> ProcessResult:
@@ -441,7 +388,7 @@ class _SupervisedJob:
             # The first chunk is the leader's pid: the job has started, and its time runs from here.
             self.begin = time.monotonic()
         self._report += chunk
-        self.is_finished = not chunk
+        self.is_finished = not chunk or self.has_reported
 
     def _copy_output(self) -> bool:
         """Move one piece of output into the log; return False at its end."""
@@ -453,14 +400,9 @@ class _SupervisedJob:
         return bool(chunk)
 
     def _kill_without_supervisor(self) -> None:
-        """Kill the leader's session and whatever else the last sample listed."""
+        """Kill the leader's session, in case that the server was killed with the supervisor."""
         leader = int(self._report or b"0")
-        targets = list(self._tree)
-        for process in psutil.process_iter():
-            with contextlib.suppress(OSError):
-                if leader and os.getsid(process.pid) == leader:
-                    targets.append(process)
-        for process in targets:
-            # psutil compares the start time: a reused process id is not hit.
-            with contextlib.suppress(psutil.Error):
-                process.kill()
+        for pid, (_parent, session, _bytes) in list_processes().items():
+            if leader and session == leader:
+                with contextlib.suppress(OSError):
+                    os.kill(pid, signal.SIGKILL)

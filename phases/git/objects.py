@@ -64,7 +64,7 @@ class ObjectReader:
 
     def __init__(self, root: Path):
         self.damaged: list[str] = []
-        """Names of the objects at which git ended; it was then started anew."""
+        """Names of objects that are damaged, or that a tree names and git does not have."""
         self._root = root
         self._process = self._start()
         self._trees: dict[str, tuple[TreeItem, ...]] = {}
@@ -92,8 +92,9 @@ class ObjectReader:
         """Return the lines of a tree by its id; () where there is no such tree."""
         if tree not in self._trees:
             found = self.read(tree)
-            is_tree = found is not None and found.kind == "tree"
-            self._trees[tree] = tuple(_parse_tree(found)) if found and is_tree else ()
+            if found is None or found.kind != "tree":
+                self.damaged.append(tree)
+            self._trees[tree] = tuple(_parse_tree(found)) if found else ()
         return self._trees[tree]
 
     def close(self) -> None:
@@ -165,6 +166,8 @@ def _groups(names: Iterable[str]) -> Iterator[list[str]]:
 
 def _parse_tree(tree: GitObject) -> Iterator[TreeItem]:
     """Yield the lines of a tree: `MODE NAME`, NUL, and the bytes of an id."""
+    if tree.kind != "tree":
+        return
     size = len(tree.id) // 2
     data, position = tree.data, 0
     while position < len(data):

@@ -252,6 +252,40 @@ class CommitTree:
         with durable.environment_faults(folder, "write"):
             return self._write(folder, entries)
 
+    def only_adds_to(self, other: CommitTree) -> bool:
+        """Return whether this tree has every path of another, as the same kind of entry."""
+        modes = {path: entry.mode for path, entry in self.entries.items()}
+        return all(modes.get(path) == entry.mode for path, entry in other.entries.items())
+
+    def changed_since(self, other: CommitTree) -> list[TreeEntry]:
+        """Return the entries that another tree does not have, or has with another content.
+
+        Bytecode is left out.
+        """
+        entries = self.select(None)
+        return [entry for entry in entries if other.entries.get(entry.path) != entry]
+
+    def update(self, folder: Path, layout: Layout, other: CommitTree) -> Layout:
+        """Bring a folder that has another tree, to which this one only adds, up to this one.
+
+        Args:
+            folder: where the other tree is now.
+            layout: the other tree as it was laid out.
+            other: the other tree.
+
+        Raises:
+            EnvironmentFaultError: see `lay_out`.
+        """
+        self.require_links_inside()
+        entries = self.changed_since(other)
+        _require_space(folder, sum(entry.size for entry in entries))
+        with durable.environment_faults(folder, "write"):
+            for entry in entries:
+                if entry.path in other.entries and entry.mode != SUBMODULE:
+                    os.unlink(f"{folder}/{entry.path}")  # noqa: PTH108
+            new = self._write(folder, entries)
+        return Layout(folder, {**layout.digests, **new.digests}, {**layout.links, **new.links})
+
     def select(self, paths: Collection[str] | None) -> list[TreeEntry]:
         """Return the entries at or below the paths, and what their links lead to.
 
@@ -299,6 +333,8 @@ class CommitTree:
 
     def _blobs(self, entries: list[TreeEntry]) -> Generator[tuple[TreeEntry, Iterator[bytes]]]:
         """Yield each entry with the chunks of its blob, which must be read before the next one."""
+        if not entries:
+            return
         with tempfile.TemporaryFile() as questions:
             questions.write(b"".join(f"{entry.id}\n".encode() for entry in entries))
             questions.seek(0)

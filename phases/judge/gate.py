@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -226,12 +226,10 @@ def _gate_context(
         blocked=tuple(blocked),
     )
     write_import_block(gate_context)
-    with ExitStack() as stack:
-        # The runs are started from several threads, and only the main thread gets signals.
-        stack.enter_context(forward_signals())
-        if spec.kind == GateKind.PYTEST:
-            server = stack.enter_context(pytest_server(gate_context))
-            gate_context = replace(gate_context, pytest_server=server)
+    if spec.kind == GateKind.PYTEST:
+        gate_context = replace(gate_context, server=pytest_server(gate_context))
+    # The runs are started from several threads, and only the main thread gets signals.
+    with forward_signals():
         try:
             yield gate_context
         finally:

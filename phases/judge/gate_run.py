@@ -22,10 +22,11 @@ from pathlib import Path
 
 from phases.base.text import printable
 from phases.execution import process
-from phases.execution.fork_server import ForkServer
+from phases.execution.fork_server import BARE_SERVER, SUPERVISOR, ForkServer, shared_server
 from phases.execution.process import ProcessResult
 from phases.execution.sandbox import Sandbox
 from phases.judge.junit import MAX_MESSAGE, CheckResult, ReportError, check_id, read_report
+from phases.record.verdict import shell_check_id
 
 TAIL_BYTES = 8_000
 TAIL_LINE = 500  # characters
@@ -55,15 +56,9 @@ PYTEST_ALONE = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # no plugins of installe
 
 # The import block: the text that both of its programs begin with, and how each ends.
 BLOCK_FOLDER = "import_block"
+BLOCK_MAIN = "gate_main.py"
 IMPORT_BLOCK = Path(__file__).with_name("import_block.py").read_text("utf-8")
 PYTEST_SERVER = Path(__file__).with_name("pytest_server.py")
-SERVE = """
-if __name__ == "__main__":  # a process that multiprocessing spawns runs this file too
-    import runpy
-
-    *_, server_file, connection, supervisor_file = sys.argv
-    runpy.run_path(server_file)["serve"](int(connection), supervisor_file)
-"""
 LOAD_NEXT = """
 load_next_sitecustomize(__file__)
 """
@@ -140,8 +135,8 @@ class GateContext:
     blocked."""
     blocked: tuple[str, ...] = ()
     """Top modules that the gate cannot import wherever they are, besides the runner."""
-    pytest_server: ForkServer | None = None
-    """What runs of pytest are forked from; a shell gate needs none."""
+    server: ForkServer = BARE_SERVER
+    """What the runs are forked from."""
 
     @property
     def cache(self) -> Path:
@@ -295,22 +290,23 @@ def _run_process(
     # 3. What its Python processes cannot import; pytest itself runs with -I and ignores PYTHONPATH.
     if gate_context.roots:
         variables["PYTHONPATH"] = str(gate_context.import_block)
-    # 4. The command. A shell gate is started by itself, and runs of pytest are forked.
-    environment = process.clean_environment({**gate_context.env, **variables})
-    log = run_folder / "log"
-    timeout_s = gate_context.spec.timeout_s
-    if gate_context.pytest_server is None:
+    # 4. The command.
+    if gate_context.spec.kind == GateKind.SHELL:
         command = gate_context.sandbox.command(
             ["/bin/sh", "-c", gate_context.spec.target],
             writable=[writable, cache],
             read_only=read_only,
             network=False,
         )
-        return process.run(command, cwd=folder, env=environment, log=log, timeout_s=timeout_s)
-    command = _pytest_command(gate_context, run_folder, options)
-    start = gate_context.pytest_server.start
+    else:
+        command = _pytest_command(gate_context, run_folder, options)
     return process.run(
-        command, cwd=folder, env=environment, log=log, timeout_s=timeout_s, start=start
+        command,
+        cwd=folder,
+        env=process.clean_environment({**gate_context.env, **variables}),
+        log=run_folder / "log",
+        timeout_s=gate_context.spec.timeout_s,
+        server=gate_context.server,
     )
 
 
@@ -323,7 +319,7 @@ def _pytest_command(
     gates_dir = shlex.quote(os.path.relpath(gate_context.gates_dir, run_folder))
     ini = INI.format(nonce=gate_context.nonce, gates_dir=gates_dir)
     (run_folder / "gate.ini").write_text(ini, "utf-8")
-    argv = ["pytest", "-c", str(run_folder / "gate.ini")]
+    argv = [str(gate_context.import_block / BLOCK_MAIN), "-c", str(run_folder / "gate.ini")]
     argv += ["--rootdir", str(gate_context.gates_dir), "--noconftest", "--strict-markers"]
     for plugin in PLUGINS_OFF:
         argv += ["-p", f"no:{plugin}"]
@@ -332,38 +328,30 @@ def _pytest_command(
 
 
 def pytest_server(gate_context: GateContext) -> ForkServer:
-    """Return what the gate's runs of pytest are forked from.
+    """Return what the gate's runs of pytest are forked from: one server for all judgements.
 
     -I keeps out the user's PYTHON* variables and the working directory; -B writes no .pyc files.
     """
-    program = [
-        sys.executable,
-        "-X",
-        "utf8",
-        "-I",
-        "-B",
-        str(gate_context.import_block / "gate_main.py"),
-    ]
+    program = [sys.executable, "-X", "utf8", "-I", "-B", str(PYTEST_SERVER), str(SUPERVISOR)]
+    # A sandbox that names its folders makes a server of its own for each judgement.
     command = gate_context.sandbox.command(
-        [*program, str(PYTEST_SERVER)],
+        program,
         writable=[gate_context.workspace],
         read_only=[gate_context.gates_dir, *_input_paths(gate_context)],
         network=False,
     )
-    variables = {**gate_context.env, **PYTEST_ALONE}
-    return ForkServer(
-        command,
-        cwd=gate_context.import_block,
-        env=process.clean_environment(variables),
-        log=gate_context.import_block / "log",
-    )
+    env = process.clean_environment({**gate_context.env, **PYTEST_ALONE})
+    # These are folders of one judgement; each run has its own.
+    for name in ("HOME", "TMPDIR"):
+        env.pop(name, None)
+    return shared_server(command, env)
 
 
 def write_import_block(gate_context: GateContext) -> None:
     """Write the programs that block imports.
 
-    `gate_main.py` starts pytest; `sitecustomize.py` is loaded by Python where PYTHONPATH names the
-    folder: in a shell gate, and in the processes that a pytest gate starts.
+    `gate_main.py` is executed in each run of pytest; `sitecustomize.py` is loaded by Python where
+    PYTHONPATH names the folder: in a shell gate, and in the processes that a pytest gate starts.
     """
     gate_context.import_block.mkdir(parents=True, exist_ok=True)
     call = ""
@@ -371,7 +359,7 @@ def write_import_block(gate_context: GateContext) -> None:
         names = ("phases", *gate_context.blocked)
         roots = [str(root) for root in gate_context.roots]
         call = f"install({roots!r}, {names!r}, {str(gate_context.gates_dir)!r})\n"
-    for file, end in (("gate_main.py", SERVE), ("sitecustomize.py", LOAD_NEXT)):
+    for file, end in ((BLOCK_MAIN, ""), ("sitecustomize.py", LOAD_NEXT)):
         text = f"{IMPORT_BLOCK}\n\n{call}{end}"
         (gate_context.import_block / file).write_text(text, "utf-8")
 
@@ -399,11 +387,6 @@ def _describe_abnormal_end(result: ProcessResult, spec: GateSpec, tail: str) -> 
     return ""
 
 
-def shell_check_id(spec: GateSpec) -> str:
-    """Return the id of a shell gate's only check: the command."""
-    return printable(spec.target, 120)
-
-
 def _judge_shell(spec: GateSpec, result: ProcessResult, tail: str) -> GateRun:
     """Derive the outcome of a command from its exit code; the message is its last line."""
     reason = _describe_abnormal_end(result, spec, tail)
@@ -417,11 +400,11 @@ def _judge_shell(spec: GateSpec, result: ProcessResult, tail: str) -> GateRun:
         reason = f"the command could not be run or died by a signal (exit {code}): {last_line}"
         return GateRun(GateOutcome.ERRORED, reason=reason)
     if code == 0:
-        return GateRun(GateOutcome.PASSED, (CheckResult(shell_check_id(spec), passed=True),))
+        return GateRun(GateOutcome.PASSED, (CheckResult(shell_check_id(spec.target), passed=True),))
     message = f"exit {code}"
     if last_line.strip():
         message += f": {last_line}"
-    check = CheckResult(shell_check_id(spec), passed=False, message=message)
+    check = CheckResult(shell_check_id(spec.target), passed=False, message=message)
     return GateRun(GateOutcome.FAILED, (check,), message)
 
 

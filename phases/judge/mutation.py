@@ -32,7 +32,6 @@ from phases.judge.gate_run import (
     collect_checks,
     list_ids,
     run_gate,
-    shell_check_id,
 )
 from phases.judge.measurement_coverage import (
     CoverageLevel,
@@ -44,6 +43,7 @@ from phases.judge.measurements import Change, alter_result
 from phases.plan.schema import Exemption
 from phases.record.result import RESULT
 from phases.record.states import FeatureState
+from phases.record.verdict import shell_check_id
 
 Progress = Callable[[int, int, str], None]
 """Gets runs done, runs in all, and what was just done; called in the thread of the caller."""
@@ -315,7 +315,7 @@ def _collect(gate_context: GateContext, copies: CopyPool) -> _Checks | GateRun:
     """Return the checks, before there is anything to judge; an errored run if none are found."""
     spec = gate_context.spec
     if spec.kind == GateKind.SHELL:
-        return _Checks(frozenset({shell_check_id(spec)}), is_shell=True)
+        return _Checks(frozenset({shell_check_id(spec.target)}), is_shell=True)
     with copies.empty() as folder:
         collected = collect_checks(gate_context, folder)
         if isinstance(collected, GateRun):

@@ -5,14 +5,33 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 
 from phases.execution.collect import matches
 from phases.judge.copies import Output
 from phases.judge.measurements import Change, alter_result
 from phases.judge.mutants import DAMAGES, alter_file, damage_file, kind_of
-from phases.judge.mutation import MutantKind, Mutation
+from phases.judge.mutation import MutantKind, Mutation, mutation_order
 from phases.judge.tables_and_sentences import alter_other_numbers, alter_sentences, alter_tables
 from phases.record.result import RESULT, read_measurements
+
+__all__ = ["MutantKind", "Mutation", "expected_mutations", "feature_mutations"]
+
+
+def expected_mutations(
+    digests: Mapping[str, str], patterns: Sequence[str], nonce: str, result: bytes | None
+) -> list[Mutation]:
+    """Return all mutations of a feature's outputs, in the order of its verdict.
+
+    Args:
+        digests: path -> SHA-256 of the outputs; none of them but result.json is read.
+        patterns: see `feature_mutations`, as for the others.
+
+    Raises:
+        StrictJsonError: result.json cannot be read.
+    """
+    outputs = {path: Output(path, Path(path), sha256) for path, sha256 in digests.items()}
+    return mutation_order(list(feature_mutations(outputs, patterns, nonce, result)))
 
 
 def feature_mutations(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from phases.base import durable
-from phases.base.paths import is_plain
+from phases.base.paths import is_plain, link_above
 from phases.base.text import is_printable
 from phases.git.objects import GitObject
 from phases.git.probe import blob_id
@@ -167,7 +167,8 @@ class DecisionCheck:
         # 2. These are its bytes, in that commit and in the work tree.
         data = self.files.get(path, b"")
         file = self.root / path
-        if not data and file.is_file():
+        is_link = file.is_symlink() or link_above(self.root, path) is not None
+        if not data and file.is_file() and not is_link:
             data = file.read_bytes()
         blob = blob_id([data], len(data), commit.sha)
         if durable.sha256(data) != sha256 or commit.blobs.get(path, blob) != blob:

@@ -8,6 +8,7 @@ It is an in-toto Statement v1 whose predicate is SLSA provenance v1.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Mapping
 from typing import Any, Self
@@ -103,7 +104,9 @@ class Receipt(Statement):
 
     @model_validator(mode="after")
     def _names_are_file_names(self) -> Self:
-        for name in self.digests:
+        for name, digest in self.digests.items():
+            if not re.fullmatch("[0-9a-f]{64}", digest):
+                raise ValueError(f"subject: {name!r} has a SHA-256 that is none")
             parts = name.split("/")
             if {"", ".", ".."} & set(parts) or "\0" in name:
                 raise ValueError(f"subject: {name!r} is no path of an output")

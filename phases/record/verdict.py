@@ -10,6 +10,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
+from phases.base.text import printable
 from phases.record.receipt import Receipt
 from phases.record.statement import Document, ResourceDescriptor, Statement
 from phases.record.states import FeatureState
@@ -96,6 +97,11 @@ class ScoredPrediction(Document):
     claim: str
     outcome: str
     reason: str
+
+
+def shell_check_id(command: str) -> str:
+    """Return the id of a shell gate's only check: its command."""
+    return printable(command, 120)
 
 
 class VerdictPredicate(Document):

@@ -120,19 +120,19 @@ def prepare_attempt(
     workspace: Workspace,
     phase: Phase,
     feature: Feature,
+    layout: Layout,
     *,
     txn: str,
     branch: str | None = None,
     scratch_profile: str | None = None,
 ) -> AttemptSpec:
-    """Lay out what an attempt works on, and resolve everything that its receipt will name.
+    """Resolve everything that an attempt works on, and that its receipt will name.
 
-    `scratch_profile` marks a scratch run: it overrides the plan's profile, and the log stays in the
-    staging folder.
+    `layout` has what is run. `scratch_profile` marks a scratch run: it overrides the plan's
+    profile, and the log stays in the staging folder.
     """
-    # 1. The experiment's own copy of the commit, and its inputs.
+    # 1. The inputs.
     staging, tree = workspace.staging, workspace.tree
-    layout = tree.lay_out(staging.tree)
     inputs = workspace.resolve_inputs(tree, layout, feature.inputs, feature.needs, staging.folder)
 
     # 2. What the plan decides.
@@ -218,10 +218,8 @@ def run_attempt(spec: AttemptSpec, view: View) -> AttemptResult:
     process = run_experiment(job, view)
     finished_on = utc_now()
 
-    # 2. Collect: the outputs against the plan's declaration. The copy of the commit is not needed
-    #    any more; nothing that the experiment changed in it counts.
+    # 2. Collect: the outputs against the plan's declaration.
     failpoint("collect")
-    discarded = tuple(spec.layout.changes()) if spec.commit else ()
     outputs: Mapping[str, Output] = {}
     errors = process_errors(process, spec.timeout_s) or program_errors(spec)
     if not errors:
@@ -242,6 +240,9 @@ def run_attempt(spec: AttemptSpec, view: View) -> AttemptResult:
         digests = {path: output.sha256 for path, output in outputs.items()}
         judgement = judge.judge_feature(feature, staging.out, digests, view)
         failpoint("judged")
+
+    # 4. Nothing that was changed in the copy of the commit counts.
+    discarded = tuple(spec.layout.changes()) if spec.commit else ()
     return AttemptResult(
         started_on=started_on,
         finished_on=finished_on,

@@ -45,6 +45,7 @@ from phases.run.choose import (
     require_runnable,
 )
 from phases.run.history import interrupt, require_recordable, require_same_history
+from phases.run.kept_copy import KeptCopy, kept_copy
 from phases.run.outcome import record_of
 from phases.run.plan_locks import require_lock_unchanged, require_plan
 from phases.run.preflight import (
@@ -105,22 +106,23 @@ def run_features(session: Session, phase: Phase, step: Step, request: RunRequest
     remaining = [item for item in session.state.phase(phase.id).features if not item.is_done]
     session.view.phase_started(phase.id, phase.name, 1 if request.only else len(remaining))
     failed: set[str] = set()
-    while isinstance(step, RunFeature) and step.phase == phase.id:
-        result = run_feature(session, phase, step.feature)
-        if result.state != FeatureState.VERIFIED:
-            failed.add(result.id)
-            if not request.keep_going or result.timed_out:
-                return None
-        step = next_step(session.plan, session.state, failed)
-        if request.only:
-            return step
+    with kept_copy(session.project.root) as copy:
+        while isinstance(step, RunFeature) and step.phase == phase.id:
+            result = run_feature(session, phase, step.feature, copy)
+            if result.state != FeatureState.VERIFIED:
+                failed.add(result.id)
+                if not request.keep_going or result.timed_out:
+                    return None
+            step = next_step(session.plan, session.state, failed)
+            if request.only:
+                return step
     # Something was run: attempts of the next feature that are spent end the run without an error.
     if isinstance(step, Blocked):
         require_runnable(step)
     return step
 
 
-def run_feature(session: Session, phase: Phase, feature_id: str) -> FeatureResult:
+def run_feature(session: Session, phase: Phase, feature_id: str, copy: KeptCopy) -> FeatureResult:
     """Make one attempt at one feature, from its lock to its commit."""
     # 1. The commit that runs; what decides about the run is committed and locked.
     tree, branch = CommitTree(session.repo, session.repo.head()), session.repo.branch()
@@ -136,7 +138,8 @@ def run_feature(session: Session, phase: Phase, feature_id: str) -> FeatureResul
     session.view.feature_started(feature.id, feature.title, feature.expect.minutes)
     failpoint("start")
     with session.workspace(tree) as workspace:
-        spec = prepare_attempt(workspace, phase, feature, txn=new_txn(), branch=branch)
+        layout = copy.lay_out(tree, workspace.staging.tree)
+        spec = prepare_attempt(workspace, phase, feature, layout, txn=new_txn(), branch=branch)
         session.start(spec)
         failpoint("started")
 
@@ -144,6 +147,8 @@ def run_feature(session: Session, phase: Phase, feature_id: str) -> FeatureResul
         #    user may have moved HEAD.
         try:
             result = run_attempt(spec, session.view)
+            if not result.discarded:
+                copy.keep()
             require_recordable(session, spec)
         except (InterruptedRunError, EnvironmentFaultError, OSError) as error:
             interrupt(session, str(error))

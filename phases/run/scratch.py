@@ -43,6 +43,7 @@ def run_scratch(
             workspace,
             phase,
             feature,
+            tree.lay_out(workspace.staging.tree),
             txn=new_txn(),
             scratch_profile=profile or feature.profile or project.plan.defaults.profile,
         )

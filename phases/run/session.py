@@ -206,6 +206,7 @@ class Session:
 
     def interrupt(self, phase: Phase, feature: Feature, reason: str) -> None:
         """Record INTERRUPTED: a started feature has no outcome; it does not count as an attempt."""
+        feature = feature.model_copy(update={"title": self._started_title(feature)})
         lines = entries.reason_lines([reason])
         self._commit(
             self._seal(EntryKind.INTERRUPTED, lines, phase, feature),
@@ -214,6 +215,13 @@ class Session:
             trailers=subject_trailers(phase.id, feature.id),
             files=self._lock_file(phase),
         )
+
+    def _started_title(self, feature: Feature) -> str:
+        """Return the title under which a feature was started: the plan may have changed since."""
+        for entry in reversed(self.snapshot.ledger.entries):
+            if entry.kind == EntryKind.STARTED and entry.feature == feature.id:
+                return entry.title
+        return feature.title
 
     def halt(self, phase: Phase, tree: CommitTree, plan: Plan, exit_result: ExitGateResult) -> None:
         """Record HALTED with the review request: commit C of this checkpoint."""

@@ -32,6 +32,8 @@ class Stage(StrEnum):
 
 PROGRESS_S = 10.0
 """Seconds between two progress lines, unless a tenth of the work is done sooner."""
+REFRESH_PER_SECOND = 2
+"""Of the live display: it shows seconds, and to draw it takes milliseconds."""
 MAX_LINE = 4000
 """Characters; more than a title may have, so that no title hides what follows it."""
 
@@ -208,7 +210,7 @@ class TerminalView(SilentView):
         self._live = Live(
             get_renderable=self._render,
             console=self._console,
-            refresh_per_second=4,
+            refresh_per_second=REFRESH_PER_SECOND,
             transient=True,
             redirect_stdout=False,
         )
@@ -219,7 +221,7 @@ class TerminalView(SilentView):
         self._reset(stage)
 
     def progress(self, done: float, total: float, note: str) -> None:
-        """Move the bar; it is drawn four times a second."""
+        """Move the bar; it is drawn with the next refresh."""
         self._done, self._total, self._note = done, total, note
 
     def feature_finished(self, feature: str, state: str, lines: Sequence[str]) -> None:

@@ -27,28 +27,28 @@ from long_project import FEATURES, LongProject, output_files
 from pytest import MonkeyPatch
 
 from phases.base import durable
-from phases.decisions.proposal import dependants
+from phases.base.text import utc_now
 from phases.git.tree import CommitTree
 from phases.judge.committed_gates import gate_descriptor
-from phases.judge.verdict import gate_summary, verdict_of
+from phases.judge.verdict import verdict_of
 from phases.plan.schema import Feature, Phase
 from phases.record import entries
 from phases.record.approval_rule import committed_rule
-from phases.record.decision_record import (
-    DecisionResult,
-)
+from phases.record.decision_record import DecisionResult
 from phases.record.entries import RecordedFile
+from phases.record.halts import compose_request, exit_lines, halt_lines, reviewed_gates
 from phases.record.ledger import EntryKind
 from phases.record.project import open_project
 from phases.record.states import FeatureState
 from phases.record.transaction import new_txn, subject_trailers
 from phases.record.verdict import PhaseVerdict
-from phases.run.checkpoint import ExitGateResult, compose_request, halt_lines
+from phases.record.waivers import dependants
+from phases.run.checkpoint import ExitGateResult
 from phases.run.outcome import record_of
 from phases.run.plan_locks import committed_lock
 
-BLOCK = 10
-"""Phases that the plan gets at once: each block begins with a commit of the user's."""
+FIRST_BLOCK, BLOCK = 2, 10
+"""Phases that the plan has first, and that it gets at once by a commit of the user's."""
 GIVEN_UP = (0, 4, 0, 3, 3, 4)
 """How often a feature is given up before it comes to an outcome, by its place."""
 FAILS, IS_KILLED = 2, 4
@@ -60,7 +60,7 @@ DECIDED_BY = entries.DECIDED_BY.format(who="toy at /dev/pts/0 on machine", assur
 
 def write_long_record(root: Path, count: int) -> LongProject:
     """Make a repository whose record has at least so many entries, up to a checkpoint."""
-    toy = LongProject(root, BLOCK)
+    toy = LongProject(root, FIRST_BLOCK)
     with MonkeyPatch.context() as patch:
         # Each receipt lists the packages: they are the same all the time.
         from phases.run import outcome
@@ -89,10 +89,10 @@ class _Life(History):
         self._finish()
 
     def _run_block(self, examples: Examples, count: int) -> bool:
-        """Run the last phases of the plan; return whether the record is long enough."""
+        """Run the phases that the plan got; return whether the record is long enough."""
         self._examples, self._plan = examples, examples.project.plan
         with FastImport(self._toy.root) as self.stream:
-            for phase in self._plan.phases[-BLOCK:]:
+            for phase in self._plan.phases[self.status.id :]:
                 self._run_phase(phase)
                 if len(self.ledger.entries) >= count:
                     return True
@@ -204,7 +204,16 @@ class _Life(History):
         # The commit is in no pack yet, and its sources are those of the block's first commit.
         tree.__dict__["entries"] = self._examples.tree.entries
         result = self._exit_result(tree)
-        data = compose_request(tree, self._plan, self.snapshot(), phase, result).encode()
+        data = compose_request(
+            phase,
+            self.status,
+            self.ledger.entries,
+            commit=tree.commit,
+            gates=[gate_descriptor(tree, self._plan, gate) for gate in reviewed_gates(phase)],
+            exit_verdict=result.verdict,
+            requested_on=utc_now(),
+            txn=result.txn,
+        ).encode()
         request = RecordedFile(durable.sha256(data), paths.review_request(phase.id))
         lines = halt_lines(request, self.status, self.head)
         self.add_of_phase(EntryKind.HALTED, (*result.lines, *lines))
@@ -226,10 +235,11 @@ class _Life(History):
         judgement = self._examples.exit_judgement(verified)
         descriptor = gate_descriptor(tree, self._plan, gate)
         verdict = verdict_of(judgement, outputs=subjects, configuration=[descriptor])
-        data = PhaseVerdict(phase=self.phase.id, verdicts=(verdict,)).encode()
+        phase_verdict = PhaseVerdict(phase=self.phase.id, verdicts=(verdict,))
+        data = phase_verdict.encode()
         folder = self._examples.project.paths.phase_results(self.phase.id)
         file = RecordedFile(durable.sha256(data), f"{folder}/verdict.json")
-        lines = (*gate_summary(gate.name, judgement).lines, file.line(entries.VERDICT))
+        lines = exit_lines(self.phase, phase_verdict, file)
         return ExitGateResult(new_txn(), lines, (), (), {file.path: data}, file.sha256)
 
     #### decisions

@@ -18,6 +18,7 @@ from forged_record import Place, audit_report, describe
 from quick import Quick
 
 from phases.base import durable
+from tests.soak import mark_soak
 
 DOCUMENTS = {
     "results/Q-001/receipt.json": "receipt-changed",
@@ -159,7 +160,14 @@ def changed_errors(quick: Quick) -> dict[str, str]:
     return {item["path"]: item["code"] for item in errors}
 
 
-@pytest.mark.parametrize(("way", "do"), WAYS, ids=lambda item: item.__name__)
+RARE = [(committed, link), (in_clone, link), (only_in_head, delete), (skip_worktree, edit)]
+
+
+@pytest.mark.parametrize(
+    ("way", "do"),
+    mark_soak(WAYS, short=[item for item in WAYS if item not in RARE]),
+    ids=lambda item: item.__name__,
+)
 def test_everything_that_an_entry_names_is_compared_i_32(
     eventful: Quick, way: Way, do: Callable[[Path], None]
 ) -> None:
@@ -310,7 +318,10 @@ def locked_changed(quick: Quick) -> list[Any]:
     return list(report["findings"])
 
 
-@pytest.mark.parametrize("name", REWRITTEN)
+@pytest.mark.parametrize(
+    "name",
+    mark_soak(REWRITTEN, short=["a prediction", "a gate", "an exit gate", "an input"]),
+)
 def test_a_plan_that_was_rewritten_after_its_approval_is_named_i_34(
     at: Callable[[Place], Quick], name: str
 ) -> None:

@@ -140,6 +140,23 @@ for _ in range(3): os.wait()
     assert result.cpu_seconds >= 0.6
 
 
+def test_a_job_that_sleeps_costs_the_runner_nearly_nothing(tmp_path):
+    # On a machine with many processes a look at all of them takes long.
+    loop = "i=0; while [ $i -lt 300 ]; do sleep 60 & i=$((i + 1)); done; wait"
+    crowd = subprocess.Popen(["sh", "-c", loop], process_group=0)
+    try:
+        wait_until(lambda: len(psutil.Process(crowd.pid).children()) == 300)
+        run_python("pass", tmp_path)  # starts what jobs are forked from
+        begin = time.process_time()
+        result = run_python("import time; time.sleep(3)", tmp_path, on_tick=lambda: None)
+        spent = time.process_time() - begin
+    finally:
+        os.killpg(crowd.pid, signal.SIGKILL)
+        crowd.wait()
+    # Ten ticks a second, and samples of memory: 0.3 % of a CPU at most; a busy machine is slower.
+    assert spent < 0.015 * result.seconds
+
+
 #### limits
 
 

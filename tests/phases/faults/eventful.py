@@ -58,7 +58,7 @@ FILES = {
     "tools/help.py": "",
     "namespace/names.py": "",
     "gates/helper.py": "LIMIT = 10\n",
-    ".gitignore": ".phases/\nbin/\n",
+    ".gitignore": ".phases/\nbin/\ncache/\n",
     "settings.yaml": "rate: 1\n",
     "data/words.txt": "three short words\n",
     "gates/test_small.py": """
@@ -173,7 +173,7 @@ def change(quick: Quick, path: str, text: str) -> None:
 
 def environment_of(quick: Quick) -> dict[str, str]:
     """Return the variables of every command of the repository's user."""
-    cache = quick.root.with_name("cache")
+    cache = quick.root / "cache"
     variables = {"TMPDIR": str(quick.temporary), "COVERAGE_PROCESS_START": ""}
     return {**variables, "PHASES_CACHE": str(cache)}
 
@@ -198,7 +198,7 @@ def make_eventful(root: Path) -> Quick:
     quick.write("bin/run", '#!/bin/sh\nexec sh "$@"\n')
     (root / "bin/run").chmod(0o755)
     for name in ("pinned.txt", "more.txt"):
-        file = root.with_name("cache") / "big" / name
+        file = root / "cache" / "big" / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(BIG)
 

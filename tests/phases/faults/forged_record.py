@@ -8,9 +8,10 @@ statement itself. `forge` edits the commit that HEAD is; `rewind` makes an earli
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 from toy import Toy
 
@@ -18,7 +19,6 @@ from phases.base import durable
 from phases.record import entries
 from phases.record.entries import GateSummary
 from phases.record.ledger import Entry, Ledger, parse_ledger, seal_entry
-from phases.record.result import reported_measurements
 
 DOCUMENTS = ("lock", "receipt", "verdict", "attempt-record", "request", "record")
 """First words of the lines that name a file; what is named later may name what is named before."""
@@ -130,22 +130,15 @@ class LastRecord:
             return self.document("attempt-record")[word]
         return self.document(word)
 
-    def follow_verdict(self) -> Self:
-        """Write the entry's lines on the judgement anew, as they follow from the verdict."""
+    def follow_verdict(self) -> None:
+        """Write anew the entry's lines and the commit's subject that follow from the verdict."""
         lines = list(_judgement_lines(self.verdict, is_feature=self.last.entry.feature is not None))
         kept = [line for line in self.last.lines if not _follows(line)]
         start = self.last.index("gate ")
         start -= sum(_follows(line) for line in self.last.lines[:start])
         self.last.lines[:] = [*kept[:start], *lines, *kept[start:]]
-        return self
-
-    def follow_result(self) -> Self:
-        """Write the line on the measurements anew, as it follows from result.json."""
-        path = f"{self.path('receipt').rpartition('/')[0]}/result.json"
-        lines = entries.measured_lines(reported_measurements(self.files[path]))
-        number = self.last.index("measured ")
-        self.last.lines[number : number + 1] = lines
-        return self
+        passed = len(self.verdict["predicate"]["passedTests"])
+        self.subject = re.sub(r"\(\d+ checks\)$", f"({passed} checks)", self.subject)
 
     def forget(self, word: str) -> None:
         """Commit the bytes of a document as they are in `files`, whatever was changed in it."""
@@ -224,7 +217,7 @@ class LastRecord:
         for path in self._named("attempt-record"):
             try:
                 nested = encode(json.loads(self.files[path])["receipt"])
-            except (ValueError, TypeError, KeyError):
+            except (ValueError, TypeError, KeyError, RecursionError):
                 continue
             old = encode(json.loads(self._original.get(path, b"{}")).get("receipt"))
             self._replace_everywhere(durable.sha256(old), durable.sha256(nested))
