@@ -35,22 +35,42 @@ class Baseline:
 
     seconds: dict[str, float] = field(default_factory=dict)
     """Each test that passed -> its time, fixtures included."""
-    tests: dict[str, set[str]] = field(default_factory=dict)
-    """`path:function` -> the tests that ran it, also in processes that they started."""
+    ways: dict[str, dict[str, set[str]]] = field(default_factory=dict)
+    """`path:function` -> each test that ran it, also in processes -> the blocks that it ran."""
 
     def job(self, mutant: Mutant, limit: float) -> Job:
-        """Return a mutant with its tests: the quickest ones that take no longer together."""
-        found = self.tests.get(f"{mutant.path}:{mutant.function}", set())
+        """Return a mutant with its tests, as many as take no longer together.
+
+        First comes the quickest test of each way through the function, then each second one.
+        """
         if mutant.function is None:
-            of_file = [tests for name, tests in self.tests.items() if name.startswith(mutant.path)]
-            found = set().union(*of_file)
+            ranked = [(0, self.seconds[test], test) for test in self._tests_of_file(mutant.path)]
+        else:
+            ranked = self._rank(self.ways.get(f"{mutant.path}:{mutant.function}", {}))
         chosen, total = [], 0.0
-        for test in sorted(found, key=lambda test: (self.seconds[test], test)):
-            if chosen and total + self.seconds[test] > limit:
+        for _, seconds, test in sorted(ranked):
+            if chosen and total + seconds > limit:
                 break
             chosen.append(test)
-            total += self.seconds[test]
+            total += seconds
         return Job(mutant, tuple(chosen), total)
+
+    def _rank(self, ways: Mapping[str, set[str]]) -> list[tuple[int, float, str]]:
+        """Return (how many quicker tests go the same way, seconds, test) of each test."""
+        seen: Counter[frozenset[str]] = Counter()
+        ranked = []
+        for test in sorted(ways, key=lambda test: (self.seconds[test], test)):
+            way = frozenset(ways[test])
+            ranked.append((seen[way], self.seconds[test], test))
+            seen[way] += 1
+        return ranked
+
+    def _tests_of_file(self, path: str) -> set[str]:
+        found: set[str] = set()
+        for function, ways in self.ways.items():
+            if function.startswith(f"{path}:"):
+                found |= set(ways)
+        return found
 
 
 def copy_repository(folder: Path) -> Path:
@@ -92,14 +112,14 @@ def measure(copy: Path, files: Iterable[str], tests: Sequence[str]) -> Baseline:
         test, _, seconds = line.rpartition("\t")
         baseline.seconds[test] = baseline.seconds.get(test, 0) + float(seconds)
     for line in hits.read_text().splitlines():
-        test, _, function = line.rpartition("\t")
+        test, function, block = line.rsplit("\t", 2)
         if test in baseline.seconds:
-            baseline.tests.setdefault(function, set()).add(test)
+            baseline.ways.setdefault(function, {}).setdefault(test, set()).add(block)
     return baseline
 
 
 def _with_hits(path: str, code: str) -> str:
-    """Return the code with a call at the start of each function that notes which test runs it."""
+    """Return the code with a call at the start of each block that notes which test runs it."""
     tree = ast.parse(code)
     for parent in ast.walk(tree):
         if not isinstance(parent, ast.Module | ast.ClassDef):
@@ -107,10 +127,25 @@ def _with_hits(path: str, code: str) -> str:
         prefix = "" if isinstance(parent, ast.Module) else f"{parent.name}."
         for node in parent.body:
             if isinstance(node, ast.FunctionDef):
-                call = plugin.HIT.format(function=f"{path}:{prefix}{node.name}")
-                at = 1 if ast.get_docstring(node) is not None else 0
-                node.body.insert(at, ast.parse(call).body[0])
+                _add_hits(node, f"{path}:{prefix}{node.name}")
     return ast.unparse(ast.fix_missing_locations(tree))
+
+
+def _add_hits(function: ast.FunctionDef, name: str) -> None:
+    """Add the calls to a function: to its body, and to each block inside."""
+    blocks = []
+    for node in ast.walk(function):
+        for field_name in ("body", "orelse", "finalbody"):
+            block = getattr(node, field_name, None)
+            if isinstance(block, list) and block and not isinstance(node, ast.ClassDef):
+                blocks.append(block)
+    for number, block in enumerate(blocks):
+        call = ast.parse(plugin.HIT.format(function=name, block=number)).body[0]
+        block.insert(1 if _is_docstring(block[0]) else 0, call)
+
+
+def _is_docstring(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
 
 
 def judge(jobs: Sequence[Job], folder: Path, processes: int) -> list[dict[str, Any]]:

@@ -20,16 +20,16 @@ HITS_MODULE = "phases/mutation_hits.py"
 HITS_CODE = """
 import os
 seen = set()
-def hit(function):
-    test = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" (")[0]
-    if (test, function) not in seen:
-        seen.add((test, function))
+def hit(function, block):
+    test = os.environ.get("PYTEST_CURRENT_TEST", "")
+    if (test, function, block) not in seen:
+        seen.add((test, function, block))
         with open({path!r}, "a") as file:
-            file.write(f"{{test}}\\t{{function}}\\n")
+            file.write(f"{{test.rpartition(' (')[0]}}\\t{{function}}\\t{{block}}\\n")
 """
-"""Notes which test runs which function, also in processes that a test starts."""
-HIT = '__import__("phases.mutation_hits", fromlist=["hit"]).hit({function!r})'
-"""Calls it, from the first line of a function."""
+"""Notes which test runs which block of which function, also in processes that a test starts."""
+HIT = '__import__("phases.mutation_hits", fromlist=["hit"]).hit({function!r}, {block})'
+"""Calls it, from the first line of a block."""
 ROOT = Path.cwd()
 
 
