@@ -9,9 +9,6 @@ The repositories that tests of the whole session share are made once, by the ori
 
 from __future__ import annotations
 
-import functools
-import importlib
-import inspect
 import json
 import os
 import resource
@@ -20,7 +17,6 @@ import signal
 import subprocess
 import sys
 import time
-import types
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,6 +29,7 @@ from _pytest.runner import runtestprotocol
 
 from tests.mutation import plugin
 from tests.mutation.mutants import Mutant
+from tests.mutation.replacement import replace_function
 
 _TEMPORARY = plugin.ROOT.parent / "tmp"
 _CANNOT_REPLACE = 71
@@ -43,7 +40,7 @@ _TIMEOUTS = (_LATE, -signal.SIGXCPU, -signal.SIGKILL)
 
 @dataclass(frozen=True)
 class Job:
-    """A mutant and its tests, the quickest first."""
+    """A mutant and its tests, in the order in which they are run."""
 
     mutant: Mutant
     tests: tuple[str, ...]
@@ -73,8 +70,9 @@ class Judge:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool | None:
         """Judge every mutant; a forked process goes on with its tests."""
+        session.config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]
         _make_shared_fixtures(session)
-        folders = set(_TEMPORARY.iterdir()) if _TEMPORARY.exists() else set()
+        folders = set(_TEMPORARY.iterdir())
         for job in self._jobs:
             mutant = job.mutant
             killers = self._killers.setdefault(mutant.path, [])
@@ -89,7 +87,7 @@ class Judge:
                     if pid == 0:
                         # A loop without an end costs the time that it takes on a quiet machine.
                         resource.setrlimit(resource.RLIMIT_CPU, (job.processor_limit,) * 2)
-                        if not _replace_function(mutant):
+                        if not replace_function(mutant):
                             os._exit(_CANNOT_REPLACE)
                         plugin.choose(session.items, tests)
                         return None
@@ -150,47 +148,6 @@ def _changed_file(mutant: Mutant) -> Iterator[None]:
         yield
     finally:
         path.write_text(original, "utf-8")
-
-
-def _replace_function(mutant: Mutant) -> bool:
-    """Let the function that this process has loaded do as the mutant; False if that cannot be."""
-    assert mutant.function
-    name = mutant.path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
-    module = importlib.import_module(name)
-    other = types.ModuleType(name)
-    other.__file__ = module.__file__
-    try:
-        sys.modules[name] = other  # dataclasses look their module up
-        exec(compile(mutant.code, str(module.__file__), "exec"), other.__dict__)
-    finally:
-        sys.modules[name] = module
-    loaded, changed = _function(module, mutant.function), _function(other, mutant.function)
-    if loaded is None or changed is None:
-        return False
-    if len(loaded.__code__.co_freevars) != len(changed.__code__.co_freevars):
-        return False
-    loaded.__code__ = changed.__code__
-    if repr(loaded.__defaults__) != repr(changed.__defaults__):
-        loaded.__defaults__ = changed.__defaults__
-    if repr(loaded.__kwdefaults__) != repr(changed.__kwdefaults__):
-        loaded.__kwdefaults__ = changed.__kwdefaults__
-    return True
-
-
-def _function(module: types.ModuleType, name: str) -> types.FunctionType | None:
-    """Return the function below a property, a method or a cache; None where there is none."""
-    found: object = module
-    for part in name.split("."):
-        found = inspect.getattr_static(found, part)
-    if isinstance(found, property):
-        found = found.fget
-    if isinstance(found, functools.cached_property):
-        found = found.func
-    if isinstance(found, staticmethod | classmethod):
-        found = found.__func__
-    if callable(found):
-        found = inspect.unwrap(found)
-    return found if isinstance(found, types.FunctionType) else None
 
 
 def _test_in_fresh_python(tests: Sequence[str], limit: float) -> int:
