@@ -6,8 +6,8 @@ reaches the code through a child process. So its operators are used, and the run
 What tells no mutant from the original is left out by these rules alone:
 
 - annotations, decorators, imports and docstrings: no behaviour depends on them;
-- text for people, which is a literal with two words in a row: wording is free. A rule of tests that
-  compared it would only copy it;
+- text for people, which is a literal with two words, or a word and a value, in a row: wording is
+  free, and a test that compared it would only copy it;
 - the case of an encoding's name: Python takes both;
 - arguments of `len` and `isinstance`: such a mutant always dies, and would only better the share.
 """
@@ -24,7 +24,8 @@ from libcst.metadata import CodeRange, MetadataWrapper, PositionProvider
 from mutmut.mutation.mutators import mutation_operators
 
 _SKIPPED_NODES = (cst.Annotation, cst.Decorator, cst.Import, cst.ImportFrom)
-_WORDS = re.compile(r"[A-Za-z]{2,}[,:;.)]? [A-Za-z]{2,}")
+_WORDS = re.compile(r"[A-Za-z]{2,}[,:;.)]? ([A-Za-z]{2,}|0)|0 [A-Za-z]{2,}")
+"""Two words in a row, or a word and a value, for which `_is_for_people` writes 0."""
 _ENCODINGS = ("utf-8", "ascii")
 
 
@@ -125,8 +126,10 @@ def _is_for_people(node: cst.CSTNode) -> bool:
     if isinstance(node, cst.ConcatenatedString):
         return _is_for_people(node.left) or _is_for_people(node.right)
     if isinstance(node, cst.FormattedString):
-        texts = [part.value for part in node.parts if isinstance(part, cst.FormattedStringText)]
-        return any(_WORDS.search(text) for text in texts)
+        texts = []
+        for part in node.parts:
+            texts.append(part.value if isinstance(part, cst.FormattedStringText) else "0")
+        return _WORDS.search("".join(texts)) is not None
     if not isinstance(node, cst.SimpleString) or {"b", "r"} & set(node.prefix.lower()):
         return False
     return _WORDS.search(node.value) is not None
