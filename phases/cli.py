@@ -57,6 +57,10 @@ def main() -> None:
             reason = f"{error.filename}: {reason}"
         _write_error(f"error: {reason}", hint_for(error))
         sys.exit(7)
+    finally:
+        from phases.git.objects import end_readers
+
+        end_readers()
 
 
 def _log_error(error: Exception) -> None:

@@ -40,7 +40,7 @@ def read_versions(record: Record) -> list[Version]:
 
 
 def _read_version(record: Record, commit: RecordCommit, blob: str | None) -> Version:
-    found = record.objects.read(blob) if blob and set(blob) != {"0"} else None
+    found = record.objects.find(blob) if blob and set(blob) != {"0"} else None
     if found is None:
         return Version(commit, None, ())
     ledger = record.ledger

@@ -21,12 +21,13 @@ from phases.git.tree import BYTECODE, CommitTree
 from phases.judge.committed_gates import gate_descriptor
 from phases.plan.load import parse_plan
 from phases.plan.schema import Gate, Plan
+from phases.record.committed_plan import plan_path
 from phases.record.decision_check import APPROVALS
 from phases.record.evidence import Evidence
 from phases.record.ledger import Entry, Ledger
 from phases.record.pending import Pending
 from phases.record.project import Project, Snapshot
-from phases.record.state import State, StateFold
+from phases.record.state import State, extend_state, fold_state
 from phases.record.statement import ResourceDescriptor
 
 
@@ -54,7 +55,7 @@ class SourceTree(CommitTree):
         """Return path -> bytes; what git does not have is empty, and a finding of its own."""
         paths = list(paths)
         missing = [path for path in paths if path not in self._read]
-        found = self.objects.read_many(self.entries[path].id for path in missing)
+        found = self.objects.find_many(self.entries[path].id for path in missing)
         for path, blob in zip(missing, found, strict=True):
             self._read[path] = blob.data if blob else b""
         return {path: self._read[path] for path in paths}
@@ -114,7 +115,8 @@ class Record:
     _sources: dict[str, SourceTree] = field(default_factory=dict)
     _gates: dict[tuple[int, int, str], ResourceDescriptor] = field(default_factory=dict)
     _trees: dict[tuple[TreeEntry, ...], SourceTree] = field(default_factory=dict)
-    _folds: dict[int, tuple[Plan, StateFold, int]] = field(default_factory=dict)
+    _states: dict[int, tuple[int, State | None]] = field(default_factory=dict)
+    """Id of a plan -> the newest state that was asked, and how many entries it has."""
     _ancestry: dict[tuple[str, str], bool] = field(default_factory=dict)
 
     @property
@@ -141,7 +143,7 @@ class Record:
         return self._digests.get(blob)
 
     def _blob(self, name: str) -> GitObject | None:
-        found = self.objects.read(name)
+        found = self.objects.find(name)
         if found is None or found.kind != "blob":
             return None
         if found.id not in self._digests:
@@ -150,7 +152,7 @@ class Record:
 
     def message(self, commit: str) -> str:
         """Return the message of a commit."""
-        found = self.objects.read(commit)
+        found = self.objects.find(commit)
         _, _, message = (found.data if found else b"").partition(b"\n\n")
         return message.decode("utf-8", "backslashreplace")
 
@@ -162,7 +164,7 @@ class Record:
 
     def object_id(self, commit: str, path: str) -> str | None:
         """Return the id of a file or folder in a commit; of "" that of its tree."""
-        found = self.objects.read(f"{commit}:{path}")
+        found = self.objects.find(f"{commit}:{path}")
         return found.id if found else None
 
     def is_before(self, older: str, newer: RecordCommit) -> bool:
@@ -186,13 +188,9 @@ class Record:
 
     def plan_path(self, commit: str) -> str:
         """Return the path of a commit's plan; ValueError where it holds none, or more than one."""
-        folder = self.objects.read(f"{commit}:prd")
+        folder = self.objects.find(f"{commit}:prd")
         items = self.objects.tree_items(folder.id) if folder and folder.kind == "tree" else ()
-        paths = [f"prd/{item.name}" for item in items if item.is_file_named(".json")]
-        if len(paths) != 1:
-            message = f"got {len(paths)} plans; expected 1"
-            raise ValueError(message)
-        return paths[0]
+        return plan_path(f"prd/{item.name}" for item in items if item.is_file)
 
     def plan(self, commit: str) -> Plan:
         """Return the plan that a commit holds; ValueError where it holds none that can be read."""
@@ -206,7 +204,7 @@ class Record:
 
     def _read_plan(self, commit: str) -> Plan | str:
         """Return the plan of a commit, or why it cannot be read; one blob is parsed once."""
-        named = self.objects.read(commit)
+        named = self.objects.find(commit)
         if named is None or named.kind != "commit":
             return "git has no such commit"
         try:
@@ -273,15 +271,14 @@ class Record:
         return self.digest(entry.id) if entry and entry.is_file else None
 
     def state_before(self, plan: Plan, number: int) -> State:
-        """Return the state by a plan before an entry; numbers are asked in order."""
-        _, fold, count = self._folds.get(id(plan), (plan, StateFold(plan, self.evidence), 0))
-        entries = self.ledger.entries
-        if count > number - 1:
-            fold, count = StateFold(plan, self.evidence), 0
-        for entry in entries[count : number - 1]:
-            fold.add(entry)
-        self._folds[id(plan)] = (plan, fold, number - 1)
-        return fold.state
+        """Return the state by a plan before an entry; quick where numbers are asked in order."""
+        count, state = self._states.get(id(plan), (0, None))
+        if state is None or count > number - 1:
+            count, state = 0, fold_state(plan, (), self.evidence)
+        entries = self.ledger.entries[count : number - 1]
+        state = extend_state(state, entries, self.evidence)
+        self._states[id(plan)] = (number - 1, state)
+        return state
 
     #### the work tree
 

@@ -12,7 +12,7 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
@@ -54,34 +54,42 @@ def environment_faults(path: Path, action: str) -> Iterator[None]:
 #### writing
 
 
-def write(path: Path, data: bytes, mode: int = 0o644) -> None:
+def write(path: Path, data: bytes) -> None:
     """Replace the file by `data`.
 
     Afterwards it has the old bytes or all of the new ones, also after a power loss.
     """
-    with environment_faults(path, "write"):
-        make_folder(path.parent)
-        temporary_path = _temporary_path(path)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(temporary_path, flags, mode)
-        try:
-            # 1. All bytes, on the disk, under the temporary name.
+    write_files({path: data})
+
+
+def write_files(files: Mapping[Path, bytes]) -> None:
+    """Replace each file by its bytes, with one fsync for each file and one for each folder.
+
+    Afterwards each has the old bytes or all of the new ones, also after a power loss.
+    """
+    for path, data in files.items():
+        with environment_faults(path, "write"):
+            make_folder(path.parent)
+            temporary_path = _temporary_path(path)
             try:
-                write_all(descriptor, data)
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-            # 2. The new name, all at once.
-            temporary_path.replace(path)
-        except OSError:
-            temporary_path.unlink(missing_ok=True)
-            raise
-        # 3. Without this the rename itself could be lost.
-        _sync_folder(path.parent)
+                # 1. All bytes, on the disk, under the temporary name.
+                _write_new(temporary_path, data)
+                # 2. The new name, all at once.
+                temporary_path.replace(path)
+            except OSError:
+                temporary_path.unlink(missing_ok=True)
+                raise
+    # 3. Without this the renames themselves could be lost.
+    for folder in dict.fromkeys(path.parent for path in files):
+        with environment_faults(folder, "write"):
+            _sync_folder(folder)
 
 
-def append(path: Path, data: bytes) -> None:
-    """Append `data` in one write and fsync it; a short write is undone: no half entry stays."""
+def append(path: Path, data: bytes, *, with_sync: bool = True) -> None:
+    """Append `data` in one write and fsync it; a short write is undone: no half entry stays.
+
+    Without `with_sync` a power loss may take it until `sync` was called.
+    """
     with environment_faults(path, "append to"):
         make_folder(path.parent)
         is_new = not path.exists()
@@ -93,11 +101,22 @@ def append(path: Path, data: bytes) -> None:
             if written != len(data):
                 os.ftruncate(descriptor, size_before)
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            os.fsync(descriptor)
+            if with_sync:
+                os.fsync(descriptor)
         finally:
             os.close(descriptor)
         if is_new:
             _sync_folder(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Fsync a file that was appended to."""
+    with environment_faults(path, "write"):
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def copy(source: Path, target: Path, expected_sha256: str) -> None:
@@ -170,6 +189,16 @@ def sha256_stream(file: BufferedReader) -> str:
 
 
 #### helpers
+
+
+def _write_new(path: Path, data: bytes) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(path, flags, 0o644)
+    try:
+        write_all(descriptor, data)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _temporary_path(path: Path) -> Path:

@@ -7,14 +7,12 @@ would be recorded. A decision starts nothing.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from phases.decisions.proposal import DecisionContext, Proposal
 from phases.decisions.record import record_decision
 from phases.decisions.terminal import challenge
 from phases.errors import EnvironmentFaultError, IntegrityError, UsageError
 from phases.git.one_runner import one_runner
-from phases.git.probe import probe_repository
 from phases.git.repo import Repo
 from phases.git.tree import CommitTree
 from phases.plan.schema import Phase
@@ -75,7 +73,7 @@ def _read_context(project: Project, repo: Repo, phase: Phase) -> DecisionContext
         EnvironmentFaultError: it is, and can; or git could not hold what a decision writes.
     """
     check_committed_folders(repo, project.paths)
-    project = replace(project, probe=probe_repository(project.root))
+    project = project.probed_anew()
     if project.probe.is_rewound:
         raise rewound_error(project)  # no run could complete anything before
     require_none_elsewhere(project.paths)

@@ -37,7 +37,7 @@ def _examine(context: DecisionContext, *, reason: str) -> Proposal:
             f"phase {phase.id} ({phase.name}) is {status.state} and has no lock to change",
             hint="python -m phases status",
         )
-    check_work_tree(context.tree, project.plan, phase)
+    check_work_tree(context.tree, project.plan, phase, phase.features)
 
     # 2. What changed, and what is reset by it.
     lock = committed_lock(context.tree, phase.id)

@@ -52,7 +52,7 @@ def _examine(context: DecisionContext, *, feature_id: str, reason: str) -> Propo
     # 1. The feature may be waived.
     require_presence_allowed(context)
     waived = waivable_features(project.plan, context.snapshot.state, phase, feature_id)
-    check_work_tree(context.tree, project.plan, phase)
+    check_work_tree(context.tree, project.plan, phase, phase.features)
     require_lock_unchanged(project, context.tree, context.snapshot, phase)
 
     # 2. What the approver should know.

@@ -44,6 +44,8 @@ def lock_note(
 ) -> Iterator[None]:
     """Keep the note for as long as git writes.
 
+    It is not synced: after a power loss it may be gone, and then git names the lock.
+
     A git process that ends by itself removes its locks. What one leaves that died by a signal is
     cleared at once.
 
@@ -58,14 +60,16 @@ def lock_note(
         absent_locks=tuple(path for path in paths if not path.exists()),
         index_locks=frozenset(path.name for path in git_dir.glob(_INDEX_LOCKS)),
     )
-    durable.write(_note_path(common_dir), note.encode())
+    path = _note_path(common_dir)
+    with durable.environment_faults(path, "write"):
+        path.write_bytes(note.encode())
     try:
         yield
     finally:
         if was_killed():
             clear_stale_locks(common_dir)
         else:
-            durable.remove(_note_path(common_dir))
+            path.unlink(missing_ok=True)
 
 
 def clear_stale_locks(common_dir: Path) -> None:

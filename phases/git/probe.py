@@ -46,6 +46,7 @@ _SETTINGS = (
     "core.commitGraph=false",
     "diff.orderFile=/dev/null",
     "gc.auto=0",
+    "maintenance.auto=false",
     "protocol.allow=never",
     "log.showSignature=false",
     "log.follow=false",

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from phases.base.text import printable
+from phases.git.objects import READERS
 from phases.git.probe import git_environment, git_options
 
 if TYPE_CHECKING:
@@ -82,12 +83,16 @@ class GitProcess:
 
 
 def git_processes() -> list[GitProcess]:
-    """Return every git process of this machine, of any user, that has not ended."""
+    """Return every git process of this machine, of any user, that has not ended.
+
+    Left out are those by which this runner reads objects: they lock nothing.
+    """
     import psutil
 
     candidates = []
     for process in psutil.process_iter(["name"]):
-        if str(process.info["name"] or "").startswith("git"):
+        is_git = str(process.info["name"] or "").startswith("git")
+        if is_git and process.pid not in READERS:
             candidates.append(process)
     processes = []
     for process in candidates:

@@ -101,7 +101,7 @@ def read_objects(root: Path, names: Iterable[str]) -> dict[str, GitObject | None
     objects: dict[str, GitObject | None] = dict.fromkeys(names)
     if objects:
         with open_objects(root) as reader:
-            objects = dict(zip(objects, reader.read_many(objects), strict=True))
+            objects = dict(zip(objects, reader.find_many(objects), strict=True))
     return objects
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,36 +24,40 @@ from typing import IO, Any
 from phases.base.command_log import log_command
 from phases.base.text import printable
 from phases.errors import EnvironmentFaultError, IntegrityError
-from phases.git.lock_files import lock_note, lock_paths
+from phases.git.lock_files import clear_stale_locks, lock_note, lock_paths
+from phases.git.objects import ObjectReader
 from phases.git.probe import (
     DAMAGED_OBJECT_WAY,
     GIT_VARIABLES,
     IDENTITY,
     LOG_REF,
+    blob_id,
     git_folder,
     git_options,
     probe_repository,
 )
+from phases.git.record_history import parse_trailers
 
 COMMIT_S = 120.0
 """Seconds that a commit may take; a signing program that waits for the user must not stop a run."""
-MAX_PATH_ARGUMENTS = 200
-"""With more paths than these, every file of a commit is listed instead of naming them to git."""
-
 _EXACT = (
     *("-c", "core.autocrlf=false", "-c", "core.eol=lf", "-c", "core.safecrlf=false"),
     *("-c", "core.ignoreStat=false"),
 )
 """For commits: what was hashed is stored byte for byte, whatever line ends the user prefers, and no
 entry that the runner makes is marked as unchanged."""
+_NO_INDEX_SYNC = ("-c", "core.fsync=committed,reference")
+"""For an index that the commit after it writes anew."""
 _SET_ENTRIES = ("update-index", "-z", "--index-info")
-_ADD_FILES = ("update-index", "--add", "--replace", "-z", "--stdin")
 _PATHS_FROM_STDIN = ("--pathspec-from-file=-", "--pathspec-file-nul")
 
-LINK = "120000"
+PLAIN_FILE = "100644"
 EXECUTABLE = "100755"
+LINK = "120000"
 SUBMODULE = "160000"
 """Modes of a tree's entries; any other is a plain file."""
+FOLDER = "40000"
+"""The mode of a folder in a tree."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +104,8 @@ class Repo:
         # .git/config, which may have any bytes.
         self._git = Git(root.resolve())
         self._last_status = 0
+        self._is_noted = False
+        self._objects = ObjectReader(root)
         self.runner_lock_descriptor: int | None = None
         """Descriptor of the runner's lock while it is held. Every git process inherits it, so that
         no second runner begins while one that a killed runner started is still at work."""
@@ -117,11 +124,11 @@ class Repo:
 
     def head(self) -> str:
         """Return HEAD's commit; EnvironmentFaultError before the first commit."""
-        sha = self._text("rev-parse", "--verify", "--quiet", "HEAD^{commit}", ok=(0, 1))
-        if not sha:
+        commit = self._objects.read("HEAD^{commit}")
+        if commit is None:
             message = "the repository has no commit yet"
             raise EnvironmentFaultError(message, hint="commit the project first")
-        return sha
+        return commit.id
 
     def root_commit(self) -> str:
         """Return the first commit of the history; it names the project across clones."""
@@ -134,7 +141,7 @@ class Repo:
 
     def tree(self, commit: str) -> str:
         """Return the id of a commit's tree."""
-        return self._text("rev-parse", "--verify", f"{commit}^{{tree}}")
+        return self._objects.require(f"{commit}^{{tree}}").id
 
     def is_ancestor(self, older: str, newer: str) -> bool:
         """Return whether `older` is `newer` or an ancestor of it; False if it does not exist."""
@@ -152,12 +159,17 @@ class Repo:
         fields = iter(text.split("\0"))
         records = zip(fields, fields, fields, fields, strict=False)
         for sha, parents, message, trailer_lines in records:
-            trailers = {}
-            for line in trailer_lines.split("\n"):
-                name, colon, value = line.partition(":")
-                if colon:
-                    trailers[name.strip()] = value.strip()
+            trailers = parse_trailers(trailer_lines)
             yield Commit(sha, tuple(parents.split()), message.rstrip("\n"), trailers)
+
+    def own_commit(self, sha: str) -> Commit:
+        """Return a commit of the runner's: its trailers are the last paragraph of its message."""
+        commit = self._objects.require(sha)
+        header, _, message = commit.data.decode("utf-8", "replace").partition("\n\n")
+        lines = [line.partition(" ") for line in header.split("\n")]
+        parents = tuple(value for key, _, value in lines if key == "parent")
+        message = message.rstrip("\n")
+        return Commit(sha, parents, message, parse_trailers(message.rpartition("\n\n")[2]))
 
     def commits_since(self, older: str) -> list[str]:
         """Return one line per commit after `older`, for the approver to read."""
@@ -198,9 +210,33 @@ class Repo:
                 size = "0"
             yield TreeEntry(path, mode, object_id, int(size))
 
+    def entries_of(self, commit: str, paths: Sequence[str]) -> dict[str, TreeEntry]:
+        """Return those of exactly these paths that a commit has; their sizes are not read."""
+        folders = {"": self._objects.entries(f"{commit}^{{tree}}")}
+        entries = {}
+        for path in paths:
+            folder, _, name = path.rpartition("/")
+            mode, object_id = self._folder(folders, folder).get(name, ("", ""))
+            if mode not in ("", FOLDER):
+                entries[path] = TreeEntry(path, mode, object_id, size=0)
+        return entries
+
+    def _folder(
+        self, folders: dict[str, dict[str, tuple[str, str]]], folder: str
+    ) -> Mapping[str, tuple[str, str]]:
+        """Return what a folder of a commit holds; `folders` has those that were read."""
+        if folder not in folders:
+            parent, _, name = folder.rpartition("/")
+            mode, tree = self._folder(folders, parent).get(name, ("", ""))
+            folders[folder] = self._objects.entries(tree) if mode == FOLDER else {}
+        return folders[folder]
+
     def branch(self) -> str | None:
         """Return the full name of HEAD's branch; None where HEAD is detached."""
         # Its bytes matter: it is looked up again.
+        head = (self.git_dir / "HEAD").read_text("utf-8", "surrogateescape").removesuffix("\n")
+        if head.startswith("ref: refs/heads/") and not head.endswith("/.invalid"):
+            return head.removeprefix("ref: ")
         name = self._text("symbolic-ref", "--quiet", "HEAD", ok=(0, 1), errors="surrogateescape")
         return name or None
 
@@ -216,14 +252,18 @@ class Repo:
 
     #### the work tree
 
-    def untracked(self) -> list[str]:
+    def untracked(self, *, without: str = "") -> list[str]:
         """Return the files of the work tree that git does not ignore, whatever the index says.
 
-        Files of the commit are among them; repositories inside this one are not.
+        Files of the commit are among them; repositories inside this one are not, nor what is in
+        the folder `without`.
         """
+        options = ["--others", "--exclude-standard", "-z"]
+        if without:
+            options.append(f"--exclude=/{_escaped(without)}/")
         # An index that does not exist: no flag of an entry can hide a file.
         variables = {"GIT_INDEX_FILE": str(self.common_dir / "phases" / "no-index")}
-        raw = self._run("ls-files", "--others", "--exclude-standard", "-z", variables=variables)
+        raw = self._run("ls-files", *options, variables=variables)
         return [name for name in _sorted_names(raw) if not name.endswith("/")]
 
     def stored_ids(self, paths: Sequence[str]) -> dict[str, str]:
@@ -251,19 +291,19 @@ class Repo:
 
     def log_ref(self) -> str | None:
         """Return the commit of `refs/phases/log`, or None."""
-        name = LOG_REF + "^{commit}"
-        return self._text("rev-parse", "--verify", "--quiet", name, ok=(0, 1)) or None
+        commit = self._objects.read(LOG_REF + "^{commit}")
+        return commit.id if commit else None
 
     def move_log_ref(self, commit: str) -> None:
         """Move `refs/phases/log`, the anchor against a rewind, to the commit."""
-        with self._lock_note():
+        with self.writing():
             self._run("update-ref", LOG_REF, commit)
 
     def unstage(self, paths: Sequence[str]) -> None:
         """Set the index to HEAD's version of these paths."""
-        entries = self._entries_of("HEAD", paths)
-        with self._lock_note():
-            self._run(*_SET_ENTRIES, stdin=self._index_lines(paths, entries), exact=True)
+        entries = self.entries_of("HEAD", paths)
+        with self.writing():
+            self._run(*_SET_ENTRIES, stdin=_index_lines(paths, entries), exact=True)
             self._status("update-index", "-q", "--refresh")
 
     def commit(self, paths: Sequence[str], message: str, trailers: Mapping[str, str]) -> str:
@@ -279,30 +319,34 @@ class Repo:
         # 1. Which paths git adds, and which it changes or removes. git takes a folder in the place
         #    of a removed file for a submodule; the files in it replace that file without its name.
         existing_paths = self._existing(paths)
-        self._check_exact(existing_paths)
-        entries = self._entries_of("HEAD", paths)
-        new_paths = [path for path in existing_paths if path not in entries]
+        stored_ids = self._store_exactly(existing_paths)
+        entries = self.entries_of("HEAD", paths)
+        new_entries = {}
+        for path, stored_id in stored_ids.items():
+            if path not in entries:
+                new_entries[path] = TreeEntry(path, PLAIN_FILE, stored_id, size=0)
         removed_paths = [path for path in entries if not (self.root / path).exists()]
 
         # 2. The index gets HEAD's entries without the user's flags, for skip-worktree would keep a
         #    file out of the commit, and without times, by which git would take a changed file for
-        #    the same.
-        head_lines = self._index_lines(paths, entries)
+        #    the same. What HEAD lacks is added; after a failure the index has HEAD's entries.
+        head_lines = _index_lines(paths, entries)
+        new_lines = _index_lines(new_entries, new_entries)
         trailer_lines = "\n".join(f"{name}: {value}" for name, value in trailers.items())
         text = f"{message}\n\n{trailer_lines}\n"
         options = ("--only", "--no-verify", "--quiet", "--cleanup=verbatim", "-m", text)
-        try:
-            with self._lock_note():
-                self._run(*_SET_ENTRIES, stdin=head_lines, exact=True)
+        with self.writing():
+            try:
+                self._run(*_SET_ENTRIES, stdin=head_lines + new_lines, exact=True)
 
-                # 3. What HEAD lacks is added, then all is committed. After a failure the index has
-                #    HEAD's entries.
-                self._run(*_ADD_FILES, stdin=_nul_ended(new_paths), exact=True)
+                # 3. All is committed.
                 commit_paths = _nul_ended([*existing_paths, *removed_paths])
                 self._run("commit", *options, *_PATHS_FROM_STDIN, stdin=commit_paths, exact=True)
-        except EnvironmentFaultError:
-            self._status(*_SET_ENTRIES, stdin=head_lines, exact=True)
-            raise
+            except EnvironmentFaultError:
+                if self._was_killed():
+                    clear_stale_locks(self.common_dir)
+                self._status(*_SET_ENTRIES, stdin=head_lines, exact=True)
+                raise
         return self.head()
 
     def check_commit(self, commit: str, paths: Sequence[str]) -> None:
@@ -311,9 +355,11 @@ class Repo:
         Raises:
             IntegrityError: a file differs, is missing, or is there and should not be.
         """
-        existing_paths = self._existing(paths)
-        blobs = dict(zip(existing_paths, self._object_ids(existing_paths), strict=True))
-        entries = self._entries_of(commit, paths)
+        blobs, tree = {}, self.tree(commit)
+        for path in self._existing(paths):
+            data = (self.root / path).read_bytes()
+            blobs[path] = blob_id([data], len(data), tree)
+        entries = self.entries_of(commit, paths)
         committed_blobs = {path: entry.id for path, entry in entries.items() if entry.is_file}
         for path in paths:
             expected = blobs.get(path, "no file")
@@ -331,37 +377,18 @@ class Repo:
     def _existing(self, paths: Iterable[str]) -> list[str]:
         return [path for path in paths if (self.root / path).is_file()]
 
-    def _entries_of(self, commit: str, paths: Sequence[str]) -> dict[str, TreeEntry]:
-        """Return those of exactly these paths that a commit has."""
-        names = paths
-        if len(paths) > MAX_PATH_ARGUMENTS:
-            names = ()
-        entries = {entry.path: entry for entry in self.tree_entries(commit, names)}
-        return {path: entries[path] for path in paths if path in entries}
+    def _store_exactly(self, paths: Sequence[str]) -> dict[str, str]:
+        """Store files as git's objects; return path -> id.
 
-    def _index_lines(self, paths: Iterable[str], entries: Mapping[str, TreeEntry]) -> bytes:
-        """Return the input of `update-index --index-info` that gives the paths these entries."""
-        absent = TreeEntry("", mode="0", id="0" * len(self.head()), size=0)
-        lines = []
-        for path in paths:
-            entry = entries.get(path, absent)
-            lines.append(f"{entry.mode} {entry.id}\t{path}")
-        return _nul_ended(lines)
-
-    def _object_ids(self, paths: Sequence[str], *, filters: bool = False) -> list[str]:
-        """Return the blob id of each file, of its bytes or of what a commit would store."""
-        options = ["--stdin-paths"]
-        if not filters:
-            options.append("--no-filters")
+        Raises:
+            EnvironmentFaultError: git stores other bytes: .gitattributes reaches our files too.
+        """
         stdin = _quoted_lines(paths)
-        return self._run("hash-object", *options, stdin=stdin, exact=True).decode().split()
-
-    def _check_exact(self, paths: Sequence[str]) -> None:
-        """Refuse to commit what git would store changed: .gitattributes reaches our files too."""
-        exact_ids = self._object_ids(paths)
-        stored_ids = self._object_ids(paths, filters=True)
-        for path, exact_id, stored_id in zip(paths, exact_ids, stored_ids, strict=True):
-            if exact_id != stored_id:
+        ids = self._run("hash-object", "-w", "--stdin-paths", stdin=stdin, exact=True).decode()
+        stored_ids = dict(zip(paths, ids.split(), strict=True))
+        for path, stored_id in stored_ids.items():
+            data = (self.root / path).read_bytes()
+            if blob_id([data], len(data), stored_id) != stored_id:
                 folder, slash, _ = path.partition("/")
                 pattern = f"{folder}/**" if slash else path
                 raise EnvironmentFaultError(
@@ -370,10 +397,25 @@ class Repo:
                     hint=f"add `{pattern} -text -filter` to .gitattributes, commit, run again; "
                     "what was done is kept and recorded then",
                 )
+        return stored_ids
 
-    def _lock_note(self) -> contextlib.AbstractContextManager[None]:
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Keep the note of git's locks for a block in which git writes."""
+        if self._is_noted:  # by a block around this one
+            yield
+            return
         paths = lock_paths(self.git_dir, self.common_dir, LOG_REF)
-        return lock_note(self.common_dir, self.git_dir, paths, lambda: self._last_status < 0)
+        self._is_noted = True
+        try:
+            with lock_note(self.common_dir, self.git_dir, paths, self._was_killed):
+                yield
+        finally:
+            self._is_noted = False
+
+    def _was_killed(self) -> bool:
+        """Return whether the last git process died by a signal."""
+        return self._last_status < 0
 
     #### calling git
 
@@ -427,6 +469,8 @@ class Repo:
         argv = ["git", "-C", str(self._git.working_dir), *git_options()]
         if exact:
             argv += _EXACT
+        if arguments == _SET_ENTRIES:
+            argv += _NO_INDEX_SYNC
         argv += arguments
         timeout_s = None
         if arguments[0] == "commit":
@@ -495,6 +539,23 @@ def _quoted(path: str) -> str:
     escaped = path.replace("\\", "\\\\").replace('"', '\\"')
     escaped = escaped.replace("\n", "\\n").replace("\r", "\\r")
     return f'"{escaped}"'
+
+
+def _index_lines(paths: Iterable[str], entries: Mapping[str, TreeEntry]) -> bytes:
+    """Return the input of `update-index --index-info` that gives the paths these entries."""
+    lines = []
+    for path in paths:
+        # Mode 0 removes an entry, whatever its id.
+        line = f"0 {'0' * 40}\t{path}"
+        if path in entries:
+            line = f"{entries[path].mode} {entries[path].id}\t{path}"
+        lines.append(line)
+    return _nul_ended(lines)
+
+
+def _escaped(path: str) -> str:
+    """Return a pattern of .gitignore that means this very path."""
+    return re.sub(r"([\\*?\[\]!# ])", r"\\\1", path)
 
 
 def _nul_ended(names: Iterable[str]) -> bytes:

@@ -12,12 +12,12 @@ import shutil
 import stat
 import subprocess
 import tempfile
-from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import IO, Protocol
+from typing import IO, Any, Protocol, TypeVar
 
 from phases.base import durable
 from phases.base.command_log import log_command
@@ -37,6 +37,8 @@ MAX_STEPS = 10_000
 """Parts of paths that one link may be followed over."""
 MAX_CHANGES = 1_000_000  # that are listed of one layout
 _CHUNK = 1 << 20  # bytes
+
+T = TypeVar("T")
 
 
 class Tree(Protocol):
@@ -145,31 +147,55 @@ class CommitTree:
 
     repo: Repo
     commit: str
+    left_out: tuple[str, ...] = ()
+    """How the paths begin that are no part of the tree here: the record, which only grows."""
     _read: dict[str, bytes] = field(default_factory=dict, repr=False, compare=False)
+    _derived: dict[object, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    def moved_to(self, commit: str) -> CommitTree:
+        """Return the tree of a commit that differs from this one in what is left out, alone."""
+        return replace(self, commit=commit)
+
+    def derive(self, name: object, compute: Callable[[], T]) -> T:
+        """Return what is computed from the tree's files; once, for all commits that have them."""
+        if name not in self._derived:
+            self._derived[name] = compute()
+        derived: T = self._derived[name]
+        return derived
 
     @cached_property
     def id(self) -> str:
         """The git id of the tree."""
         return self.repo.tree(self.commit)
 
-    @cached_property
+    @property
     def entries(self) -> dict[str, TreeEntry]:
         """Every file, link and submodule by its path."""
+        return self.derive("entries", self._list_entries)
+
+    @property
+    def links(self) -> dict[str, str]:
+        """Path -> target of every symbolic link."""
+        return self.derive("links", self._read_links)
+
+    @property
+    def incomplete(self) -> dict[str, str]:
+        """Path -> what it is, of everything whose content the commit does not have itself."""
+        return self.derive("incomplete", self._find_incomplete)
+
+    def _list_entries(self) -> dict[str, TreeEntry]:
         entries = {}
         for entry in self.repo.tree_entries(self.commit):
             _require_plain_path(entry.path, self.commit)
-            entries[entry.path] = entry
+            if not entry.path.startswith(self.left_out):
+                entries[entry.path] = entry
         return entries
 
-    @cached_property
-    def links(self) -> dict[str, str]:
-        """Path -> target of every symbolic link."""
+    def _read_links(self) -> dict[str, str]:
         paths = [path for path, entry in self.entries.items() if entry.mode == LINK]
         return {path: os.fsdecode(data) for path, data in self.read_files(paths).items()}
 
-    @cached_property
-    def incomplete(self) -> dict[str, str]:
-        """Path -> what it is, of everything whose content the commit does not have itself."""
+    def _find_incomplete(self) -> dict[str, str]:
         kinds = {}
         small = []
         for path, entry in self.entries.items():

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
+
 from phases.git.repo import Repo
 from phases.plan.load import parse_plan
 from phases.plan.schema import Plan
 
+PLAN = re.compile(r"prd/[^/]*\.json", re.DOTALL)
+"""The path of a plan."""
 
-def plan_path(repo: Repo, commit: str) -> str:
-    """Return the path of a commit's plan; ValueError where it holds none, or more than one."""
-    paths = []
-    for path in repo.files(commit, "prd"):
-        if path.endswith(".json") and path.count("/") == 1:
-            paths.append(path)
-    if len(paths) != 1:
-        message = f"got {len(paths)} plans; expected 1"
+
+def plan_path(paths: Iterable[str]) -> str:
+    """Return the path of the plan among these files; ValueError for none, or more than one."""
+    plans = [path for path in paths if PLAN.fullmatch(path)]
+    if len(plans) != 1:
+        message = f"got {len(plans)} plans; expected 1"
         raise ValueError(message)
-    return paths[0]
+    return plans[0]
 
 
 def committed_plan(repo: Repo, commit: str) -> Plan:
     """Return the plan that a commit holds; ValueError where it holds none that can be read."""
-    return parse_plan(repo.blob(commit, plan_path(repo, commit)) or b"")
+    return parse_plan(repo.blob(commit, plan_path(repo.files(commit, "prd"))) or b"")

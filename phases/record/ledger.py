@@ -10,7 +10,7 @@ grammar:
 
 `self` is the SHA-256 of the block's bytes up to (not with) its last ` self=`; `prev` is the `self`
 of the entry before, for the first entry the SHA-256 of the header. Every entry is appended to the
-journal in the git common directory first and then to progress.txt, each in one write and one fsync.
+journal in the git common directory first, in one write and one fsync, and then to progress.txt.
 
 The chain shows an edit, a reorder, an insertion and a deletion inside. It cannot show a cut at the
 end; the journal, the commits and the approvals do.
@@ -98,7 +98,7 @@ class Entry:
     prev: str
     self_hash: str
 
-    @property
+    @cached_property
     def sealed(self) -> bytes:
         """The bytes that `self_hash` is taken over."""
         heading = f"### {self.seq:04d} · {self.time} · {self.kind}"
@@ -319,19 +319,20 @@ def _entry_problems(entry: Entry, prev: str, seq: int, *, is_first: bool) -> lis
 def append_entry(progress: Path, journal: Path, ledger: Ledger, entry: Entry) -> Ledger:
     """Write the entry to the journal, then to progress.txt, and return the ledger with it.
 
-    The journal is made from the ledger where there is none, and PULLED makes it anew: it says that
-    the journal lacked entries, which `reconcile` had seen. Idempotent: a file that already ends
-    with the entry is left as it is, so that the next run can complete what a killed run had begun
-    between the two writes.
+    The journal is on the disk afterwards. progress.txt can be restored from it; it is synced
+    before it is committed (transaction.py). The journal is made from the ledger where there is
+    none, and PULLED makes it anew: it says that the journal lacked entries, which `reconcile` had
+    seen. Idempotent: a file that already ends with the entry is left as it is, so that the next
+    run can complete what a killed run had begun between the two writes.
     """
-    before = ledger.header + b"".join(past.block for past in ledger.entries)
+    before = ledger.data
     for path, failpoint_name in ((journal, "journalled"), (progress, "entered")):
         if not path.exists():
             # At once: a journal without its first entry, PULLED, looks as if its ref was deleted.
             durable.write(path, before + entry.block)
         data = read_regular(path)
         if data == before:
-            durable.append(path, entry.block)
+            durable.append(path, entry.block, with_sync=path == journal)
         elif path == journal and entry.kind == EntryKind.PULLED:
             durable.write(path, before + entry.block)
         elif data != before + entry.block:

@@ -69,7 +69,7 @@ def _versions(
             blob = commit.blobs[PROGRESS]
             if set(blob) == {"0"}:  # it deleted the file, whatever its trailers say
                 continue
-            text = reader.read(blob)
+            text = reader.find(blob)
             yield commit, text if text and text.is_intact else None
 
 

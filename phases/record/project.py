@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,15 +11,15 @@ from phases.base.regular_file import read_regular
 from phases.base.text import printable
 from phases.errors import IntegrityError
 from phases.git.checks import clone_problems, read_repository_state
-from phases.git.probe import Probe, probe_repository
-from phases.git.record_history import is_fetched
+from phases.git.probe import Blob, Probe, probe_repository
+from phases.git.record_history import RecordCommit, is_fetched
 from phases.git.repo import Repo
 from phases.git.way_back import ledger_way, rewound_way, set_aside_way, unfetched_way
 from phases.plan.load import load_plan
 from phases.plan.schema import Plan
 from phases.record import entries
 from phases.record.anchor import anchor_problems
-from phases.record.approvals import unrecorded_files
+from phases.record.approvals import record_files, unrecorded_files
 from phases.record.evidence import Evidence, bringing_commits, weigh_evidence
 from phases.record.ledger import (
     Entry,
@@ -30,7 +30,7 @@ from phases.record.ledger import (
     parse_ledger,
 )
 from phases.record.left_out import left_out_problem
-from phases.record.pending import bound_folders, is_there
+from phases.record.pending import bound_folders, has_pending_record, is_there
 from phases.record.reconcile import Reconciled, find_pulled, raise_first_problem, reconcile
 from phases.record.state import State, fold_state
 from phases.record.transaction import RECORD
@@ -52,6 +52,18 @@ class Project:
     def repo(self) -> Repo:
         """Return the repository through GitPython; only the commands that need it load that."""
         return Repo(self.root)
+
+    def at_own_commit(self, commit: RecordCommit, size: int) -> Project:
+        """Return the project with a commit that this run just made; its ledger has that size."""
+        progress = Blob(commit.blobs["progress.txt"], size)
+        probe = replace(
+            self.probe, head=commit.sha, log=commit.sha, progress=progress, is_rewound=False
+        )
+        return replace(self, probe=probe)
+
+    def probed_anew(self) -> Project:
+        """Return the project with what git says of its repository now."""
+        return replace(self, probe=probe_repository(self.root))
 
 
 @dataclass(frozen=True)
@@ -159,11 +171,12 @@ def _differences(project: Project, ledger: Ledger, journal: Ledger) -> tuple[Pro
 def load_verified(project: Project, repo: Repo) -> Snapshot:
     """Read ledger and state as they can be proved: chain, journal, HEAD, history, decision records.
 
+    The project's probe must be new, for HEAD may have moved.
+
     Raises:
         IntegrityError: naming the first thing that is invalid.
         EnvironmentFaultError: the clone is shallow or partial, and lacks what the record needs.
     """
-    project = replace(project, probe=probe_repository(project.root))  # HEAD may have moved
     if project.probe.is_rewound:
         raise rewound_error(project)
     reconciled = reconcile_project(project, repo)
@@ -181,6 +194,29 @@ def load_verified(project: Project, repo: Repo) -> Snapshot:
             hint = ledger_way(project.root, problem.code, project.plan.results)
         raise IntegrityError(problem.code, f"{entry}{problem.message}", hint=hint)
     return snapshot
+
+
+def is_unmoved(
+    project: Project, repo: Repo, snapshot: Snapshot, approvals: Mapping[str, str]
+) -> bool:
+    """Return whether all that `load_verified` reads is as it was when it gave this snapshot.
+
+    Args:
+        project: the project, with the probe of that time.
+        repo: its repository.
+        snapshot: what was read then, and what this runner has recorded since.
+        approvals: the files of decisions then (`record_files`).
+    """
+    paths, data = project.paths, snapshot.ledger.data
+    return (
+        repo.head() == project.probe.head
+        and repo.log_ref() == project.probe.log
+        and read_ledger_file(paths.progress) == data
+        and read_ledger_file(paths.journal) == data
+        and record_files(project.root) == approvals
+        and not has_pending_record(paths)
+        and not any(paths.bindings.glob("*"))
+    )
 
 
 def snapshot_problems(project: Project, snapshot: Snapshot) -> tuple[Problem, ...]:

@@ -11,6 +11,8 @@ import os
 import re
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
+from functools import lru_cache
 from typing import Any, Self
 
 from pydantic import Field, model_validator
@@ -164,8 +166,35 @@ def describe_host() -> dict[str, Any]:
 
 def list_packages() -> dict[str, str]:
     """Return every installed distribution and its version, sorted by name."""
+    return dict(_read_packages(_metadata_files()))
+
+
+def _metadata_files() -> tuple[tuple[str, int, int], ...]:
+    """Return path, time and size of every folder of sys.path and of the metadata in it.
+
+    A setup command, an experiment or the user may install something between two receipts.
+    """
+    paths = []
+    for folder in dict.fromkeys(name or "." for name in sys.path):
+        paths.append(folder)
+        with suppress(OSError), os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.endswith((".dist-info", ".egg-info")):
+                    paths += [entry.path, f"{entry.path}/METADATA", f"{entry.path}/PKG-INFO"]
+    files = []
+    for path in sorted(paths):
+        with suppress(OSError):
+            status = os.lstat(path)
+            files.append((path, status.st_mtime_ns, status.st_size))
+    return tuple(files)
+
+
+@lru_cache(maxsize=1)
+def _read_packages(files: tuple[tuple[str, int, int], ...]) -> Mapping[str, str]:
+    """Return the distributions, read once for as long as these files are the same."""
     import importlib.metadata
 
+    del files
     versions = {}
     for distribution in importlib.metadata.distributions():
         metadata = distribution.metadata  # each access, and `version`, reads and parses the file

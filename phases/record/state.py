@@ -124,6 +124,10 @@ class State:
     """What the locks of all phases ask of an approval under which something was judged."""
     approval: ApprovalRule = PRESENCE
     """The same, and what the locks in force ask."""
+    removed: tuple[PhaseStatus, ...] = ()
+    """Phases that the plan has no more: what their locks ask of an approval counts."""
+    running: frozenset[tuple[int, str | None]] = frozenset()
+    """Phase and feature of each STARTED without an end, whatever the plan has."""
 
     def phase(self, phase_id: int) -> PhaseStatus:
         """Return the phase with this number; KeyError if there is none."""
@@ -157,36 +161,17 @@ def fold_state(plan: Plan, ledger_entries: Iterable[Entry], evidence: Evidence) 
         ledger_entries: the ledger's entries, in order.
         evidence: what the history says of them.
     """
-    fold = StateFold(plan, evidence)
+    pending = State(tuple(_pending_phase(phase) for phase in plan.phases))
+    return extend_state(pending, ledger_entries, evidence)
+
+
+def extend_state(state: State, ledger_entries: Iterable[Entry], evidence: Evidence) -> State:
+    """Return the state after more entries; what counted before must still count. Pure."""
+    phases = {phase.id: phase for phase in (*state.phases, *state.removed)}
+    running = set(state.running)
+    problems = list(state.problems)
     for entry in ledger_entries:
-        fold.add(entry)
-    return fold.state
-
-
-class StateFold:
-    """The fold under way: entries are added one by one, and the state can be asked in between."""
-
-    def __init__(self, plan: Plan, evidence: Evidence):
-        self._plan = plan
-        self._evidence = evidence
-        self._phases = {phase.id: _pending_phase(phase) for phase in plan.phases}
-        self._running: set[tuple[int, str | None]] = set()
-        self._problems: list[Problem] = []
-
-    @property
-    def state(self) -> State:
-        """The state after the entries that were added."""
-        return State(
-            phases=tuple(self._phases[phase.id] for phase in self._plan.phases),
-            problems=tuple(self._problems),
-            judged_approval=_judged_approval(self._phases.values()),
-            approval=_required_approval(self._phases.values()),
-        )
-
-    def add(self, entry: Entry) -> None:
-        """Add the next entry of the ledger."""
-        phases = self._phases
-        is_counted = entry.phase is not None and _counts(entry, self._evidence)
+        is_counted = entry.phase is not None and _counts(entry, evidence)
         if entry.kind != EntryKind.PULLED:
             # An approval binds progress.txt as it was at the checkpoint: what comes after it voids
             # the halt, but for decisions on it, and for what says where entries were recorded.
@@ -194,20 +179,31 @@ class StateFold:
                 if phase.halted is not None and not (is_counted and phase_id == entry.phase):
                     phases[phase_id] = replace(phase, halted=None, request=None)
         if entry.phase is None or not is_counted:
-            return
+            continue
         # A phase that the plan has no more still says what its locks ask of an approval.
         phase = phases.get(entry.phase) or PhaseStatus(entry.phase, "", ())
         problem = (
             _lowering_problem(entry, phases.values())
-            or _order_problem(phase, phases.get(entry.phase - 1), entry, self._running)
+            or _order_problem(phase, phases.get(entry.phase - 1), entry, running)
             or _halt_problem(phase, entry)
-            or _decision_problem(phase, entry, self._evidence.decisions.get(entry.seq))
+            or _decision_problem(phase, entry, evidence.decisions.get(entry.seq))
         )
         if problem:
-            self._problems.append(problem)
-            return
+            problems.append(problem)
+            continue
         phases[entry.phase] = _fold_entry(phase, entry)
-        _fold_running(self._running, entry.phase, entry)
+        _fold_running(running, entry.phase, entry)
+    judged_approval = _judged_approval(phases.values())
+    approval = _required_approval(phases.values())
+    planned = [phase.id for phase in state.phases]
+    return State(
+        phases=tuple(phases.pop(phase_id) for phase_id in planned),
+        problems=tuple(problems),
+        judged_approval=judged_approval,
+        approval=approval,
+        removed=tuple(phases.values()),
+        running=frozenset(running),
+    )
 
 
 def _counts(entry: Entry, evidence: Evidence) -> bool:
@@ -409,15 +405,16 @@ def _fold_entry(phase: PhaseStatus, entry: Entry) -> PhaseStatus:
 
 def _fold_feature_entry(phase: PhaseStatus, entry: Entry) -> PhaseStatus:
     """Return the phase after an entry about one feature."""
-    done = {name: state for name, state in phase.done.items() if name != entry.feature}
+    done = {**phase.done}
+    done.pop(entry.feature or "", None)
     if entry.feature and entry.kind in (EntryKind.VERIFIED, EntryKind.WAIVED):
         done[entry.feature] = FeatureState(entry.kind.lower())
-    phase = replace(phase, done=done)
-    features = []
-    for feature in phase.features:
-        is_meant = feature.id == entry.feature
-        features.append(_fold_feature(feature, entry) if is_meant else feature)
-    phase = replace(phase, features=tuple(features))
+    features = list(phase.features)
+    for index, feature in enumerate(features):
+        if feature.id == entry.feature:
+            features[index] = _fold_feature(feature, entry)
+            break
+    phase = replace(phase, done=done, features=tuple(features))
     # A new attempt (`--force`) voids a request that waits: what was reviewed is not what there is.
     if entry.feature and entry.kind in (*OUTCOMES, EntryKind.STARTED, EntryKind.WAIVED):
         phase = replace(phase, halted=None, request=None, exit_failed=False)

@@ -96,8 +96,8 @@ def prepare(paths: Paths, transaction: Transaction) -> None:
     folder = paths.pending / transaction.txn
 
     # 1. The files.
-    for number, data in enumerate(transaction.files.values()):
-        durable.write(folder / str(number), data)
+    files = enumerate(transaction.files.values())
+    durable.write_files({folder / str(number): data for number, data in files})
     failpoint("copied")
 
     # 2. The binding, before the record: a record without it is no record of this runner's. It
@@ -124,17 +124,20 @@ def apply(paths: Paths, repo: Repo, ledger: Ledger, transaction: Transaction) ->
 
     # 1. Entries: journal and progress.txt.
     for entry in transaction.entries:
-        if entry in ledger.entries:
+        if ledger.entries[entry.seq - 1 : entry.seq] == (entry,):
             continue
         if entry.prev != ledger.head:
             raise stale_error(paths, transaction.txn)
         ledger = append_entry(paths.progress, paths.journal, ledger, entry)
+    durable.sync(paths.progress)  # HEAD must not have entries that the file could still lose
 
     # 2. Files.
+    files = {}
     for path, data in transaction.files.items():
         target = paths.root / path
         if not target.is_file() or target.read_bytes() != data:
-            durable.write(target, data)
+            files[target] = data
+    durable.write_files(files)
     for path in transaction.removed:
         durable.remove(paths.root / path)
     failpoint("files")
@@ -148,24 +151,27 @@ def apply(paths: Paths, repo: Repo, ledger: Ledger, transaction: Transaction) ->
         "Phases-Txn": transaction.txn,
     }
     own_paths = sorted({*transaction.files, *transaction.removed, "progress.txt"})
-    sha = _find_commit(repo, transaction.txn)
-    if sha is None:
-        _require_not_amended(repo, transaction)
-        sha = repo.commit(own_paths, transaction.message, trailers)
-    else:
-        repo.unstage(own_paths)  # git may have died between its new commit and its new index
-    repo.check_commit(sha, own_paths)
-    failpoint("committed")
-    repo.move_log_ref(sha)
-    failpoint("ref_moved")
+    with repo.writing():
+        sha = _find_commit(repo, transaction)
+        if sha is None:
+            sha = repo.commit(own_paths, transaction.message, trailers)
+        else:
+            repo.unstage(own_paths)  # git may have died between its new commit and its new index
+        repo.check_commit(sha, own_paths)
+        failpoint("committed")
+        repo.move_log_ref(sha)
+        failpoint("ref_moved")
 
     # 4. Withdraw what was prepared, its record first: a folder with its record would be applied
-    #    again. The binding goes last: without it the record would be foreign.
-    durable.remove(folder / RECORD)
+    #    again. The binding goes last: without it the record would be foreign. Where a power loss
+    #    brings the binding back, the next run sweeps it.
+    with durable.environment_faults(folder, "remove"):
+        (folder / RECORD).unlink(missing_ok=True)
     failpoint("withdrawn")
     durable.remove(folder)
     failpoint("removed")
-    durable.remove(paths.binding(transaction.txn))
+    with durable.environment_faults(paths.bindings, "write"):
+        paths.binding(transaction.txn).unlink(missing_ok=True)
     failpoint("recorded")
     return ledger
 
@@ -206,11 +212,15 @@ def _require_not_amended(repo: Repo, transaction: Transaction) -> None:
     )
 
 
-def _find_commit(repo: Repo, txn: str) -> str | None:
+def _find_commit(repo: Repo, transaction: Transaction) -> str | None:
     """Return the commit that already holds this transaction; its ref may have moved or not."""
     log = repo.log_ref()
+    if log == repo.head():  # nobody has committed since the runner's newest commit
+        trailers = repo.own_commit(log).trailers
+        return log if trailers.get("Phases-Txn") == transaction.txn else None
     since = f"{log}^@" if log else None  # from HEAD back to the ref's own commit
     for past in repo.history(since=since):
-        if past.trailers.get("Phases-Txn") == txn:
+        if past.trailers.get("Phases-Txn") == transaction.txn:
             return past.sha
+    _require_not_amended(repo, transaction)
     return None

@@ -15,12 +15,28 @@ from phases.judge.committed_gates import gate_digest
 from phases.plan.lock import runner_digest
 from phases.plan.schema import Feature, Plan
 from phases.record.committed_plan import plan_path
+from phases.record.decision_check import APPROVALS
 from phases.record.feature_code import Code, code_digest, module_packages
 from phases.run.imports import PROBE, package_origins
 from phases.run.workspace import Workspace
 
 PROBE_S = 60.0
 """Seconds that Python may take to say where it would import packages from."""
+
+
+def record_paths(plan: Plan) -> tuple[str, ...]:
+    """Return how the paths of the record begin, which no copy of the commit needs to have.
+
+    They are empty where a feature names a file of the record: then it is in the copy.
+    """
+    record = (f"{plan.results}/", f"{APPROVALS}/", "progress.txt")
+    for phase in plan.phases:
+        for feature in phase.features:
+            paths = [*named_by_feature(plan, feature), (feature.module or "/").replace(".", "/")]
+            for name in (path.rstrip("/") for path in record):
+                if name in (feature.command or "") or any(_overlap(path, name) for path in paths):
+                    return ()
+    return record
 
 
 def named_by_feature(plan: Plan, feature: Feature) -> list[str]:
@@ -135,7 +151,7 @@ def resolve_materials(
 ) -> dict[str, Mapping[str, str]]:
     """Return digest sets of everything that goes in: commit, plan, code, config, gate, inputs."""
     # 1. The commit, the plan and the runner.
-    plan_file = plan_path(tree.repo, tree.commit)
+    plan_file = plan_path(tree.files("prd"))
     materials: dict[str, Mapping[str, str]] = {
         "git": {"gitCommit": tree.commit, "gitTree": tree.id},
         plan_file: {"sha256": layout.digests[plan_file]},

@@ -38,6 +38,28 @@ def require_same_history(session: Session, commit: str, branch: str | None) -> N
     Raises:
         IntegrityError: it is not, or the record is invalid.
     """
+    if not session.is_unmoved:
+        _read_again(session)
+    repo = session.repo
+    is_renamed = repo.branch() != branch and branch is not None and not repo.has_ref(branch)
+    if repo.branch() != branch and not is_renamed:
+        raise IntegrityError(
+            "head-moved",
+            f"the branch was switched while commit {commit[:12]} ran: from {_name(branch)} to "
+            f"{_name(repo.branch())}",
+            hint="switch back, or stay: python -m phases run --next runs the feature again",
+        )
+    if repo.head() != commit and not repo.is_ancestor(commit, "HEAD"):
+        raise IntegrityError(
+            "head-moved",
+            f"commit {commit[:12]} ran, and it is no longer in the history of HEAD "
+            f"({repo.head()[:12]})",
+            hint="python -m phases run --next runs the feature again, on the new HEAD",
+        )
+
+
+def _read_again(session: Session) -> None:
+    """Read the record again, and restore what progress.txt lost."""
     # A run that only halts has written nothing yet, nor taken over what was pulled before it.
     pulled = session.snapshot.reconciled.pulled
     session.read_again()
@@ -48,22 +70,6 @@ def require_same_history(session: Session, commit: str, branch: str | None) -> N
             hint="python -m phases run --next takes them over and goes on from there",
         )
     restore_progress(session)
-    repo = session.repo
-    is_renamed = branch is not None and not repo.has_ref(branch)
-    if repo.branch() != branch and not is_renamed:
-        raise IntegrityError(
-            "head-moved",
-            f"the branch was switched while commit {commit[:12]} ran: from {_name(branch)} to "
-            f"{_name(repo.branch())}",
-            hint="switch back, or stay: python -m phases run --next runs the feature again",
-        )
-    if not repo.is_ancestor(commit, "HEAD"):
-        raise IntegrityError(
-            "head-moved",
-            f"commit {commit[:12]} ran, and it is no longer in the history of HEAD "
-            f"({repo.head()[:12]})",
-            hint="python -m phases run --next runs the feature again, on the new HEAD",
-        )
 
 
 def interrupt(session: Session, reason: str) -> None:

@@ -10,10 +10,11 @@ from pathlib import Path
 from phases.base import durable
 from phases.base.regular_file import read_regular
 from phases.errors import IntegrityError
-from phases.git.probe import LOG_REF
+from phases.git.probe import LOG_REF, blob_id
 from phases.git.repo import Repo
 from phases.git.tree import CommitTree, Tree
 from phases.git.way_back import reviewed_way
+from phases.plan.load import parse_plan
 from phases.plan.lock import (
     PlanLock,
     PlanLockError,
@@ -24,7 +25,7 @@ from phases.plan.lock import (
 from phases.plan.schema import Phase, Plan
 from phases.record import entries
 from phases.record.approval_rule import SIGNERS, committed_rule
-from phases.record.committed_plan import committed_plan
+from phases.record.committed_plan import plan_path
 from phases.record.project import Project, Snapshot
 
 DIFF_LINES = 60
@@ -52,16 +53,21 @@ def committed_lock(tree: CommitTree, phase_id: int) -> PlanLock:
     Raises:
         IntegrityError: the commit has no plan that can be read, or none with this phase.
     """
-    return lock_of(require_plan(tree), tree, phase_id)
+    plan = require_plan(tree)
+    return tree.derive(("lock", phase_id), lambda: lock_of(plan, tree, phase_id))
 
 
 def require_plan(tree: CommitTree) -> Plan:
     """Return the plan of a commit; IntegrityError where it has none that can be read."""
     try:
-        return committed_plan(tree.repo, tree.commit)
+        return tree.derive("plan", lambda: _read_plan(tree))
     except ValueError as error:
         message = f"the plan in commit {tree.commit[:12]} cannot be read: {error}"
         raise IntegrityError("plan-changed", message, hint="fix the plan and commit it") from None
+
+
+def _read_plan(tree: CommitTree) -> Plan:
+    return parse_plan(tree.read(plan_path(tree.files("prd"))) or b"")
 
 
 def read_lock(project: Project, repo: Repo, snapshot: Snapshot, phase_id: int) -> PlanLock:
@@ -137,7 +143,8 @@ def _way_to_lock(repo: Repo, name: str, digest: str) -> str:
 
 
 def lock_file(project: Project, repo: Repo, snapshot: Snapshot, phase_id: int) -> dict[str, bytes]:
-    """Return the lock as a file to commit with an outcome; {} where the phase is not locked.
+    """Return the lock as a file to commit with an outcome; {} where the phase is not locked, or
+    where HEAD and the work tree have its lock.
 
     Before the phase's first outcome it is also {} where the file is gone and another version of
     the runner would compose another lock: the next run locks the phase anew.
@@ -145,10 +152,23 @@ def lock_file(project: Project, repo: Repo, snapshot: Snapshot, phase_id: int) -
     status = snapshot.state.phase(phase_id)
     if status.lock is None or status.lock_path is None:
         return {}
+    if _is_committed(repo, status.lock_path, status.lock):
+        return {}
     is_gone = _is_taken_away(status.lock_path, repo, snapshot, status.lock)
     if is_gone and not status.has_outcome and _composed_lock(repo, snapshot, phase_id) is None:
         return {}
     return {status.lock_path: read_lock(project, repo, snapshot, phase_id).encode()}
+
+
+def _is_committed(repo: Repo, name: str, digest: str) -> bool:
+    """Return whether the work tree has the lock with this digest, as HEAD has it."""
+    try:
+        data = read_regular(repo.root / name)
+    except FileNotFoundError:
+        return False
+    entry = repo.entries_of("HEAD", [name]).get(name)
+    is_same = entry is not None and entry.id == blob_id([data], len(data), entry.id)
+    return is_same and durable.sha256(data) == digest
 
 
 def lock_changes(project: Project, repo: Repo, snapshot: Snapshot, lock: PlanLock) -> list[str]:

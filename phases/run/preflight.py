@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import phases
@@ -99,8 +99,10 @@ def check_publish(tree: CommitTree, targets: Sequence[str]) -> None:
     """Refuse where an output would be published over uncommitted work."""
     if not targets:
         return
-    changes = compare_work_tree(tree)
-    dirty = [path for path in (*changes.changed, *changes.untracked) if path in targets]
+    entries = [tree.entries[path] for path in targets if path in tree.entries]
+    untracked = [path for path in targets if path not in tree.entries]
+    dirty = changed_files(tree.repo.root, entries)
+    dirty += [path for path in tree.repo.untracked() if path in untracked]
     if dirty:
         raise EnvironmentFaultError(
             f"{dirty[0]} has uncommitted changes and would be overwritten by this feature",
@@ -111,47 +113,26 @@ def check_publish(tree: CommitTree, targets: Sequence[str]) -> None:
 #### the work tree against the commit
 
 
-@dataclass(frozen=True)
-class WorkTreeChanges:
-    """How the work tree differs from a commit, by bytes."""
-
-    changed: tuple[str, ...]
-    """Files of the commit that have other bytes, or are missing."""
-    untracked: tuple[str, ...]
-    """Files that are not in the commit and that git does not ignore."""
-
-
-def compare_work_tree(tree: CommitTree) -> WorkTreeChanges:
-    """Return how the work tree differs from a commit.
-
-    Every file is hashed: no flag of git's index and no filter has a say in it.
-    """
-    changed = changed_files(tree.repo.root, tree.entries.values())
-    untracked = [path for path in tree.repo.untracked() if path not in tree.entries]
-    return WorkTreeChanges(tuple(changed), tuple(untracked))
-
-
 def check_work_tree(
-    tree: CommitTree, plan: Plan, phase: Phase, features: Sequence[Feature] | None = None
-) -> str:
+    tree: CommitTree, plan: Plan, phase: Phase, features: Sequence[Feature]
+) -> None:
     """Refuse where what decides about a run is not committed: the commit runs, not the work tree.
 
-    `features` are those that are about to run, by default all of the phase. Return a sentence on
-    other changes, which are not part of the run; empty if there are none.
+    `features` are those that are about to run. What decides is hashed: no flag of git's index and
+    no filter has a say in it.
     """
     # 1. The commit has all of what runs.
-    if features is None:
-        features = phase.features
     tree.require_links_inside()
     for each in features:
         require_complete(tree, plan, each)
 
     # 2. What decides is in the work tree as it is in the commit.
-    changes = compare_work_tree(tree)
-    deciding = _DecidingPaths(tree, plan, phase, features, changes.untracked)
-    changed = [path for path in changes.changed if deciding.has_changed(path)]
+    untracked = _untracked(tree, plan)
+    deciding = _DecidingPaths(tree, plan, phase, features, untracked)
+    entries = [entry for path, entry in tree.entries.items() if deciding.has_changed(path)]
+    changed = changed_files(tree.repo.root, entries)
     lines = [f"\n  {printable(path)} (changed)" for path in _edited_files(tree, changed)]
-    forgotten = {path for path in changes.untracked if deciding.has_untracked(path)}
+    forgotten = {path for path in untracked if deciding.has_untracked(path)}
     forgotten.update(deciding.missing())
     for path in sorted(forgotten):
         reason = "not in the commit"
@@ -167,16 +148,28 @@ def check_work_tree(
             hint="commit these files (or `git stash -u`), then run again",
         )
 
-    # 3. Everything else, but the record itself.
+
+def describe_other_changes(tree: CommitTree, plan: Plan) -> str:
+    """Return a sentence on changes of the work tree that are not part of a run, or nothing.
+
+    The record itself is left out.
+    """
     record = ("progress.txt", f"{plan.results}/", f"{APPROVALS}/", ".phases/")
-    changed_count = sum(not path.startswith(record) for path in changes.changed)
-    untracked_count = sum(not path.startswith(record) for path in changes.untracked)
+    entries = [entry for path, entry in tree.entries.items() if not path.startswith(record)]
+    changed_count = len(changed_files(tree.repo.root, entries))
+    untracked_count = sum(not path.startswith(record) for path in _untracked(tree, plan))
     counts = [f"{changed_count} changed"] if changed_count else []
     counts += [f"{untracked_count} untracked"] if untracked_count else []
     if not counts:
         return ""
     files = "files are" if changed_count + untracked_count > 1 else "file is"
     return f"{' and '.join(counts)} {files} not part of this run: commit {tree.commit[:12]} runs"
+
+
+def _untracked(tree: CommitTree, plan: Plan) -> list[str]:
+    """Return the files of the work tree, without results, that neither commit nor git ignores."""
+    paths = tree.repo.untracked(without=plan.results)
+    return [path for path in paths if path not in tree.entries]
 
 
 def _edited_files(tree: CommitTree, changed: Sequence[str]) -> list[str]:

@@ -54,6 +54,7 @@ from phases.run.preflight import (
     check_publish,
     check_repository,
     check_work_tree,
+    describe_other_changes,
 )
 from phases.run.recovery import recover
 from phases.run.results import FeatureResult, RunSummary
@@ -92,7 +93,8 @@ def prepare(session: Session, phase: Phase) -> None:
     check_committed_folders(repo, project.paths)
     check_machine(project.paths)
     tree = CommitTree(repo, repo.head())
-    not_part = check_work_tree(tree, session.plan, phase)
+    check_work_tree(tree, session.plan, phase, phase.features)
+    not_part = describe_other_changes(tree, session.plan)
     if not_part:
         session.view.message(not_part)
     locked_plan(session, tree, phase)
@@ -125,7 +127,7 @@ def run_features(session: Session, phase: Phase, step: Step, request: RunRequest
 def run_feature(session: Session, phase: Phase, feature_id: str, copy: KeptCopy) -> FeatureResult:
     """Make one attempt at one feature, from its lock to its commit."""
     # 1. The commit that runs; what decides about the run is committed and locked.
-    tree, branch = CommitTree(session.repo, session.repo.head()), session.repo.branch()
+    tree, branch = session.code_tree(), session.repo.branch()
     plan = locked_plan(session, tree, phase)
     _, feature = plan.feature(feature_id)
     check_work_tree(tree, plan, phase, [feature])

@@ -17,7 +17,6 @@ from phases.errors import IntegrityError
 from phases.execution.process import forward_signals
 from phases.execution.sandbox import Sandbox, choose_sandbox
 from phases.git.one_runner import one_runner
-from phases.git.probe import probe_repository
 from phases.git.repo import Repo
 from phases.git.tree import CommitTree
 from phases.judge.committed_gates import gate_descriptor
@@ -26,21 +25,23 @@ from phases.plan.schema import Feature, Phase, Plan
 from phases.record import completion, entries, transaction
 from phases.record.anchor import pulled_commit
 from phases.record.approval_rule import committed_rule
+from phases.record.approvals import record_files
 from phases.record.entries import RecordedFile
-from phases.record.evidence import weigh_evidence
+from phases.record.evidence import Evidence, weigh_evidence
 from phases.record.halts import compose_request, halt_lines, reviewed_gates
 from phases.record.ledger import Entry, EntryKind, Ledger, append_entry, seal_entry
-from phases.record.project import Project, Snapshot, load_verified
+from phases.record.own_commit import extend_evidence
+from phases.record.project import Project, Snapshot, is_unmoved, load_verified
 from phases.record.reconcile import Pulled
-from phases.record.state import State, fold_state
+from phases.record.state import State, extend_state, fold_state
 from phases.record.transaction import Transaction, new_txn, subject_trailers
 from phases.run.attempt import AttemptSpec
 from phases.run.checkpoint import ExitGateResult
+from phases.run.committed_code import record_paths
 from phases.run.outcome import Outcome
 from phases.run.plan_locks import (
     committed_lock,
     lock_file,
-    require_lock_unchanged,
     require_plan,
 )
 from phases.run.results import FeatureResult, RunSummary
@@ -56,9 +57,11 @@ def open_session(project: Project, view: View) -> Iterator[Session]:
     repo = project.repo()
     failpoint("lock")
     with one_runner(project.paths, repo), forward_signals():
+        project = project.probed_anew()
         snapshot = load_verified(project, repo)
         sandbox = choose_sandbox(project.plan.defaults.sandbox)
-        yield Session(project, repo, snapshot, view, sandbox)
+        approvals = record_files(project.root)
+        yield Session(project, repo, snapshot, approvals, view, sandbox)
 
 
 @dataclass
@@ -68,9 +71,13 @@ class Session:
     project: Project
     repo: Repo
     snapshot: Snapshot
+    approvals: Mapping[str, str]
+    """The files of decisions when the snapshot was read."""
     view: View
     sandbox: Sandbox
     results: list[FeatureResult] = field(default_factory=list)
+    _tree: CommitTree | None = None
+    """The newest tree of `code_tree`."""
 
     @property
     def plan(self) -> Plan:
@@ -94,22 +101,35 @@ class Session:
         Raises:
             IntegrityError: see `load_verified`.
         """
-        self.project = replace(self.project, probe=probe_repository(self.project.root))
+        self.project = self.project.probed_anew()
         self.snapshot = load_verified(self.project, self.repo)
+        self.approvals = record_files(self.project.root)
+
+    @property
+    def is_unmoved(self) -> bool:
+        """Whether nobody has changed HEAD, the record or what is prepared since it was read."""
+        return is_unmoved(self.project, self.repo, self.snapshot, self.approvals)
 
     def summary(self, phase: Phase, exit_failing: tuple[str, ...] = ()) -> RunSummary:
         """Return what this run did."""
         state = self.state.phase(phase.id).state
         return RunSummary(phase.id, state, tuple(self.results), exit_failing)
 
+    def code_tree(self) -> CommitTree:
+        """Return HEAD's tree without the record, unless the plan names a file of the record."""
+        head = self.repo.head()
+        if self._tree is None or self._tree.commit != head:
+            self._tree = CommitTree(self.repo, head, record_paths(self.plan))
+        return self._tree
+
     #### entries that are committed with the outcome that they lead to
 
     def lock(self, phase: Phase, tree: CommitTree) -> None:
-        """Append LOCKED at a phase's first feature and after a rejection; else check the lock.
+        """Append LOCKED at a phase's first feature and after a rejection.
 
-        Until the phase has an outcome, a plan that changed is locked anew.
+        Until the phase has an outcome, a plan that changed is locked anew. The caller has checked
+        the plan (`require_lock_unchanged`).
         """
-        require_lock_unchanged(self.project, tree, self.snapshot, phase)
         status = self.state.phase(phase.id)
         if status.lock is not None and status.has_outcome:
             return
@@ -323,20 +343,40 @@ class Session:
     ) -> None:
         outcome = Transaction(txn, (entry,), message, trailers, files, removed)
         paths = self.project.paths
+        parent = self.project.probe.head
         ledger = transaction.commit(paths, self.repo, self.snapshot.ledger, outcome)
         self._take(ledger, is_committed=True)
+        self._move_tree(parent, (*files, *removed))
+
+    def _move_tree(self, parent: str | None, paths: Sequence[str]) -> None:
+        """Keep what was read of the code if the runner's commit changed the record alone."""
+        tree = self._tree
+        if tree is None or tree.commit != parent or self.project.probe.head is None:
+            return
+        if all(path.startswith(tree.left_out) for path in ("progress.txt", *paths)):
+            self._tree = tree.moved_to(self.project.probe.head)
 
     def _lock_file(self, phase: Phase) -> dict[str, bytes]:
         return lock_file(self.project, self.repo, self.snapshot, phase.id)
 
     def _take(self, ledger: Ledger, *, is_committed: bool) -> None:
-        """Take over a ledger that has grown, and fold the state anew."""
-        evidence = self.snapshot.evidence
-        if is_committed:
-            evidence = weigh_evidence(self.project.root, ledger, len(ledger.data))
-        reconciled = replace(self.snapshot.reconciled, ledger=ledger)
+        """Take over a ledger that has grown, and the state after its new entries."""
         added = ledger.entries[len(self.snapshot.ledger.entries) :]
+        evidence: Evidence | None = self.snapshot.evidence
+        if is_committed:
+            head = self.project.probe.head
+            evidence = extend_evidence(self.snapshot.evidence, ledger, self.repo, head)
+            if not added:  # a killed run's entry, which counts only now
+                evidence = None
+        if evidence is None:
+            self.project = self.project.probed_anew()
+            evidence = weigh_evidence(self.project.root, ledger, len(ledger.data))
+            state = fold_state(self.plan, ledger.entries, evidence)
+        else:
+            state = extend_state(self.state, added, evidence)
+            if is_committed and evidence.newest:
+                self.project = self.project.at_own_commit(evidence.newest, len(ledger.data))
+        reconciled = replace(self.snapshot.reconciled, ledger=ledger)
         if any(entry.kind == EntryKind.PULLED for entry in added):
             reconciled = replace(reconciled, pulled=None, has_journal=True)
-        state = fold_state(self.plan, ledger.entries, evidence)
         self.snapshot = Snapshot(reconciled, state, evidence)

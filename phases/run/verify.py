@@ -29,7 +29,7 @@ def verify_features(
         EnvironmentFaultError: an artifact or input is not on this machine.
     """
     repo = project.repo()
-    state = load_verified(project, repo).state
+    state = load_verified(project.probed_anew(), repo).state
     for feature_id in feature_ids:
         if feature_id not in state.features:
             message = f"the plan has no feature {feature_id!r}"

@@ -64,9 +64,9 @@ def test_a_plain_git_call_is_one_line(repository: Path, lines: list[str]) -> Non
 def test_a_call_through_gitpython_is_one_line(repository: Path, lines: list[str]) -> None:
     repo = Repo(repository)
     lines.clear()
-    assert repo.log_ref() is None
+    assert not repo.has_ref("refs/phases/log")
     assert len(lines) == 1
-    assert "rev-parse --verify --quiet 'refs/phases/log^{commit}': 1, 0." in lines[0]
+    assert "show-ref --verify --quiet refs/phases/log: 1, 0." in lines[0]
 
 
 def test_a_child_process_is_one_line_without_its_environment(

@@ -253,6 +253,50 @@ def test_a_job_that_kills_its_supervisor_is_killed_with_it(tmp_path):
     assert "supervisor of this process was killed" in (tmp_path / "log").read_text()
 
 
+@pytest.mark.parametrize("escape", ["daemon", "silent daemon", "clean environment"])
+def test_what_a_killed_supervisor_leaves_dies_too(tmp_path, escape):
+    code = SLEEPER + ESCAPES[escape] + WAIT + "os.kill(os.getppid(), 9); time.sleep(999)"
+    assert run_python(code, tmp_path).signal == signal.SIGKILL
+    assert not is_alive(int((tmp_path / "pid").read_text()))
+
+
+PARENT_OF_PARENT = "int(open(f'/proc/{os.getppid()}/stat').read().rpartition(')')[2].split()[1])"
+
+
+def test_a_job_that_kills_supervisor_and_server_is_killed_with_them(tmp_path):
+    kill = f"server = {PARENT_OF_PARENT}; os.kill(server, 9); os.kill(os.getppid(), 9)"
+    code = SLEEPER + ESCAPES["own group"] + WAIT + kill + "\ntime.sleep(999)"
+    assert run_python(code, tmp_path).signal == signal.SIGKILL
+    assert not is_alive(int((tmp_path / "pid").read_text()))
+    assert run_python("pass", tmp_path).exit_code == 0  # by a new server
+
+
+def test_a_job_whose_server_is_killed_goes_on(tmp_path):
+    (tmp_path / "long").mkdir()
+    code = SLEEPER + ESCAPES["daemon"] + WAIT + f"os.kill({PARENT_OF_PARENT}, 9); time.sleep(1)"
+    with ThreadPoolExecutor(1) as pool:
+        long_run = pool.submit(run_python, code + "\nsys.exit(7)", tmp_path / "long")
+        wait_until((tmp_path / "long" / "pid").exists)
+        assert run_python("pass", tmp_path).exit_code == 0
+        assert long_run.result().exit_code == 7
+    assert not is_alive(int((tmp_path / "long" / "pid").read_text()))
+
+
+def test_all_jobs_are_forked_from_one_server_which_ends_with_the_runner(tmp_path):
+    script = f"""
+from pathlib import Path
+from phases.execution import process
+for number in range(3):
+    log = Path({str(tmp_path)!r}) / str(number)
+    argv = ["sh", "-c", "cut -d' ' -f4 /proc/$PPID/stat"]
+    process.run(argv, cwd=log.parent, env=process.clean_environment({{}}), log=log, timeout_s=60)
+"""
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True)
+    servers = {(tmp_path / str(number)).read_text() for number in range(3)}
+    assert len(servers) == 1
+    assert not is_alive(int(servers.pop()))
+
+
 def test_no_descriptor_is_left_in_the_runner(tmp_path):
     def count() -> int:
         return psutil.Process().num_fds()

@@ -10,12 +10,14 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import coverage
 import pytest
+from by_hand import AUDITED, assert_agreement
 
 from phases import cli
 
@@ -265,10 +267,17 @@ class Toy:
             check=False,
         )
         assert_exit(process.returncode, code, process.stdout + process.stderr)
+        self._verify_by_hand(arguments, process.returncode)
         return process
 
     def call(self, *arguments: str, code: int | None = 0) -> CommandResult:
         """Do as `run` in this process, which saves the start of another: for what runs no work."""
+        result = self._call(*arguments)
+        assert_exit(result.code, code, result.stdout + result.stderr)
+        self._verify_by_hand(arguments, result.code)
+        return result
+
+    def _call(self, *arguments: str) -> CommandResult:
         stdout, stderr = io.StringIO(), io.StringIO()
         with (
             pytest.MonkeyPatch.context() as patch,
@@ -278,9 +287,18 @@ class Toy:
             patch.setattr(sys, "argv", ["phases", "--root", str(self.root), *arguments])
             with pytest.raises(SystemExit) as exit_info:
                 cli.main()
-        result = CommandResult(int(exit_info.value.code or 0), stdout.getvalue(), stderr.getvalue())
-        assert_exit(result.code, code, result.stdout + result.stderr)
-        return result
+        return CommandResult(int(exit_info.value.code or 0), stdout.getvalue(), stderr.getvalue())
+
+    def _verify_by_hand(self, arguments: Sequence[str], code: int) -> None:
+        """After an audit, check that the script of docs/verify-by-hand.md agrees with it."""
+        is_audit = arguments[:1] == ("audit",) and "--help" not in arguments
+        if is_audit and code in AUDITED:
+            assert_agreement(self.root, code, self._audit_errors)
+
+    def _audit_errors(self) -> list[dict[str, Any]]:
+        """Return the errors that `audit` lists."""
+        findings = json.loads(self._call("audit", "--json").stdout)["findings"]
+        return [finding for finding in findings if finding["severity"] == "error"]
 
     #### what there is afterwards
 

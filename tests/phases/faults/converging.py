@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from by_hand import verify_by_hand
 from invariants import (
     exit_violations,
     leftovers,
@@ -97,6 +98,7 @@ def converges(
     assert violations(quick.root, before) == []
     assert leftovers(quick.root, quick.temporary) == []
     assert user_violations(quick.root, users) == []
+    assert verify_by_hand(quick.root).faults == ()
     assert shape(quick.root) == end
 
 

@@ -633,10 +633,16 @@ ROWS = (
     ),
     Row(
         id="F61",
-        fault="the process that a gate's runs are forked from is killed",
-        cause="a gate",
-        outcome="the next run is forked from a new one",
-        tests=_in(GATE, "test_a_gate_that_kills_what_it_is_forked_from_gets_a_new_one"),
+        fault="the process that all jobs are forked from is killed, or a supervisor, or both",
+        cause="a gate, an experiment",
+        outcome="the next job is forked from a new one; what the supervisor watched dies",
+        tests=_in(GATE, "test_a_gate_that_kills_what_it_is_forked_from_gets_a_new_one")
+        + _in(
+            PROCESS,
+            "test_a_job_whose_server_is_killed_goes_on",
+            "test_what_a_killed_supervisor_leaves_dies_too",
+            "test_a_job_that_kills_supervisor_and_server_is_killed_with_them",
+        ),
     ),
     Row(
         id="F62",

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
+from by_hand import verify_by_hand  # noqa: E402
 from honest_plan import MODES  # noqa: E402
 from invariants import (  # noqa: E402
     end,
@@ -96,6 +97,7 @@ class Soak:
                 return
             self.do_as_users(machines, code, limit)
             self._check("the record", violations(machines.here.root))
+            self._check("by hand", list(verify_by_hand(machines.here.root).faults))
             if len(self.problems) > count:
                 return
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from by_hand import verify_by_hand
 from converging import failpoint_env
 from honest_plan import MODES
 from hypothesis import HealthCheck, assume, settings
@@ -70,6 +71,7 @@ class Life(RuleBasedStateMachine):
     @invariant()
     def the_record_is_valid(self) -> None:
         assert violations(self.quick.root, self.before) == []
+        assert verify_by_hand(self.quick.root).faults == ()
         self.before = progress(self.quick.root)
 
     @property
