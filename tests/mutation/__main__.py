@@ -106,7 +106,9 @@ def main() -> None:
     for group, patterns in config["groups"].items():
         found = {path for pattern in patterns for path in ROOT.glob(pattern)}
         names = sorted(path.relative_to(ROOT).as_posix() for path in found)
-        groups[group] = [name for name in names if name in sys.argv[1:] or not sys.argv[1:]]
+        chosen = [name for name in names if name in sys.argv[1:] or not sys.argv[1:]]
+        if chosen:
+            groups[group] = chosen
     files = [name for names in groups.values() for name in names]
     mutants = []
     for name in files:

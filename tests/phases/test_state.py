@@ -767,6 +767,8 @@ def test_overrides_are_kept_in_order() -> None:
     ]
     assert {item.time for item in overrides} == {story.TIME}
     assert [item.reason for item in overrides] == ["it is good enough", "", "once more"]
+    states = [item.previous_state for item in overrides]
+    assert states == ["failed, 1 attempt under this lock", "", ""]
     assert [item.sentence for item in overrides] == [
         "A waived (failed, 1 attempt under this lock): it is good enough (entry 0004)",
         "phase 1 relocked: no reason given (entry 0005)",
