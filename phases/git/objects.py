@@ -1,6 +1,6 @@
 """Objects of git, read by one process that stays: `git cat-file --batch`.
 
-An object is asked for by name (`COMMIT:PATH`, `COMMIT^{tree}`, `HEAD`, an id). The answer comes from
+An object is asked for by name (`COMMIT:PATH`, `COMMIT^{tree}`, an id). The answer comes from
 the objects alone: no index, filter or attribute decides what is read.
 """
 
