@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
-.PHONY: help next test browser lint format soak bench clean
+.PHONY: help next test browser lint format soak mutants bench clean
 .DEFAULT_GOAL := help
 
 # The environment was made with another Python than the one that is named now: make it anew.
@@ -32,6 +32,10 @@ $(VENV)/.test: $(VENV)/.run
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[test]'
 	touch $@
 
+$(VENV)/.soak: $(VENV)/.test
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[soak]'
+	touch $@
+
 # Exit 4: the phase waits for its approver. The runner has printed what to review and to type, so it is no error here.
 next: $(VENV)/.run  ## run the next phase up to its checkpoint (it commits: use a clone)
 	@$(BIN)/python -m phases run --next || { code=$$?; [ $$code -eq 4 ] || exit $$code; }
@@ -55,9 +59,12 @@ format: $(VENV)/.test  ## lay out the code, fix what ruff can fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-soak: $(VENV)/.test  ## the long tests: hours of faults and kills
+soak: $(VENV)/.soak mutants  ## the long tests: mutants of the code, hours of faults and kills
 	$(BIN)/python -m pytest -m soak
 	$(BIN)/python tests/phases/faults/soak.py
+
+mutants: $(VENV)/.soak  ## tests must kill mutants of the code that keeps and checks the record
+	$(BIN)/python -m tests.mutation
 
 bench: $(VENV)/.test  ## the benchmarks behind docs/performance.md
 	$(BIN)/python -m tests.benchmarks

@@ -29,7 +29,7 @@ class Override:
     entry: int
     time: str
     reason: str
-    previous_state: str = ""
+    previous_state: str
     """A waived feature's state before: `failed, 3 attempts under this lock`."""
 
     @property

@@ -27,7 +27,13 @@ from phases.errors import IntegrityError
 from phases.git.objects import open_objects
 from phases.git.tree import CommitTree
 from phases.plan.load import parse_plan
-from phases.record.approval_rule import ApprovalRule
+from phases.plan.schema import Plan
+from phases.record.approval_rule import (
+    ApprovalRule,
+    committed_rule,
+    stated_rule,
+    work_tree_rule,
+)
 from phases.record.ledger import EntryKind, Ledger, new_header, seal_entry
 from phases.record.pending import read_pending
 from phases.record.project import Snapshot, load_verified, open_project, take_snapshot
@@ -368,3 +374,64 @@ def test_no_relock_is_named_where_nobody_could_confirm_it(
         quick.git("revert", "--no-edit", "HEAD")
     quick.run("run", "--next")
     quick.assert_audit_is_clean()
+
+
+#### what a plan and a lock ask
+
+RULES = [ApprovalRule(signed=a, by_another=b) for a in (False, True) for b in (False, True)]
+
+
+def approval_plan(**approval: Any) -> Plan:
+    return parse_plan(json.dumps({**plan(), "approval": approval}).encode())
+
+
+@pytest.mark.parametrize("rule", RULES, ids=str)
+def test_a_lock_states_what_its_plan_asks(rule: ApprovalRule) -> None:
+    story = Story().lock(approval=rule)
+    assert stated_rule(story.ledger.entries[-1]) == rule
+    assert str(rule) == "; ".join(rule.lines)
+    assert rule.lines[0] == ("approval signed" if rule.signed else "approval presence")
+    assert rule.allows_presence is (rule == ApprovalRule())
+    for other in RULES:
+        both = rule | other
+        assert both.signed is (rule.signed or other.signed)
+        assert both.by_another is (rule.by_another or other.by_another)
+        assert rule.covers(other) is (rule == both)
+
+
+@pytest.mark.parametrize("allow_self", [False, True])
+@pytest.mark.parametrize(
+    ("mode", "has_signers", "is_signed"),
+    [
+        ("presence", False, False),
+        ("presence", True, False),
+        ("signed", False, True),
+        ("signed", True, True),
+        ("auto", False, False),
+        ("auto", True, True),
+    ],
+)
+def test_a_plan_asks_for_signatures_by_its_mode_and_the_keys(
+    tmp_path: Path, mode: str, *, has_signers: bool, is_signed: bool, allow_self: bool
+) -> None:
+    asked = approval_plan(mode=mode, allow_self=allow_self)
+    expected = ApprovalRule(signed=is_signed, by_another=not allow_self)
+    paths = ["prd/plan.json", "prd/allowed_signers.bak", "allowed_signers"]
+    (tmp_path / "prd").mkdir()
+    if has_signers:
+        paths.append(SIGNERS)
+        (tmp_path / SIGNERS).write_text("a key")
+    assert committed_rule(asked, paths) == expected
+    assert work_tree_rule(asked, tmp_path) == expected
+
+
+def test_whatever_stands_in_the_place_of_the_keys_asks_for_signatures(tmp_path: Path) -> None:
+    asked = approval_plan(mode="auto")
+    assert committed_rule(asked, [f"{SIGNERS}/a key"]).signed
+    (tmp_path / "prd").mkdir()
+    for make in (Path.mkdir, Path.touch, lambda path: path.symlink_to("nowhere")):
+        path = tmp_path / SIGNERS
+        make(path)
+        assert work_tree_rule(asked, tmp_path).signed
+        path.rename(tmp_path / f"old-{len(list(tmp_path.iterdir()))}")
+    assert not work_tree_rule(asked, tmp_path).signed

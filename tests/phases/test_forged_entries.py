@@ -48,6 +48,7 @@ ENTRIES = {
     "measured 999": case(COMMAND, ENTRY, line("measured total 14", "measured total 999")),
     "measured nothing": rare(COMMAND, ENTRY, without_line("measured ")),
     "measured twice": rare(COMMAND, ENTRY, line_twice("measured ")),
+    "measured twice by a failed attempt": case(FAILED, ENTRY, line_twice("measured ")),
     "9 checks": case(COMMAND, ENTRY, line("1 passed, 0 failed", "9 passed, 0 failed")),
     "1 check failed": rare(COMMAND, ENTRY, line("1 passed, 0 failed", "1 passed, 1 failed")),
     "another gate": case(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import pytest
 import story
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -14,9 +15,12 @@ from story import DIGEST, evidence_of
 
 from phases.plan.load import parse_plan
 from phases.record import entries
+from phases.record.approval_rule import PRESENCE, ApprovalRule
 from phases.record.entries import GateSummary, RecordedFile
+from phases.record.evidence import Evidence
 from phases.record.ledger import OUTCOMES, Entry
-from phases.record.state import State, fold_state, next_step
+from phases.record.state import State, done_counts, fold_state, next_step
+from phases.record.states import FeatureState
 from phases.record.steps import (
     AttemptsSpent,
     AwaitApproval,
@@ -61,6 +65,18 @@ FEATURES = [(1, "A"), (1, "B"), (1, "C"), (2, "D")]
 
 class Story(story.Story):
     """A story about PLAN."""
+
+    about: Mapping[str, Any] = {}
+    """What decisions are about instead of the checkpoint that waited."""
+
+    @property
+    def evidence(self) -> Evidence:
+        evidence = super().evidence
+        decisions = {
+            number: replace(decision, **self.about)
+            for number, decision in evidence.decisions.items()
+        }
+        return replace(evidence, decisions=decisions)
 
     @property
     def state(self) -> State:
@@ -201,6 +217,7 @@ def test_an_interruption_is_no_attempt() -> None:
         story.attempt("A", "INTERRUPTED")
     status = story.state.phase(1).feature("A")
     assert (status.attempts, status.started, status.state) == (0, ATTEMPTS + 2, "pending")
+    assert status.interruptions == ATTEMPTS + 2
     assert story.next == RunFeature(1, "A")
 
 
@@ -413,3 +430,349 @@ def test_what_waits_has_a_halt_after_its_last_outcome(story: Story) -> None:
                 continue
             if entry.phase == phase.id and entry.feature and entry.seq > (phase.halted or 0):
                 assert entry.kind not in ("STARTED", *OUTCOMES)
+
+
+#### what the state says
+
+
+def test_a_phase_says_in_one_word_how_far_it_is() -> None:
+    story = Story()
+    words = []
+
+    def note() -> None:
+        words.append(str(story.state.phase(1).state))
+
+    note()
+    story.lock()
+    note()
+    story.add("STARTED", 1, "A")
+    note()
+    for kind in ("FAILED", "ERRORED"):
+        story.add_outcome(kind, 1, "A")
+        note()
+        story.add("STARTED", 1, "A")
+    story.add_outcome("VERIFIED", 1, "A").attempt("B").attempt("C")
+    note()
+    story.add("FAILED", 1)
+    note()
+    story.halt()
+    note()
+    story.records.add(RECORD)
+    story.decide("APPROVED", RECORD)
+    note()
+    assert words == [
+        "pending",
+        "running",
+        "running",
+        "failed",
+        "failed",
+        "running",
+        "failed",
+        "awaiting_approval",
+        "approved",
+    ]
+    # A feature that is under way makes it run, whatever became of its lock.
+    assert Story().add("STARTED", 1, "A").state.phase(1).state == "running"
+
+
+def test_what_the_plan_does_not_have_is_no_part_of_the_state() -> None:
+    state = halted_story().state
+    with pytest.raises(KeyError, match="9"):
+        state.phase(9)
+    with pytest.raises(KeyError, match="D"):
+        state.phase(1).feature("D")
+    assert [phase.name for phase in state.phases] == ["One", "Two"]
+    assert {name: item.title for name, item in state.features.items()} == {
+        name: f"Title of {name}" for _, name in FEATURES
+    }
+
+
+def test_a_lock_and_a_request_are_named_by_their_digests() -> None:
+    phase = halted_story().state.phase(1)
+    assert (phase.lock, phase.lock_path) == (DIGEST, "results/phase-1/lock.json")
+    assert phase.lock_commit == story.COMMIT
+    assert (phase.halted, phase.request) == (8, DIGEST)
+    assert phase.has_outcome
+    assert dict(phase.done) == dict.fromkeys("ABC", "verified")
+    assert not Story().lock().state.phase(1).has_outcome
+
+
+def test_a_rejection_releases_the_lock_and_resets_what_it_names() -> None:
+    told = halted_story()
+    told.records.add(RECORD)
+    told.decide("REJECTED", RECORD, reset=["A"])
+    phase = told.state.phase(1)
+    assert (phase.lock, phase.lock_path, phase.lock_commit) == (None, None, None)
+    assert (phase.halted, phase.request, phase.has_outcome) == (None, None, False)
+    assert dict(phase.done) == dict.fromkeys("BC", "verified")
+    assert [item.state for item in phase.features] == ["pending", "verified", "verified"]
+    # The runner's own lock can follow, since nothing was judged since.
+    assert told.lock().lock().state.problems == ()
+    # An approved phase can be rejected, too.
+    told = halted_story()
+    told.records.update({RECORD, OTHER_RECORD})
+    told.decide("APPROVED", RECORD).decide("REJECTED", OTHER_RECORD)
+    assert not told.state.phase(1).approved
+    assert told.next == RunExit(1)
+
+
+def test_a_rejection_forgets_no_failed_exit_gate_twice() -> None:
+    told = Story().lock().attempt("A").attempt("B").attempt("C").add("FAILED", 1)
+    told.records.add(RECORD)
+    told.decide("REJECTED", RECORD)
+    assert told.state.phase(1).state == "running"  # features are verified, nothing failed
+    told = Story().lock().attempt("A").attempt("B").attempt("C").add("FAILED", 1)
+    assert told.state.phase(1).exit_attempts == 1
+    told.records.add(RECORD)
+    told.lock(record=RECORD)
+    assert told.state.phase(1).exit_attempts == 0
+
+
+def test_what_is_reset_says_nothing_of_its_past_attempt() -> None:
+    ran = entries.RAN.format(
+        what="lab.x", seconds=412, attempt=1, seed=0, profile="cpu", sandbox="none"
+    )
+    coverage = entries.MEASUREMENT_COVERAGE.format(recomputed=1, bounded=2, total=3)
+    digest_only = entries.DIGEST_ONLY.format(text="b.csv")
+    exempt = entries.EXEMPT.format(exemption="c.csv: no reason")
+    told = Story().lock().add("STARTED", 1, "A")
+    told.add("FAILED", 1, "A", ran, coverage, digest_only, exempt)
+    feature = told.state.phase(1).feature("A")
+    assert (feature.seconds, feature.coverage) == (412, (1, 2, 3))
+    assert (feature.digest_only, feature.exempt) == (("b.csv",), ("c.csv: no reason",))
+    told.records.add(RECORD)
+    told.lock(record=RECORD, reset=["A"])
+    feature = told.state.phase(1).feature("A")
+    assert (feature.state, feature.attempts, feature.started) == ("pending", 0, 1)
+    assert (feature.seconds, feature.coverage) == (None, None)
+    assert (feature.digest_only, feature.exempt) == ((), ())
+
+
+def test_only_a_verified_attempts_receipt_is_the_features() -> None:
+    told = Story().lock().attempt("A", "FAILED")
+    assert told.state.phase(1).feature("A").receipt is None
+    assert told.attempt("A").state.phase(1).feature("A").receipt == DIGEST
+    # A later failure does not take it away, and neither has numbers that were not recorded.
+    feature = told.attempt("A", "FAILED").state.phase(1).feature("A")
+    assert (feature.receipt, feature.seconds, feature.coverage) == (DIGEST, None, None)
+    assert not feature.is_done
+
+
+def test_a_halt_counts_verified_and_waived_features() -> None:
+    assert done_counts([]) == "none"
+    waived, verified = FeatureState.WAIVED, FeatureState.VERIFIED
+    assert done_counts([waived, verified, verified]) == "2 verified, 1 waived"
+    assert done_counts([waived, FeatureState.FAILED]) == "1 waived"
+    assert done_counts([verified]) == "1 verified"
+
+
+#### what could not follow
+
+
+def why(told: Story, code: str) -> str:
+    """Check that the last entry could not follow, and return why."""
+    problem = told.state.problems[-1]
+    assert (problem.code, problem.entry) == (code, told.ledger.entries[-1].seq)
+    assert len(problem.message.split()) > 2
+    before = fold_state(PLAN, told.ledger.entries[:-1], told.evidence)
+    for phase, was in zip(told.state.phases, before.phases, strict=True):
+        assert replace(phase, halted=None, request=None) == replace(was, halted=None, request=None)
+    return problem.message
+
+
+def approved_story() -> Story:
+    told = halted_story()
+    told.records.add(RECORD)
+    return told.decide("APPROVED", RECORD)
+
+
+def test_entries_of_a_phase_that_is_not_open_could_not_follow() -> None:
+    for kind in ("LOCKED", "STARTED", "HALTED"):
+        message = why(Story().add(kind, 2, "D" if kind == "STARTED" else None), "phase-unapproved")
+        assert "phase 2" in message
+        assert "phase 1" in message
+    assert approved_story().lock(2).state.problems == ()
+
+
+@pytest.mark.parametrize("kind", ["LOCKED", "STARTED", "HALTED", "FAILED"])
+def test_entries_of_a_phase_that_was_approved_could_not_follow(kind: str) -> None:
+    told = approved_story().add(kind, 1, "A" if kind == "STARTED" else None)
+    message = why(told, "entry-order")
+    assert "phase 1 was approved" in message
+    assert kind in message
+
+
+def test_a_feature_is_started_once_and_ends_once() -> None:
+    told = Story().lock().add("STARTED", 1, "A").add("STARTED", 1, "A")
+    assert "A was started already" in why(told, "entry-order")
+    told.add_outcome("VERIFIED", 1, "A")
+    assert len(told.state.problems) == 1
+    for kind in ("VERIFIED", "FAILED", "ERRORED", "INTERRUPTED"):
+        told.add_outcome(kind, 1, "A")
+        assert "A was not started" in why(told, "entry-order")
+    # What a decision resets is under way no more.
+    told = Story().lock().add("STARTED", 1, "A")
+    told.records.add(RECORD)
+    told.lock(record=RECORD, reset=["A"]).add_outcome("VERIFIED", 1, "A")
+    assert "A was not started" in why(told, "entry-order")
+
+
+def test_a_phase_that_waits_does_not_wait_or_fail_again() -> None:
+    for kind in ("HALTED", "FAILED"):
+        told = halted_story()
+        assert "entry 0008" in why(told.add(kind, 1), "entry-order")
+    # A new attempt is another thing.
+    assert halted_story().add("STARTED", 1, "A").state.problems == ()
+
+
+def test_a_phase_halts_only_with_what_it_says() -> None:
+    why(Story().lock().add("HALTED", 1, None, "features: 1 verified"), "halt-contradicts")
+    why(Story().lock().add("HALTED", 1), "halt-contradicts")
+    told = Story().lock().attempt("A", "FAILED")
+    why(told.add("HALTED", 1, None, "features: none"), "halt-contradicts")
+    # Features that were never run may have come with the plan since.
+    assert Story().lock().add("HALTED", 1, None, "features: none").state.problems == ()
+
+
+def decided(told: Story, kind: str, feature: str | None = None, **about: Any) -> Story:
+    """Add a decision that has a valid record, about any checkpoint."""
+    line = f"record sha256:{OTHER_RECORD} prd/approvals/phase-1.1.json"
+    told.records.add(OTHER_RECORD)
+    told.about = about
+    return told.add(kind, 1, feature, line)
+
+
+def test_a_decision_is_about_the_checkpoint_that_waits() -> None:
+    assert decided(halted_story(), "APPROVED").state.problems == ()
+    for about in ({"checkpoint": 7}, {"request": "cd" * 32}):
+        for kind in ("APPROVED", "REJECTED", "LOCKED"):
+            message = why(decided(halted_story(), kind, **about), "approval-invalid")
+            assert "entry 0008" in message
+            assert "None" not in message
+
+
+def test_a_decision_needs_what_it_decides_on() -> None:
+    why(decided(Story().lock(), "APPROVED"), "approval-invalid")
+    why(decided(Story(), "REJECTED"), "approval-invalid")
+    why(decided(Story(), "LOCKED"), "approval-invalid")
+    why(decided(approved_story(), "LOCKED"), "approval-invalid")
+    assert decided(Story().lock(), "REJECTED").state.problems == ()
+    assert decided(Story().lock(), "LOCKED").state.problems == ()
+
+
+def test_what_is_waived_failed_or_cannot_run() -> None:
+    for kind, is_valid in (("FAILED", True), ("ERRORED", True), ("VERIFIED", False)):
+        told = decided(Story().lock().attempt("A", kind), "WAIVED", "A")
+        if is_valid:
+            assert told.state.problems == ()
+            assert told.state.phase(1).feature("A").is_done
+        else:
+            assert "A was verified" in why(told, "approval-invalid")
+    assert decided(Story().lock(), "WAIVED", "B").state.problems == ()
+    told = decided(Story().lock().add("STARTED", 1, "A"), "WAIVED", "A")
+    assert "A was running" in why(told, "approval-invalid")
+    why(decided(halted_story(), "WAIVED", "A"), "approval-invalid")
+
+
+def test_after_an_outcome_only_a_decision_locks_anew() -> None:
+    assert Story().lock().lock().state.problems == ()
+    why(Story().lock().attempt("A").lock(), "approval-invalid")
+    assert Story().lock().attempt("A", "INTERRUPTED").lock().state.problems == ()
+
+
+#### what is asked of an approval
+
+
+SIGNED = ApprovalRule(signed=True)
+ANOTHER = ApprovalRule(by_another=True)
+BOTH = ApprovalRule(signed=True, by_another=True)
+
+
+@pytest.mark.parametrize("rule", [SIGNED, ANOTHER, BOTH])
+def test_once_judged_no_lock_and_no_decision_asks_for_less(rule: ApprovalRule) -> None:
+    # 1. Not judged yet: the next lock may ask for less.
+    told = Story().lock(approval=rule)
+    assert (told.state.approval, told.state.judged_approval) == (rule, PRESENCE)
+    assert told.lock().state.approval == PRESENCE
+    # 2. Judged: it may not, in no phase, and presence decides nothing.
+    told = Story().lock(approval=rule).attempt("A")
+    assert (told.state.approval, told.state.judged_approval) == (rule, rule)
+    assert told.state.phase(1).judged_approval == rule
+    for kind in ("APPROVED", "REJECTED", "WAIVED", "LOCKED"):
+        told = Story().lock(approval=rule).attempt("A", "FAILED")
+        why(decided(told, kind, "A" if kind == "WAIVED" else None), "approval-lowered")
+    # 3. A lock in force asks it, too, before anything was judged.
+    why(decided(Story().lock(approval=rule), "REJECTED"), "approval-lowered")
+
+
+def test_a_lock_may_ask_for_more_and_for_as_much() -> None:
+    judged = Story().lock(approval=SIGNED).attempt("A", "INTERRUPTED").lock(approval=BOTH)
+    assert judged.state.problems == ()
+    assert judged.state.phase(1).approval == BOTH
+    told = Story().lock(approval=SIGNED).attempt("A")
+    why(told.lock(approval=ANOTHER), "approval-lowered")
+
+
+def test_a_phase_that_left_the_plan_still_asks() -> None:
+    told = Story().add("LOCKED", 7, None, "approval signed")
+    assert told.state.approval == PRESENCE  # phase 7 cannot begin: phase 6 was not approved
+    told = halted_story()
+    assert {phase.id for phase in told.state.phases} == {1, 2}
+
+
+#### the next step, once more
+
+
+def test_a_phase_without_a_lock_has_spent_no_attempts() -> None:
+    told = Story()
+    for _ in range(ATTEMPTS):
+        told.attempt("A", "FAILED")
+    assert told.next == RunFeature(1, "A")
+    assert told.state.phase(1).feature("A").attempts == ATTEMPTS
+
+
+def test_a_feature_blocked_by_a_waiver_is_named_with_its_phase() -> None:
+    told = Story().lock().attempt("A", "FAILED")
+    decided(told, "WAIVED", "A").attempt("C")
+    assert told.next == Blocked(1, "B", "A", 1)
+    # In the run where something failed, the next run tries again first.
+    assert next_step(PLAN, told.state, {"C"}) == Stuck(1, ("B",))
+    # A need of an earlier phase, too.
+    told = Story().lock()
+    for name in "AB":
+        told.attempt(name, "FAILED")
+        decided(told, "WAIVED", name)
+    told.attempt("C").halt()
+    told.records.add(RECORD)
+    told.decide("APPROVED", RECORD)
+    assert told.state.phase(1).approved
+    assert told.next == Blocked(2, "D", "A", 1)
+
+
+def test_overrides_are_kept_in_order() -> None:
+    told = Story().lock().attempt("A", "FAILED")
+    reason = "reason it is good enough"
+    line = f"record sha256:{RECORD} prd/approvals/phase-1.1.json"
+    told.records.add(RECORD)
+    previous = entries.PREVIOUS_STATE.format(text="failed, 1 attempt under this lock")
+    told.add("WAIVED", 1, "A", line, reason, previous)
+    by = entries.RELOCKED_BY.format(who="u at tty", assurance="presence")
+    told.add("LOCKED", 1, None, by, line)
+    told.add("REJECTED", 1, None, line, "reason once more")
+    overrides = told.state.phase(1).overrides
+    assert [(item.verb, item.phase, item.feature, item.entry) for item in overrides] == [
+        ("waived", 1, "A", 4),
+        ("relocked", 1, None, 5),
+        ("rejected", 1, None, 6),
+    ]
+    assert {item.time for item in overrides} == {story.TIME}
+    assert [item.reason for item in overrides] == ["it is good enough", "", "once more"]
+    states = [item.previous_state for item in overrides]
+    assert states == ["failed, 1 attempt under this lock", "", ""]
+    assert [item.sentence for item in overrides] == [
+        "A waived (failed, 1 attempt under this lock): it is good enough (entry 0004)",
+        "phase 1 relocked: no reason given (entry 0005)",
+        "phase 1 rejected: once more (entry 0006)",
+    ]
+    # The first lock is the runner's own.
+    assert Story().lock().state.phase(1).overrides == ()

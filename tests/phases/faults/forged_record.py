@@ -282,7 +282,10 @@ def audit_report(toy: Toy) -> tuple[int, Any]:
     """Return exit code and report of `audit --json`; it must be a report."""
     result = toy.call("audit", "--json", code=None)
     assert result.stdout.startswith("{"), f"exit {result.code}: {result.stderr}"
-    return result.code, json.loads(result.stdout)
+    report = json.loads(result.stdout)
+    for item in report["findings"]:
+        assert not re.fullmatch(r"(.*: )?(None)?", item["message"] or ""), f"no message: {item}"
+    return result.code, report
 
 
 def describe(findings: Sequence[Any]) -> str:

@@ -1,0 +1,1 @@
+"""Mutants of the code that keeps and checks the record, and the tests that must kill them."""
