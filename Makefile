@@ -32,10 +32,6 @@ $(VENV)/.test: $(VENV)/.run
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[test]'
 	touch $@
 
-$(VENV)/.soak: $(VENV)/.test
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[soak]'
-	touch $@
-
 # Exit 4: the phase waits for its approver. The runner has printed what to review and to type, so it is no error here.
 next: $(VENV)/.run  ## run the next phase up to its checkpoint (it commits: use a clone)
 	@$(BIN)/python -m phases run --next || { code=$$?; [ $$code -eq 4 ] || exit $$code; }
@@ -59,11 +55,11 @@ format: $(VENV)/.test  ## lay out the code, fix what ruff can fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-soak: $(VENV)/.soak mutants  ## the long tests: mutants of the code, hours of faults and kills
+soak: $(VENV)/.test mutants  ## the long tests: mutants of the code, hours of faults and kills
 	$(BIN)/python -m pytest -m soak
 	$(BIN)/python tests/phases/faults/soak.py
 
-mutants: $(VENV)/.soak  ## tests must kill mutants of the code that keeps and checks the record
+mutants: $(VENV)/.test  ## tests must kill mutants of the code that keeps and checks the record
 	$(BIN)/python -m tests.mutation
 
 bench: $(VENV)/.test  ## the benchmarks behind docs/performance.md

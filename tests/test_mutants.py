@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-pytestmark = pytest.mark.soak  # mutmut is installed by `make soak` alone
-
 
 def changed_lines(code: str) -> set[str]:
     """Return the lines that some mutant has and the file has not."""

@@ -16,7 +16,7 @@ from phases.base import durable
 from phases.base.paths import link_above
 from phases.git.objects import FOLDER, GitObject, ObjectReader
 from phases.git.record_history import RecordCommit, is_ancestor
-from phases.git.repo import Repo, TreeEntry
+from phases.git.repo import SUBMODULE, Repo, TreeEntry
 from phases.git.tree import BYTECODE, CommitTree
 from phases.judge.committed_gates import gate_descriptor
 from phases.plan.load import parse_plan
@@ -180,8 +180,13 @@ class Record:
         return self._ancestry[older, newer]
 
     def has_entries_before(self, commit: str, number: int) -> bool:
-        """Return whether a commit is at or after the runner's newest one before an entry."""
+        """Return whether a commit is at or after the runner's newest one before an entry.
+
+        A decision that was given up may have got into the history by a later merge.
+        """
         newest = self.evidence.newest_before(number)
+        while newest and int(newest.trailers["Phases-Entry"]) in self.evidence.lost:
+            newest = self.evidence.newest_before(int(newest.trailers["Phases-Entry"]))
         return newest is None or self.is_ancestor(newest.sha, commit)
 
     #### what a commit decides
@@ -258,7 +263,7 @@ class Record:
         contents = {}
         for path in paths:
             entry = tree.entries.get(path)
-            if entry is None or BYTECODE in path.split("/"):
+            if entry is None or entry.mode == SUBMODULE or BYTECODE in path.split("/"):
                 continue
             digest = self.digest(entry.id)
             if digest:

@@ -259,6 +259,17 @@ class CommitTree:
                     identity[f"gitObject:{printable(entry.path)}"] = entry.id
         return identity
 
+    def leads_to(self, prefixes: tuple[str, ...]) -> bool:
+        """Return whether a symbolic link leads to a path that begins so, or to a folder above."""
+        for path in self.links:
+            target = _follow(path, self.links)
+            if target is None:
+                continue
+            start = f"{target}/" if target else ""
+            if start.startswith(prefixes) or any(item.startswith(start) for item in prefixes):
+                return True
+        return False
+
     def has_links(self, path: str) -> bool:
         """Return whether a folder has symbolic links."""
         return any(link.startswith(f"{path}/") for link in self.links)

@@ -116,10 +116,12 @@ class Session:
         return RunSummary(phase.id, state, tuple(self.results), exit_failing)
 
     def code_tree(self) -> CommitTree:
-        """Return HEAD's tree without the record, unless the plan names a file of the record."""
+        """Return HEAD's tree without the record, unless the plan or a link names a file of it."""
         head = self.repo.head()
         if self._tree is None or self._tree.commit != head:
             self._tree = CommitTree(self.repo, head, left_out_paths(self.plan))
+            if self._tree.leads_to(self._tree.left_out):
+                self._tree = CommitTree(self.repo, head)
         return self._tree
 
     #### entries that are committed with the outcome that they lead to

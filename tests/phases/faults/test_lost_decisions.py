@@ -256,7 +256,7 @@ def test_what_a_commit_of_its_own_brought_is_not_lost(waiting: Quick) -> None:
     assert code == 0, screen
     number = len(kinds(waiting))
     lost = f"lost: APPROVED of entry {number:04d}; it counts for nothing"
-    forge_commit(waiting, forge_entry(waiting, "LOST", [lost], phase=None))
+    forge_commit(waiting, forge_entry(waiting, "LOST", [lost, "reason it was removed"], phase=None))
     assert waiting.status()["phases"][0]["state"] == "approved"
     assert audit_codes(waiting, code=0) == set()
 
