@@ -1,13 +1,16 @@
-"""Mutation test: `python -m tests.mutation [FILE …]`; pyproject.toml says of what, by which tests.
+"""Mutation test: `python -m tests.mutation [--sample COUNT] [FILE …]`.
 
-Exit 1 if the tests kill less than the least share of the mutants of a group.
+pyproject.toml says of what, and by which tests. A sample is drawn of each group, always the same
+one. Exit 1 if the tests kill less than the least share of the mutants of a group.
 """
 
 from __future__ import annotations
 
+import argparse
 import difflib
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -25,6 +28,7 @@ from tests.mutation.judge import Job
 from tests.mutation.mutants import Mutant, make_mutants
 
 ROOT = Path(__file__).resolve().parents[2]
+SAMPLE_SEED = 14
 SURVIVORS = ROOT / "build" / "mutation" / "survivors.txt"
 
 
@@ -101,18 +105,27 @@ def describe(mutant: Mutant, tests: int) -> str:
 def main() -> None:
     """Make the mutants, run their tests, print the table, write the survivors to a file."""
     start = time.monotonic()
+    parser = argparse.ArgumentParser(prog="python -m tests.mutation")
+    parser.add_argument("files", nargs="*")
+    parser.add_argument("--sample", type=int, help="how many mutants of each group; default: all")
+    options = parser.parse_args()
     config = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["mutation"]
     groups = {}
     for group, patterns in config["groups"].items():
         found = {path for pattern in patterns for path in ROOT.glob(pattern)}
         names = sorted(path.relative_to(ROOT).as_posix() for path in found)
-        chosen = [name for name in names if name in sys.argv[1:] or not sys.argv[1:]]
+        chosen = [name for name in names if name in options.files or not options.files]
         if chosen:
             groups[group] = chosen
     files = [name for names in groups.values() for name in names]
     mutants = []
-    for name in files:
-        mutants += make_mutants(name, (ROOT / name).read_text("utf-8"))
+    for names in groups.values():
+        of_group = []
+        for name in names:
+            of_group += make_mutants(name, (ROOT / name).read_text("utf-8"))
+        if options.sample is not None and options.sample < len(of_group):
+            of_group = random.Random(SAMPLE_SEED).sample(of_group, options.sample)
+        mutants += of_group
     with tempfile.TemporaryDirectory(prefix="mutation-") as folder:
         copy = copy_repository(Path(folder) / "original")
         baseline = measure(copy, files, config["tests"])
