@@ -41,12 +41,15 @@ class SourceTree(CommitTree):
     @cached_property
     def entries(self) -> dict[str, TreeEntry]:
         """Every file, link and submodule by its path; their sizes are not read."""
-        return {entry.path: entry for entry in self._walk(self.top)}
+        return {entry.path: entry for entry in self._walk()}
 
-    def _walk(self, items: Iterable[TreeEntry]) -> Iterator[TreeEntry]:
-        for item in items:
+    def _walk(self) -> Iterator[TreeEntry]:
+        # Not recursive: a tree may be as deep as whoever made it likes.
+        waiting = [*reversed(self.top)]
+        while waiting:
+            item = waiting.pop()
             if item.mode == FOLDER:
-                yield from self._walk(_children(self.objects, item))
+                waiting += reversed([*_children(self.objects, item)])
             else:
                 yield item
 
