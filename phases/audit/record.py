@@ -16,7 +16,7 @@ from phases.base import durable
 from phases.base.paths import link_above
 from phases.git.objects import FOLDER, GitObject, ObjectReader
 from phases.git.record_history import RecordCommit, is_ancestor
-from phases.git.repo import Repo, TreeEntry
+from phases.git.repo import SUBMODULE, Repo, TreeEntry
 from phases.git.tree import BYTECODE, CommitTree
 from phases.judge.committed_gates import gate_descriptor
 from phases.plan.load import parse_plan
@@ -263,7 +263,7 @@ class Record:
         contents = {}
         for path in paths:
             entry = tree.entries.get(path)
-            if entry is None or BYTECODE in path.split("/"):
+            if entry is None or entry.mode == SUBMODULE or BYTECODE in path.split("/"):
                 continue
             digest = self.digest(entry.id)
             if digest:
