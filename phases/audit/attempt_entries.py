@@ -79,7 +79,10 @@ def commit_contradictions(
         if stated.get(name) != expected.get(name):
             got = printable(stated.get(name, "nothing"), SHOWN_LINE)
             yield f"of {name} the trailers state {got}; expected {expected.get(name, 'nothing')}"
-    line = record.message(commit.sha).partition("\n")[0]
+    line, *others = record.message(commit.sha).split("\n")
+    names = [other.partition(":")[0] for other in others if other.startswith("Phases-")]
+    if len(set(names)) != len(names):
+        yield "the trailers state something twice"
     if line != subject:
         got = printable(line, SHOWN_LINE)
         yield f"the commit's subject is `{got}`; expected `{printable(subject, SHOWN_LINE)}`"

@@ -132,6 +132,9 @@ def read_attempt(record: Record, outcome: Outcome) -> tuple[Attempt | None, list
         _, feature = plan.feature(outcome.feature)
     except KeyError:
         return None, [_plan_finding(outcome, f"it has no feature {outcome.feature}")]
+    unknown = sorted(set(feature.inputs) - {item.name for item in plan.inputs})
+    if unknown:
+        return None, [_plan_finding(outcome, f"it has no input {unknown[0]}")]
     attempt = Attempt(
         outcome,
         documents.path,

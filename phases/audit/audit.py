@@ -28,6 +28,7 @@ from phases.audit.decisions import (
 )
 from phases.audit.files import (
     check_artifacts,
+    check_contents,
     check_named_files,
     check_newest_files,
     check_outputs,
@@ -170,6 +171,7 @@ def _keep(record: Record, attempt: Attempt) -> None:
         return
     record.checked["receipts"] += 1
     record.outputs[attempt.receipt_sha256] = attempt.receipt.digests
+    record.published[attempt.receipt_sha256] = tuple(attempt.feature.publish.values())
     coverage = attempt.verdict.gate.measurement_coverage
     if coverage and (coverage.recomputed or coverage.bounded or coverage.claimed):
         record.measured.add(attempt.receipt_sha256)
@@ -201,6 +203,7 @@ CHECKS: tuple[Check, ...] = (
     check_attempts,
     check_plan_locks,
     check_named_files,
+    check_contents,
     check_halts,
     check_unrecorded_decisions,
     check_decisions,

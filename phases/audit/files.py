@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from phases.audit.attempts import Attempt
 from phases.audit.findings import Finding, Severity, Uncovered
 from phases.audit.receipts import committed_outputs
-from phases.audit.record import Record
+from phases.audit.record import PROGRESS, Record
 from phases.base import durable
 from phases.base.paths import is_artifact
 from phases.record import entries
@@ -140,6 +140,44 @@ def _uncommitted_digests(record: Record) -> dict[str, set[str]]:
             for named in entry.match_all(line_format):
                 digests.setdefault(named["path"], set()).add(named["sha256"])
     return digests
+
+
+def check_contents(record: Record) -> Iterator[Finding]:
+    """Yield what a commit of the runner's changed besides its entries and what they name."""
+    entries_of: dict[str, list[Entry]] = {}
+    for entry in record.ledger.entries:
+        commit = record.commits.get(entry.seq)
+        if commit is not None:
+            entries_of.setdefault(commit.sha, []).append(entry)
+    for own in entries_of.values():
+        last, commit = own[-1], record.commits[own[-1].seq]
+        allowed, folders = _own_paths(record, own)
+        for path, exists in record.changed_paths(commit):
+            is_removal = not exists and path.startswith(folders)
+            if path not in allowed and not is_removal:
+                message = f"commit {commit.sha[:12]} changed a file that is none of its entries'"
+                yield Finding("commit-content", message, last.seq, commit=commit.sha, path=path)
+
+
+def _own_paths(record: Record, own: Sequence[Entry]) -> tuple[set[str], tuple[str, ...]]:
+    """Return what the commit of some entries may change, and below which folders it may remove.
+
+    The plan lock of a phase comes with any outcome, where HEAD does not have it.
+    """
+    allowed, folders = {PROGRESS}, []
+    for entry in own:
+        for line_format in (*NAMING, entries.RECORD):
+            allowed.update(named["path"] for named in entry.match_all(line_format))
+        if entry.phase is not None:
+            allowed.update(record.lock_paths(entry.phase))
+        receipt = entry.match(entries.RECEIPT)
+        if receipt is None:
+            continue
+        folder = receipt["path"].rpartition("/")[0]
+        folders.append(f"{folder}/")
+        allowed.update(f"{folder}/{name}" for name in record.outputs.get(receipt["sha256"], {}))
+        allowed.update(record.published.get(receipt["sha256"], ()))
+    return allowed, tuple(folders)
 
 
 #### what git does not have, or the user may change

@@ -17,6 +17,7 @@ from phases.plan.lock import PlanLock, PlanLockError
 from phases.plan.schema import Feature
 from phases.record import entries
 from phases.record.feature_code import code_digest, feature_code
+from phases.record.statement import ResourceDescriptor, file_subjects
 
 Digests = Mapping[str, str]
 """A digest set: algorithm, or `sha256:FILE`, -> digest."""
@@ -91,6 +92,9 @@ def _parameter_contradictions(attempt: Attempt) -> Iterator[str]:
 
 def _process_contradictions(attempt: Attempt) -> Iterator[str]:
     """Yield where the process of a receipt did not end as the outcome says."""
+    byproducts = [item.name for item in attempt.receipt.predicate.run_details.byproducts]
+    if len(set(byproducts)) != len(byproducts):
+        yield "the receipt states a byproduct twice"
     process = attempt.receipt.process
     if not process:
         yield "the receipt does not say how the process ended"
@@ -110,8 +114,8 @@ def _process_contradictions(attempt: Attempt) -> Iterator[str]:
 def _subject_contradictions(attempt: Attempt) -> Iterator[str]:
     """Yield where a receipt's outputs are not those that the plan declares."""
     receipt, feature = attempt.receipt, attempt.feature
-    if len(receipt.digests) != len(receipt.subject):
-        yield "the receipt names an output twice, or without its SHA-256"
+    if receipt.subject != file_subjects(receipt.digests):
+        yield "the receipt names an output twice, or otherwise than by its SHA-256 alone"
     declared = (*feature.outputs, *feature.publish)
     for name in receipt.digests:
         if not any(matches(pattern, name) for pattern in declared):
@@ -134,6 +138,8 @@ def _dependency_contradictions(record: Record, attempt: Attempt) -> Iterator[str
     for item in resolved:
         if item.uri is None or item.uri in stated:
             yield f"the receipt names {printable(str(item.uri))} twice, or nothing by name"
+        if item != ResourceDescriptor(uri=item.uri, digest=item.digest):
+            yield f"the receipt states more of {printable(str(item.uri))} than its digest"
         stated[item.uri or ""] = item.digest or {}
 
     # 2. Those that plan, commit, lock and ledger decide.

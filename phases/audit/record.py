@@ -21,10 +21,11 @@ from phases.git.tree import BYTECODE, CommitTree
 from phases.judge.committed_gates import gate_descriptor
 from phases.plan.load import parse_plan
 from phases.plan.schema import Gate, Plan
+from phases.record import entries
 from phases.record.committed_plan import plan_path
 from phases.record.evidence import Evidence
 from phases.record.feature_code import record_paths
-from phases.record.ledger import Entry, Ledger
+from phases.record.ledger import Entry, EntryKind, Ledger
 from phases.record.pending import Pending
 from phases.record.project import Project, Snapshot
 from phases.record.state import State, extend_state, fold_state
@@ -42,12 +43,15 @@ class SourceTree(CommitTree):
     @cached_property
     def entries(self) -> dict[str, TreeEntry]:
         """Every file, link and submodule by its path; their sizes are not read."""
-        return {entry.path: entry for entry in self._walk(self.top)}
+        return {entry.path: entry for entry in self._walk()}
 
-    def _walk(self, items: Iterable[TreeEntry]) -> Iterator[TreeEntry]:
-        for item in items:
+    def _walk(self) -> Iterator[TreeEntry]:
+        # Not recursive: a tree may be as deep as whoever made it likes.
+        waiting = [*reversed(self.top)]
+        while waiting:
+            item = waiting.pop()
             if item.mode == FOLDER:
-                yield from self._walk(_children(self.objects, item))
+                waiting += reversed([*_children(self.objects, item)])
             else:
                 yield item
 
@@ -106,8 +110,11 @@ class Record:
     """SHA-256 of a receipt -> its outputs by digest; of the attempts that were checked."""
     checked: dict[str, int] = field(default_factory=no_counts)
     """Kind of thing -> how many of them were checked."""
+    published: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """SHA-256 of a receipt -> where its outputs are published."""
     measured: set[str] = field(default_factory=set)
     """SHA-256 of the receipts whose result.json has measurements."""
+    _lock_paths: dict[int, set[str]] = field(default_factory=dict)
     _digests: dict[str, str] = field(default_factory=dict)
     _plans: dict[str, Plan | str] = field(default_factory=dict)
     """Blob, and commit, of a plan -> the plan, or why it cannot be read."""
@@ -188,6 +195,38 @@ class Record:
         while newest and int(newest.trailers["Phases-Entry"]) in self.evidence.lost:
             newest = self.evidence.newest_before(int(newest.trailers["Phases-Entry"]))
         return newest is None or self.is_ancestor(newest.sha, commit)
+
+    def lock_paths(self, phase: int) -> set[str]:
+        """Return where the locks of a phase are, by its LOCKED entries."""
+        if not self._lock_paths:
+            for entry in self.ledger.entries:
+                named = entry.match(entries.LOCK) if entry.kind == EntryKind.LOCKED else None
+                if named and entry.phase is not None:
+                    self._lock_paths.setdefault(entry.phase, set()).add(named["path"])
+        return self._lock_paths.get(phase, set())
+
+    def changed_paths(self, commit: RecordCommit) -> Iterator[tuple[str, bool]]:
+        """Yield path, and whether it is there, of what a commit changed since its first parent."""
+        parent = next(iter(commit.parents), None)
+        before = self.tree_id(parent) if parent else None
+        yield from self._changed_below("", before, commit.tree)
+
+    def _changed_below(
+        self, folder: str, before: str | None, after: str | None
+    ) -> Iterator[tuple[str, bool]]:
+        if before == after:
+            return
+        old = {item.name: item for item in self.objects.tree_items(before)} if before else {}
+        new = {item.name: item for item in self.objects.tree_items(after)} if after else {}
+        for name in sorted({*old, *new}):
+            was, is_now = old.get(name), new.get(name)
+            if was == is_now:
+                continue
+            trees = [item.id if item and item.mode == FOLDER else None for item in (was, is_now)]
+            if any(trees):
+                yield from self._changed_below(f"{folder}{name}/", trees[0], trees[1])
+            if (was and not trees[0]) or (is_now and not trees[1]):
+                yield f"{folder}{name}", bool(is_now and not trees[1])
 
     #### what a commit decides
 
@@ -280,8 +319,8 @@ class Record:
         count, state = self._states.get(id(plan), (0, None))
         if state is None or count > number - 1:
             count, state = 0, fold_state(plan, (), self.evidence)
-        entries = self.ledger.entries[count : number - 1]
-        state = extend_state(state, entries, self.evidence)
+        added = self.ledger.entries[count : number - 1]
+        state = extend_state(state, added, self.evidence)
         self._states[id(plan)] = (number - 1, state)
         return state
 

@@ -13,6 +13,7 @@ from phases.audit.verdicts import (
     configuration_contradictions,
     mutant_contradictions,
     state_contradictions,
+    survivor_contradictions,
     survivors,
 )
 from phases.base import durable
@@ -283,9 +284,7 @@ def _verdict_contradictions(halt: _Halt, verdict: PhaseVerdict) -> Iterator[str]
 def _phase_gate_contradictions(verdict: Verdict) -> Iterator[str]:
     """Yield what a verdict of an exit gate never has."""
     gate = verdict.gate
-    unkilled = survivors(verdict)
-    if gate.state == FeatureState.VERIFIED and unkilled:
-        yield f"the verdict is verified, and the mutant {unkilled[0]} survived"
+    yield from survivor_contradictions(verdict, survivors(verdict))
     if gate.exempt or gate.measurement_coverage or gate.digest_only:
         yield "the verdict of an exit gate has exemptions or measurement coverage"
     if verdict.predicate.predictions:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from phases.audit.findings import Finding, Severity
 from phases.audit.record import Record
 from phases.base import durable
+from phases.base.paths import is_plain
 from phases.base.text import printable
 from phases.git.tree import CommitTree
 from phases.record import entries
@@ -108,10 +110,13 @@ def _output_names(root: Path, tree: CommitTree, receipt_file: RecordedFile) -> l
 
 def _candidates(root: Path, tree: CommitTree, path: str) -> Iterator[bytes]:
     """Yield the versions of a file: HEAD's, the work tree's, then those of the history."""
+    if not is_plain(path):
+        return  # git refuses to look for it
     if _is_file(tree, path):
         yield tree.read_files([path])[path]
-    if (root / path).is_file():
-        yield (root / path).read_bytes()
+    with suppress(OSError):  # a name that no file can have
+        if (root / path).is_file():
+            yield (root / path).read_bytes()
     for commit in tree.repo.history(paths=[path]):
         data = tree.repo.blob(commit.sha, path)
         if data is not None:

@@ -69,6 +69,9 @@ def state_contradictions(verdict: Verdict, state: str) -> Iterator[str]:
         yield f"the verdict is verified, and its gate {gate.outcome} on the outputs"
     if (gate.outcome == GateOutcome.ERRORED) != (gate.state == FeatureState.ERRORED):
         yield f"its gate {gate.outcome} on the outputs, and the verdict is {gate.state}"
+    outcomes = (gate.outcome, *(mutant.outcome for mutant in gate.mutants))
+    for outcome in sorted(set(outcomes) - set(GateOutcome)):
+        yield f"the verdict says that a run {printable(outcome)}"
     if bool(gate.reasons) == is_verified:
         yield f"the verdict is {gate.state} for {len(gate.reasons)} reasons"
 
@@ -105,6 +108,8 @@ def check_contradictions(verdict: Verdict, gate: Gate) -> Iterator[str]:
         is_killed = bool(mutant.killed_by)
         if mutant.killed != is_killed or (is_killed and mutant.outcome != GateOutcome.FAILED):
             yield f"of mutant {_name(mutant)} it says killed {mutant.killed}, {mutant.outcome}"
+        if mutant.reason and mutant.outcome != GateOutcome.ERRORED:
+            yield f"of mutant {_name(mutant)} it says why its run errored, and {mutant.outcome}"
         unknown = sorted(set(mutant.killed_by) - set(checks))
         if unknown:
             yield f"mutant {_name(mutant)} was killed by {printable(unknown[0])}, which is no check"
@@ -120,6 +125,15 @@ def survivors(verdict: Verdict, exempt: Sequence[str] = ()) -> list[str]:
         if not mutant.killed and not is_exempt:
             names.append(_name(mutant))
     return names
+
+
+def survivor_contradictions(verdict: Verdict, unkilled: Sequence[str]) -> Iterator[str]:
+    """Yield where a gate that passed is judged otherwise than by the mutants that survived."""
+    gate = verdict.gate
+    if gate.state == FeatureState.VERIFIED and unkilled:
+        yield f"the verdict is verified, and the mutant {unkilled[0]} survived"
+    if gate.state == FeatureState.FAILED and gate.outcome == GateOutcome.PASSED and not unkilled:
+        yield "the verdict is failed, its gate passed, and no mutant survived that must not"
 
 
 def configuration_contradictions(verdict: Verdict, gate: ResourceDescriptor) -> Iterator[str]:
@@ -159,8 +173,7 @@ def _exemption_contradictions(attempt: Attempt, verdict: Verdict) -> Iterator[st
     if [(item.files, item.reason) for item in verdict.gate.exempt] != planned:
         yield "the verdict exempts other files than the plan"
     unkilled = survivors(verdict, [files for files, _reason in planned])
-    if unkilled and attempt.is_verified:
-        yield f"the verdict is verified, and the mutant {unkilled[0]} survived"
+    yield from survivor_contradictions(verdict, unkilled)
 
 
 def _result_contradictions(

@@ -128,11 +128,16 @@ class ObjectReader:
     def tree_items(self, tree: str) -> tuple[TreeItem, ...]:
         """Return the lines of a tree by its id; () where there is no such tree."""
         if tree not in self._trees:
-            found = self.find(tree)
-            if found is None or found.kind != "tree":
-                self.damaged.append(tree)
-            self._trees[tree] = tuple(_parse_tree(found)) if found else ()
+            self._trees[tree] = self._read_tree(tree)
         return self._trees[tree]
+
+    def _read_tree(self, tree: str) -> tuple[TreeItem, ...]:
+        found = self.find(tree)
+        if found is not None and found.kind == "tree":
+            with suppress(ValueError):  # its bytes are no lines of a tree
+                return tuple(_parse_tree(found))
+        self.damaged.append(tree)
+        return ()
 
     def close(self) -> None:
         """End the process; the next question starts another one."""
@@ -231,8 +236,6 @@ def _groups(names: Iterable[str]) -> Iterator[list[str]]:
 
 def _parse_tree(tree: GitObject) -> Iterator[TreeItem]:
     """Yield the lines of a tree: `MODE NAME`, NUL, and the bytes of an id."""
-    if tree.kind != "tree":
-        return
     size = len(tree.id) // 2
     data, position = tree.data, 0
     while position < len(data):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from phases.base.command_log import log_command
 from phases.base.text import printable
-from phases.errors import EnvironmentFaultError
+from phases.errors import EnvironmentFaultError, IntegrityError
 
 LOG_REF = "refs/phases/log"
 """The ref that names the runner's last commit."""
@@ -229,6 +229,9 @@ def _objects(root: Path, *names: str) -> list[Blob | None]:
     questions = "".join(f"{name}\n" for name in names)
     form = "--batch-check=%(objectname) %(objectsize)"
     answers = run_git(root, "cat-file", form, stdin=questions).stdout.splitlines()
+    if len(answers) < len(names):
+        message = f"git cannot read {names[len(answers)]}: an object is damaged"
+        raise IntegrityError("git-object", message, hint=DAMAGED_OBJECT_WAY)
     objects: list[Blob | None] = []
     for answer in answers:
         name, size = answer.rsplit(" ", 1)

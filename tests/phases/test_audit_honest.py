@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 from forged_record import audit_report, describe
 from quick import Quick, feature, plan
 
@@ -84,6 +85,24 @@ def add_links(quick: Quick, folder: str, targets: Sequence[str]) -> None:
     for number, target in enumerate(targets):
         (quick.root / folder / f"link-{number}").symlink_to(target)
     quick.commit("links")
+
+
+#### submodules
+
+
+@pytest.mark.parametrize("has_its_commit", [False, True])
+def test_a_repository_may_have_submodules(tmp_path: Path, *, has_its_commit: bool) -> None:
+    document = with_features(feature(1), module_feature(2, "lab.main"))
+    quick = Quick(tmp_path / "quick", document)
+    for path, text in {"lab/__init__.py": "", "lab/main.py": MODULE, "settings.yaml": ""}.items():
+        quick.write(path, text)
+    quick.git("add", "-A")
+    commit = quick.git("rev-parse", "HEAD") if has_its_commit else "ab" * 20
+    quick.git("update-index", "--add", "--cacheinfo", f"160000,{commit},modules/other")
+    (quick.root / "modules/other").mkdir(parents=True)
+    quick.git("commit", "-q", "-m", "a submodule")
+    quick.run("run", "--next")
+    assert_nothing_found(quick)
 
 
 #### trees of other tools

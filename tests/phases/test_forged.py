@@ -8,6 +8,7 @@ import pytest
 from eventful import BIG_SHA256
 from forged_edits import (
     COMMAND,
+    DEPENDENCIES,
     DETAILS,
     ENV,
     ERRORED,
@@ -127,6 +128,19 @@ def test_control_what_an_honest_run_may_state_is_no_finding(
 
 #### the receipt
 
+
+def more_of_outputs(record: LastRecord) -> None:
+    """State of an output what nothing can be compared with, in receipt and verdict."""
+    for document in (record.receipt, record.verdict):
+        document["subject"][0]["annotations"] = {"rows": 1}
+
+
+def process_twice(record: LastRecord) -> None:
+    """Have a second process in the receipt, which ended otherwise."""
+    byproducts = value_at(record.receipt, (*DETAILS, "byproducts"))
+    byproducts.append({"name": "process", "content": {"exitCode": 1, "seconds": 99.0}})
+
+
 RECEIPTS = {
     "another gate": case(COMMAND, RECEIPT, dependency(GATE)),
     "another gate, in the verdict too": case(
@@ -230,6 +244,11 @@ RECEIPTS = {
         COMMAND, RECEIPT, undeclared_output("another.md"), lines_follow
     ),
     "an output twice": case(COMMAND, RECEIPT, output_twice("note.md")),
+    "more of an output than its SHA-256": case(COMMAND, RECEIPT, more_of_outputs),
+    "more of what went in than its digest": case(
+        COMMAND, RECEIPT, receipt(*DEPENDENCIES, 0, "content", to={"rows": 1})
+    ),
+    "a byproduct twice": case(COMMAND, RECEIPT, process_twice),
     "a declared output is missing": case(
         COMMAND,
         RECEIPT,

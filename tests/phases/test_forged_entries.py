@@ -215,6 +215,9 @@ def test_an_attempt_runs_on_a_commit_that_has_the_entries_before_i_35(
 
 TRAILERS = {
     "another attempt": case(COMMAND, "commit-trailers", trailer("Phases-Attempt", "2")),
+    "two attempts": case(
+        COMMAND, "commit-trailers", trailer("Phases-Attempt", "2\nPhases-Attempt: 1")
+    ),
     "no attempt": rare(COMMAND, "commit-trailers", trailer("Phases-Attempt", None)),
     "another phase": case(COMMAND, "commit-trailers", trailer("Phases-Phase", "2")),
     "no phase": rare(COMMAND, "commit-trailers", trailer("Phases-Phase", None)),

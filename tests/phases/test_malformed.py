@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -333,16 +335,24 @@ def test_a_lock_of_what_is_no_commit_is_a_finding_i_36(
     assert_named(quick, record, codes)
 
 
-def test_a_plan_that_cannot_be_parsed_is_a_finding_i_36(at: Callable[[Place], Quick]) -> None:
+@pytest.mark.parametrize("what", ["no plan", "an unknown input"])
+def test_a_plan_that_cannot_be_used_is_a_finding_i_36(
+    at: Callable[[Place], Quick], what: str
+) -> None:
     """The record names a commit with such a plan; a later commit has a good one again."""
 
     def edit(record: LastRecord) -> None:
         toy = record.toy
         path = toy.root / "prd/plan.json"
         plan = path.read_bytes()
+        unusable = b"{}"
+        if what == "an unknown input":
+            document = json.loads(plan)
+            document["phases"][0]["features"][1]["inputs"] = ["nowhere"]
+            unusable = encode(document)
         toy.git("reset", "-q", "--hard", record.parent)
         before = record.parent
-        path.write_bytes(b"{}")
+        path.write_bytes(unusable)
         toy.git("commit", "-q", "-a", "-m", "a plan that is none")
         record.parent = toy.git("rev-parse", "HEAD")
         path.write_bytes(plan)
@@ -378,6 +388,75 @@ def test_a_missing_object_is_a_finding_i_36(at: Callable[[Place], Quick], what: 
     found = {item["code"] for item in report["findings"]}
     assert "git-object" in found, describe(report["findings"])
     assert "lock-changed" in found, f"the other checks did not run: {describe(report['findings'])}"
+
+
+TREES = {
+    "half a line": b"100644 a",
+    "no mode": b"\xff\xfe a\0" + b"a" * 20,
+    "half an id": b"100644 a\0abc",
+}
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_a_malformed_tree_is_a_finding_i_36(at: Callable[[Place], Quick], name: str) -> None:
+    quick = at(HALTED)
+    _replace_results(quick, _write_tree(quick, TREES[name]))
+    code, report = audit_report(quick)
+    found = {item["code"] for item in report["findings"]}
+    assert code == 3
+    assert {"receipt-changed", "result-changed"} <= found, describe(report["findings"])
+
+
+def test_a_damaged_tree_above_the_decisions_is_named_i_36(at: Callable[[Place], Quick]) -> None:
+    quick = at(HALTED)
+    _unpack(quick)
+    sha = quick.git("rev-parse", "HEAD:prd")
+    file = quick.root / ".git/objects" / sha[:2] / sha[2:]
+    file.chmod(0o644)
+    file.write_bytes(b"damaged")
+    assert "git cannot read HEAD:prd/approvals" in quick.call("audit", code=3).stderr
+
+
+def test_a_deep_tree_is_no_traceback_i_36(at: Callable[[Place], Quick]) -> None:
+    quick = at(HALTED)
+    tree = quick.git("rev-parse", "HEAD:results")
+    for _level in range(1200):
+        tree = _write_tree(quick, b"40000 d\0" + bytes.fromhex(tree))
+    _replace_results(quick, tree)
+    code, report = audit_report(quick)
+    assert code == 3, describe(report["findings"])
+
+
+def _write_tree(quick: Quick, data: bytes) -> str:
+    """Write the bytes as a tree object; return its id."""
+    store = f"tree {len(data)}".encode() + b"\0" + data
+    sha = hashlib.sha1(store).hexdigest()
+    file = quick.root / ".git/objects" / sha[:2] / sha[2:]
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(zlib.compress(store))
+    return sha
+
+
+def _replace_results(quick: Quick, tree: str) -> None:
+    """Commit another tree in the place of the results; the work tree stays as it is."""
+    command = ["git", "cat-file", "tree", "HEAD^{tree}"]
+    top = subprocess.run(command, cwd=quick.root, capture_output=True, check=True).stdout
+    old = bytes.fromhex(quick.git("rev-parse", "HEAD:results"))
+    top = top.replace(old, bytes.fromhex(tree))
+    commit = quick.git("commit-tree", _write_tree(quick, top), "-p", "HEAD", "-m", "a tree")
+    quick.git("update-ref", "refs/heads/main", commit)
+
+
+@pytest.mark.parametrize("path", ["x" * 400, "x/" * 3000, "../../../etc/passwd", "/etc/passwd"])
+def test_a_path_that_no_file_can_have_is_a_finding_i_36(
+    at: Callable[[Place], Quick], path: str
+) -> None:
+    def edit(record: LastRecord) -> None:
+        record.last.replace(" results/Q-002/receipt.json", f" {path}/receipt.json")
+
+    quick = at(LATER)
+    record = forge(quick, edit)
+    assert_named(quick, record, {"receipt-missing"})
 
 
 def _unpack(quick: Quick) -> None:
