@@ -11,6 +11,7 @@ from phases.audit.receipts import committed_outputs
 from phases.audit.record import PROGRESS, Record
 from phases.base import durable
 from phases.base.paths import is_artifact
+from phases.git.record_history import read_record_history
 from phases.record import entries
 from phases.record.ledger import Entry, EntryKind
 
@@ -149,14 +150,24 @@ def check_contents(record: Record) -> Iterator[Finding]:
         commit = record.commits.get(entry.seq)
         if commit is not None:
             entries_of.setdefault(commit.sha, []).append(entry)
-    for own in entries_of.values():
-        last, commit = own[-1], record.commits[own[-1].seq]
+    changes = read_record_history(record.project.root, (PROGRESS,), with_others=True)
+    for commit in changes:
+        own = entries_of.get(commit.sha, [])
+        if not own or _has_unread_receipt(record, own):
+            continue
+        last = own[-1]
         allowed, folders = _own_paths(record, own)
-        for path, exists in record.changed_paths(commit):
-            is_removal = not exists and path.startswith(folders)
+        for path, blob in commit.blobs.items():
+            is_removal = set(blob) == {"0"} and path.startswith(folders)
             if path not in allowed and not is_removal:
                 message = f"commit {commit.sha[:12]} changed a file that is none of its entries'"
                 yield Finding("commit-content", message, last.seq, commit=commit.sha, path=path)
+
+
+def _has_unread_receipt(record: Record, own: Iterable[Entry]) -> bool:
+    """Return whether it is not known what a commit had to bring: a finding of its own."""
+    receipts = [entry.match(entries.RECEIPT) for entry in own]
+    return any(receipt and receipt["sha256"] not in record.outputs for receipt in receipts)
 
 
 def _own_paths(record: Record, own: Sequence[Entry]) -> tuple[set[str], tuple[str, ...]]:

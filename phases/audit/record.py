@@ -205,29 +205,6 @@ class Record:
                     self._lock_paths.setdefault(entry.phase, set()).add(named["path"])
         return self._lock_paths.get(phase, set())
 
-    def changed_paths(self, commit: RecordCommit) -> Iterator[tuple[str, bool]]:
-        """Yield path, and whether it is there, of what a commit changed since its first parent."""
-        parent = next(iter(commit.parents), None)
-        before = self.tree_id(parent) if parent else None
-        yield from self._changed_below("", before, commit.tree)
-
-    def _changed_below(
-        self, folder: str, before: str | None, after: str | None
-    ) -> Iterator[tuple[str, bool]]:
-        if before == after:
-            return
-        old = {item.name: item for item in self.objects.tree_items(before)} if before else {}
-        new = {item.name: item for item in self.objects.tree_items(after)} if after else {}
-        for name in sorted({*old, *new}):
-            was, is_now = old.get(name), new.get(name)
-            if was == is_now:
-                continue
-            trees = [item.id if item and item.mode == FOLDER else None for item in (was, is_now)]
-            if any(trees):
-                yield from self._changed_below(f"{folder}{name}/", trees[0], trees[1])
-            if (was and not trees[0]) or (is_now and not trees[1]):
-                yield f"{folder}{name}", bool(is_now and not trees[1])
-
     #### what a commit decides
 
     def plan_path(self, commit: str) -> str:

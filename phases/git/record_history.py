@@ -33,12 +33,17 @@ class RecordCommit:
     parents: tuple[str, ...]
     trailers: Mapping[str, str]
     blobs: Mapping[str, str]
-    """Path of the record that it changed -> id of the blob it left there, zeros for none. Empty for
-    a merge, which is never the runner's."""
+    """Path that it changed, of the record or of all -> id of the blob it left there, zeros for none.
+    Empty for a merge, which is never the runner's."""
 
 
 def read_record_history(
-    root: Path, paths: Iterable[str], begin: str | None = None, *, is_full: bool = False
+    root: Path,
+    paths: Iterable[str],
+    begin: str | None = None,
+    *,
+    is_full: bool = False,
+    with_others: bool = False,
 ) -> tuple[RecordCommit, ...]:
     """Return the commits of HEAD's history that touched files of the record, oldest first.
 
@@ -51,6 +56,7 @@ def read_record_history(
             repository may have a long history.
         is_full: whether to walk every parent of every merge; else only the first one that has the
             files as the merge has them, which hides what the merge left out.
+        with_others: whether to list what else each of these commits changed.
     """
     # NUL ends every field, since a message holds any other byte.
     form = f"{_COMMIT}%H%x00%T%x00%P%x00%(trailers:only,unfold)%x00"
@@ -58,6 +64,8 @@ def read_record_history(
     revisions = ["HEAD"]
     if is_full:
         options.append("--full-history")
+    if with_others:
+        options.append("--full-diff")
     if begin:
         options.append("--ignore-missing")
         revisions.append(f"^{begin}")

@@ -49,6 +49,7 @@ NOT_COVERED = (
         ("entry-contradicts", "receipt-contradicts"),
         "it makes no entry again, and recomputes nothing of what went into a run",
     ),
+    Gap(("commit-content",), "it does not look at what else a commit changed"),
     Gap(
         ("halt-contradicts", "request-contradicts", "approval-lowered"),
         "it does not know which features a phase has, and how the plan wants it approved",

@@ -39,7 +39,7 @@ from forged_edits import (
     trailer,
     without_line,
 )
-from forged_record import Edit, LastRecord, Place, forge
+from forged_record import Edit, LastRecord, Place, audit_report, forge
 from quick import Quick
 
 #### the entry
@@ -289,3 +289,17 @@ def test_a_forged_record_is_named_after_honest_ones_and_in_a_clone_i_35(
     root = quick.root.with_name("clone")
     quick.git("clone", "-q", str(quick.root), str(root))
     assert_named(quick.at(root), record, [ENTRY])
+
+
+@pytest.mark.parametrize("change", ["edit", "add", "remove"])
+def test_a_commit_of_the_runners_changes_nothing_else_i_35(eventful: Quick, change: str) -> None:
+    if change == "remove":
+        eventful.git("rm", "-q", "worker.sh")
+    else:
+        eventful.write("worker.sh" if change == "edit" else "extra.sh", "echo 15\n")
+        eventful.git("add", "-A")
+    eventful.git("commit", "-q", "--amend", "--no-edit")
+    eventful.git("update-ref", "refs/phases/log", "HEAD")
+    code, report = audit_report(eventful)
+    assert code == 3
+    assert {item["code"] for item in report["findings"]} >= {"commit-content"}

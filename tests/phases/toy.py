@@ -296,8 +296,9 @@ class Toy:
             assert_agreement(self.root, code, self._audit_errors)
 
     def _audit_errors(self) -> list[dict[str, Any]]:
-        """Return the errors that `audit` lists."""
-        findings = json.loads(self._call("audit", "--json").stdout)["findings"]
+        """Return the errors that `audit` lists; [] where it cannot begin."""
+        stdout = self._call("audit", "--json").stdout
+        findings = json.loads(stdout)["findings"] if stdout else []
         return [finding for finding in findings if finding["severity"] == "error"]
 
     #### what there is afterwards
