@@ -33,8 +33,8 @@ class RecordCommit:
     parents: tuple[str, ...]
     trailers: Mapping[str, str]
     blobs: Mapping[str, str]
-    """Path that it changed, of the record or of all -> id of the blob it left there, zeros for none.
-    Empty for a merge, which is never the runner's."""
+    """Path that it changed, of the record or of all -> id of the blob it left there, zeros for
+    none. Empty for a merge, which is never the runner's."""
 
 
 def read_record_history(

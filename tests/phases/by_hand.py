@@ -86,7 +86,7 @@ NOT_COVERED_PARTS = (
 """Findings with these messages; others of the same code the script makes too."""
 
 
-FOLLOWS = ("phase-unapproved", "entry-order")
+FOLLOWS = ("approval-invalid", "phase-unapproved", "entry-order")
 """Codes that follow from a decision's record that the work tree has not: it does not count."""
 
 

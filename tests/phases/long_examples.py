@@ -133,7 +133,9 @@ class Examples:
     def _prepare(self, *, is_module: bool) -> AttemptSpec:
         phase = self.project.plan.phases[0]
         feature = phase.features[is_module]
-        spec = prepare_attempt(self._workspace(), phase, feature, txn=new_txn())
+        workspace = self._workspace()
+        layout = workspace.tree.lay_out(workspace.staging.tree)
+        spec = prepare_attempt(workspace, phase, feature, layout, txn=new_txn())
         self._specs["module" if is_module else "good"] = spec
         return spec
 
