@@ -6,6 +6,7 @@ read one attempt at a time: a long record does not fit into memory.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -122,8 +123,8 @@ class Record:
     _sources: dict[str, SourceTree] = field(default_factory=dict)
     _gates: dict[tuple[int, int, str], ResourceDescriptor] = field(default_factory=dict)
     _trees: dict[tuple[TreeEntry, ...], SourceTree] = field(default_factory=dict)
-    _states: dict[int, tuple[int, State | None]] = field(default_factory=dict)
-    """Id of a plan -> the newest state that was asked, and how many entries it has."""
+    _states: dict[int, tuple[list[int], list[State]]] = field(default_factory=dict)
+    """Id of a plan -> how many entries the states have that were asked, in order, and these."""
     _ancestry: dict[tuple[str, str], bool] = field(default_factory=dict)
 
     @property
@@ -292,13 +293,15 @@ class Record:
         return self.digest(entry.id) if entry and entry.is_file else None
 
     def state_before(self, plan: Plan, number: int) -> State:
-        """Return the state by a plan before an entry; quick where numbers are asked in order."""
-        count, state = self._states.get(id(plan), (0, None))
-        if state is None or count > number - 1:
-            count, state = 0, fold_state(plan, (), self.evidence)
-        added = self.ledger.entries[count : number - 1]
-        state = extend_state(state, added, self.evidence)
-        self._states[id(plan)] = (number - 1, state)
+        """Return the state by a plan before an entry; it goes on from the nearest one asked."""
+        counts, states = self._states.setdefault(id(plan), ([], []))
+        position = bisect_right(counts, number - 1)
+        count, state = 0, fold_state(plan, (), self.evidence)
+        if position:
+            count, state = counts[position - 1], states[position - 1]
+        state = extend_state(state, self.ledger.entries[count : number - 1], self.evidence)
+        counts.insert(position, number - 1)
+        states.insert(position, state)
         return state
 
     #### the work tree
