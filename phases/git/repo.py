@@ -303,7 +303,7 @@ class Repo:
         """Set the index to HEAD's version of these paths."""
         entries = self.entries_of("HEAD", paths)
         with self.writing():
-            self._run(*_SET_ENTRIES, stdin=_index_lines(paths, entries), exact=True)
+            self._run(*_SET_ENTRIES, stdin=_index_lines(paths, entries, self.head()), exact=True)
             self._status("update-index", "-q", "--refresh")
 
     def commit(self, paths: Sequence[str], message: str, trailers: Mapping[str, str]) -> str:
@@ -330,8 +330,9 @@ class Repo:
         # 2. The index gets HEAD's entries without the user's flags, for skip-worktree would keep a
         #    file out of the commit, and without times, by which git would take a changed file for
         #    the same. What HEAD lacks is added; after a failure the index has HEAD's entries.
-        head_lines = _index_lines(paths, entries)
-        new_lines = _index_lines(new_entries, new_entries)
+        head = self.head()
+        head_lines = _index_lines(paths, entries, head)
+        new_lines = _index_lines(new_entries, new_entries, head)
         trailer_lines = "\n".join(f"{name}: {value}" for name, value in trailers.items())
         text = f"{message}\n\n{trailer_lines}\n"
         options = ("--only", "--no-verify", "--quiet", "--cleanup=verbatim", "-m", text)
@@ -541,15 +542,17 @@ def _quoted(path: str) -> str:
     return f'"{escaped}"'
 
 
-def _index_lines(paths: Iterable[str], entries: Mapping[str, TreeEntry]) -> bytes:
-    """Return the input of `update-index --index-info` that gives the paths these entries."""
+def _index_lines(paths: Iterable[str], entries: Mapping[str, TreeEntry], like: str) -> bytes:
+    """Return the input of `update-index --index-info` that gives the paths these entries.
+
+    `like` is any id of the repository: SHA-256 has longer ones.
+    """
     lines = []
     for path in paths:
-        # Mode 0 removes an entry, whatever its id.
-        line = f"0 {'0' * 40}\t{path}"
+        # Mode 0 removes an entry. Only what is added anew has no flags: a split index keeps them.
+        lines.append(f"0 {'0' * len(like)}\t{path}")
         if path in entries:
-            line = f"{entries[path].mode} {entries[path].id}\t{path}"
-        lines.append(line)
+            lines.append(f"{entries[path].mode} {entries[path].id}\t{path}")
     return _nul_ended(lines)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from phases.base import durable
 from phases.base.regular_file import read_regular
 from phases.errors import IntegrityError
-from phases.git.probe import LOG_REF, blob_id
+from phases.git.probe import LOG_REF
 from phases.git.repo import Repo
 from phases.git.tree import CommitTree, Tree
 from phases.git.way_back import reviewed_way
@@ -143,8 +143,7 @@ def _way_to_lock(repo: Repo, name: str, digest: str) -> str:
 
 
 def lock_file(project: Project, repo: Repo, snapshot: Snapshot, phase_id: int) -> dict[str, bytes]:
-    """Return the lock as a file to commit with an outcome; {} where the phase is not locked, or
-    where HEAD and the work tree have its lock.
+    """Return the lock as a file to commit with an outcome; {} where the phase is not locked.
 
     Before the phase's first outcome it is also {} where the file is gone and another version of
     the runner would compose another lock: the next run locks the phase anew.
@@ -152,23 +151,10 @@ def lock_file(project: Project, repo: Repo, snapshot: Snapshot, phase_id: int) -
     status = snapshot.state.phase(phase_id)
     if status.lock is None or status.lock_path is None:
         return {}
-    if _is_committed(repo, status.lock_path, status.lock):
-        return {}
     is_gone = _is_taken_away(status.lock_path, repo, snapshot, status.lock)
     if is_gone and not status.has_outcome and _composed_lock(repo, snapshot, phase_id) is None:
         return {}
     return {status.lock_path: read_lock(project, repo, snapshot, phase_id).encode()}
-
-
-def _is_committed(repo: Repo, name: str, digest: str) -> bool:
-    """Return whether the work tree has the lock with this digest, as HEAD has it."""
-    try:
-        data = read_regular(repo.root / name)
-    except FileNotFoundError:
-        return False
-    entry = repo.entries_of("HEAD", [name]).get(name)
-    is_same = entry is not None and entry.id == blob_id([data], len(data), entry.id)
-    return is_same and durable.sha256(data) == digest
 
 
 def lock_changes(project: Project, repo: Repo, snapshot: Snapshot, lock: PlanLock) -> list[str]:

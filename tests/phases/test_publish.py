@@ -77,10 +77,9 @@ def test_a_user_may_edit_a_published_copy_and_the_audit_warns(published: Toy) ->
 
 
 def test_a_published_copy_that_differs_in_its_commit_is_an_error(published: Toy) -> None:
-    # Changed in the commit of the halt: the copy differs since then.
+    # Changed in a commit of the user's: the copy differs since then.
     published.write(TARGET, "# Numbers\n\nsix of them\n")
-    published.git("commit", "-q", "--amend", "--no-edit", "--", TARGET)
-    published.git("update-ref", "refs/phases/log", "HEAD")
+    published.git("commit", "-q", "-m", "edited", "--", TARGET)
     assert finding_codes(published) == {("published-changed", "warning")}
 
     # Changed in the commit that recorded it.
