@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 
 from phases.audit.findings import Finding, Severity
 from phases.audit.record import Record
@@ -46,14 +47,20 @@ class UnrecordedFile:
 
 def check_unrecorded(record: Record) -> Iterator[Finding]:
     """Yield what is below the results and in no record; a warning, as it changes no state."""
-    for file in unrecorded_results(record.project, record.head, record.ledger):
+    files = unrecorded_results(record.project, record.head, record.ledger, record.outputs)
+    for file in files:
         location = "HEAD has" if file.is_committed else "the work tree has"
         message = f"no entry names this file, which {location} among the results"
         path = printable(file.path, 1000)
         yield Finding("results-unrecorded", message, path=path, severity=Severity.WARNING)
 
 
-def unrecorded_results(project: Project, tree: CommitTree, ledger: Ledger) -> list[UnrecordedFile]:
+def unrecorded_results(
+    project: Project,
+    tree: CommitTree,
+    ledger: Ledger,
+    known: Mapping[str, Iterable[str]] = MappingProxyType({}),
+) -> list[UnrecordedFile]:
     """Return every file below the results that no entry names, in HEAD or in the work tree.
 
     Files that git ignores, links and special files are among them; links are not followed.
@@ -62,9 +69,10 @@ def unrecorded_results(project: Project, tree: CommitTree, ledger: Ledger) -> li
         project: the project.
         tree: HEAD.
         ledger: the ledger.
+        known: SHA-256 of a receipt -> the outputs that it names, of receipts that were read.
     """
     folder = project.paths.results_name
-    named = _named_paths(project.root, tree, ledger)
+    named = _named_paths(project.root, tree, ledger, known)
     committed = {path for path in tree.entries if path.startswith(f"{folder}/")}
     existing = set(_work_tree_files(project.root, folder))
     return [
@@ -72,7 +80,9 @@ def unrecorded_results(project: Project, tree: CommitTree, ledger: Ledger) -> li
     ]
 
 
-def _named_paths(root: Path, tree: CommitTree, ledger: Ledger) -> set[str]:
+def _named_paths(
+    root: Path, tree: CommitTree, ledger: Ledger, known: Mapping[str, Iterable[str]]
+) -> set[str]:
     """Return what the entries name, and the outputs that each feature's newest receipt names."""
     # 1. The files that the entries name themselves.
     paths: set[str] = set()
@@ -88,7 +98,7 @@ def _named_paths(root: Path, tree: CommitTree, ledger: Ledger) -> set[str]:
     tree.read_files(sorted({path for path in paths if _is_file(tree, path)}))  # at once
     for recorded in receipts.values():
         for receipt_file in reversed(recorded):
-            names = _output_names(root, tree, receipt_file)
+            names = known.get(receipt_file.sha256) or _output_names(root, tree, receipt_file)
             if names is not None:
                 results = PurePosixPath(receipt_file.path).parent
                 paths.update(f"{results}/{name}" for name in names)

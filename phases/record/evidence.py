@@ -32,6 +32,9 @@ from phases.record.decision_check import (
 )
 from phases.record.ledger import UNFINISHED, Entry, EntryKind, Ledger, Problem
 
+HASHED_ALONE = 100_000_000
+"""Bytes below which a second thread does not pay."""
+
 
 @dataclass(frozen=True)
 class Evidence:
@@ -222,14 +225,31 @@ def _recording_commits(history: Sequence[RecordCommit], ledger: Ledger) -> dict[
     # 2. Those whose progress.txt is the ledger up to that entry, to the byte.
     commits: dict[int, RecordCommit] = {}
     recorded = 0
-    for count in sorted(ends):
+    for count, blob in zip(sorted(ends), _blob_ids(ledger, ends), strict=True):
         end = ends[count]
-        if end.blobs["progress.txt"] != ledger_blob_id(ledger, count, end.sha):
+        if end.blobs["progress.txt"] != blob:
             continue
         for entry in ledger.entries[recorded:count]:
             commits[entry.seq] = end
         recorded = count
     return commits
+
+
+def _blob_ids(ledger: Ledger, ends: Mapping[int, RecordCommit]) -> list[str]:
+    """Return git's id of progress.txt up to each of the counts of entries, in their order.
+
+    These are all but the whole ledger, again and again: two threads hash at once.
+    """
+
+    def blob(count: int) -> str:
+        return ledger_blob_id(ledger, count, ends[count].sha)
+
+    if sum(ledger.ends[count] for count in ends) < HASHED_ALONE:
+        return [blob(count) for count in sorted(ends)]
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(blob, sorted(ends)))
 
 
 def _untrailed_outcome(
