@@ -12,7 +12,12 @@ from phases.git.record_history import RecordCommit
 from phases.record import entries
 from phases.record.entries import LineFormat, RecordedFile
 from phases.record.ledger import Entry
-from phases.record.outcome_lines import attempt_lines, feature_subject, verified_lines
+from phases.record.outcome_lines import (
+    attempt_lines,
+    feature_subject,
+    started_lines,
+    verified_lines,
+)
 from phases.record.result import RESULT, reported_measurements
 from phases.record.transaction import subject_trailers
 
@@ -134,16 +139,16 @@ def _started_contradictions(attempt: Attempt) -> Iterator[str]:
     started, plan, feature = attempt.outcome.started, attempt.plan, attempt.feature
     if started is None:
         return
-    line = entries.STARTED.format(
+    lines = started_lines(
+        feature.program,
         attempt=attempt.outcome.number,
-        what=printable(feature.program),
         seed=plan.seed_of(feature),
         profile=plan.profile_of(feature),
         sandbox=attempt.receipt.tier,
+        head=attempt.outcome.head,
+        txn=attempt.outcome.txn,
     )
-    head = entries.HEAD.format(commit=attempt.outcome.head)
-    txn = entries.TRANSACTION.format(txn=attempt.outcome.txn)
-    for message in line_contradictions(started, (line, head, txn)):
+    for message in line_contradictions(started, lines):
         yield f"entry {started.seq:04d}: {message}"
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from phases.audit.findings import Finding
-from phases.audit.record import Record
+from phases.audit.record import Record, head_of
 from phases.base import durable
 from phases.git.record_history import RecordCommit
 from phases.plan.schema import Feature, Plan
@@ -44,8 +44,7 @@ class Outcome:
     @property
     def head(self) -> str:
         """The commit that STARTED names; empty where there is none."""
-        line = self.started.match(entries.HEAD) if self.started else None
-        return line["commit"] if line else ""
+        return head_of(self.started) if self.started else ""
 
     @property
     def txn(self) -> str:
@@ -60,10 +59,9 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Attempt:
-    """An outcome with its documents."""
+class Documents:
+    """What an attempt left in its commit."""
 
-    outcome: Outcome
     path: str
     """The document that has the receipt."""
     receipt: Receipt
@@ -72,16 +70,26 @@ class Attempt:
     verdict: Verdict | None
     record: AttemptRecord | None
     """What a failed attempt left; None where it was verified."""
+
+
+@dataclass(frozen=True)
+class Attempt(Documents):
+    """An outcome with its documents."""
+
+    outcome: Outcome
     plan: Plan
     """The plan that ran."""
     feature: Feature
-    source: str
-    """The commit that ran."""
 
     @property
     def is_verified(self) -> bool:
         """Whether the entry says VERIFIED."""
         return self.record is None
+
+    @property
+    def source(self) -> str:
+        """The commit that ran."""
+        return self.outcome.head
 
 
 def read_outcomes(record: Record) -> Iterator[Outcome]:
@@ -135,18 +143,7 @@ def read_attempt(record: Record, outcome: Outcome) -> tuple[Attempt | None, list
     unknown = sorted(set(feature.inputs) - {item.name for item in plan.inputs})
     if unknown:
         return None, [_plan_finding(outcome, f"it has no input {unknown[0]}")]
-    attempt = Attempt(
-        outcome,
-        documents.path,
-        documents.receipt,
-        documents.receipt_sha256,
-        documents.verdict_path,
-        documents.verdict,
-        documents.record,
-        plan,
-        feature,
-        outcome.head,
-    )
+    attempt = Attempt(**vars(documents), outcome=outcome, plan=plan, feature=feature)
     return attempt, []
 
 
@@ -166,17 +163,7 @@ class _UnreadableError(Exception):
         self.finding = finding
 
 
-@dataclass(frozen=True)
-class _Documents:
-    path: str
-    receipt: Receipt
-    receipt_sha256: str
-    verdict_path: str
-    verdict: Verdict | None
-    record: AttemptRecord | None
-
-
-def _read_documents(record: Record, outcome: Outcome) -> _Documents:
+def _read_documents(record: Record, outcome: Outcome) -> Documents:
     if outcome.entry.kind != EntryKind.VERIFIED:
         return _read_attempt_record(record, outcome)
     receipt_path, data = _read_named(record, outcome, "receipt", entries.RECEIPT)
@@ -192,10 +179,10 @@ def _read_documents(record: Record, outcome: Outcome) -> _Documents:
         message = f"the verdict is invalid: {error}"
         raise _UnreadableError(outcome.finding("verdict-changed", message, verdict_path)) from None
     sha256 = durable.sha256(data)
-    return _Documents(receipt_path, receipt, sha256, verdict_path, verdict, None)
+    return Documents(receipt_path, receipt, sha256, verdict_path, verdict, None)
 
 
-def _read_attempt_record(record: Record, outcome: Outcome) -> _Documents:
+def _read_attempt_record(record: Record, outcome: Outcome) -> Documents:
     name = f"attempt-record of this {outcome.entry.kind} entry"
     line = outcome.entry.match(entries.ATTEMPT_RECORD)
     path = line["path"] if line else None
@@ -210,7 +197,7 @@ def _read_attempt_record(record: Record, outcome: Outcome) -> _Documents:
         raise _UnreadableError(outcome.finding("entry-contradicts", message, path)) from None
     sha256 = durable.sha256(document.receipt.encode())
     path = line["path"]
-    return _Documents(path, document.receipt, sha256, path, document.verdict, document)
+    return Documents(path, document.receipt, sha256, path, document.verdict, document)
 
 
 def _read_named(

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from phases.audit.findings import Finding, Severity
-from phases.audit.record import PROGRESS, Record, Version
+from phases.audit.record import PROGRESS, Record, Version, head_of
 from phases.base.text import printable
 from phases.git.record_history import RecordCommit, read_ids, read_record_history
 from phases.record import entries
@@ -162,7 +162,7 @@ def check_genesis(record: Record) -> Iterator[Finding]:
         yield Finding("genesis-foreign", message, entry=1)
     project = (genesis.match(entries.PROJECT) or {}).get("name")
     locked = [entry for entry in record.ledger.entries if entry.kind == EntryKind.LOCKED]
-    head = (locked[0].match(entries.HEAD) or {}).get("commit", "") if locked else ""
+    head = head_of(locked[0]) if locked else ""
     try:
         expected = printable(record.plan(head).project) if is_commit_id(head) else project
     except ValueError:

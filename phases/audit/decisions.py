@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from phases.audit.attempt_entries import commit_contradictions, line_contradictions
 from phases.audit.findings import Finding, Severity
-from phases.audit.record import Record
+from phases.audit.record import Record, head_of
 from phases.base.text import printable
 from phases.git.record_history import RecordCommit
 from phases.plan.schema import Plan
@@ -62,7 +62,7 @@ class _Decision:
 
     @property
     def head(self) -> str:
-        return _head_of(self.entry)
+        return head_of(self.entry)
 
     def finding(self, code: str, message: str) -> Finding:
         path = self.file.path
@@ -81,17 +81,13 @@ def check_decision_entries(record: Record) -> Iterator[Finding]:
         except DocumentError:
             continue  # then it is no valid decision, and found as that
         try:
-            plan = record.plan(_head_of(entry))
+            plan = record.plan(head_of(entry))
         except ValueError as error:
-            message = f"the plan in commit {_head_of(entry)[:12]} cannot be read: {error}"
+            message = f"the plan in commit {head_of(entry)[:12]} cannot be read: {error}"
             yield Finding("plan-missing", message, number, commit=commit.sha)
             continue
         decision = _Decision(record, entry, commit, document, RecordedFile(**named), plan)
         yield from _decision_findings(decision)
-
-
-def _head_of(entry: Entry) -> str:
-    return (entry.match(entries.HEAD) or {}).get("commit", "")
 
 
 def _decision_findings(decision: _Decision) -> Iterator[Finding]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from phases.audit.attempt_entries import line_contradictions
 from phases.audit.findings import Finding, Severity, Uncovered
-from phases.audit.record import Record
+from phases.audit.record import Record, head_of
 from phases.base import durable
 from phases.plan.lock import (
     PlanLock,
@@ -72,7 +72,7 @@ def _lock_findings(record: Record, entry: Entry) -> Iterator[Finding | Uncovered
         return
 
     # 2. The plan of the commit that was locked.
-    head = (entry.match(entries.HEAD) or {}).get("commit", "")
+    head = head_of(entry)
     try:
         plan = record.plan(head) if is_commit_id(head) else None
         recomputed = _compose(record, plan, head, entry.phase, lock.components.get("runner", ""))
@@ -112,7 +112,7 @@ def _contradictions(
     version are listed as unproved. Files (gates, configs, keys) are plain SHA-256 in every version.
     """
     # 1. The lock.
-    head = (entry.match(entries.HEAD) or {}).get("commit", "")
+    head = head_of(entry)
     if lock.phase != entry.phase:
         yield f"the lock is about phase {lock.phase}"
     different = lock_differences(lock.components, recomputed)

@@ -12,6 +12,7 @@ from phases.base.paths import is_artifact
 from phases.base.text import printable
 from phases.execution.collect import matches
 from phases.execution.command_line import COMMAND_WORD, command_line
+from phases.execution.process import EXIT_REASON
 from phases.git.tree import CommitTree
 from phases.plan.lock import PlanLock, PlanLockError
 from phases.plan.schema import Feature
@@ -105,9 +106,7 @@ def _process_contradictions(attempt: Attempt) -> Iterator[str]:
     if attempt.verdict is not None and (exit_code != 0 or isinstance(exit_code, bool)):
         yield f"the receipt states exit code {exit_code} of an attempt that was judged"
     for reason in attempt.record.reasons if attempt.record else ():
-        if reason.startswith("the experiment ended with exit ") and reason.split()[-1] != str(
-            exit_code
-        ):
+        if reason.startswith(EXIT_REASON) and reason != f"{EXIT_REASON}{exit_code}":
             yield f"the receipt states exit code {exit_code}; its reason is: {printable(reason)}"
 
 

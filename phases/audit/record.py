@@ -75,6 +75,11 @@ def _children(objects: ObjectReader, folder: TreeEntry) -> Iterator[TreeEntry]:
 PROGRESS = "progress.txt"
 
 
+def head_of(entry: Entry) -> str:
+    """Return the commit that was HEAD when an entry was made; empty where it names none."""
+    return (entry.match(entries.HEAD) or {}).get("commit", "")
+
+
 @dataclass(frozen=True)
 class Version:
     """progress.txt in a commit that changed it."""

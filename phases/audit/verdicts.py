@@ -9,11 +9,10 @@ from phases.audit.findings import Finding
 from phases.audit.record import Record
 from phases.base.strict_json import StrictJsonError
 from phases.base.text import printable
-from phases.execution.collect import matches
 from phases.judge.gate import GateOutcome
-from phases.judge.mutations import MutantKind, Mutation, expected_mutations
+from phases.judge.mutations import Mutation, digest_only, expected_mutations, is_exempt
 from phases.judge.predictions import score_all
-from phases.plan.schema import Gate
+from phases.plan.schema import Exemption, Gate
 from phases.record.result import RESULT, read_measurements
 from phases.record.statement import ResourceDescriptor
 from phases.record.states import FeatureState
@@ -99,7 +98,6 @@ def check_contradictions(verdict: Verdict, gate: Gate) -> Iterator[str]:
             f"the gate passed with {len(predicate.passed_tests)} checks passed, "
             f"{len(predicate.failed_tests)} failed and exit code {report.exit_code}"
         )
-
     elif report.outcome == GateOutcome.FAILED and is_clean:
         yield "the gate failed with exit code 0"
 
@@ -115,14 +113,11 @@ def check_contradictions(verdict: Verdict, gate: Gate) -> Iterator[str]:
             yield f"mutant {_name(mutant)} was killed by {printable(unknown[0])}, which is no check"
 
 
-def survivors(verdict: Verdict, exempt: Sequence[str] = ()) -> list[str]:
+def survivors(verdict: Verdict, exempt: Sequence[Exemption] = ()) -> list[str]:
     """Return the mutants that survived and must not: all but those of exempt files."""
     names = []
     for mutant in verdict.gate.required_mutants:
-        is_exempt = mutant.kind == MutantKind.TAMPER and any(
-            matches(pattern, mutant.target) for pattern in exempt
-        )
-        if not mutant.killed and not is_exempt:
+        if not mutant.killed and not is_exempt(mutant.kind, mutant.target, exempt):
             names.append(_name(mutant))
     return names
 
@@ -172,8 +167,7 @@ def _exemption_contradictions(attempt: Attempt, verdict: Verdict) -> Iterator[st
     planned = [(item.files, item.reason) for item in attempt.feature.exempt]
     if [(item.files, item.reason) for item in verdict.gate.exempt] != planned:
         yield "the verdict exempts other files than the plan"
-    unkilled = survivors(verdict, [files for files, _reason in planned])
-    yield from survivor_contradictions(verdict, unkilled)
+    yield from survivor_contradictions(verdict, survivors(verdict, attempt.feature.exempt))
 
 
 def _result_contradictions(
@@ -197,23 +191,19 @@ def _result_contradictions(
     expected = [(str(item.kind), item.target) for item in mutations]
     yield from mutant_contradictions(verdict, expected)
     yield from _coverage_contradictions(verdict, names)
-    if list(gate.digest_only) != _digest_only(verdict, mutations):
+    if gate.digest_only != _digest_only(verdict, mutations):
         yield "the verdict states other outputs as protected by digest only than its mutants say"
 
 
-def _digest_only(verdict: Verdict, mutations: Iterable[Mutation]) -> list[str]:
-    """Return the targets of content mutants that survived, of files whose damage is noticed."""
-    files = {(str(item.kind), item.target): item.file for item in mutations}
-    unprotected = set()
+def _digest_only(verdict: Verdict, mutations: Iterable[Mutation]) -> tuple[str, ...]:
+    """Return what is protected by digest only, by the mutants that the verdict states."""
+    by_name = {(str(item.kind), item.target): item for item in mutations}
+    stated = []
     for mutant in verdict.gate.mutants:
-        if mutant.kind == MutantKind.TAMPER and not mutant.killed:
-            unprotected.add(mutant.target)
-    targets = []
-    for mutant in verdict.gate.mutants:
-        file = files.get((mutant.kind, mutant.target))
-        if mutant.kind == MutantKind.CONTENT and not mutant.killed and file not in unprotected:
-            targets.append(mutant.target)
-    return targets
+        mutation = by_name.get((mutant.kind, mutant.target))
+        if mutation is not None:
+            stated.append((mutation, mutant.killed))
+    return digest_only(stated)
 
 
 def _coverage_contradictions(verdict: Verdict, names: Sequence[str]) -> Iterator[str]:

@@ -51,6 +51,10 @@ _RUNNER_VARIABLES = {
 }
 
 
+EXIT_REASON = "the experiment ended with exit "
+"""How the reason of an attempt begins whose process ended with another code than 0."""
+
+
 @dataclass(frozen=True)
 class ProcessResult:
     """How a process ended and what it used."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -157,21 +157,33 @@ class Judgement:
 
     @property
     def digest_only(self) -> tuple[str, ...]:
-        """What the gate protects by digests alone: targets of content mutants that survived.
+        """What the gate protects by digests alone."""
+        return digest_only((mutant.mutation, mutant.killed) for mutant in self.mutants)
 
-        Without those whose damage went unnoticed too: the plan exempts these files, or the feature
-        failed.
-        """
-        unprotected = set()
-        for mutant in self.mutants:
-            if mutant.mutation.kind == MutantKind.TAMPER and not mutant.killed:
-                unprotected.add(mutant.mutation.target)
-        targets = []
-        for mutant in self.mutants:
-            is_content = mutant.mutation.kind == MutantKind.CONTENT
-            if is_content and not mutant.killed and mutant.mutation.file not in unprotected:
-                targets.append(mutant.mutation.target)
-        return tuple(targets)
+
+def digest_only(mutants: Iterable[tuple[Mutation, bool]]) -> tuple[str, ...]:
+    """Return what a gate protects by digests alone: targets of content mutants that survived.
+
+    Without those whose damage went unnoticed too: the plan exempts these files, or the feature
+    failed.
+
+    Args:
+        mutants: each, and whether it was killed.
+    """
+    survived = [mutation for mutation, is_killed in mutants if not is_killed]
+    unprotected = {item.target for item in survived if item.kind == MutantKind.TAMPER}
+    return tuple(
+        item.target
+        for item in survived
+        if item.kind == MutantKind.CONTENT and item.file not in unprotected
+    )
+
+
+def is_exempt(kind: str, target: str, exempt: Iterable[Exemption]) -> bool:
+    """Return whether the plan lets a mutant survive: it can do so for a file's damage alone."""
+    if kind != MutantKind.TAMPER:
+        return False
+    return any(matches(exemption.files, target) for exemption in exempt)
 
 
 @dataclass(frozen=True)
@@ -262,8 +274,9 @@ def conclude(
     if true_run.outcome != GateOutcome.PASSED:
         reasons.append(true_run.reason)
     for mutant in mutants:
-        is_exempt = _is_exempt(mutant.mutation, context.exempt)
-        if mutant.mutation.must_be_killed and not mutant.killed and not is_exempt:
+        mutation = mutant.mutation
+        may_survive = is_exempt(mutation.kind, mutation.target, context.exempt)
+        if mutation.must_be_killed and not mutant.killed and not may_survive:
             reasons.append(_describe_survivor(mutant))
     if true_run.outcome == GateOutcome.ERRORED:
         state = FeatureState.ERRORED
@@ -281,13 +294,6 @@ def conclude(
         reasons=tuple(reasons),
         seconds=0.0,
     )
-
-
-def _is_exempt(mutation: Mutation, exempt: Sequence[Exemption]) -> bool:
-    """Whether the plan lets this mutant survive: it can do so for the damage of a file alone."""
-    if mutation.kind != MutantKind.TAMPER:
-        return False
-    return any(matches(exemption.files, mutation.target) for exemption in exempt)
 
 
 #### the checks

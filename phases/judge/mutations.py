@@ -11,11 +11,24 @@ from phases.execution.collect import matches
 from phases.judge.copies import Output
 from phases.judge.measurements import Change, alter_result
 from phases.judge.mutants import DAMAGES, alter_file, damage_file, kind_of
-from phases.judge.mutation import MutantKind, Mutation, mutation_order
+from phases.judge.mutation import (
+    MutantKind,
+    Mutation,
+    digest_only,
+    is_exempt,
+    mutation_order,
+)
 from phases.judge.tables_and_sentences import alter_other_numbers, alter_sentences, alter_tables
 from phases.record.result import RESULT, read_measurements
 
-__all__ = ["MutantKind", "Mutation", "expected_mutations", "feature_mutations"]
+__all__ = [
+    "MutantKind",
+    "Mutation",
+    "digest_only",
+    "expected_mutations",
+    "feature_mutations",
+    "is_exempt",
+]
 
 
 def expected_mutations(

@@ -19,6 +19,16 @@ SHOWN_PROGRAM = 120  # characters
 REPEATED = " (a repeated attempt)"
 
 
+def started_lines(
+    program: str, *, attempt: int, seed: int, profile: str, sandbox: str, head: str, txn: str
+) -> tuple[str, ...]:
+    """Return the lines of STARTED: what is about to run, and on which commit."""
+    started = entries.STARTED.format(
+        attempt=attempt, what=printable(program), seed=seed, profile=profile, sandbox=sandbox
+    )
+    return (started, entries.HEAD.format(commit=head), entries.TRANSACTION.format(txn=txn))
+
+
 def verified_lines(
     feature: Feature,
     receipt: Receipt,

@@ -16,7 +16,7 @@ from phases.base.failpoint import failpoint
 from phases.base.text import utc_now
 from phases.execution.collect import Output, OutputsError, collect_outputs
 from phases.execution.command_line import command_line, shell_command
-from phases.execution.process import ProcessResult
+from phases.execution.process import EXIT_REASON, ProcessResult
 from phases.execution.worker import Job, run_experiment
 from phases.git.tree import CommitTree, Layout
 from phases.judge.gate import Judgement
@@ -261,7 +261,7 @@ def process_errors(process: ProcessResult, timeout_s: float) -> tuple[str, ...]:
     if process.signal is not None:
         return (f"the experiment was killed by signal {process.signal}",)
     if process.exit_code != 0:
-        return (f"the experiment ended with exit {process.exit_code}",)
+        return (f"{EXIT_REASON}{process.exit_code}",)
     return ()
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from phases.base import durable
 from phases.base.failpoint import failpoint
-from phases.base.text import printable, utc_now
+from phases.base.text import utc_now
 from phases.errors import IntegrityError
 from phases.execution.process import forward_signals
 from phases.execution.sandbox import Sandbox, choose_sandbox
@@ -30,6 +30,7 @@ from phases.record.entries import RecordedFile
 from phases.record.evidence import Evidence, weigh_evidence
 from phases.record.halts import compose_request, halt_lines, reviewed_gates
 from phases.record.ledger import Entry, EntryKind, Ledger, append_entry, seal_entry
+from phases.record.outcome_lines import started_lines
 from phases.record.own_commit import extend_evidence
 from phases.record.project import Project, Snapshot, is_unmoved, load_verified
 from phases.record.reconcile import Pulled
@@ -158,16 +159,14 @@ class Session:
 
     def start(self, spec: AttemptSpec) -> None:
         """Append STARTED: what is about to run, and on which commit."""
-        lines = (
-            entries.STARTED.format(
-                attempt=spec.number,
-                what=printable(spec.program),
-                seed=spec.seed,
-                profile=spec.profile,
-                sandbox=self.sandbox.tier,
-            ),
-            entries.HEAD.format(commit=spec.commit),
-            entries.TRANSACTION.format(txn=spec.txn),
+        lines = started_lines(
+            spec.program,
+            attempt=spec.number,
+            seed=spec.seed,
+            profile=spec.profile,
+            sandbox=self.sandbox.tier,
+            head=spec.commit,
+            txn=spec.txn,
         )
         self._append(EntryKind.STARTED, lines, spec.phase, spec.feature)
 

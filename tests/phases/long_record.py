@@ -38,6 +38,7 @@ from phases.record.decision_record import DecisionResult
 from phases.record.entries import RecordedFile
 from phases.record.halts import compose_request, exit_lines, halt_lines, reviewed_gates
 from phases.record.ledger import EntryKind
+from phases.record.outcome_lines import started_lines
 from phases.record.project import open_project
 from phases.record.states import FeatureState
 from phases.record.transaction import new_txn, subject_trailers
@@ -173,15 +174,16 @@ class _Life(History):
         number = self.status.feature(feature.id).started + 1
         attempt = self._examples.find(feature, mode).begin(self.phase, feature, number, materials)
         spec = attempt.spec
-        started = entries.STARTED.format(
+        lines = started_lines(
+            spec.program,
             attempt=spec.number,
-            what=spec.program,
             seed=spec.seed,
             profile=spec.profile,
             sandbox=spec.workspace.sandbox.tier,
+            head=self.head,
+            txn=spec.txn,
         )
-        head, txn = entries.HEAD.format(commit=self.head), entries.TRANSACTION.format(txn=spec.txn)
-        self.add_of_phase(EntryKind.STARTED, (started, head, txn), feature)
+        self.add_of_phase(EntryKind.STARTED, lines, feature)
         return attempt
 
     def _interrupt(self, feature: Feature, reason: str, *, is_committed: bool) -> None:
