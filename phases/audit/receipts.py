@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 
 from phases.audit.attempts import Attempt
 from phases.audit.findings import Finding
-from phases.audit.record import Record, SourceTree
+from phases.audit.record import Record
+from phases.audit.source_tree import SourceTree
 from phases.base import durable
 from phases.base.paths import is_artifact
 from phases.base.text import printable

@@ -13,12 +13,13 @@ from functools import cached_property
 from pathlib import PurePosixPath
 
 from phases.audit.findings import no_counts
+from phases.audit.source_tree import SourceTree, folder_items
 from phases.base import durable
 from phases.base.paths import link_above
 from phases.git.objects import FOLDER, GitObject, ObjectReader
 from phases.git.record_history import RecordCommit, is_ancestor
 from phases.git.repo import SUBMODULE, Repo, TreeEntry
-from phases.git.tree import BYTECODE, CommitTree
+from phases.git.tree import BYTECODE
 from phases.judge.committed_gates import gate_descriptor
 from phases.plan.load import parse_plan
 from phases.plan.schema import Gate, Plan
@@ -31,46 +32,6 @@ from phases.record.pending import Pending
 from phases.record.project import Project, Snapshot
 from phases.record.state import State, extend_state, fold_state
 from phases.record.statement import ResourceDescriptor
-
-
-@dataclass(frozen=True, kw_only=True)
-class SourceTree(CommitTree):
-    """The tree of a commit without the record: many commits have the same one."""
-
-    objects: ObjectReader
-    top: tuple[TreeEntry, ...]
-    """Its files and folders, as far up as possible."""
-
-    @cached_property
-    def entries(self) -> dict[str, TreeEntry]:
-        """Every file, link and submodule by its path; their sizes are not read."""
-        return {entry.path: entry for entry in self._walk()}
-
-    def _walk(self) -> Iterator[TreeEntry]:
-        # Not recursive: a tree may be as deep as whoever made it likes.
-        waiting = [*reversed(self.top)]
-        while waiting:
-            item = waiting.pop()
-            if item.mode == FOLDER:
-                waiting += reversed([*_children(self.objects, item)])
-            else:
-                yield item
-
-    def read_files(self, paths: Iterable[str]) -> dict[str, bytes]:
-        """Return path -> bytes; what git does not have is empty, and a finding of its own."""
-        paths = list(paths)
-        missing = [path for path in paths if path not in self._read]
-        found = self.objects.find_many(self.entries[path].id for path in missing)
-        for path, blob in zip(missing, found, strict=True):
-            self._read[path] = blob.data if blob else b""
-        return {path: self._read[path] for path in paths}
-
-
-def _children(objects: ObjectReader, folder: TreeEntry) -> Iterator[TreeEntry]:
-    prefix = f"{folder.path}/" if folder.path else ""
-    for item in objects.tree_items(folder.id):
-        yield TreeEntry(f"{prefix}{item.name}", item.mode, item.id, 0)
-
 
 PROGRESS = "progress.txt"
 
@@ -259,7 +220,7 @@ class Record:
         """HEAD's tree, with the record."""
         commit = self.repo.head()
         root = TreeEntry("", FOLDER, self.tree_id(commit) or "", 0)
-        top = tuple(_children(self.objects, root))
+        top = tuple(folder_items(self.objects, root))
         return SourceTree(self.repo, commit, objects=self.objects, top=top)
 
     def gate(self, commit: str, gate: Gate) -> ResourceDescriptor:
@@ -272,7 +233,7 @@ class Record:
 
     def _top_items(self, folder: TreeEntry, record: tuple[str, ...]) -> Iterator[TreeEntry]:
         """Yield what is in a folder; of a folder that holds a part of the record what is in it."""
-        for entry in _children(self.objects, folder):
+        for entry in folder_items(self.objects, folder):
             is_folder = entry.mode == FOLDER
             if is_folder and any(part.startswith(f"{entry.path}/") for part in record):
                 if f"{entry.path}/" not in record:
