@@ -300,22 +300,27 @@ TEXT = st.text(
 ) | st.text(max_size=8)
 LINE = TEXT.map(lambda text: " ".join(unicodedata.normalize("NFC", text).split()))
 """Mostly a valid name."""
+VISIBLE = st.text(st.sampled_from("aZ09_. -#=·:`{}'\"\\*?äß漢"), max_size=12)
+NAME = VISIBLE.map(lambda text: " ".join(["n", *text.split()]))
+"""A valid name, if nothing but the kind of its characters is asked for."""
 ANY = LINE | TEXT
-SHELL = st.text(st.sampled_from(" a'\t\u200b\u202e{}漢"), min_size=1, max_size=400)
+SHELL = st.text(st.sampled_from(" a'\u200b\u202e{}漢"), min_size=1, max_size=400)
 
 
 @st.composite
 def plans(draw: st.DrawFn) -> dict[str, Any]:
-    """Draw a plan with any names; most do not load."""
+    """Draw a plan with any names; about half of them load."""
     document = copy.deepcopy(full_plan())
-    fields = draw(st.lists(st.sampled_from(NAMES), max_size=3, unique=True))
-    for location in fields:
-        set_field(document, location, draw(ANY))
+    names = ANY if draw(st.booleans()) else NAME
+    free = [location for location in NAMES if location.split(".")[-1] not in {"id", "pytest"}]
+    fields = NAMES if names is ANY else free
+    for location in draw(st.lists(st.sampled_from(fields), max_size=3, unique=True)):
+        set_field(document, location, draw(names))
     feature = document["phases"][0]["features"][1]
     feature["command"] = draw(SHELL)
     feature["gate"] = {"shell": draw(SHELL)}
-    feature["exempt"] = [{"files": "*", "reason": draw(LINE)}]
-    feature["publish"] = {"note.md": "docs/" + draw(LINE)}
+    feature["exempt"] = [{"files": "*", "reason": draw(names)}]
+    feature["publish"] = {"note.md": "docs/" + draw(names)}
     document["defaults"]["env"] = {"X": draw(SHELL)}
     return document
 
