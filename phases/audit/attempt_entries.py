@@ -14,11 +14,11 @@ from phases.record.entries import LineFormat, RecordedFile
 from phases.record.ledger import Entry
 from phases.record.outcome_lines import (
     attempt_lines,
-    feature_subject,
     started_lines,
     verified_lines,
 )
 from phases.record.result import RESULT, reported_measurements
+from phases.record.subjects import outcome_subject
 from phases.record.transaction import subject_trailers
 
 SHOWN_LINE = 120  # characters
@@ -47,7 +47,7 @@ def check_attempt_commit(record: Record, attempt: Attempt) -> Iterator[Finding]:
         receipt=attempt.receipt_sha256,
     )
     reasons: Sequence[str] = attempt.record.reasons if attempt.record else ()
-    subject = feature_subject(attempt.feature, outcome.entry.kind.lower(), verdict, reasons)
+    subject = outcome_subject(attempt.feature, outcome.entry.kind.lower(), verdict, reasons)
     for message in commit_contradictions(record, outcome.commit, trailers, outcome.txn, subject):
         yield outcome.finding("commit-trailers", message)
 

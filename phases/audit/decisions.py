@@ -16,10 +16,11 @@ from phases.record import entries
 from phases.record.approval_rule import stated_rule
 from phases.record.approvals import unrecorded_files
 from phases.record.decision_lines import decided_lines, relocked_lines, waived_lines
-from phases.record.decision_record import NOT_PROVED, DecisionRecord, DecisionResult
+from phases.record.decision_record import NOT_PROVED, DecisionRecord
 from phases.record.entries import RecordedFile
 from phases.record.ledger import Entry, EntryKind
 from phases.record.statement import DocumentError, find_descriptor
+from phases.record.subjects import decision_subject, interrupted_subject
 from phases.record.transaction import subject_trailers
 from phases.record.waivers import states_before_waiver
 
@@ -196,21 +197,11 @@ def _names_file(entry: Entry, file: RecordedFile) -> bool:
     return named is not None and named["path"] == file.path
 
 
-VERBS = {
-    DecisionResult.PASS: "approved",
-    DecisionResult.FAIL: "rejected",
-    DecisionResult.RELOCK: "relocked",
-}
-
-
 def _commit_findings(decision: _Decision) -> Iterator[Finding]:
     """Yield where trailers or subject of a decision's commit are others."""
     document = decision.document.predicate
     feature = next(iter(document.waived), None)
-    if feature is not None:
-        subject = f"{feature} {next(iter(_titles(decision.plan, feature)), '')}: waived"
-    else:
-        subject = f"Phase {document.phase.id} {document.phase.name}: {VERBS.get(document.result)}"
+    subject = decision_subject(document, next(iter(_titles(decision.plan, feature)), ""))
     txn = decision.commit.trailers.get("Phases-Txn", "")
     trailers = subject_trailers(document.phase.id, feature)
     for message in commit_contradictions(decision.record, decision.commit, trailers, txn, subject):
@@ -273,7 +264,7 @@ def check_interruptions(record: Record) -> Iterator[Finding]:
         commit = record.commits.get(entry.seq)
         if commit is None or not record.evidence.ends_commit(entry.seq):
             continue
-        subject = f"{entry.feature} {entry.title}: interrupted"
+        subject = interrupted_subject(entry.feature or "", entry.title)
         trailers = subject_trailers(entry.phase or 0, entry.feature)
         txn = commit.trailers.get("Phases-Txn", "")
         for message in commit_contradictions(record, commit, trailers, txn, subject):

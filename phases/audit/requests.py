@@ -36,6 +36,7 @@ from phases.record.review_request import ReviewRequest
 from phases.record.state import PhaseStatus
 from phases.record.statement import DocumentError, file_subjects, is_commit_id
 from phases.record.states import FeatureState
+from phases.record.subjects import exit_failed_subject, halted_subject
 from phases.record.transaction import subject_trailers
 from phases.record.verdict import PhaseVerdict, Verdict
 
@@ -200,12 +201,12 @@ def _entry_findings(
     if request is None:
         reasons = exit_reasons(verdict) if verdict else ()
         lines += entries.reason_lines(reasons)
-        subject = f"Phase {phase.id} {phase.name}: exit gates failed"
+        subject = exit_failed_subject(phase)
         txn = halt.commit.trailers.get("Phases-Txn", "")
     else:
         file = RecordedFile(durable.sha256(request.encode()), f"{halt.folder}/request.json")
         lines += halt_lines(file, halt.status, halt.judged)
-        subject = f"Phase {phase.id} {phase.name}: awaiting approval"
+        subject = halted_subject(phase)
         txn = request.predicate.txn
 
     # 2. What it says.

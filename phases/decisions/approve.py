@@ -59,7 +59,6 @@ def _examine(context: DecisionContext) -> Proposal:
     return Proposal(
         result=DecisionResult.PASS,
         question=question,
-        message=f"Phase {phase.id} {phase.name}: approved",
     )
 
 

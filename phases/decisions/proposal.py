@@ -46,8 +46,6 @@ class Proposal:
     result: DecisionResult
     question: str
     """Shown after the summary, before the challenge."""
-    message: str
-    """The commit's subject."""
     reason: str = ""
     reset: tuple[str, ...] = ()
     """Features that become pending."""

@@ -34,6 +34,7 @@ from phases.record.decision_record import (
 from phases.record.entries import RecordedFile
 from phases.record.ledger import Entry, EntryKind, Ledger, parse_ledger, seal_entry
 from phases.record.review_request import PhaseName, Sha256
+from phases.record.subjects import decision_subject
 from phases.record.transaction import Transaction, new_txn, subject_trailers
 from phases.run.plan_locks import committed_lock, require_plan
 from phases.run.preflight import check_repository
@@ -85,10 +86,11 @@ def record_decision(context: DecisionContext, proposal: Proposal, tty: str) -> s
 
     # 3. The commit.
     feature = next(iter(proposal.waived), None)
+    title = context.project.plan.feature(feature)[1].title if feature else ""
     outcome = Transaction(
         txn=new_txn(),
         entries=tuple(draft.entries),
-        message=proposal.message,
+        message=decision_subject(record.predicate, title),
         trailers=subject_trailers(context.phase.id, feature),
         files=files,
     )

@@ -41,7 +41,6 @@ def _examine(context: DecisionContext, *, reason: str, feature: str | None) -> P
     return Proposal(
         result=DecisionResult.FAIL,
         question=f"Reject phase {phase.id}; reset: {', '.join(reset)}\nReason: {reason}",
-        message=f"Phase {phase.id} {phase.name}: rejected",
         reason=reason,
         reset=tuple(reset),
     )

@@ -53,7 +53,6 @@ def _examine(context: DecisionContext, *, reason: str) -> Proposal:
     return Proposal(
         result=DecisionResult.RELOCK,
         question=question,
-        message=f"Phase {phase.id} {phase.name}: relocked",
         reason=reason,
         reset=tuple(reset),
     )

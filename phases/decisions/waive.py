@@ -59,14 +59,12 @@ def _examine(context: DecisionContext, *, feature_id: str, reason: str) -> Propo
     listing = "".join(f"\n  {name}: {state}" for name, state in waived.items())
     newest = _newest_reasons(context.snapshot.ledger, feature_id)
     attempt = "".join(f"\n  {line}" for line in newest) or " nothing"
-    _, feature = project.plan.feature(feature_id)
     return Proposal(
         result=DecisionResult.WAIVE,
         question=(
             f"Waive in phase {phase.id}:{listing}\n"
             f"What its newest attempt said:{attempt}\n{MEANING}\nReason: {reason}"
         ),
-        message=f"{feature_id} {feature.title}: waived",
         reason=reason,
         waived=waived,
     )

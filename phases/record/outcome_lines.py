@@ -160,12 +160,3 @@ def gate_summary(name: str, verdict: Verdict) -> GateSummary:
         digest_only=verdict.gate.digest_only,
         exempt=tuple(map(str, verdict.gate.exempt)),
     )
-
-
-def feature_subject(
-    feature: Feature, state: str, verdict: Verdict | None, reasons: Sequence[str]
-) -> str:
-    """Return the subject of the commit of an outcome: what `git log` shows."""
-    passed = len(verdict.passed_tests) if verdict else 0
-    detail = reasons[0] if reasons else f"{passed} checks"
-    return printable(f"{feature.id} {feature.title}: {state} ({detail})", 120)

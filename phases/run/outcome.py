@@ -19,7 +19,6 @@ from phases.record.entries import RecordedFile
 from phases.record.ledger import EntryKind
 from phases.record.outcome_lines import (
     attempt_lines,
-    feature_subject,
     verified_lines,
     whole_seconds,
 )
@@ -40,6 +39,7 @@ from phases.record.receipt import (
 from phases.record.result import RESULT, ReportedMeasurements, reported_measurements
 from phases.record.statement import ResourceDescriptor, file_subjects
 from phases.record.states import FeatureState
+from phases.record.subjects import outcome_subject
 from phases.record.transaction import subject_trailers
 from phases.record.verdict import AttemptRecord, ScoredPrediction, Verdict
 from phases.run.attempt import AttemptResult, AttemptSpec
@@ -121,7 +121,7 @@ def record_of(spec: AttemptSpec, result: AttemptResult, snapshot: Snapshot) -> O
     passed, failing = count_checks(result.judgement)
     return Outcome(
         kind=EntryKind(result.state.upper()),
-        message=feature_subject(spec.feature, result.state, verdict, result.reasons),
+        message=outcome_subject(spec.feature, result.state, verdict, result.reasons),
         trailers=subject_trailers(
             spec.phase.id, spec.feature.id, attempt=spec.number, receipt=receipt_sha256
         ),

@@ -35,6 +35,7 @@ from phases.record.own_commit import extend_evidence
 from phases.record.project import Project, Snapshot, is_unmoved, load_verified
 from phases.record.reconcile import Pulled
 from phases.record.state import State, extend_state, fold_state
+from phases.record.subjects import exit_failed_subject, halted_subject, interrupted_subject
 from phases.record.transaction import Transaction, new_txn, subject_trailers
 from phases.run.attempt import AttemptSpec
 from phases.run.checkpoint import ExitGateResult
@@ -232,7 +233,7 @@ class Session:
         self._commit(
             self._seal(EntryKind.INTERRUPTED, lines, phase, feature),
             txn=new_txn(),
-            message=f"{feature.id} {feature.title}: interrupted",
+            message=interrupted_subject(feature.id, feature.title),
             trailers=subject_trailers(phase.id, feature.id),
             files=self._lock_file(phase),
         )
@@ -262,7 +263,7 @@ class Session:
         self._commit(
             self._seal(EntryKind.HALTED, (*exit_result.lines, *lines), phase),
             txn=exit_result.txn,
-            message=f"Phase {phase.id} {phase.name}: awaiting approval",
+            message=halted_subject(phase),
             trailers=subject_trailers(phase.id),
             files={**exit_result.files, **self._lock_file(phase), request.path: data},
         )
@@ -273,7 +274,7 @@ class Session:
         self._commit(
             self._seal(EntryKind.FAILED, lines, phase),
             txn=exit_result.txn,
-            message=f"Phase {phase.id} {phase.name}: exit gates failed",
+            message=exit_failed_subject(phase),
             trailers=subject_trailers(phase.id),
             files={**exit_result.files, **self._lock_file(phase)},
         )

@@ -32,8 +32,9 @@ from phases.record.approval_rule import PRESENCE
 from phases.record.entries import GateSummary, RecordedFile
 from phases.record.halts import halt_lines
 from phases.record.ledger import EntryKind, chain_problems, parse_ledger
-from phases.record.outcome_lines import feature_subject, ran_line
+from phases.record.outcome_lines import ran_line
 from phases.record.project import Project, load_unverified
+from phases.record.subjects import halted_subject, interrupted_subject, outcome_subject
 from phases.run.attempt import AttemptSpec
 from phases.run.session import Session
 from phases.run.workspace import Workspace
@@ -391,9 +392,9 @@ def write_entries(session: Session) -> Iterator[str]:
         )
         lines = (ran, *summary.lines, receipt.line(entries.RECEIPT))
         session._append(EntryKind.VERIFIED, lines, phase, feature)
-        yield feature_subject(feature, "errored", None, ["ended with exit 1"])
-        yield f"{feature.id} {feature.title}: interrupted"
-    yield f"Phase {phase.id} {phase.name}: awaiting approval"
+        yield outcome_subject(feature, "errored", None, ["ended with exit 1"])
+        yield interrupted_subject(feature.id, feature.title)
+    yield halted_subject(phase)
     request = RecordedFile(DIGEST, paths.review_request(phase.id))
     lines = halt_lines(request, session.state.phase(phase.id), COMMIT)
     session._append(EntryKind.HALTED, lines, phase)
