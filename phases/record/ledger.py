@@ -201,7 +201,7 @@ def seal_entry(
         first.
     """
     for text in (title, *lines):
-        if not is_printable(text) or text != text.strip():
+        if not _is_one_line(text):
             msg = f"not one printable line: {text!r}"
             raise ValueError(msg)
     if (feature is None) != (title == "") or "" in lines:
@@ -219,6 +219,11 @@ def seal_entry(
         self_hash="",
     )
     return replace(draft, self_hash=durable.sha256(draft.sealed))
+
+
+def _is_one_line(text: str) -> bool:
+    """Return whether an entry can hold a text: one printable line, without blanks around it."""
+    return is_printable(text) and text == text.strip()
 
 
 def parse_ledger(data: bytes) -> Ledger:
@@ -249,8 +254,9 @@ def _parse_block(block: bytes) -> Entry | None:
     chain = _CHAIN.fullmatch(chain_line)
     if not heading or not chain or heading["kind"] not in EntryKind.__members__:
         return None
+    title = heading["title"] or ""
     lines = tuple(line.removeprefix("- ") for line in body)
-    if not all(text and is_printable(text) and text == text.strip() for text in lines):
+    if "" in lines or not all(map(_is_one_line, (title, *lines))):
         return None
     entry = Entry(
         seq=int(heading["seq"]),
@@ -258,7 +264,7 @@ def _parse_block(block: bytes) -> Entry | None:
         kind=EntryKind(heading["kind"]),
         phase=int(heading["phase"]) if heading["phase"] else None,
         feature=heading["feature"],
-        title=heading["title"] or "",
+        title=title,
         lines=lines,
         prev=chain["prev"],
         self_hash=chain["self"],

@@ -120,6 +120,68 @@ def test_an_edit_with_its_own_hash_renewed_is_found_at_the_next_entry(
     assert problems == [("chain-prev", at + 2)]
 
 
+def sealed_block(text: str) -> bytes:
+    """Return an entry of any text, after HEADER, with the hash of that text."""
+    sealed = f"{text}\n- chain prev={durable.sha256(HEADER)}".encode()
+    return b"\n" + sealed + f" self={durable.sha256(sealed)}\n".encode()
+
+
+HEADING = f"### 0001 · {TIME} · GENESIS"
+OF_FEATURE = f"{HEADING} · Phase 1 · TOY-001"
+
+
+@pytest.mark.parametrize("text", [HEADING, f"{HEADING}\n- a line", f"{OF_FEATURE} a title"])
+def test_an_entry_of_this_spelling_is_read(text: str) -> None:
+    ledger = parse_ledger(HEADER + sealed_block(text))
+    assert (len(ledger.entries), ledger.rest) == (1, b"")
+    assert chain_problems(ledger) == ()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        HEADING.replace("0001", "00001"),
+        HEADING.replace("GENESIS", "GENESES"),
+        HEADING.replace("GENESIS", "Genesis"),
+        HEADING.replace(TIME, "2026-11-23 10:12:31"),
+        f"{HEADING} · Phase 0",
+        f"{HEADING} · Phase 01",
+        OF_FEATURE,
+        f"{OF_FEATURE}  two blanks before the title",
+        f"{OF_FEATURE} a blank after the title ",
+        f"{OF_FEATURE} reversed \u202e title",
+        f"{HEADING}\n- ",
+        f"{HEADING}\n-  two blanks before the line",
+        f"{HEADING}\n- a blank after the line ",
+        f"{HEADING}\n- reversed \u202e line",
+        f"{HEADING}\n- a\u2028b",
+        f"{HEADING}\n- carriage return\r",
+        f"{HEADING}\n* another bullet",
+        f"{HEADING}\n",
+    ],
+)
+def test_an_entry_of_another_spelling_is_not_read(text: str) -> None:
+    ledger = parse_ledger(HEADER + sealed_block(text))
+    assert ledger.entries == ()
+    assert {problem.code for problem in chain_problems(ledger)} <= {"chain-format", "chain-header"}
+    assert chain_problems(ledger)
+
+
+def test_line_ends_that_git_changed_are_the_one_problem() -> None:
+    entry = seal_entry(Ledger(HEADER, ()), EntryKind.GENESIS, ("a line",), time=TIME)
+    data = (HEADER + entry.block).replace(b"\n", b"\r\n")
+    [problem] = chain_problems(parse_ledger(data))
+    assert (problem.code, problem.entry, problem.hint) == ("chain-format", 0, "")
+    assert problem.message == (
+        "its line ends are CRLF: git changed them at checkout; "
+        "`progress.txt -text` in .gitattributes forbids it"
+    )
+
+
+def test_a_kind_is_written_as_it_is_called() -> None:
+    assert [kind.value for kind in EntryKind] == [kind.name for kind in EntryKind]
+
+
 #### progress.txt against its journal and HEAD
 
 
