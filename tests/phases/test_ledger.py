@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from phases.record.entries import LineFormat
 from phases.record.ledger import (
     EntryKind,
     Ledger,
+    Problem,
     append_entry,
     chain_problems,
     new_header,
@@ -175,6 +177,80 @@ def test_line_ends_that_git_changed_are_the_one_problem() -> None:
     assert problem.message == (
         "its line ends are CRLF: git changed them at checkout; "
         "`progress.txt -text` in .gitattributes forbids it"
+    )
+
+
+IN_HEADER = "the header contains parts of an entry, or does not end its line"
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"no line end",
+        b"",
+        b"# Title\n### 0001\n",
+        b"# Title\n- chain prev=\n",
+        b"# Title\n### 0001\n- chain prev=\n",
+    ],
+)
+def test_a_header_that_could_hide_an_entry_is_a_problem(header: bytes) -> None:
+    assert chain_problems(Ledger(header, ())) == (Problem("chain-header", 0, IN_HEADER),)
+
+
+@pytest.mark.parametrize("header", [b"\n", b"# Title\n", b"## prev= chain ###\n- chain\n"])
+def test_any_other_header_is_none(header: bytes) -> None:
+    assert chain_problems(Ledger(header, ())) == ()
+
+
+def long_ledger() -> Ledger:
+    """Return a ledger of three entries."""
+    ledger = Ledger(HEADER, ())
+    for kind in (EntryKind.GENESIS, EntryKind.STARTED, EntryKind.STARTED):
+        ledger = ledger.with_entry(seal_entry(ledger, kind, ("a line",), time=TIME))
+    return ledger
+
+
+def test_what_cannot_be_read_is_quoted_with_the_number_that_it_would_have() -> None:
+    ledger = replace(long_ledger(), rest=b"\n\xff" + b"x" * 100)
+    text = "\n\ufffd" + "x" * 58
+    message = f"what follows entry 0003 is not an entry: {text!r}"
+    assert chain_problems(ledger) == (Problem("chain-format", 4, message),)
+    message = f"what follows entry 0000 is not an entry: {text!r}"
+    ledger = replace(ledger, entries=())
+    assert chain_problems(ledger) == (Problem("chain-format", 1, message),)
+
+
+def test_an_edited_entry_is_named() -> None:
+    first, second, third = long_ledger().entries
+    ledger = Ledger(HEADER, (first, replace(second, lines=("another line",)), third))
+    message = "entry 0002 was edited: its text does not have the hash in its chain line"
+    assert chain_problems(ledger) == (Problem("chain-self", 2, message),)
+
+
+def test_an_entry_that_is_missing_is_named_once() -> None:
+    first, _, third = long_ledger().entries
+    message = "entry 0003 follows entry 0001: an entry was deleted, inserted or moved here"
+    assert chain_problems(Ledger(HEADER, (first, third))) == (Problem("chain-order", 3, message),)
+
+
+def test_an_entry_after_another_text_is_named() -> None:
+    first, second, third = long_ledger().entries
+    before = Ledger(HEADER, (first,))
+    other = seal_entry(before, EntryKind.STARTED, ("another line",), time=TIME)
+    expected = f"got prev {second.self_hash[:12]}…; expected {other.self_hash[:12]}…"
+    message = f"entry 0003 does not follow the text before it: {expected}"
+    ledger = Ledger(HEADER, (first, other, third))
+    assert chain_problems(ledger) == (Problem("chain-prev", 3, message),)
+
+
+def test_the_first_entry_and_no_other_is_genesis() -> None:
+    ledger = Ledger(HEADER, ())
+    ledger = ledger.with_entry(seal_entry(ledger, EntryKind.STARTED, (), time=TIME))
+    ledger = ledger.with_entry(seal_entry(ledger, EntryKind.GENESIS, (), time=TIME))
+    rule = "the first entry, and no other, is GENESIS"
+    assert chain_problems(ledger) == (
+        Problem("chain-genesis", 1, f"entry 0001 is STARTED: {rule}"),
+        Problem("chain-genesis", 2, f"entry 0002 is GENESIS: {rule}"),
     )
 
 
