@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phases.base import durable
+from phases.base import durable, failpoint
 from phases.base.text import is_printable, printable
 from phases.errors import IntegrityError
 from phases.record import entries
@@ -402,3 +403,63 @@ def test_appending_refuses_a_ledger_that_moved(tmp_path: Path) -> None:
     entry = seal_entry(ledger, "STARTED", ("x",), time=TIME)
     with pytest.raises(IntegrityError, match="changed while the runner was at work"):
         append_entry(progress, journal, ledger, entry)
+    with pytest.raises(IntegrityError) as caught:
+        append_entry(progress, journal, ledger, entry)
+    assert caught.value.code == "ledger-moved"
+
+
+def test_appending_syncs_the_journal_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger = make_files(tmp_path, 2)
+    progress, journal = tmp_path / "progress.txt", tmp_path / "git/journal"
+    synced = []
+    sync = os.fsync
+
+    def note(descriptor: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink())
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    append_entry(progress, journal, ledger, seal_entry(ledger, "STARTED", ("x",), time=TIME))
+    assert synced == [journal]
+
+
+def test_pulled_makes_the_journal_anew_and_nothing_else_does(tmp_path: Path) -> None:
+    """After a pull progress.txt has entries that the journal lacks."""
+    ledger = make_files(tmp_path, 3)
+    progress, journal = tmp_path / "progress.txt", tmp_path / "git/journal"
+    shorter = replace(ledger, entries=ledger.entries[:1]).data
+    journal.write_bytes(shorter)
+
+    with pytest.raises(IntegrityError, match="journal changed while the runner was at work"):
+        append_entry(progress, journal, ledger, seal_entry(ledger, "STARTED", ("x",), time=TIME))
+    assert (progress.read_bytes(), journal.read_bytes()) == (ledger.data, shorter)
+
+    pulled = seal_entry(ledger, EntryKind.PULLED, ("x",), time=TIME)
+    longer = append_entry(progress, journal, ledger, pulled)
+    assert progress.read_bytes() == journal.read_bytes() == longer.data
+
+
+def test_pulled_does_not_make_progress_anew(tmp_path: Path) -> None:
+    ledger = make_files(tmp_path, 3)
+    progress, journal = tmp_path / "progress.txt", tmp_path / "git/journal"
+    shorter = replace(ledger, entries=ledger.entries[:1]).data
+    progress.write_bytes(shorter)
+    pulled = seal_entry(ledger, EntryKind.PULLED, ("x",), time=TIME)
+    with pytest.raises(IntegrityError, match=r"progress\.txt changed while the runner was at work"):
+        append_entry(progress, journal, ledger, pulled)
+    assert progress.read_bytes() == shorter
+
+
+@pytest.mark.parametrize(("name", "is_entered"), [("journalled", False), ("entered", True)])
+def test_a_runner_can_be_made_to_die_after_each_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, *, is_entered: bool
+) -> None:
+    ledger = make_files(tmp_path, 2)
+    progress, journal = tmp_path / "progress.txt", tmp_path / "git/journal"
+    entry = seal_entry(ledger, "STARTED", ("x",), time=TIME)
+    longer = ledger.with_entry(entry)
+    monkeypatch.setattr(failpoint, "_SELECTION", failpoint._parse_selection(f"{name}:raise"))
+    with pytest.raises(OSError, match=f"PHASES_FAILPOINT at {name}"):
+        append_entry(progress, journal, ledger, entry)
+    assert journal.read_bytes() == longer.data
+    assert (progress.read_bytes() == longer.data) is is_entered
