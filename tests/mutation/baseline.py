@@ -15,6 +15,8 @@ from tests.mutation import plugin
 from tests.mutation.judge import Job
 from tests.mutation.mutants import Mutant
 
+QUICK_S = 0.05
+
 
 @dataclass
 class Baseline:
@@ -28,7 +30,8 @@ class Baseline:
     def job(self, mutant: Mutant, limit: float) -> Job:
         """Return a mutant with its tests, as many as take no longer together.
 
-        First comes the quickest test of each way through the function, then each second one.
+        First come the quick tests and the quickest one of each way through the function, then each
+        second one.
         """
         if mutant.function is None:
             ranked = [(0, self.seconds[test], test) for test in self._tests_of_file(mutant.path)]
@@ -43,12 +46,16 @@ class Baseline:
         return Job(mutant, tuple(chosen), total)
 
     def _rank(self, ways: Mapping[str, set[str]]) -> list[tuple[int, float, str]]:
-        """Return (how many quicker tests go the same way, seconds, test) of each test."""
+        """Return (how many quicker tests go the same way, seconds, test) of each test.
+
+        Of a quick test the number is 0: all of them cost less than one that starts a runner.
+        """
         seen: Counter[frozenset[str]] = Counter()
         ranked = []
         for test in sorted(ways, key=lambda test: (self.seconds[test], test)):
             way = frozenset(ways[test])
-            ranked.append((seen[way], self.seconds[test], test))
+            is_quick = self.seconds[test] < QUICK_S
+            ranked.append((0 if is_quick else seen[way], self.seconds[test], test))
             seen[way] += 1
         return ranked
 

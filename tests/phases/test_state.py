@@ -171,6 +171,21 @@ def test_waived_without_its_record_counts_for_nothing() -> None:
     assert story.next == Blocked(1, "B", "A", 1)
 
 
+def test_what_voids_a_request_leaves_nothing_of_it() -> None:
+    waiting = halted_story().state.phase(1)
+    assert (waiting.halted, waiting.request) == (8, DIGEST)
+    relocked = halted_story()
+    relocked.records.add(RECORD)
+    relocked.lock(record=RECORD)
+    begun = halted_story().add("STARTED", 1, "A")
+    for told in (relocked, begun):
+        phase = told.state.phase(1)
+        assert (phase.halted, phase.request, phase.approved) == (None, None, False)
+    # What was approved keeps the request that was answered.
+    approved = approved_story().state.phase(1)
+    assert (approved.halted, approved.request, approved.approved) == (None, DIGEST, True)
+
+
 #### a phase halts when its features are done
 
 
@@ -592,6 +607,21 @@ def test_entries_of_a_phase_that_is_not_open_could_not_follow() -> None:
         assert "phase 2" in message
         assert "phase 1" in message
     assert approved_story().lock(2).state.problems == ()
+
+
+def test_a_decisions_record_opens_no_phase_for_another_entry() -> None:
+    line = f"record sha256:{RECORD} prd/approvals/phase-2.1.json"
+    for kind, feature_id in (("STARTED", "D"), ("HALTED", None), ("FAILED", None)):
+        told = Story()
+        told.records.add(RECORD)
+        why(told.add(kind, 2, feature_id, line), "phase-unapproved")
+
+
+def test_a_relock_is_possible_while_the_phase_before_is_open_again() -> None:
+    told = approved_story().lock(2)
+    told.records.update({OTHER_RECORD, "56" * 32})
+    told.decide("REJECTED", OTHER_RECORD)
+    assert told.lock(2, record="56" * 32).state.problems == ()
 
 
 @pytest.mark.parametrize("kind", ["LOCKED", "STARTED", "HALTED", "FAILED"])
