@@ -165,10 +165,11 @@ def _record_contradictions(attempt: Attempt) -> Iterator[str]:
     document, outcome = attempt.record, attempt.outcome
     if document is None:
         return
-    stated = (document.feature, document.attempt, document.state)
-    expected = (outcome.feature, attempt.receipt.parameters.attempt, outcome.entry.kind.lower())
+    stated = f"attempt {document.attempt} of {document.feature}, {document.state}"
+    number, state = attempt.receipt.parameters.attempt, outcome.entry.kind.lower()
+    expected = f"attempt {number} of {outcome.feature}, {state}"
     if stated != expected:
-        yield f"its record is about {stated}; expected {expected}"
+        yield f"its record is about {printable(stated)}; expected {expected}"
     if document.verdict is not None and document.reasons != document.verdict.gate.reasons:
         yield "its record has other reasons than its verdict"
     if document.verdict is None and (document.state != "errored" or not document.reasons):

@@ -41,7 +41,7 @@ from phases.audit.record import Record
 from phases.audit.requests import check_halts
 from phases.audit.unrecorded import check_unrecorded
 from phases.audit.verdicts import check_verdict
-from phases.base.text import printable
+from phases.base.text import format_count, printable
 from phases.errors import IntegrityError
 from phases.git.checks import clone_problems, read_repository_state
 from phases.git.objects import ObjectReader, open_objects
@@ -140,14 +140,15 @@ def list_uncovered(record: Record) -> Iterator[Uncovered]:
         message = f"entries {pulled.first:04d} to {pulled.last:04d} were recorded elsewhere"
         yield Uncovered("pulled", f"{message}; the next run or decision takes them over")
     if reconciled.restored:
-        missing = f"progress.txt lacks its last {reconciled.restored} entries"
-        message = f"{missing}; the journal has them, the next run restores them"
+        missing = format_count(reconciled.restored, "entry", "entries")
+        message = f"progress.txt lacks {missing}, which the journal has; the next run restores it"
         yield Uncovered("uncommitted-end", message)
     last = max((*record.commits, *record.set_aside), default=0)
     count = len(record.ledger.entries) - last
     if count > 0:
-        message = f"{count} entries after {last:04d} are in no commit yet"
-        yield Uncovered("uncommitted-entries", f"{message}; the next run commits them")
+        newest = format_count(count, "entry", "entries")
+        message = f"{newest} after entry {last:04d}, in no commit yet: the next run makes it"
+        yield Uncovered("uncommitted-entries", message)
 
 
 #### attempts, one at a time

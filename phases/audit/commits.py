@@ -147,7 +147,7 @@ def _trailer_findings(commit: RecordCommit, last: Entry, ledger: Ledger) -> Iter
         yield Finding("commit-entry", message, entry=last.seq, commit=commit.sha)
     feature = commit.trailers.get("Phases-Feature")
     if last.kind in OUTCOMES and last.feature and feature != last.feature:
-        message = f"the trailers state feature {feature}, the entry {last.feature}"
+        message = f"the trailers state feature {feature or 'none'}, the entry {last.feature}"
         yield Finding("commit-trailers", message, entry=last.seq, commit=commit.sha)
 
 

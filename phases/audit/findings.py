@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
-from phases.base.text import format_count
+from phases.base.text import format_count, printable
+
+MAX_TEXT = 2000  # characters of a message or a path that are shown
 
 
 class Severity(StrEnum):
@@ -59,7 +61,11 @@ class Report:
     uncovered: list[Uncovered] = field(default_factory=list)
 
     def add(self, item: Finding | Uncovered) -> None:
-        """Add what a check yields."""
+        """Add what a check yields.
+
+        A message may quote a document that anyone made: it becomes one line, and moves no cursor.
+        """
+        item = replace(item, message=printable(item.message, MAX_TEXT))
         if isinstance(item, Finding):
             self.findings.append(item)
         else:
@@ -108,7 +114,7 @@ def _location(finding: Finding) -> str:
     if finding.commit:
         words.append(f"commit {finding.commit[:12]}")
     if finding.path:
-        words.append(f"path {finding.path}")
+        words.append(f"path {printable(finding.path, MAX_TEXT)}")
     return " ".join(words)
 
 

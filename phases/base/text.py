@@ -88,11 +88,11 @@ def _at(char: str, position: int) -> str:
     return f"U+{ord(char):04X} {name} at position {position}"
 
 
-def format_count(number: int, noun: str) -> str:
-    """Return `1 error`, `4 errors`."""
+def format_count(number: int, noun: str, plural: str = "") -> str:
+    """Return `1 error`, `4 errors`; a plural that does not end so is given."""
     if number == 1:
         return f"{number} {noun}"
-    return f"{number} {noun}s"
+    return f"{number} {plural or f'{noun}s'}"
 
 
 def utc_now() -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,9 @@ from hypothesis import HealthCheck, settings
 sys.path.insert(0, str(Path(__file__).parent / "faults"))
 sys.path.insert(0, str(Path(__file__).parent))
 from eventful import make_eventful
-from forged_record import Place, rewind
+from forged_record import REPORTS, Place, rewind
 from quick import Quick
+from reviewed_findings import MODULES, compare, describe_reports
 from toy import Toy
 
 # How long it takes to draw an example says how busy the machine is, and nothing of the test.
@@ -79,3 +80,13 @@ def _rewound(
 def at(_rewound: Callable[[Place], Quick], tmp_path: Path) -> Callable[[Place], Quick]:
     """Return a function that returns a copy of it."""
     return lambda place: _rewound(place).copy(tmp_path / "quick")
+
+
+@pytest.fixture(autouse=True)
+def _reviewed_findings(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Compare what `audit` says in a test of a forgery with what was reviewed."""
+    REPORTS.clear()
+    yield
+    module = Path(request.path).stem
+    if module in MODULES:
+        compare(module, request.node.name, describe_reports(REPORTS))

@@ -1,0 +1,86 @@
+"""What `audit` says of each forgery, word for word, as someone has read it.
+
+`findings/` has one file for each module of tests. After a change of words: remove the files, run
+`UPDATE_FINDINGS=1 pytest -m 'soak or not soak'` on the modules, and read what git says changed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).with_name("findings")
+MODULES = (
+    "test_forged",
+    "test_forged_entries",
+    "test_forged_phases",
+    "test_forged_verdicts",
+    "test_malformed",
+    "test_named_files",
+)
+LONGEST = 6
+"""Lines of a test; longer lists are not compared, as nobody reads them."""
+
+_VARYING = (
+    (re.compile(r"\b[0-9a-f]{8,64}\b|[0-9a-f]+(?=…)"), "#"),  # digests, also of a line cut short
+    (re.compile(r"\bby \S+ at \S+ on [^\s,]+"), "by USER at TTY on HOST"),
+    (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"), "TIME"),
+)
+
+
+def describe_reports(reports: Iterable[tuple[Path, Any]]) -> str:
+    """Return one line for each finding of the reports, without what varies between two runs.
+
+    Args:
+        reports: the root of a repository, and the report on it.
+    """
+    lines = []
+    for root, report in reports:
+        for line in _lines(report):
+            lines.append(_without_varying(line.replace(str(root), "ROOT")))
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _lines(report: Any) -> Iterator[str]:
+    for item in report["findings"]:
+        place = [f"entry {item['entry']}"] if item["entry"] is not None else []
+        place += ["commit"] if item["commit"] else []
+        place += [item["path"]] if item["path"] else []
+        yield f"{item['severity']} {item['code']} ({', '.join(place)}): {item['message']}"
+    for item in report["uncovered"]:
+        yield f"uncovered {item['code']}: {item['message']}"
+
+
+def _without_varying(line: str) -> str:
+    for pattern, word in _VARYING:
+        line = pattern.sub(word, line)
+    return line
+
+
+def compare(module: str, test: str, actual: str) -> None:
+    """Check that `audit` says of a test's forgery what was reviewed; write it where asked to."""
+    file = FOLDER / f"{module}.txt"
+    sections = _read(file)
+    if actual.count("\n") > LONGEST:
+        actual = ""
+    if os.environ.get("UPDATE_FINDINGS"):
+        sections[test] = actual
+        file.parent.mkdir(exist_ok=True)
+        texts = [f"## {name}\n{text}" for name, text in sorted(sections.items()) if text]
+        file.write_text("\n".join(texts), "utf-8")
+        return
+    assert actual == sections.get(test, ""), f"not as reviewed in {file.name}; {__doc__}"
+
+
+def _read(file: Path) -> dict[str, str]:
+    """Return the name of a test -> its lines."""
+    if not file.exists():
+        return {}
+    sections = {}
+    for section in re.split(r"(?m)^## ", file.read_text("utf-8"))[1:]:
+        name, _, text = section.partition("\n")
+        sections[name] = text.rstrip("\n") + "\n"
+    return sections
