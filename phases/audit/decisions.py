@@ -157,7 +157,7 @@ def _plan_contradictions(decision: _Decision) -> Iterator[str]:
     previous = (entry.match(entries.PREVIOUS_STATE) or {"text": ""})["text"]
     states = _states_before(decision)
     if previous not in states:
-        yield f"it says {printable(previous)}; expected {' or '.join(states)}"
+        yield f"it says {printable(previous) or 'nothing'}; expected {' or '.join(states)}"
 
 
 def _titles(plan: Plan, feature_id: str | None) -> list[str]:

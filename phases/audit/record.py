@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import PurePosixPath
 
+from pydantic import ValidationError
+
 from phases.audit.findings import no_counts
 from phases.audit.source_tree import SourceTree, folder_items
 from phases.base import durable
@@ -21,7 +23,7 @@ from phases.git.record_history import RecordCommit, is_ancestor
 from phases.git.repo import SUBMODULE, Repo, TreeEntry
 from phases.git.tree import BYTECODE
 from phases.judge.committed_gates import gate_descriptor
-from phases.plan.load import parse_plan
+from phases.plan.load import parse_plan, schema_problems
 from phases.plan.schema import Gate, Plan
 from phases.record import entries
 from phases.record.committed_plan import plan_path
@@ -200,6 +202,8 @@ class Record:
             blob = found.id if found else ""
             if blob not in self._plans:
                 self._plans[blob] = parse_plan(found.data if found else b"")
+        except ValidationError as error:
+            return "; ".join(schema_problems(error))
         except ValueError as error:
             return str(error)
         return self._plans[blob]

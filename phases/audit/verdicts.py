@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from phases.audit.attempts import Attempt
 from phases.audit.findings import Finding
@@ -70,7 +70,8 @@ def state_contradictions(verdict: Verdict, state: str) -> Iterator[str]:
         yield f"its gate {gate.outcome} on the outputs, and the verdict is {gate.state}"
     outcomes = (gate.outcome, *(mutant.outcome for mutant in gate.mutants))
     for outcome in sorted(set(outcomes) - set(GateOutcome)):
-        yield f"the verdict says that a run {printable(outcome)}"
+        expected = " or ".join(GateOutcome)
+        yield f"the verdict says `{printable(outcome)}` of a run; expected {expected}"
     if bool(gate.reasons) == is_verified:
         yield f"the verdict is {gate.state} for {len(gate.reasons)} reasons"
 
@@ -94,23 +95,33 @@ def check_contradictions(verdict: Verdict, gate: Gate) -> Iterator[str]:
     has_passed = bool(predicate.passed_tests) and not predicate.failed_tests
     is_clean = report.exit_code == 0 and report.signal is None
     if report.outcome == GateOutcome.PASSED and not (has_passed and is_clean):
+        end = f"exit code {report.exit_code}"
+        if report.signal is not None:
+            end = f"signal {report.signal}"
         yield (
             f"the gate passed with {len(predicate.passed_tests)} checks passed, "
-            f"{len(predicate.failed_tests)} failed and exit code {report.exit_code}"
+            f"{len(predicate.failed_tests)} failed and {end}"
         )
     elif report.outcome == GateOutcome.FAILED and is_clean:
         yield "the gate failed with exit code 0"
 
     # 2. Each mutant.
     for mutant in report.mutants:
-        is_killed = bool(mutant.killed_by)
-        if mutant.killed != is_killed or (is_killed and mutant.outcome != GateOutcome.FAILED):
-            yield f"of mutant {_name(mutant)} it says killed {mutant.killed}, {mutant.outcome}"
-        if mutant.reason and mutant.outcome != GateOutcome.ERRORED:
-            yield f"of mutant {_name(mutant)} it says why its run errored, and {mutant.outcome}"
-        unknown = sorted(set(mutant.killed_by) - set(checks))
-        if unknown:
-            yield f"mutant {_name(mutant)} was killed by {printable(unknown[0])}, which is no check"
+        yield from _mutant_contradictions(mutant, checks)
+
+
+def _mutant_contradictions(mutant: MutantReport, checks: Collection[str]) -> Iterator[str]:
+    name = _name(mutant)
+    is_killed = bool(mutant.killed_by)
+    if mutant.killed != is_killed or (is_killed and mutant.outcome != GateOutcome.FAILED):
+        killed = "killed" if mutant.killed else "not killed"
+        by = f"by {len(mutant.killed_by)} checks, and its run {mutant.outcome}"
+        yield f"of mutant {name} it says {killed} {by}"
+    if mutant.reason and mutant.outcome != GateOutcome.ERRORED:
+        yield f"of mutant {name} it says why its run errored, and {mutant.outcome}"
+    unknown = sorted(set(mutant.killed_by) - set(checks))
+    if unknown:
+        yield f"mutant {name} was killed by {printable(unknown[0])}, which is no check"
 
 
 def survivors(verdict: Verdict, exempt: Sequence[Exemption] = ()) -> list[str]:

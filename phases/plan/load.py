@@ -75,7 +75,7 @@ def load_plan(root: Path) -> Plan:
     try:
         plan = parse_plan(read_regular(path))
     except ValidationError as error:
-        raise InvalidPlanError(name, _schema_problems(error)) from None
+        raise InvalidPlanError(name, schema_problems(error)) from None
     except strict_json.StrictJsonError as error:
         raise InvalidPlanError(name, [str(error)]) from None
 
@@ -111,7 +111,7 @@ def module_file(root: Path, module: str) -> Path | None:
     return None
 
 
-def _schema_problems(error: ValidationError) -> list[str]:
+def schema_problems(error: ValidationError) -> list[str]:
     """Return all of pydantic's errors as problems."""
     problems = []
     for item in error.errors():
