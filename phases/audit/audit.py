@@ -141,7 +141,9 @@ def list_uncovered(record: Record) -> Iterator[Uncovered]:
         yield Uncovered("pulled", f"{message}; the next run or decision takes them over")
     if reconciled.restored:
         missing = format_count(reconciled.restored, "entry", "entries")
-        message = f"progress.txt lacks {missing}, which the journal has; the next run restores it"
+        message = (
+            f"progress.txt lacks {missing}, which the journal has; the next run restores the end"
+        )
         yield Uncovered("uncommitted-end", message)
     last = max((*record.commits, *record.set_aside), default=0)
     count = len(record.ledger.entries) - last

@@ -13,12 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forged_record import audit_report
 from terminal_user import as_asked, at_terminal
 from toy import Toy, toy_plan
 
+from phases.audit.clean import require_clean_audit
 from phases.audit.findings import Finding, Report, Severity, Uncovered, audit_json, audit_text
 from phases.base import durable
 from phases.base.text import utc_now
+from phases.errors import IntegrityError
 from phases.record.ledger import (
     Entry,
     EntryKind,
@@ -28,14 +31,14 @@ from phases.record.ledger import (
     parse_ledger,
     seal_entry,
 )
+from phases.record.project import open_project
 
 Tamper = Callable[[Toy], object]
 
 
 def run_audit(toy: Toy) -> tuple[int, dict[str, Any]]:
     """Return exit code and report of `audit --json`."""
-    result = toy.call("audit", "--json", code=None)
-    return result.code, json.loads(result.stdout)
+    return audit_report(toy)
 
 
 def codes(report: dict[str, Any], kind: str = "findings") -> set[str]:
@@ -407,6 +410,52 @@ def test_a_clone_says_what_it_cannot_cover(halted: Toy, tmp_path: Path) -> None:
     clone.call("run", "--next", code=4)
     edit_a_byte(progress)(clone)
     assert run_audit(clone)[0] == 3
+
+
+def test_what_a_user_commits_of_an_unfinished_run_is_a_warning(halted: Toy) -> None:
+    ledger = parse_ledger(halted.progress.encode())
+    entry = seal_entry(ledger, EntryKind.RECOVERED, ("reason a test",), time=utc_now())
+    append_entry(progress(halted), journal(halted), ledger, entry)
+    halted.commit("all that there is")
+    code, report = run_audit(halted)
+    assert code == 0
+    assert [item["code"] for item in report["findings"]] == ["commit-untrailed"]
+
+
+def test_a_ledger_that_came_back_is_a_warning(halted: Toy) -> None:
+    text = halted.progress
+    progress(halted).unlink()
+    halted.commit("tidy up")
+    halted.write("progress.txt", text.replace("mean 2.8", "mean 2.9"))
+    halted.commit("correct")
+    halted.write("progress.txt", text)
+    halted.commit("as it was")
+    code, report = run_audit(halted)
+    assert (code, codes(report)) == (0, {"ledger-deleted"})
+    # The runner goes on; what came back once is no error later.
+    code, screen = at_terminal(halted.root, "approve", "1", answer=as_asked)
+    assert code == 0, screen
+    code, report = run_audit(halted)
+    assert (code, codes(report)) == (0, {"ledger-deleted"})
+
+
+def test_a_command_that_needs_a_clean_audit_names_what_is_not(halted: Toy) -> None:
+    change_artifact(halted)
+    replace("results/TOY-001/note.md", "five", "six")(halted)
+    replace("results/TOY-002/note.md", "five", "six")(halted)
+    replace("results/phase-1/lock.json", '"phase": 1', '"phase": 2')(halted)
+    with pytest.raises(IntegrityError) as caught:
+        require_clean_audit(open_project(halted.root), "nothing was asked")
+    error = caught.value
+    first, *listing = str(error).splitlines()
+    assert first == "the audit finds 5 errors; nothing was asked:"  # both features' artifact
+    assert error.code == "lock-changed"
+    report = run_audit(halted)[1]
+    errors = [f"  {item['code']}: {item['message']}" for item in report["findings"]]
+    assert [line.partition("  [")[0] for line in listing] == errors[:3]
+    assert error.hint.endswith(
+        " restores what was recorded; python -m phases audit lists all of it"
+    )
 
 
 def test_entries_of_an_unfinished_run_are_listed(halted: Toy) -> None:

@@ -86,6 +86,15 @@ def lasted(seconds: float, shown: int) -> Edit:
     return edit
 
 
+def meanwhile(record: LastRecord) -> None:
+    """Have a commit of the user's between the one that ran and the one that records it."""
+    git = record.toy.git
+    git("reset", "-q", "--hard", record.parent)
+    record.toy.write("notes.md", "mine\n")
+    record.toy.commit("my notes")
+    record.parent = git("rev-parse", "HEAD")
+
+
 HONEST: dict[str, tuple[Place, Edit]] = {
     "another version of the runner": (COMMAND, other_version),
     "1.5 s": (COMMAND, lasted(1.5, 2)),
@@ -109,6 +118,7 @@ HONEST: dict[str, tuple[Place, Edit]] = {
     ),
     "another program": (REPEATED, dependency("program:bin/run")),
     "one more variable": (COMMAND, lambda record: value_at(record.receipt, ENV).append("ZONE")),
+    "a commit of the user's while it ran": (COMMAND, meanwhile),
     "nothing discarded": (COMMAND, without_line("discarded ")),
     "more discarded": (COMMAND, extra_line("discarded from its copy: … and 3 more", "measured ")),
 }

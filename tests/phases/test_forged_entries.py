@@ -42,7 +42,20 @@ from forged_edits import (
 from forged_record import Edit, LastRecord, Place, audit_report, forge
 from quick import Quick
 
+from phases.record import entries
+
 #### the entry
+
+
+def never_started(record: LastRecord) -> None:
+    """Leave STARTED out."""
+    record.drafts.remove(record.draft("STARTED"))
+
+
+MANY_DISCARDED = [
+    extra_line(f"discarded from its copy: log-{number}.txt (added)", "measured ")
+    for number in range(entries.SHOWN_DISCARDED + 1)
+]
 
 ENTRIES = {
     "measured 999": case(COMMAND, ENTRY, line("measured total 14", "measured total 999")),
@@ -94,6 +107,21 @@ ENTRIES = {
     "a discarded file at the end": case(COMMAND, ENTRY, line_moved("discarded ", 5)),
     "the receipt twice": rare(COMMAND, ENTRY, line_twice("receipt ")),
     "the verdict before the receipt": rare(COMMAND, ENTRY, line_moved("verdict ", 8)),
+    "more discarded files than an entry shows": case(COMMAND, ENTRY, *MANY_DISCARDED),
+    "no receipt": case(COMMAND, "receipt-missing", without_line("receipt ")),
+    "a receipt that there is not": case(
+        COMMAND, "receipt-missing", line("Q-001/receipt.json", "Q-001/nothing.json")
+    ),
+    "no verdict": case(COMMAND, "verdict-missing", without_line("verdict ")),
+    "a verdict that there is not": case(
+        COMMAND, "verdict-missing", line("Q-001/verdict.json", "Q-001/nothing.json")
+    ),
+    "it was never started": case(COMMAND, "entry-order", never_started),
+    "FAILED: no record": case(FAILED, "named-file-changed", without_line("attempt-record ")),
+    "FAILED: a record that there is not": case(
+        FAILED, "named-file-changed", line("attempts/1.json", "attempts/9.json")
+    ),
+    "FAILED: it was never started": case(FAILED, "entry-order", never_started),
     "another title": case(COMMAND, ENTRY, title("Count everything")),
     "another title than the plan's everywhere": case(
         COMMAND, ENTRY, title("Count everything", "STARTED", "VERIFIED")

@@ -232,8 +232,10 @@ def plant_everything(quick: Quick) -> dict[str, str]:
     for path, text in loose.items():
         quick.write(path, text)
     (quick.root / "results/Q-002/more").symlink_to("/tmp")
+    quick.write("results/Q-002/.git/result.json", "in no repository\n")
     where = dict.fromkeys(planted, "HEAD has")
-    return where | dict.fromkeys((*loose, "results/Q-002/more"), "the work tree has")
+    others = ("results/Q-002/more", "results/Q-002/.git")
+    return where | dict.fromkeys((*loose, *others), "the work tree has")
 
 
 def test_files_that_nothing_names_are_listed_i_33(eventful: Quick) -> None:

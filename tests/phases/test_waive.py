@@ -198,6 +198,17 @@ def test_what_needs_a_waived_feature_of_an_earlier_phase_waits_for_the_approver(
     toy.assert_audit_is_clean()
 
 
+def test_a_waiver_after_a_rejection_locks_the_phase_first(failed: Toy) -> None:
+    """The state before it is that before the lock, which counts attempts anew."""
+    reject = ("reject", "1", "--feature", "TOY-003", "--reason", "count again")
+    assert at_terminal(failed.root, *reject, answer=as_asked)[0] == 0
+    code, screen = at_terminal(failed.root, *WAIVE, answer=as_asked)
+    assert code == 0, screen
+    kinds = [entry.kind for entry in parse_ledger(failed.progress.encode()).entries]
+    assert kinds[-4:] == ["REJECTED", "LOCKED", "WAIVED", "WAIVED"]
+    failed.assert_audit_is_clean()
+
+
 def test_a_rejection_opens_attempts_anew(make_toy: Callable[..., Toy]) -> None:
     """Attempts count under a lock; a rejection releases it, so the last attempt can be repeated."""
     toy = make_toy(with_shell_gates(toy_plan(features=1, attempts=1)))
