@@ -185,9 +185,12 @@ def _read_documents(record: Record, outcome: Outcome) -> Documents:
 def _read_attempt_record(record: Record, outcome: Outcome) -> Documents:
     name = f"attempt-record of this {outcome.entry.kind} entry"
     line = outcome.entry.match(entries.ATTEMPT_RECORD)
-    path = line["path"] if line else None
-    data = record.read(outcome.commit.sha, path) if path else None
-    if line is None or data is None or durable.sha256(data) != line["sha256"]:
+    if line is None:
+        message = f"this {outcome.entry.kind} entry names no attempt record"
+        raise _UnreadableError(outcome.finding("entry-contradicts", message))
+    path = line["path"]
+    data = record.read(outcome.commit.sha, path)
+    if data is None or durable.sha256(data) != line["sha256"]:
         message = f"a file in the commit differs from what this {outcome.entry.kind} entry names"
         raise _UnreadableError(outcome.finding("named-file-changed", message, path))
     try:
@@ -196,7 +199,6 @@ def _read_attempt_record(record: Record, outcome: Outcome) -> Documents:
         message = f"the {name} is invalid: {error}"
         raise _UnreadableError(outcome.finding("entry-contradicts", message, path)) from None
     sha256 = durable.sha256(document.receipt.encode())
-    path = line["path"]
     return Documents(path, document.receipt, sha256, path, document.verdict, document)
 
 

@@ -1,7 +1,7 @@
 """What `audit` says of each forgery, word for word, as someone has read it.
 
 `findings/` has one file for each module of tests. After a change of words: remove the files, run
-`UPDATE_FINDINGS=1 pytest -m 'soak or not soak'` on the modules, and read what git says changed.
+`UPDATE_FINDINGS=1 pytest -m 'soak or not soak'` on the modules in one process, read `git diff`.
 """
 
 from __future__ import annotations

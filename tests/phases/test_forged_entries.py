@@ -47,11 +47,6 @@ from phases.record import entries
 #### the entry
 
 
-def never_started(record: LastRecord) -> None:
-    """Leave STARTED out."""
-    record.drafts.remove(record.draft("STARTED"))
-
-
 MANY_DISCARDED = [
     extra_line(f"discarded from its copy: log-{number}.txt (added)", "measured ")
     for number in range(entries.SHOWN_DISCARDED + 1)
@@ -116,12 +111,10 @@ ENTRIES = {
     "a verdict that there is not": case(
         COMMAND, "verdict-missing", line("Q-001/verdict.json", "Q-001/nothing.json")
     ),
-    "it was never started": case(COMMAND, "entry-order", never_started),
-    "FAILED: no record": case(FAILED, "named-file-changed", without_line("attempt-record ")),
+    "FAILED: no record": case(FAILED, ENTRY, without_line("attempt-record ")),
     "FAILED: a record that there is not": case(
         FAILED, "named-file-changed", line("attempts/1.json", "attempts/9.json")
     ),
-    "FAILED: it was never started": case(FAILED, "entry-order", never_started),
     "another title": case(COMMAND, ENTRY, title("Count everything")),
     "another title than the plan's everywhere": case(
         COMMAND, ENTRY, title("Count everything", "STARTED", "VERIFIED")
@@ -203,6 +196,17 @@ ENTRIES = {
 @pytest.mark.parametrize("name", names_of(ENTRIES))
 def test_the_lines_of_an_entry_follow_i_35(at: Callable[[Place], Quick], name: str) -> None:
     check(at, ENTRIES[name])
+
+
+@pytest.mark.parametrize("place", [COMMAND, FAILED], ids=str)
+def test_an_outcome_without_its_start_is_named_i_35(
+    at: Callable[[Place], Quick], place: Place
+) -> None:
+    quick = at(place)
+    forge(quick, lambda record: record.drafts.remove(record.draft("STARTED")))
+    code, report = audit_report(quick)
+    assert code == 3
+    assert {item["code"] for item in report["findings"]} == {"entry-order", "receipt-foreign"}
 
 
 def attempt_of_everything(number: int) -> Edit:
