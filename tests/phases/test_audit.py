@@ -20,7 +20,7 @@ from toy import Toy, toy_plan
 from phases.audit.clean import require_clean_audit
 from phases.audit.findings import Finding, Report, Severity, Uncovered, audit_json, audit_text
 from phases.base import durable
-from phases.base.text import utc_now
+from phases.base.text import is_printable, utc_now
 from phases.errors import IntegrityError
 from phases.record.ledger import (
     Entry,
@@ -379,6 +379,21 @@ def test_the_last_line_counts_errors_and_warnings(
         assert "ERROR chain-self: entry 0002 was edited  [entry 0002 commit abababababab]" in lines
     if warnings:
         assert "WARNING published-changed: edited  [path README.md]" in lines
+
+
+def test_a_quoted_document_moves_no_cursor() -> None:
+    forged = "all is well\x1b[2J\x1b[H\r\nOK \u202e" + "x" * 10_000
+    report = Report()
+    report.add(Finding("receipt-foreign", forged, path=f"results/{forged}"))
+    report.add(Uncovered("record-moved", forged))
+    lines = audit_text(report).splitlines()
+    assert len(lines) == 4
+    for line in lines:
+        assert is_printable(line)
+        assert len(line) < 5000
+    assert is_printable(
+        json.dumps(audit_json(report)["findings"][0]["message"], ensure_ascii=False)
+    )
 
 
 def test_an_absent_artifact_is_listed_and_no_error(halted: Toy) -> None:
