@@ -368,19 +368,20 @@ def test_a_plan_that_cannot_be_used_is_a_finding_i_36(
     assert_named(quick, record, {"plan-missing"})
 
 
-@pytest.mark.parametrize("what", ["receipt", "request", "tree", "old plan"])
+@pytest.mark.parametrize("what", ["receipt", "receipts", "request", "tree", "old plan"])
 def test_a_missing_object_is_a_finding_i_36(at: Callable[[Place], Quick], what: str) -> None:
     quick = at(HALTED)
     _unpack(quick)
     commit = quick.git("log", "--format=%H", "-1", "--", "results/Q-001/receipt.json")
     name = {
         "receipt": f"{commit}:results/Q-001/receipt.json",
+        "receipts": f"{commit}:results/Q-001/receipt.json HEAD:results/Q-002/receipt.json",
         "request": "HEAD:results/phase-1/request.json",
         "tree": f"{commit}:results/Q-001",
         "old plan": f"{commit}~1:exp/main.py",
     }[what]
-    sha = quick.git("rev-parse", name)
-    (quick.root / ".git/objects" / sha[:2] / sha[2:]).unlink()
+    for sha in quick.git("rev-parse", *name.split()).split():
+        (quick.root / ".git/objects" / sha[:2] / sha[2:]).unlink()
     lock = quick.root / "results/phase-1/lock.json"
     lock.write_bytes(lock.read_bytes() + b" ")
     code, report = audit_report(quick)

@@ -233,8 +233,9 @@ def plant_everything(quick: Quick) -> dict[str, str]:
         quick.write(path, text)
     (quick.root / "results/Q-002/more").symlink_to("/tmp")
     quick.write("results/Q-002/.git/result.json", "in no repository\n")
+    Path(os.fsdecode(os.fsencode(quick.root) + b"/results/Q-002/bad-\xff.md")).write_text("x\n")
     where = dict.fromkeys(planted, "HEAD has")
-    others = ("results/Q-002/more", "results/Q-002/.git")
+    others = ("results/Q-002/more", "results/Q-002/.git", r"results/Q-002/bad-\udcff.md")
     return where | dict.fromkeys((*loose, *others), "the work tree has")
 
 
