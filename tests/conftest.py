@@ -13,6 +13,9 @@ import pytest
 # work lose a lot.
 os.environ["OMP_NUM_THREADS"] = "1"
 
+# Its failed assertions show the difference, as those of a test do.
+pytest.register_assert_rewrite("reviewed_findings")
+
 RUNNER_TESTS = Path(__file__).with_name("phases")
 
 

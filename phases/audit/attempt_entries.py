@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import takewhile
 
 from phases.audit.attempts import Attempt
 from phases.audit.findings import Finding
@@ -22,6 +23,7 @@ from phases.record.subjects import outcome_subject
 from phases.record.transaction import subject_trailers
 
 SHOWN_LINE = 120  # characters
+SHOWN_BEFORE = 60  # of them, before what differs
 
 
 def check_attempt_entry(record: Record, attempt: Attempt) -> Iterator[Finding]:
@@ -58,7 +60,7 @@ def line_contradictions(entry: Entry, expected: Sequence[str]) -> Iterator[str]:
         return
     for actual, line in zip(entry.lines, expected, strict=False):
         if actual != line:
-            got, wanted = printable(actual, SHOWN_LINE), printable(line, SHOWN_LINE)
+            got, wanted = _cut(actual, line)
             yield f"the entry says `{got}`; its documents give `{wanted}`"
             return
     count = len(entry.lines) - len(expected)
@@ -83,14 +85,25 @@ def commit_contradictions(
     for name in sorted({*stated, *expected} - set(common)):
         if stated.get(name) != expected.get(name):
             got = printable(stated.get(name, "nothing"), SHOWN_LINE)
-            yield f"of {name} the trailers state {got}; expected {expected.get(name, 'nothing')}"
+            wanted = expected.get(name) or "nothing"
+            yield f"of {name} the trailers state {got}; expected {wanted}"
     line, *others = record.message(commit.sha).split("\n")
     names = [other.partition(":")[0] for other in others if other.startswith("Phases-")]
     if len(set(names)) != len(names):
         yield "the trailers state something twice"
     if line != subject:
-        got = printable(line, SHOWN_LINE)
-        yield f"the commit's subject is `{got}`; expected `{printable(subject, SHOWN_LINE)}`"
+        got, wanted = _cut(line, subject)
+        yield f"the commit's subject is `{got}`; expected `{wanted}`"
+
+
+def _cut(first: str, second: str) -> tuple[str, str]:
+    """Return two texts as lines that are short enough, and show where they begin to differ."""
+    same = takewhile(lambda pair: pair[0] == pair[1], zip(first, second, strict=False))
+    start = len(list(same)) - SHOWN_BEFORE
+    if max(len(first), len(second)) <= SHOWN_LINE or start <= 0:
+        return printable(first, SHOWN_LINE), printable(second, SHOWN_LINE)
+    lines = (printable(f"…{text[start:]}", SHOWN_LINE) for text in (first, second))
+    return next(lines), next(lines)
 
 
 def _expected_lines(record: Record, attempt: Attempt) -> tuple[str, ...]:

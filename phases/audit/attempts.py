@@ -183,7 +183,6 @@ def _read_documents(record: Record, outcome: Outcome) -> Documents:
 
 
 def _read_attempt_record(record: Record, outcome: Outcome) -> Documents:
-    name = f"attempt-record of this {outcome.entry.kind} entry"
     line = outcome.entry.match(entries.ATTEMPT_RECORD)
     if line is None:
         message = f"this {outcome.entry.kind} entry names no attempt record"
@@ -196,7 +195,7 @@ def _read_attempt_record(record: Record, outcome: Outcome) -> Documents:
     try:
         document = AttemptRecord.decode(data)
     except DocumentError as error:
-        message = f"the {name} is invalid: {error}"
+        message = f"the attempt record of this {outcome.entry.kind} entry is invalid: {error}"
         raise _UnreadableError(outcome.finding("entry-contradicts", message, path)) from None
     sha256 = durable.sha256(document.receipt.encode())
     return Documents(path, document.receipt, sha256, path, document.verdict, document)
@@ -207,13 +206,15 @@ def _read_named(
 ) -> tuple[str, bytes]:
     """Return path and bytes of a document of a VERIFIED entry, as its commit has it."""
     line = outcome.entry.match(line_format)
-    path = line["path"] if line else None
-    data = record.read(outcome.commit.sha, path) if path else None
-    if line is None or data is None:
-        raise _UnreadableError(
-            outcome.finding(f"{word}-missing", f"the commit has no such {word}", path)
-        )
+    if line is None:
+        message = f"this {outcome.entry.kind} entry names no {word}"
+        raise _UnreadableError(outcome.finding(f"{word}-missing", message))
+    path = line["path"]
+    data = record.read(outcome.commit.sha, path)
+    if data is None:
+        message = f"the commit has no such {word}"
+        raise _UnreadableError(outcome.finding(f"{word}-missing", message, path))
     if durable.sha256(data) != line["sha256"]:
         message = f"the commit's {word} differs from the one that the entry names"
         raise _UnreadableError(outcome.finding(f"{word}-changed", message, path))
-    return line["path"], data
+    return path, data

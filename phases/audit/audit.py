@@ -141,15 +141,13 @@ def list_uncovered(record: Record) -> Iterator[Uncovered]:
         yield Uncovered("pulled", f"{message}; the next run or decision takes them over")
     if reconciled.restored:
         missing = format_count(reconciled.restored, "entry", "entries")
-        message = (
-            f"progress.txt lacks {missing}, which the journal has; the next run restores the end"
-        )
-        yield Uncovered("uncommitted-end", message)
+        message = f"progress.txt lacks {missing}, which the journal has"
+        yield Uncovered("uncommitted-end", f"{message}: the next run restores what is missing")
     last = max((*record.commits, *record.set_aside), default=0)
     count = len(record.ledger.entries) - last
     if count > 0:
         newest = format_count(count, "entry", "entries")
-        message = f"{newest} after entry {last:04d}, in no commit yet: the next run makes it"
+        message = f"no commit of the runner's has the {newest} after entry {last:04d} yet"
         yield Uncovered("uncommitted-entries", message)
 
 

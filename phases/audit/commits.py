@@ -140,7 +140,7 @@ def _trailer_findings(commit: RecordCommit, last: Entry, ledger: Ledger) -> Iter
     head = commit.trailers.get("Phases-Head")
     if (entry, head) != (f"{last.seq:04d}", last.self_hash):
         actual = f"the commit holds {last.seq:04d} with {last.self_hash[:12]}…"
-        message = f"the trailers state entry {printable(str(entry))}, {actual}"
+        message = f"the trailers state entry {printable(entry or 'none')}, {actual}"
         yield Finding("commit-trailers", message, entry=last.seq, commit=commit.sha)
     if ledger.entries[last.seq - 1 : last.seq] != (last,):
         message = f"entry {last.seq:04d} of this commit differs from the ledger's"

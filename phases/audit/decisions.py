@@ -148,12 +148,14 @@ def _plan_contradictions(decision: _Decision) -> Iterator[str]:
     entry, plan, stated = decision.entry, decision.plan, decision.document.predicate.phase
     names = [phase.name for phase in plan.phases if phase.id == stated.id]
     if names != [stated.name]:
-        yield f"its record is about {printable(stated.name)}; the plan has {names}"
+        planned = ", ".join(names) or "no such phase"
+        yield f"its record is about {printable(stated.name)}; the plan has {planned}"
     if entry.kind != EntryKind.WAIVED:
         return
     titles = _titles(plan, entry.feature)
     if entry.title not in titles:
-        yield f"it waives {printable(entry.title)}; the plan has {titles}"
+        planned = ", ".join(titles) or "no such feature"
+        yield f"it waives {printable(entry.title)}; the plan has {planned}"
     previous = (entry.match(entries.PREVIOUS_STATE) or {"text": ""})["text"]
     states = _states_before(decision)
     if previous not in states:

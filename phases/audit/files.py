@@ -77,7 +77,7 @@ class NamedFile:
     def difference(self, where: str) -> Finding:
         """Return that it is another one in HEAD, or in the work tree."""
         feature = f"{self.entry.feature}: " if self.entry.feature else ""
-        message = f"{feature}{where} has not the file that this {self.entry.kind} entry names"
+        message = f"{feature}it is not in {where} as this {self.entry.kind} entry names it"
         return Finding(self.code, message, self.entry.seq, path=self.path)
 
 
@@ -160,7 +160,7 @@ def check_contents(record: Record) -> Iterator[Finding]:
         for path, blob in commit.blobs.items():
             is_removal = set(blob) == {"0"} and path.startswith(folders)
             if path not in allowed and not is_removal:
-                message = f"commit {commit.sha[:12]} changed a file that is none of its entries'"
+                message = f"commit {commit.sha[:12]} changed a file that its entries do not name"
                 yield Finding("commit-content", message, last.seq, commit=commit.sha, path=path)
 
 

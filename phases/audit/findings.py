@@ -63,13 +63,14 @@ class Report:
     def add(self, item: Finding | Uncovered) -> None:
         """Add what a check yields.
 
-        A message may quote a document that anyone made: it becomes one line, and moves no cursor.
+        A document that anyone made may be quoted: it becomes one line, and moves no cursor.
         """
-        item = replace(item, message=printable(item.message, MAX_TEXT))
-        if isinstance(item, Finding):
-            self.findings.append(item)
-        else:
-            self.uncovered.append(item)
+        message = printable(item.message, MAX_TEXT)
+        if isinstance(item, Uncovered):
+            self.uncovered.append(replace(item, message=message))
+            return
+        path = printable(item.path, MAX_TEXT) if item.path else None
+        self.findings.append(replace(item, message=message, path=path))
 
     @property
     def ok(self) -> bool:
@@ -114,7 +115,7 @@ def _location(finding: Finding) -> str:
     if finding.commit:
         words.append(f"commit {finding.commit[:12]}")
     if finding.path:
-        words.append(f"path {printable(finding.path, MAX_TEXT)}")
+        words.append(f"path {finding.path}")
     return " ".join(words)
 
 

@@ -105,7 +105,8 @@ def _process_contradictions(attempt: Attempt) -> Iterator[str]:
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds < 0:
         yield f"the receipt states {printable(str(seconds), 40)} as the seconds that it took"
     if attempt.verdict is not None and (exit_code != 0 or isinstance(exit_code, bool)):
-        yield f"the receipt states exit code {exit_code} of an attempt that was judged"
+        ended = "no exit code" if exit_code is None else f"exit code {exit_code}"
+        yield f"the receipt states {ended} of an attempt that was judged"
     for reason in attempt.record.reasons if attempt.record else ():
         if reason.startswith(EXIT_REASON) and reason != f"{EXIT_REASON}{exit_code}":
             yield f"the receipt states exit code {exit_code}; its reason is: {printable(reason)}"
@@ -137,9 +138,9 @@ def _dependency_contradictions(record: Record, attempt: Attempt) -> Iterator[str
     stated: dict[str, Digests] = {}
     for item in resolved:
         if item.uri is None or item.uri in stated:
-            yield f"the receipt names {printable(str(item.uri))} twice, or nothing by name"
+            yield f"the receipt names {_name(item.uri)} twice, or a thing without a name"
         if item != ResourceDescriptor(uri=item.uri, digest=item.digest):
-            yield f"the receipt states more of {printable(str(item.uri))} than its digest"
+            yield f"the receipt states more of {_name(item.uri)} than its digest"
         stated[item.uri or ""] = item.digest or {}
 
     # 2. Those that plan, commit, lock and ledger decide.
@@ -156,7 +157,11 @@ def _dependency_contradictions(record: Record, attempt: Attempt) -> Iterator[str
     for uri in stated:
         is_program = uri.startswith("program:") and uri.removeprefix("program:") in words
         if uri not in expected and not is_program:
-            yield f"the receipt names {printable(uri)}, which did not go in"
+            yield f"the receipt names {_name(uri)}, which did not go in"
+
+
+def _name(uri: str | None) -> str:
+    return printable(uri or "") or "nothing"
 
 
 def _expected_dependencies(record: Record, attempt: Attempt) -> Iterator[tuple[str, Digests]]:

@@ -182,9 +182,9 @@ def _request_findings(
         names.append("subject")
     for name in type(review).model_fields:
         if getattr(review, name) != getattr(expected.predicate, name):
-            names.append(name)
+            names.append(name.replace("_", " "))
     words = ", ".join(names)
-    message = f"the review request states other {words} than ledger, plan and lock give"
+    message = f"the review request states otherwise than ledger, plan and lock: {words}"
     yield halt.finding("request-contradicts", message, "request.json")
 
 

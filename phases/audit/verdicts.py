@@ -8,7 +8,7 @@ from phases.audit.attempts import Attempt
 from phases.audit.findings import Finding
 from phases.audit.record import Record
 from phases.base.strict_json import StrictJsonError
-from phases.base.text import printable
+from phases.base.text import format_count, printable
 from phases.judge.gate import GateOutcome
 from phases.judge.mutations import Mutation, digest_only, expected_mutations, is_exempt
 from phases.judge.predictions import score_all
@@ -73,7 +73,7 @@ def state_contradictions(verdict: Verdict, state: str) -> Iterator[str]:
         expected = " or ".join(GateOutcome)
         yield f"the verdict says `{printable(outcome)}` of a run; expected {expected}"
     if bool(gate.reasons) == is_verified:
-        yield f"the verdict is {gate.state} for {len(gate.reasons)} reasons"
+        yield f"the verdict is {gate.state} for {format_count(len(gate.reasons), 'reason')}"
 
 
 def check_contradictions(verdict: Verdict, gate: Gate) -> Iterator[str]:
@@ -99,7 +99,7 @@ def check_contradictions(verdict: Verdict, gate: Gate) -> Iterator[str]:
         if report.signal is not None:
             end = f"signal {report.signal}"
         yield (
-            f"the gate passed with {len(predicate.passed_tests)} checks passed, "
+            f"the gate passed with {format_count(len(predicate.passed_tests), 'check')} passed, "
             f"{len(predicate.failed_tests)} failed and {end}"
         )
     elif report.outcome == GateOutcome.FAILED and is_clean:
@@ -115,10 +115,10 @@ def _mutant_contradictions(mutant: MutantReport, checks: Collection[str]) -> Ite
     is_killed = bool(mutant.killed_by)
     if mutant.killed != is_killed or (is_killed and mutant.outcome != GateOutcome.FAILED):
         killed = "killed" if mutant.killed else "not killed"
-        by = f"by {len(mutant.killed_by)} checks, and its run {mutant.outcome}"
+        by = f"by {format_count(len(mutant.killed_by), 'check')}, and its run {mutant.outcome}"
         yield f"of mutant {name} it says {killed} {by}"
     if mutant.reason and mutant.outcome != GateOutcome.ERRORED:
-        yield f"of mutant {name} it says why its run errored, and {mutant.outcome}"
+        yield f"mutant {name} has a reason why its run errored, and the run {mutant.outcome}"
     unknown = sorted(set(mutant.killed_by) - set(checks))
     if unknown:
         yield f"mutant {name} was killed by {printable(unknown[0])}, which is no check"
@@ -162,7 +162,8 @@ def mutant_contradictions(verdict: Verdict, expected: Iterable[tuple[str, str]])
     if missing:
         yield f"the verdict lacks the mutant {' '.join(missing[0]).strip()}"
     elif invented:
-        yield f"the verdict has a mutant {printable(' '.join(invented[0]).strip())} that is none"
+        name = printable(" ".join(invented[0]).strip())
+        yield f"the verdict has the mutant {name}, which these outputs do not give"
     elif stated != expected:
         yield "the verdict has its mutants twice, or in another order"
 
@@ -243,9 +244,9 @@ def _prediction_findings(
         return
     recomputed = score_all(attempt.feature, measurements) if attempt.is_verified else []
     if tuple(recomputed) != verdict.predicate.predictions:
-        scores = [(item.id, str(item.outcome)) for item in recomputed]
-        stated = [(item.id, item.outcome) for item in verdict.predicate.predictions]
-        message = f"the recomputed predictions are {scores}, the verdict states {stated}"
+        scores = ", ".join(f"{item.id} {item.outcome}" for item in recomputed)
+        stated = ", ".join(f"{item.id} {item.outcome}" for item in verdict.predicate.predictions)
+        message = f"recomputed are {scores or 'no predictions'}; the verdict has {stated or 'none'}"
         if scores == stated:
             message = "the recomputed predictions have other claims or reasons than the verdict"
         yield attempt.outcome.finding("prediction-score", message, attempt.verdict_path)

@@ -89,7 +89,7 @@ def _at(char: str, position: int) -> str:
 
 
 def format_count(number: int, noun: str, plural: str = "") -> str:
-    """Return `1 error`, `4 errors`; a plural that does not end so is given."""
+    """Return `1 error`, `4 errors`; `plural` is needed where that is not noun + s."""
     if number == 1:
         return f"{number} {noun}"
     return f"{number} {plural or f'{noun}s'}"

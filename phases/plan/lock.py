@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 import phases
 from phases.base import durable
 from phases.base.strict_json import StrictJsonError, loads
+from phases.base.text import printable
 from phases.plan.schema import Gate, Phase, Plan, SchemaVersion, canonical_json
 
 FileReader = Callable[[str], bytes | None]
@@ -63,7 +64,7 @@ class PlanLock(BaseModel):
         except ValidationError as error:
             item = error.errors()[0]
             location = ".".join(map(str, item["loc"])) or "the document"
-            reason = f"{location}: {item['msg']}"
+            reason = printable(f"{location}: {item['msg']}")
         message = f"not a plan lock: {reason}"
         raise PlanLockError(message)
 

@@ -24,6 +24,7 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from phases.base import strict_json
+from phases.base.text import printable
 
 STATEMENT = "https://in-toto.io/Statement/v1"
 
@@ -65,7 +66,7 @@ class Document(BaseModel):
         except ValidationError as error:
             first = error.errors()[0]
             location = ".".join(map(str, first["loc"])) or "(document)"
-            raise DocumentError(f"{location}: {first['msg']}") from None
+            raise DocumentError(printable(f"{location}: {first['msg']}")) from None
 
 
 class ResourceDescriptor(Document):

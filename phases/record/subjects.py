@@ -12,7 +12,7 @@ from phases.plan.schema import Feature, Phase
 from phases.record.decision_record import Decision, DecisionResult
 from phases.record.verdict import Verdict
 
-MAX_SUBJECT = 120  # characters of an outcome's, which ends with a reason
+MAX_SUBJECT = 120  # characters of an outcome's subject, which ends with a reason
 
 _DECIDED = {
     DecisionResult.PASS: "approved",

@@ -24,13 +24,15 @@ MODULES = (
     "test_publish",
 )
 LONGEST = 16
-"""Lines of a report; of a longer one the number is compared, as nobody reads it."""
+"""Lines of a report; of a longer one only their number is compared, as nobody reads it."""
 
-_VARYING = (
-    (re.compile(r"\b[0-9a-f]{8,64}\b|[0-9a-f]+(?=…)"), "#"),  # digests, also of a line cut short
-    (re.compile(r"\bby [^`]+? at \S+ on [^\s,`]+"), "by USER at TTY on HOST"),
-    (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"), "TIME"),
-)
+_VARYING = {
+    "#": re.compile(r"\b[0-9a-f]{8,64}\b|[0-9a-f]+(?=…)"),  # digests, also of a line cut short
+    "USER": re.compile(r"(?<=\bby )[^`]+? at \S+ on [^\s,`]+"),
+    "TIME": re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"),
+    "SECONDS": re.compile(r"(?<=\bfor )\d\d?(?= s\b)"),
+}
+"""Word -> what differs from run to run and stands for."""
 
 
 def describe_reports(reports: Iterable[tuple[Path, Any]]) -> str:
@@ -40,7 +42,8 @@ def describe_reports(reports: Iterable[tuple[Path, Any]]) -> str:
         reports: the root of a repository, and the report on it.
     """
     lines = []
-    for root, report in reports:
+    for number, (root, report) in enumerate(reports, start=1):
+        lines += [f"-- report {number}"] if number > 1 else []
         found = list(_lines(report))
         if len(found) > LONGEST:
             found = [f"{len(found)} lines"]
@@ -59,8 +62,10 @@ def _lines(report: Any) -> Iterator[str]:
 
 
 def _without_varying(line: str) -> str:
-    for pattern, word in _VARYING:
-        line = pattern.sub(word, line)
+    """Return a line in which `#1` and `#2` stand for its first two digests, and so on."""
+    for word, pattern in _VARYING.items():
+        values = list(dict.fromkeys(pattern.findall(line)))
+        line = pattern.sub(lambda match: f"{word}{values.index(match[0]) + 1}", line)  # noqa: B023
     return line
 
 
@@ -74,7 +79,9 @@ def compare(module: str, test: str, actual: str) -> None:
         texts = [f"## {name}\n{text}" for name, text in sorted(sections.items()) if text]
         file.write_text("\n".join(texts), "utf-8")
         return
-    assert actual == sections.get(test, ""), f"not as reviewed in {file.name}; {__doc__}"
+    assert actual == sections.get(test, ""), (
+        f"not as reviewed in {file.name}: see {Path(__file__).name}"
+    )
 
 
 def _read(file: Path) -> dict[str, str]:

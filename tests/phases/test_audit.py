@@ -36,11 +36,6 @@ from phases.record.project import open_project
 Tamper = Callable[[Toy], object]
 
 
-def run_audit(toy: Toy) -> tuple[int, dict[str, Any]]:
-    """Return exit code and report of `audit --json`."""
-    return audit_report(toy)
-
-
 def codes(report: dict[str, Any], kind: str = "findings") -> set[str]:
     return {item["code"] for item in report[kind]}
 
@@ -294,9 +289,9 @@ STORED = {
 
 
 def check(toy: Toy, tamper: Tamper, code: str, run: int) -> None:
-    assert run_audit(toy)[0] == 0  # the control: before, everything is valid
+    assert audit_report(toy)[0] == 0  # the control: before, everything is valid
     tamper(toy)
-    exit_code, report = run_audit(toy)
+    exit_code, report = audit_report(toy)
     assert exit_code == 3
     assert report["ok"] is False
     assert code in codes(report)
@@ -399,7 +394,7 @@ def test_a_quoted_document_moves_no_cursor() -> None:
 def test_an_absent_artifact_is_listed_and_no_error(halted: Toy) -> None:
     for path in (halted.root / ".phases/artifacts").rglob("*/*"):
         path.unlink()
-    code, report = run_audit(halted)
+    code, report = audit_report(halted)
     assert code == 0
     uncovered = [item["code"] for item in report["uncovered"]]
     assert uncovered == ["artifact-absent", "artifact-absent"]
@@ -410,7 +405,7 @@ def test_a_clone_says_what_it_cannot_cover(halted: Toy, tmp_path: Path) -> None:
     halted.git("clone", "-q", str(halted.root), str(tmp_path / "clone"))
     clone = object.__new__(Toy)
     clone.root = tmp_path / "clone"
-    code, report = run_audit(clone)
+    code, report = audit_report(clone)
     assert code == 0
     assert report["ok"] is True
     assert codes(report, "uncovered") == {"no-journal", "artifact-absent"}
@@ -424,7 +419,7 @@ def test_a_clone_says_what_it_cannot_cover(halted: Toy, tmp_path: Path) -> None:
     assert clone.call("status").stderr == ""
     clone.call("run", "--next", code=4)
     edit_a_byte(progress)(clone)
-    assert run_audit(clone)[0] == 3
+    assert audit_report(clone)[0] == 3
 
 
 def test_what_a_user_commits_of_an_unfinished_run_is_a_warning(halted: Toy) -> None:
@@ -432,7 +427,7 @@ def test_what_a_user_commits_of_an_unfinished_run_is_a_warning(halted: Toy) -> N
     entry = seal_entry(ledger, EntryKind.RECOVERED, ("reason a test",), time=utc_now())
     append_entry(progress(halted), journal(halted), ledger, entry)
     halted.commit("all that there is")
-    code, report = run_audit(halted)
+    code, report = audit_report(halted)
     assert code == 0
     assert [item["code"] for item in report["findings"]] == ["commit-untrailed"]
 
@@ -445,12 +440,12 @@ def test_a_ledger_that_came_back_is_a_warning(halted: Toy) -> None:
     halted.commit("correct")
     halted.write("progress.txt", text)
     halted.commit("as it was")
-    code, report = run_audit(halted)
+    code, report = audit_report(halted)
     assert (code, codes(report)) == (0, {"ledger-deleted"})
     # The runner goes on; what came back once is no error later.
     code, screen = at_terminal(halted.root, "approve", "1", answer=as_asked)
     assert code == 0, screen
-    code, report = run_audit(halted)
+    code, report = audit_report(halted)
     assert (code, codes(report)) == (0, {"ledger-deleted"})
 
 
@@ -465,7 +460,7 @@ def test_a_command_that_needs_a_clean_audit_names_what_is_not(halted: Toy) -> No
     first, *listing = str(error).splitlines()
     assert first == "the audit finds 5 errors; nothing was asked:"  # both features' artifact
     assert error.code == "lock-changed"
-    report = run_audit(halted)[1]
+    report = audit_report(halted)[1]
     errors = [f"  {item['code']}: {item['message']}" for item in report["findings"]]
     assert [line.partition("  [")[0] for line in listing] == errors[:3]
     assert error.hint.endswith(
@@ -477,11 +472,11 @@ def test_entries_of_an_unfinished_run_are_listed(halted: Toy) -> None:
     ledger = parse_ledger(halted.progress.encode())
     entry = seal_entry(ledger, EntryKind.RECOVERED, ("reason a test",), time=utc_now())
     append_entry(progress(halted), journal(halted), ledger, entry)
-    code, report = run_audit(halted)
+    code, report = audit_report(halted)
     assert code == 0
     assert [item["code"] for item in report["uncovered"]] == ["uncommitted-entries"]
     cut(progress)(halted)  # only what was never committed: the next run restores it
-    code, report = run_audit(halted)
+    code, report = audit_report(halted)
     assert code == 0
     assert "uncommitted-end" in codes(report, "uncovered")
 
@@ -490,7 +485,7 @@ def test_a_ledger_of_another_history_is_foreign(halted: Toy, make_toy: Callable[
     other = make_toy(name="other")
     other.write("progress.txt", halted.progress)
     other.commit("all done already")
-    code, report = run_audit(other)
+    code, report = audit_report(other)
     assert code == 3
     assert {"genesis-foreign", "commit-untrailed"} <= codes(report)
 
@@ -503,7 +498,7 @@ def test_commits_of_the_user_in_between_break_nothing(halted: Toy) -> None:
     halted.commit("more notes")
     halted.git("switch", "-q", "main")
     halted.git("merge", "-q", "--no-ff", "-m", "merge", "side")
-    code, report = run_audit(halted)
+    code, report = audit_report(halted)
     assert (code, report["findings"]) == (0, [])
 
 
@@ -511,7 +506,7 @@ def test_commits_of_the_user_in_between_break_nothing(halted: Toy) -> None:
 
 
 def test_an_approved_phase_is_valid(approved: Toy) -> None:
-    code, report = run_audit(approved)
+    code, report = audit_report(approved)
     assert (code, report["findings"]) == (0, [])
     assert report["checked"]["approvals"] == 1
     approved.call("run", "--next")
@@ -582,7 +577,7 @@ def test_a_record_bound_to_another_commit_is_invalid(approved: Toy) -> None:
     last = parse_ledger(text.encode()).entries[-1]
     approved.commit(f"approved\n\n{trailers(last)}")
     approved.git("update-ref", "refs/phases/log", "HEAD")
-    code, report = run_audit(approved)
+    code, report = audit_report(approved)
     assert code == 3
     assert codes(report) == {"approval-invalid"}
 
@@ -609,7 +604,7 @@ def test_a_rejection_does_not_count_as_an_approval(halted: Toy) -> None:
     halted.git("reset", "-q", "--soft", "HEAD~1")
     halted.commit(f"approved\n\n{trailers(approval)}")
     halted.git("update-ref", "refs/phases/log", "HEAD")
-    code, report = run_audit(halted)
+    code, report = audit_report(halted)
     assert code == 3
     assert "approval-invalid" in codes(report)
     status = json.loads(halted.call("status", "--json").stdout)

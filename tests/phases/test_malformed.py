@@ -448,7 +448,11 @@ def _replace_results(quick: Quick, tree: str) -> None:
     quick.git("update-ref", "refs/heads/main", commit)
 
 
-@pytest.mark.parametrize("path", ["x" * 400, "x/" * 3000, "../../../etc/passwd", "/etc/passwd"])
+@pytest.mark.parametrize(
+    "path",
+    ["x" * 400, "x/" * 3000, "../../../etc/passwd", "/etc/passwd"],
+    ids=["a long name", "a deep path", "a path outside", "an absolute path"],
+)
 def test_a_path_that_no_file_can_have_is_a_finding_i_36(
     at: Callable[[Place], Quick], path: str
 ) -> None:

@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from test_audit import journal, progress, rechain, run_audit, trailers
+from forged_record import audit_report
+from test_audit import journal, progress, rechain, trailers
 from toy import Toy, feature, toy_plan
 
 from phases.base import durable
@@ -53,12 +54,12 @@ def until_verified(text: str) -> str:
 
 def finding_codes(toy: Toy) -> set[tuple[str, str]]:
     """Return code and severity of every finding of the audit."""
-    _, report = run_audit(toy)
+    _, report = audit_report(toy)
     return {(finding["code"], finding["severity"]) for finding in report["findings"]}
 
 
 def audit_exit_code(toy: Toy) -> int:
-    code, _ = run_audit(toy)
+    code, _ = audit_report(toy)
     return code
 
 
