@@ -164,10 +164,13 @@ def test_a_refusal_names_the_place_inside(model: type[Any], data: st.DataObject)
     part = document
     for key in NESTED[model]:
         part = part[key]
-    part["surprise"] = 1
-    with pytest.raises(REFUSED) as refused:
-        decode(model, document)
-    assert ".".join((*NESTED[model], "surprise: ")) in str(refused.value)
+    # What it quotes moves no cursor.
+    for name, shown in (("surprise", "surprise"), ("\x1b[2J\u202e", "\\x1b[2J\\u202e")):
+        part[name] = 1
+        with pytest.raises(REFUSED) as refused:
+            decode(model, document)
+        assert ".".join((*NESTED[model], f"{shown}: ")) in str(refused.value)
+        del part[name]
 
 
 def test_every_document_that_is_read_is_tested() -> None:
