@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from forged_record import audit_report
 from terminal_user import as_asked, at_terminal
-from toy import Toy, toy_plan
+from toy import Toy, toy_plan, with_shell_gates
 
 from phases.audit.clean import require_clean_audit
 from phases.audit.findings import Finding, Report, Severity, Uncovered, audit_json, audit_text
@@ -420,6 +420,36 @@ def test_a_clone_says_what_it_cannot_cover(halted: Toy, tmp_path: Path) -> None:
     clone.call("run", "--next", code=4)
     edit_a_byte(progress)(clone)
     assert audit_report(clone)[0] == 3
+
+
+def kinds(toy: Toy) -> list[str]:
+    return [entry.kind for entry in parse_ledger(toy.progress.encode()).entries]
+
+
+def test_a_halt_that_no_commit_has_yet_is_no_finding(make_toy: Callable[..., Toy]) -> None:
+    toy = make_toy(with_shell_gates(toy_plan(features=1)))
+    toy.run("run", "--next", code=-9, env={"PHASES_FAILPOINT": "entered:kill:5"})
+    assert kinds(toy)[-2:] == ["VERIFIED", "HALTED"]
+    code, report = audit_report(toy)
+    assert (code, report["findings"]) == (0, [])
+
+
+def test_a_lock_that_another_one_replaced_binds_nothing(make_toy: Callable[..., Toy]) -> None:
+    """Its commit was amended before anything was judged: git need not have it any more."""
+    toy = make_toy(with_shell_gates(toy_plan(features=1)))
+    toy.write("notes.md", "mine\n")
+    toy.commit("my notes")
+    toy.run("run", "--next", code=-9, env={"PHASES_FAILPOINT": "locked:kill"})
+    assert kinds(toy) == ["GENESIS", "LOCKED"]
+    locked = toy.git("rev-parse", "HEAD")
+    toy.git("commit", "-q", "--amend", "-m", "my own notes")
+    toy.git("reflog", "expire", "--expire=now", "--all")
+    toy.git("gc", "-q", "--prune=now")
+    assert locked not in toy.git("rev-list", "--all")
+    toy.run("run", "--next")
+    assert kinds(toy)[:4] == ["GENESIS", "LOCKED", "LOCKED", "STARTED"]
+    code, report = audit_report(toy)
+    assert (code, report["findings"]) == (0, [])
 
 
 def test_what_a_user_commits_of_an_unfinished_run_is_a_warning(halted: Toy) -> None:
