@@ -65,12 +65,11 @@ class Report:
 
         A document that anyone made may be quoted: it becomes one line, and moves no cursor.
         """
-        message = printable(item.message, MAX_TEXT)
-        if isinstance(item, Uncovered):
-            self.uncovered.append(replace(item, message=message))
-            return
-        path = printable(item.path, MAX_TEXT) if item.path else None
-        self.findings.append(replace(item, message=message, path=path))
+        item = replace(item, message=printable(item.message, MAX_TEXT))
+        if isinstance(item, Finding):
+            self.findings.append(item)
+        else:
+            self.uncovered.append(item)
 
     @property
     def ok(self) -> bool:
@@ -115,7 +114,7 @@ def _location(finding: Finding) -> str:
     if finding.commit:
         words.append(f"commit {finding.commit[:12]}")
     if finding.path:
-        words.append(f"path {finding.path}")
+        words.append(f"path {printable(finding.path, MAX_TEXT)}")
     return " ".join(words)
 
 

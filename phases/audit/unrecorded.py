@@ -51,7 +51,8 @@ def check_unrecorded(record: Record) -> Iterator[Finding]:
     for file in files:
         location = "HEAD has" if file.is_committed else "the work tree has"
         message = f"no entry names this file, which {location} among the results"
-        yield Finding("results-unrecorded", message, path=file.path, severity=Severity.WARNING)
+        path = printable(file.path, 1000)
+        yield Finding("results-unrecorded", message, path=path, severity=Severity.WARNING)
 
 
 def unrecorded_results(

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from phases.base.text import printable
+
 FOLDER = Path(__file__).with_name("findings")
 MODULES = (
     "test_audit",
@@ -55,7 +57,7 @@ def _lines(report: Any) -> Iterator[str]:
     for item in report["findings"]:
         place = [f"entry {item['entry']}"] if item["entry"] is not None else []
         place += ["commit"] if item["commit"] else []
-        place += [item["path"]] if item["path"] else []
+        place += [printable(item["path"], 300)] if item["path"] else []
         yield f"{item['severity']} {item['code']} ({', '.join(place)}): {item['message']}"
     for item in report["uncovered"]:
         yield f"uncovered {item['code']}: {item['message']}"
