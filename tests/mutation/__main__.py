@@ -128,9 +128,6 @@ def main() -> None:
         mutants += of_group
     with tempfile.TemporaryDirectory(prefix="mutation-") as folder:
         copy = copy_repository(Path(folder) / "original")
-        kept = Path(folder) / "audits"
-        kept.mkdir()
-        os.environ["KEPT_AUDITS"] = str(kept)
         baseline = measure(copy, files, config["tests"])
         jobs = [baseline.job(mutant, config["seconds"]) for mutant in mutants]
         print(f"{len(mutants)} mutants, {len(baseline.seconds)} tests", flush=True)

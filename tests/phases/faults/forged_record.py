@@ -8,9 +8,7 @@ statement itself. `forge` edits the commit that HEAD is; `rewind` makes an earli
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -291,18 +289,7 @@ def audit_report(toy: Toy) -> tuple[int, Any]:
     assert result.stdout.startswith("{"), f"exit {result.code}: {result.stderr}"
     report = json.loads(result.stdout)
     REPORTS.append((toy.root, report))
-    if "KEPT_AUDITS" in os.environ:
-        _keep_audit(toy.root, report)
     return result.code, report
-
-
-def _keep_audit(root: Path, report: Any) -> None:
-    """Copy repository and report, for `tests/mutation/kept_audits.py`."""
-    folder = Path(os.environ["KEPT_AUDITS"])
-    kept = folder / f"{len(list(folder.iterdir())):04d}"
-    kept.mkdir()
-    subprocess.run(["cp", "-a", str(root), str(kept / "repository")], check=True)
-    (kept / "report.json").write_text(json.dumps({"root": str(root), "report": report}))
 
 
 def describe(findings: Sequence[Any]) -> str:
