@@ -13,11 +13,7 @@ from phases.git.record_history import RecordCommit
 from phases.record import entries
 from phases.record.entries import LineFormat, RecordedFile
 from phases.record.ledger import Entry
-from phases.record.outcome_lines import (
-    attempt_lines,
-    started_lines,
-    verified_lines,
-)
+from phases.record.outcome_lines import attempt_lines, started_lines, verified_lines
 from phases.record.result import RESULT, reported_measurements
 from phases.record.subjects import outcome_subject
 from phases.record.transaction import subject_trailers

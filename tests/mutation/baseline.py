@@ -16,6 +16,7 @@ from tests.mutation.judge import Job
 from tests.mutation.mutants import Mutant
 
 QUICK_S = 0.05
+"""Seconds below which a test is quick: every mutant of what it runs meets it first."""
 
 
 @dataclass

@@ -34,7 +34,7 @@ _VARYING = {
     "TIME": re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"),
     "SECONDS": re.compile(r"(?<=\bfor )\d\d?(?= s\b)"),
 }
-"""Word -> what differs from run to run and stands for."""
+"""Word -> what it stands for, which differs from run to run."""
 
 
 def describe_reports(reports: Iterable[tuple[Path, Any]]) -> str:

@@ -310,7 +310,7 @@ SHELL = st.text(st.sampled_from(" a'\u200b\u202e{}漢"), min_size=1, max_size=40
 
 @st.composite
 def plans(draw: st.DrawFn) -> dict[str, Any]:
-    """Draw a plan with any names; about half of them load."""
+    """Draw a plan with any names; more than a third load."""
     document = copy.deepcopy(full_plan())
     names = ANY if draw(st.booleans()) else NAME
     free = [location for location in NAMES if location.split(".")[-1] not in {"id", "pytest"}]

@@ -288,6 +288,8 @@ def audit_report(toy: Toy) -> tuple[int, Any]:
     result = toy.call("audit", "--json", code=None)
     assert result.stdout.startswith("{"), f"exit {result.code}: {result.stderr}"
     report = json.loads(result.stdout)
+    for item in report["findings"]:
+        assert not re.fullmatch(r"(.*: )?(None)?", item["message"] or ""), f"no message: {item}"
     REPORTS.append((toy.root, report))
     return result.code, report
 
