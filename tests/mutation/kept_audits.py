@@ -1,0 +1,30 @@
+"""The audits of the tests, made again by a mutant: one test for each repository that was audited.
+
+While the tests run on the original, `audit_report` keeps a copy of each repository and the report
+in the folder that KEPT_AUDITS names. To audit a copy costs a fifth of the test that forged it, so
+that a mutant can meet all of them. Compared is what the tests compare: the reviewed findings.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from phases.audit.audit import audit_at_rest
+from phases.audit.findings import audit_json
+from phases.record.project import open_project
+from tests.phases.reviewed_findings import describe_reports
+
+KEPT = Path(os.environ["KEPT_AUDITS"])
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in KEPT.iterdir()))
+def test_audit_says_the_same(name: str) -> None:
+    kept = json.loads((KEPT / name / "report.json").read_text())
+    root = KEPT / name / "repository"
+    report = json.loads(json.dumps(audit_json(audit_at_rest(open_project(root)))))
+    expected = describe_reports([(Path(kept["root"]), kept["report"])])
+    assert describe_reports([(root, report)]) == expected
