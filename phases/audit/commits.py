@@ -8,7 +8,12 @@ from dataclasses import replace
 from phases.audit.findings import Finding, Severity
 from phases.audit.record import PROGRESS, Record, Version, head_of
 from phases.base.text import printable
-from phases.git.record_history import RecordCommit, read_ids, read_record_history
+from phases.git.record_history import (
+    RecordCommit,
+    read_ids,
+    read_record_history,
+    root_commits,
+)
 from phases.record import entries
 from phases.record.ledger import OUTCOMES, UNFINISHED, Entry, EntryKind, Ledger, parse_ledger
 from phases.record.statement import is_commit_id
@@ -157,7 +162,7 @@ def check_genesis(record: Record) -> Iterator[Finding]:
         return
     genesis = record.ledger.entries[0]
     root = genesis.match(entries.ROOT)
-    if root is None or root["commit"] not in record.repo.root_commits():
+    if root is None or root["commit"] not in root_commits(record.project.root):
         message = "the first entry names the first commit of another history"
         yield Finding("genesis-foreign", message, entry=1)
     project = (genesis.match(entries.PROJECT) or {}).get("name")

@@ -134,6 +134,11 @@ def is_ancestor(root: Path, older: str, newer: str) -> bool:
     return run_git(root, "merge-base", "--is-ancestor", older, newer).returncode == 0
 
 
+def root_commits(root: Path) -> list[str]:
+    """Return the first commits of all histories that were merged into HEAD's."""
+    return run_git(root, "rev-list", "--max-parents=0", "HEAD", "--").stdout.split()
+
+
 def is_fetched(root: Path, common_dir: Path, commit: str) -> bool:
     """Return whether a commit came from another repository.
 

@@ -135,10 +135,6 @@ class Repo:
         options = ("--max-parents=0", "--first-parent")
         return self._text("rev-list", *options, "HEAD", "--").splitlines()[-1]
 
-    def root_commits(self) -> list[str]:
-        """Return the first commits of all histories that were merged into HEAD's."""
-        return self._text("rev-list", "--max-parents=0", "HEAD", "--").splitlines()
-
     def tree(self, commit: str) -> str:
         """Return the id of a commit's tree."""
         return self._objects.require(f"{commit}^{{tree}}").id

@@ -137,6 +137,20 @@ def _joined(history: RecordHistory, base: str | None) -> str:
     return with_clean_files(history, command, history.log)
 
 
+def genesis_way(root: Path, head: str, commit: str, results: str) -> str:
+    """Return the command that goes back to the history that a record without commits is about.
+
+    Args:
+        root: the repository.
+        head: HEAD's commit.
+        commit: the commit that was HEAD when the record began.
+        results: the folder of results.
+    """
+    if git_lines(root, "rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}"):
+        return rewound_way(root, head, commit, results)
+    return f"`{fresh_clone(root)}` begins a new record in a clone: git has {commit[:12]} no more"
+
+
 #### progress.txt, its journal and HEAD's version differ
 
 

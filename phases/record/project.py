@@ -12,9 +12,15 @@ from phases.base.text import printable
 from phases.errors import IntegrityError
 from phases.git.checks import clone_problems, read_repository_state
 from phases.git.probe import Blob, Probe, probe_repository
-from phases.git.record_history import RecordCommit, is_fetched
+from phases.git.record_history import RecordCommit, is_fetched, root_commits
 from phases.git.repo import Repo
-from phases.git.way_back import ledger_way, rewound_way, set_aside_way, unfetched_way
+from phases.git.way_back import (
+    genesis_way,
+    ledger_way,
+    rewound_way,
+    set_aside_way,
+    unfetched_way,
+)
 from phases.plan.load import load_plan
 from phases.plan.schema import Plan
 from phases.record import entries
@@ -225,8 +231,29 @@ def snapshot_problems(project: Project, snapshot: Snapshot) -> tuple[Problem, ..
         *find_anchor_problems(project, snapshot),
         *snapshot.evidence.problems,
         *snapshot.state.problems,
+        *_genesis_problems(project, snapshot),
         *_unrecorded_problems(project, snapshot.ledger),
     )
+
+
+def _genesis_problems(project: Project, snapshot: Snapshot) -> Iterator[Problem]:
+    """Yield that the record was begun on another history, as after an amend of its first commit.
+
+    Once a commit has entries, `refs/phases/log` holds the history; until then nothing else does.
+    """
+    root, head = project.root, project.probe.head
+    genesis = next(iter(snapshot.ledger.entries), None)
+    named = genesis.match(entries.ROOT) if genesis else None
+    if named is None or head is None or snapshot.evidence.newest or project.probe.is_shallow:
+        return
+    first = named["commit"]
+    if first in root_commits(root):
+        return
+    locked = (entry.match(entries.HEAD) for entry in snapshot.ledger.entries)
+    commit = next((fields["commit"] for fields in locked if fields), first)
+    hint = genesis_way(root, head, commit, project.plan.results)
+    message = f"the record began on commit {first[:12]}; HEAD ({head[:12]}) has another first one"
+    yield Problem("genesis-foreign", 1, message, hint)
 
 
 def _unrecorded_problems(project: Project, ledger: Ledger) -> Iterator[Problem]:

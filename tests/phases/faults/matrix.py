@@ -801,6 +801,20 @@ ROWS = (
             "test_a_whole_record_is_not_left_out",
         ),
     ),
+    Row(
+        id="F74",
+        fault="killed before the runner's first commit, then the repository's first commit is "
+        "amended, or another history checked out",
+        cause="failpoints `lock_written`, `judged`, `prepared`, `entered`; git commit --amend, "
+        "checkout --orphan, gc",
+        outcome="exit 3 (`genesis-foreign`); the hint's command goes back, or begins anew in a "
+        "clone",
+        tests=_in(
+            HEAD,
+            "test_a_record_goes_on_only_after_the_first_commit_that_it_names",
+            "test_a_record_whose_first_commit_is_gone_begins_anew_in_a_clone",
+        ),
+    ),
 )
 
 

@@ -245,6 +245,48 @@ def test_a_plan_that_nothing_was_judged_by_is_locked_anew_i_59(quick: Quick) -> 
     quick.assert_audit_is_clean()
 
 
+def begin_another_history(quick: Quick) -> None:
+    quick.git("checkout", "-q", "--orphan", "other")
+    quick.git("commit", "-q", "-m", "another first commit")
+
+
+FOREIGN_GENESIS = re.compile(
+    r"the record began on commit \w{12}; HEAD \(\w{12}\) has another first one"
+)
+
+
+@pytest.mark.parametrize("name", ["lock_written", "judged", "prepared", "entered"])
+@pytest.mark.parametrize("move", [amend, begin_another_history])
+def test_a_record_goes_on_only_after_the_first_commit_that_it_names(
+    move: Callable[[Quick], None], name: str, quick: Quick
+) -> None:
+    quick.run("run", "--next", code=None, env=failpoint_env(name))
+    move(quick)
+    amended = quick.git("rev-parse", "HEAD")
+    status = quick.run("status")
+    assert FOREIGN_GENESIS.search(status.stdout + status.stderr)
+    stopped = quick.run("run", "--next", code=3)
+    assert FOREIGN_GENESIS.search(stopped.stderr)
+    follow(quick.root, stopped.stderr)
+    assert amended in quick.git("branch", "--format=%(objectname)").splitlines()
+    assert run_until_free(quick).returncode in (0, 4)
+    assert [kind for kind in kinds(quick) if kind not in UNFINISHED] == ["VERIFIED", "HALTED"]
+    quick.assert_audit_is_clean()
+
+
+def test_a_record_whose_first_commit_is_gone_begins_anew_in_a_clone(quick: Quick) -> None:
+    quick.run("run", "--next", code=None, env=failpoint_env("judged"))
+    amend(quick)
+    quick.git("reflog", "expire", "--expire=now", "--all")
+    quick.git("gc", "-q", "--prune=now")
+    stopped = quick.run("run", "--next", code=3)
+    assert FOREIGN_GENESIS.search(stopped.stderr)
+    clone = quick.at(follow(quick.root, stopped.stderr))
+    clone.run("run", "--next")
+    assert [kind for kind in kinds(clone) if kind not in UNFINISHED] == ["VERIFIED", "HALTED"]
+    clone.assert_audit_is_clean()
+
+
 def test_after_an_outcome_only_a_human_changes_the_plan(quick: Quick) -> None:
     quick.set_mode("hang")
     quick.change_plan(timeout_s=1)
