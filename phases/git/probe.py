@@ -276,11 +276,19 @@ def work_trees(root: Path) -> list[Path]:
 #### what changed
 
 
-def changed_paths(root: Path, commit: str, ids: Collection[str]) -> dict[str, set[str]]:
+def changed_paths(
+    root: Path, commit: str, ids: Collection[str], without: str | None = None
+) -> dict[str, set[str]]:
     """Return id -> paths that differ between that commit or tree and `commit`, in two calls of git.
 
     Trees are compared, so neither index nor work tree matters. Ids that the repository does not
     have are left out.
+
+    Args:
+        root: the repository.
+        commit: what is compared with.
+        ids: the other commits and trees.
+        without: a folder that is not compared.
     """
     # 1. The tree of each; git would end at the first commit that is missing.
     head, *others = _objects(root, *(f"{name}^{{tree}}" for name in (commit, *ids)))
@@ -291,7 +299,9 @@ def changed_paths(root: Path, commit: str, ids: Collection[str]) -> dict[str, se
     # 2. All pairs at once. A record is `:MODES IDS STATUS`, NUL, path, NUL; before the first record
     #    of a pair is a line with its two trees.
     questions = "".join(f"{tree} {head.id}\n" for tree in sorted(set(trees.values())))
-    arguments = ("diff-tree", "--stdin", "-r", "-z", "--raw", "--no-renames")
+    arguments = ["diff-tree", "--stdin", "-r", "-z", "--raw", "--no-renames"]
+    if without is not None:
+        arguments = ["--no-literal-pathspecs", *arguments, "--", f":(exclude,literal){without}"]
     tokens = run_git(root, *arguments, stdin=questions).stdout.split("\0")
     paths: dict[str, set[str]] = {tree: set() for tree in trees.values()}
     pair = ""

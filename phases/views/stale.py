@@ -51,22 +51,31 @@ def find_stale(project: Project, snapshot: Snapshot) -> Stale:
     if project.probe.head is None or not bases:
         return {}
 
-    # 2. What changed since.
-    changed = changed_paths(project.root, project.probe.head, sorted(set(commits.values())))
+    # 2. What changed since. The results change with every outcome, thousands of files in all.
+    plan, head = project.plan, project.probe.head
+    without = None if _is_input(plan, plan.results) else plan.results
+    changed = changed_paths(project.root, head, sorted(set(commits.values())), without)
     entries = _verified_entries(snapshot)
     receipts = {status.id: status.receipt for status in state.features.values()}
     stale = {}
     for feature_id, materials in bases.items():
-        _, feature = project.plan.feature(feature_id)
+        _, feature = plan.feature(feature_id)
         commit, since = commits[feature_id], f"entry {entries[feature_id]:04d}"
         basis = Basis(materials, changed.get(commit, set()), receipts)
-        parts = changed_parts(project.plan, feature, basis)
+        parts = changed_parts(plan, feature, basis)
         lines = [f"{part} changed since {since}" for part in parts]
         if commit not in changed:
             lines.append(f"unknown, as commit {commit[:12]} of {since} is not in this repository")
         if lines:
             stale[feature_id] = lines
     return stale
+
+
+def _is_input(plan: Plan, folder: str) -> bool:
+    """Return whether an input of the plan is in a folder, or has it inside."""
+    paths = [PurePosixPath(item.tracked_path) for item in plan.inputs if not item.is_cached]
+    own = PurePosixPath(folder)
+    return any(path.is_relative_to(own) or own.is_relative_to(path) for path in paths)
 
 
 def _read_materials(project: Project, status: FeatureStatus) -> Materials:

@@ -168,6 +168,16 @@ def test_each_change_is_a_line_of_its_own(verified: Toy) -> None:
     assert stale(verified)[COMMAND] == [f"{part} {SINCE[COMMAND]}" for part in (files, "gate")]
 
 
+@pytest.mark.parametrize("path", ["results/own", "results/own/notes.txt", "results"])
+def test_an_input_in_the_results_is_compared(verified: Toy, path: str) -> None:
+    document = stale_plan()
+    document["inputs"][1]["path"] = path
+    verified.write("results/own/notes.txt", "new")
+    verified.write("prd/plan.json", json.dumps(document, indent=1))
+    verified.commit("an input among the results")
+    assert stale(verified) == expected("input prices")
+
+
 def test_other_digests_of_a_cached_input(verified: Toy) -> None:
     document = stale_plan()
     document["inputs"][2]["sha256"] = {"words.txt": "0" * 64}
@@ -352,3 +362,20 @@ def test_all_pairs_of_trees_are_compared_at_once(verified: Toy) -> None:
     expected_paths = {tree: set(), head: {"README.md"}, same: {"README.md"}, changed: set()}
     assert changed_paths(verified.root, changed, ids) == expected_paths
     assert changed_paths(verified.root, "0" * 40, ids) == {}
+
+
+def test_one_folder_is_not_compared(verified: Toy) -> None:
+    head = verified.git("rev-parse", "HEAD")
+    paths = {"out/a/new.txt", "outer.txt", "o*/new.txt", "ou/out/new.txt"}
+    for path in paths:
+        verified.write(path, "new")
+    verified.commit("new files")
+    changed = verified.git("rev-parse", "HEAD")
+    for folder, inside in (
+        ("out", "out/a/new.txt"),
+        ("out/a", "out/a/new.txt"),
+        ("ou/out", "ou/out/new.txt"),
+        ("o*", "o*/new.txt"),
+    ):
+        found = changed_paths(verified.root, changed, [head], folder)
+        assert found == {head: paths - {inside}}
