@@ -18,6 +18,7 @@ from typing import Any
 import coverage
 import pytest
 from by_hand import AUDITED, assert_agreement
+from reviewed_findings import MODULES
 
 from phases import cli
 
@@ -294,12 +295,28 @@ class Toy:
         is_audit = arguments[:1] == ("audit",) and "--help" not in arguments
         if is_audit and code in AUDITED:
             assert_agreement(self.root, code, self._audit_errors)
+            if "MUTATION_TIMES" in os.environ:  # on the original: mutants meet it as a copy
+                self._keep_audited(code, is_report=arguments == ("audit", "--json"))
 
     def _audit_errors(self) -> list[dict[str, Any]]:
         """Return the errors that `audit` lists; [] where it cannot begin."""
         stdout = self._call("audit", "--json").stdout
         findings = json.loads(stdout)["findings"] if stdout else []
         return [finding for finding in findings if finding["severity"] == "error"]
+
+    def _keep_audited(self, code: int, *, is_report: bool) -> None:
+        """Copy the repository, for `tests/mutation/kept_audits.py`, with what tests compare."""
+        if not (self.root / ".git").is_dir():
+            return  # a work tree or submodule of another one
+        test = Path(os.environ["PYTEST_CURRENT_TEST"].partition("::")[0])
+        is_reviewed = is_report and test.stem in MODULES
+        report = json.loads(self._call("audit", "--json").stdout) if is_reviewed else None
+        folder = Path(os.environ["KEPT_AUDITS"])
+        kept = folder / f"{len(list(folder.iterdir())):04d}"
+        kept.mkdir()
+        subprocess.run(["cp", "-a", str(self.root), str(kept / "repository")], check=True)
+        document = {"root": str(self.root), "code": code, "report": report}
+        (kept / "audit.json").write_text(json.dumps(document))
 
     #### what there is afterwards
 

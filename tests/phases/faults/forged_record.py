@@ -8,15 +8,12 @@ statement itself. `forge` edits the commit that HEAD is; `rewind` makes an earli
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reviewed_findings import MODULES
 from toy import Toy
 
 from phases.base import durable
@@ -294,21 +291,7 @@ def audit_report(toy: Toy) -> tuple[int, Any]:
     for item in report["findings"]:
         assert not re.fullmatch(r"(.*: )?(None)?", item["message"] or ""), f"no message: {item}"
     REPORTS.append((toy.root, report))
-    if "MUTATION_TIMES" in os.environ:  # on the original
-        _keep_audit(toy.root, report)
     return result.code, report
-
-
-def _keep_audit(root: Path, report: Any) -> None:
-    """Copy repository and report, for `tests/mutation/kept_audits.py`, if findings are reviewed."""
-    test = Path(os.environ["PYTEST_CURRENT_TEST"].partition("::")[0])
-    if test.stem not in MODULES:
-        return
-    folder = Path(os.environ["KEPT_AUDITS"])
-    kept = folder / f"{len(list(folder.iterdir())):04d}"
-    kept.mkdir()
-    subprocess.run(["cp", "-a", str(root), str(kept / "repository")], check=True)
-    (kept / "report.json").write_text(json.dumps({"root": str(root), "report": report}))
 
 
 def describe(findings: Sequence[Any]) -> str:
