@@ -56,14 +56,18 @@ def _replaced_locks(counted: Iterable[Entry]) -> set[int]:
 
 def _lock_findings(record: Record, entry: Entry) -> Iterator[Finding | Uncovered]:
     commit = record.commits[entry.seq].sha
-    named = entry.match(entries.LOCK) or {"path": "", "sha256": ""}
+    named = entry.match(entries.LOCK)
+    if named is None:
+        message = "the entry names no plan lock"
+        yield Finding("entry-contradicts", message, entry.seq, commit=commit)
+        return
     path = named["path"]
 
     # 1. The file that the entry names.
-    data = (record.read(commit, path) if path else None) or b""
+    data = record.read(commit, path) or b""
     if durable.sha256(data) != named["sha256"]:
         message = "the commit's plan lock differs from the one that the entry names"
-        yield Finding("lock-changed", message, entry.seq, commit=commit, path=path or None)
+        yield Finding("lock-changed", message, entry.seq, commit=commit, path=path)
         return
     try:
         lock = PlanLock.decode(data)

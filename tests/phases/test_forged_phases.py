@@ -28,6 +28,7 @@ from forged_edits import (
     lines_follow,
     mutant,
     names_of,
+    other_digest,
     predicate,
     rare,
     title,
@@ -78,6 +79,18 @@ PHASES = {
         COMMAND, LOCK, lambda record: record.document("lock")["components"].pop("settings.yaml")
     ),
     "LOCKED: another phase": case(COMMAND, LOCK, in_document("lock", "phase", to=2)),
+    "LOCKED: another digest": case(
+        COMMAND, "lock-changed|named-file-changed", other_digest("lock", "LOCKED")
+    ),
+    "LOCKED: its lock is not committed": case(
+        COMMAND,
+        "lock-changed|named-file-changed",
+        lambda record: record.remove(record.path("lock")),
+    ),
+    "LOCKED: no lock": case(COMMAND, ENTRY, without_line("lock ", "LOCKED")),
+    "HALTED: another digest": case(
+        HALTED, "named-file-changed|request-contradicts", other_digest("request")
+    ),
     "HALTED: more checks": case(HALTED, ENTRY, line("1 passed", "9 passed")),
     "HALTED: more mutants": rare(HALTED, ENTRY, line("mutants 3/3", "mutants 9/9")),
     "HALTED: no gate": rare(HALTED, ENTRY, without_line("gate ")),

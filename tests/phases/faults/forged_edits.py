@@ -378,6 +378,16 @@ def elsewhere(word: str, path: str) -> Edit:
     return edit
 
 
+def other_digest(word: str, kind: str | None = None) -> Edit:
+    """Return a change by which a line names its document by another digest than the true one."""
+
+    def edit(record: LastRecord) -> None:
+        draft = record.draft(kind) if kind else record.last
+        draft.lines[draft.index(f"{word} sha256:")] = f"{word} sha256:{OTHER} {record.path(word)}"
+
+    return edit
+
+
 def both(word: str, old: str, new: str) -> Edit:
     """Return a replacement of a text in a document and in the lines of the entry."""
 
