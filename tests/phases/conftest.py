@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, settings
 sys.path.insert(0, str(Path(__file__).parent / "faults"))
 sys.path.insert(0, str(Path(__file__).parent))
 from eventful import make_eventful
-from forged_record import REPORTS, Place, rewind
+from forged_record import Place, rewind
 from quick import Quick
-from reviewed_findings import MODULES, compare, describe_reports
+from reviewed_findings import MODULES, REPORTS, compare, describe_reports
 from toy import Toy
 
 # How long it takes to draw an example says how busy the machine is, and nothing of the test.
@@ -84,7 +84,7 @@ def at(_rewound: Callable[[Place], Quick], tmp_path: Path) -> Callable[[Place], 
 
 @pytest.fixture(autouse=True)
 def _reviewed_findings(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Compare what `audit` says in a test of a forgery with what was reviewed."""
+    """Compare what `audit --json` says in a test with what was reviewed."""
     REPORTS.clear()
     yield
     module = Path(request.path).stem

@@ -1,4 +1,4 @@
-"""What `audit` says of each forgery, word for word, as someone has read it.
+"""What `audit` says in each of these tests, word for word, as someone has read it.
 
 `findings/` has one file for each module of tests. After a change of words: remove the files, run
 `UPDATE_FINDINGS=1 pytest -m 'soak or not soak'` on the modules in one process, read `git diff`.
@@ -17,14 +17,22 @@ from phases.base.text import printable
 FOLDER = Path(__file__).with_name("findings")
 MODULES = (
     "test_audit",
+    "test_audit_honest",
+    "test_decisions_and_outcomes",
     "test_forged",
     "test_forged_entries",
     "test_forged_phases",
     "test_forged_verdicts",
+    "test_lost_decisions",
     "test_malformed",
     "test_named_files",
     "test_publish",
+    "test_pulled",
+    "test_slipped_in",
+    "test_waive",
 )
+REPORTS: list[tuple[Path, Any]] = []
+"""Every root and report of `audit --json` in the test that runs."""
 LONGEST = 16
 """Lines of a report; of a longer one only their number is compared, as nobody reads it."""
 
@@ -77,9 +85,10 @@ def compare(module: str, test: str, actual: str) -> None:
     sections = _read(file)
     if os.environ.get("UPDATE_FINDINGS"):
         sections[test] = actual
-        file.parent.mkdir(exist_ok=True)
         texts = [f"## {name}\n{text}" for name, text in sorted(sections.items()) if text]
-        file.write_text("\n".join(texts), "utf-8")
+        if texts:
+            file.parent.mkdir(exist_ok=True)
+            file.write_text("\n".join(texts), "utf-8")
         return
     assert actual == sections.get(test, ""), (
         f"not as reviewed in {file.name}: see {Path(__file__).name}"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from converging import failpoint_env
 from eventful import change, environment_of, run
 from forged_edits import (
     APPROVED,
@@ -33,6 +35,7 @@ from forged_edits import (
     line_moved,
     line_twice,
     names_of,
+    other_digest,
     parameter,
     rare,
     title,
@@ -103,6 +106,16 @@ ENTRIES = {
     "the receipt twice": rare(COMMAND, ENTRY, line_twice("receipt ")),
     "the verdict before the receipt": rare(COMMAND, ENTRY, line_moved("verdict ", 8)),
     "more discarded files than an entry shows": case(COMMAND, ENTRY, *MANY_DISCARDED),
+    "another digest of the receipt": case(COMMAND, "receipt-changed", other_digest("receipt")),
+    "another digest of the verdict": case(COMMAND, "verdict-changed", other_digest("verdict")),
+    "another digest of the attempt record": case(
+        FAILED, "named-file-changed|attempt-changed", other_digest("attempt-record")
+    ),
+    "another output": case(
+        COMMAND,
+        "result-changed",
+        lambda record: record.files.update({"results/Q-001/note.md": b"another note"}),
+    ),
     "no receipt": case(COMMAND, "receipt-missing", without_line("receipt ")),
     "a receipt that there is not": case(
         COMMAND, "receipt-missing", line("Q-001/receipt.json", "Q-001/nothing.json")
@@ -335,3 +348,17 @@ def test_a_commit_of_the_runners_changes_nothing_else_i_35(eventful: Quick, chan
     code, report = audit_report(eventful)
     assert code == 3
     assert {item["code"] for item in report["findings"]} >= {"commit-content"}
+
+
+def test_a_changed_commit_is_named_after_one_of_the_users(tmp_path: Path) -> None:
+    quick = Quick(tmp_path / "quick")
+    quick.run("run", "--next", code=None, env=failpoint_env("started"))
+    quick.commit("all that there was, with entries of an unfinished run")
+    quick.run("run", "--next")
+    quick.write("extra.sh", "echo 15\n")
+    quick.git("add", "-A")
+    quick.git("commit", "-q", "--amend", "--no-edit")
+    quick.git("update-ref", "refs/phases/log", "HEAD")
+    code, report = audit_report(quick)
+    assert code == 3
+    assert "commit-content" in {item["code"] for item in report["findings"]}

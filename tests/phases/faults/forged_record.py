@@ -11,7 +11,6 @@ import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from toy import Toy
@@ -279,10 +278,6 @@ def rewind(toy: Toy, kind: str, feature: str | None = None, *, number: int = -1)
     return found
 
 
-REPORTS: list[tuple[Path, Any]] = []
-"""Every root and report of the test that runs: the findings are compared word for word."""
-
-
 def audit_report(toy: Toy) -> tuple[int, Any]:
     """Return exit code and report of `audit --json`; it must be a report."""
     result = toy.call("audit", "--json", code=None)
@@ -290,7 +285,6 @@ def audit_report(toy: Toy) -> tuple[int, Any]:
     report = json.loads(result.stdout)
     for item in report["findings"]:
         assert not re.fullmatch(r"(.*: )?(None)?", item["message"] or ""), f"no message: {item}"
-    REPORTS.append((toy.root, report))
     return result.code, report
 
 
