@@ -137,8 +137,8 @@ def list_uncovered(record: Record) -> Iterator[Uncovered]:
         message = "a clone has no journal: a cut at the end that was committed cannot be seen here"
         yield Uncovered("no-journal", message)
     elif pulled:
-        message = f"entries {pulled.first:04d} to {pulled.last:04d} were recorded elsewhere"
-        yield Uncovered("pulled", f"{message}; the next run or decision takes them over")
+        message = f"{pulled.text}; the next run or decision takes this over"
+        yield Uncovered("pulled", message)
     if reconciled.restored:
         missing = format_count(reconciled.restored, "entry", "entries")
         message = f"progress.txt lacks {missing}, which the journal has"

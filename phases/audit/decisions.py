@@ -81,10 +81,13 @@ def check_decision_entries(record: Record) -> Iterator[Finding]:
             document = DecisionRecord.decode(record.read(commit.sha, named["path"]) or b"")
         except DocumentError:
             continue  # then it is no valid decision, and found as that
+        head = head_of(entry)
         try:
-            plan = record.plan(head_of(entry))
+            plan = record.plan(head)
         except ValueError as error:
-            message = f"the plan in commit {head_of(entry)[:12]} cannot be read: {error}"
+            message = f"the plan in commit {head[:12]} cannot be read: {error}"
+            if not head:
+                message = "the entry names no commit by whose plan it was decided"
             yield Finding("plan-missing", message, number, commit=commit.sha)
             continue
         decision = _Decision(record, entry, commit, document, RecordedFile(**named), plan)

@@ -27,6 +27,13 @@ class Pulled:
     """What this machine's journal holds in their place: entries of a run that came to no outcome
     and that no commit has."""
 
+    @property
+    def text(self) -> str:
+        """Which entries it is about, as a sentence."""
+        if self.first == self.last:
+            return f"entry {self.first:04d} was recorded elsewhere"
+        return f"entries {self.first:04d} to {self.last:04d} were recorded elsewhere"
+
     def lines(self, commit: str) -> tuple[str, ...]:
         """Return the lines of the entry that takes them over, up to a commit."""
         lines = [

@@ -288,6 +288,5 @@ def record_warnings(project: Project, snapshot: Snapshot) -> list[str]:
         warnings.append(f"note: {message}: a runner writes it now, or the next run restores it")
     pulled = snapshot.reconciled.pulled
     if pulled and snapshot.reconciled.has_journal:
-        entries_text = f"entries {pulled.first:04d} to {pulled.last:04d} were recorded elsewhere"
-        warnings.append(f"note: {entries_text}; the next run or decision takes them over")
+        warnings.append(f"note: {pulled.text}; the next run or decision takes this over")
     return warnings
