@@ -28,7 +28,7 @@ from tests.mutation.judge import Job
 from tests.mutation.mutants import Mutant, make_mutants
 
 ROOT = Path(__file__).resolve().parents[2]
-SAMPLE_SEED = 14
+SAMPLE_SEED = 15
 SURVIVORS = ROOT / "build" / "mutation" / "survivors.txt"
 ONE_RUNNER = """
 
