@@ -125,3 +125,16 @@ def git_bytes(quick: Quick, *arguments: str, data: bytes = b"") -> bytes:
     """Run git and return the bytes that it printed."""
     words = ["git", *arguments]
     return subprocess.run(words, cwd=quick.root, input=data, capture_output=True, check=True).stdout
+
+
+#### exit gates
+
+
+def test_the_user_may_commit_while_exit_gates_fail(tmp_path: Path) -> None:
+    root, document = tmp_path / "quick", plan()
+    commit = f"git -C {root} commit -q --allow-empty -m meanwhile"
+    document["phases"][0]["exit"] = [{"shell": f"{commit}; grep -q 15 Q-001/result.json"}]
+    quick = Quick(root, document)
+    quick.run("run", "--next", code=1)
+    assert "meanwhile" in quick.git("log", "--format=%s")
+    assert_nothing_found(quick)

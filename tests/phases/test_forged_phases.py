@@ -36,10 +36,18 @@ from forged_edits import (
     without_line,
     without_mutant,
 )
-from forged_record import Place
+from forged_record import LastRecord, Place
 from quick import Quick
 
 #### locks, halts, decisions
+
+
+def locked_on_nothing(record: LastRecord) -> None:
+    """Have LOCKED name a commit that has no file at all."""
+    git, draft = record.toy.git, record.draft("LOCKED")
+    tree = git("hash-object", "-t", "tree", "-w", "/dev/null")
+    draft.lines[draft.index("head ")] = f"head {git('commit-tree', tree, '-m', 'nothing')}"
+
 
 LOCK = "lock-contradicts"
 REQUEST = "request-contradicts"
@@ -87,6 +95,7 @@ PHASES = {
         "lock-changed|named-file-changed",
         lambda record: record.remove(record.path("lock")),
     ),
+    "LOCKED: a commit without a plan": case(COMMAND, "plan-missing", locked_on_nothing),
     "LOCKED: no lock": case(COMMAND, ENTRY, without_line("lock ", "LOCKED")),
     "HALTED: another digest": case(
         HALTED, "named-file-changed|request-contradicts", other_digest("request")

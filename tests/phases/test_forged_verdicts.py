@@ -56,6 +56,7 @@ VERDICTS = {
     "an empty folder passed": case(MODULE, VERDICT, mutant("empty", "", **SURVIVED), lines_follow),
     "killed, and nothing killed it": case(COMMAND, VERDICT, mutant(*TAMPERED, killedBy=[])),
     "killed, and the run passed": case(COMMAND, VERDICT, mutant(*TAMPERED, outcome="passed")),
+    "not killed, and a check killed it": case(COMMAND, VERDICT, mutant(*TAMPERED, killed=False)),
     "killed, and the run errored": rare(COMMAND, VERDICT, mutant(*TAMPERED, outcome="errored")),
     "killed by a check that there is not": case(
         COMMAND, VERDICT, mutant(*TAMPERED, killedBy=["test_invented"])
