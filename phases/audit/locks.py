@@ -131,7 +131,8 @@ def _contradictions(
         yield f"the locked {name} differs from commit {head[:12]}"
 
     # 2. The entry. A relock's first lines say who decided: they are compared with its record.
-    named = entry.match(entries.LOCK) or {"sha256": ""}
+    named = entry.match(entries.LOCK)
+    assert named is not None
     file = RecordedFile(named["sha256"], f"{plan.results}/phase-{entry.phase}/lock.json")
     rule = committed_rule(plan, record.sources(head).entries)
     stated = [line for line in entry.lines if _is_approval(line)]
