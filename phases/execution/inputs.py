@@ -46,6 +46,10 @@ class ResolvedInput:
     identity: Mapping[str, str]
     """The digest set that the receipt names."""
     receipt: str | None = None
+    commit: str | None = None
+    """Of a feature: the commit that its receipt names."""
+    code: Path | None = None
+    """A folder with the code of that commit; see `code_of_needs` in the plan."""
 
 
 def resolve_inputs(
@@ -131,7 +135,17 @@ def _needed_feature(feature: FeatureStatus, paths: Paths, target: Path) -> Resol
             f"{feature.id} is {feature.state} and has no verified results",
             hint=f"python -m phases run --feature {feature.id}",
         )
-    files = copy_outputs(paths, feature.id, feature.receipt, target)
+    files = {}
+    for output in stored_outputs(paths, feature.id, feature.receipt):
+        link = target / output.name
+        durable.make_folder(link.parent)
+        # Artifacts of many features are gigabytes. The store's files are read-only, and what was
+        # changed all the same is found by its digest.
+        if is_artifact(output.name):
+            link.symlink_to(output.source)
+        else:
+            output.copy(link)
+        files[output.name] = output.sha256
     receipt = (paths.root / paths.results(feature.id) / RECEIPT).read_bytes()
     (target / RECEIPT).write_bytes(receipt)
     return ResolvedInput(
@@ -169,16 +183,30 @@ def encode_inputs(inputs: Sequence[ResolvedInput]) -> bytes:
         fields = {"kind": item.kind.value, "path": str(item.path)}
         if item.receipt:
             fields["receipt"] = f"sha256:{item.receipt}"
+        if item.code and item.commit:
+            fields |= {"code": str(item.code), "commit": item.commit}
         document[item.name] = fields
     return (json.dumps(document, indent=1) + "\n").encode()
 
 
-def copy_outputs(
-    paths: Paths, feature: str, receipt_sha256: str | None, target: Path
-) -> dict[str, str]:
-    """Copy a verified feature's outputs into `target` in their original shape.
+@dataclass(frozen=True)
+class StoredOutput:
+    """One output of a verified feature: an artifact in the store, or a committed result."""
 
-    Return path -> SHA-256.
+    name: str
+    source: Path
+    sha256: str
+
+    def copy(self, target: Path) -> None:
+        """Copy it to `target`, whose folder is made."""
+        durable.make_folder(target.parent)
+        target.write_bytes(self.source.read_bytes())
+
+
+def stored_outputs(
+    paths: Paths, feature: str, receipt_sha256: str | None
+) -> tuple[StoredOutput, ...]:
+    """Return the outputs of a verified feature, each where it is stored and checked by its digest.
 
     Raises:
         IntegrityError: the receipt or a result is not what the ledger and the receipt say.
@@ -192,22 +220,37 @@ def copy_outputs(
         message = f"{receipt_path} is not the receipt that the ledger names"
         raise _result_error(paths, feature, "receipt-changed", message)
     try:
-        outputs = Receipt.decode(data).digests
+        digests = Receipt.decode(data).digests
     except DocumentError as error:
         message = f"{receipt_path} is not a receipt: {error}"
         raise IntegrityError("receipt-changed", message) from None
 
     # 2. Each output by its digest: artifacts from the store, the rest from the results.
-    for name, digest in outputs.items():
+    outputs = []
+    for name, digest in digests.items():
         source = paths.artifact(digest) if is_artifact(name) else results / name
         if not source.is_file():
             raise _missing_output(paths, feature, name, digest)
-        durable.make_folder((target / name).parent)
-        (target / name).write_bytes(source.read_bytes())
-        if durable.sha256_file(target / name) != digest:
-            message = f"{source} is not what the receipt names (sha256 {digest[:12]}…)"
-            raise _result_error(paths, feature, "result-changed", message)
-    return outputs
+        if durable.sha256_file(source) != digest:
+            raise _changed_output(paths, feature, source, name=name, digest=digest)
+        outputs.append(StoredOutput(name, source, digest))
+    return tuple(outputs)
+
+
+def copy_outputs(
+    paths: Paths, feature: str, receipt_sha256: str | None, target: Path
+) -> dict[str, str]:
+    """Copy a verified feature's outputs into `target` in their original shape.
+
+    Return path -> SHA-256.
+
+    Raises:
+        IntegrityError, EnvironmentFaultError: see `stored_outputs`.
+    """
+    outputs = stored_outputs(paths, feature, receipt_sha256)
+    for output in outputs:
+        output.copy(target / output.name)
+    return {output.name: output.sha256 for output in outputs}
 
 
 def _missing_output(
@@ -220,6 +263,16 @@ def _missing_output(
         )
     message = f"{paths.root / paths.results(feature) / name} is gone; the receipt names it"
     return _result_error(paths, feature, "result-missing", message)
+
+
+def _changed_output(
+    paths: Paths, feature: str, source: Path, *, name: str, digest: str
+) -> IntegrityError:
+    message = f"{source} is not what the receipt names (sha256 {digest[:12]}…)"
+    if is_artifact(name):
+        hint = f"replace it by {name} of {feature} from a machine that has it, or from a backup"
+        return IntegrityError("result-changed", message, hint=hint)
+    return _result_error(paths, feature, "result-changed", message)
 
 
 def _result_error(paths: Paths, feature: str, code: str, message: str) -> IntegrityError:

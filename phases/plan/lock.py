@@ -27,11 +27,8 @@ FileReader = Callable[[str], bytes | None]
 ABSENT = "absent"
 """Takes the place of a digest where there is no such file."""
 
-SHARED_GATES = "shared"
-"""The folder of `gates/` that every topic's gate may import from."""
-
-TOPIC_GATE_PARTS = 3
-"""Parts of the shortest path of a topic's gate: gates, TOPIC, test_x.py."""
+SHARED_GATES = "gates/shared/"
+"""The folder that every topic's gate may import from."""
 
 
 class PlanLockError(ValueError):
@@ -118,22 +115,42 @@ def compose_lock(
 def gate_scope(plan: Plan, gate: Gate, files: Iterable[str]) -> list[str]:
     """Return which files of `gates/` are laid out, digested and locked for a gate.
 
-    For `gates/TOPIC/test_x.py` these are the files of `gates/TOPIC/` and `gates/shared/`, and
-    `gates/__init__.py`. For a
-    gate directly in `gates/` and for a shell gate it is every file. The plan's other gates are
-    never among them: so a gate of a later phase changes nothing for this one.
+    For a gate in a folder of its own, as `gates/TOPIC/test_x.py`, these are the files of that
+    folder and of `gates/shared/`, and each `__init__.py` above. A folder below it that has another
+    gate of the plan is a topic of its own. For a gate directly in `gates/` and for a shell gate it
+    is every file. The plan's other gates are never among them: so a gate of a later phase changes
+    nothing for this one.
     """
     other_gates = {each.pytest for phase in plan.phases for each in phase.gates}
     other_gates.discard(gate.pytest)
-    return [path for path in files if path not in other_gates and _is_reachable(gate, path)]
+    topic = _topic_folder(gate)
+    if topic is None:
+        return [path for path in files if path not in other_gates]
+    other_topics = _topics_below(topic, other_gates)
+    scope = []
+    for path in files:
+        is_reachable = path.startswith((f"{topic}/", SHARED_GATES)) or _is_above(path, topic)
+        if is_reachable and path not in other_gates and not path.startswith(other_topics):
+            scope.append(path)
+    return scope
 
 
-def _is_reachable(gate: Gate, path: str) -> bool:
-    parts = (gate.pytest or "").split("/")
-    if len(parts) < TOPIC_GATE_PARTS:
-        return True
-    folder = path.split("/")[1]
-    return folder in (parts[1], SHARED_GATES, "__init__.py")
+def _topic_folder(gate: Gate) -> str | None:
+    """Return the folder of a gate below `gates/`; None for one that has every file."""
+    folder = (gate.pytest or "").rpartition("/")[0]
+    return folder if "/" in folder else None
+
+
+def _topics_below(topic: str, other_gates: Iterable[str | None]) -> tuple[str, ...]:
+    """Return how the paths begin of the folders within a topic that have gates of their own."""
+    folders = {(other or "").rpartition("/")[0] for other in other_gates}
+    return tuple(f"{folder}/" for folder in folders if folder.startswith(f"{topic}/"))
+
+
+def _is_above(path: str, topic: str) -> bool:
+    """Return whether a file is the `__init__.py` of a folder that a topic is in."""
+    folder, _, name = path.rpartition("/")
+    return name == "__init__.py" and f"{topic}/".startswith(f"{folder}/")
 
 
 def lock_differences(components: Mapping[str, str], lock: PlanLock) -> list[str]:

@@ -160,6 +160,8 @@ class Feature(_StrictModel):
     command: RawLine | None = None
     config: Line | None = None
     needs: tuple[FeatureId, ...] = ()
+    code_of_needs: bool = False
+    """Whether each needed feature comes with the code of the commit that its receipt names."""
     inputs: tuple[Name, ...] = ()
     outputs: Annotated[tuple[Line, ...], Field(min_length=1)]
     predictions: tuple[Prediction, ...] = ()
@@ -180,6 +182,9 @@ class Feature(_StrictModel):
             raise ValueError(message)
         if self.module is not None and self.config is None:
             message = "a module needs a config"
+            raise ValueError(message)
+        if self.code_of_needs and not self.needs:
+            message = "code_of_needs is true and needs is empty"
             raise ValueError(message)
         return self
 

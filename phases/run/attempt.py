@@ -13,9 +13,11 @@ from pathlib import Path
 
 from phases.base import durable
 from phases.base.failpoint import failpoint
+from phases.base.paths import is_artifact
 from phases.base.text import utc_now
 from phases.execution.collect import Output, OutputsError, collect_outputs
 from phases.execution.command_line import command_line, shell_command
+from phases.execution.inputs import InputKind, ResolvedInput
 from phases.execution.process import EXIT_REASON, ProcessResult
 from phases.execution.worker import Job, run_experiment
 from phases.git.tree import CommitTree, Layout
@@ -26,7 +28,7 @@ from phases.record.project import Project
 from phases.record.states import FeatureState
 from phases.run.committed_code import code_of_copy, resolve_materials
 from phases.run.programs import resolve_programs
-from phases.run.workspace import Workspace
+from phases.run.workspace import Workspace, started_variable
 from phases.views.live import Stage, View
 
 
@@ -48,12 +50,15 @@ class AttemptSpec:
     """Variables of the experiment, besides those of every clean environment."""
     profile: str
     seed: int
+    inputs: Sequence[ResolvedInput]
     materials: Mapping[str, Mapping[str, str]]
     """URI of everything that goes in -> digest set."""
     programs: Mapping[str, str]
     """Path of each program that the commit does not have -> SHA-256."""
     log: Path
     """What the process prints; kept also when the runner is killed."""
+    started: str = ""
+    """Hash of the STARTED entry; empty before there is one, and in a scratch run."""
 
     @property
     def program(self) -> str:
@@ -133,7 +138,14 @@ def prepare_attempt(
     """
     # 1. The inputs.
     staging, tree = workspace.staging, workspace.tree
-    inputs = workspace.resolve_inputs(tree, layout, feature.inputs, feature.needs, staging.folder)
+    inputs = workspace.resolve_inputs(
+        tree,
+        layout,
+        feature.inputs,
+        feature.needs,
+        staging.folder,
+        with_code=feature.code_of_needs,
+    )
 
     # 2. What the plan decides.
     number = workspace.state.phase(phase.id).feature(feature.id).started + 1
@@ -185,6 +197,7 @@ def prepare_attempt(
         env=env,
         profile=profile,
         seed=seed,
+        inputs=inputs,
         materials=materials,
         programs=command.programs,
         log=log,
@@ -206,7 +219,7 @@ def run_attempt(spec: AttemptSpec, view: View) -> AttemptResult:
     job = Job(
         argv=spec.argv,
         folder=spec.layout.folder,
-        env=spec.env,
+        env={**spec.env, **started_variable(spec.started)},
         out=staging.out,
         inputs_file=staging.inputs_file,
         events=staging.events,
@@ -222,6 +235,7 @@ def run_attempt(spec: AttemptSpec, view: View) -> AttemptResult:
     failpoint("collect")
     outputs: Mapping[str, Output] = {}
     errors = process_errors(process, spec.timeout_s) or program_errors(spec)
+    errors = errors or input_errors(spec)
     if not errors:
         try:
             # What is published must exist, as an output that is named without wildcards.
@@ -236,9 +250,11 @@ def run_attempt(spec: AttemptSpec, view: View) -> AttemptResult:
         view.stage(Stage.JUDGE)
         failpoint("judge")
         feature = spec.feature
-        judge = spec.workspace.prepare_judge([feature.gate], feature.inputs, feature.needs)
+        judge = spec.workspace.prepare_judge(
+            [feature.gate], feature.inputs, feature.needs, with_code=feature.code_of_needs
+        )
         digests = {path: output.sha256 for path, output in outputs.items()}
-        judgement = judge.judge_feature(feature, staging.out, digests, view)
+        judgement = judge.judge_feature(feature, staging.out, digests, view, started=spec.started)
         failpoint("judged")
 
     # 4. Nothing that was changed in the copy of the commit counts.
@@ -272,4 +288,17 @@ def program_errors(spec: AttemptSpec) -> tuple[str, ...]:
         file = spec.project.root / path
         if not file.is_file() or durable.sha256_file(file) != digest:
             errors.append(f"{path} was changed while it ran")
+    return tuple(errors)
+
+
+def input_errors(spec: AttemptSpec) -> tuple[str, ...]:
+    """Return which stored artifacts are no longer what they were: the inputs are links to them."""
+    errors = []
+    for item in spec.inputs:
+        for name, digest in item.files.items():
+            if item.kind != InputKind.FEATURE or not is_artifact(name):
+                continue
+            stored = spec.project.paths.artifact(digest)
+            if not stored.is_file() or durable.sha256_file(stored) != digest:
+                errors.append(f"{item.name}: the stored {name} was changed while it ran")
     return tuple(errors)

@@ -49,6 +49,7 @@ from phases.run.results import FeatureResult, count_checks
 LOG_LINES = 20
 """Lines of a failed attempt's log that are committed with it."""
 LOG_TAIL = 8000  # bytes of the log that these lines are taken from
+READ_ONLY = 0o444
 
 
 @dataclass(frozen=True)
@@ -286,6 +287,7 @@ def _store_artifact(paths: Paths, source: Path, sha256: str) -> None:
     if target.is_file() and durable.sha256_file(target) == sha256:
         return
     durable.copy(source, target, sha256)
+    target.chmod(READ_ONLY)  # features that need it get links to it
 
 
 def _read_log(spec: AttemptSpec) -> bytes:

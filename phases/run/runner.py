@@ -142,7 +142,7 @@ def run_feature(session: Session, phase: Phase, feature_id: str, copy: KeptCopy)
     with session.workspace(tree) as workspace:
         layout = copy.lay_out(tree, workspace.staging.tree)
         spec = prepare_attempt(workspace, phase, feature, layout, txn=new_txn(), branch=branch)
-        session.start(spec)
+        spec = session.start(spec)
         failpoint("started")
 
         # 3. Work, collect, judge. Meanwhile the experiment may have touched the record, and the

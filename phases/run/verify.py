@@ -9,9 +9,11 @@ from phases.execution.inputs import copy_outputs
 from phases.execution.sandbox import choose_sandbox
 from phases.git.repo import Repo
 from phases.git.tree import CommitTree
-from phases.record.project import Project, load_verified
+from phases.record import entries
+from phases.record.ledger import EntryKind, Ledger
+from phases.record.project import Project, Snapshot, load_verified
 from phases.record.receipt import Receipt
-from phases.record.state import FeatureStatus, State
+from phases.record.state import FeatureStatus
 from phases.record.states import FeatureState
 from phases.run.plan_locks import require_plan
 from phases.run.results import FeatureResult, count_checks, judgement_lines
@@ -29,7 +31,8 @@ def verify_features(
         EnvironmentFaultError: an artifact or input is not on this machine.
     """
     repo = project.repo()
-    state = load_verified(project.probed_anew(), repo).state
+    snapshot = load_verified(project.probed_anew(), repo)
+    state = snapshot.state
     for feature_id in feature_ids:
         if feature_id not in state.features:
             message = f"the plan has no feature {feature_id!r}"
@@ -38,12 +41,12 @@ def verify_features(
         feature_ids = [item.id for item in state.features.values() if item.receipt]
     results = []
     for feature_id in feature_ids:
-        results.append(_verify_feature(project, repo, state, state.features[feature_id], view))
+        results.append(_verify_feature(project, repo, snapshot, state.features[feature_id], view))
     return results
 
 
 def _verify_feature(
-    project: Project, repo: Repo, state: State, item: FeatureStatus, view: View
+    project: Project, repo: Repo, snapshot: Snapshot, item: FeatureStatus, view: View
 ) -> FeatureResult:
     if item.receipt is None:
         message = f"{item.id} is {item.state} and has no stored results"
@@ -54,16 +57,23 @@ def _verify_feature(
     _, feature = plan.feature(item.id)
 
     # 1. Judge a copy of the stored outputs: by HEAD's gate, with the inputs that they came from.
-    with open_workspace(project, plan, state, tree, sandbox, view=view) as workspace:
+    with open_workspace(project, plan, snapshot.state, tree, sandbox, view=view) as workspace:
         out = workspace.staging.folder / "stored"
         outputs = copy_outputs(project.paths, item.id, item.receipt, out)
-        inputs_tree = CommitTree(repo, _receipt_commit(project, item.id))
+        receipt = _stored_receipt(project, item.id)
         judge = workspace.prepare_judge(
-            [feature.gate], feature.inputs, feature.needs, inputs_tree=inputs_tree
+            [feature.gate],
+            feature.inputs,
+            feature.needs,
+            with_code=feature.code_of_needs,
+            inputs_tree=CommitTree(repo, receipt.commit),
         )
         view.feature_started(item.id, f"{item.title} [verify]", None)
         view.stage(Stage.JUDGE)
-        judgement = judge.judge_feature(feature, out, outputs, view)
+        started = _started_hash(
+            snapshot.ledger, receipt.predicate.run_details.metadata.invocation_id
+        )
+        judgement = judge.judge_feature(feature, out, outputs, view, started=started)
 
     # 2. What the gate found.
     passed, failing = count_checks(judgement)
@@ -81,7 +91,16 @@ def _verify_feature(
     return result
 
 
-def _receipt_commit(project: Project, feature_id: str) -> str:
-    """Return the commit that a stored receipt names; its bytes were checked before."""
+def _stored_receipt(project: Project, feature_id: str) -> Receipt:
+    """Return the receipt of a feature's results; its bytes were checked before."""
     path = project.root / project.paths.results(feature_id) / "receipt.json"
-    return Receipt.decode(path.read_bytes()).commit
+    return Receipt.decode(path.read_bytes())
+
+
+def _started_hash(ledger: Ledger, txn: str) -> str:
+    """Return the hash of the STARTED entry of a transaction; empty if there is none."""
+    for entry in ledger.entries:
+        stated = entry.match(entries.TRANSACTION)
+        if entry.kind == EntryKind.STARTED and stated and stated["txn"] == txn:
+            return entry.self_hash
+    return ""

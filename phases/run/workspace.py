@@ -11,18 +11,27 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from phases.execution.inputs import ResolvedInput, check_inputs, encode_inputs, resolve_inputs
+from phases.base import durable
+from phases.execution.inputs import (
+    RECEIPT,
+    InputKind,
+    ResolvedInput,
+    check_inputs,
+    encode_inputs,
+    resolve_inputs,
+)
 from phases.execution.sandbox import Sandbox
 from phases.execution.worker import Staging, staging_folder
 from phases.git.tree import CommitTree, Layout, Tree
 from phases.judge.committed_gates import write_gate_files
 from phases.judge.gate import Judgement, gate_spec, judge_feature, judge_phase
-from phases.plan.schema import Feature, Gate, Plan
-from phases.record.feature_code import top_packages
+from phases.plan.schema import Feature, Gate, Plan, canonical_json
+from phases.record.feature_code import record_paths, top_packages
 from phases.record.project import Project
+from phases.record.receipt import Receipt
 from phases.record.state import State
 from phases.run.imports import write_sitecustomize
 from phases.run.programs import path_in_copy, path_without_commit
@@ -84,6 +93,8 @@ class Workspace:
         names: Sequence[str],
         needs: Sequence[str],
         folder: Path,
+        *,
+        with_code: bool = False,
     ) -> tuple[ResolvedInput, ...]:
         """Resolve inputs, check their digests and write `inputs.json`.
 
@@ -93,6 +104,7 @@ class Workspace:
             names: names of the plan's inputs.
             needs: features whose outputs are inputs too.
             folder: where `inputs.json` and those outputs are written.
+            with_code: lay out the code of these features too (`code_of_needs` in the plan).
         """
         inputs = resolve_inputs(
             self.plan,
@@ -104,9 +116,38 @@ class Workspace:
             layout=layout,
             folder=folder / "inputs",
         )
-        check_inputs(inputs)
+        # Outputs of features were compared with their receipts where they are stored.
+        check_inputs([item for item in inputs if item.kind == InputKind.INPUT])
+        if with_code:
+            inputs = self._with_code(inputs, folder / "code")
         (folder / "inputs.json").write_bytes(encode_inputs(inputs))
         return inputs
+
+    def _with_code(
+        self, inputs: Sequence[ResolvedInput], folder: Path
+    ) -> tuple[ResolvedInput, ...]:
+        """Return the inputs, each feature with the code of its receipt's commit below `folder`.
+
+        Most features of a project ran on the same code, which is laid out once.
+        """
+        repo, record = self.project.repo(), record_paths(self.plan.results)
+        folders: dict[str, Path] = {}  # digest of a tree without the record -> where it is
+        with_code = []
+        for item in inputs:
+            if item.kind == InputKind.FEATURE:
+                commit = Receipt.decode((item.path / RECEIPT).read_bytes()).commit
+                tree = CommitTree(repo, commit, record)
+                if tree.leads_to(record):
+                    tree = CommitTree(repo, commit)
+                files = {path: [entry.mode, entry.id] for path, entry in tree.entries.items()}
+                digest = durable.sha256(canonical_json(files))
+                if digest not in folders:
+                    folders[digest] = folder / str(len(folders) + 1)
+                    tree.lay_out(folders[digest])
+                with_code.append(replace(item, commit=commit, code=folders[digest]))
+            else:
+                with_code.append(item)
+        return tuple(with_code)
 
     def prepare_judge(
         self,
@@ -114,11 +155,13 @@ class Workspace:
         inputs: Sequence[str],
         needs: Sequence[str] = (),
         *,
+        with_code: bool = False,
         inputs_tree: Tree | None = None,
     ) -> Judge:
         """Return a judge, with gates and inputs in a folder that no experiment has seen.
 
         `inputs_tree` has the tracked inputs; by default it is the tree that the gates come from.
+        `with_code`: see `resolve_inputs`.
         """
         # A name drawn now: the experiment cannot have put anything there.
         folder = Path(tempfile.mkdtemp(prefix="judge-", dir=self.staging.folder))
@@ -126,7 +169,7 @@ class Workspace:
         paths = [item.tracked_path for item in tracked if not item.is_cached]
         tree = inputs_tree or self.tree
         layout = tree.lay_out(folder / "tree", paths)
-        resolved = self.resolve_inputs(tree, layout, inputs, needs, folder)
+        resolved = self.resolve_inputs(tree, layout, inputs, needs, folder, with_code=with_code)
         judge = Judge(self, folder, tuple(gates), resolved)
         for gate in gates:
             write_gate_files(self.tree, judge.gates_dir(gate), self.plan, gate)
@@ -148,9 +191,18 @@ class Judge:
         return self.folder / "gates" / str(self.gates.index(gate))
 
     def judge_feature(
-        self, feature: Feature, out: Path, outputs: Mapping[str, str], view: View
+        self,
+        feature: Feature,
+        out: Path,
+        outputs: Mapping[str, str],
+        view: View,
+        *,
+        started: str = "",
     ) -> Judgement:
-        """Judge outputs (path -> SHA-256) by the feature's gate; test that the gate can fail."""
+        """Judge outputs (path -> SHA-256) by the feature's gate; test that the gate can fail.
+
+        `started` is the hash of the attempt's STARTED entry; a scratch run has none.
+        """
         workspace = self.workspace
         timeout_s = feature.gate_timeout_s or workspace.plan.defaults.gate_timeout_s
         judgement = judge_feature(
@@ -160,7 +212,7 @@ class Judge:
             outputs=outputs,
             inputs_file=self.folder / "inputs.json",
             workspace=self.folder / "judgement",
-            env=workspace.gate_env,
+            env=workspace.gate_env | started_variable(started),
             sandbox=workspace.sandbox,
             root=workspace.project.root,
             blocked=workspace.plan.module_packages,
@@ -194,6 +246,11 @@ class Judge:
             root=workspace.project.root,
             blocked=workspace.plan.module_packages,
         )
+
+
+def started_variable(started: str) -> dict[str, str]:
+    """Return `PHASES_STARTED`: the hash of the STARTED entry, which nobody could choose."""
+    return {"PHASES_STARTED": started} if started else {}
 
 
 @contextmanager

@@ -192,11 +192,33 @@ def test_a_shell_gate_locks_every_file_of_gates(part: str) -> None:
     assert differences(before, after) == ["gates/other/check.sh"]
 
 
-def test_the_scope_of_a_gate_deep_in_a_topic_is_the_topic() -> None:
-    plan = parse_plan(json.dumps(topic_document()).encode())
-    gate = Gate(pytest="gates/count/deep/test_count.py")
-    paths = ["gates/count/arrays.py", "gates/count/deep/x.py", "gates/shared/y.py"]
-    assert gate_scope(plan, gate, [*paths, "gates/deep/x.py"]) == paths
+NESTED_FILES = [
+    "gates/__init__.py",
+    "gates/count/__init__.py",
+    "gates/count/arrays.py",
+    "gates/count/data/table.json",
+    "gates/count/deep/arrays.py",
+    "gates/count/deep/test_count.py",
+    "gates/count/deeper.py",
+    "gates/count/test_count.py",
+    "gates/deep/x.py",
+    "gates/shared/y.py",
+]
+
+
+@pytest.mark.parametrize(
+    ("gate", "scope"),
+    [
+        ("gates/count/test_count.py", [0, 1, 2, 3, 6, 7, 9]),
+        ("gates/count/deep/test_count.py", [0, 1, 4, 5, 9]),
+    ],
+)
+def test_a_topic_within_a_topic_has_a_scope_of_its_own(gate: str, scope: list[int]) -> None:
+    raw = topic_document()
+    raw["phases"][0]["features"][0]["gate"] = {"pytest": "gates/count/deep/test_count.py"}
+    plan = parse_plan(json.dumps(raw).encode())
+    expected = [NESTED_FILES[i] for i in scope]
+    assert gate_scope(plan, Gate(pytest=gate), NESTED_FILES) == expected
 
 
 @pytest.mark.parametrize("file", ["gates/test_three.py", "gates/count/test_three.py"])
