@@ -111,6 +111,10 @@ def _open(context: click.Context) -> Project:
     # Not before the project is open: a folder without a project gets no log.
     project = open_project(context.obj)
     log_to_file(project.paths.runner_log)
+    if project.plan.sample:
+        from phases.record.sample import SAMPLE_ASSURANCE
+
+        _echo(SAMPLE_ASSURANCE, err=True)
     return project
 
 
@@ -140,6 +144,25 @@ def _echo(text: str, *, err: bool = False) -> None:
     stream.flush()
 
 
+def _show(project: Project, snapshot: Snapshot, text: str) -> None:
+    """Print what a command shows; of a sample run that comes first."""
+    from phases.record.sample import SAMPLE_ASSURANCE, is_sample
+
+    if is_sample(project.plan, snapshot.ledger):
+        text = f"{SAMPLE_ASSURANCE}\n{text}"
+    _echo(text)
+
+
+def _show_json(project: Project, snapshot: Snapshot, document: dict[str, Any]) -> None:
+    """Print what a command shows as JSON; of a sample run with its assurance."""
+    from phases.record.entries import SAMPLE_RUN
+    from phases.record.sample import is_sample
+
+    if is_sample(project.plan, snapshot.ledger):
+        document = {"assurance": SAMPLE_RUN, **document}
+    _print_json(document)
+
+
 def _is_utf8_output() -> bool:
     return "utf" in (sys.stdout.encoding or "").lower()
 
@@ -165,10 +188,11 @@ def status_command(context: click.Context, *, as_json: bool) -> None:
     project, snapshot = _read(context)
     stale = find_stale(project, snapshot)
     if as_json:
-        _print_json(status_json(project.plan, snapshot, stale=stale))
+        _show_json(project, snapshot, status_json(project.plan, snapshot, stale=stale))
     else:
         ascii_only = not _is_utf8_output()
-        _echo(status_text(project.plan, snapshot, stale=stale, ascii_only=ascii_only))
+        text = status_text(project.plan, snapshot, stale=stale, ascii_only=ascii_only)
+        _show(project, snapshot, text)
 
 
 @cli.command("plan")
@@ -183,9 +207,11 @@ def plan_command(context: click.Context, *, as_json: bool) -> None:
     stale = find_stale(project, snapshot)
     weak_gates = planned_weak_gates(project.plan, snapshot, project.root)
     if as_json:
-        _print_json(plan_json(project.plan, snapshot, stale=stale, weak_gates=weak_gates))
+        document = plan_json(project.plan, snapshot, stale=stale, weak_gates=weak_gates)
+        _show_json(project, snapshot, document)
     else:
-        _echo(plan_text(project.plan, snapshot, stale=stale, weak_gates=weak_gates))
+        text = plan_text(project.plan, snapshot, stale=stale, weak_gates=weak_gates)
+        _show(project, snapshot, text)
 
 
 @cli.command("log")
@@ -205,16 +231,16 @@ def log_command(
     """Show the entries of progress.txt as sentences."""
     from phases.views.log import log_json, log_raw, log_text, select_entries
 
-    _, snapshot = _read(context)
+    project, snapshot = _read(context)
     selected = select_entries(snapshot.ledger, feature=feature, last=last)
     if as_json:
         _print_json(log_json(selected))
     elif not selected:
         _echo("no entries yet; next: python -m phases run --next")
     elif raw:
-        _echo(log_raw(selected))
+        _show(project, snapshot, log_raw(selected))
     else:
-        _echo(log_text(selected))
+        _show(project, snapshot, log_text(selected))
 
 
 @cli.command("show")
@@ -228,9 +254,9 @@ def show_command(context: click.Context, feature_id: str, *, as_json: bool) -> N
     project, snapshot = _read(context)
     report = show_feature(project, snapshot, feature_id)
     if as_json:
-        _print_json(feature_report_json(report))
+        _show_json(project, snapshot, feature_report_json(report))
     else:
-        _echo(feature_report_text(report))
+        _show(project, snapshot, feature_report_text(report))
 
 
 @cli.command("why")
@@ -246,9 +272,9 @@ def why_command(context: click.Context, feature_id: str, *, as_json: bool) -> No
     stale = find_stale(project, snapshot)
     explanation = explain_feature(project.plan, snapshot, feature_id, stale=stale)
     if as_json:
-        _print_json(explanation_json(explanation))
+        _show_json(project, snapshot, explanation_json(explanation))
     else:
-        _echo(explanation_text(explanation))
+        _show(project, snapshot, explanation_text(explanation))
 
 
 @cli.command("doctor")

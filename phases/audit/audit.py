@@ -13,6 +13,7 @@ from phases.audit.attempts import Attempt, read_attempt, read_outcomes
 from phases.audit.commits import (
     check_commits,
     check_genesis,
+    check_sample,
     check_uncommitted_outcomes,
     read_versions,
     recording_commits,
@@ -45,6 +46,7 @@ from phases.base.text import format_count, printable
 from phases.errors import IntegrityError
 from phases.git.checks import clone_problems, read_repository_state
 from phases.git.objects import ObjectReader, open_objects
+from phases.record import entries
 from phases.record.at_rest import MOVED, read_at_rest
 from phases.record.completion import pending_errors
 from phases.record.pending import read_pending
@@ -55,6 +57,7 @@ from phases.record.project import (
     rewound_error,
     take_snapshot,
 )
+from phases.record.sample import is_sample
 
 Findings = Iterator[Finding | Uncovered]
 Check = Callable[[Record], Findings]
@@ -89,6 +92,8 @@ def audit(project: Project) -> Report:
             except IntegrityError as error:  # the other checks go on
                 report.add(Finding(error.code, str(error)))
         report.checked = record.checked
+        if is_sample(project.plan, record.ledger):
+            report.assurance = entries.SAMPLE_RUN
     return report
 
 
@@ -199,6 +204,7 @@ CHECKS: tuple[Check, ...] = (
     check_commits,
     check_uncommitted_outcomes,
     check_genesis,
+    check_sample,
     check_own_lines,
     check_interruptions,
     check_attempts,

@@ -16,6 +16,7 @@ from phases.git.record_history import (
 )
 from phases.record import entries
 from phases.record.ledger import OUTCOMES, UNFINISHED, Entry, EntryKind, Ledger, parse_ledger
+from phases.record.sample import sample_problems
 from phases.record.statement import is_commit_id
 
 
@@ -175,6 +176,12 @@ def check_genesis(record: Record) -> Iterator[Finding]:
     if project != expected:
         message = f"the first entry is about project {project}; the plan's is {expected}"
         yield Finding("entry-contradicts", message, entry=1)
+
+
+def check_sample(record: Record) -> Iterator[Finding]:
+    """Yield where plan, first entry and locks differ on whether this is a sample run."""
+    for problem in sample_problems(record.project.plan, record.ledger):
+        yield Finding(problem.code, problem.message, problem.entry)
 
 
 def check_uncommitted_outcomes(record: Record) -> Iterator[Finding]:

@@ -16,7 +16,7 @@ from phases.record import entries
 from phases.record.approval_rule import stated_rule
 from phases.record.approvals import unrecorded_files
 from phases.record.decision_lines import decided_lines, relocked_lines, waived_lines
-from phases.record.decision_record import NOT_PROVED, DecisionRecord
+from phases.record.decision_record import DecisionRecord
 from phases.record.entries import RecordedFile
 from phases.record.ledger import Entry, EntryKind
 from phases.record.statement import DocumentError, find_descriptor
@@ -112,7 +112,7 @@ def _decision_findings(decision: _Decision) -> Iterator[Finding]:
         yield decision.finding("entry-contradicts", message)
     for message in _plan_contradictions(decision):
         yield decision.finding("approval-invalid", message)
-    if document.predicate.not_proved != NOT_PROVED:
+    if document.predicate.not_proved != document.predicate.assurance.not_proved:
         yield decision.finding("approval-invalid", "its record says otherwise what it proves")
 
     # 3. Its commit.
@@ -234,7 +234,13 @@ REQUIRED_LINES = {
     EntryKind.PULLED: (entries.PULLED,),
     EntryKind.LOST: (entries.LOST, entries.REASON),
 }
-"""The lines of entries that no document is behind, in order; PULLED may have one more."""
+"""The lines of entries that no document is behind, in order."""
+
+OPTIONAL_LINES = {
+    EntryKind.GENESIS: (entries.SAMPLE,),
+    EntryKind.PULLED: (entries.SET_ASIDE,),
+}
+"""The lines that may follow them."""
 
 
 def check_own_lines(record: Record) -> Iterator[Finding]:
@@ -243,8 +249,9 @@ def check_own_lines(record: Record) -> Iterator[Finding]:
         formats = REQUIRED_LINES.get(entry.kind)
         if formats is None:
             continue
-        if entry.kind == EntryKind.PULLED and entry.match(entries.SET_ASIDE):
-            formats = (*formats, entries.SET_ASIDE)
+        for line_format in OPTIONAL_LINES.get(entry.kind, ()):
+            if entry.match(line_format):
+                formats = (*formats, line_format)
         are_own = len(formats) == len(entry.lines) and all(
             line_format.parse(line) for line_format, line in zip(formats, entry.lines, strict=True)
         )

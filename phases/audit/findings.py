@@ -59,6 +59,8 @@ class Report:
     """Kind of thing -> how many of them."""
     findings: list[Finding] = field(default_factory=list)
     uncovered: list[Uncovered] = field(default_factory=list)
+    assurance: str = ""
+    """Of a sample run: that no human approved it."""
 
     def add(self, item: Finding | Uncovered) -> None:
         """Add what a check yields.
@@ -83,7 +85,10 @@ class Report:
 
 def audit_json(report: Report) -> dict[str, Any]:
     """Return the object that `audit --json` prints."""
-    return {
+    document: dict[str, Any] = {}
+    if report.assurance:
+        document["assurance"] = report.assurance
+    return document | {
         "ok": report.ok,
         "checked": report.checked,
         "uncovered": [asdict(item) for item in report.uncovered],
@@ -94,8 +99,9 @@ def audit_json(report: Report) -> dict[str, Any]:
 def audit_text(report: Report) -> str:
     """Return the report for a reader; the last line counts the findings."""
     # 1. What was checked.
+    lines = [f"assurance: {report.assurance}"] if report.assurance else []
     counts = [f"{count} {kind}" for kind, count in report.checked.items()]
-    lines = [f"checked {', '.join(counts)}"]
+    lines.append(f"checked {', '.join(counts)}")
 
     # 2. What is invalid, and what could not be checked.
     for finding in report.findings:

@@ -24,6 +24,7 @@ from phases.record.approvals import (
 )
 from phases.record.decision_lines import decided_lines, relocked_lines, waived_lines
 from phases.record.decision_record import (
+    Assurance,
     Decision,
     DecisionRecord,
     DecisionResult,
@@ -34,6 +35,7 @@ from phases.record.decision_record import (
 from phases.record.entries import RecordedFile
 from phases.record.ledger import Entry, EntryKind, Ledger, parse_ledger, seal_entry
 from phases.record.review_request import PhaseName, Sha256
+from phases.record.sample import is_sample
 from phases.record.subjects import decision_subject
 from phases.record.transaction import Transaction, new_txn, subject_trailers
 from phases.run.plan_locks import committed_lock, require_plan
@@ -142,6 +144,9 @@ def _decision_record(
 ) -> DecisionRecord:
     genesis = context.snapshot.ledger.entries[0]
     root = genesis.match(entries.ROOT) or {}
+    assurance = Assurance.PRESENCE
+    if is_sample(context.project.plan, context.snapshot.ledger):
+        assurance = Assurance.SCRIPTED
     presence = Presence(
         user=_user_name(),
         uid=os.getuid(),
@@ -161,6 +166,8 @@ def _decision_record(
         lock=Sha256(sha256=lock.sha256) if lock else None,
         decided_on=utc_now(),
         by=presence,
+        assurance=assurance,
+        not_proved=assurance.not_proved,
     )
     return DecisionRecord(subject=checkpoint.subject, predicate=decision)
 

@@ -255,6 +255,8 @@ class Plan(_StrictModel):
     project: Title
     description: str = ""
     results: Line = "results"
+    sample: bool = False
+    """Whether a script answers for the approver: GENESIS records it, and every view says it."""
     approval: Approval = Field(default_factory=Approval)
     defaults: Defaults = Field(default_factory=Defaults)
     inputs: tuple[Input, ...] = ()

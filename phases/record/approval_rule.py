@@ -25,6 +25,8 @@ class ApprovalRule:
     """A signature."""
     by_another: bool = False
     """That someone else than the user who runs approves."""
+    scripted: bool = False
+    """That this is a sample run: a script answers, and nothing that is recorded says otherwise."""
 
     @property
     def allows_presence(self) -> bool:
@@ -34,14 +36,20 @@ class ApprovalRule:
     @property
     def lines(self) -> tuple[str, ...]:
         """The lines of a LOCKED entry."""
-        return entries.approval_lines(signed=self.signed, by_another=self.by_another)
+        return entries.approval_lines(
+            signed=self.signed, by_another=self.by_another, scripted=self.scripted
+        )
 
     def covers(self, other: ApprovalRule) -> bool:
         """Return whether this asks for everything that the other asks for."""
         return self | other == self
 
     def __or__(self, other: ApprovalRule) -> ApprovalRule:
-        return ApprovalRule(self.signed or other.signed, self.by_another or other.by_another)
+        return ApprovalRule(
+            signed=self.signed or other.signed,
+            by_another=self.by_another or other.by_another,
+            scripted=self.scripted or other.scripted,
+        )
 
     def __str__(self) -> str:
         return "; ".join(self.lines)
@@ -54,7 +62,9 @@ def plan_rule(plan: Plan, *, has_signers: bool) -> ApprovalRule:
     """Return what a plan asks for; `has_signers`: whether there is a `prd/allowed_signers`."""
     mode = plan.approval.mode
     signed = mode == ApprovalMode.SIGNED or (mode == ApprovalMode.AUTO and has_signers)
-    return ApprovalRule(signed=signed, by_another=not plan.approval.allow_self)
+    return ApprovalRule(
+        signed=signed, by_another=not plan.approval.allow_self, scripted=plan.sample
+    )
 
 
 def committed_rule(plan: Plan, paths: Iterable[str]) -> ApprovalRule:
@@ -76,4 +86,8 @@ def stated_rule(entry: Entry) -> ApprovalRule:
     """Return what a LOCKED entry states."""
     assurances = [fields["assurance"] for fields in entry.match_all(entries.APPROVAL)]
     by_another = entry.match(entries.APPROVER) is not None
-    return ApprovalRule(signed="signed" in assurances, by_another=by_another)
+    return ApprovalRule(
+        signed="signed" in assurances,
+        by_another=by_another,
+        scripted="scripted" in assurances,
+    )

@@ -19,7 +19,7 @@ from phases.git.probe import blob_id
 from phases.git.record_history import RecordCommit, is_ancestor, read_ids, read_objects
 from phases.git.way_back import brought_way, left_out_way
 from phases.record import entries
-from phases.record.decision_record import DecisionRecord, DecisionResult
+from phases.record.decision_record import Assurance, Decision, DecisionRecord, DecisionResult
 from phases.record.ledger import DECISIONS, Entry, EntryKind, Ledger, Problem
 from phases.record.statement import (
     DocumentError,
@@ -225,12 +225,7 @@ class DecisionCheck:
             problems.append(f"entries {numbers} name it; expected one entry for one record")
 
         # 3. The same ledger.
-        genesis = self.ledger.entries[0]
-        root = genesis.match(entries.ROOT) or {}
-        repository = decision.repository
-        if (repository.genesis, repository.root_commit) != (genesis.self_hash, root.get("commit")):
-            problems.append("it was made for another repository or another run")
-        return problems
+        return problems + _ledger_contradictions(decision, self.ledger.entries[0])
 
     def _base_problems(
         self,
@@ -305,6 +300,21 @@ def _lock_contradictions(named: _Named) -> list[str]:
     if lock is None or lock.sha256 != expected:
         return ["it names another lock than its entry"]
     return []
+
+
+def _ledger_contradictions(decision: Decision, genesis: Entry) -> list[str]:
+    """Return where a record is not one of the ledger that begins with this entry."""
+    problems = []
+    root = genesis.match(entries.ROOT) or {}
+    repository = decision.repository
+    if (repository.genesis, repository.root_commit) != (genesis.self_hash, root.get("commit")):
+        problems.append("it was made for another repository or another run")
+    expected = Assurance.PRESENCE
+    if genesis.match(entries.SAMPLE):
+        expected = Assurance.SCRIPTED
+    if decision.assurance != expected:
+        problems.append(f"its assurance: got {decision.assurance}; expected {expected}")
+    return problems
 
 
 def _is_bound(named: _Named, ledger: Ledger) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Literal
 
 from pydantic import Field
 
@@ -16,6 +15,24 @@ NOT_PROVED = (
     "This record states that a human was present at the terminal, not who it was: a process of the "
     "same user with a pseudo-terminal of its own can answer too."
 )
+NOTHING_PROVED = (
+    "This record states nothing about a human: in a sample run a script answers at a terminal of "
+    "its own."
+)
+
+
+class Assurance(StrEnum):
+    """What stands behind a decision."""
+
+    PRESENCE = "presence"
+    SCRIPTED = "scripted"
+
+    @property
+    def not_proved(self) -> str:
+        """What a record with this assurance does not show."""
+        if self == Assurance.SCRIPTED:
+            return NOTHING_PROVED
+        return NOT_PROVED
 
 
 class DecisionResult(StrEnum):
@@ -81,8 +98,8 @@ class Decision(Document):
     """With a relock: the plan lock that was agreed to."""
     decided_on: str
     by: Presence
-    assurance: Literal["presence"] = "presence"
-    not_proved: str = NOT_PROVED
+    assurance: Assurance
+    not_proved: str
 
 
 class DecisionRecord(Statement):

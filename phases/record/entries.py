@@ -24,6 +24,10 @@ SHOWN_DISCARDED = 5
 SHOWN_REASONS = 5
 SHOWN_DIGEST_ONLY = 20
 
+SAMPLE_REASON = "sample run, approved by no human"
+SAMPLE_RUN = f"scripted ({SAMPLE_REASON})"
+"""The assurance of a sample run."""
+
 _COMMIT = r"[0-9a-f]{40,64}"
 _COUNT = r"[0-9]{1,12}"  # `int` fails on thousands of digits
 _SHA256 = r"[0-9a-f]{64}"
@@ -63,9 +67,10 @@ def _file_line(word: str) -> LineFormat:
 
 #### the table
 
-# GENESIS: the project and the history that the ledger is bound to.
+# GENESIS: the project and the history that the ledger is bound to; of a sample run also that.
 PROJECT = LineFormat("project {name}", name=_TEXT)
 ROOT = LineFormat("root {commit}", commit=_COMMIT)
+SAMPLE = LineFormat("assurance: scripted ({reason})", reason=SAMPLE_REASON)
 
 # Files that an entry names by digest.
 LOCK = _file_line("lock")
@@ -187,9 +192,12 @@ class RecordedFile:
 #### lines of one entry
 
 
-def genesis_lines(project: str, root_commit: str) -> tuple[str, ...]:
-    """Return the lines that bind the ledger to a project and a history."""
-    return (PROJECT.format(name=printable(project)), ROOT.format(commit=root_commit))
+def genesis_lines(project: str, root_commit: str, *, sample: bool) -> tuple[str, ...]:
+    """Return the lines that bind the ledger to a project, a history and its kind of approval."""
+    lines = [PROJECT.format(name=printable(project)), ROOT.format(commit=root_commit)]
+    if sample:
+        lines.append(SAMPLE.format(reason=SAMPLE_REASON))
+    return tuple(lines)
 
 
 def locked_lines(
@@ -205,9 +213,14 @@ def locked_lines(
     return (*decision, lock.line(LOCK), *approval, head_line, *reset_lines(reset))
 
 
-def approval_lines(*, signed: bool, by_another: bool) -> tuple[str, ...]:
+def approval_lines(*, signed: bool, by_another: bool, scripted: bool) -> tuple[str, ...]:
     """Return what the plan of a lock asks of an approval."""
-    lines = [APPROVAL.format(assurance="signed" if signed else "presence")]
+    assurance = "presence"
+    if scripted:
+        assurance = "scripted"
+    if signed:
+        assurance = "signed"
+    lines = [APPROVAL.format(assurance=assurance)]
     if by_another:
         lines.append(APPROVER.format(who="another-user"))
     return tuple(lines)

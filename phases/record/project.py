@@ -38,6 +38,7 @@ from phases.record.ledger import (
 from phases.record.left_out import left_out_problem
 from phases.record.pending import bound_folders, has_pending_record, is_there
 from phases.record.reconcile import Reconciled, find_pulled, raise_first_problem, reconcile
+from phases.record.sample import sample_problems
 from phases.record.state import State, fold_state
 from phases.record.transaction import RECORD
 
@@ -232,6 +233,7 @@ def snapshot_problems(project: Project, snapshot: Snapshot) -> tuple[Problem, ..
         *snapshot.evidence.problems,
         *snapshot.state.problems,
         *_genesis_problems(project, snapshot),
+        *sample_problems(project.plan, snapshot.ledger),
         *_unrecorded_problems(project, snapshot.ledger),
     )
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from phases.base.text import printable
 from phases.plan.schema import Feature, Phase
-from phases.record.decision_record import Decision, DecisionResult
+from phases.record.decision_record import Assurance, Decision, DecisionResult
 from phases.record.verdict import Verdict
 
 MAX_SUBJECT = 120  # characters of an outcome's subject, which ends with a reason
@@ -56,4 +56,7 @@ def decision_subject(decision: Decision, waived_title: str = "") -> str:
     about = f"Phase {decision.phase.id} {decision.phase.name}"
     if decision.waived:
         about = f"{decision.waived[0]} {waived_title}"
-    return f"{about}: {_DECIDED[decision.result]}"
+    subject = f"{about}: {_DECIDED[decision.result]}"
+    if decision.assurance == Assurance.SCRIPTED:
+        subject += " by a script (sample run)"
+    return subject

@@ -171,7 +171,7 @@ def locked_plan(session: Session, tree: CommitTree, phase: Phase) -> Plan:
     """
     require_lock_unchanged(session.project, tree, session.snapshot, phase)
     plan = require_plan(tree)
-    names = ("defaults", "approval", "inputs", "results")
+    names = ("defaults", "approval", "inputs", "results", "sample")
     is_same = all(getattr(plan, name) == getattr(session.plan, name) for name in names)
     if not is_same or plan.phase(phase.id) != phase:
         raise EnvironmentFaultError(

@@ -146,7 +146,8 @@ class Session:
             return
         if not self.snapshot.ledger.entries:
             root_commit = self.repo.root_commit()
-            self._append(EntryKind.GENESIS, entries.genesis_lines(self.plan.project, root_commit))
+            lines = entries.genesis_lines(self.plan.project, root_commit, sample=self.plan.sample)
+            self._append(EntryKind.GENESIS, lines)
         lines = entries.locked_lines(file, tree.commit, approval=rule.lines)
         self._append(EntryKind.LOCKED, lines, phase)
         # Only now: a file that no entry names would be one that nobody recorded.

@@ -16,6 +16,7 @@ from phases.record.ledger import EntryKind
 from phases.record.project import Project, Snapshot, load_unverified
 from phases.record.receipt import Receipt
 from phases.record.result import RESULT, ReportedMeasurements, reported_measurements
+from phases.record.sample import SAMPLE_ASSURANCE, is_sample
 from phases.record.state import FeatureStatus, PhaseStatus
 from phases.record.statement import DocumentError
 from phases.record.states import FeatureState
@@ -91,9 +92,12 @@ def checkpoint_summary(project: Project, phase: Phase) -> str:
         if feature.state == FeatureState.VERIFIED:
             stored[feature.id] = _read_stored(project, feature.id)
     stale = find_stale(project, snapshot)
-    return checkpoint_text(
+    text = checkpoint_text(
         status, stored, project.plan.results, stale=stale, pulled=_pulled_lines(snapshot)
     )
+    if is_sample(project.plan, snapshot.ledger):
+        text = f"{SAMPLE_ASSURANCE}\n{text}"
+    return text
 
 
 def _pulled_lines(snapshot: Snapshot) -> list[str]:

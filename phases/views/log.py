@@ -73,7 +73,10 @@ def entry_sentence(entry: Entry) -> str:
     lost = entry.match(entries.LOST) or {"kind": "decision", "entry": ""}
     project = (entry.match(entries.PROJECT) or {}).get("name", "")
     attempt = (entry.match(entries.STARTED) or {}).get("attempt", "")
-    approver = (entry.match(entries.DECIDED_BY) or {}).get("who", "")
+    decided = entry.match(entries.DECIDED_BY) or {"who": "", "assurance": ""}
+    approver = decided["who"]
+    if decided["assurance"] == "scripted":
+        approver = f"a script, by no human ({approver})"
     sentences = {
         EntryKind.GENESIS: f"The record of {project} begins.",
         EntryKind.STARTED: f"{subject}: attempt {attempt} began.",

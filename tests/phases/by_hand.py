@@ -42,7 +42,13 @@ NOT_COVERED = (
         "they are about .git and .phases of the machine that recorded; the script reads commits",
     ),
     Gap(
-        ("plan-*", "lock-contradicts", "prediction-score", "published-changed"),
+        (
+            "plan-*",
+            "lock-contradicts",
+            "sample-contradicts",
+            "prediction-score",
+            "published-changed",
+        ),
         "it does not read the plan",
     ),
     Gap(

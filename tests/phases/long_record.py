@@ -84,7 +84,8 @@ class _Life(History):
             project = open_project(self._toy.root)
             examples = Examples(stack, project, CommitTree(project.repo(), self.head))
             examples.make()
-            self.add(EntryKind.GENESIS, entries.genesis_lines(project.plan.project, self.head))
+            lines = entries.genesis_lines(project.plan.project, self.head, sample=False)
+            self.add(EntryKind.GENESIS, lines)
             while not self._run_block(examples, count):
                 examples = self._grow_plan(examples)
         self._finish()

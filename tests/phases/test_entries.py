@@ -61,6 +61,7 @@ VALUES = {
     entries._TEXT: st.one_of(any_text, confusing_text).map(str.strip).filter(bool),
     entries._WORD: st.text(PRINTABLE, min_size=1, max_size=30).filter(is_one_word),
     "[0-9a-f]+": st.text(HEX, min_size=1, max_size=16),
+    entries.SAMPLE_REASON: st.just(entries.SAMPLE_REASON),
 }
 """Pattern of a field -> printable one-line values that fit it."""
 

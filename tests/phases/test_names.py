@@ -367,7 +367,7 @@ def write_entries(session: Session) -> Iterator[str]:
     """Write entries of every kind that has text of the plan; yield subjects of commits."""
     plan, paths = session.plan, session.project.paths
     [phase] = plan.phases
-    session._append(EntryKind.GENESIS, entries.genesis_lines(plan.project, COMMIT))
+    session._append(EntryKind.GENESIS, entries.genesis_lines(plan.project, COMMIT, sample=False))
     lock = RecordedFile(DIGEST, paths.plan_lock(phase.id))
     ids = [feature.id for feature in phase.features]
     session._append(
