@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
-.PHONY: help next test browser lint format soak mutants bench clean
+.PHONY: help next test browser lint format soak mutants bench sample-run clean
 .DEFAULT_GOAL := help
 
 # The environment was made with another Python than the one that is named now: make it anew.
@@ -20,7 +20,7 @@ endif
 
 help:  ## list the targets
 	@echo "make TARGET [PYTHON=python3.12]"
-	@awk -F ':.*  ## ' 'NF == 2 && /^[a-z]/ { printf "  %-8s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*  ## ' 'NF == 2 && /^[a-z]/ { printf "  %-12s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 $(VENV)/.run: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit(f"Python 3.11 or newer is needed, {sys.executable} is {sys.version.split()[0]}; name another one: make next PYTHON=python3.12")'
@@ -64,6 +64,10 @@ mutants: $(VENV)/.test  ## tests must kill mutants of the code that keeps and ch
 
 bench: $(VENV)/.test  ## the benchmarks behind docs/performance.md
 	$(BIN)/python -m tests.benchmarks
+
+# It approves nothing but its own temporary clone, whose record says that a script did it.
+sample-run: $(VENV)/.test  ## run the whole plan once in a temporary clone, keep it in docs/sample-run (hours)
+	$(BIN)/python docs/sample-run/make_sample_run.py
 
 clean:  ## remove the virtual environment and builds
 	rm -rf $(VENV) build dist *.egg-info
