@@ -246,8 +246,8 @@ def test_commands_in_documents_exist(path: Path) -> None:
 def test_make_targets_in_documents_exist(path: Path) -> None:
     makefile = (ROOT / "Makefile").read_text()
     code = "\n".join(code_lines(path.read_text("utf-8")))
-    used = set(re.findall(r"^(?:\$ )?make ([a-z]+)", code, re.MULTILINE))
-    assert used <= set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
+    used = set(re.findall(r"^(?:\$ )?make ([a-z-]+)", code, re.MULTILINE))
+    assert used <= set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
 
 
 def test_readme_names_both_make_commands_and_how_to_approve() -> None:
