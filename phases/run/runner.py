@@ -26,6 +26,8 @@ things: in the state, in the words, in the exit code.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from phases.base.failpoint import failpoint
 from phases.errors import EnvironmentFaultError, InterruptedRunError
 from phases.git.tree import CommitTree
@@ -142,7 +144,7 @@ def run_feature(session: Session, phase: Phase, feature_id: str, copy: KeptCopy)
     with session.workspace(tree) as workspace:
         layout = copy.lay_out(tree, workspace.staging.tree)
         spec = prepare_attempt(workspace, phase, feature, layout, txn=new_txn(), branch=branch)
-        spec = session.start(spec)
+        spec = replace(spec, started=session.start(spec))
         failpoint("started")
 
         # 3. Work, collect, judge. Meanwhile the experiment may have touched the record, and the

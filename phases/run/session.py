@@ -159,8 +159,8 @@ class Session:
         commit = self.state.phase(phase.id).lock_commit
         return commit is not None and self.repo.is_ancestor(commit, tree.commit)
 
-    def start(self, spec: AttemptSpec) -> AttemptSpec:
-        """Append STARTED: what is about to run, and on which commit; return the started attempt."""
+    def start(self, spec: AttemptSpec) -> str:
+        """Append STARTED: what is about to run, and on which commit; return the entry's hash."""
         lines = started_lines(
             spec.program,
             attempt=spec.number,
@@ -171,7 +171,7 @@ class Session:
             txn=spec.txn,
         )
         self._append(EntryKind.STARTED, lines, spec.phase, spec.feature)
-        return replace(spec, started=self.snapshot.ledger.head)
+        return self.snapshot.ledger.head
 
     def give_up(self, spec: AttemptSpec, reason: str) -> None:
         """Append INTERRUPTED and commit nothing: HEAD is not where the attempt began."""

@@ -357,6 +357,7 @@ def spec_of(session: Session, feature: Feature) -> AttemptSpec:
         env={},
         profile=feature.profile or "cpu",
         seed=0,
+        inputs=(),
         materials={},
         programs={},
         log=root / "log",
