@@ -98,8 +98,8 @@ class Decision(Document):
     """With a relock: the plan lock that was agreed to."""
     decided_on: str
     by: Presence
-    assurance: Assurance
-    not_proved: str
+    assurance: Assurance = Assurance.PRESENCE
+    not_proved: str = NOT_PROVED
 
 
 class DecisionRecord(Statement):
