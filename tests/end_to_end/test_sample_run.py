@@ -175,6 +175,8 @@ def test_a_sample_that_is_too_large_is_refused_and_the_older_one_stays(tmp_path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(script, "MAX_BYTES", 1000)
         patch.setattr(script, "library_line", lambda packages: "")
+        patch.setenv("TMPDIR", str(tmp_path))
+        patch.setattr(script.tempfile, "tempdir", None)
         with pytest.raises(script.SampleRunError, match="expected at most 1,000"):
             script.keep(clone, toy.root / "docs/sample-run")
     assert (toy.root / "docs/sample-run/older.md").exists()
