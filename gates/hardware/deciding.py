@@ -11,9 +11,10 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from gates.hardware import closed_form, stated
-from gates.hardware.closed_form import Step
+from gates.hardware import stated
 from gates.hardware.stated import HERE, METHODS
+from gates.shared import closed_form
+from gates.shared.closed_form import Step
 
 GIB = 2**30
 LENGTHS = (512, 2048, 8192)

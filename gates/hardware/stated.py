@@ -6,8 +6,8 @@ import datetime
 import math
 from typing import Any
 
-from gates.hardware.closed_form import sizes_of
 from gates.shared import outputs
+from gates.shared.closed_form import sizes_of
 from gates.shared.stored import artifact
 
 HERE = "this machine"

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
-from gates.hardware import closed_form, stated
-from gates.hardware.closed_form import Sizes, Step
-from gates.shared import outputs
+from gates.hardware import stated
+from gates.shared import closed_form, outputs
+from gates.shared.closed_form import Sizes, Step
 from gates.shared.statistics import jackknife_stderr
 from gates.shared.stored import config
 
