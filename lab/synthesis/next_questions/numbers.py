@@ -1,0 +1,50 @@
+"""Measurements of the next questions: pure functions of what is asked."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from lab.result import Measurement
+from lab.synthesis.next_questions.measured import Kind, NextQuestions
+
+FIRST = 5  # candidates whose cost is added up
+
+
+def measurements(asked: NextQuestions) -> dict[str, Measurement]:
+    """Return all measurements. Counts and choices are exact; costs are estimates of models."""
+    outcomes = Counter(score.outcome for score in asked.scores)
+    kinds = Counter(candidate.kind for candidate in asked.candidates)
+    affordable = asked.affordable
+    exact, estimate = Measurement.of_exact, Measurement.of_estimate
+    numbers = {
+        "predictions": exact(len(asked.scores), "predictions"),
+        "predictions_missed": exact(outcomes["MISSED"], "predictions"),
+        "predictions_inconclusive": exact(outcomes["INCONCLUSIVE"], "predictions"),
+        "candidates": exact(len(asked.candidates), "experiments"),
+        "candidates_missed": exact(kinds[Kind.MISSED], "experiments"),
+        "candidates_open": exact(kinds[Kind.OPEN] + kinds[Kind.UNREPEATED], "experiments"),
+        "candidates_wide": exact(kinds[Kind.WIDE], "experiments"),
+        "out_of_reach": exact(len(asked.candidates) - len(affordable), "experiments"),
+        "unplanned": exact(len(asked.unplanned), "predictions"),
+        "widest": exact(None),
+        "widest_relative": exact(None),
+        "best": exact(None),
+        "best_bits_per_hour": estimate(None, "bits/h"),
+        "cheapest_hours": estimate(None, "h"),
+        "dearest_hours": estimate(None, "h"),
+        "first_five_hours": estimate(None, "h"),
+    }
+
+    # Without a width or a candidate there is nothing to state of them.
+    if asked.widths:
+        widest = asked.widths[0]
+        numbers["widest"] = exact(f"{widest.feature}.{widest.measurement}")
+        numbers["widest_relative"] = exact(widest.relative, "of what is claimed")
+    if affordable:
+        hours = [candidate.hours for candidate in affordable]
+        numbers["best"] = exact(affordable[0].name)
+        numbers["best_bits_per_hour"] = estimate(affordable[0].bits_per_hour, "bits/h")
+        numbers["cheapest_hours"] = estimate(min(hours), "h")
+        numbers["dearest_hours"] = estimate(max(hours), "h")
+        numbers["first_five_hours"] = estimate(sum(hours[:FIRST]), "h")
+    return numbers
