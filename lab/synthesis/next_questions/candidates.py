@@ -134,7 +134,7 @@ def narrow(
 ) -> list[Candidate]:
     """Return candidates that halve the widest intervals; what others repeat already is left out."""
     repeated = {one.name for one in candidates if one.repeats is not None}
-    narrower = []
+    narrower: list[Candidate] = []
     for width in widths:
         name = f"{width.feature}.{width.measurement}"
         if name in repeated or len(narrower) == config["widest"]:
@@ -229,7 +229,7 @@ def side_of(claim: Claim, value: float) -> Claim:
 def distance(claim: Claim, value: float) -> float:
     """Return how far a number is from where the claim's verdict changes, in its own unit."""
     limits = claim.value if claim.comparator == "within" else [claim.value]
-    return min(abs(value - limit) for limit in limits)
+    return min(abs(value - float(limit)) for limit in limits)
 
 
 # Repeats and settings
@@ -310,7 +310,8 @@ def probability(claim: Claim, value: float, stderr: float, df: int) -> float:
         return float(stdtr(df, (limit - value) / stderr))
 
     if claim.comparator == "within":
-        return below(claim.value[1]) - below(claim.value[0])
+        low, high = claim.value
+        return below(high) - below(low)
     if claim.comparator.startswith("<"):
         return below(claim.value)
     return 1 - below(claim.value)
