@@ -2,7 +2,8 @@
 
 `python -m lab quiz TRACK` asks about a track's results; `python -m lab attention "any text"` writes
 a page that shows where a model's heads look; `python -m lab fits MODEL` says on which devices a
-training fits. The list reads the sources without importing them, so torch is never loaded for it.
+training fits; `python -m lab compare OTHER` compares one's own results with another run's. The list
+reads the sources without importing them, so torch is never loaded for it.
 """
 
 from __future__ import annotations
@@ -75,6 +76,10 @@ def main(argv: list[str] | None = None) -> None:
             from lab.hardware.command import main as answer
 
             sys.exit(answer(argv[1:]))
+        case ["compare"]:
+            from lab.compare.command import main as compare
+
+            sys.exit(compare(argv[1:]))
 
     # 1. The arguments.
     parser = argparse.ArgumentParser(
@@ -84,7 +89,7 @@ def main(argv: list[str] | None = None) -> None:
             "`python -m lab quiz track-a` (or track-b, track-c) asks about the results of a track, "
             'and grades by them; `python -m lab attention "any text"` writes a page of a model\'s '
             "attention; `python -m lab fits MODEL` says where a training fits, in what time, at "
-            "what price."
+            "what price; `python -m lab compare OTHER` compares your results with another run's."
         ),
     )
     parser.add_argument("--json", action="store_true", help="one JSON list on stdout")

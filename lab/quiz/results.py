@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
-from lab.digests import sha256
 from lab.result import Measurement
 from lab.synthesis.questions import PosedQuestion, pose_all, read_questions
 from lab.synthesis.tracks import Track
+from lab.verified import MissingResultError, UnverifiedError, read_verified
 
 RESULTS = Path("lab/results")
 AUDIT = "python -m phases audit"
@@ -52,44 +50,20 @@ def prepare(track: Track, root: Path, write: Callable[[str], None]) -> list[Pose
     return posed_questions
 
 
-def read_result(folder: Path, phase: int) -> tuple[dict[str, Measurement], str]:
+def read_result(folder: Path, phase: int) -> tuple[Mapping[str, Measurement], str]:
     """Return a feature's measurements and its receipt's SHA-256; `phase` makes its result.
 
     Raises:
         QuizError: a file is missing or cannot be read, or the receipt names another result.
     """
-    # 1. Both files must be there.
-    result_path, receipt_path = folder / "result.json", folder / "receipt.json"
-    for path in (result_path, receipt_path):
-        if not path.is_file():
-            msg = (
-                f"{path} does not exist: {folder.name} has no verified result, and nothing else "
-                "grades this quiz"
-            )
-            hint = (
-                f"python -m phases status, which says what to run (phase {phase} is needed to its "
-                "end)"
-            )
-            raise QuizError(msg, hint)
-    result, receipt = result_path.read_bytes(), receipt_path.read_bytes()
-
-    # 2. Both must be readable.
     try:
-        subject = json.loads(receipt)["subject"]
-        digests = {item["name"]: item["digest"]["sha256"] for item in subject}
-        raw: Any = json.loads(result)["measurements"]
-        measurements = {name: Measurement.from_json(item) for name, item in raw.items()}
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        msg = f"{folder}: result or receipt cannot be read ({type(error).__name__}: {error})"
-        raise QuizError(msg, AUDIT) from error
-
-    # 3. The receipt must name this result.
-    digest = sha256(result)
-    if digests.get("result.json") != digest:
-        expected = str(digests.get("result.json", "no result.json"))[:12]
-        msg = (
-            f"{result_path} has sha256 {digest[:12]}…, its receipt names {expected}…: it was "
-            "changed since"
+        verified = read_verified(folder)
+    except MissingResultError as error:
+        msg = f"{error}, and nothing else grades this quiz"
+        hint = (
+            f"python -m phases status, which says what to run (phase {phase} is needed to its end)"
         )
-        raise QuizError(msg, AUDIT)
-    return measurements, sha256(receipt)
+        raise QuizError(msg, hint) from error
+    except UnverifiedError as error:
+        raise QuizError(str(error), AUDIT) from error
+    return verified.measurements, verified.receipt_digest

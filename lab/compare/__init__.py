@@ -1,0 +1,1 @@
+"""Two runs of the lab compared: one's own results with those of another folder."""
