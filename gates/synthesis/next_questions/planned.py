@@ -15,6 +15,7 @@ REPEATS = (  # a setting of a feature, and what n counts if it is as large
     ("plan.seeds", "seeds"),
     ("data.evaluation", "held-out examples"),
     ("loss_examples", "held-out examples"),
+    ("noise.examples", "held-out examples"),
     ("items", "items"),
     ("sequences.count", "sequences"),
     ("test.count", "texts"),
@@ -23,10 +24,10 @@ REPEATS = (  # a setting of a feature, and what n counts if it is as large
     ("repeats", "timings"),
 )
 SETTINGS = (  # what a next experiment changes
+    ("items", "items"),
     ("examples", "training examples"),
     ("data.train", "training examples"),
     ("plan.steps", "optimizer steps"),
-    ("items", "items"),
     ("sequences.count", "sequences"),
     ("texts.count", "texts"),
     ("tokens", "tokens"),

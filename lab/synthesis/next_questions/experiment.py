@@ -127,13 +127,24 @@ def read_source(ctx: Context, feature: str) -> Source:
 
 
 def read_model(ctx: Context, results: Mapping[str, Result]) -> CostModel | None:
-    """Return the models of memory and time; None where their feature is not among the inputs."""
+    """Return the models of memory and time; None where their feature is not among the inputs.
+
+    Raises:
+        ContractError: the feature's outputs lack them.
+    """
     feature = ctx.config["hardware"]
     if feature not in results:
         return None
-    config = ctx.inputs.path(feature) / "artifacts/configs/base.json"
-    machine = results[feature].environment["machine"]
-    return CostModel.from_json(feature, machine, json.loads(config.read_text("utf-8")))
+    path = ctx.inputs.path(feature) / "artifacts/configs/base.json"
+    try:
+        machine = results[feature].environment["machine"]
+        return CostModel.from_json(feature, machine, json.loads(path.read_text("utf-8")))
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        msg = (
+            f"{feature}: {path} or `machine` of its environment cannot be read "
+            f"({type(error).__name__}: {error}); give its outputs with artifacts/"
+        )
+        raise ContractError(msg) from error
 
 
 # What is stored

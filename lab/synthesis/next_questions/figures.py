@@ -1,52 +1,37 @@
-"""The figure of what to ask next: what each experiment costs against what it tells."""
+"""The figure of what to ask next: what the first experiments cost, in their order."""
 
 from __future__ import annotations
 
 from lab import present
-from lab.present.numbers import count
-from lab.synthesis.next_questions import wording
-from lab.synthesis.next_questions.measured import Kind, NextQuestions
+from lab.present.numbers import count, number
+from lab.synthesis.next_questions.measured import NextQuestions
 
-LABELS = {
-    Kind.MISSED: "a prediction that missed",
-    Kind.OPEN: "one that is not decided",
-    Kind.UNREPEATED: "one that was measured once",
-    Kind.WIDE: "a wide interval",
-}
+BARS = 10  # experiments that are shown; more names would not be read
 
 
 def figures(asked: NextQuestions) -> list[present.Figure]:
     """Return the figure; none where nothing can be asked."""
-    affordable = asked.affordable
-    if not affordable:
+    shown = asked.affordable[:BARS]
+    if not shown:
         return []
-    series = []
-    for kind, label in LABELS.items():
-        points = [one for one in affordable if one.kind == kind]
-        if points:
-            minutes = [_rounded(60 * one.hours) for one in points]
-            bits = [_rounded(one.bits) for one in points]
-            series.append(present.Series(label, minutes, bits, kind="points"))
-    best = affordable[0]
+    names, minutes = [], []
+    for place, candidate in enumerate(shown, start=1):
+        names.append(f"{place}: {candidate.feature} {candidate.expected.measurement}")
+        # These estimates have no more than two digits.
+        minutes.append(float(f"{60 * candidate.hours:.2g}"))
+    bits = [candidate.bits for candidate in shown]
     caption = (
-        f"{count(len(affordable), 'experiment')}: up tells more, left costs less; what costs and "
-        "tells the same is one point. Most per hour tells the one on "
-        f"{best.name}: {wording.duration(best.hours)}. Bits are expected before the run: 1 where "
-        "nothing is known of a yes or no, or an interval is halved."
+        f"The first of {count(len(asked.affordable), 'experiment')}, those first that tell most "
+        f"per hour. Each is expected to tell {number(min(bits), 2)} to {number(max(bits), 2)} "
+        "bits: 1 where nothing is known of a yes or no, or an interval is halved."
     )
     return [
         present.Figure(
             name="next_questions",
-            title="What next experiments cost and tell",
+            title="What the next experiments cost, in the order of their ranks",
             caption=caption,
-            x_label="minutes on this machine",
-            y_label="bits that the answer tells",
-            series=tuple(series),
-            x_scale="log",
+            x_label="rank and measurement",
+            y_label="minutes on this machine",
+            series=(present.Series("minutes", names, minutes, kind="bar"),),
         )
     ]
-
-
-def _rounded(value: float) -> float:
-    """Return a number to two digits: these estimates have no more."""
-    return float(f"{value:.2g}")

@@ -11,8 +11,12 @@ GIB = 2**30
 
 
 def tables(asked: NextQuestions) -> tuple[Table, ...]:
-    """Return the ranked experiments, those out of reach, and what no experiment follows from."""
-    return (ranked_table(asked), far_table(asked), unplanned_table(asked))
+    """Return the ranked experiments, those out of reach, and what no experiment follows from.
+
+    A table without a row is left out.
+    """
+    every = (ranked_table(asked), far_table(asked), unplanned_table(asked))
+    return tuple(table for table in every if table.rows)
 
 
 def ranked_table(asked: NextQuestions) -> Table:

@@ -174,15 +174,22 @@ def test_nothing_left_to_ask_is_said(tmp_path):
     assert "0 experiments follow" in " ".join(result["findings"])
 
 
-def test_a_folder_without_a_receipt_is_named(tmp_path):
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("FEAT-006/receipt.json", "give the outputs of a verified run"),
+        ("FEAT-017/artifacts/configs/base.json", "give its outputs with artifacts/"),
+    ],
+)
+def test_a_folder_that_lacks_a_file_is_named(tmp_path, name, hint):
     inputs_file = next_inputs.write_inputs(tmp_path)
-    (tmp_path / "FEAT-006/receipt.json").unlink()
+    (tmp_path / name).unlink()
     argv = ["--config", CONFIG, "--profile", "cpu", "--inputs", str(inputs_file)]
     command = [sys.executable, "-m", MODULE, *argv, "--out", str(tmp_path / "out")]
     process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert process.returncode == 2
-    assert process.stderr.startswith("error: FEAT-006: ")
-    assert "give the outputs of a verified run" in process.stderr
+    assert process.stderr.startswith(f"error: {name[:8]}: ")
+    assert hint in process.stderr
 
 
 @pytest.mark.parametrize(
