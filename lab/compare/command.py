@@ -47,16 +47,16 @@ def main(argv: Sequence[str]) -> int:
     try:
         here = read_run(args.root, "--root")
         there = read_run(args.other, "OTHER")
-        compared = compare_runs(here, there)
+        comparison = compare_runs(here, there)
     except CompareError as error:
         sys.stderr.write(f"error: {error}\nnext: {error.hint}\n")
         return 2
 
     # 3. What is said of it.
     machines = describe_machines(here), describe_machines(there)
-    text = "\n".join(map(_wrap, paragraphs(compared, machines)))
+    text = "\n".join(map(_wrap, paragraphs(comparison, machines)))
     if args.json:
-        text = json.dumps(document(compared, machines), ensure_ascii=False)
+        text = json.dumps(document(comparison, machines), ensure_ascii=False)
     try:
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
@@ -69,16 +69,16 @@ def compare_runs(here: Run, there: Run) -> RunComparison:
     """Return the comparison of every feature that both runs have."""
     # 1. The numbers.
     numbers = {}
-    for name, mine in here.features.items():
+    for name, result_here in here.features.items():
         if name in there.features:
-            numbers[name] = compare_all(mine.measurements, there.features[name].measurements)
+            numbers[name] = compare_all(result_here.measurements, there.features[name].measurements)
     changed = [name for name, comparisons in numbers.items() if _is_changed(comparisons)]
 
     # 2. What may be why.
     features = []
     for name, comparisons in numbers.items():
-        mine, other = here.features[name], there.features[name]
-        features.append(_explain(name, comparisons, mine, other=other, changed=changed))
+        results = here.features[name], there.features[name]
+        features.append(_explain(name, comparisons, results, changed))
     return RunComparison(
         here=here,
         there=there,
@@ -91,19 +91,18 @@ def compare_runs(here: Run, there: Run) -> RunComparison:
 def _explain(
     name: str,
     comparisons: tuple[Comparison, ...],
-    mine: VerifiedResult,
-    *,
-    other: VerifiedResult,
+    results: tuple[VerifiedResult, VerifiedResult],
     changed: Sequence[str],
 ) -> FeatureComparison:
-    """Return a feature's comparisons with what differs between its two runs.
+    """Return a feature's comparisons with what differs between its two runs, here and there.
 
     Raises:
         CompareError: an environment or a receipt has another form than the runner's.
     """
+    result_here, result_there = results
     try:
-        reasons = find_reasons(mine, other, changed)
-        same_inputs = has_same_seed_and_data(mine, other)
+        reasons = find_reasons(result_here, result_there, changed)
+        same_inputs = has_same_seed_and_data(result_here, result_there)
     except (KeyError, TypeError, AttributeError) as error:
         msg = (
             f"{name}: the environment of a result or its receipt has another form than the lab's "
@@ -113,11 +112,11 @@ def _explain(
     return FeatureComparison(
         feature=name,
         comparisons=comparisons,
-        only_here=_missing(mine.measurements, other.measurements),
-        only_there=_missing(other.measurements, mine.measurements),
+        only_here=_missing(result_here.measurements, result_there.measurements),
+        only_there=_missing(result_there.measurements, result_here.measurements),
         reasons=reasons,
         same_inputs=same_inputs,
-        is_same_run=mine.receipt_digest == other.receipt_digest,
+        is_same_run=result_here.receipt_digest == result_there.receipt_digest,
     )
 
 
@@ -126,12 +125,12 @@ def describe_machines(run: Run) -> str:
     return "; ".join(dict.fromkeys(describe_machine(one) for one in run.features.values()))
 
 
-def document(compared: RunComparison, machines: tuple[str, str]) -> dict[str, Any]:
+def document(comparison: RunComparison, machines: tuple[str, str]) -> dict[str, Any]:
     """Return the comparison as JSON has it."""
-    every = [one for of in compared.features for one in of.comparisons]
+    every = [one for of in comparison.features for one in of.comparisons]
     intervals = sum(one.is_interval for one in every)
     features = []
-    for of in compared.features:
+    for of in comparison.features:
         features.append(
             {
                 "feature": of.feature,
@@ -145,15 +144,15 @@ def document(compared: RunComparison, machines: tuple[str, str]) -> dict[str, An
         )
     return {
         "schema": SCHEMA,
-        "here": _run_json(compared.here, machines[0]),
-        "there": _run_json(compared.there, machines[1]),
+        "here": _run_json(comparison.here, machines[0]),
+        "there": _run_json(comparison.there, machines[1]),
         "outcomes": dict(Counter(one.outcome.value for one in every)),
         "intervals": intervals,
         "differ_by_chance": CHANCE * intervals,
-        "common_reasons": compared.common_reasons,
+        "common_reasons": comparison.common_reasons,
         "features": features,
-        "only_here": compared.only_here,
-        "only_there": compared.only_there,
+        "only_here": comparison.only_here,
+        "only_there": comparison.only_there,
     }
 
 

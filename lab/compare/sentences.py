@@ -46,7 +46,7 @@ class FeatureComparison:
 
 @dataclass(frozen=True)
 class RunComparison:
-    """Two runs compared.
+    """Two runs, compared.
 
     features: those that both have; only_here, only_there: ids of those that one side has.
     """
@@ -68,26 +68,26 @@ class RunComparison:
         )
 
 
-def paragraphs(compared: RunComparison, machines: tuple[str, str]) -> list[str]:
+def paragraphs(comparison: RunComparison, machines: tuple[str, str]) -> list[str]:
     """Return the comparison as paragraphs; those that begin with blanks are parts of a list.
 
     machines: of both sides, in words.
     """
-    text = [_heading(compared)]
-    text += _clearest(compared)
-    text.append(_balance(compared))
-    text += _why(compared, machines)
-    for one in compared.features:
-        text += ["", *_feature(one, compared.common_reasons)]
-    for names, side in ((compared.only_here, "here"), (compared.only_there, "there")):
+    text = [_heading(comparison)]
+    text += _clearest(comparison)
+    text.append(_balance(comparison))
+    text += _why(comparison, machines)
+    for one in comparison.features:
+        text += ["", *_feature(one, comparison.common_reasons)]
+    for names, side in ((comparison.only_here, "here"), (comparison.only_there, "there")):
         if names:
             text += ["", f"Only {side}: {', '.join(names)}."]
     return text
 
 
-def _heading(compared: RunComparison) -> str:
+def _heading(comparison: RunComparison) -> str:
     """Return what is compared with what."""
-    here, there = compared.here, compared.there
+    here, there = comparison.here, comparison.there
     sentences = [
         f"Here: {here.folder} ({count(len(here.features), 'feature')}"
         f"{', a sample run' if here.is_sample else ''}). There: {there.folder} "
@@ -98,10 +98,10 @@ def _heading(compared: RunComparison) -> str:
     return " ".join(sentences)
 
 
-def _clearest(compared: RunComparison) -> list[str]:
+def _clearest(comparison: RunComparison) -> list[str]:
     """Return the clearest differences of all features."""
     differences = []
-    for of in compared.features:
+    for of in comparison.features:
         for one in of.having(Outcome.DIFFERS):
             differences.append((one.size, f"{of.feature}.{_difference(one)}"))
     if not differences:
@@ -114,15 +114,16 @@ def _clearest(compared: RunComparison) -> list[str]:
     return lines
 
 
-def _balance(compared: RunComparison) -> str:
+def _balance(comparison: RunComparison) -> str:
     """Return how many measurements agree, and how many intervals would miss by chance."""
-    every = [one for of in compared.features for one in of.comparisons]
+    every = [one for of in comparison.features for one in of.comparisons]
     outcomes = Counter(one.outcome for one in every)
+    measurements = count(len(every), "measurement")
     sentences = [
-        f"{count(len(every), 'measurement')} of {count(len(compared.features), 'feature')} are in "
-        f"both: {outcomes[Outcome.EQUAL]} equal, {outcomes[Outcome.AGREES]} within the interval of "
-        f"their difference, {outcomes[Outcome.DIFFERS]} different, {outcomes[Outcome.MACHINE]} of "
-        f"the machine (a ratio), {outcomes[Outcome.UNKNOWN]} undecided."
+        f"{measurements} of {count(len(comparison.features), 'feature')} are in both: "
+        f"{outcomes[Outcome.EQUAL]} equal, {outcomes[Outcome.AGREES]} within the interval of their "
+        f"difference, {outcomes[Outcome.DIFFERS]} different, {outcomes[Outcome.MACHINE]} of the "
+        f"machine (a ratio), {outcomes[Outcome.UNKNOWN]} undecided."
     ]
     intervals = [one for one in every if one.is_interval]
     if intervals:
@@ -135,23 +136,26 @@ def _balance(compared: RunComparison) -> str:
     return " ".join(sentences)
 
 
-def _why(compared: RunComparison, machines: tuple[str, str]) -> list[str]:
+def _why(comparison: RunComparison, machines: tuple[str, str]) -> list[str]:
     """Return what differs between the runs of every feature, and the two machines."""
     lines = []
     if machines[0] == machines[1]:
         lines.append(f"Machine of both: {machines[0]}.")
     else:
         lines.append(f"Machine here: {machines[0]}; there: {machines[1]}.")
-    if compared.common_reasons:
+    if comparison.common_reasons:
         lines.append("Between all runs differ:")
-        lines += [f"  {reason}" for reason in compared.common_reasons]
+        lines += [f"  {reason}" for reason in comparison.common_reasons]
     # Independent runs are the rule of the interval, and these are not.
-    alike = [one.feature for one in compared.features if one.same_inputs and one.has_other_numbers]
-    if alike:
+    dependent = []
+    for one in comparison.features:
+        if one.same_inputs and one.has_other_numbers:
+            dependent.append(one.feature)
+    if dependent:
         lines.append(
-            f"Seed, config and data are the same in {_listed(alike)}: what is deterministic would "
-            "be equal there but for what differs above or below, and an interval for independent "
-            "runs is wider than it need be."
+            f"Seed, config and data are the same in {_listed(dependent)}: what is deterministic "
+            "would be equal there but for what differs above or below, and an interval for "
+            "independent runs is wider than it need be."
         )
     return lines
 

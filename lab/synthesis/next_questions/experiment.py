@@ -64,16 +64,17 @@ EXPERIMENT = Experiment(
 
 def run(ctx: Context) -> Outcome:
     """Make the candidates, store them, and return numbers, tables and findings."""
-    asked, plan = measure(ctx)
-    store(ctx.out, asked, plan)
-    measured = numbers.measurements(asked)
-    ctx.progress(1, 1, f"{len(asked.scores)} predictions, {len(asked.candidates)} candidates")
-    receipts = {feature: source.receipt for feature, source in asked.sources.items()}
+    questions, plan = measure(ctx)
+    store(ctx.out, questions, plan)
+    measured = numbers.measurements(questions)
+    score_count, candidate_count = len(questions.scores), len(questions.candidates)
+    ctx.progress(1, 1, f"{score_count} predictions, {candidate_count} candidates")
+    receipts = {feature: source.receipt for feature, source in questions.sources.items()}
     return Outcome(
         measured,
-        tables=tables.tables(asked),
-        findings=report.findings(asked, measured),
-        figures=figures.figures(asked),
+        tables=tables.tables(questions),
+        findings=report.findings(questions, measured),
+        figures=figures.figures(questions),
         environment={"receipts": receipts},
     )
 
@@ -100,8 +101,8 @@ def measure(ctx: Context) -> tuple[NextQuestions, Mapping[str, Any]]:
     costed = []
     for candidate in candidates:
         costed.append(with_cost(candidate, sources[candidate.feature], model, ctx.config))
-    asked = NextQuestions(sources, tuple(scores), rank(costed), tuple(unplanned), widths)
-    return asked, plan
+    questions = NextQuestions(sources, tuple(scores), rank(costed), tuple(unplanned), widths)
+    return questions, plan
 
 
 def read_source(ctx: Context, feature: str) -> Source:
@@ -150,13 +151,13 @@ def read_model(ctx: Context, results: Mapping[str, Result]) -> CostModel | None:
 # What is stored
 
 
-def store(out: Path, asked: NextQuestions, plan: Mapping[str, Any]) -> None:
+def store(out: Path, questions: NextQuestions, plan: Mapping[str, Any]) -> None:
     """Write all candidates and, where there is one, the best as a feature of a plan."""
-    rows = [candidate_json(one, place) for place, one in enumerate(asked.candidates, start=1)]
+    rows = [candidate_json(one, place) for place, one in enumerate(questions.candidates, start=1)]
     (out / "candidates.json").write_bytes(as_json(rows))
     entry = {}
-    if asked.affordable:
-        entry = plan_entry(asked.affordable[0], plan)
+    if questions.affordable:
+        entry = plan_entry(questions.affordable[0], plan)
     (out / "plan_entry.json").write_bytes(as_json(entry))
 
 

@@ -9,9 +9,9 @@ from lab.synthesis.next_questions.measured import NextQuestions
 BARS = 10  # experiments that are shown; more names would not be read
 
 
-def figures(asked: NextQuestions) -> list[present.Figure]:
+def figures(questions: NextQuestions) -> list[present.Figure]:
     """Return the figure; none where nothing can be asked."""
-    shown = asked.affordable[:BARS]
+    shown = questions.affordable[:BARS]
     if not shown:
         return []
     names, minutes = [], []
@@ -21,8 +21,8 @@ def figures(asked: NextQuestions) -> list[present.Figure]:
         minutes.append(float(f"{60 * candidate.hours:.2g}"))
     bits = [candidate.bits for candidate in shown]
     caption = (
-        f"The first of {count(len(asked.affordable), 'experiment')}, those first that tell most "
-        f"per hour. Each is expected to tell {number(min(bits), 2)} to {number(max(bits), 2)} "
+        f"The first of {count(len(questions.affordable), 'experiment')}, those first that tell "
+        f"most per hour. Each is expected to tell {number(min(bits), 2)} to {number(max(bits), 2)} "
         "bits: 1 where nothing is known of a yes or no, or an interval is halved."
     )
     return [

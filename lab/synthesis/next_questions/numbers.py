@@ -1,4 +1,4 @@
-"""Measurements of the next questions: pure functions of what is asked."""
+"""Measurements of the next questions: pure functions of the candidates."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from lab.synthesis.next_questions.measured import Kind, NextQuestions
 FIRST = 5  # candidates whose cost is added up
 
 
-def measurements(asked: NextQuestions) -> dict[str, Measurement]:
+def measurements(questions: NextQuestions) -> dict[str, Measurement]:
     """Return all measurements. Counts and choices are exact; costs are estimates of models."""
-    outcomes = Counter(score.outcome for score in asked.scores)
-    kinds = Counter(candidate.kind for candidate in asked.candidates)
-    affordable = asked.affordable
+    outcomes = Counter(score.outcome for score in questions.scores)
+    kinds = Counter(candidate.kind for candidate in questions.candidates)
+    affordable = questions.affordable
     exact, estimate = Measurement.of_exact, Measurement.of_estimate
     numbers = {
-        "predictions": exact(len(asked.scores), "predictions"),
+        "predictions": exact(len(questions.scores), "predictions"),
         "predictions_missed": exact(outcomes["MISSED"], "predictions"),
         "predictions_inconclusive": exact(outcomes["INCONCLUSIVE"], "predictions"),
-        "candidates": exact(len(asked.candidates), "experiments"),
+        "candidates": exact(len(questions.candidates), "experiments"),
         "candidates_missed": exact(kinds[Kind.MISSED], "experiments"),
         "candidates_open": exact(kinds[Kind.OPEN] + kinds[Kind.UNREPEATED], "experiments"),
         "candidates_wide": exact(kinds[Kind.WIDE], "experiments"),
-        "out_of_reach": exact(len(asked.candidates) - len(affordable), "experiments"),
-        "unplanned": exact(len(asked.unplanned), "predictions"),
+        "out_of_reach": exact(len(questions.candidates) - len(affordable), "experiments"),
+        "unplanned": exact(len(questions.unplanned), "predictions"),
         "widest": exact(None),
         "widest_relative": exact(None),
         "best": exact(None),
@@ -36,8 +36,8 @@ def measurements(asked: NextQuestions) -> dict[str, Measurement]:
     }
 
     # Without a width or a candidate there is nothing to state of them.
-    if asked.widths:
-        widest = asked.widths[0]
+    if questions.widths:
+        widest = questions.widths[0]
         numbers["widest"] = exact(f"{widest.feature}.{widest.measurement}")
         numbers["widest_relative"] = exact(widest.relative, "of what is claimed")
     if affordable:

@@ -11,9 +11,9 @@ from lab.synthesis.next_questions.measured import Candidate, NextQuestions
 from lab.synthesis.next_questions.numbers import FIRST
 
 
-def findings(asked: NextQuestions, measurements: Mapping[str, Measurement]) -> tuple[str, ...]:
+def findings(questions: NextQuestions, measurements: Mapping[str, Measurement]) -> tuple[str, ...]:
     """Return what to ask, what it costs, and whence the questions come."""
-    affordable = asked.affordable
+    affordable = questions.affordable
     sentences = []
     # 1. The questions.
     if affordable:
@@ -30,16 +30,17 @@ def findings(asked: NextQuestions, measurements: Mapping[str, Measurement]) -> t
 
     # 2. Whence they come.
     value = {name: measurement.value for name, measurement in measurements.items()}
+    predictions = count(len(questions.scores), "prediction")
+    experiments = count(len(questions.candidates), "experiment")
     sentences.append(
-        f"Of {count(len(asked.scores), 'prediction')}, {value['predictions_missed']} missed and "
-        f"{value['predictions_inconclusive']} could not be decided. "
-        f"{count(len(asked.candidates), 'experiment')} follow: {value['candidates_missed']} from "
-        f"misses, {value['candidates_open']} from what is open, {value['candidates_wide']} from "
-        f"wide intervals; {value['out_of_reach']} of them out of reach. From "
-        f"{count(len(asked.unplanned), 'prediction')} none follows."
+        f"Of {predictions}, {value['predictions_missed']} missed and "
+        f"{value['predictions_inconclusive']} could not be decided. {experiments} follow: "
+        f"{value['candidates_missed']} from misses, {value['candidates_open']} from what is open, "
+        f"{value['candidates_wide']} from wide intervals; {value['out_of_reach']} of them out of "
+        f"reach. From {count(len(questions.unplanned), 'prediction')} none follows."
     )
-    if asked.widths:
-        percent = number(100 * asked.widths[0].relative, 2)
+    if questions.widths:
+        percent = number(100 * questions.widths[0].relative, 2)
         sentences.append(
             f"The widest headline number is {value['widest']}: its interval reaches {percent} % "
             "of what is claimed of it, or of itself, to either side."

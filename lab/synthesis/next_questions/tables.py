@@ -10,19 +10,19 @@ from lab.synthesis.next_questions.measured import NextQuestions
 GIB = 2**30
 
 
-def tables(asked: NextQuestions) -> tuple[Table, ...]:
+def tables(questions: NextQuestions) -> tuple[Table, ...]:
     """Return the ranked experiments, those out of reach, and what no experiment follows from.
 
     A table without a row is left out.
     """
-    every = (ranked_table(asked), far_table(asked), unplanned_table(asked))
+    every = (ranked_table(questions), far_table(questions), unplanned_table(questions))
     return tuple(table for table in every if table.rows)
 
 
-def ranked_table(asked: NextQuestions) -> Table:
+def ranked_table(questions: NextQuestions) -> Table:
     """Return the experiments that are within reach, the best first."""
     rows = []
-    for place, candidate in enumerate(asked.affordable, start=1):
+    for place, candidate in enumerate(questions.affordable, start=1):
         cost = candidate.cost
         assert cost is not None  # those within reach have one
         rows.append(
@@ -55,10 +55,10 @@ def ranked_table(asked: NextQuestions) -> Table:
     )
 
 
-def far_table(asked: NextQuestions) -> Table:
+def far_table(questions: NextQuestions) -> Table:
     """Return the experiments that no number of repeats within reach decides."""
     rows = []
-    for candidate in asked.candidates:
+    for candidate in questions.candidates:
         if candidate.cost is None:
             rows.append((wording.question(candidate), wording.reason(candidate)))
     return Table(
@@ -68,10 +68,10 @@ def far_table(asked: NextQuestions) -> Table:
     )
 
 
-def unplanned_table(asked: NextQuestions) -> Table:
+def unplanned_table(questions: NextQuestions) -> Table:
     """Return the predictions that did not hold and from which no experiment follows."""
     rows = []
-    for one in asked.unplanned:
+    for one in questions.unplanned:
         rows.append((one.feature, one.id, one.outcome, one.reason))
     return Table(
         "Did not hold, and no experiment follows",
