@@ -18,19 +18,10 @@ from lab.result import Measurement, Scalar
 EXACT = 1e-9  # relative: two floats that were counted differ by rounding alone
 LEVEL = 0.975
 CHANCE = 0.05  # share of the intervals that exclude 0 although nothing differs
-# of estimates: what they are of depends on the machine and on what else runs there
-MACHINE_UNITS = {
-    "s",
-    "min",
-    "h",
-    "bytes",
-    "GB",
-    "tokens/s",
-    "GFLOP/s",
-    "GB/s",
-    "billion weights/s",
-    "bits/h",
-}
+# What is measured in these depends on the machine, and on what else runs there; so do costs that
+# are computed from such numbers.
+TIMES = {"s", "min", "h", "tokens/s", "GFLOP/s", "GB/s", "billion weights/s", "bits/h"}
+SIZES = {"bytes", "GB"}  # unless they are counted
 
 
 class Outcome(StrEnum):
@@ -108,7 +99,7 @@ def compare(name: str, here: Measurement, there: Measurement) -> Comparison:
 
     # 2. What depends on the machine.
     difference = a - b
-    if here.unit in MACHINE_UNITS and not is_exact:
+    if here.unit in TIMES or (here.unit in SIZES and not is_exact):
         ratio = a / b if b else None
         return Comparison(name, here, there, Outcome.MACHINE, difference, ratio=ratio)
 

@@ -11,11 +11,15 @@ FIRST = 5  # candidates whose cost is added up
 
 
 def measurements(questions: NextQuestions) -> dict[str, Measurement]:
-    """Return all measurements. Counts and choices are exact; costs are estimates of models."""
+    """Return all measurements.
+
+    All are exact: what the rules and the models of cost make of the inputs. How far a model is off
+    is a measurement of the feature that fitted it.
+    """
     outcomes = Counter(score.outcome for score in questions.scores)
     kinds = Counter(candidate.kind for candidate in questions.candidates)
     affordable = questions.affordable
-    exact, estimate = Measurement.of_exact, Measurement.of_estimate
+    exact = Measurement.of_exact
     numbers = {
         "predictions": exact(len(questions.scores), "predictions"),
         "predictions_missed": exact(outcomes["MISSED"], "predictions"),
@@ -29,10 +33,10 @@ def measurements(questions: NextQuestions) -> dict[str, Measurement]:
         "widest": exact(None),
         "widest_relative": exact(None),
         "best": exact(None),
-        "best_bits_per_hour": estimate(None, "bits/h"),
-        "cheapest_hours": estimate(None, "h"),
-        "dearest_hours": estimate(None, "h"),
-        "first_five_hours": estimate(None, "h"),
+        "best_bits_per_hour": exact(None, "bits/h"),
+        "cheapest_hours": exact(None, "h"),
+        "dearest_hours": exact(None, "h"),
+        "first_five_hours": exact(None, "h"),
     }
 
     # Without a width or a candidate there is nothing to state of them.
@@ -43,8 +47,8 @@ def measurements(questions: NextQuestions) -> dict[str, Measurement]:
     if affordable:
         hours = [candidate.hours for candidate in affordable]
         numbers["best"] = exact(affordable[0].name)
-        numbers["best_bits_per_hour"] = estimate(affordable[0].bits_per_hour, "bits/h")
-        numbers["cheapest_hours"] = estimate(min(hours), "h")
-        numbers["dearest_hours"] = estimate(max(hours), "h")
-        numbers["first_five_hours"] = estimate(sum(hours[:FIRST]), "h")
+        numbers["best_bits_per_hour"] = exact(affordable[0].bits_per_hour, "bits/h")
+        numbers["cheapest_hours"] = exact(min(hours), "h")
+        numbers["dearest_hours"] = exact(max(hours), "h")
+        numbers["first_five_hours"] = exact(sum(hours[:FIRST]), "h")
     return numbers

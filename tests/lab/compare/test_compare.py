@@ -99,6 +99,7 @@ def test_an_exact_side_has_no_error():
         (EXACT(value=True), EXACT(1), Outcome.DIFFERS),
         (EXACT(1000, "bytes"), EXACT(2000, "bytes"), Outcome.DIFFERS),
         (ESTIMATE(1000, "bytes"), ESTIMATE(2000, "bytes"), Outcome.MACHINE),
+        (EXACT(0.5, "h"), EXACT(0.7, "h"), Outcome.MACHINE),
         (ESTIMATE(1.0, "nats"), ESTIMATE(1.0, "nats"), Outcome.EQUAL),
         (ESTIMATE(1.0, "nats"), ESTIMATE(1.1, "nats"), Outcome.UNKNOWN),
         (ESTIMATE(1.0, "", stderr=0.1, n=1), ESTIMATE(2.0, "", stderr=0.1, n=9), Outcome.UNKNOWN),
