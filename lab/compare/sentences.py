@@ -14,6 +14,7 @@ from lab.present.numbers import count, number, quantity
 MOST = 5  # of the clearest differences, over all and of a feature
 NAMES = 8  # that a sentence lists
 DIGITS = 2  # of a ratio
+SAMPLE_ASSURANCE = "assurance: scripted (sample run, approved by no human)"
 
 
 @dataclass(frozen=True)
@@ -93,8 +94,9 @@ def _heading(comparison: RunComparison) -> str:
         f"{', a sample run' if here.is_sample else ''}). There: {there.folder} "
         f"({count(len(there.features), 'feature')}{', a sample run' if there.is_sample else ''})."
     ]
-    if here.is_sample or there.is_sample:
-        sentences.append("A sample run was made by a script, and no human approved it.")
+    for run, side in ((here, "here"), (there, "there")):
+        if run.is_sample:
+            sentences.append(f"Of the run {side}, {SAMPLE_ASSURANCE}.")
     return " ".join(sentences)
 
 
@@ -226,8 +228,8 @@ def _reason_lines(of: FeatureComparison, common: Sequence[str]) -> list[str]:
     if not of.reasons:
         return [
             "  Code, config, data, seed, machine and packages are the same, so these numbers "
-            f"should be too. Next: python -m phases verify {of.feature}, which runs it once more, "
-            "and the report of FEAT-019."
+            f"should be too. Next: python -m phases verify {of.feature}, which judges what is "
+            "stored again, and the report of FEAT-019."
         ]
     return []
 

@@ -264,7 +264,9 @@ def test_a_sample_run_is_called_one(mine, tmp_path, name, text, place):
     (there / name).write_text(text)
     for folder in (there, there / place):
         said = spoken(mine, str(folder))
-        assert "(1 feature, a sample run). A sample run was made by a script" in said
+        assert (
+            "(1 feature, a sample run). Of the run there, assurance: scripted (sample run, " in said
+        )
 
 
 def test_a_later_entry_does_not_make_a_sample(mine, tmp_path):
