@@ -1,7 +1,7 @@
 """One HTML page in which a reader points at a token and sees where each head looks.
 
-The page works from a file without a network: style, program and data are in it, and its
-content-security policy allows nothing else. It is made of data alone; torch is not needed.
+The page works from a file without a network: style, program and data are in it, and nothing else is
+allowed (`lab/present/page.py`). It is made of data alone; torch is not needed.
 
 Data model, from the outside in:
 
@@ -27,14 +27,11 @@ of each token, and texts above MAX_TOKENS are refused. Shares are stored in step
 from __future__ import annotations
 
 import base64
-import hashlib
-import html
-import json
 import unicodedata
 import zlib
-from importlib import resources
 from typing import Any
 
+from lab.present import page as page_frame
 from lab.present.attention_data import (
     DISTANCE,
     ENTROPY,
@@ -82,33 +79,15 @@ def render(page: AttentionPage, *, max_bytes: int | None = None) -> str:
     Raises:
         ContractError: parts of the page do not fit together, or it has more than `max_bytes`.
     """
-    # 1. The data, in which no "<" can end the element that contains it.
-    data = json.dumps(_document(page), ensure_ascii=True, allow_nan=False, separators=(",", ":"))
-    data = data.replace("<", "\\u003c")
-
-    # 2. Style and program, allowed by their digests and nothing else.
-    files = resources.files("lab.present")
-    style = files.joinpath("attention_page.css").read_text("utf-8")
-    program = files.joinpath("attention_page.js").read_text("utf-8")
-    policy = (
-        f"default-src 'none'; style-src '{_source_hash(style)}'; "
-        f"script-src '{_source_hash(program)}'; base-uri 'none'; form-action 'none'"
+    rendered = page_frame.render(
+        title=visible(page.title, keep_spaces=True),
+        style=page_frame.read_file("attention_page.css"),
+        body=page_frame.fill(
+            page_frame.read_file("attention_page.html"),
+            {"data": page_frame.script_data(_document(page))},
+        ),
+        program=page_frame.read_file("attention_page.js"),
     )
-    parts = {
-        "policy": html.escape(policy, quote=False),  # in a quoted attribute; it has no quote
-        "title": html.escape(visible(page.title, keep_spaces=True)),
-        "style": style,
-        "data": data,
-        "program": program,
-    }
-
-    # 3. The template; every part is put in once, so that a part cannot name another.
-    text = files.joinpath("attention_page.html").read_text("utf-8")
-    pieces = text.split("{{")
-    rendered = pieces[0]
-    for piece in pieces[1:]:
-        name, _, rest = piece.partition("}}")
-        rendered += parts[name] + rest
     size = len(rendered.encode())
     if max_bytes is not None and size > max_bytes:
         msg = (
@@ -213,8 +192,3 @@ def _packed(data: bytes) -> str:
     if not data:
         return ""
     return base64.b64encode(zlib.compress(data, 9)).decode()
-
-
-def _source_hash(text: str) -> str:
-    """Return the CSP source expression that allows exactly this text."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
