@@ -1,0 +1,1 @@
+"""The lab report site: all reports, predictions, questions, concepts, and an explorer of trials."""
