@@ -25,23 +25,41 @@ def launched() -> Iterator[Any]:
 
 
 class Visit:
-    """A page opened from a file: what it logs, and every request that leaves the file."""
+    """A page opened: what it logs, and every request that it makes.
 
-    def __init__(self, browser: Any, path: Path, **options: Any) -> None:
+    address: of the page; ready: what is there once it has drawn itself; own: what the addresses of
+    its own files begin with, by default the page itself.
+    """
+
+    def __init__(
+        self, browser: Any, address: str, *, ready: str, own: str = "", **options: Any
+    ) -> None:
         self.problems: list[str] = []
         self.requests: list[str] = []
-        self.context = browser.new_context(offline=True, **options)
+        self.own = own or address
+        self.context = browser.new_context(**options)
         self.page = self.context.new_page()
         self.page.set_default_timeout(10_000)
         self.page.on("console", lambda message: self.problems.append(message.text))
         self.page.on("pageerror", lambda error: self.problems.append(str(error)))
         self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.goto(path.as_uri())
-        self.page.wait_for_selector("#resolution:not(:empty)")
+        self.page.goto(address)
+        self.page.wait_for_selector(ready, state="attached")
 
     def close(self) -> None:
-        """Close it; the page must have logged nothing and asked for nothing but itself."""
-        own = self.page.url
+        """Close it; the page must have logged nothing and asked for nothing but its own files."""
         self.context.close()
         assert self.problems == []
-        assert self.requests == [own]
+        assert [url for url in self.requests if not url.startswith(self.own)] == []
+
+
+def serious_violations(page: Any) -> list[str]:
+    """Return what axe-core finds of serious or critical impact: rule, count, first element."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    found = []
+    for violation in Axe().run(page).response["violations"]:
+        if violation["impact"] in ("serious", "critical"):
+            nodes = violation["nodes"]
+            found.append(f"{violation['id']}, {len(nodes)} times, such as {nodes[0]['html'][:120]}")
+    return found

@@ -185,7 +185,7 @@ def _concepts() -> list[str]:
         "and leads to its report.",
     ]
     for source in given.concepts().values():
-        numbers = count(len(given.PLACEHOLDER.findall(source)), "measured number")
+        numbers = count(len(given.placeholders(source)), "measured number")
         parts += [given.concept_title(source), numbers]
     return parts
 
@@ -197,11 +197,17 @@ def _concept(source: str) -> str:
             return f"(not measured: {match[1]}.{match[2]})"
         return stated.quantity(measurement)
 
-    return plain(given.PLACEHOLDER.sub(fill, source))
+    # Every other piece between backticks is code; so is every other one between fences.
+    blocks = re.split(r"(^```.*?^```$)", source, flags=re.MULTILINE | re.DOTALL)
+    for i in range(0, len(blocks), 2):
+        pieces = blocks[i].split("`")
+        pieces[::2] = [given.PLACEHOLDER.sub(fill, piece) for piece in pieces[::2]]
+        blocks[i] = "`".join(pieces)
+    return plain("".join(blocks))
 
 
 def _used(source: str) -> list[str]:
-    names = dict.fromkeys(name for name, _ in given.PLACEHOLDER.findall(source))
+    names = dict.fromkeys(name for name, _ in given.placeholders(source))
     return [name for name in names if name in given.features()]
 
 

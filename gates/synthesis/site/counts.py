@@ -54,7 +54,7 @@ def of_sources() -> dict[str, Any]:
     features = set(given.features())
     names: list[tuple[str, str]] = []
     for source in given.concepts().values():
-        names += given.PLACEHOLDER.findall(source)
+        names += given.placeholders(source)
     return {
         "features": len(features),
         "features_absent": len(given.absent()),

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from gates.shared import outputs
+from gates.shared import documents, outputs
 from gates.synthesis.site import stated
 
 MODULE = "lab.synthesis.site.experiment"
@@ -165,6 +165,11 @@ def concepts() -> dict[str, str]:
         if path.name != "TEMPLATE.md" and not SEALED.search(text):
             texts[path.stem] = text
     return texts
+
+
+def placeholders(source: str) -> list[tuple[str, str]]:
+    """Return (feature, measurement) of each placeholder of a concept text outside of code."""
+    return documents.placeholders(documents.read("", source))
 
 
 def concept_title(source: str) -> str:

@@ -15,8 +15,8 @@ from gates.shared.stored import cached
 SITE = "artifacts/site"
 # The digests of what lab/present and lab/synthesis/site put around the content; a test keeps them.
 STYLE_SHA256 = "396154541054c8911f40157668831821f79cfe1e60f98aa9c838c50ca19e727f"
-EXPLORER_STYLE_SHA256 = "f5faae80c55626b16953df35dbda05e74ca4b6c67f13baa6473b5a3ff665424d"
-PROGRAM_SHA256 = "dc787f77b40ba1a6701c86bd5bd88c626a310c58d2f56d32af37dbdbcc790013"
+EXPLORER_STYLE_SHA256 = "21d13839a54c402c11c3ffb7c2eeb6dd28a59c89a3c79f4f5c8b955ecfa987b9"
+PROGRAM_SHA256 = "22c5bafb50f1f8f30f8954eee6fd8a3af3125b90f78761970a83b76c41a80361"
 
 FRAME = re.compile(
     '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'

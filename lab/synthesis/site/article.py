@@ -30,13 +30,23 @@ def render_article(
     figures: name -> file in the site; links: target in the text -> target in the site (https
     addresses and headings of the text itself stay); fill: of placeholders outside of code.
     """
-    reader = MarkdownIt("commonmark", {"html": False}).enable("table")
+    reader = _reader()
     tokens = reader.parse(_without_comments(source))
     _name_headings(tokens)
     rules = _Rules(figures, links, fill)
     for name in ("table_open", "table_close", "image", "link_open", "text"):
         reader.renderer.rules[name] = getattr(rules, name)
     return str(reader.renderer.render(tokens, reader.options, {}))
+
+
+def placeholders(source: str) -> list[tuple[str, str]]:
+    """Return (feature, measurement) of each placeholder outside of code, in order."""
+    names: list[tuple[str, str]] = []
+    for token in _reader().parse(_without_comments(source)):
+        for child in token.children or ():
+            if child.type == "text":
+                names += PLACEHOLDER.findall(child.content)
+    return names
 
 
 def fold_sections(article: str) -> str:
@@ -54,6 +64,11 @@ def fold_sections(article: str) -> str:
         else:
             folded += piece
     return folded
+
+
+def _reader() -> MarkdownIt:
+    """Return a reader of CommonMark with GitHub's tables; HTML in a text is shown as text."""
+    return MarkdownIt("commonmark", {"html": False}).enable("table")
 
 
 def _without_comments(source: str) -> str:
@@ -98,8 +113,8 @@ class _Rules:
         )
 
     def link_open(self, tokens: Sequence[Token], index: int, *_: Any) -> str:
-        href = str(tokens[index].attrs["href"])
-        return f'<a href="{text(self.links.get(href, href))}">'
+        target, mark, part = str(tokens[index].attrs["href"]).partition("#")
+        return f'<a href="{text(self.links.get(target, target) + mark + part)}">'
 
     def text(self, tokens: Sequence[Token], index: int, *_: Any) -> str:
         content = tokens[index].content

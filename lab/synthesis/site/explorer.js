@@ -370,9 +370,14 @@ function buildChoices() {
   element("choices").addEventListener("submit", (event) => event.preventDefault());
 }
 
-// Follow the fragment; one that names no setting of this page changes nothing.
+// Follow the fragment; one that names no setting of this page changes nothing, none is the best cell.
 function follow() {
-  const name = decodeURIComponent(location.hash.slice(1));
+  const name = location.hash.slice(1);
+  if (!name) {
+    choice = bestCell();
+    draw();
+    return;
+  }
   const settings = settingsOf(name);
   if (settings && CHOICES.every(([key]) => valuesOf(key).includes(settings[key]))) {
     choice = settings;
@@ -391,7 +396,7 @@ function start() {
   buildChoices();
   choice = bestCell();
   draw();
-  follow();
+  if (location.hash) follow();
   addEventListener("hashchange", follow);
   let width = innerWidth;
   addEventListener("resize", () => {

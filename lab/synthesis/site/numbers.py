@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from lab.result import Measurement
-from lab.synthesis.site.article import PLACEHOLDER
+from lab.synthesis.site.article import placeholders
 from lab.synthesis.site.links import internal_links
 from lab.synthesis.site.measured import Row, Sources, StoredTrial, Trials
 
@@ -28,9 +28,9 @@ def _of_sources(sources: Sources) -> dict[str, Measurement]:
     measured = {
         (feature.id, name) for feature in sources.features for name in feature.result.measurements
     }
-    placeholders: list[tuple[str, str]] = []
+    names: list[tuple[str, str]] = []
     for concept in sources.concepts:
-        placeholders += PLACEHOLDER.findall(concept.source)
+        names += placeholders(concept.source)
     given = {feature.id for feature in sources.features}
     answered = sum(bool(given.intersection(q.experiments)) for q in sources.questions)
     missed_share = None
@@ -47,8 +47,8 @@ def _of_sources(sources: Sources) -> dict[str, Measurement]:
         "questions": exact(len(sources.questions), "questions"),
         "questions_with_a_finding": exact(answered, "questions"),
         "concepts": exact(len(sources.concepts), "documents"),
-        "placeholders": exact(len(placeholders), "placeholders"),
-        "placeholders_filled": exact(sum(name in measured for name in placeholders), "placeholders"),
+        "placeholders": exact(len(names), "placeholders"),
+        "placeholders_filled": exact(sum(name in measured for name in names), "placeholders"),
     }
 
 

@@ -8,7 +8,7 @@ from lab.present.numbers import count, interval, quantity
 from lab.result import Measurement
 from lab.synthesis.evidence import confidence_interval
 from lab.synthesis.retrospect import PredictionScore
-from lab.synthesis.site.article import PLACEHOLDER, fold_sections, render_article
+from lab.synthesis.site.article import fold_sections, placeholders, render_article
 from lab.synthesis.site.markup import (
     Cell,
     items,
@@ -256,7 +256,7 @@ def concepts_page(sources: Sources) -> str:
     )
     main += items(
         f"{link(concept.href, concept.title)}<br><span class='hint'>"
-        f"{count(len(PLACEHOLDER.findall(concept.source)), 'measured number')}</span>"
+        f"{count(len(placeholders(concept.source)), 'measured number')}</span>"
         for concept in sources.concepts
     )
     return whole_page(
@@ -268,7 +268,7 @@ def concept_page(sources: Sources, concept: Concept) -> str:
     """Return a concept text, its placeholders filled from the results."""
     features = {feature.id: feature for feature in sources.features}
     links = {f"{other.name}.md": other.href for other in sources.concepts}
-    used = dict.fromkeys(name for name, _ in PLACEHOLDER.findall(concept.source))
+    used = dict.fromkeys(name for name, _ in placeholders(concept.source))
 
     def fill(feature: str, name: str) -> str:
         if feature not in features or name not in features[feature].result.measurements:

@@ -17,10 +17,11 @@ from lab.present.attention_page import (
     Variant,
     render,
 )
-from tests.browser import Visit
+from tests.browser import Visit, serious_violations
 from tests.lab.present.pages import patterns, statistic, words
 
 HOSTILE = ["</script>", "<b>x</b>", "\n", "\u202e", "&amp;", "'\""]
+READY = "#resolution:not(:empty)"
 WIDE = {"width": 1280, "height": 900}
 PHONE = {"width": 390, "height": 844}
 DRIFT = Statistic("drift", "drift", "change against the first", is_share=False)
@@ -66,7 +67,8 @@ def open_page(browser: Any, pages: dict[str, Path]) -> Iterator[Callable[..., Vi
     visits = []
 
     def open_one(name: str = "all", **options: Any) -> Visit:
-        visit = Visit(browser, pages[name], **({"viewport": WIDE} | options))
+        settings = {"viewport": WIDE, "offline": True} | options
+        visit = Visit(browser, pages[name].as_uri(), ready=READY, **settings)
         visits.append(visit)
         return visit
 
@@ -374,3 +376,13 @@ def test_nothing_is_wider_than_the_screen(
         width = page.evaluate("document.documentElement.scrollWidth")
         assert width <= viewport["width"]
     assert token(page, 0).bounding_box()["height"] >= 24  # WCAG 2.2, 2.5.8: size of a target
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("viewport", [WIDE, PHONE], ids=["1280", "390"])
+def test_axe_finds_no_serious_fault(
+    open_page: Callable[..., Visit], viewport: dict[str, int], scheme: str
+) -> None:
+    for name in ("all", "film"):
+        page = open_page(name, viewport=viewport, color_scheme=scheme).page
+        assert serious_violations(page) == []
