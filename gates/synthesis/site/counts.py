@@ -107,7 +107,8 @@ def internal_links() -> list[tuple[str, str]]:
 def of_trials() -> dict[str, Any]:
     """Return the grid, its best cell, and how far seeds and rates are apart."""
     trials, cells = measured_trials.recomputed(), explorer.cells()
-    ranges, by_row = [], {}
+    ranges: list[float] = []
+    by_row: dict[tuple[Any, ...], list[float]] = {}
     candidates = {}
     for name, cell in cells.items():
         losses = [trial["held_out"] for trial in cell]

@@ -204,5 +204,3 @@ def same_data(actual: Any, expected: Any) -> bool:
         return type(actual) is type(expected) and bool(actual == expected)
     is_number = isinstance(actual, int | float) and not isinstance(actual, bool)
     return is_number and abs(actual - expected) <= 1e-3 * abs(expected) + 1e-5
-
-

@@ -38,7 +38,7 @@ def plan() -> dict[str, Any]:
 @cache
 def planned() -> dict[str, tuple[Mapping[str, Any], Mapping[str, Any]]]:
     """Return id -> (phase, feature) of the plan's features before the site, in order."""
-    features = {}
+    features: dict[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {}
     for phase in plan()["phases"]:
         for feature in phase["features"]:
             if feature.get("module") == MODULE:

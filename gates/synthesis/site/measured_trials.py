@@ -184,7 +184,9 @@ def _texts() -> dict[str, list[str]]:
     stored = answers()
     decoded = {}
     for name, of_trial in {"base": stored["base"], **stored["trials"]}.items():
-        decoded[name] = [tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in of_trial]
+        decoded[name] = [
+            tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in of_trial
+        ]
     return decoded
 
 

@@ -30,13 +30,79 @@ DATA = re.compile(r'<script type="application/json" id="data">([^<]*)</script>')
 PROGRAM = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 WORD = re.compile(r"-?\d[\d.,]*\d(?:e[-+]?\d+)?|-?\d|[^\W\d_]+")
 TAGS = frozenset(
-    "a article blockquote br code dd details div dl dt em fieldset footer form h1 h2 h3 h4 h5 h6 "
-    "header hr img input label legend li main nav noscript ol p pre s script section small span "
-    "strong summary table tbody td th thead tr ul".split()
+    [
+        "a",
+        "article",
+        "blockquote",
+        "br",
+        "code",
+        "dd",
+        "details",
+        "div",
+        "dl",
+        "dt",
+        "em",
+        "fieldset",
+        "footer",
+        "form",
+        "h1",
+        "h2",
+        "h3",
+        "h4",
+        "h5",
+        "h6",
+        "header",
+        "hr",
+        "img",
+        "input",
+        "label",
+        "legend",
+        "li",
+        "main",
+        "nav",
+        "noscript",
+        "ol",
+        "p",
+        "pre",
+        "s",
+        "script",
+        "section",
+        "small",
+        "span",
+        "strong",
+        "summary",
+        "table",
+        "tbody",
+        "td",
+        "th",
+        "thead",
+        "tr",
+        "ul",
+    ]
 )
 ATTRIBUTES = frozenset(
-    "alt aria-current aria-label aria-labelledby checked class data-cell height hidden href id name "
-    "role scope src start tabindex title type width".split()
+    [
+        "alt",
+        "aria-current",
+        "aria-label",
+        "aria-labelledby",
+        "checked",
+        "class",
+        "data-cell",
+        "height",
+        "hidden",
+        "href",
+        "id",
+        "name",
+        "role",
+        "scope",
+        "src",
+        "start",
+        "tabindex",
+        "title",
+        "type",
+        "width",
+    ]
 )
 HIDING = frozenset({"hidden", "unseen"})  # as attribute or class: on the explorer alone
 

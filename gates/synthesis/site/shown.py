@@ -30,9 +30,9 @@ def findings(numbers: Numbers) -> list[str]:
     verdict = f"{broken} lead nowhere" if broken else "each leads somewhere"
     sentences.append(
         f"The site has {count(values['pages'], 'page')} with "
-        f"{count(values['figures_shown'], 'figure')} and {count(values['links'], 'link')}, of which "
-        f"{verdict}; {values['placeholders_filled']} of {values['placeholders']} numbers of the "
-        "concept texts are filled in."
+        f"{count(values['figures_shown'], 'figure')} and {count(values['links'], 'link')}, of "
+        f"which {verdict}; {values['placeholders_filled']} of {values['placeholders']} numbers of "
+        "the concept texts are filled in."
     )
     return sentences
 

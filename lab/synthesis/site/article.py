@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -33,10 +34,16 @@ def render_article(
     reader = _reader()
     tokens = reader.parse(_without_comments(source))
     _name_headings(tokens)
+    renderer: Any = reader.renderer
     rules = _Rules(figures, links, fill)
-    for name in ("table_open", "table_close", "image", "link_open", "text"):
-        reader.renderer.rules[name] = getattr(rules, name)
-    return str(reader.renderer.render(tokens, reader.options, {}))
+    renderer.rules |= {
+        "table_open": rules.table_open,
+        "table_close": rules.table_close,
+        "image": rules.image,
+        "link_open": rules.link_open,
+        "text": rules.text,
+    }
+    return str(renderer.render(tokens, reader.options, {}))
 
 
 def placeholders(source: str) -> list[tuple[str, str]]:
@@ -78,7 +85,7 @@ def _without_comments(source: str) -> str:
 
 def _name_headings(tokens: Sequence[Token]) -> None:
     """Give each heading the id that a link within the text names, as GitHub makes it."""
-    for token, content in zip(tokens, tokens[1:], strict=False):
+    for token, content in itertools.pairwise(tokens):
         if token.type == "heading_open":
             words = re.sub(r"[^\w\- ]", "", content.content.lower())
             token.attrSet("id", words.replace(" ", "-"))

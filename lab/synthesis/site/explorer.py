@@ -7,7 +7,6 @@ belongs to the chosen cell; which one is chosen is in the fragment of the addres
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
 from typing import Any
 
 from lab.present import page as page_frame
@@ -22,7 +21,7 @@ from lab.synthesis.site.markup import (
     table,
     text,
 )
-from lab.synthesis.site.measured import Row, Sources, StoredTrial, Trials
+from lab.synthesis.site.measured import Row, Sources, StoredTrial, Trials, mean_loss
 
 DIGITS = 5  # significant digits of a number in the page's data
 SHADES = 5  # classes of the held-out loss in the grid
@@ -153,11 +152,6 @@ def shade_edges(trials: Trials) -> list[float]:
     if len(means) < 2:
         return means
     return statistics.quantiles(means, n=SHADES)
-
-
-def mean_loss(cell: Sequence[StoredTrial]) -> float:
-    """Return the mean held-out loss of a cell's trials."""
-    return statistics.fmean(trial.held_out for trial in cell)
 
 
 def grid(trials: Trials) -> str:

@@ -120,9 +120,7 @@ def footer(shown: Sequence[Feature]) -> str:
     lines = [provenance(feature) for feature in shown]
     if len(lines) == 1:
         return f"<p>{lines[0]}</p>\n"
-    return (
-        f"<details><summary>Made from {len(lines)} results</summary>\n{items(lines)}</details>\n"
-    )
+    return f"<details><summary>Made from {len(lines)} results</summary>\n{items(lines)}</details>\n"
 
 
 def shell(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import statistics
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -213,3 +214,8 @@ class Trials:
 
 def _training(row: Row) -> tuple[int, int, int]:
     return row.batch, row.steps, row.examples
+
+
+def mean_loss(cell: Sequence[StoredTrial]) -> float:
+    """Return the mean held-out loss of a cell's trials."""
+    return statistics.fmean(trial.held_out for trial in cell)

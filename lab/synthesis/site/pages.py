@@ -156,10 +156,13 @@ def feature_page(sources: Sources, feature: Feature) -> str:
 
 #### predictions
 
+
 def predictions_page(sources: Sources) -> str:
     """Return every prediction with its outcome; a choice of outcome works without a script."""
     outcomes = sources.outcomes
-    choices = f'<label><input type="radio" name="outcome" checked> all {len(sources.scores)}</label>'
+    choices = (
+        f'<label><input type="radio" name="outcome" checked> all {len(sources.scores)}</label>'
+    )
     for outcome in OUTCOMES:
         word = outcome.lower()
         choices += (

@@ -14,8 +14,9 @@ def findings(
 ) -> tuple[str, ...]:
     """Return the sentences that the numbers support."""
     values = {name: measurement.value for name, measurement in measurements.items()}
+    total = count(len(sources.scores), "prediction")
     sentences = [
-        f"Of {count(len(sources.scores), 'prediction')} of {count(len(sources.features), 'feature')}, "
+        f"Of {total} of {count(len(sources.features), 'feature')}, "
         f"{values['predictions_missed']} missed, {values['predictions_held']} held and "
         f"{values['predictions_inconclusive']} could not be decided."
     ]
@@ -41,8 +42,9 @@ def _of_trials(measurements: Mapping[str, Measurement]) -> list[str]:
     values = {name: measurement.value for name, measurement in measurements.items()}
     sentences = []
     if values["best_cell"] is not None:
+        trial_count = count(int(measurements["trials"].number), "trial")
         sentences.append(
-            f"Of {values['cells_measured']} cells with {count(int(values['trials'] or 0), 'trial')}, "
+            f"Of {values['cells_measured']} cells with {trial_count}, "
             f"{values['best_cell']} has the lowest held-out loss: {shown['best_cell_loss']} over "
             f"its seeds. {values['cells_not_measured']} cells of the grid were not measured."
         )

@@ -60,7 +60,7 @@ def read_sources(ctx: Context) -> Sources:
 
 def _before_the_site(plan: Mapping[str, Any]) -> list[tuple[int, Mapping[str, Any]]]:
     """Return (phase, feature) of the plan up to the feature that makes the site."""
-    features = []
+    features: list[tuple[int, Mapping[str, Any]]] = []
     for phase in plan["phases"]:
         for feature in phase["features"]:
             if feature.get("module") == MODULE:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 
 from lab.result import Table
-from lab.synthesis.site.measured import Sources, Trials
+from lab.synthesis.site.measured import Sources, Trials, mean_loss
 
 
 def tables(sources: Sources, trials: Trials) -> tuple[Table, ...]:
@@ -46,14 +46,13 @@ def predictions_table(sources: Sources) -> Table:
 def cells_table(trials: Trials) -> Table:
     """Return the cells of the grid that were measured, the lowest held-out loss first."""
     rows = []
-    for name, cell in trials.cells.items():
+    by_loss = sorted(trials.cells.items(), key=lambda item: mean_loss(item[1]))
+    for name, cell in by_loss:
         losses = [trial.held_out for trial in cell]
         stable_rank = statistics.fmean(trial.stable_rank for trial in cell)
-        rows.append(
-            (name, len(cell), statistics.fmean(losses), max(losses) - min(losses), stable_rank)
-        )
+        rows.append((name, len(cell), mean_loss(cell), max(losses) - min(losses), stable_rank))
     columns = ("cell", "seeds", "held-out loss", "largest − smallest", "stable rank")
-    return Table("Measured cells", columns, tuple(sorted(rows, key=lambda row: row[2])))
+    return Table("Measured cells", columns, tuple(rows))
 
 
 def answers_table(trials: Trials) -> Table:

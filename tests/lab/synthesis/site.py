@@ -140,7 +140,7 @@ def _write_gap(folder: Path) -> str:
             "bytes_peak": Measurement.of_exact(3 * 2**20, "bytes"),
             "seconds": Measurement.of_estimate(150.0, "s"),
             "winner": Measurement.of_exact("a|b"),
-            "is_there": Measurement.of_exact(True),
+            "is_there": Measurement.of_exact(value=True),
         },
         headline=("gap", "bytes_peak", "winner"),
         findings=("The gap is 0.2000 <script>alert(1)</script>.", "It has a | bar.", "A third."),
