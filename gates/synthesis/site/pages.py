@@ -14,8 +14,8 @@ from gates.shared.stored import cached
 
 SITE = "artifacts/site"
 # The digests of what lab/present and lab/synthesis/site put around the content; a test keeps them.
-STYLE_SHA256 = "396154541054c8911f40157668831821f79cfe1e60f98aa9c838c50ca19e727f"
-EXPLORER_STYLE_SHA256 = "21d13839a54c402c11c3ffb7c2eeb6dd28a59c89a3c79f4f5c8b955ecfa987b9"
+STYLE_SHA256 = "67209ade68fd78811fec5363cfaf7ba83b32243e85e05bdc50f514fa4b1602e3"
+EXPLORER_STYLE_SHA256 = "d083dde7593440e1cc859e1fd911806d976b5a623d88c63a71c6c81b712b6e30"
 PROGRAM_SHA256 = "22c5bafb50f1f8f30f8954eee6fd8a3af3125b90f78761970a83b76c41a80361"
 
 FRAME = re.compile(

@@ -70,7 +70,7 @@ def write_world(folder: Path, *, sample: bool = False) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     models.save(models.tiny(0), folder / "model")
     receipts = {
-        "FEAT-001": _write_gap(folder / "FEAT-001"),
+        "FEAT-001": write_gap(folder / "FEAT-001"),
         "FEAT-005": _write_trials(folder / "FEAT-005", folder / "model"),
         "FEAT-008": _write_forgetting(folder / "FEAT-008"),
     }
@@ -129,7 +129,7 @@ def _prediction(name: str, claim: str, measurement: str, comparator: str, value:
     }
 
 
-def _write_gap(folder: Path) -> str:
+def write_gap(folder: Path) -> str:
     """Write a feature with a figure, a table and awkward texts; return its receipt's digest."""
     points = present.Series("gap | width", (1, 2, 3), (0.2, 0.3, 0.1))
     figure = present.Figure("gap", "Gap", "The gap is 0.2000 at first.", "x", "y", (points,))
