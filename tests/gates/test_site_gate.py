@@ -90,6 +90,16 @@ def invent_a_trial(document: dict) -> None:
     document["trials"].append(document["trials"][0] | {"name": "r4-a8-lr0.5-b2-s4-n8-seed0"})
 
 
+def forget_what_was_scored(document: dict) -> None:
+    for trial in document["trials"]:
+        trial["forgetting"] = None
+
+
+def score_every_trial(document: dict) -> None:
+    for trial in document["trials"]:
+        trial["forgetting"] = trial["forgetting"] or [0.1, 0.1, 0.1]
+
+
 def make_a_token_other(out: Path) -> None:
     path = out / "artifacts/answers.json"
     document = json.loads(path.read_text())
@@ -125,6 +135,7 @@ def hide(out: Path) -> None:
         (edit_page("index.html", "1 missed", "0 missed"), WORDS),
         (edit_page("index.html", "0.2000 ± ", "0.3000 ± "), WORDS),
         (edit_page("FEAT-001.html", "outcome missed", "outcome held"), FRAME),
+        (edit_page("predictions.html", '<li class="missed"', '<li class="held"'), FRAME),
         (edit_page("predictions.html", "gap is 0.2000", "gap is 1.2000"), WORDS),
         (edit_page("questions.html", "The gap is", "The gap was"), WORDS),
         (edit_page("concept-gaps.html", "0.2000", "0.2100"), WORDS),
@@ -144,9 +155,9 @@ def hide(out: Path) -> None:
         (edit_data(lambda d: d["trials"][0].update(held_out=1.0)), DATA),
         (edit_data(lambda d: d["trials"][0]["losses"].pop()), DATA),
         (edit_data(lambda d: d["trials"][1]["spectra"]["q_proj"].reverse()), DATA),
-        (edit_data(lambda d: d["trials"][0].update(forgetting=None)), DATA),
-        (edit_data(lambda d: d["trials"][1].update(forgetting=[0.1, 0.1, 0.1])), DATA),
-        (edit_data(lambda d: d["trials"][0]["answers"].reverse()), DATA),
+        (edit_data(forget_what_was_scored), DATA),
+        (edit_data(score_every_trial), DATA),
+        (edit_data(lambda d: d["trials"][0]["answers"].insert(0, "x")), DATA),
         (edit_data(lambda d: d["base"].update(held_out=9.0)), DATA),
         (edit_data(lambda d: d["prompts"].reverse()), DATA),
         (edit_data(lambda d: d["trials"].pop()), DATA),

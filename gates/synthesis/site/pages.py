@@ -104,6 +104,7 @@ ATTRIBUTES = frozenset(
         "width",
     ]
 )
+OUTCOMES = frozenset({"missed", "held", "inconclusive"})  # classes that colour and filter
 HIDING = frozenset({"hidden", "unseen"})  # as attribute or class: on the explorer alone
 
 
@@ -171,6 +172,8 @@ def _read(name: str, text: str) -> dict[str, Any]:
     scripts = len(programs) + (1 if is_explorer else 0)
     if text.count("<script") != scripts:
         problems.append(f"it has other scripts than the {scripts} of the lab")
+    if reader.miscoloured:
+        problems.append(f"outcomes have other classes than words: {reader.miscoloured[:3]}")
     if reader.hides and not is_explorer:
         problems.append("it hides something")
     return {
@@ -205,6 +208,9 @@ class _Reader(HTMLParser):
         self.attributes: set[str] = set()
         self.current: list[str] = []
         self.hides = False
+        self.miscoloured: list[str] = []  # marks whose class is not their word
+        self._mark = ""  # the class of the mark that is open
+        self._entry = ""  # the class of the entry that its mark must have too
         self._inside: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -223,11 +229,20 @@ class _Reader(HTMLParser):
             self.current.append(values.get("href", ""))
         if tag in ("script", "style"):
             self._inside.append(tag)
+        classes = set(values.get("class", "").split()) & OUTCOMES
+        if classes and tag == "li":
+            self._entry = classes.pop()
+        elif classes:
+            self._mark = classes.pop()
 
     def handle_endtag(self, tag: str) -> None:
         if tag in ("script", "style"):
             self._inside.pop()
 
     def handle_data(self, data: str) -> None:
+        if self._mark:
+            if self._mark not in data or self._entry not in ("", self._mark):
+                self.miscoloured.append(f"{self._mark}: {data}")
+            self._mark = self._entry = ""
         if not self._inside:
             self.pieces.append(data)

@@ -131,7 +131,7 @@ def test_a_stored_page_is_linked_where_there_is_one(ctx: Context) -> None:
 
 def test_a_result_that_is_not_whole_is_refused(ctx: Context) -> None:
     (ctx.inputs.path("FEAT-001") / "report.md").unlink()
-    with pytest.raises(ContractError, match="FEAT-001: .* has no whole result"):
+    with pytest.raises(ContractError, match=r"FEAT-001: .* has no whole result"):
         read_sources(ctx)
 
 
