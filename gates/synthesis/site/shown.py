@@ -52,7 +52,7 @@ def _of_trials(values: dict[str, Any], texts: dict[str, str]) -> list[str]:
             f"rate alone in {texts['rate_answers_equal_share']}; n counts prompts."
         )
         sentences.append(
-            f"Their losses are nearer: {texts['seed_range_median']} between the seeds of a cell in "
+            f"The held-out loss spans {texts['seed_range_median']} between the seeds of a cell in "
             f"the median, {texts['rate_range_median']} between the rates of a row."
         )
     sentences.append(
@@ -61,7 +61,7 @@ def _of_trials(values: dict[str, Any], texts: dict[str, str]) -> list[str]:
         "word by word."
     )
     sentences.append(
-        "The updates use few directions: the median stable rank over the trials is "
+        "The median stable rank of the updates over the trials is "
         f"{number(values['stable_rank_median'], 3)}."
     )
     return sentences

@@ -55,7 +55,7 @@ def _of_trials(measurements: Mapping[str, Measurement]) -> list[str]:
             f"rate alone in {shown['rate_answers_equal_share']}; n counts prompts."
         )
         sentences.append(
-            f"Their losses are nearer: {shown['seed_range_median']} between the seeds of a cell in "
+            f"The held-out loss spans {shown['seed_range_median']} between the seeds of a cell in "
             f"the median, {shown['rate_range_median']} between the rates of a row."
         )
     sentences.append(
@@ -64,7 +64,7 @@ def _of_trials(measurements: Mapping[str, Measurement]) -> list[str]:
         "word by word."
     )
     sentences.append(
-        f"The updates use few directions: the median stable rank over the trials is "
+        f"The median stable rank of the updates over the trials is "
         f"{number(values['stable_rank_median'], 3)}."
     )
     return sentences
