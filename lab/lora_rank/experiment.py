@@ -66,6 +66,7 @@ EXPERIMENT = Experiment(
     ),
     packages=("torch", "transformers", "peft"),
 )
+EARLIER = ("FEAT-005", "FEAT-006")  # features whose trials are reused
 
 
 def run(ctx: Context) -> Outcome:
@@ -113,7 +114,7 @@ def measure(ctx: Context) -> LoraRankObservations:
     artifacts = ctx.out / "artifacts"
     every_trial = list(itertools.chain.from_iterable(planned_trials.values()))
     total = len(every_trial) + 1  # the studies count as one more
-    with sweep.open_context(ctx, ("FEAT-005", "FEAT-006")) as (sweep_context, earlier):
+    with sweep.open_context(ctx, EARLIER) as (sweep_context, earlier):
         # 1. The model without an adapter, then every trial.
         base = trials.base(sweep_context, artifacts, earlier=earlier)
         results = trials.run(

@@ -2,9 +2,9 @@
 
 run(ctx)
     measure(ctx)
-        _load                 the model, its linear layers in NF4
-        _prepare_data         training, control and evaluation sets, written as they will be used
-        _attach               adapters with B = 0
+        load_model            the model, its linear layers in NF4
+        prepare_data          training, control and evaluation sets, written as they will be used
+        attach                adapters with B = 0
         _evaluate_base        loss on every evaluation token, answers to a few prompts
         _train                from the same start: on the true answers, then on shuffled ones
         _widest_batch         what its forward pass keeps in memory
@@ -108,12 +108,12 @@ def measure(ctx: Context) -> QloraObservations:
 
     # 2. Model, data, adapters.
     with clock("loading"):
-        loaded = _load(ctx)
+        loaded = load_model(ctx)
     with clock("data"):
-        sets = _prepare_data(ctx, loaded)
+        sets = prepare_data(ctx, loaded)
     # before adapters are attached; counts 4-bit weights and not their bytes
     parameters = loaded.model.num_parameters()
-    model = _attach(ctx, loaded)
+    model = attach(ctx, loaded)
     start = adapters.state(model)
 
     # 3. The base, then the run and its control from the same start.
@@ -144,7 +144,7 @@ def measure(ctx: Context) -> QloraObservations:
     )
 
 
-def _load(ctx: Context) -> Loaded:
+def load_model(ctx: Context) -> Loaded:
     """Load the profile's model in 4 bits.
 
     The tiny one passes through a folder, as quantisation happens while loading.
@@ -171,7 +171,7 @@ def _load(ctx: Context) -> Loaded:
     return loaded
 
 
-def _prepare_data(ctx: Context, loaded: Loaded) -> DataSets:
+def prepare_data(ctx: Context, loaded: Loaded) -> DataSets:
     """Draw the sets and write them; the run uses exactly what is written."""
     from lab.instruments import data
 
@@ -196,7 +196,7 @@ def _encoded(examples: Sequence[Example]) -> list[Encoded]:
     return [example.encoded for example in examples]
 
 
-def _attach(ctx: Context, loaded: Loaded) -> PeftModel:
+def attach(ctx: Context, loaded: Loaded) -> PeftModel:
     """Attach new adapters and save them."""
     from lab.instruments import adapters
 

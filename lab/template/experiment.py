@@ -156,6 +156,8 @@ def misuse(scratch: Path, profile: str) -> list[dict[str, Any]]:
     misuses = []
     for name, process in processes.items():
         error = (process.stderr.splitlines() or [""])[-1]
+        # A temporary folder has another name in every run.
+        error = error.replace(f"{scratch.resolve()}/", "")
         misuses.append({"tried": name, "exit_code": process.returncode, "error": error})
     return misuses
 

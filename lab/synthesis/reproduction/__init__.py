@@ -1,0 +1,1 @@
+"""Reproduction: three drawn features computed again in part, with the code of their receipts."""
