@@ -136,19 +136,19 @@ def store(artifacts: Path, observations: ActivationObservations) -> None:
     """Write all arrays, and what the guards did."""
     # 1. The real model.
     model = observations.model
-    save_arrays(artifacts / "model.safetensors", _of_model(model))
+    save_arrays(artifacts / "model.safetensors", of_model(model))
     save_arrays(artifacts / "logits.safetensors", vars(model.logits))
     sides: dict[str, Mapping[str, np.ndarray]] = {}
     for name, counted in observations.statistics.items():
         sides[f"{name}.streamed"] = counted.streamed
         sides[f"{name}.reference"] = counted.reference
-    save_arrays(artifacts / "statistics.safetensors", _joined(sides))
-    save_arrays(artifacts / "forms.safetensors", _joined(observations.forms))
+    save_arrays(artifacts / "statistics.safetensors", joined(sides))
+    save_arrays(artifacts / "forms.safetensors", joined(observations.forms))
 
     # 2. The families.
     (artifacts / "families").mkdir()
     for family, arrays in observations.families.items():
-        streams = _joined({"float32": arrays.float32, "float64": arrays.float64})
+        streams = joined({"float32": arrays.float32, "float64": arrays.float64})
         texts = {"ids": arrays.ids, "mask": arrays.mask}
         logits = {"logits": arrays.logits, "lens": arrays.lens}
         save_arrays(artifacts / "families" / f"{family}.safetensors", texts | streams | logits)
@@ -158,7 +158,8 @@ def store(artifacts: Path, observations: ActivationObservations) -> None:
     (artifacts / "guards.json").write_text(document + "\n", "utf-8")
 
 
-def _of_model(model: ModelArrays) -> dict[str, np.ndarray]:
+def of_model(model: ModelArrays) -> dict[str, np.ndarray]:
+    """Return the arrays of the real model by the names that they are stored under."""
     arrays: dict[str, np.ndarray] = dict(model.stream)
     for name, array in vars(model).items():
         if isinstance(array, np.ndarray):
@@ -166,7 +167,7 @@ def _of_model(model: ModelArrays) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _joined(parts: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+def joined(parts: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """Return "part.name" → array of arrays by part and name."""
     arrays: dict[str, np.ndarray] = {}
     for part, named in parts.items():

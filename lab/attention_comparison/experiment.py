@@ -109,7 +109,7 @@ def measure(ctx: Context) -> ComparisonObservations:
         planned = planned_trials(ctx.config)
         runs = trials.run(planned, sweep_context, artifacts, workers=workers, earlier=earlier)
         folders = [runs[trial].folder for trial in planned]
-        job, plan = _job(ctx, sweep_context, planned[0])
+        job, plan = job_of(ctx, sweep_context, planned[0])
         file = artifacts / SNAPSHOTS
 
         # 2. The stored adapters, while one of the trainings runs again.
@@ -168,7 +168,7 @@ def planned_trials(config: Config) -> list[Trial]:
     return [Trial(seed, training, lora, config["examples"]) for seed in config["seeds"]]
 
 
-def _job(ctx: Context, sweep_context: SweepContext, trial: Trial) -> tuple[Job, ComparisonPlan]:
+def job_of(ctx: Context, sweep_context: SweepContext, trial: Trial) -> tuple[Job, ComparisonPlan]:
     """Return what all models are looked at with, and the plan for a model of this size."""
     from transformers import AutoConfig, AutoTokenizer
 

@@ -118,16 +118,16 @@ def store(artifacts: Path, observations: ExtractionObservations) -> None:
     model = vars(observations.model) | {}
     settings = {name: model.pop(name) for name in ("padding", "rope_theta")}
     save_arrays(artifacts / "model.safetensors", model)
-    save_arrays(artifacts / "parity.safetensors", _both_sides(observations.kinds))
+    save_arrays(artifacts / "parity.safetensors", both_sides(observations.kinds))
     for family, arrays in observations.families.items():
-        sides = _both_sides({"float32": arrays.float32, "float64": arrays.float64})
+        sides = both_sides({"float32": arrays.float32, "float64": arrays.float64})
         texts = {"ids": arrays.ids, "mask": arrays.mask}
         save_arrays(artifacts / "families" / f"{family}.safetensors", texts | sides)
     document = settings | asdict(observations.guards)
     (artifacts / "guards.json").write_text(json.dumps(document, indent=1) + "\n", "utf-8")
 
 
-def _both_sides(pairs: Mapping[str, Pair]) -> dict[str, np.ndarray]:
+def both_sides(pairs: Mapping[str, Pair]) -> dict[str, np.ndarray]:
     """Return "float32.recorded" and "float32.reference", and so on for each pair."""
     arrays = {}
     for name, pair in pairs.items():

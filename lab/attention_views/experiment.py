@@ -107,7 +107,7 @@ def measure(ctx: Context) -> tuple[ViewObservations, dict[str, Any]]:
 
     # 1. The model and the token sequences.
     plan = ViewPlan.from_config(ctx.config)
-    loaded = _load(ctx)
+    loaded = load_model(ctx)
     shown = token_sets.texts_to_show(ctx, plan, loaded)
     sets = token_sets.token_sets(ctx, plan, loaded)
 
@@ -159,7 +159,7 @@ def measure(ctx: Context) -> tuple[ViewObservations, dict[str, Any]]:
 # Parts of the run
 
 
-def _load(ctx: Context) -> Loaded:
+def load_model(ctx: Context) -> Loaded:
     """Return the model of the config; "tiny" is a random one."""
     import torch
 

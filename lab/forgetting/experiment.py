@@ -14,7 +14,7 @@ run(ctx)
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ from lab.instruments.arrays import save_arrays
 
 if TYPE_CHECKING:
     from lab.forgetting.scoring import Job
+    from lab.instruments.chat import Encoded
     from lab.instruments.multiple_choice import Item
     from lab.instruments.trials import SweepContext, Trial
 
@@ -106,7 +107,7 @@ def measure(ctx: Context) -> ForgettingObservations:
 
         # 2. The base writes, in a process of its own, so that this one never holds a model.
         threads = sweep_context.threads
-        job = _job(ctx, sweep_context)
+        job = job_of(ctx, sweep_context)
         ctx.progress(0, len(runs) + 1, "the base writes")
         written = aside.run({"text": (scoring.write, job)}, workers=workers, threads=threads)
         texts = written["text"]
@@ -146,7 +147,7 @@ def plan(config: Config, seed: int) -> dict[str, Trial]:
     return planned_trials
 
 
-def _job(ctx: Context, sweep_context: SweepContext) -> Job:
+def job_of(ctx: Context, sweep_context: SweepContext) -> Job:
     """Return what all models are scored on."""
     from transformers import AutoConfig
 
@@ -183,10 +184,9 @@ def store(artifacts: Path, observations: ForgettingObservations) -> None:
     # 1. Items and texts, one JSON object per line.
     (artifacts / "suites").mkdir()
     for suite, indices in observations.suites.items():
-        rows = [asdict(observations.items[i]) for i in indices]
-        _write_rows(artifacts / "suites" / f"{suite}.jsonl", rows)
-    text_rows = [{"ids": text.ids, "drawn": text.supervised} for text in observations.texts]
-    _write_rows(artifacts / "text.jsonl", text_rows)
+        text = suite_text([observations.items[i] for i in indices])
+        (artifacts / "suites" / f"{suite}.jsonl").write_text(text, encoding="utf-8")
+    (artifacts / "text.jsonl").write_text(texts_text(observations.texts), encoding="utf-8")
 
     # 2. The scores as MODEL.FIELD.
     arrays = {}
@@ -200,13 +200,18 @@ def store(artifacts: Path, observations: ForgettingObservations) -> None:
     for name, result in observations.runs.items():
         models[name] = {"trial": result.folder.name, **asdict(result.trial.lora)}
     document = {"models": models, "matrices": list(observations.matrices)}
-    text = json.dumps(document, indent=1) + "\n"
-    (artifacts / "models.json").write_text(text, encoding="utf-8")
+    (artifacts / "models.json").write_text(json.dumps(document, indent=1) + "\n", "utf-8")
 
 
-def _write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
-    lines = [json.dumps(row) + "\n" for row in rows]
-    path.write_text("".join(lines), encoding="utf-8")
+def suite_text(items: Sequence[Item]) -> str:
+    """Return the file of a suite: an item per line, as JSON."""
+    return "".join(json.dumps(asdict(item)) + "\n" for item in items)
+
+
+def texts_text(texts: Sequence[Encoded]) -> str:
+    """Return the file of the sampled texts: one per line, as JSON."""
+    rows = [{"ids": text.ids, "drawn": text.supervised} for text in texts]
+    return "".join(json.dumps(row) + "\n" for row in rows)
 
 
 def describe(ctx: Context, observations: ForgettingObservations) -> Mapping[str, Any]:

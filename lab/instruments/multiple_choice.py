@@ -84,13 +84,13 @@ def log_likelihoods(model: PreTrainedModel | PeftModel, items: Sequence[Tokens])
     """
     model.eval()
     rows: list[torch.Tensor] = []
-    for group in _fill(items):
+    for group in fill(items):
         rows += _score_pack(model, group)
     sums: np.ndarray = torch.stack(rows).cpu().numpy()
     return sums
 
 
-def _fill(items: Sequence[Tokens]) -> Iterator[list[Tokens]]:
+def fill(items: Sequence[Tokens]) -> Iterator[list[Tokens]]:
     """Yield the items in order, as many together as TOKENS_PER_PACK allows."""
     group: list[Tokens] = []
     for item in items:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from lab.instruments import evaluation, packing, training, trials
+from lab.instruments import aside, evaluation, packing, training, trials
 from lab.instruments.chat import Encoded
 from lab.instruments.training import Settings, Step
 from lab.instruments.trials import SweepContext, TrialResult
@@ -40,29 +40,31 @@ def replay_trial(
 
     The data is that which `outputs` has, if it has any, else that of the context.
     """
-    threads_before = torch.get_num_threads()
-    torch.set_num_threads(sweep_context.threads)
-    try:
-        stage = trials.Stage(_stored_data(sweep_context, outputs))
-        folder = stored.folder.relative_to(outputs).as_posix()
-        what = f"trial {stored.trial.name}"
+    task = (_replay_trial, _stored_data(sweep_context, outputs), outputs, stored, draw)
+    rows: list[Row] = aside.run({"": task}, workers=1, threads=sweep_context.threads)[""]
+    return rows
 
-        # 1. The first steps, from the adapter that the trial's seed draws.
-        model = stage.adapted(stored.trial, None)
-        examples = [example.encoded for example in stage.examples(stored.trial)]
-        steps = first_steps(model, examples, stored.trial.training)
-        model.unload()
-        rows = step_rows(steps, file=f"{folder}/steps.safetensors", prefix="", what=what)
 
-        # 2. Held-out examples under the adapter that is stored.
-        model = stage.adapted(stored.trial, stored.folder)
-        held_out = [example.encoded for example in stage.evaluation]
-        file = f"{folder}/evaluation.safetensors"
-        ids = stored.evaluation.example_ids
-        rows += evaluation_rows(model, held_out, ids, draw, file=file, prefix="", what=what)
-        model.unload()
-    finally:
-        torch.set_num_threads(threads_before)
+def _replay_trial(
+    sweep_context: SweepContext, outputs: Path, stored: TrialResult, draw: random.Random
+) -> list[Row]:
+    stage = trials.Stage(sweep_context)
+    folder = stored.folder.relative_to(outputs).as_posix()
+    what = f"trial {stored.trial.name}"
+
+    # 1. The first steps, from the adapter that the trial's seed draws.
+    model = stage.adapted(stored.trial, None)
+    examples = [example.encoded for example in stage.examples(stored.trial)]
+    steps = first_steps(model, examples, stored.trial.training)
+    model.unload()
+    rows = step_rows(steps, file=f"{folder}/steps.safetensors", prefix="", what=what)
+
+    # 2. Held-out examples under the adapter that is stored.
+    model = stage.adapted(stored.trial, stored.folder)
+    held_out = [example.encoded for example in stage.evaluation]
+    file = f"{folder}/evaluation.safetensors"
+    ids = stored.evaluation.example_ids
+    rows += evaluation_rows(model, held_out, ids, draw, file=file, prefix="", what=what)
     return rows
 
 

@@ -105,7 +105,7 @@ def measure(ctx: Context) -> tuple[Observations, dict[str, Any]]:
 
     # 1. The model and the text: the last windows are there to intervene on.
     plan = AnalysisPlan.from_config(ctx.config)
-    loaded = _load(ctx)
+    loaded = load_model(ctx)
     model = loaded.model
     windows = sequences.natural(loaded.tokenizer, plan.count + plan.test_count, plan.length)
     ids = windows[: plan.count].to(model.device)
@@ -161,7 +161,7 @@ def measure(ctx: Context) -> tuple[Observations, dict[str, Any]]:
     return observations, environment
 
 
-def _load(ctx: Context) -> Loaded:
+def load_model(ctx: Context) -> Loaded:
     """Return the model of the config; "tiny" is a random one."""
     import torch
 
