@@ -159,10 +159,10 @@ def tables() -> list[list[list[Any]]]:
         cells += [earlier.byproduct(feature, "process")["seconds"]]
         by_feature.append([*cells, "; ".join(compared.changes(feature)) or "none"])
     stated = outputs.read_json("artifacts/draw.json")["candidates"]
-    by_place = []
-    for place, (feature, way) in enumerate(earlier.ways(), start=1):
-        shown = way or stated[place - 1]["reason"]
-        by_place.append([place, feature, shown, feature in earlier.drawn()])
+    by_place: list[list[Any]] = []
+    for place, (name, way) in enumerate(earlier.ways(), start=1):
+        shown = way or str(stated[place - 1]["reason"])
+        by_place.append([place, name, shown, name in earlier.drawn()])
     return [by_row, by_feature, by_place]
 
 

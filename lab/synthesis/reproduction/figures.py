@@ -34,9 +34,7 @@ def differences_figure(observations: ReproductionObservations) -> present.Figure
     tolerances = [(n, row.tolerance) for n, row in enumerate(rows, start=1) if row.tolerance > 0]
     if tolerances:
         x, y = [place for place, _ in tolerances], [tolerance for _, tolerance in tolerances]
-        series.append(
-            present.Series("tolerance on another machine", x, y, kind="line", style="dashed")
-        )
+        series.append(present.Series("tolerance on another machine", x, y, kind="points"))
     outcomes = [row.outcome for row in rows]
     features = ", ".join(one.feature for one in observations.replayed)
     largest = max(row.difference for row in rows)
