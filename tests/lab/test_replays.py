@@ -42,11 +42,13 @@ def smoke_run(topic: str, folder: Path) -> Path:
     return folder / "out"
 
 
-def replayed(topic: str, out: Path, draw: str) -> list[tuple[dict, np.ndarray]]:
+def replayed(
+    topic: str, out: Path, draw: str, profile: str = "smoke"
+) -> list[tuple[dict, np.ndarray]]:
     """Run the replay of a topic; return its rows with what they computed."""
     file = out.parent / f"{draw}.json"
     argv = ["--stored", str(out), "--inputs", str(out.parent / "inputs.json")]
-    argv += ["--config", f"lab/{topic}/experiment.yaml", "--profile", "smoke"]
+    argv += ["--config", f"lab/{topic}/experiment.yaml", "--profile", profile]
     argv += ["--draw", draw, "--out", str(file)]
     log = out.parent / "replay.log"
     assert run_module(f"lab.{topic}.replay", argv, ROOT, log) == 0, log.read_text()
@@ -101,3 +103,17 @@ def test_stored_arrays_are_read_by_file_part_and_indices(tmp_path):
 )
 def test_numbers_become_floats_and_all_else_bytes(value, kind):
     assert array_of(value).dtype.kind == kind
+
+
+@pytest.mark.model
+def test_a_replay_on_the_real_model_computes_the_same_bits(smollm2, tmp_path):
+    out = tmp_path / "out"
+    inputs = tmp_path / "inputs.json"
+    inputs.write_text(json.dumps({"smollm2-135m": {"kind": "input", "path": str(smollm2)}}))
+    config = "lab/activation_extraction/experiment.yaml"
+    argv = ["--config", config, "--profile", "cpu", "--inputs", str(inputs), "--out", str(out)]
+    log = tmp_path / "run.log"
+    assert run_module("lab.activation_extraction.experiment", argv, ROOT, log) == 0, log.read_text()
+    for row, recomputed in replayed("activation_extraction", out, "0a", profile="cpu"):
+        stored = read_stored(out, row["file"], row["part"], row["indices"])
+        assert are_equal(stored, recomputed), row["quantity"]

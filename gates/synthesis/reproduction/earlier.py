@@ -126,7 +126,6 @@ def _way(feature: str, limit: float) -> str | None:
 
 def _is_complete(feature: str) -> bool:
     """Return whether receipt, code and inputs of a feature are those of its run."""
-    # 1. The receipt and the code.
     entry = entries()[feature]
     path = folder(feature) / "receipt.json"
     if not path.is_file() or f"sha256:{_digest(path)}" != entry.get("receipt"):
@@ -138,17 +137,45 @@ def _is_complete(feature: str) -> bool:
         return False
     if code_digest(entry["code"]) != needed["code:lab"]["sha256"]:
         return False
+    return all(_is_given(feature, uri, digests) for uri, digests in needed.items())
 
-    # 2. The features that it needed, with the receipts of that time.
-    given = entries()
-    for uri, digests in needed.items():
-        kind, _, name = uri.partition(":")
-        if kind == "feature":
-            if given.get(name, {}).get("receipt") != f"sha256:{digests['sha256']}":
-                return False
-        elif kind == "input" and "gitObject" not in digests and not _is_same(name, digests):
-            return False
-    return True
+
+def _is_given(feature: str, uri: str, digests: dict[str, str]) -> bool:
+    """Return whether an input of a feature's run is there as it was; all else is none."""
+    kind, _, name = uri.partition(":")
+    if kind == "feature":
+        return entries().get(name, {}).get("receipt") == f"sha256:{digests['sha256']}"
+    if kind != "input":
+        return True
+    if "gitObject" in digests:
+        return _is_of_commit(feature, name, digests["gitObject"])
+    return _is_same(name, digests)
+
+
+def _is_of_commit(feature: str, name: str, expected: str) -> bool:
+    """Return whether a tracked input is the git object of its run, in the code of the commit."""
+    code = Path(entries()[feature]["code"])
+    for uri in dependencies(feature):
+        if uri.startswith("prd/") and (code / uri).is_file():
+            plan = json.loads((code / uri).read_text("utf-8"))
+            path = code / {one["name"]: one["path"] for one in plan["inputs"]}.get(name, name)
+            return path.exists() and _git_object(path) == expected
+    return False
+
+
+def _git_object(path: Path) -> str:
+    """Return git's id of a file or a folder: SHA-1 over its kind, its size and its content."""
+    kind, content = "blob", b""
+    if path.is_file():
+        content = path.read_bytes()
+    else:
+        kind = "tree"
+        # folders are sorted as if their names ended with a slash
+        for child in sorted(path.iterdir(), key=lambda one: one.name + "/" * one.is_dir()):
+            is_program = child.stat().st_mode & 0o100
+            mode = "40000" if child.is_dir() else ("100755" if is_program else "100644")
+            content += f"{mode} {child.name}\0".encode() + bytes.fromhex(_git_object(child))
+    return hashlib.sha1(f"{kind} {len(content)}\0".encode() + content).hexdigest()
 
 
 def _is_same(name: str, digests: dict[str, str]) -> bool:
@@ -175,6 +202,7 @@ def code_digest(code: str) -> str:
     return outputs.sha256(text.encode())
 
 
+@functools.cache
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

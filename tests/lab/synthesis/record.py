@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from lab.instruments import models
+from lab.synthesis.reproduction.rebuilding import git_object
 from lab.synthesis.reproduction.receipts import PACKAGES, code_digest
 from tests.forks import run_module
 from tests.gates.conftest import ROOT, digests_of
@@ -92,7 +93,8 @@ def receipt_of(
         {"uri": "prd/llm-learning-lab.json", "digest": {"sha256": 64 * "0"}},
     ]
     if "questions" in argv[2]:
-        dependencies.append({"uri": "input:questions", "digest": {"gitObject": 40 * "0"}})
+        digest = git_object(code / "docs/QUESTIONS.md")
+        dependencies.append({"uri": "input:questions", "digest": {"gitObject": digest}})
     if "loss_curves" in argv[2]:
         weights = out.parent / MODEL / "model.safetensors"
         digest = hashlib.sha256(weights.read_bytes()).hexdigest()

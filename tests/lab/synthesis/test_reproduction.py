@@ -4,6 +4,8 @@ import dataclasses
 import json
 import math
 import shutil
+import subprocess
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from lab.contract import Context, ContractError, Inputs
 from lab.synthesis.reproduction import drawing, receipts
 from lab.synthesis.reproduction.comparing import compare, difference
 from lab.synthesis.reproduction.measured import Candidate, Outcome, Way
+from lab.synthesis.reproduction.rebuilding import git_object
 from lab.synthesis.reproduction.replaying import replay_feature
 from tests.gates import warm
 from tests.gates.conftest import ROOT
@@ -124,6 +127,31 @@ def test_one_changed_letter_of_the_code_is_refused(inputs, tmp_path):
     path = code / "lab/induction_heads/training.py"
     path.write_text(path.read_text().replace("0.98", "0.99"))
     assert "so it was not run" in drawing.examine(context(copy, tmp_path), "FEAT-021").reason
+
+
+def test_a_tracked_input_that_was_changed_is_refused(inputs, tmp_path):
+    entries = json.loads(inputs.read_text())
+    code = Path(shutil.copytree(entries["FEAT-003"]["code"], tmp_path / "code"))
+    entries["FEAT-003"]["code"] = str(code)
+    copy = tmp_path / "inputs.json"
+    copy.write_text(json.dumps(entries))
+    assert drawing.examine(context(copy, tmp_path), "FEAT-003").way is Way.WHOLE
+    with (code / "docs/QUESTIONS.md").open("a") as file:
+        file.write("more\n")
+    reason = drawing.examine(context(copy, tmp_path), "FEAT-003").reason
+    assert "its input questions is not the git object" in reason
+
+
+@pytest.mark.parametrize("path", ["docs", "README.md", "lab/synthesis", "tests/lab"])
+def test_git_names_a_folder_as_we_do(path):
+    command = ["git", "-C", str(ROOT), "rev-parse", f"HEAD:{path}"]
+    expected = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    with tempfile.TemporaryDirectory() as folder:
+        archive = subprocess.run(
+            ["git", "-C", str(ROOT), "archive", "HEAD", path], capture_output=True, check=True
+        )
+        subprocess.run(["tar", "-x", "-C", folder], input=archive.stdout, check=True)
+        assert git_object(Path(folder) / path) == expected
 
 
 def test_another_model_than_that_of_the_receipt_is_refused(inputs, tmp_path):
