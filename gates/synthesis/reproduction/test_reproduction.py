@@ -213,4 +213,10 @@ def test_figure_shows_every_difference() -> None:
         assert outputs.same(series[label]["y"], points["y"], 1e-9), label
     assert figure["caption"] == expected["caption"]
     assert (figure["x_scale"], figure["y_scale"]) == ("linear", "log")
+    words = (figure["title"], figure["x_label"], figure["y_label"])
+    assert words == (
+        "What was computed again, against what was stored",
+        "row of the table",
+        "difference, relative to the largest value",
+    )
     assert outputs.result()["figures"][0]["caption"] == expected["caption"]
