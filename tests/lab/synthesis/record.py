@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from lab.config import read_document
 from lab.instruments import models
 from lab.synthesis.reproduction.rebuilding import git_object
 from lab.synthesis.reproduction.receipts import PACKAGES, code_digest
@@ -62,17 +63,19 @@ def write_record(folder: Path) -> Path:
 
 
 def write_code(folder: Path) -> Path:
-    """Copy the lab as the runner lays out a commit; the cpu profile of FEAT-005 is a tiny one."""
+    """Copy the lab as the runner lays out a commit; every cpu profile is of the tiny model."""
     ignored = shutil.ignore_patterns("__pycache__", "results")
     shutil.copytree(ROOT / "lab", folder / "lab", ignore=ignored)
     (folder / "docs").mkdir()
     shutil.copy(ROOT / "docs/QUESTIONS.md", folder / "docs")
     (folder / "prd").mkdir()
     shutil.copy(ROOT / "prd/llm-learning-lab.json", folder / "prd")
-    path = folder / "lab/loss_curves/experiment.yaml"
-    document = yaml.safe_load(path.read_text())
-    document["profiles"]["cpu"] = document["profiles"]["smoke"] | {"model": MODEL}
-    path.write_text(yaml.safe_dump(document, sort_keys=False))
+    for path in (folder / "lab").glob("*/experiment.yaml"):
+        document = read_document(path)
+        smoke = document["profiles"].get("smoke") or {}
+        if smoke.get("model") == "tiny":
+            document["profiles"]["cpu"] = smoke | {"model": MODEL}
+            path.write_text(yaml.safe_dump(document, sort_keys=False))
     return folder
 
 
@@ -95,8 +98,8 @@ def receipt_of(
     if "questions" in argv[2]:
         digest = git_object(code / "docs/QUESTIONS.md")
         dependencies.append({"uri": "input:questions", "digest": {"gitObject": digest}})
-    if "loss_curves" in argv[2]:
-        weights = out.parent / MODEL / "model.safetensors"
+    weights = out.parent / MODEL / "model.safetensors"
+    if weights.is_file():
         digest = hashlib.sha256(weights.read_bytes()).hexdigest()
         uri = f"input:{MODEL}"
         dependencies.append({"uri": uri, "digest": {"sha256:model.safetensors": digest}})
