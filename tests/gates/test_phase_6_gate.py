@@ -199,9 +199,7 @@ def test_the_runner_finds_the_exit_gate_able_to_fail(
     phase: tuple[Path, Path], gates_dir: Path, waived: str
 ) -> None:
     folder, inputs = phase
-    assert_able_to_fail_for_each(
-        GATE, folder, inputs, gates_dir, features=FEATURES, waived=waived
-    )
+    assert_able_to_fail_for_each(GATE, folder, inputs, gates_dir, features=FEATURES, waived=waived)
 
 
 def test_a_sample_says_so_on_every_page(phase: tuple[Path, Path], tmp_path: Path) -> None:
