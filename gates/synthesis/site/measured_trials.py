@@ -52,11 +52,18 @@ def base_held_out() -> float | None:
 
 
 def _recompute() -> dict[str, dict[str, Any]]:
+    import torch
+
+    # One thread: on these small matrices a second one waits more than it works.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     forgotten = _forgetting()
-    return {
+    recomputed = {
         name: _one(name, feature, folder) | {"forgetting": forgotten.get(name)}
         for name, (feature, folder) in folders().items()
     }
+    torch.set_num_threads(threads)
+    return recomputed
 
 
 def _one(name: str, feature: str, folder: Path) -> dict[str, Any]:
@@ -116,23 +123,23 @@ def _of_update(folder: Path, lora: Mapping[str, Any]) -> dict[str, Any]:
 
     The squared singular values of BA are the eigenvalues of √(AAᵀ)·BᵀB·√(AAᵀ), which is [r, r].
     """
-    import numpy as np
+    import torch
 
     by_kind: dict[str, list[Any]] = {}
     stable_ranks, squares = [], 0.0
     for layer, (B, A) in _factors(folder).items():
-        wide_b, wide_a = B.astype("float64"), A.astype("float64")
-        values, vectors = np.linalg.eigh(wide_a @ wide_a.T)
-        root = (vectors * np.sqrt(values.clip(min=0))) @ vectors.T  # [r, r]
-        energies = np.linalg.eigvalsh(root @ (wide_b.T @ wide_b) @ root)[::-1].clip(min=0)
+        wide_b, wide_a = torch.from_numpy(B).double(), torch.from_numpy(A).double()
+        values, vectors = torch.linalg.eigh(wide_a @ wide_a.T)
+        root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T  # [r, r]
+        energies = torch.linalg.eigvalsh(root @ (wide_b.T @ wide_b) @ root).flip(0).clamp(min=0)
         energies = energies[: min(B.shape[0], A.shape[1])] * _scale(lora) ** 2
-        by_kind.setdefault(layer.rpartition(".")[2], []).append(np.sqrt(energies))
-        stable_ranks.append(energies.sum() / energies.max())
+        by_kind.setdefault(layer.rpartition(".")[2], []).append(energies.sqrt())
+        stable_ranks.append(float(energies.sum() / energies.max()))
         squares += float(energies.sum())
-    spectra = {kind: np.mean(rows, axis=0).tolist() for kind, rows in by_kind.items()}
+    spectra = {kind: torch.stack(rows).mean(0).tolist() for kind, rows in by_kind.items()}
     return {
         "spectra": spectra,
-        "stable_rank": float(np.mean(stable_ranks)),
+        "stable_rank": sum(stable_ranks) / len(stable_ranks),
         "norm": math.sqrt(squares),
     }
 

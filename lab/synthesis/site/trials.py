@@ -47,9 +47,11 @@ def read_trials(ctx: Context) -> Trials:
         for file in sorted((root / "artifacts" / trials.FOLDER).glob("*/trial.json")):
             if file.parent.name == trials.BASE or file.parent.name in stored:
                 continue
-            one = _read_one(feature, root, file.parent)
+            folders[file.parent.name] = file.parent
+            # One thread: on matrices of rank 64 a second one waits more than it works.
+            task = {"": (_read_one, feature, root, file.parent)}
+            one = aside.run(task, workers=1, threads=ctx.config["threads"])[""]
             stored[one.name] = replace(one, forgetting=scored.get(one.name))
-            folders[one.name] = file.parent
             ctx.progress(0, 1, f"{one.name} read")
     if not stored:
         return Trials((), (), (), None, {})
