@@ -108,8 +108,6 @@ def test_site_loads_nothing_from_elsewhere_and_names_its_assurance() -> None:
     for name, page in site_pages().items():
         assert "default-src 'none'" in page, f"{name} has no content-security policy"
         assert not LEADS_OUT.search(page), f"{name} loads something from elsewhere"
-        if name.startswith("attention"):
-            continue  # pages of earlier features, byte for byte
         assert (ASSURANCE in page) == is_sample, f"{name}: another assurance than the plan's"
 
 

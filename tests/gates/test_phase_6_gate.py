@@ -61,9 +61,8 @@ def write_site(folder: Path, *, assurance: str = "") -> None:
     """Write a site of the earlier features."""
     site = folder / "artifacts/site"
     site.mkdir(parents=True, exist_ok=True)
-    for name in ("index", "explorer", *EARLIER):
+    for name in ("index", "explorer", "attention", *EARLIER):
         (site / f"{name}.html").write_text(PAGE.format(assurance))
-    (site / "attention.html").write_text(PAGE.format("of an earlier feature"))
     write(
         folder,
         {

@@ -25,7 +25,8 @@ DATA = "test_explorer_has_the_data_of_exactly_the_stored_trials"
 GRID = "test_grid_and_tables_of_the_explorer_say_what_was_run_and_what_was_not"
 ANSWERS = "test_stored_answers_are_greedy_ones_of_base_and_drawn_trials"
 FILES = "test_site_has_a_page_for_everything_and_the_figures_of_the_features"
-COPIES = "test_figures_and_stored_pages_are_those_of_the_features"
+COPIES = "test_figures_are_those_of_the_features"
+STORED = "test_stored_pages_are_those_of_the_features_below_a_line_of_the_site"
 
 
 @pytest.fixture(scope="session")
@@ -44,7 +45,7 @@ def test_an_honest_site_passes(judged: tuple[Path, Path]) -> None:
 def test_nothing_at_all_fails_every_check(judged: tuple[Path, Path], tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     failing = warm.failing(GATE, tmp_path / "empty", judged[1])
-    assert {WORDS, FRAME, DATA, GRID, ANSWERS, FILES, COPIES} <= failing
+    assert {WORDS, FRAME, DATA, GRID, ANSWERS, FILES, COPIES, STORED} <= failing
 
 
 def test_the_gate_knows_style_and_program_of_the_lab() -> None:
@@ -120,6 +121,25 @@ def add_file(out: Path) -> None:
     (out / pages.SITE / "more.html").write_text("<p>more</p>")
 
 
+def edit_attention(folder: Path, old: str, new: str) -> None:
+    path = folder / "artifacts/site/attention.html"
+    text = path.read_text("utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new, 1), "utf-8")
+
+
+def exchange_a_program(folder: Path) -> None:
+    edit_attention(folder, "sharesOf(", "sharesOf (")
+
+
+def leave_the_line_out(folder: Path) -> None:
+    edit_attention(folder, '<nav aria-label="Site">', "<nav>")
+
+
+def name_another_receipt(folder: Path) -> None:
+    edit_attention(folder, "receipt <code>sha256:", "receipt <code>sha256:0")
+
+
 def exchange_figure(out: Path) -> None:
     (figure,) = (out / pages.SITE / "figures/FEAT-001").iterdir()
     figure.write_bytes(figure.read_bytes() + b"\n")
@@ -166,6 +186,9 @@ def hide(out: Path) -> None:
         (exchange_answers, ANSWERS),
         (add_file, FILES),
         (exchange_figure, COPIES),
+        (exchange_a_program, STORED),
+        (leave_the_line_out, STORED),
+        (name_another_receipt, STORED),
     ],
 )
 def test_a_lie_is_seen(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Sequence
 
@@ -42,6 +43,19 @@ def expected_titles() -> dict[str, str]:
     for name, source in given.concepts().items():
         titles[f"concept-{name}.html"] = given.concept_title(source)
     return titles
+
+
+def stored_line(name: str) -> str:
+    """Return the HTML of the line that the site puts above a page that a feature stored."""
+    (feature,) = (key for key, page in given.STORED_PAGES.items() if page == name)
+    line = html.escape(given.provenance(feature))
+    line = re.sub("receipt (.*?), run", r"receipt <code>\1</code>, run", line, count=1)
+    project = html.escape(given.plan().get("project", "LLM Learning Lab"))
+    banner = ""
+    if given.plan().get("sample") is True:
+        banner = f"<p><strong>{ASSURANCE}</strong></p>"
+    line = f'<p><a href="index.html">{project}</a> · {line}</p>'
+    return f'<nav aria-label="Site">{banner}{line}</nav>\n'
 
 
 def shell_words(main: Sequence[str], shown: Sequence[str]) -> list[str]:

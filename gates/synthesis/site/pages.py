@@ -13,6 +13,7 @@ from gates.shared import outputs
 from gates.shared.stored import cached
 
 SITE = "artifacts/site"
+BODY = "<body>\n"
 # The digests of what lab/present and lab/synthesis/site put around the content; a test keeps them.
 STYLE_SHA256 = "67209ade68fd78811fec5363cfaf7ba83b32243e85e05bdc50f514fa4b1602e3"
 EXPLORER_STYLE_SHA256 = "d083dde7593440e1cc859e1fd911806d976b5a623d88c63a71c6c81b712b6e30"

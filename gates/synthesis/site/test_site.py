@@ -8,6 +8,7 @@ the site, and run no program but the explorer's.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -75,8 +76,16 @@ def test_site_has_a_page_for_everything_and_the_figures_of_the_features() -> Non
     assert set(pages.files()) == made | figures
 
 
-def test_figures_and_stored_pages_are_those_of_the_features() -> None:
-    sources = dict(given.stored_pages())
+def test_stored_pages_are_those_of_the_features_below_a_line_of_the_site() -> None:
+    for name, source in given.stored_pages().items():
+        copied = (outputs.out() / pages.SITE / name).read_text("utf-8")
+        stored = source.read_text("utf-8")
+        expected_page = stored.replace(pages.BODY, pages.BODY + content.stored_line(name), 1)
+        assert copied == expected_page, f"{name} is not what its feature stored, with its line"
+
+
+def test_figures_are_those_of_the_features() -> None:
+    sources: dict[str, Path] = {}
     for feature in given.features():
         sources |= given.figures(feature)
     stored = cached(

@@ -17,7 +17,7 @@ from lab.present.write import as_json
 from lab.synthesis.site import figures, numbers, report, tables
 from lab.synthesis.site.explorer import explorer_page
 from lab.synthesis.site.measured import Sources, Trials
-from lab.synthesis.site.pages import all_pages
+from lab.synthesis.site.pages import all_pages, stored_page
 from lab.synthesis.site.sources import read_sources
 
 EXPERIMENT = Experiment(
@@ -77,7 +77,7 @@ def run(ctx: Context) -> Outcome:
 
 
 def write_site(ctx: Context, sources: Sources, pages: dict[str, str]) -> None:
-    """Write the pages, and copy the figures and stored pages that they show."""
+    """Write the pages, those that features stored, and the figures that they show."""
     site = ctx.out / "artifacts/site"
     site.mkdir(parents=True)
     for name, page in pages.items():
@@ -87,7 +87,8 @@ def write_site(ctx: Context, sources: Sources, pages: dict[str, str]) -> None:
             (site / figure.target).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(figure.source, site / figure.target)
         if feature.page:
-            shutil.copyfile(feature.folder / feature.page, site / feature.page)
+            page = (feature.folder / feature.page).read_text("utf-8")
+            (site / feature.page).write_text(stored_page(sources, feature, page), encoding="utf-8")
 
 
 def store_answers(ctx: Context, trials: Trials) -> None:

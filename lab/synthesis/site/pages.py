@@ -5,22 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from lab.present.numbers import count, interval, quantity
-from lab.result import Measurement
+from lab.result import ContractError, Measurement
 from lab.synthesis.evidence import confidence_interval
 from lab.synthesis.retrospect import PredictionScore
 from lab.synthesis.site.article import fold_sections, placeholders, render_article
 from lab.synthesis.site.markup import (
+    ASSURANCE,
     Cell,
     items,
     link,
     outcome_counts,
     outcome_mark,
+    provenance,
     table,
     text,
     whole_page,
 )
 from lab.synthesis.site.measured import Concept, Feature, Question, Sources
 
+BODY = "<body>\n"
 FIRST_FINDINGS = 2  # of each feature, on the first page
 OUTCOMES = ("MISSED", "INCONCLUSIVE", "HELD")  # in the order of reading
 
@@ -152,6 +155,25 @@ def feature_page(sources: Sources, feature: Feature) -> str:
     return whole_page(
         sources, name=feature.href, title=feature.result.title, main=main, shown=[feature]
     )
+
+
+def stored_page(sources: Sources, feature: Feature, page: str) -> str:
+    """Return a page that a feature stored, with a line of the site above its own content.
+
+    Its style, its program and the policy that allows them stay as they are.
+
+    Raises:
+        ContractError: it is no page of the lab.
+    """
+    head, body, content = page.partition(BODY)
+    if not body:
+        msg = f"{feature.id}: {feature.page} has no {BODY.strip()}; expected a page of lab/present"
+        raise ContractError(msg)
+    banner = ""
+    if sources.is_sample:
+        banner = f"<p><strong>{ASSURANCE}</strong></p>"
+    line = f"{link('index.html', sources.project)} · {provenance(feature)}"
+    return f'{head}{body}<nav aria-label="Site">{banner}<p>{line}</p></nav>\n{content}'
 
 
 #### predictions

@@ -19,7 +19,9 @@ from lab.instruments import data, models, trials
 from lab.instruments.adapters import LoraSettings
 from lab.instruments.training import Settings
 from lab.instruments.trials import SweepContext, Trial
+from lab.present.attention_page import SINK, AttentionPage, PageText, Variant, render
 from tests.lab.conftest import write_chats
+from tests.lab.present.pages import patterns, statistic, words
 
 MISSED = "the gap is above 1 <b>nat</b>"  # its claim must be shown as it is written
 CONCEPT = """# Gaps & "ranks"
@@ -73,6 +75,7 @@ def write_world(folder: Path, *, sample: bool = False) -> Path:
         "FEAT-001": write_gap(folder / "FEAT-001"),
         "FEAT-005": _write_trials(folder / "FEAT-005", folder / "model"),
         "FEAT-008": _write_forgetting(folder / "FEAT-008"),
+        "FEAT-011": _write_attention(folder / "FEAT-011"),
     }
     (folder / "concepts").mkdir()
     (folder / "concepts/gaps.md").write_text(CONCEPT, "utf-8")
@@ -105,6 +108,7 @@ def plan(*, sample: bool) -> dict[str, Any]:
         {"id": "FEAT-005", "title": "Curves"},
         {"id": "FEAT-008", "title": "Forgetting"},
         {"id": "FEAT-009", "title": "Waived"},
+        {"id": "FEAT-011", "title": "Attention"},
     ]
     site = {"id": "FEAT-018", "title": "Site", "module": "lab.synthesis.site.experiment"}
     document: dict[str, Any] = {
@@ -224,6 +228,22 @@ def _write_forgetting(folder: Path) -> str:
         headline=("adapters",),
         findings=("1 adapter forgot.",),
         tables=(table,),
+    )
+
+
+def _write_attention(folder: Path) -> str:
+    """Write a feature that stored a page of attention; return its receipt's digest."""
+    folder.mkdir(parents=True)
+    variant = Variant.of_layers("base", patterns(5), {"sink": statistic()})
+    page = AttentionPage(
+        "Heads", "Where they look.", (SINK,), (PageText("t", words(5), (variant,)),)
+    )
+    (folder / "attention.html").write_text(render(page), "utf-8")
+    return _write_result(
+        folder,
+        measurements={"heads": Measurement.of_exact(6, "heads")},
+        headline=("heads",),
+        findings=("6 heads look somewhere.",),
     )
 
 
