@@ -102,6 +102,7 @@ def test_features_before_the_site_are_shown_and_those_without_a_result_are_named
         ("FEAT-005", "Curves"),
         ("FEAT-008", "Forgetting"),
         ("FEAT-009", "Waived"),
+        ("FEAT-011", "Attention"),
     )
     index = all_pages(sources)["index.html"]
     assert "FEAT-009: Waived" in index and "FEAT-018" not in index
