@@ -2,8 +2,9 @@
 
 `python -m lab quiz TRACK` asks about a track's results; `python -m lab attention "any text"` writes
 a page that shows where a model's heads look; `python -m lab fits MODEL` says on which devices a
-training fits; `python -m lab compare OTHER` compares one's own results with another run's. The list
-reads the sources without importing them, so torch is never loaded for it.
+training fits; `python -m lab compare OTHER` compares one's own results with another run's;
+`python -m lab site` lays out the site of all results. The list reads the sources without importing
+them, so torch is never loaded for it.
 """
 
 from __future__ import annotations
@@ -80,6 +81,10 @@ def main(argv: list[str] | None = None) -> None:
             from lab.compare.command import main as compare
 
             sys.exit(compare(argv[1:]))
+        case ["site"]:
+            from lab.synthesis.site.command import main as lay_out_site
+
+            sys.exit(lay_out_site(argv[1:]))
 
     # 1. The arguments.
     parser = argparse.ArgumentParser(
@@ -89,7 +94,8 @@ def main(argv: list[str] | None = None) -> None:
             "`python -m lab quiz track-a` (or track-b, track-c) asks about the results of a track, "
             'and grades by them; `python -m lab attention "any text"` writes a page of a model\'s '
             "attention; `python -m lab fits MODEL` says where a training fits, in what time, at "
-            "what price; `python -m lab compare OTHER` compares your results with another run's."
+            "what price; `python -m lab compare OTHER` compares your results with another run's; "
+            "`python -m lab site` lays out the site of all results."
         ),
     )
     parser.add_argument("--json", action="store_true", help="one JSON list on stdout")
