@@ -256,12 +256,8 @@ def keep(clone: Clone, target: Path) -> None:
         for name in KEPT:
             if (folder / name).is_file():
                 shutil.copy(folder / name, kept)
-        figures = sorted((folder / "figures").glob("*.png"))
-        for figure in figures:
-            (kept / "figures").mkdir(exist_ok=True)
-            shutil.copy(figure, kept / "figures")
         keep_site(clone, folder, new)
-    (new / "README.md").write_text(page(clone, results), "utf-8")
+    (new / "README.md").write_text(page(clone, results, new), "utf-8")
 
     # 2. Its size.
     size = sum(path.stat().st_size for path in new.rglob("*") if path.is_file())
@@ -290,8 +286,8 @@ def keep_site(clone: Clone, folder: Path, target: Path) -> None:
             shutil.copyfile(clone.folder / ".phases/artifacts" / digest[:2] / digest, path)
 
 
-def page(clone: Clone, results: Path) -> str:
-    """Return README.md of the sample: what ran where, how long, and what became of it."""
+def page(clone: Clone, results: Path, new: Path) -> str:
+    """Return README.md of the sample below `new`: what ran where, how long, what became of it."""
     rows, host, packages = [], {}, {}
     for feature in features(clone):
         folder = results / feature["id"]
@@ -306,8 +302,11 @@ def page(clone: Clone, results: Path) -> str:
         judged = len(coverage["recomputed"]) + len(coverage["bounded"])
         total = judged + len(coverage["claimed"])
         mutants = gate["mutants"]
+        first = f"results/{feature['id']}/report.md"  # in the site it has its figures too
+        if (new / f"site/{feature['id']}.html").is_file():
+            first = f"site/{feature['id']}.html"
         rows.append(
-            f"| [{feature['id']}](results/{feature['id']}/report.md) {feature['title']} "
+            f"| [{feature['id']}]({first}) {feature['title']} "
             f"| {process['seconds']:,.0f} | {gate['seconds']['all']:,.0f} "
             f"| {process['peakMemoryBytes'] / 1e9:.1f} "
             f"| {scores.count('HELD')} / {scores.count('MISSED')} / {scores.count('INCONCLUSIVE')} "
@@ -323,7 +322,8 @@ def page(clone: Clone, results: Path) -> str:
             "",
             "One run of the whole plan, made by `make sample-run` in a temporary clone. A script",
             "typed the approvals, so that you can see what a run gives before you make your own;",
-            "no human has approved anything here. Open [the site](site/index.html) first.",
+            "no human has approved anything here. Open [the site](site/index.html) first: it has",
+            "every report with its figures.",
             "",
             f"- commit {clone.base}, finished on {date}",
             f"- machine: {processor()}, {host['cpus']} cores, "
