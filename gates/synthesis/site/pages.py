@@ -15,8 +15,8 @@ from gates.shared.stored import cached
 SITE = "artifacts/site"
 BODY = "<body>\n"
 # The digests of what lab/present and lab/synthesis/site put around the content; a test keeps them.
-STYLE_SHA256 = "67209ade68fd78811fec5363cfaf7ba83b32243e85e05bdc50f514fa4b1602e3"
-EXPLORER_STYLE_SHA256 = "d083dde7593440e1cc859e1fd911806d976b5a623d88c63a71c6c81b712b6e30"
+STYLE_SHA256 = "7b07e5f5260707b21a42d857308ffc2496696bdaaf55a95e755378c0f71016eb"
+EXPLORER_STYLE_SHA256 = "6b65380319c713890013220785a6683edf708951ecec694f35186d66bba15b4a"
 PROGRAM_SHA256 = "22c5bafb50f1f8f30f8954eee6fd8a3af3125b90f78761970a83b76c41a80361"
 
 FRAME = re.compile(
