@@ -301,7 +301,7 @@ def page(clone: Clone, results: Path, new: Path) -> str:
         coverage = gate["measurementCoverage"]
         judged = len(coverage["recomputed"]) + len(coverage["bounded"])
         total = judged + len(coverage["claimed"])
-        mutants = gate["mutants"]
+        mutants = [mutant for mutant in gate["mutants"] if mutant["kind"] != "content"]
         first = f"results/{feature['id']}/report.md"  # in the site it has its figures too
         if (new / f"site/{feature['id']}.html").is_file():
             first = f"site/{feature['id']}.html"
@@ -312,7 +312,7 @@ def page(clone: Clone, results: Path, new: Path) -> str:
             f"| {scores.count('HELD')} / {scores.count('MISSED')} / {scores.count('INCONCLUSIVE')} "
             f"| {judged} of {total} | {sum(m['killed'] for m in mutants)} of {len(mutants)} |"
         )
-    minutes = ", ".join(f"phase {phase} {took:.0f}" for phase, took in clone.minutes.items())
+    minutes = ", ".join(f"phase {phase}: {took:.0f}" for phase, took in clone.minutes.items())
     date = clone.git("log", "-1", "--format=%cs")
     return "\n".join(
         [
