@@ -23,6 +23,9 @@ from tests.forks import run_module, run_pytest
 ROOT = Path(__file__).resolve().parents[2]
 INI = f"[pytest]\npythonpath = {ROOT}\nmarkers =\n    integrity: compares digests\n"
 
+TIMEOUT_S = 600
+"""Of one run of a gate, as in the plan: a first run takes a minute, longer on a busy machine."""
+
 INTEGRITY_CHECKS = {
     standard.test_files_are_those_of_the_result.__name__,
     standard.test_report_was_made_from_the_result.__name__,
@@ -79,7 +82,7 @@ def assert_judges_every_measurement(gate: str, out: Path, inputs: Path, gates_di
     """Check that the runner verifies outputs, every mutant, and each measurement changed alone."""
     with tempfile.TemporaryDirectory() as workspace:
         judgement = judge_feature(
-            GateSpec(GateKind.PYTEST, f"gates/{gate}", 120),
+            GateSpec(GateKind.PYTEST, f"gates/{gate}", TIMEOUT_S),
             gates_dir=gates_dir,
             out=out,
             outputs=digests_of(out),
@@ -113,7 +116,7 @@ def assert_able_to_fail_for_each(
     judged = [name for name in features if name not in waived.split()]
     with tempfile.TemporaryDirectory() as workspace:
         judgement = judge_phase(
-            GateSpec(GateKind.PYTEST, f"gates/{gate}", 120),
+            GateSpec(GateKind.PYTEST, f"gates/{gate}", TIMEOUT_S),
             gates_dir=gates_dir,
             features={name: folder / name for name in judged},
             outputs={name: digests_of(folder / name) for name in judged},
