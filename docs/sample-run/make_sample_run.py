@@ -27,6 +27,8 @@ from typing import Any
 
 import pexpect
 
+from lab.synthesis.site.command import lay_out
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 PLAN = "prd/llm-learning-lab.json"
 MARK = "phases-sample-run"
@@ -37,7 +39,6 @@ MAX_BYTES = 10_000_000  # of all that is kept
 MAX_RUNS = 3
 """How often a phase is run before a failure ends the sample run."""
 KEPT = ("report.md", "result.json", "receipt.json")
-SITE = "artifacts/site/"
 
 
 class SampleRunError(Exception):
@@ -52,7 +53,7 @@ class Clone:
     base: str
     """The commit that was cloned."""
     token: str
-    minutes: dict[str, float] = field(default_factory=dict)
+    minutes: dict[int, float] = field(default_factory=dict)
     """Phase -> wall time."""
 
     @property
@@ -124,7 +125,7 @@ def make_clone(repository: Path) -> Clone:
     # 2. The clone, with an identity of its own.
     folder = Path(tempfile.mkdtemp(prefix="phases-sample-run-"))
     git(repository, "clone", "-q", "--no-hardlinks", str(repository), str(folder))
-    clone = Clone(folder, clone_head(folder), secrets.token_hex(32))
+    clone = Clone(folder, git(folder, "rev-parse", "HEAD"), secrets.token_hex(32))
     clone.git("config", "user.name", "sample run (a script)")
     clone.git("config", "user.email", "sample-run@localhost")
     (folder / ".git" / MARK).write_text(clone.token, "utf-8")
@@ -138,11 +139,6 @@ def make_clone(repository: Path) -> Clone:
     (folder / PLAN).write_text(changed, "utf-8")
     clone.git("commit", "-q", "-m", "A sample run: its approvals are typed by a script", PLAN)
     return clone
-
-
-def clone_head(folder: Path) -> str:
-    """Return the commit that a clone is on."""
-    return git(folder, "rev-parse", "HEAD")
 
 
 #### the run
@@ -185,7 +181,7 @@ def run_phase(clone: Clone, phase: int) -> None:
     began = time.monotonic()
     subprocess.run(["make", "next"], cwd=clone.folder, check=False, stdin=subprocess.DEVNULL)
     minutes = (time.monotonic() - began) / 60
-    clone.minutes[str(phase)] = clone.minutes.get(str(phase), 0) + minutes
+    clone.minutes[phase] = clone.minutes.get(phase, 0) + minutes
 
 
 def approve(clone: Clone, phase: int) -> None:
@@ -249,15 +245,16 @@ def keep(clone: Clone, target: Path) -> None:
     shutil.copy(clone.folder / "progress.txt", new)
     shutil.copytree(clone.folder / "prd/approvals", new / "approvals")
     shutil.copy(clone.folder / PLAN, new / "plan.json")
-    for feature in features(clone):
+    ran = features(clone)
+    for feature in ran:
         folder = results / feature["id"]
         kept = new / "results" / feature["id"]
         kept.mkdir(parents=True)
         for name in KEPT:
             if (folder / name).is_file():
                 shutil.copy(folder / name, kept)
-        keep_site(clone, folder, new)
-    (new / "README.md").write_text(page(clone, results, new), "utf-8")
+    lay_out(clone.folder, new / "site")
+    (new / "README.md").write_text(page(clone, ran, results, new), "utf-8")
 
     # 2. Its size.
     size = sum(path.stat().st_size for path in new.rglob("*") if path.is_file())
@@ -275,21 +272,10 @@ def keep(clone: Clone, target: Path) -> None:
     shutil.rmtree(new)
 
 
-def keep_site(clone: Clone, folder: Path, target: Path) -> None:
-    """Copy the site of the feature that made one, from the clone's store."""
-    receipt = json.loads((folder / "receipt.json").read_text("utf-8"))
-    for subject in receipt["subject"]:
-        name, digest = subject["name"], subject["digest"]["sha256"]
-        if name.startswith(SITE):
-            path = target / "site" / name.removeprefix(SITE)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(clone.folder / ".phases/artifacts" / digest[:2] / digest, path)
-
-
-def page(clone: Clone, results: Path, new: Path) -> str:
+def page(clone: Clone, ran: list[dict[str, Any]], results: Path, new: Path) -> str:
     """Return README.md of the sample below `new`: what ran where, how long, what became of it."""
     rows, host, packages = [], {}, {}
-    for feature in features(clone):
+    for feature in ran:
         folder = results / feature["id"]
         receipt = json.loads((folder / "receipt.json").read_text("utf-8"))
         verdict = json.loads((folder / "verdict.json").read_text("utf-8"))
