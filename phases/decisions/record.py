@@ -24,7 +24,6 @@ from phases.record.approvals import (
 )
 from phases.record.decision_lines import decided_lines, relocked_lines, waived_lines
 from phases.record.decision_record import (
-    Assurance,
     Decision,
     DecisionRecord,
     DecisionResult,
@@ -35,7 +34,7 @@ from phases.record.decision_record import (
 from phases.record.entries import RecordedFile
 from phases.record.ledger import Entry, EntryKind, Ledger, parse_ledger, seal_entry
 from phases.record.review_request import PhaseName, Sha256
-from phases.record.sample import is_sample
+from phases.record.sample import expected_assurance
 from phases.record.subjects import decision_subject
 from phases.record.transaction import Transaction, new_txn, subject_trailers
 from phases.run.plan_locks import committed_lock, require_plan
@@ -144,9 +143,7 @@ def _decision_record(
 ) -> DecisionRecord:
     genesis = context.snapshot.ledger.entries[0]
     root = genesis.match(entries.ROOT) or {}
-    assurance = Assurance.PRESENCE
-    if is_sample(context.project.plan, context.snapshot.ledger):
-        assurance = Assurance.SCRIPTED
+    assurance = expected_assurance(genesis)
     presence = Presence(
         user=_user_name(),
         uid=os.getuid(),

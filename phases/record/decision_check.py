@@ -19,8 +19,9 @@ from phases.git.probe import blob_id
 from phases.git.record_history import RecordCommit, is_ancestor, read_ids, read_objects
 from phases.git.way_back import brought_way, left_out_way
 from phases.record import entries
-from phases.record.decision_record import Assurance, Decision, DecisionRecord, DecisionResult
+from phases.record.decision_record import Decision, DecisionRecord, DecisionResult
 from phases.record.ledger import DECISIONS, Entry, EntryKind, Ledger, Problem
+from phases.record.sample import expected_assurance
 from phases.record.statement import (
     DocumentError,
     ResourceDescriptor,
@@ -309,9 +310,7 @@ def _ledger_contradictions(decision: Decision, genesis: Entry) -> list[str]:
     repository = decision.repository
     if (repository.genesis, repository.root_commit) != (genesis.self_hash, root.get("commit")):
         problems.append("it was made for another repository or another run")
-    expected = Assurance.PRESENCE
-    if genesis.match(entries.SAMPLE):
-        expected = Assurance.SCRIPTED
+    expected = expected_assurance(genesis)
     if decision.assurance != expected:
         problems.append(f"its assurance: got {decision.assurance}; expected {expected}")
     return problems

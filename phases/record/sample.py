@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from phases.plan.schema import Plan
 from phases.record import entries
 from phases.record.approval_rule import stated_rule
-from phases.record.ledger import EntryKind, Ledger, Problem
+from phases.record.decision_record import Assurance
+from phases.record.ledger import Entry, EntryKind, Ledger, Problem
 
 SAMPLE_ASSURANCE = f"assurance: {entries.SAMPLE_RUN}"
 """What every view of a sample run says first."""
@@ -21,7 +22,14 @@ def is_sample(plan: Plan, ledger: Ledger) -> bool:
     """Return whether a record is that of a sample run: GENESIS decides, before it the plan."""
     if not ledger.entries:
         return plan.sample
-    return ledger.entries[0].match(entries.SAMPLE) is not None
+    return expected_assurance(ledger.entries[0]) == Assurance.SCRIPTED
+
+
+def expected_assurance(genesis: Entry) -> Assurance:
+    """Return the assurance of every decision in the ledger that begins with this entry."""
+    if genesis.match(entries.SAMPLE):
+        return Assurance.SCRIPTED
+    return Assurance.PRESENCE
 
 
 def sample_problems(plan: Plan, ledger: Ledger) -> Iterator[Problem]:
