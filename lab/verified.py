@@ -12,6 +12,8 @@ from lab.digests import sha256
 from lab.result import Measurement
 
 RESULT, RECEIPT = "result.json", "receipt.json"
+SAMPLE_ASSURANCE = "assurance: scripted (sample run, approved by no human)"
+"""What the runner says first of a sample run."""
 
 
 class UnverifiedError(Exception):

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from lab.compare.comparing import CHANCE, Comparison, Outcome
 from lab.compare.runs import Run
 from lab.present.numbers import count, number, quantity
+from lab.verified import SAMPLE_ASSURANCE
 
 MOST = 5  # of the clearest differences, over all and of a feature
 NAMES = 8  # that a sentence lists
 DIGITS = 2  # of a ratio
-SAMPLE_ASSURANCE = "assurance: scripted (sample run, approved by no human)"
 
 
 @dataclass(frozen=True)

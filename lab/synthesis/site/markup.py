@@ -11,8 +11,8 @@ from lab.present import page as page_frame
 from lab.present.numbers import number
 from lab.result import Scalar
 from lab.synthesis.site.measured import NONE, Feature, Sources
+from lab.verified import SAMPLE_ASSURANCE
 
-ASSURANCE = "assurance: scripted (sample run, approved by no human)"
 OUTCOME_WORDS = {"MISSED": "missed", "HELD": "held", "INCONCLUSIVE": "inconclusive"}
 
 
@@ -136,7 +136,7 @@ def shell(
     """Return a whole page with the site's header and footer."""
     banner = ""
     if sources.is_sample:
-        banner = f'<p class="assurance"><strong>{ASSURANCE}</strong></p>\n'
+        banner = f'<p class="assurance"><strong>{SAMPLE_ASSURANCE}</strong></p>\n'
     body = page_frame.fill(
         read_file("shell.html"),
         {

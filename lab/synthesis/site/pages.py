@@ -10,7 +10,6 @@ from lab.synthesis.evidence import confidence_interval
 from lab.synthesis.retrospect import PredictionScore
 from lab.synthesis.site.article import fold_sections, placeholders, render_article
 from lab.synthesis.site.markup import (
-    ASSURANCE,
     Cell,
     items,
     link,
@@ -22,6 +21,7 @@ from lab.synthesis.site.markup import (
     whole_page,
 )
 from lab.synthesis.site.measured import Concept, Feature, Question, Sources
+from lab.verified import SAMPLE_ASSURANCE
 
 BODY = "<body>\n"
 FIRST_FINDINGS = 2  # of each feature, on the first page
@@ -171,7 +171,7 @@ def stored_page(sources: Sources, feature: Feature, page: str) -> str:
         raise ContractError(msg)
     banner = ""
     if sources.is_sample:
-        banner = f"<p><strong>{ASSURANCE}</strong></p>"
+        banner = f"<p><strong>{SAMPLE_ASSURANCE}</strong></p>"
     line = f"{link('index.html', sources.project)} · {provenance(feature)}"
     return f'{head}{body}<nav aria-label="Site">{banner}<p>{line}</p></nav>\n{content}'
 
